@@ -1,0 +1,97 @@
+"""Layers: where in the network does the context still change the state?"""
+
+import pandas as pd
+import streamlit as st
+
+from app import summary
+from app.parts import guard, show_figure
+from app.state import Selection, current
+from app.words import GLOSSARY, MEASURE_HELP, plain
+from cr_interp import figures
+
+
+def choose_measure(drift: pd.DataFrame) -> tuple[str, bool]:
+    found = set(drift["measure"])
+    measures = [name for name in figures.MEASURES if name in found] + sorted(found - set(figures.MEASURES))
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    measure = left.segmented_control(
+        "Measure", measures, default=measures[0], key="measure", bind="query-params", help=MEASURE_HELP,
+        format_func=lambda name: plain(name) if name not in figures.MEASURES else figures.MEASURES[name][0],
+    )  # fmt: skip
+    movement = right.toggle(
+        "Distance from identical, log scale", key="log", bind="query-params", help=GLOSSARY["movement"]
+    )
+    return measure or measures[0], movement
+
+
+def cards(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
+    facts = summary.arm_facts(drift, measure, chosen.control)
+    word = "Highest" if measure in figures.MOVEMENTS else "Lowest"
+    name = figures.MEASURES.get(measure, (measure,))[0]
+    st.caption(f"{word} {name} of all layers", help=GLOSSARY["lowest"])
+    for column, fact in zip(st.columns(max(4, len(facts))), facts, strict=False):
+        column.metric(
+            plain(fact["arm"]), f"{fact['estimate']:.3f}", border=True,
+            delta=f"layer {fact['layer']} · {fact['low']:.3f} to {fact['high']:.3f}",
+            delta_color="off", delta_arrow="off",
+        )  # fmt: skip
+
+
+def curves(chosen: Selection, drift: pd.DataFrame, measure: str, movement: bool) -> None:
+    st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
+    figure = figures.drift_by_layer(drift, measure, chosen.control, movement=movement, arms=chosen.all_arms)
+    show_figure(figure, f"drift-{measure}", figures.layer_table(drift, measure, chosen.control), chosen.image)
+
+
+def difference(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
+    if chosen.baseline not in chosen.arms or len(chosen.arms) < 2:
+        return
+    st.subheader(f"Difference from {plain(chosen.baseline)}", help=GLOSSARY["baseline"], anchor="difference")
+    figure = figures.drift_difference(drift, chosen.baseline, measure, chosen.control, arms=chosen.all_arms)
+    show_figure(
+        figure, f"difference-{measure}", figures.layer_table(drift, measure, chosen.control), chosen.image
+    )
+
+
+def numbers(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
+    st.subheader("Numbers by layer", help=GLOSSARY["layer"], anchor="numbers")
+    table = figures.layer_table(drift, measure, chosen.control)
+    wide = table.pivot(index="layer", columns="arm", values="estimate")
+    wide = wide.loc[list(dict.fromkeys(table["layer"])), [arm for arm in chosen.arms if arm in wide]]
+    st.dataframe(
+        wide.reset_index(), hide_index=True, key="layer-table",
+        column_config={
+            "layer": st.column_config.TextColumn(help=GLOSSARY["layer"], pinned=True),
+            **{arm: st.column_config.NumberColumn(format="%.4f") for arm in wide},
+        },
+    )  # fmt: skip
+
+
+def page(chosen: Selection) -> None:
+    st.markdown(
+        "The same response is read twice, once without and once with the context, and the two states of each "
+        "token are compared at every layer. **An arm that has internalised the context stays near 1 at every "
+        "layer** (near 0 for relative L2); a dip shows where the context still changes what the model computes."
+    )
+    drift = chosen.drift()
+    drift = drift[drift["control"] == chosen.control]
+    if drift.empty:
+        st.info(
+            f"No states were captured for these arms under the {plain(chosen.control)} context. Choose other "
+            "arms or another context control on the left.",
+            icon=":material/arrow_back:",
+        )
+        return
+    measure, movement = choose_measure(drift)
+    for what, draw in (
+        ("The summary", lambda: cards(chosen, drift, measure)),
+        ("The curves", lambda: curves(chosen, drift, measure, movement)),
+        ("The difference", lambda: difference(chosen, drift, measure)),
+        ("The table", lambda: numbers(chosen, drift, measure)),
+    ):
+        with guard(what):
+            draw()
+
+
+with guard("Layer drift"):
+    page(current())

@@ -1,0 +1,187 @@
+"""Overview: did the anchored arm reduce Harm without losing accuracy, and what exactly was compared?"""
+
+import pandas as pd
+import streamlit as st
+
+from app import summary
+from app.parts import below, download_table, guard, show_figure
+from app.state import Selection, current
+from app.words import GLOSSARY, plain
+from cr_interp import figures
+from cr_interp.errors import UserError
+
+BADGES = {
+    "yes": ("Yes", "green", ":material/check_circle:"),
+    "partly": ("Partly", "orange", ":material/contrast:"),
+    "no": ("No", "red", ":material/cancel:"),
+    "open": ("Not shown", "gray", ":material/help:"),
+}
+
+
+def headline(chosen: Selection) -> None:
+    arm, baseline = chosen.arm, chosen.baseline
+    if arm == baseline:
+        st.info("Choose two different arms under Compare on the left.", icon=":material/compare_arrows:")
+        return
+    both = chosen.metrics_of(arm, baseline)
+    differences = chosen.differences()
+    answer = summary.headline(both, differences, arm, baseline)
+    with st.container(border=True):
+        st.subheader(
+            f"Did {plain(arm)} reduce Harm without losing accuracy?", help=GLOSSARY["harm"], anchor="headline"
+        )
+        word, shade, icon = BADGES[answer.verdict]
+        st.badge(word, color=shade, icon=icon)
+        st.markdown(f"**{plain(answer.sentence)}**\n" + "".join(f"\n- {plain(line)}" for line in answer.numbers))
+        st.caption(
+            plain(
+                f"Differences are {arm} minus {baseline} in percentage points, paired over examples and "
+                f"seeds, with 95 % bootstrap intervals; context: {chosen.control}. No loss detected means that "
+                "the interval does not lie below zero."
+            )
+        )
+        cards(chosen, both, differences)
+
+
+def cards(chosen: Selection, metrics: pd.DataFrame, differences: pd.DataFrame) -> None:
+    against = f"vs {plain(chosen.baseline)}"
+    columns = st.columns(4)
+    for column, metric in zip(columns, ("harm", "acc_x", "acc_xc"), strict=False):
+        moved = summary.change(differences, metric)
+        column.metric(
+            plain(f"{summary.SHORT[metric]} of {chosen.arm}"),
+            summary.percent(summary.value(metrics, chosen.arm, metric)),
+            delta=delta(moved),
+            delta_description=against,
+            delta_color="inverse" if metric == "harm" else "normal",
+            help=GLOSSARY[metric],
+        )
+    try:
+        facts = {fact["arm"]: fact for fact in summary.arm_facts(chosen.drift(), "cosine", chosen.control)}
+    except UserError:
+        return  # a study without captured states; the Layers page says so
+    if chosen.arm in facts:
+        mine, other = facts[chosen.arm], facts.get(chosen.baseline)
+        columns[3].metric(
+            plain(f"Lowest cosine of {chosen.arm}"),
+            f"{mine['estimate']:.3f}",
+            delta=f"{mine['estimate'] - other['estimate']:+.3f}" if other else None,
+            delta_description=against if other else None,
+            help=f"{GLOSSARY['lowest']} Here at layer {mine['layer']}.",
+        )
+
+
+def delta(moved: float) -> str | int | None:
+    """What a card shows below its number; the number 0 makes st.metric draw it grey and without an arrow."""
+    if pd.isna(moved):
+        return None
+    return 0 if abs(moved) < 5e-4 else summary.points(moved, unit=" pts")
+
+
+def metrics(chosen: Selection) -> None:
+    st.subheader("Metrics, side by side", help=GLOSSARY["interval"], anchor="metrics")
+    table = chosen.metrics()
+    show_figure(figures.metric_forest(table), "metrics", table, chosen.image)
+    regimes = chosen.regimes().set_index("arm")["regime"]
+    shown = summary.metric_table(table)
+    shown["regime"] = shown["arm"].map(regimes).fillna("–").astype(str)
+    st.dataframe(
+        shown, hide_index=True, key="metric-table",
+        column_config={
+            "arm": st.column_config.TextColumn(help=GLOSSARY["arm"], pinned=True),
+            "regime": st.column_config.TextColumn(help=GLOSSARY["regime"]),
+            **{
+                f"{short} (%)": st.column_config.TextColumn(help=GLOSSARY[name])
+                for name, short in summary.SHORT.items()
+            },
+        },
+    )  # fmt: skip
+
+
+def outcomes(chosen: Selection) -> None:
+    st.subheader("What kind of wrong", help=GLOSSARY["outcome"], anchor="outcomes")
+    shares = chosen.outcome_shares()
+    show_figure(figures.outcomes_bar(shares, chosen.control), "outcomes", shares, chosen.image)
+
+
+def configuration(chosen: Selection) -> None:
+    st.subheader("What differs between the arms", help=GLOSSARY["arm"], anchor="configuration")
+    differing, shared = summary.configuration(chosen.study.manifest, list(chosen.arms))
+    if differing.empty:
+        st.caption("The manifest declares no setting that differs between these arms.")
+    else:
+        wide = differing.set_index("setting").T.rename_axis("arm").reset_index()
+        st.dataframe(wide, hide_index=True, key="configuration-table")
+        st.caption(
+            "Terms of the loss: q_x the student without the context, q_c with it, f the frozen teacher with it; "
+            "sg[…] is not differentiated."
+        )
+    with st.expander(f"What all arms share ({len(shared)} settings)"):
+        st.dataframe(shared, hide_index=True, key="shared-table")
+
+
+def answers(chosen: Selection) -> None:
+    st.subheader("Answers, side by side", anchor="answers")
+    generations = chosen.generations()
+    pair = [arm for arm in dict.fromkeys((chosen.baseline, chosen.arm)) if arm in chosen.all_arms]
+    options = [*pair, ""]
+    left, right, _ = st.columns([3, 1, 3])
+    under = left.selectbox(
+        "Prompts", options, key="prompts", bind="query-params", help=GLOSSARY["harm"],
+        format_func=lambda arm: f"harmed under {arm}" if arm else "all",
+    )  # fmt: skip
+    seeds = sorted(int(seed) for seed in generations["seed"].dropna().unique())
+    seed = right.selectbox("Seed", seeds, key="seed", bind="query-params")
+    table = summary.answers(generations, pair, chosen.control, seed, under or None)
+    # A data frame draws on a canvas: whatever a model has written is shown as text.
+    st.dataframe(
+        table.head(500), hide_index=True, key="answers-table", height=min(38 + 35 * max(1, len(table)), 320),
+        column_config={"example_id": st.column_config.TextColumn("example", width="small")},
+    )  # fmt: skip
+    text = (
+        f"{len(table)} prompts, responses without and with the context ({chosen.control}), seed {seed}. "
+        "✓ right, ✗ wrong, ∅ unparsable, … truncated." + (" The first 500 are shown." if len(table) > 500 else "")
+    )
+    with below(text):
+        download_table(table, "answers")
+
+
+def training(chosen: Selection) -> None:
+    st.subheader("Training", anchor="training")
+    log = chosen.training()
+    columns = figures.training_columns(log)
+    evaluated = [name for name in columns if name in figures.METRICS]
+    other = [name for name in columns if name not in figures.METRICS]
+    if not columns:
+        st.caption("These arms have no training log.")
+        return
+    kinds = [kind for kind, names in (("behaviour", evaluated), ("loss and speed", other)) if names]
+    kind = st.segmented_control(
+        "Curves", kinds, default=kinds[0], key="curves", bind="query-params", label_visibility="collapsed"
+    )
+    drawn = other if kind == "loss and speed" else [n for n in evaluated if n in ("acc_x", "acc_xc", "harm")]
+    figure = figures.training_curves(log, drawn or columns, chosen.all_arms)
+    show_figure(figure, "training", log, chosen.image)
+
+
+def provenance(chosen: Selection) -> None:
+    manifest = chosen.study.manifest
+    with st.expander("Provenance", icon=":material/fingerprint:"):
+        st.caption(GLOSSARY["provenance"])
+        if manifest.get("command"):
+            st.code(str(manifest["command"]), language="bash", wrap_lines=True)
+        st.dataframe(summary.provenance(manifest), hide_index=True, key="provenance-table")
+
+
+chosen = current()
+for what, draw in (
+    ("The headline", headline),
+    ("The metrics", metrics),
+    ("The outcomes", outcomes),
+    ("The configuration", configuration),
+    ("The answers", answers),
+    ("The training log", training),
+    ("The provenance", provenance),
+):
+    with guard(what):
+        draw(chosen)

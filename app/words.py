@@ -1,0 +1,51 @@
+"""The words of the app, explained once, and text from files made safe for Markdown.
+
+Every tooltip comes from :data:`GLOSSARY`, so a term means the same wherever it stands.
+"""
+
+import re
+
+GLOSSARY = {
+    "study": "One task, context, base model and teacher, with several arms and seeds, on disk.",
+    "arm": "One training objective. base: the untrained model; opd: distillation alone; nca: opd plus No-Context "
+    "Anchoring, which pulls the with-context view to the frozen no-context view.",
+    "baseline": "The arm that the other one is compared with. Differences are paired: same examples, same seeds.",
+    "control": "What is given as the context when it returns. exact: the one of training; paraphrase: the "
+    "same in other words; mismatched: another task's; irrelevant: a text of equal length about nothing.",
+    "context": "What the teacher sees and the student is trained to do without.",
+    "acc_x": "Acc_x: share of examples answered right without the context.",
+    "acc_xc": "Acc_xc: share of examples answered right with the context.",
+    "both_correct": "BothCorrect: share of examples answered right in both views.",
+    "harm": "Harm: of the examples answered right without the context, the share that is wrong once it returns.",
+    "rescue": "Rescue: of the examples answered wrong without the context, the share that is right with it.",
+    "delta_len": "Δlen: relative change of the mean response length (tokens) when the context returns.",
+    "outcome": "right; wrong: an answer, but not the right one; unparsable: no answer found in the response; "
+    "truncated: the response hit the length limit.",
+    "regime": "A: the context makes the arm worse (Acc_xc below Acc_x, interval excludes 0); B: it still helps; "
+    "C: no difference detected.",
+    "drift": "How far a site's state moves when the context returns, at the aligned positions: those whose "
+    "output predicts the response's tokens, which are the same ids in both views.",
+    "lowest": "The layer where the two views differ most: lowest similarity (highest relative L2) of all layers.",
+    "cosine": "Mean cosine between a token's state with and without the context. Hidden states all point in "
+    "similar directions, so unrelated tokens can reach 0.9: compare arms, and look at the other measures too.",
+    "centred_cosine": "Cosine after removing each view's mean state: what all tokens share no longer counts.",
+    "relative_l2": "Length of the movement over the length of the no-context state; 0 means identical.",
+    "cka": "Debiased linear CKA: do the tokens keep their arrangement relative to each other? Blind to rotations "
+    "and to a shift that is common to all tokens.",
+    "movement": "Draws 1 − measure on a logarithmic axis. 0.997 and 0.999 look the same on a linear axis, though "
+    "one is three times as far from identical.",
+    "layer": "emb: after the embedding; a number: the residual stream after that layer (resid_post).",
+    "interval": "95 % bootstrap interval. Within a seed, examples are resampled; over seeds, seeds and examples.",
+    "provenance": "What made this study: enough to make it again and to check that it is the same.",
+}  # fmt: skip
+
+MEASURE_HELP = "\n\n".join(GLOSSARY[name] for name in ("cosine", "centred_cosine", "relative_l2", "cka"))
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=])")
+
+
+def plain(text: object) -> str:
+    """Text from a file for a place that reads Markdown: shown as it is, no links, images, colours or maths."""
+    # An address would still become a link; an invisible word joiner stops that.
+    text = re.sub(r"(?<=:)//|(?<=www)\.|(?<=\w)@", "\u2060\\g<0>", str(text))
+    return _MARKDOWN.sub(r"\\\1", text).replace("\n", " ")

@@ -1,0 +1,57 @@
+"""Run a model in both views and grade it: from a model to rows of the ``generations`` table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+
+from cr_interp.generation import Decoding, decode_text, generate
+from cr_interp.models import Loaded
+from cr_interp.tasks.base import Example, Task
+from cr_interp.views import Context, NoContext, render
+
+
+def evaluate(
+    loaded: Loaded,
+    task: Task,
+    examples: Sequence[Example],
+    contexts: Mapping[str, Context],
+    no_context: NoContext = "empty_system",
+    temperature: float = 0.0,
+    samples: int = 1,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """A row per example, view, control and sample: the response, its ids and its grade.
+
+    ``contexts`` maps a control (``exact``, …) to its context; the no-context view is always run and has control
+    ``none``. Columns of the ``generations`` table except ``arm, seed, step, split``, which the caller knows.
+    """
+    decoding = Decoding(task.max_new_tokens, temperature, batch_size=batch_size)
+    generator = torch.Generator(device=loaded.model.device).manual_seed(seed)
+    views: list[tuple[str, str, Context | None]] = [("no_context", "none", None)]
+    views += [("with_context", control, context) for control, context in contexts.items()]
+    rows: list[dict[str, Any]] = []
+    for view, control, context in views:
+        prompts = [render(loaded.tokenizer, example.prompt, context, no_context) for example in examples]
+        for sample in range(samples):
+            for example, response in zip(
+                examples, generate(loaded, prompts, decoding, generator), strict=True
+            ):
+                text = decode_text(loaded, response)
+                rows.append(
+                    {
+                        "example_id": example.id,
+                        "view": view,
+                        "control": control,
+                        "sample": sample,
+                        "prompt": example.prompt,
+                        "answer": example.answer,
+                        "response": text,
+                        "response_ids": list(response.ids),
+                        "n_tokens": len(response.ids),
+                        "outcome": task.grade(example, text, response.truncated),
+                    }
+                )
+    return pd.DataFrame(rows)

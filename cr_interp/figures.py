@@ -1,0 +1,659 @@
+"""Every plot of the project, each a pure function from a tidy table to a plotly Figure.
+
+Mental model: table in, figure out. Nothing here reads a file, knows Streamlit or needs torch, so the app, the
+notebooks and the README's pictures draw the same thing. Three rules hold everywhere:
+
+- An arm has one colour and one marker, whichever figure it is in (:func:`arm_colour`, :func:`arm_symbol`).
+  The colours are Okabe and Ito's, which stay apart for colour-blind readers; the marker says it once more.
+- A figure knows what it shows: :func:`caption` gives its n, seeds, estimator and interval, :func:`alt_text`
+  a description for those who cannot see it. Both travel in ``figure.layout.meta``.
+- Backgrounds are transparent and the grid is a half-transparent grey: light and dark pages both work.
+
+Names that come from a table are escaped, since plotly reads some HTML in labels.
+"""
+
+from collections.abc import Hashable, Iterable, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+# -- colours and words ---------------------------------------------------------------------------------------
+
+ARM_COLOURS = {
+    "base": "#858585",
+    "opd": "#D55E00",
+    "nca": "#0072B2",
+    "dual_opd": "#CC79A7",
+    "sym_kl": "#009E73",
+}
+#: For arms that have no colour of their own, in order of appearance (Okabe–Ito's rest, then Tol's muted).
+FALLBACK_COLOURS = ("#E69F00", "#56B4E9", "#AA4499", "#999933", "#882255", "#44AA99")
+ARM_SYMBOLS = {"base": "circle", "opd": "square", "nca": "diamond", "dual_opd": "triangle-up", "sym_kl": "cross"}
+FALLBACK_SYMBOLS = ("triangle-down", "pentagon", "star", "hexagon", "x", "hourglass")
+
+#: Apart from the arms' colours on purpose: an outcome must not look like an arm.
+OUTCOME_COLOURS = {"right": "#A9B4C2", "wrong": "#882255", "unparsable": "#DDCC77", "truncated": "#44AA99"}
+OUTCOME_PATTERNS = {"right": "", "wrong": "", "unparsable": "/", "truncated": "x"}
+
+#: metric → (title of its panel, what its axis counts); both short enough for three panels side by side
+METRICS = {
+    "acc_x": ("Acc<sub>x</sub>", "right without context (%)"),
+    "acc_xc": ("Acc<sub>xc</sub>", "right with context (%)"),
+    "both_correct": ("BothCorrect", "right in both views (%)"),
+    "harm": ("Harm", "wrong with, of right without (%)"),
+    "rescue": ("Rescue", "right with, of wrong without (%)"),
+    "delta_len": ("Δlen", "longer with context (%)"),
+}
+#: measure → (name, what its axis is called when shown as it is, … as a movement)
+MEASURES = {
+    "cosine": ("cosine", "cosine between the views", "1 − cosine"),
+    "centred_cosine": ("centred cosine", "cosine after removing each view's mean", "1 − centred cosine"),
+    "relative_l2": ("relative L2", "‖with − without‖ / ‖without‖", "relative L2"),
+    "cka": ("debiased CKA", "debiased linear CKA", "1 − debiased CKA"),
+}
+#: Measures that grow with drift; the others fall with it.
+MOVEMENTS = ("relative_l2",)
+#: Below this a movement is float32 noise; on a logarithmic axis it would only squeeze everything else.
+NOISE = 1e-6
+
+_TRAINING = {
+    "loss": ("Loss", "nats per token"),
+    "grad_norm": ("Gradient norm", "L2 norm before clipping"),
+    "tokens_per_second": ("Speed", "tokens per second"),
+    "topk_mass": ("Probability mass inside the support", "share (%)"),
+}
+_PERCENT = (*METRICS, "topk_mass")
+_GRID = "rgba(128,128,128,0.22)"
+_ZERO = "rgba(128,128,128,0.65)"
+
+
+def arm_order(arms: Iterable[Hashable]) -> list[Any]:
+    """The arms once each in the order used everywhere: base, opd, nca, …, then others as they appear."""
+    found = list(dict.fromkeys(arms))
+    return [arm for arm in ARM_COLOURS if arm in found] + [arm for arm in found if arm not in ARM_COLOURS]
+
+
+def arm_colour(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
+    """The colour of an arm; ``arms`` (all arms of the study) keeps the fallback colours apart and stable."""
+    return _look(arm, arms, ARM_COLOURS, FALLBACK_COLOURS)
+
+
+def arm_symbol(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
+    """The marker of an arm; see :func:`arm_colour`."""
+    return _look(arm, arms, ARM_SYMBOLS, FALLBACK_SYMBOLS)
+
+
+def _look(arm: Hashable, arms: Iterable[Hashable], known: dict[str, str], rest: Sequence[str]) -> str:
+    if arm in known:
+        return known[str(arm)]
+    others = [each for each in dict.fromkeys(arms) if each not in known]
+    return rest[(others.index(arm) if arm in others else 0) % len(rest)]
+
+
+def caption(figure: go.Figure) -> str:
+    """What the figure shows: n, seeds, estimator, interval. Plain text."""
+    return (figure.layout.meta or {}).get("caption", "")
+
+
+def alt_text(figure: go.Figure) -> str:
+    """A description of the figure for screen readers, with its main numbers."""
+    return (figure.layout.meta or {}).get("alt", "")
+
+
+def to_page(figure: go.Figure, title: str = "cr_interp") -> str:
+    """The figure as one HTML file that works offline, with its caption below."""
+    drawn = figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head>\n'
+        f'<body style="font-family: sans-serif; max-width: 72rem; margin: 2rem auto">\n'
+        f'<figure style="margin: 0"><div role="img" aria-label="{escape(alt_text(figure))}">{drawn}</div>\n'
+        f"<figcaption>{escape(caption(figure))}</figcaption></figure>\n</body></html>\n"
+    )
+
+
+# -- behaviour -----------------------------------------------------------------------------------------------
+
+
+def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
+    """Intervals of every metric, the arms side by side, one panel a metric.
+
+    ``metrics`` has the columns ``arm, seed, metric, estimate, low, high, n``; rows whose seed is missing are
+    over seeds and drawn large, those of single seeds are small dots below.
+    """
+    names = [name for name in METRICS if name in set(metrics["metric"])]
+    arms = arm_order(metrics["arm"])
+    if not names or not arms:
+        return _nothing("No metrics to show.")
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
+    spans = {name: _span(metrics, name) for name in names}
+    figure = make_subplots(
+        rows, columns, shared_yaxes=True, horizontal_spacing=0.045, vertical_spacing=0.30 / rows + 0.08,
+        subplot_titles=[METRICS[name][0] for name in names],
+    )  # fmt: skip
+    for index, name in enumerate(names):
+        row, column = index // columns + 1, index % columns + 1
+        part = metrics[metrics["metric"] == name]
+        for position, arm in enumerate(arms):
+            colour, symbol = arm_colour(arm, arms), arm_symbol(arm, arms)
+            here = part[(part["arm"] == arm) & part["estimate"].notna()]
+            seeds, pooled = here[here["seed"].notna()], here[here["seed"].isna()]
+            offsets = position + 0.26 + 0.05 * (np.arange(len(seeds)) % 3 - 1)
+            figure.add_scatter(
+                x=seeds["estimate"], y=offsets, mode="markers", showlegend=False,
+                marker={"color": colour, "size": 5, "opacity": 0.55},
+                customdata=_columns(seeds, "seed", "low", "high", "n"),
+                hovertemplate=f"<b>{_text(arm)}</b>, seed %{{customdata[0]}}: %{{x:.1%}} "
+                "[%{customdata[1]:.1%}, %{customdata[2]:.1%}], n = %{customdata[3]}<extra></extra>",
+                row=row, col=column,
+            )  # fmt: skip
+            figure.add_scatter(
+                x=pooled["estimate"], y=[position] * len(pooled), mode="markers+text", showlegend=False,
+                marker={"color": colour, "size": 11, "symbol": symbol},
+                text=[_percent(value) for value in pooled["estimate"]], textposition="top center",
+                cliponaxis=False,
+                error_x=_errors(pooled, colour),
+                customdata=_columns(pooled, "low", "high", "n"),
+                hovertemplate=f"<b>{_text(arm)}</b>, over seeds: %{{x:.1%}} "
+                "[%{customdata[0]:.1%}, %{customdata[1]:.1%}], n = %{customdata[2]}<extra></extra>",
+                row=row, col=column,
+            )  # fmt: skip
+        figure.update_xaxes(
+            title=METRICS[name][1], tickformat=".0%", range=spans[name], nticks=6, row=row, col=column,
+            zeroline=name == "delta_len", zerolinecolor=_ZERO,
+        )  # fmt: skip
+    figure.update_yaxes(
+        tickvals=list(range(len(arms))), ticktext=[f"<b>{_text(arm)}</b>" for arm in arms],
+        range=[len(arms) - 0.45, -0.65], showgrid=False, zeroline=False,
+    )  # fmt: skip
+    seeds, several = _listed(metrics["seed"]), metrics["seed"].nunique() > 1
+    pairs = metrics.loc[(metrics["metric"] == "acc_x") & metrics["seed"].isna(), "n"]
+    text = (
+        (
+            f"Large marker: over {seeds}, with its {level:.0%} interval (bootstrap over seeds, then examples); "
+            if several
+            else f"Large marker: one seed, with its {level:.0%} bootstrap interval over examples; "
+        )
+        + "small dots: each seed. "
+        + f"n = {_range(pairs)} pairs of responses to the same example, without and with the context."
+    )
+    pooled = metrics[metrics["seed"].isna()]
+    alt = "Intervals of metrics by arm. " + " ".join(
+        f"{row.metric} of {row.arm}: {_percent(row.estimate)}."
+        for row in pooled[pooled["estimate"].notna()].itertuples()
+    )
+    return _finish(figure, text, alt, height=110 + rows * (92 + 46 * len(arms)))
+
+
+def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
+    """Shares of right, wrong, unparsable and truncated responses, a bar per arm and view.
+
+    ``shares`` has the columns ``arm, view, outcome, share`` and may have ``control``, ``seed`` and ``n``;
+    without a row over seeds, the mean over seeds is shown.
+    """
+    if "control" in shares:
+        shares = shares[shares["control"].isin(["none", control]) | shares["control"].isna()]
+    if "seed" in shares and shares["seed"].isna().any():
+        shares = shares[shares["seed"].isna()]
+    if shares.empty:
+        return _nothing("No responses to show.")
+    n = _range(shares["n"]) if "n" in shares else ""
+    arms = arm_order(shares["arm"])
+    views = [view for view in ("no_context", "with_context") if view in set(shares["view"])]
+    table = shares.groupby(["arm", "view", "outcome"], sort=False)["share"].mean()
+    keys = [(arm, view) for arm in arms for view in views]
+    labels = [f"<b>{_text(arm)}</b> · {'with' if view == 'with_context' else 'without'}" for arm, view in keys]
+    # Bars of one arm stand close together, arms stand apart.
+    places = [arms.index(arm) * (len(views) + 0.45) + views.index(view) for arm, view in keys]
+    figure = go.Figure()
+    for outcome, colour in OUTCOME_COLOURS.items():
+        values = [float(table.get((arm, view, outcome), 0.0)) for arm, view in keys]
+        figure.add_bar(
+            x=values, y=places, orientation="h", name=outcome, width=0.82,
+            marker={
+                "color": colour,
+                "pattern": {
+                    "shape": OUTCOME_PATTERNS[outcome], "solidity": 0.2, "size": 7, "fillmode": "replace",
+                    "bgcolor": colour, "fgcolor": "rgba(0,0,0,0.3)",
+                },
+            },
+            text=[_percent(value, 0) if value >= 0.07 else "" for value in values], textposition="inside",
+            insidetextanchor="middle", textangle=0,
+            textfont={"color": "#FFFFFF" if outcome == "wrong" else "#1A1A1A"},
+            customdata=labels, hovertemplate=f"%{{customdata}} context<br>{outcome}: %{{x:.1%}}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(barmode="stack")
+    figure.update_xaxes(
+        title="share of responses (%)", tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1], tickformat=".0%", range=[0, 1.003]
+    )
+    figure.update_yaxes(
+        tickvals=places,
+        ticktext=labels,
+        range=[max(places) + 0.6, -0.6],
+        showgrid=False,
+        zeroline=False,
+        ticklabelstandoff=6,
+    )
+    _legend(figure)
+    averaged = "seed" in shares and shares["seed"].nunique() > 1
+    text = (
+        f"Share of responses by outcome, without and with the context ({control})"
+        f"{', mean over ' + _listed(shares['seed']) if averaged else ''}."
+        f"{' n = ' + n + ' responses per view' + (' and seed.' if averaged else '.') if n else ''}"
+    )
+    alt = "Outcomes of responses. " + " ".join(
+        f"{arm} {view.replace('_', ' ')}: {_percent(float(table.get((arm, view, 'right'), 0.0)))} right."
+        for arm, view in keys
+    )
+    return _finish(figure, text, alt, height=98 + 30 * len(keys), top=44)
+
+
+# -- drift ---------------------------------------------------------------------------------------------------
+
+
+def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
+    """A measure per arm and layer over seeds; what :func:`drift_by_layer` draws.
+
+    Columns ``arm, layer, estimate, low, high, seeds, n_tokens, n_examples``. ``layer`` is ``emb`` (the
+    embedding) or a number (``resid_post``); ``estimate`` is the mean over seeds, ``low`` and ``high`` the
+    outermost ends of the seeds' intervals; ``n_tokens`` and ``n_examples`` are the smallest of the seeds'.
+    Of several training steps the last of each run is taken.
+    """
+    rows = _resid(drift, measure, control)
+    table = rows.groupby(["arm", "place", "layer"], sort=False, as_index=False).agg(
+        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), seeds=("estimate", "size"),
+        n_tokens=("n_tokens", "min"), n_examples=("n_examples", "min"),
+    )  # fmt: skip
+    order = {arm: index for index, arm in enumerate(arm_order(rows["arm"]))}
+    table = table.sort_values(["arm", "place"], key=lambda c: c.map(order) if c.name == "arm" else c)
+    return table.drop(columns="place").reset_index(drop=True)
+
+
+def extreme_layer(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
+    """Per arm the layer that drifts most: lowest similarity, or largest movement for ``relative_l2``.
+
+    Columns ``arm, layer, estimate, low, high, seeds``: the layer at which the mean over seeds is extreme, and
+    its row of :func:`layer_table`.
+    """
+    table = layer_table(drift, measure, control).dropna(subset=["estimate"])
+    worst = table.groupby("arm", sort=False)["estimate"]
+    found = worst.idxmax() if measure in MOVEMENTS else worst.idxmin()
+    return table.loc[found, ["arm", "layer", "estimate", "low", "high", "seeds"]].reset_index(drop=True)
+
+
+def drift_by_layer(
+    drift: pd.DataFrame,
+    measure: str = "cosine",
+    control: str = "exact",
+    movement: bool = False,
+    level: float = 0.95,
+    arms: Sequence[str] | None = None,
+) -> go.Figure:
+    """Where the context still changes the state: one curve an arm over the layers, with its band.
+
+    ``movement`` shows 1 − measure on a logarithmic axis, where 0.997 and 0.999 are three times apart; a
+    linear axis hides that. ``arms`` are all arms of the study, for stable colours, if only some are drawn.
+    """
+    rows = _resid(drift, measure, control)
+    if rows.empty:
+        return _nothing(f"No {_measure(measure)} was measured under the {control} context.")
+    arms = arm_order(arms or rows["arm"])
+    flip = movement and measure not in MOVEMENTS
+    if flip:
+        rows = rows.assign(estimate=1 - rows["estimate"], low=1 - rows["high"], high=1 - rows["low"])
+    hidden = int((rows["estimate"] < NOISE).sum()) if movement else 0
+    digits = ".3g" if movement else ".4f"
+    figure = go.Figure()
+    for arm in arm_order(rows["arm"]):
+        colour = arm_colour(arm, arms)
+        mine = rows[rows["arm"] == arm]
+        line = mine.groupby("place").agg(
+            estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), layer=("layer", "first")
+        )
+        shown = line[line["estimate"] >= NOISE] if movement else line
+        floor = max(NOISE, float(shown["estimate"].min()) / 3) if movement and len(shown) else -np.inf
+        band = shown.dropna(subset=["low", "high"])
+        figure.add_scatter(
+            x=[*band.index, *band.index[::-1]], y=[*band["high"], *band["low"].clip(lower=floor)[::-1]],
+            fill="toself", fillcolor=_translucent(colour, 0.16), line={"width": 0}, mode="lines",
+            hoverinfo="skip", legendgroup=str(arm), showlegend=False,
+        )  # fmt: skip
+        if mine["seed"].nunique(dropna=False) > 1:
+            for _, one in mine.groupby("seed", dropna=False):
+                one = one[one["estimate"] >= NOISE] if movement else one
+                figure.add_scatter(
+                    x=one["place"], y=one["estimate"], mode="lines", line={"color": colour, "width": 1},
+                    opacity=0.45, hoverinfo="skip", legendgroup=str(arm), showlegend=False,
+                )  # fmt: skip
+        figure.add_scatter(
+            x=shown.index, y=shown["estimate"], mode="lines+markers", name=_text(arm), legendgroup=str(arm),
+            line={"color": colour, "width": 2.5},
+            marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)},
+            customdata=_columns(shown, "layer", "low", "high"),
+            hovertemplate=f"<b>{_text(arm)}</b>, layer %{{customdata[0]}}: %{{y:{digits}}} "
+            f"[%{{customdata[1]:{digits}}}, %{{customdata[2]:{digits}}}]<extra></extra>",
+        )  # fmt: skip
+    _layer_axis(figure, rows)
+    name, plain, moved = MEASURES.get(measure, (measure, measure, f"1 − {measure}"))
+    if movement:
+        figure.update_yaxes(title=f"{moved} (log scale)", type="log", **_log_ticks(figure))
+    else:
+        figure.update_yaxes(title=plain)
+    _legend(figure)
+    several = rows["seed"].nunique() > 1
+    what = (
+        f"{name[0].upper() + name[1:]} between a response token's state with and without the context ({control})."
+    )
+    if several:
+        how = (
+            f"Line: mean over {_listed(rows['seed'])}; thin lines: each seed; band: from the lowest to the "
+            f"highest end of the seeds' {level:.0%} intervals (bootstrap over examples)."
+        )
+    else:
+        how = f"Band: {level:.0%} interval (bootstrap over examples)."
+    text = (
+        f"{what} {how} n = {_range(rows['n_tokens'])} tokens of {_range(rows['n_examples'])} examples per seed."
+    )
+    if hidden:
+        text += f" Movements below {NOISE:g} (float noise; usually the embedding) are not drawn."
+    alt = f"{name} by layer, {control} context. " + " ".join(
+        f"{row.arm}: {'highest' if measure in MOVEMENTS else 'lowest'} {row.estimate:.4f} at layer {row.layer}."
+        for row in extreme_layer(drift, measure, control).itertuples()
+    )
+    return _finish(figure, text, alt, height=410, top=44)
+
+
+def drift_difference(
+    drift: pd.DataFrame,
+    baseline: str,
+    measure: str = "cosine",
+    control: str = "exact",
+    arms: Sequence[str] | None = None,
+) -> go.Figure:
+    """Each arm minus the baseline arm at every layer, paired by seed.
+
+    The dots are the single seeds' differences and the band their range: the drift table keeps no values of
+    single examples, so no paired interval can be made from it, and none is claimed.
+    """
+    rows = _resid(drift, measure, control)
+    reference = rows[rows["arm"] == baseline]
+    others = [arm for arm in arm_order(rows["arm"]) if arm != baseline]
+    if reference.empty or not others:
+        return _nothing(f"Nothing to compare: choose {_text(baseline)} and another arm.")
+    arms = arm_order(arms or rows["arm"])
+    paired = reference.set_index(["seed", "place"])["estimate"]
+    mean = reference.groupby("place")["estimate"].mean()
+    figure = go.Figure()
+    figure.add_hline(y=0, line={"color": _ZERO, "width": 1})
+    for arm in others:
+        colour = arm_colour(arm, arms)
+        mine = rows[rows["arm"] == arm].copy()
+        keys = pd.MultiIndex.from_frame(mine[["seed", "place"]])
+        # A baseline that was run once (the base model has no seeds of its own) is compared with every seed.
+        matched = paired.reindex(keys).to_numpy(dtype=float)
+        mine["difference"] = mine["estimate"] - np.where(
+            np.isnan(matched), mean.reindex(mine["place"]).to_numpy(dtype=float), matched
+        )
+        line = mine.groupby("place").agg(
+            difference=("difference", "mean"), low=("difference", "min"), high=("difference", "max"),
+            layer=("layer", "first"),
+        )  # fmt: skip
+        figure.add_scatter(
+            x=[*line.index, *line.index[::-1]], y=[*line["high"], *line["low"][::-1]], fill="toself",
+            fillcolor=_translucent(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip",
+            legendgroup=str(arm), showlegend=False,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=mine["place"], y=mine["difference"], mode="markers", legendgroup=str(arm), showlegend=False,
+            marker={"color": colour, "size": 4, "opacity": 0.55}, hoverinfo="skip",
+        )  # fmt: skip
+        figure.add_scatter(
+            x=line.index, y=line["difference"], mode="lines+markers", legendgroup=str(arm),
+            name=f"{_text(arm)} − {_text(baseline)}", line={"color": colour, "width": 2.5},
+            marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)},
+            customdata=_columns(line, "layer", "low", "high"),
+            hovertemplate=f"<b>{_text(arm)} − {_text(baseline)}</b>, layer %{{customdata[0]}}: %{{y:+.4f}} "
+            "(seeds %{customdata[1]:+.4f} to %{customdata[2]:+.4f})<extra></extra>",
+        )  # fmt: skip
+    _layer_axis(figure, rows)
+    name = _measure(measure)
+    figure.update_yaxes(title=f"difference of {name}")
+    _legend(figure)
+    better = "below 0: less drift than" if measure in MOVEMENTS else "above 0: less drift than"
+    text = (
+        f"Difference of {name} from {baseline}, paired by seed ({better} {baseline}). Line: mean over "
+        f"{_listed(rows['seed']) or 'one run'}; dots: each seed; band: their range, not a confidence interval."
+    )
+    return _finish(
+        figure, text, f"{name} of {', '.join(map(str, others))} minus {baseline}, by layer.", height=310, top=44
+    )
+
+
+# -- training ------------------------------------------------------------------------------------------------
+
+
+def training_columns(training: pd.DataFrame) -> list[str]:
+    """The columns of a training log that can be drawn: metrics first, then the loss, its terms and the rest."""
+    terms = sorted(column for column in training.columns if str(column).startswith("terms."))
+    known = [*METRICS, "loss", *terms, "grad_norm", "topk_mass", "tokens_per_second"]
+    return [column for column in known if column in training and training[column].notna().any()]
+
+
+def training_curves(
+    training: pd.DataFrame,
+    columns: Sequence[str] = ("acc_x", "acc_xc", "harm"),
+    arms: Sequence[str] | None = None,
+) -> go.Figure:
+    """Columns of the training log over steps, one panel a column, one colour an arm.
+
+    ``training`` is :meth:`cr_interp.study.Study.training`; the thick line is the mean over seeds at the steps
+    that every seed has logged, the thin ones are single seeds.
+    """
+    columns = [column for column in columns if column in training and training[column].notna().any()]
+    if not columns:
+        return _nothing("No training log.")
+    names = arm_order(training["arm"])
+    arms = arm_order(arms or names)
+    across = min(3, len(columns))
+    down = -(-len(columns) // across)
+    titles = [_training_words(column) for column in columns]
+    figure = make_subplots(
+        down, across, horizontal_spacing=0.1, vertical_spacing=0.34 / down + 0.03,
+        subplot_titles=[title for title, _ in titles],
+    )  # fmt: skip
+    legend = set()
+    for index, column in enumerate(columns):
+        row, at = index // across + 1, index % across + 1
+        digits = ".1%" if column in _PERCENT else ".4g"
+        for arm in names:
+            mine = training[(training["arm"] == arm) & training[column].notna()]
+            if mine.empty:
+                continue
+            colour = arm_colour(arm, arms)
+            runs = list(mine.groupby("seed", dropna=False))
+            if len(runs) > 1:
+                for _, one in runs:
+                    figure.add_scatter(
+                        x=one["step"], y=one[column], mode="lines", line={"color": colour, "width": 1},
+                        opacity=0.4, hoverinfo="skip", legendgroup=str(arm), showlegend=False, row=row, col=at,
+                    )  # fmt: skip
+            grouped = mine.groupby("step")[column]
+            # A run in progress must not bend the mean: only steps that all seeds have reached count.
+            mean = grouped.mean()[grouped.size() == len(runs)]
+            few = len(mean) <= 40
+            figure.add_scatter(
+                x=mean.index, y=mean, mode="lines+markers" if few else "lines", name=_text(arm),
+                line={"color": colour, "width": 2.2}, legendgroup=str(arm), showlegend=arm not in legend,
+                marker={"color": colour, "size": 5, "symbol": arm_symbol(arm, arms)},
+                hovertemplate=f"<b>{_text(arm)}</b>, step %{{x}}: %{{y:{digits}}}<extra></extra>",
+                row=row, col=at,
+            )  # fmt: skip
+            legend.add(arm)
+        figure.update_yaxes(
+            title=titles[index][1],
+            tickformat=".0%" if column in _PERCENT else None,
+            rangemode="tozero",
+            row=row,
+            col=at,
+        )
+        figure.update_xaxes(title="training step", row=row, col=at)
+    _legend(figure)
+    n = _range(training["n"].dropna()) if "n" in training and training["n"].notna().any() else ""
+    text = f"Thick: mean over {_listed(training['seed']) or 'runs'}; thin: each seed. " + (
+        f"Metrics are measured during training on n = {n} examples, without intervals."
+        if any(column in METRICS for column in columns) and n
+        else "One point a logged step."
+    )
+    alt = f"{', '.join(columns)} over training steps for {', '.join(map(str, names))}."
+    return _finish(figure, text, alt, height=100 + 245 * down)
+
+
+def _training_words(column: str) -> tuple[str, str]:
+    if column in METRICS:
+        return METRICS[column]
+    if column.startswith("terms."):
+        return _text(column.removeprefix("terms.").replace("||", "‖")), "nats per token"
+    return _TRAINING.get(column, (_text(column), _text(column)))
+
+
+# -- helpers -------------------------------------------------------------------------------------------------
+
+
+def _resid(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
+    """Rows of the embedding and of ``resid_post``, last step of each run, with ``place`` on the layer axis."""
+    sites = drift["site"]
+    keep = (drift["measure"] == measure) & (drift["control"] == control)
+    keep &= ((sites == "resid_pre") & (drift["layer"] == 0)) | (sites == "resid_post")
+    rows = drift[keep]
+    if rows.empty:
+        return rows.assign(place=pd.Series(dtype=int))
+    last = rows.groupby(["arm", "seed"], dropna=False)["step"].transform("max")
+    rows = rows[(rows["step"] == last) | last.isna()]
+    embedded = rows["site"] == "resid_pre"
+    layers = rows["layer"].astype(int)
+    return rows.assign(place=layers.where(~embedded, -1), layer=layers.astype(str).where(~embedded, "emb"))
+
+
+def _layer_axis(figure: go.Figure, rows: pd.DataFrame) -> None:
+    places = sorted(set(rows["place"]))
+    depth = max(places) + 1
+    stride = next(step for step in (1, 2, 4, 5, 8, 10, 20, 10**6) if depth / step <= 16)
+    ticks = [place for place in places if place < 0 or place % stride == 0]
+    figure.update_xaxes(
+        title="layer (emb: embedding)", tickangle=0,
+        tickvals=ticks, ticktext=["emb" if tick < 0 else str(tick) for tick in ticks], zeroline=False,
+        range=[min(places) - 0.03 * depth - 0.1, max(places) + 0.03 * depth + 0.1],
+    )  # fmt: skip
+
+
+def _log_ticks(figure: go.Figure) -> dict[str, Any]:
+    """Ticks at 1, 2 and 5 of each decade, written out: 0.02 is read faster than 2 · 10⁻²."""
+    drawn = np.concatenate([np.asarray(trace.y, dtype=float) for trace in figure.data] or [np.array([])])
+    drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+    if not len(drawn):
+        return {}
+    low, high = int(np.floor(np.log10(drawn.min()))), int(np.ceil(np.log10(drawn.max())))
+    heads = (1, 2, 5) if high - low <= 4 else (1,)
+    ticks = [head * 10.0**decade for decade in range(low, high + 1) for head in heads]
+    return {"tickvals": ticks, "ticktext": [f"{tick:.7f}".rstrip("0").rstrip(".") for tick in ticks]}
+
+
+def _finish(figure: go.Figure, text: str, alt: str, height: int, top: int = 64) -> go.Figure:
+    figure.update_layout(
+        height=height, margin={"l": 8, "r": 12, "t": top, "b": 8}, hovermode="closest",
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        meta={"caption": text, "alt": alt},
+    )  # fmt: skip
+    figure.update_xaxes(gridcolor=_GRID, showgrid=True, automargin=True, title_standoff=8)
+    figure.update_yaxes(gridcolor=_GRID, automargin=True, title_standoff=8)
+    figure.update_annotations(font_size=13.5)
+    figure.update_layout(hoverlabel={"namelength": -1})
+    return figure
+
+
+def _legend(figure: go.Figure) -> None:
+    """Above the panels, measured from the figure's top edge, so that its distance does not grow with height."""
+    figure.update_layout(
+        legend={
+            "orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 1, "yanchor": "top",
+            "title": "", "traceorder": "normal",
+        }
+    )  # fmt: skip
+
+
+def _nothing(message: str) -> go.Figure:
+    figure = go.Figure()
+    figure.add_annotation(text=message, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return _finish(figure, "", message, height=160)
+
+
+def _errors(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
+    above, below = rows["high"] - rows["estimate"], rows["estimate"] - rows["low"]
+    return {
+        "type": "data", "symmetric": False, "color": colour, "thickness": 2.4, "width": 5,
+        "array": above.fillna(0), "arrayminus": below.fillna(0),
+    }  # fmt: skip
+
+
+def _span(metrics: pd.DataFrame, name: str) -> list[float]:
+    """An axis range with room for the labels; the three accuracies share one, so that panels can be compared."""
+    accuracies = ("acc_x", "acc_xc", "both_correct")
+    part = metrics[metrics["metric"].isin(accuracies if name in accuracies else [name])]
+    values = part[["estimate", "low", "high"]].to_numpy(dtype=float)
+    low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
+    if name == "delta_len":
+        low, high = min(low, -0.02), max(high, 0.02)
+    elif name in accuracies:
+        low, high = np.floor(10 * min(low, 0.9)) / 10, 1.0
+    else:
+        low, high = 0.0, max(high, 0.02)
+    room = 0.10 * (high - low)
+    return [float(low - room), float(high + room)]
+
+
+def _columns(rows: pd.DataFrame, *names: str) -> np.ndarray:
+    """Columns for the hover text as one object array; missing ones are empty."""
+    missing = pd.Series([None] * len(rows), index=rows.index)
+    return np.stack([rows.get(name, missing).to_numpy(dtype=object) for name in names], axis=1)
+
+
+def _translucent(colour: str, opacity: float) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def _measure(measure: str) -> str:
+    return MEASURES.get(measure, (_text(measure),))[0]
+
+
+def _text(name: Hashable) -> str:
+    """A name as plotly has to get it, so that it is shown as it is."""
+    return escape(str(name), quote=False)
+
+
+def _percent(value: float, digits: int = 1) -> str:
+    """A share as text with a true minus sign; -0.0 is 0.0."""
+    return f"{round(100 * value, digits) + 0.0:.{digits}f} %".replace("-", "−")
+
+
+def _range(values: pd.Series) -> str:
+    values = values.dropna()
+    if values.empty:
+        return "?"
+    low, high = int(values.min()), int(values.max())
+    return f"{low:,}".replace(",", " ") if low == high else f"{low:,}–{high:,}".replace(",", " ")
+
+
+def _listed(seeds: pd.Series) -> str:
+    """``3 seeds (0, 1, 2)``; empty if no row has a seed."""
+    found = sorted({int(seed) for seed in seeds.dropna()})
+    if not found:
+        return ""
+    shown = ", ".join(map(str, found)) if len(found) <= 8 else f"{found[0]} … {found[-1]}"
+    return f"{len(found)} {'seed' if len(found) == 1 else 'seeds'} ({shown})"

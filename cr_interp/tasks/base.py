@@ -1,0 +1,55 @@
+"""What a task is: prompts by split, a context with its controls, and a grader.
+
+Mental model: an :class:`Example` is what the user types, a :class:`~cr_interp.views.Context` is what the
+teacher additionally sees. The student is distilled to answer the example without the context. A task never
+sees a model; it needs a tokenizer only to make the irrelevant context as long as the exact one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+from cr_interp.views import Context
+
+Split = Literal["train", "validation", "test"]
+Outcome = Literal["right", "wrong", "unparsable", "truncated"]
+Control = Literal["none", "exact", "paraphrase", "mismatched", "irrelevant"]
+
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+OUTCOMES: tuple[Outcome, ...] = ("right", "wrong", "unparsable", "truncated")
+
+#: Counts the tokens of a rendered context; lets a task match lengths without knowing a tokenizer.
+CountTokens = Callable[[Context], int]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt. ``answer`` is what the grader compares with; ``id`` is unique within a task."""
+
+    id: str
+    prompt: str
+    answer: str
+
+
+@runtime_checkable
+class Task(Protocol):
+    """The interface every task has; see ``rules.py`` for the shortest one."""
+
+    name: str
+    max_new_tokens: int
+    """Longest response, end-of-turn token included; a response that reaches it is ``truncated``."""
+
+    def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
+        """``n`` examples of a split (``None``: every distinct one), in an order fixed by ``seed``.
+
+        Raises :class:`~cr_interp.errors.UserError` if ``n`` is larger than the split.
+        """
+        ...
+
+    def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
+        """The exact context and its controls: ``exact, paraphrase, mismatched, irrelevant``."""
+        ...
+
+    def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
+        """Judge a decoded response (special tokens removed). ``truncated``: it hit ``max_new_tokens``."""
+        ...

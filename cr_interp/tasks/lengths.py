@@ -1,0 +1,68 @@
+"""Makes one context as long as another, for the control "irrelevant text of equal length".
+
+Mental model: start from a context that is too short and append neutral words to its system message, one at a
+time, until a token counter says stop. Nothing here knows a tokenizer: the counter is a function of the whole
+context, so merges across word boundaries and the chat template's own tokens are always counted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cr_interp.errors import UserError
+from cr_interp.tasks.base import CountTokens
+from cr_interp.views import Context
+
+#: How many tokens short an "equally long" context may be: some tokenizers have no words of one token.
+TOLERANCE = 2
+
+TEXT = """
+There is a river in the valley and a road on each side of it. The road to the left goes by a mill, the road to
+the right goes by a row of old stones. In the middle of the valley there is a bridge with two arches. Most
+days a few people walk over the bridge, and at noon the shadow of the tower falls on the water. Further up the
+hill there is a gate, then a field, then a second gate, and behind it a path that turns to the east. The path
+is about as wide as a table. At its end one can see the lake, the line of the hills and some of the roofs of
+the next village, where the path meets the main road again.
+"""
+
+#: Neutral words about nothing in particular; the many short ones let a count come out exactly.
+FILLER = tuple(TEXT.split())
+
+
+def equal_length(
+    start: Context, like_tokens: int, filler_words: Sequence[str], count_tokens: CountTokens
+) -> Context:
+    """``start`` with filler appended to its system message until it counts ``like_tokens`` tokens.
+
+    Words are taken in order, again from the first after the last; a word that would overshoot is passed over
+    for the next that fits. The result is never longer than ``like_tokens`` and at most TOLERANCE shorter;
+    if that cannot be reached, :class:`UserError` says what was found.
+    """
+    if not start.messages or start.messages[0]["role"] != "system":
+        raise UserError("Filler is appended to a system message, but the context to lengthen has none in front.")
+    context, length = start, count_tokens(start)
+    if length > like_tokens:
+        raise UserError(
+            f"The context to lengthen already has {length} tokens; expected at most {like_tokens}. "
+            f"Start from a shorter one."
+        )
+    turn, passed_over = 0, 0
+    while length < like_tokens and passed_over < len(filler_words):
+        longer = _append(context, filler_words[turn % len(filler_words)])
+        turn += 1
+        found = count_tokens(longer)
+        if length < found <= like_tokens:
+            context, length, passed_over = longer, found, 0
+        else:
+            passed_over += 1  # a full round of these means that no word fits any more
+    if like_tokens - length > TOLERANCE:
+        raise UserError(
+            f"No filler word brings the context closer than {length} tokens; expected {like_tokens - TOLERANCE} "
+            f"to {like_tokens}. Give filler words that are shorter in this tokenizer."
+        )
+    return context
+
+
+def _append(context: Context, word: str) -> Context:
+    system, *rest = context.messages
+    longer = {"role": "system", "content": f"{system['content']} {word}"}
+    return replace(context, messages=(longer, *rest))

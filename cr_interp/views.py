@@ -1,0 +1,155 @@
+"""The two views of a prompt, and which positions of them can be compared.
+
+Mental model. A *view* turns one user prompt into token ids: ``no_context`` is the prompt alone,
+``with_context`` the same prompt behind a context (a system message, few-shot turns, a text spliced into
+the user message). A *response* is a list of ids, appended to both views as ids and never re-tokenised, so
+both views score exactly the same tokens:
+
+    no_context     [ prompt ......... ][ response ]
+    with_context   [ context ][ prompt ][ response ]
+                                     ^^^^^^^^^^^^   the aligned positions
+
+For a response of R tokens the *aligned positions* are the R positions whose output predicts its tokens:
+the last prompt token up to the last but one response token. Losses, captures and comparisons use only those.
+
+All with-context ids of a batch start alike. :func:`shared_prefix` says for how long: that part is computed
+once with batch size 1 (see ``forward.py``), which is where the speed comes from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cr_interp.errors import UserError
+
+Message = dict[str, str]
+View = Literal["no_context", "with_context"]
+NoContext = Literal["empty_system", "template_default"] | tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the teacher sees and the student is trained to do without.
+
+    Either ``messages`` (chat messages placed before the prompt) or ``splice`` (a text put into the user
+    message, where ``{prompt}`` stands for the prompt), or both.
+    """
+
+    messages: tuple[Message, ...] = ()
+    splice: str = "{prompt}"
+
+    def __post_init__(self) -> None:
+        if self.splice.count("{prompt}") != 1:
+            raise UserError(
+                f"A spliced context has to contain '{{prompt}}' exactly once, to say where the prompt goes; "
+                f"found it {self.splice.count('{prompt}')} times in {self.splice[:80]!r}."
+            )
+        for message in self.messages:
+            if set(message) != {"role", "content"} or message["role"] not in ("system", "user", "assistant"):
+                raise UserError(
+                    f"A context message needs exactly the keys 'role' (system, user or assistant) and 'content'; "
+                    f"found {message!r}."
+                )
+
+    @staticmethod
+    def system(text: str) -> "Context":
+        """The commonest context: one system message."""
+        return Context(messages=({"role": "system", "content": text},))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"messages": list(self.messages), "splice": self.splice}
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> "Context":
+        extra = set(data) - {"messages", "splice"}
+        if extra:
+            raise UserError(f"A context has the keys 'messages' and 'splice'; found {sorted(extra)} as well.")
+        return Context(tuple(data.get("messages", ())), data.get("splice", "{prompt}"))
+
+
+def render(
+    tokenizer: Any, prompt: str, context: Context | None = None, no_context: NoContext = "empty_system"
+) -> list[int]:
+    """Token ids of a prompt in one view, up to and including the header of the assistant's turn.
+
+    ``context=None`` is the no-context view. What "no context" means is explicit, because some chat templates
+    inject a default system prompt when none is given: ``empty_system`` gives an empty system message,
+    ``template_default`` leaves the choice to the template, and a tuple of messages is used as it is.
+    A context whose first message is not a system message is preceded by the same no-context messages.
+    """
+    neutral: list[Message]
+    if no_context == "empty_system":
+        neutral = [{"role": "system", "content": ""}]
+    elif no_context == "template_default":
+        neutral = []
+    else:
+        neutral = [dict(message) for message in no_context]
+    before = neutral
+    if context is not None and context.messages:
+        given = [dict(message) for message in context.messages]
+        before = given if given[0]["role"] == "system" else neutral + given
+    text = prompt if context is None else context.splice.replace("{prompt}", prompt)
+    return chat_ids(tokenizer, [*before, {"role": "user", "content": text}])
+
+
+def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Apply the chat template and tokenise once, as text, adding no special tokens of the tokenizer's own."""
+    if not getattr(tokenizer, "chat_template", None):
+        raise UserError(
+            "The tokenizer has no chat template, so a system message has no place in its prompts. "
+            "Use an instruct model, or set tokenizer.chat_template."
+        )
+    try:
+        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # jinja2 raises whatever the template asks for
+        raise UserError(
+            f"The chat template refuses these messages ({error}). If it knows no system role, use "
+            f"no_context='template_default' and a context spliced into the user message."
+        ) from error
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def context_length(tokenizer: Any, context: Context, no_context: NoContext = "empty_system") -> int:
+    """Tokens of the with-context view of a fixed short prompt: for comparing the lengths of contexts."""
+    return len(render(tokenizer, "x", context, no_context))
+
+
+def check_fits(length: int, limit: int | None, what: str) -> None:
+    """Refuse a sequence that the model's positions cannot hold; nothing here ever truncates."""
+    if limit is not None and length > limit:
+        raise UserError(
+            f"{what} needs {length} tokens, but the model has {limit} positions. Nothing is truncated here: "
+            f"shorten the context or the response, or take a model with more positions."
+        )
+
+
+def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
+    """Length of the longest common prefix that leaves every sequence at least one token of its own.
+
+    >>> shared_prefix([[1, 2, 3, 4], [1, 2, 3], [1, 2, 9, 9]])
+    2
+    >>> shared_prefix([[1, 2, 3], [1, 2, 3]])
+    2
+    """
+    if not sequences:
+        return 0
+    shortest = min(len(sequence) for sequence in sequences)
+    low, high = min(sequences), max(sequences)  # lexicographic extremes share exactly what all share
+    common = 0
+    while common < shortest - 1 and low[common] == high[common]:
+        common += 1
+    return common
+
+
+def aligned_positions(prompt_length: int, response_length: int) -> range:
+    """The positions whose outputs predict the response: ``prompt_length - 1 … prompt_length + R - 2``.
+
+    >>> list(aligned_positions(5, 3))
+    [4, 5, 6]
+    """
+    if response_length < 1:
+        raise UserError(
+            "An empty response has no aligned positions: a response holds at least its end-of-turn token. "
+            "Found a response of 0 tokens; drop that example or sample it again."
+        )
+    return range(prompt_length - 1, prompt_length + response_length - 1)

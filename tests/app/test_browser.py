@@ -1,0 +1,281 @@
+"""The app as people see it, in a real Chromium: pages, figures, links, downloads, both themes, hostile text.
+
+Screenshots of every page are kept in ``tests/artefacts``: look at them.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from synthetic import make_study
+
+pytestmark = pytest.mark.browser
+
+MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
+ARTEFACTS = Path(__file__).resolve().parents[1] / "artefacts"
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+HOSTILE = "<script>window.hit=1</script><img src=x onerror='window.hit=1'> **b** ![i](http://x.invalid/i.png)"
+
+chromium = shutil.which("chromium")
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright for Python is not installed")
+if chromium is None:
+    pytest.skip("no `chromium` on the path; install Debian's to run the browser tests", allow_module_level=True)
+
+Page = playwright.Page
+expect = playwright.expect
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Started from a folder that is not the repository, with nothing but the command of the README."""
+    studies, elsewhere = tmp_path_factory.mktemp("studies"), tmp_path_factory.mktemp("elsewhere")
+    make_study(studies / "a-synthetic", examples=60)
+    make_study(studies / "five-arms", arms=("base", "opd", "nca", "dual_opd", "sym_kl"), layers=30, seeds=(0, 1))
+    make_study(studies / "hostile", examples=20, text=HOSTILE, arms=("base", "opd", f"nca{HOSTILE[:8]}"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ARTEFACTS.mkdir(exist_ok=True)
+    log = (ARTEFACTS / "server.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", str(MAIN), f"--server.port={port}", "--server.headless=true"],
+        cwd=elsewhere, env={**os.environ, "CR_INTERP_STUDIES": str(studies)},
+        stdout=log, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                assert process.poll() is None, "the server stopped"
+                time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        log.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: playwright.Browser) -> Iterator[Page]:
+    yield from watched(browser, viewport={"width": 1400, "height": 1000})
+
+
+def watched(browser: playwright.Browser, **options: object) -> Iterator[Page]:
+    """A tab of its own; at the end of the test it must not have logged an error nor asked another host."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(f"exception: {error}"))
+    page.on("console", lambda message: problems.append(console(message)))
+    page.on("request", lambda request: problems.append(foreign(request.url)))
+    yield page
+    context.close()
+    assert not [problem for problem in problems if problem]
+
+
+def console(message: playwright.ConsoleMessage) -> str:
+    where = str(message.location.get("url", ""))
+    # Opening a link to a page, Streamlit first asks below that page's own address: its way to find the root.
+    if message.type != "error" or re.search(r"/layers/_stcore/(health|host-config)$", where):
+        return ""
+    return f"console: {message.text} ({where})"
+
+
+def foreign(url: str) -> str:
+    return "" if re.match(r"(https?|wss?)://127\.0\.0\.1|data:|blob:", url) else f"asked for {url}"
+
+
+def ready(page: Page, figures: int) -> None:
+    """Until the page has drawn its figures and is not running any more."""
+    expect(page.locator(".js-plotly-plot")).to_have_count(figures, timeout=60_000)
+    for index in range(figures):
+        expect(page.locator(".js-plotly-plot").nth(index).locator(".main-svg").first).to_be_attached(
+            timeout=30_000
+        )
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=30_000)
+
+
+def shoot(page: Page, name: str) -> None:
+    """The whole page: the window is made as tall as the scrolled part first."""
+    ARTEFACTS.mkdir(exist_ok=True)
+    size = page.viewport_size
+    assert size
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": size["width"], "height": height + 40})
+    page.wait_for_timeout(700)
+    page.screenshot(path=ARTEFACTS / f"{name}.png")
+    page.set_viewport_size(size)
+
+
+def metric_values(page: Page) -> list[str]:
+    return page.get_by_test_id("stMetricValue").all_inner_texts()
+
+
+def test_a_link_to_a_page_works_as_the_very_first_request(server, page):
+    """Streamlit's older kind of multipage app would run the page without main.py here."""
+    page.goto(f"{server}/layers?study=five-arms")
+    ready(page, 2)
+    expect(page.get_by_text("Drift by layer")).to_be_visible()
+    assert len(metric_values(page)) == 5
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_overview(server, browser, theme):
+    for page in watched(browser, viewport={"width": 1400, "height": 1000}, color_scheme=theme):
+        page.goto(server)
+        ready(page, 3)
+        expect(page.get_by_role("heading", name="Did nca reduce Harm without losing accuracy?")).to_be_visible()
+        expect(page.get_by_text("difference", exact=False).first).to_be_visible()
+        assert len(metric_values(page)) == 4
+        for heading in (
+            "Metrics, side by side",
+            "What kind of wrong",
+            "What differs between the arms",
+            "Training",
+        ):
+            expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        charts = page.locator("[data-testid=stPlotlyChart]")
+        assert page.get_by_text("small dots: each seed").count() == 1
+        # Points, bars and lines are really drawn.
+        assert charts.nth(0).locator("path.point").count() >= 6 * 3
+        assert charts.nth(1).locator(".bars .point").count() == 4 * 6
+        assert charts.nth(2).locator("path.js-line").count() >= 6
+        page.get_by_text("Provenance").click()
+        expect(page.get_by_text("cr-interp reproduce organism", exact=False)).to_be_visible()
+        shoot(page, f"overview-{theme}")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_layers(server, browser, theme):
+    for page in watched(browser, viewport={"width": 1400, "height": 1000}, color_scheme=theme):
+        page.goto(f"{server}/layers?study=a-synthetic")
+        ready(page, 2)
+        expect(page.get_by_text("internalised the context", exact=False)).to_be_visible()
+        lowest = [float(value) for value in metric_values(page)]
+        assert lowest == sorted(lowest)
+        assert len(lowest) == 3
+        chart = page.locator("[data-testid=stPlotlyChart]").first
+        assert chart.locator("path.js-line").count() >= 3 * (1 + 3)
+        assert chart.locator(".fills path, path.js-fill").count() >= 3
+        shoot(page, f"layers-{theme}")
+
+
+def test_every_measure_and_the_log_scale(server, page):
+    page.goto(f"{server}/layers?study=five-arms")
+    ready(page, 2)
+    for name, axis in (
+        ("centred cosine", "cosine after removing each view"),
+        ("relative L2", "‖with − without‖"),
+        ("debiased CKA", "debiased linear CKA"),
+        ("cosine", "cosine between the views"),
+    ):
+        page.get_by_test_id("stButtonGroup").get_by_text(name, exact=True).click()
+        expect(page.locator(".js-plotly-plot").first.locator(".ytitle")).to_contain_text(axis, timeout=20_000)
+    page.get_by_text("Distance from identical, log scale").click()
+    expect(page.locator(".js-plotly-plot").first.locator(".ytitle")).to_contain_text("1 − cosine (log scale)")
+    ready(page, 2)
+    shoot(page, "layers-log-30-layers")
+
+
+def test_the_url_reproduces_the_view_in_a_new_tab(server, page, browser):
+    page.goto(f"{server}/?study=five-arms")
+    ready(page, 3)
+    page.get_by_test_id("stMultiSelect").get_by_role("button", name=re.compile("base")).first.click()
+    page.get_by_test_id("stSelectbox").filter(has_text="Context control").locator("input").click()
+    page.get_by_role("option", name="mismatched").click()
+    ready(page, 3)
+    page.get_by_role("link", name="Layers").click()
+    expect(page.get_by_text("Drift by layer")).to_be_visible(timeout=20_000)
+    page.get_by_test_id("stButtonGroup").get_by_text("debiased CKA", exact=True).click()
+    expect(page.locator(".js-plotly-plot").first.locator(".ytitle")).to_contain_text("debiased linear CKA")
+    ready(page, 2)
+    expect(page).to_have_url(re.compile("measure=debiased"))
+    assert "study=five-arms" in page.url
+    assert "control=mismatched" in page.url
+    values = metric_values(page)
+    assert len(values) == 4
+    for other in watched(browser, viewport={"width": 1400, "height": 1000}):
+        other.goto(page.url)
+        ready(other, 2)
+        expect(other.locator(".js-plotly-plot").first.locator(".ytitle")).to_contain_text("debiased linear CKA")
+        expect(other.get_by_text("mismatched", exact=False).first).to_be_visible()
+        assert metric_values(other) == values
+
+
+def test_a_study_from_the_url_must_be_one_that_was_found(server, page):
+    page.goto(f"{server}/?study=../../../etc")
+    ready(page, 3)
+    expect(page.get_by_test_id("stSelectbox").first.locator("input")).to_have_value("a-synthetic")
+    assert "etc" not in page.get_by_test_id("stMain").inner_text()
+
+
+def test_downloads(server, page):
+    page.goto(f"{server}/layers?study=a-synthetic")
+    ready(page, 2)
+    page.get_by_test_id("stPopover").first.get_by_role("button").click()
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Numbers (CSV)").click()
+    text = Path(waiting.value.path()).read_text()
+    assert waiting.value.suggested_filename == "drift-cosine.csv"
+    assert text.startswith("arm,layer,estimate,low,high,seeds,n_tokens,n_examples")
+    assert len(text.splitlines()) == 1 + 3 * 5
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Figure, interactive (HTML)").click()
+    assert "<figcaption>Cosine between" in Path(waiting.value.path()).read_text()
+    page.keyboard.press("Escape")
+    chart = page.locator("[data-testid=stPlotlyChart]").first
+    chart.hover()
+    with page.expect_download() as waiting:
+        chart.locator("[data-title*=Download]").click()
+    assert waiting.value.suggested_filename == "drift-cosine.svg"
+    assert "<svg" in Path(waiting.value.path()).read_text()[:200]
+
+
+def test_hostile_text_is_shown_as_text(server, page):
+    for path, figures in (("/?study=hostile", 3), ("/layers?study=hostile", 2)):
+        page.goto(server + path)
+        ready(page, figures)
+        page.wait_for_timeout(500)
+        assert page.evaluate("window.hit") is None
+        assert page.locator("img[src=x], img[src*='x.invalid']").count() == 0
+        expect(page.get_by_test_id("stSidebar")).to_contain_text("rules:shift<script>window.hit=1</script>")
+        shoot(page, f"hostile-{'layers' if 'layers' in path else 'overview'}")
+
+
+def test_a_narrow_window(server, browser):
+    for page in watched(browser, viewport={"width": 420, "height": 900}):
+        page.goto(f"{server}/layers?study=a-synthetic")
+        ready(page, 2)
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0
+        shoot(page, "layers-narrow")
+
+
+def test_only_this_machine_can_connect(server):
+    port = int(server.rpartition(":")[2])
+    with socket.socket() as probe:
+        probe.settimeout(2)
+        # Another address of the loopback network: reachable only by a server that listens on all interfaces.
+        assert probe.connect_ex(("127.0.0.2", port)) != 0

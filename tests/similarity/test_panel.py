@@ -1,0 +1,221 @@
+"""The panel against plain numpy over all tokens at once."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cr_interp.errors import UserError
+from cr_interp.similarity import MEASURES, DriftAccumulator, cka
+from cr_interp.statistics import bootstrap_weights
+
+torch.set_num_threads(1)
+WIDTH = 12
+
+
+def states(examples: int = 30, tokens: int = 3, noise: float = 0.5, seed: int = 0, mean: float = 2.0):
+    """Float32 states with a common component, an effect of the example, and one of the token."""
+    rng = np.random.default_rng(seed)
+    common = mean * rng.normal(size=WIDTH)
+    effect = rng.normal(size=(examples, 1, WIDTH))
+    x = common + (effect + rng.normal(size=(examples, tokens, WIDTH))).reshape(-1, WIDTH)
+    y = x + 0.3 + noise * rng.normal(size=x.shape)
+    example = torch.arange(examples).repeat_interleave(tokens)
+    return torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.float32), example
+
+
+def panel(x, y, example, batch: int | None = None, resamples: int = 300, **more):
+    """Stream whole examples, ``batch`` at a time, and return {measure: row}."""
+    drift = DriftAccumulator(x.shape[1], **more)
+    ids = example.unique()
+    for start in range(0, len(ids), batch or len(ids)):
+        part = torch.isin(example, ids[start : start + (batch or len(ids))])
+        drift.update(x[part], y[part], example[part])
+    return {row["measure"]: row for row in drift.finish(resamples)}
+
+
+def plain(x, y) -> dict[str, float]:
+    x, y = x.double().numpy(), y.double().numpy()
+    xc, yc = x - x.mean(0), y - y.mean(0)
+    norm = np.linalg.norm
+    return {
+        "cosine": ((x * y).sum(1) / norm(x, axis=1) / norm(y, axis=1)).mean(),
+        "centred_cosine": (xc * yc).sum() / norm(xc) / norm(yc),
+        "relative_l2": (norm(x - y, axis=1) / norm(x, axis=1)).mean(),
+    }
+
+
+def test_estimates_are_the_plain_computation():
+    x, y, example = states()
+    rows = panel(x, y, example)
+    assert tuple(rows) == MEASURES
+    for measure, expected in plain(x, y).items():
+        assert rows[measure]["estimate"] == pytest.approx(expected, rel=1e-12)
+    assert rows["cka"]["estimate"] == pytest.approx(cka(x.double(), y.double()), abs=1e-6)
+    for row in rows.values():
+        assert set(row) == {"measure", "estimate", "low", "high", "n_tokens", "n_examples", "reason"}
+        assert row["low"] <= row["estimate"] <= row["high"]
+        assert row["low"] < row["high"]
+        assert (row["n_tokens"], row["n_examples"], row["reason"]) == (90, 30, None)
+
+
+def test_intervals_recompute_everything_per_replicate():
+    """Replicates by really repeating the drawn examples' rows."""
+    x, y, example = states(examples=12)
+    rows = panel(x, y, example, resamples=40)
+    repeated: dict[str, list[float]] = {}
+    for weights in bootstrap_weights(12, 40):
+        times = torch.tensor(weights, dtype=torch.long)[example]
+        for measure, value in plain(x.repeat_interleave(times, 0), y.repeat_interleave(times, 0)).items():
+            repeated.setdefault(measure, []).append(value)
+    for measure, values in repeated.items():
+        expected = np.quantile(values, [0.025, 0.975])
+        assert [rows[measure]["low"], rows[measure]["high"]] == pytest.approx(expected, rel=1e-10)
+
+
+def test_batches_do_not_matter():
+    x, y, example = states()
+    whole, pieces = panel(x, y, example), panel(x, y, example, batch=4)
+    for measure in MEASURES:
+        for column in ("estimate", "low", "high"):
+            assert pieces[measure][column] == pytest.approx(whole[measure][column], rel=1e-12)
+
+
+def test_order_inside_a_batch_does_not_matter():
+    x, y, example = states()
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    whole, mixed = panel(x, y, example), panel(x[order], y[order], example[order])
+    for measure in MEASURES:
+        assert mixed[measure]["low"] == pytest.approx(whole[measure]["low"], abs=1e-6)
+
+
+def test_identical_views_do_not_drift():
+    x, _, example = states()
+    rows = panel(x, x, example)
+    for measure, expected in {"cosine": 1, "centred_cosine": 1, "relative_l2": 0, "cka": 1}.items():
+        for column in ("estimate", "low", "high"):
+            assert rows[measure][column] == pytest.approx(expected, abs=1e-12)
+
+
+def test_unrelated_states_with_a_common_component():
+    """Why the panel has more than a cosine."""
+    x, _, example = states(60, 1, mean=10)
+    _, y, _ = states(60, 1, seed=1, mean=10)
+    y = y - y.mean(0) + x.mean(0)
+    rows = panel(x, y, example)
+    assert rows["cosine"]["estimate"] > 0.9
+    for measure in ("centred_cosine", "cka"):
+        assert abs(rows[measure]["estimate"]) < 0.1
+        assert rows[measure]["low"] < 0 < rows[measure]["high"]
+
+
+def test_a_massive_common_component_costs_no_digits():
+    x, y, example = states(mean=0)
+    shifted = panel(x.double() + 1e6, y.double() + 1e6, example)["centred_cosine"]
+    assert shifted["estimate"] == pytest.approx(panel(x, y, example)["centred_cosine"]["estimate"], abs=1e-8)
+
+
+def test_intervals_are_over_examples_not_tokens():
+    """Repeating every token adds nothing; more examples do."""
+    x, y, example = states(examples=40, tokens=1)
+    once = panel(x, y, example)
+    often = panel(x.repeat_interleave(5, 0), y.repeat_interleave(5, 0), example.repeat_interleave(5))
+    many = panel(*states(examples=640, tokens=1))
+    for measure in ("cosine", "centred_cosine", "relative_l2"):
+        assert often[measure]["high"] == pytest.approx(once[measure]["high"], abs=1e-9)
+    for measure in MEASURES:
+        width = {
+            name: rows[measure]["high"] - rows[measure]["low"] for name, rows in (("once", once), ("many", many))
+        }
+        assert width["many"] < 0.5 * width["once"]
+
+
+def test_masked_tokens_are_as_if_they_were_not_there():
+    x, y, example = states()
+    keep = torch.ones(len(x), dtype=torch.bool)
+    keep[::3] = False
+    keep[example == 5] = False
+    x[~keep] = 1e6  # a sink
+    masked = DriftAccumulator(WIDTH)
+    masked.update(x, y, example, keep)
+    without = DriftAccumulator(WIDTH)
+    without.update(x[keep], y[keep], example[keep])
+    assert masked.finish(50) == without.finish(50)
+    assert masked.finish(50)[0]["n_examples"] == 29
+
+
+def test_rows_for_the_interval_of_cka_are_whole_examples():
+    x, y, example = states(examples=100, tokens=3)
+    full = panel(x, y, example)["cka"]
+    drift = DriftAccumulator(WIDTH, max_rows=100)
+    for start in range(0, 300, 30):
+        drift.update(*(part[start : start + 30] for part in (x, y, example)))
+    part = {row["measure"]: row for row in drift.finish()}["cka"]
+    assert drift._kept.rows == 99
+    assert all(len(rows) == 3 for _, rows, _ in drift._kept.examples.values())
+    assert part["estimate"] == full["estimate"], "the estimate uses all rows"
+    # A third of the examples, scaled back: about the same width.
+    assert 0.6 < (part["high"] - part["low"]) / (full["high"] - full["low"]) < 1.7
+    backwards = DriftAccumulator(WIDTH, max_rows=100)
+    for start in reversed(range(0, 300, 30)):
+        backwards.update(*(part[start : start + 30] for part in (x, y, example)))
+    assert set(backwards._kept.examples) == set(drift._kept.examples), "not the first or last to arrive"
+    other = DriftAccumulator(WIDTH, max_rows=100, seed=1)
+    other.update(x, y, example)
+    assert set(other._kept.examples) != set(drift._kept.examples)
+
+
+def test_responses_too_long_for_an_interval():
+    x, y, example = states(examples=20, tokens=10)
+    row = panel(x, y, example, max_rows=25)["cka"]
+    assert math.isfinite(row["estimate"])
+    assert math.isnan(row["low"])
+    assert "max_rows = 25" in row["reason"]
+
+
+def test_undefined_is_nan_with_a_reason():
+    empty = DriftAccumulator(WIDTH).finish()
+    assert [row["reason"] for row in empty] == ["no tokens"] * 4
+    x, y, example = states()
+    constant = panel(torch.full_like(x, 0.1), y, example)
+    for measure in ("centred_cosine", "cka"):
+        assert math.isnan(constant[measure]["estimate"])
+        assert math.isnan(constant[measure]["low"])
+        assert "constant" in constant[measure]["reason"]
+    assert math.isfinite(constant["cosine"]["estimate"])
+    zero = x.clone()
+    zero[3] = 0
+    rows = panel(zero, y, example)
+    for measure in ("cosine", "relative_l2"):
+        assert math.isnan(rows[measure]["estimate"])
+        assert "norm 0" in rows[measure]["reason"]
+    assert math.isfinite(rows["centred_cosine"]["low"])
+    few = panel(x[:3], y[:3], torch.tensor([0, 1, 2]))
+    assert "at least 4" in few["cka"]["reason"]
+    assert math.isfinite(few["cosine"]["low"])
+    one = panel(x[:5], y[:5], torch.zeros(5, dtype=torch.long))
+    assert all(row["reason"] == "no interval: one example" for row in one.values())
+    assert all(math.isfinite(row["estimate"]) and math.isnan(row["low"]) for row in one.values())
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_states_that_are_not_finite_name_their_examples(bad):
+    x, y, example = states()
+    y[example == 7, 2] = bad
+    drift = DriftAccumulator(WIDTH)
+    with pytest.raises(UserError, match=r"in the examples 7\. "):
+        drift.update(x, y, example)
+    assert drift.n_tokens == 0
+    drift.update(x, y, example, keep=example != 7)
+    assert drift.n_examples == 29
+
+
+def test_misuse():
+    x, y, example = states()
+    drift = DriftAccumulator(WIDTH)
+    drift.update(x, y, example)
+    with pytest.raises(ValueError, match="earlier update"):
+        drift.update(x[:3], y[:3], example[:3])
+    with pytest.raises(ValueError, match="shape"):
+        drift.update(x[:, :5], y[:, :5], example)

@@ -1,0 +1,219 @@
+"""Figures: pure, complete, the same colours everywhere, honest captions, and safe with hostile names."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic import make_study
+
+from cr_interp import behaviour, figures
+from cr_interp.study import Study
+
+ARMS = ("base", "opd", "nca", "dual_opd", "sym_kl", "mine", "yours")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return make_study(tmp_path_factory.mktemp("studies") / "organism-shift", examples=40)
+
+
+@pytest.fixture(scope="module")
+def metrics(study: Study) -> pd.DataFrame:
+    return behaviour.metrics(study.table("generations"))
+
+
+@pytest.fixture(scope="module")
+def drift(study: Study) -> pd.DataFrame:
+    return study.table("drift")
+
+
+def drawn(study: Study, metrics: pd.DataFrame) -> dict[str, figures.go.Figure]:
+    drift, log = study.table("drift"), study.training()
+    return {
+        "forest": figures.metric_forest(metrics),
+        "outcomes": figures.outcomes_bar(behaviour.outcome_shares(study.table("generations"))),
+        "drift": figures.drift_by_layer(drift),
+        "log": figures.drift_by_layer(drift, "centred_cosine", movement=True),
+        "difference": figures.drift_difference(drift, "opd", "cka"),
+        "training": figures.training_curves(log),
+        "loss": figures.training_curves(log, figures.training_columns(log)),
+    }
+
+
+def test_importing_needs_neither_torch_nor_streamlit():
+    heavy = "('torch', 'streamlit', 'transformers')"
+    code = f"import sys, cr_interp.figures; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_figure_has_caption_alt_text_axis_titles_and_no_background(study, metrics):
+    for name, figure in drawn(study, metrics).items():
+        assert figure.data, name
+        assert "n = " in figures.caption(figure) or name in ("difference", "loss"), name
+        assert "seed" in figures.caption(figure), name
+        assert figures.alt_text(figure), name
+        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)", name
+        titled = [axis for axis in figure.select_xaxes() if axis.title.text]
+        assert titled, name
+        json.loads(figure.to_json())
+
+
+def test_tables_are_left_as_they_were(study, metrics):
+    drift, log = study.table("drift"), study.training()
+    before = [frame.copy() for frame in (metrics, drift, log)]
+    figures.metric_forest(metrics)
+    figures.drift_by_layer(drift, movement=True)
+    figures.drift_difference(drift, "opd")
+    figures.training_curves(log)
+    for old, new in zip(before, (metrics, drift, log), strict=True):
+        pd.testing.assert_frame_equal(old, new)
+
+
+def test_each_arm_has_one_colour_and_marker_of_its_own():
+    looks = {(figures.arm_colour(arm, ARMS), figures.arm_symbol(arm, ARMS)) for arm in ARMS}
+    assert len(looks) == len({figures.arm_colour(arm, ARMS) for arm in ARMS}) == len(ARMS)
+    assert figures.arm_colour("nca") == figures.arm_colour("nca", ARMS) == "#0072B2"
+    assert figures.arm_order(["zeta", "nca", "base", "nca", "alpha", "opd"]) == [
+        "base",
+        "opd",
+        "nca",
+        "zeta",
+        "alpha",
+    ]
+
+
+def test_colours_stand_out_on_light_and_dark_pages():
+    """WCAG asks for 3 : 1 between graphics and background; outcomes carry labels and patterns as well."""
+    for colour in (*figures.ARM_COLOURS.values(), *figures.FALLBACK_COLOURS):
+        for page in ("#FFFFFF", "#171614"):
+            assert contrast(colour, page) > 2.0, (colour, page)
+
+
+def contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_forest_shows_the_table_s_numbers(metrics):
+    figure = figures.metric_forest(metrics)
+    pooled = metrics[metrics["seed"].isna() & metrics["estimate"].notna()].set_index(["arm", "metric"])
+    large = [trace for trace in figure.data if trace.mode == "markers+text" and len(trace.x)]
+    assert sorted(float(trace.x[0]) for trace in large) == pytest.approx(sorted(pooled["estimate"]))
+    ends = sorted(float(trace.x[0] + trace.error_x.array[0]) for trace in large)
+    assert ends == pytest.approx(sorted(pooled["high"]))
+
+
+def test_layer_table_and_extreme_layer_agree_with_a_plain_recomputation(drift):
+    table = figures.layer_table(drift, "cosine")
+    assert list(table["layer"][:5]) == ["emb", "0", "1", "2", "3"]
+    rows = drift[(drift["measure"] == "cosine") & (drift["control"] == "exact") & (drift["site"] == "resid_post")]
+    for arm in ("base", "opd", "nca"):
+        for layer in range(4):
+            here = rows[(rows["arm"] == arm) & (rows["layer"] == layer)]
+            mine = table[(table["arm"] == arm) & (table["layer"] == str(layer))].iloc[0]
+            assert mine["estimate"] == pytest.approx(here["estimate"].mean())
+            assert (mine["low"], mine["high"]) == (here["low"].min(), here["high"].max())
+            assert mine["seeds"] == 3
+    lowest = figures.extreme_layer(drift, "cosine").set_index("arm")["estimate"]
+    assert lowest["base"] < lowest["opd"] < lowest["nca"]
+    farthest = figures.extreme_layer(drift, "relative_l2").set_index("arm")["estimate"]
+    assert farthest["base"] > farthest["opd"] > farthest["nca"]
+
+
+def test_only_the_last_step_of_a_run_is_drawn(drift):
+    earlier = drift.assign(step=drift["step"] - 50, estimate=0.0, low=0.0, high=0.0)
+    both = pd.concat([earlier, drift], ignore_index=True)
+    pd.testing.assert_frame_equal(figures.layer_table(both, "cosine"), figures.layer_table(drift, "cosine"))
+
+
+def test_log_scale_draws_one_minus_the_measure_and_leaves_out_float_noise(drift):
+    figure = figures.drift_by_layer(drift, "cosine", movement=True)
+    assert figure.layout.yaxis.type == "log"
+    curve = next(trace for trace in figure.data if trace.name == "nca")
+    expected = figures.layer_table(drift[drift["arm"] == "nca"], "cosine")
+    assert list(curve.y) == pytest.approx(list(1 - expected["estimate"][1:]))
+    assert "not drawn" in figures.caption(figure)
+    assert min(min(trace.y) for trace in figure.data if len(trace.y)) > 0
+
+
+def test_difference_is_paired_by_seed_and_a_baseline_with_one_seed_meets_all(drift):
+    some = drift[~((drift["arm"] == "base") & (drift["seed"] > 0))]
+    figure = figures.drift_difference(some, "base")
+    curve = next(trace for trace in figure.data if trace.name and trace.name.startswith("nca"))
+    means = figures.layer_table(some, "cosine").set_index(["arm", "layer"])["estimate"]
+    assert list(curve.y) == pytest.approx(
+        [means["nca", layer] - means["base", layer] for layer in ["emb", *"0123"]]
+    )
+    assert "not a confidence interval" in figures.caption(figure)
+
+
+def test_training_mean_uses_only_steps_that_every_seed_has(study):
+    log = study.training()
+    running = log[~((log["seed"] == 2) & (log["step"] > 50))]
+    figure = figures.training_curves(running, ["acc_x"])
+    thick = [trace for trace in figure.data if trace.name]
+    assert {trace.name for trace in thick} == {"opd", "nca"}
+    assert all(max(trace.x) == 50 for trace in thick)
+
+
+def test_training_columns_find_metrics_terms_and_the_rest(study):
+    columns = figures.training_columns(study.training())
+    assert columns[0] == "acc_x"
+    assert "terms.KL(q_x || f)" in columns
+    assert columns[-1] == "tokens_per_second"
+
+
+@pytest.mark.parametrize("layers", [1, 12, 80])
+def test_depth(tmp_path, layers):
+    study = make_study(tmp_path / "deep", arms=("opd", "nca"), seeds=(0,), layers=layers, examples=10)
+    figure = figures.drift_by_layer(study.table("drift"))
+    assert len(figure.layout.xaxis.tickvals) <= 18
+    assert figure.layout.xaxis.ticktext[0] == "emb"
+
+
+def test_nothing_to_show_is_a_figure_that_says_so(drift, metrics):
+    for figure in (
+        figures.metric_forest(metrics.iloc[:0]),
+        figures.outcomes_bar(pd.DataFrame(columns=["arm", "view", "outcome", "share"])),
+        figures.drift_by_layer(drift, "cosine", control="nonesuch"),
+        figures.drift_difference(drift, "nonesuch"),
+        figures.training_curves(pd.DataFrame(columns=["arm", "seed", "kind", "step"])),
+    ):
+        assert not figure.data
+        assert figure.layout.annotations[0].text
+        assert figures.alt_text(figure)
+
+
+def test_missing_values_do_not_stop_a_figure(metrics, drift):
+    gaps = metrics.assign(estimate=metrics["estimate"].where(metrics["metric"] != "rescue"))
+    assert figures.metric_forest(gaps).data
+    holes = drift.assign(estimate=drift["estimate"].where(drift["layer"] != 1), low=np.nan, high=np.nan)
+    assert figures.drift_by_layer(holes, movement=True).data
+
+
+def test_hostile_names_are_shown_as_text(metrics, drift):
+    name = "<img src=x onerror=alert(1)><b>opd"
+    renamed = metrics.assign(arm=metrics["arm"].replace("opd", name))
+    for figure in (
+        figures.metric_forest(renamed),
+        figures.drift_by_layer(drift.assign(arm=drift["arm"].replace("opd", name))),
+    ):
+        labels = [
+            str(text)
+            for trace in figure.data
+            for text in (trace.name, trace.hovertemplate, *(figure.layout.yaxis.ticktext or ()))
+        ]
+        assert any("&lt;img" in text for text in labels)
+        assert not any("<img" in text for text in labels)
+        page = figures.to_page(figure)
+        assert "<img src=x" not in page.rpartition("</script>")[2]
+        assert "<figcaption>" in page

@@ -1,0 +1,125 @@
+"""The configuration of a study: one YAML file says everything that decides its numbers.
+
+Unknown keys are refused with the nearest valid one, and ``key=value`` overrides from the command line go through
+the same checks. What is written here is copied whole into the study's manifest.
+"""
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cr_interp.errors import UserError, unknown
+from cr_interp.measure import Evaluation
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class Training(Strict):
+    """One run. Defaults are OPCD's where it says (constant rate, no warm-up, clip 1, weight decay 0.01)."""
+
+    steps: int = Field(100, gt=0)
+    batch_size: int = Field(64, gt=0)
+    lr: float = Field(3e-4, gt=0)
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    max_grad_norm: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    """Of the rollouts; logits are divided by it in the losses too."""
+    top_k: int | None = None
+    """Support of the losses: the student's no-context top-k, renormalised; null is the full vocabulary."""
+    reduction: Literal["token_mean", "sequence_mean"] = "token_mean"
+    share_prefix: bool = True
+    """Compute the context once per batch. Off only to measure what that saves."""
+    eval_every: int = Field(25, gt=0)
+    eval_examples: int = Field(64, gt=0)
+    save_every: int = Field(25, gt=0)
+    keep_checkpoints: int = Field(2, gt=0)
+
+
+class StudyConfig(Strict):
+    """One task, context, base model and teacher, with several arms × seeds."""
+
+    name: str
+    task: str
+    model: str
+    teacher: str | None = None
+    """null: the frozen initial student."""
+    no_context: Literal["empty_system", "template_default"] = "empty_system"
+    arms: tuple[str, ...] = ("opd", "nca")
+    own_arms: dict[str, tuple[str, ...]] = {}
+    """Arms of your own: a name and its terms."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    threads: int = Field(1, gt=0)
+    """Of each run: part of the configuration, since results are bit-identical only at equal thread counts."""
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+
+
+def config_names() -> list[str]:
+    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+
+
+def load_config(name_or_path: str, overrides: list[str] | None = None) -> StudyConfig:
+    """Read a configuration by its name in ``training/configs`` or by path, and apply ``key=value`` overrides.
+
+    Keys are dotted (``training.lr=1e-4``); a key of ``training`` may be given without its section.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        if name_or_path not in config_names():
+            raise unknown("configuration", name_or_path, config_names())
+        path = CONFIGS / f"{name_or_path}.yaml"
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path} has to hold a mapping of keys to values; found {type(data).__name__}.")
+    for override in overrides or []:
+        apply_override(data, override)
+    try:
+        return StudyConfig.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error)}") from error
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set one ``dotted.key=value`` in nested dictionaries; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"'{override}' is not an override; write key=value, for example training.lr=1e-4.")
+    *sections, last = key.strip().split(".")
+    if not sections and last not in StudyConfig.model_fields and last in Training.model_fields:
+        sections = ["training"]
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise UserError(f"'{key}' goes into '{section}', which holds a plain value.")
+    try:
+        data[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"The value of '{override}' is not valid YAML: {error}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """pydantic's findings as sentences, unknown keys with the nearest valid key."""
+    sentences = []
+    for finding in error.errors():
+        where = ".".join(str(part) for part in finding["loc"])
+        if finding["type"] == "extra_forbidden":
+            section: Any = {"training": Training, "evaluation": Evaluation}.get(str(finding["loc"][0]), StudyConfig)
+            section = section if len(finding["loc"]) > 1 else StudyConfig
+            near = get_close_matches(str(finding["loc"][-1]), list(section.model_fields), n=1, cutoff=0.4)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            sentences.append(f"Unknown key '{where}'.{hint} Valid here: {', '.join(section.model_fields)}.")
+        else:
+            sentences.append(f"'{where}': {finding['msg']} (found {finding['input']!r}).")
+    return " ".join(sentences)

@@ -1,0 +1,111 @@
+"""One run: distil one arm with one seed into a study, or continue where a killed run stopped."""
+
+import shutil
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cr_interp.behaviour import metrics
+from cr_interp.errors import UserError
+from cr_interp.evaluation import evaluate
+from cr_interp.forward import check_head
+from cr_interp.generation import Decoding
+from cr_interp.measure import label
+from cr_interp.models import Loaded, load, tokenizer_fingerprint
+from cr_interp.study import Study
+from cr_interp.tasks import get_task
+from cr_interp.tasks.base import Example, Task
+from cr_interp.views import Context, check_fits, context_length, render
+from training.config import StudyConfig
+from training.objectives import arm_terms
+from training.rollouts import LocalRollouts
+from training.trainer import DistillTrainer, Prompt, latest_checkpoint
+
+
+def training_examples(task: Task, n: int, seed: int) -> list[Example]:
+    """``n`` training examples: distinct ones if the split has as many, else epochs, each in its own order."""
+    try:
+        return task.examples("train", n, seed)
+    except UserError:
+        stream: list[Example] = []
+        for epoch in count():
+            stream += task.examples("train", None, seed * 1000 + epoch)
+            if len(stream) >= n:
+                return stream[:n]
+    raise AssertionError("unreachable")
+
+
+def exact_context(task: Task, loaded: Loaded, config: StudyConfig) -> Context:
+    return task.contexts(lambda context: context_length(loaded.tokenizer, context, config.no_context))["exact"]
+
+
+def validation(task: Task, context: Context, config: StudyConfig) -> Any:
+    """What is looked at during training: the metrics of both views on validation examples, greedily decoded."""
+    n = config.training.eval_examples
+    examples = task.examples("validation", n, seed=0)
+
+    def measure(student: Loaded) -> dict[str, float]:
+        rows = evaluate(
+            student, task, examples, {"exact": context}, config.no_context, batch_size=config.evaluation.batch_size
+        )
+        table = metrics(label(rows, arm="run", seed=0, step=0, split="validation"), split="validation", resamples=1)
+        found = table[table["seed"].notna()].set_index("metric")["estimate"]
+        return {name: None if value != value else float(value) for name, value in found.items()} | {"n": n}
+
+    return measure
+
+
+def load_pair(config: StudyConfig) -> tuple[Loaded, Loaded]:
+    """Student and teacher; without a teacher of its own, a study's teacher is the frozen initial student."""
+    student = load(config.model)
+    check_head(student.model)
+    teacher = load(config.teacher or config.model)
+    if tokenizer_fingerprint(student.tokenizer) != tokenizer_fingerprint(teacher.tokenizer):
+        raise UserError(
+            f"Student {config.model} and teacher {config.teacher} have different tokenizers or chat templates, so "
+            f"the teacher cannot score the student's tokens. Take a teacher with the same tokenizer."
+        )
+    return student, teacher
+
+
+def is_finished(study: Study, arm: str, seed: int, config: StudyConfig) -> bool:
+    last = latest_checkpoint(study.run_path(arm, seed))
+    return last is not None and last.name == f"checkpoint-{config.training.steps}"
+
+
+def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: Sequence[Any] = ()) -> Path:
+    """Train, from the last checkpoint if there is one, and return the final checkpoint's folder."""
+    run_path = study.run_path(arm, seed)
+    if is_finished(study, arm, seed, config):
+        return run_path / f"checkpoint-{config.training.steps}"
+    terms = arm_terms(arm, config.own_arms)
+    torch.set_num_threads(config.threads)
+    run_path.mkdir(parents=True, exist_ok=True)
+    for leftover in run_path.glob(".saving-*"):  # a kill in the middle of writing a checkpoint
+        shutil.rmtree(leftover, ignore_errors=True)
+    task = get_task(config.task)
+    student, teacher = load_pair(config)
+    context = exact_context(task, student, config)
+    chosen = config.training
+    prompts = [
+        Prompt(
+            example.prompt,
+            render(student.tokenizer, example.prompt, None, config.no_context),
+            render(student.tokenizer, example.prompt, context, config.no_context),
+        )
+        for example in training_examples(task, chosen.steps * chosen.batch_size, seed)
+    ]
+    longest = max(len(prompt.with_context) for prompt in prompts) + task.max_new_tokens
+    check_fits(longest, student.max_positions, "The longest with-context sequence")
+    decoding = Decoding(task.max_new_tokens, chosen.temperature, batch_size=chosen.batch_size)
+    trainer = DistillTrainer(
+        student, teacher, prompts, terms,
+        LocalRollouts(decoding, seed, None if chosen.share_prefix else 0),
+        chosen, run_path, seed, validation(task, context, config), callbacks=list(callbacks),
+    )  # fmt: skip
+    last = latest_checkpoint(run_path)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    return run_path / f"checkpoint-{chosen.steps}"

@@ -1,0 +1,154 @@
+"""Objectives are data: an arm is a list of terms ``weight * KL(p || q)``.
+
+Written as in the paper, with ``q_x`` the student without context, ``q_c`` the student with context, ``f`` the
+frozen teacher with context, and ``sg[…]`` a distribution that receives no gradient:
+
+    opd   KL(q_x || f)
+    nca   KL(q_x || f)    0.5 * KL(sg[q_x] || q_c)
+
+A new arm is a new line in :data:`ARMS` or in a configuration file. The KL is the exact one over the support at
+every response token, not an estimate from the sampled token: gradients flow through the distributions, never
+through the sampling. Source: arXiv 2606.11627.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cr_interp.errors import UserError, unknown
+
+#: The arms of the paper's table (β = 0.5) and the two ablations of the anchor. ``base`` is not trained.
+ARMS: dict[str, tuple[str, ...]] = {
+    "base": (),
+    "opd": ("KL(q_x || f)",),
+    "nca": ("KL(q_x || f)", "0.5 * KL(sg[q_x] || q_c)"),
+    "dual_opd": ("KL(q_x || f)", "0.5 * KL(q_c || f)"),
+    "sym_kl": ("KL(q_x || f)", "0.25 * KL(q_x || q_c)", "0.25 * KL(q_c || q_x)"),
+    "nca_no_stop": ("KL(q_x || f)", "0.5 * KL(q_x || q_c)"),
+    "nca_reverse": ("KL(q_x || f)", "0.5 * KL(q_c || sg[q_x])"),
+}
+
+Distribution = Literal["q_x", "q_c", "f"]
+_SIDE = r"(?:(?P<{0}s>sg\[\s*(?P<{0}1>q_x|q_c|f)\s*\])|(?P<{0}2>q_x|q_c|f))"
+_TERM = re.compile(
+    r"\s*(?:(?P<weight>\d+(?:\.\d*)?(?:e-?\d+)?)\s*\*\s*)?KL\(\s*" + _SIDE.format("p") + r"\s*\|\|\s*"
+    + _SIDE.format("q") + r"\s*\)\s*"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Term:
+    """``weight * KL(p || q)``; a stopped side receives no gradient (the teacher never does)."""
+
+    weight: float
+    p: Distribution
+    q: Distribution
+    stop_p: bool = False
+    stop_q: bool = False
+
+    def __str__(self) -> str:
+        p = f"sg[{self.p}]" if self.stop_p else self.p
+        q = f"sg[{self.q}]" if self.stop_q else self.q
+        return ("" if self.weight == 1 else f"{self.weight:g} * ") + f"KL({p} || {q})"
+
+
+def parse_term(text: str) -> Term:
+    """Read one term.
+
+    >>> str(parse_term("0.5*KL( sg[q_x]||q_c )"))
+    '0.5 * KL(sg[q_x] || q_c)'
+    """
+    match = _TERM.fullmatch(text)
+    if match is None:
+        raise UserError(
+            f"'{text}' is not a term. A term reads like '0.5 * KL(sg[q_x] || q_c)': an optional weight, and two of "
+            f"q_x (student, no context), q_c (student, with context), f (teacher), each possibly in sg[…]."
+        )
+    get = match.groupdict()
+    p, q = get["p1"] or get["p2"], get["q1"] or get["q2"]
+    if p == q:
+        raise UserError(f"'{text}' compares {p} with itself, which is always 0. Name two distributions.")
+    return Term(float(get["weight"] or 1.0), p, q, get["ps"] is not None, get["qs"] is not None)
+
+
+def arm_terms(arm: str, own: Mapping[str, Sequence[str]] | None = None) -> tuple[Term, ...]:
+    """The terms of an arm: the configuration's own, or one of :data:`ARMS`."""
+    arms = {**ARMS, **(own or {})}
+    if arm not in arms:
+        raise unknown("arm", arm, arms)
+    if not arms[arm]:
+        raise UserError(f"The arm '{arm}' has no terms: it is the model before training. Evaluate it instead.")
+    return tuple(parse_term(text) for text in arms[arm])
+
+
+def needs(terms: Sequence[Term], distribution: Distribution) -> bool:
+    """Does any term look at this distribution? What nobody looks at is not computed."""
+    return any(distribution in (term.p, term.q) for term in terms)
+
+
+def gradient_into(terms: Sequence[Term], distribution: Distribution) -> bool:
+    """Does any term send a gradient into this distribution?"""
+    return any((t.p == distribution and not t.stop_p) or (t.q == distribution and not t.stop_q) for t in terms)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The value of each term apart (unweighted, per term text), and their weighted sum."""
+
+    total: Float[Tensor, ""]
+    terms: dict[str, Float[Tensor, ""]]
+    mass: dict[str, float]
+    """Mean probability that the support captures, under each distribution (1 with the full vocabulary)."""
+
+
+def losses(
+    terms: Sequence[Term],
+    log_p: Mapping[Distribution, Float[Tensor, "token vocabulary"]],
+    owner: Int[Tensor, "token"],
+    top_k: int | None = None,
+    reduction: Literal["token_mean", "sequence_mean"] = "token_mean",
+) -> Losses:
+    """All terms at the aligned positions of a batch.
+
+    ``log_p`` holds float32 log-probabilities of the distributions that the terms name; ``owner`` says which
+    sequence each token belongs to. With ``top_k`` the support is the student's no-context top-k and every
+    distribution is renormalised on it (without that, the sum is not a KL); the tail that this hides is in ``mass``.
+    """
+    mass = {name: 1.0 for name in log_p}
+    log_p = dict(log_p)
+    vocabulary = next(iter(log_p.values())).shape[-1]
+    if top_k is not None and top_k < vocabulary:
+        if top_k < 2:
+            raise UserError(f"top_k = {top_k}: renormalised over one token, every loss is 0 for ever. Use 2 or more.")
+        support = log_p["q_x"].detach().topk(top_k, dim=-1).indices
+        log_p = {name: values.gather(-1, support) for name, values in log_p.items()}
+        captured = {name: values.logsumexp(-1, keepdim=True) for name, values in log_p.items()}
+        mass = {name: value.detach().exp().mean().item() for name, value in captured.items()}
+        log_p = {name: values - captured[name] for name, values in log_p.items()}
+    values: dict[str, Tensor] = {}
+    total = next(iter(log_p.values())).new_zeros(())
+    for term in terms:
+        p, q = log_p[term.p], log_p[term.q]
+        p = p.detach() if term.stop_p or term.p == "f" else p
+        q = q.detach() if term.stop_q or term.q == "f" else q
+        value = reduce((p.exp() * (p - q)).sum(-1), owner, reduction)
+        total = total + term.weight * value
+        values[str(Term(1.0, term.p, term.q, term.stop_p, term.stop_q))] = value.detach()
+    return Losses(total, values, mass)
+
+
+def reduce(
+    per_token: Float[Tensor, "token"], owner: Int[Tensor, "token"], how: Literal["token_mean", "sequence_mean"]
+) -> Float[Tensor, ""]:
+    """Mean over tokens, or over sequences of each sequence's mean."""
+    if how == "token_mean":
+        return per_token.mean()
+    sequences = int(owner.max()) + 1
+    sums = per_token.new_zeros(sequences).index_add(0, owner, per_token)
+    counts = torch.bincount(owner, minlength=sequences).clamp(min=1)
+    return (sums / counts).sum() / (counts > 0).sum()

@@ -1,0 +1,269 @@
+"""The regularised distillation, on ``transformers.Trainer``.
+
+One step: sample responses from the student without context; run student and teacher on those responses in the
+views that the arm's terms name; take the exact KLs at the aligned positions. Everything else (optimiser, schedule,
+clipping, checkpoints, resume, distributed engines) is the Trainer's.
+
+Two things are added to it: a checkpoint appears whole or not at all, and each step and each evaluation is a row of
+``train.jsonl``.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import SequentialSampler
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from cr_interp.errors import UserError
+from cr_interp.forward import Prefix, build_view, encode_prefix, hidden_states, log_probs
+from cr_interp.models import Loaded
+from cr_interp.study import append_jsonl
+from cr_interp.views import shared_prefix
+from training.config import Training
+from training.objectives import Distribution, Term, gradient_into, losses, needs
+from training.rollouts import Rollouts
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One training prompt, rendered in both views."""
+
+    text: str
+    no_context: list[int]
+    with_context: list[int]
+
+
+class DistillTrainer(Trainer):
+    """``Trainer`` for objectives over views. ``prompts`` are used in order, one batch a step."""
+
+    def __init__(
+        self,
+        student: Loaded,
+        teacher: Loaded,
+        prompts: Sequence[Prompt],
+        terms: Sequence[Term],
+        rollouts: Rollouts,
+        config: Training,
+        run_path: Path,
+        seed: int = 0,
+        evaluate: Callable[[Loaded], dict[str, float]] | None = None,
+        callbacks: Sequence[Any] = (),
+        **arguments: Any,
+    ):
+        self.student, self.teacher = student, teacher
+        self.prompts, self.terms, self.rollouts, self.config = prompts, terms, rollouts, config
+        self.run_path = run_path
+        self._evaluate_views = evaluate
+        self._row: dict[str, Any] = {}
+        self._step_started = time.perf_counter()
+        self._staging: Path | None = None
+        for loaded in (student, teacher):
+            switch_dropout_off(loaded.model)
+        teacher.model.requires_grad_(False)
+        # Found once over all prompts, so that the frozen teacher's prefix is the same at every step.
+        share = shared_prefix if config.share_prefix else (lambda _: 0)
+        self._prefix_x = share([prompt.no_context for prompt in prompts])
+        self._prefix_c = share([prompt.with_context for prompt in prompts])
+        self._teacher_prefix: Prefix | None = None
+        super().__init__(
+            model=student.model,
+            args=TrainingArguments(
+                output_dir=str(run_path),
+                max_steps=config.steps,
+                per_device_train_batch_size=config.batch_size,
+                learning_rate=config.lr,
+                lr_scheduler_type=config.schedule,
+                warmup_steps=config.warmup_steps,
+                weight_decay=config.weight_decay,
+                max_grad_norm=config.max_grad_norm,
+                adam_beta1=0.9,
+                adam_beta2=0.999,
+                optim="adamw_torch_fused",
+                logging_steps=1,
+                logging_nan_inf_filter=False,
+                save_strategy="steps",
+                save_steps=config.save_every,
+                eval_strategy="steps" if evaluate else "no",
+                eval_steps=config.eval_every,
+                eval_on_start=evaluate is not None,
+                seed=seed,
+                report_to=arguments.pop("report_to", "none"),
+                use_cpu=not torch.cuda.is_available(),
+                remove_unused_columns=False,
+                disable_tqdm=True,
+                dataloader_pin_memory=False,
+                **arguments,
+            ),
+            train_dataset=list(range(len(prompts))),  # type: ignore[arg-type]
+            eval_dataset=[0],  # type: ignore[arg-type]  # never read; the Trainer insists on one
+            data_collator=lambda indices: {"index": torch.tensor(indices)},
+            callbacks=list(callbacks),
+        )
+        self.callback_handler.callbacks = [
+            each for each in self.callback_handler.callbacks if type(each).__name__ != "PrinterCallback"
+        ]
+
+    # -- one step ------------------------------------------------------------------------------------------
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        step = self.state.global_step
+        self._step_started = time.perf_counter()
+        batch = [self.prompts[i] for i in inputs["index"].tolist()]
+        responses = [
+            list(response.ids)
+            for response in self.rollouts.sample(self.student, [each.no_context for each in batch], step)
+        ]
+        result = self.losses(model, batch, responses)
+        if not torch.isfinite(result.total):
+            self._refuse_nan(f"the loss is {result.total.item()}", batch)
+        tokens = sum(map(len, responses))
+        self._row = {
+            "terms": {name: value.item() for name, value in result.terms.items()},
+            "topk_mass": result.mass,
+            "response_tokens": tokens,
+        }
+        return (result.total, {}) if return_outputs else result.total
+
+    def losses(self, model: nn.Module, batch: Sequence[Prompt], responses: Sequence[Sequence[int]]) -> Any:
+        """The arm's terms for given responses; what no term names is not computed."""
+        pad, temperature = self.student.pad_id, self.config.temperature
+        x = build_view([each.no_context for each in batch], responses, pad, self._prefix_x)
+        log_p: dict[Distribution, Tensor] = {}
+        with torch.set_grad_enabled(gradient_into(self.terms, "q_x")):
+            log_p["q_x"] = log_probs(model, hidden_states(model, x), temperature)
+        if needs(self.terms, "q_c") or needs(self.terms, "f"):
+            c = build_view([each.with_context for each in batch], responses, pad, self._prefix_c)
+            if needs(self.terms, "q_c"):
+                with torch.set_grad_enabled(gradient_into(self.terms, "q_c")):
+                    log_p["q_c"] = log_probs(model, hidden_states(model, c), temperature)
+            if needs(self.terms, "f"):
+                with torch.no_grad():
+                    if self._teacher_prefix is None:
+                        self._teacher_prefix = encode_prefix(self.teacher.model, c.prefix)
+                    states = hidden_states(self.teacher.model, c, self._teacher_prefix)
+                    log_p["f"] = log_probs(self.teacher.model, states, temperature)
+        return losses(self.terms, log_p, x.rows.to(log_p["q_x"].device), self.config.top_k, self.config.reduction)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        if norm is not None and not torch.isfinite(torch.as_tensor(norm)):
+            self._refuse_nan(f"the gradient norm is {float(norm)}", [])
+        return norm
+
+    def _refuse_nan(self, what: str, batch: Sequence[Prompt]) -> None:
+        last = latest_checkpoint(self.run_path)
+        first = f" The first prompt of its batch: {batch[0].text[:200]!r}." if batch else ""
+        raise UserError(
+            f"Step {self.state.global_step + 1}: {what}, so training stopped before the update.{first} The last good "
+            f"checkpoint is kept ({last or 'none was written yet'}). Lower the learning rate and resume or restart."
+        )
+
+    # -- what the Trainer asks for -------------------------------------------------------------------------
+
+    def _get_train_sampler(self, *_: Any, **__: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """A training step's log line becomes a row of ``train.jsonl``."""
+        if "loss" in logs and self._row:
+            seconds = time.perf_counter() - self._step_started
+            row = {
+                "kind": "train",
+                "step": self.state.global_step,
+                "loss": logs["loss"],
+                **self._row,
+                "grad_norm": float(logs.get("grad_norm", float("nan"))),
+                "learning_rate": logs.get("learning_rate"),
+                "tokens_per_second": self._row["response_tokens"] / seconds,
+                "seconds": seconds,
+            }
+            append_jsonl(self.run_path / "train.jsonl", row)
+            self._row = {}
+        super().log(logs, start_time)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
+        """Both views on validation examples; a row of ``train.jsonl``. Changes nothing in the run's randomness."""
+        assert self._evaluate_views is not None
+        self.model.eval()
+        found = self._evaluate_views(self.student)
+        append_jsonl(
+            self.run_path / "train.jsonl", {"kind": "eval", "step": self.state.global_step, **found}
+        )
+        return {f"eval_{name}": value for name, value in found.items()}
+
+    # -- checkpoints that appear whole -------------------------------------------------------------------------
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging or super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        final = self.run_path / name
+        try:
+            self._staging = Path(tempfile.mkdtemp(dir=self.run_path, prefix=".saving-"))
+            super()._save_checkpoint(model, trial)
+            for file in (self._staging / name).rglob("*"):
+                if file.is_file():
+                    with open(file, "rb+") as handle:
+                        os.fsync(handle.fileno())
+            # Deterministic runs write the same checkpoint twice after a resume; the older one may go first.
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(self._staging / name, final)
+        except Exception as error:
+            if isinstance(error, UserError) or not _is_disk_error(error):
+                raise
+            raise UserError(
+                f"Could not write the checkpoint of step {self.state.global_step} to {self.run_path} ({error}). Earlier "
+                f"checkpoints and train.jsonl are kept; free some space or make the folder writable, then resume."
+            ) from error
+        finally:
+            if self._staging is not None:
+                shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging = None
+        for old in checkpoints(self.run_path)[: -self.config.keep_checkpoints]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Weights and tokenizer only. The Trainer would add a pickle of its arguments, which nothing here reads."""
+        target = output_dir or str(self.run_path)
+        self.model.save_pretrained(target, state_dict=state_dict)
+        self.student.tokenizer.save_pretrained(target)
+
+
+def switch_dropout_off(model: nn.Module) -> None:
+    """q_x and q_c of one step must differ by the context alone, not by dropout's noise."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # type: ignore[assignment]
+
+
+def checkpoints(run_path: Path) -> list[Path]:
+    """A run's whole checkpoints, oldest first."""
+    found = [path for path in run_path.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (path / "trainer_state.json").is_file()]
+    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+
+
+def latest_checkpoint(run_path: Path) -> Path | None:
+    found = checkpoints(run_path)
+    return found[-1] if found else None
+
+
+def _is_disk_error(error: Exception) -> bool:
+    text = str(error)
+    return isinstance(error, OSError) or "No space" in text or "os error" in text or "PytorchStreamWriter" in text
