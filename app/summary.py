@@ -38,6 +38,7 @@ def headline(metrics: pd.DataFrame, differences: pd.DataFrame, arm: str, baselin
             "open", f"Harm of {arm} and {baseline} cannot be compared.", ("One of them has no right answers.",)
         )
     lost = [SHORT[name] for name in ("acc_x", "acc_xc") if name in change and change[name].high < 0]
+    verdict: Verdict
     if harm.high < 0 and not lost:
         verdict, sentence = "yes", f"{arm} has less Harm than {baseline}, and no loss of accuracy is detected."
     elif harm.high < 0:

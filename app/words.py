@@ -25,7 +25,8 @@ GLOSSARY = {
     "C: no difference detected.",
     "drift": "How far a site's state moves when the context returns, at the aligned positions: those whose "
     "output predicts the response's tokens, which are the same ids in both views.",
-    "lowest": "The layer where the two views differ most: lowest similarity (highest relative L2) of all layers.",
+    "lowest": "The layer where the two views differ most: lowest similarity (highest relative L2) of all layers, "
+    "mean over seeds, between the outermost ends of the seeds' intervals.",
     "cosine": "Mean cosine between a token's state with and without the context. Hidden states all point in "
     "similar directions, so unrelated tokens can reach 0.9: compare arms, and look at the other measures too.",
     "centred_cosine": "Cosine after removing each view's mean state: what all tokens share no longer counts.",

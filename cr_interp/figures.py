@@ -104,6 +104,12 @@ def alt_text(figure: go.Figure) -> str:
     return (figure.layout.meta or {}).get("alt", "")
 
 
+def on_paper(figure: go.Figure) -> go.Figure:
+    """A copy on white, with a plain template: for a notebook, a README or a paper."""
+    figure = go.Figure(figure)
+    return figure.update_layout(template="plotly_white", paper_bgcolor="white", plot_bgcolor="white")
+
+
 def to_page(figure: go.Figure, title: str = "cr_interp") -> str:
     """The figure as one HTML file that works offline, with its caption below."""
     drawn = figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
@@ -174,7 +180,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
     pairs = metrics.loc[(metrics["metric"] == "acc_x") & metrics["seed"].isna(), "n"]
     text = (
         (
-            f"Large marker: over {seeds}, with its {level:.0%} interval (bootstrap over seeds, then examples); "
+            f"Large marker: over {seeds}, with its {level:.0%} interval (bootstrap over seeds and examples); "
             if several
             else f"Large marker: one seed, with its {level:.0%} bootstrap interval over examples; "
         )
@@ -274,15 +280,30 @@ def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd
 
 
 def extreme_layer(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
-    """Per arm the layer that drifts most: lowest similarity, or largest movement for ``relative_l2``.
+    """Per arm the block that drifts most: lowest similarity, or largest movement for ``relative_l2``.
 
-    Columns ``arm, layer, estimate, low, high, seeds``: the layer at which the mean over seeds is extreme, and
-    its row of :func:`layer_table`.
+    Columns ``arm, layer, estimate, low, high, seeds``. Each seed has its own extreme layer; ``estimate`` is the
+    mean of the seeds' extremes, ``low`` and ``high`` the outermost ends of their intervals, and ``layer`` names
+    all their layers. For the cosine this is the ``min_cosine`` of ``cr-interp table``.
     """
-    table = layer_table(drift, measure, control).dropna(subset=["estimate"])
-    worst = table.groupby("arm", sort=False)["estimate"]
-    found = worst.idxmax() if measure in MOVEMENTS else worst.idxmin()
-    return table.loc[found, ["arm", "layer", "estimate", "low", "high", "seeds"]].reset_index(drop=True)
+    rows = _resid(drift, measure, control)
+    rows = rows[(rows["place"] >= 0) & rows["estimate"].notna()].reset_index(drop=True)
+    by_run = rows.groupby(["arm", "seed"], dropna=False)["estimate"]
+    worst = rows.loc[by_run.idxmax() if measure in MOVEMENTS else by_run.idxmin()]
+    found = []
+    for arm in arm_order(rows["arm"]):
+        mine = worst[worst["arm"] == arm]
+        found.append(
+            {
+                "arm": arm,
+                "layer": ", ".join(str(place) for place in sorted(set(mine["place"]))),
+                "estimate": mine["estimate"].mean(),
+                "low": mine["low"].min(),
+                "high": mine["high"].max(),
+                "seeds": len(mine),
+            }
+        )
+    return pd.DataFrame(found, columns=["arm", "layer", "estimate", "low", "high", "seeds"])
 
 
 def drift_by_layer(
@@ -361,7 +382,7 @@ def drift_by_layer(
     if hidden:
         text += f" Movements below {NOISE:g} (float noise; usually the embedding) are not drawn."
     alt = f"{name} by layer, {control} context. " + " ".join(
-        f"{row.arm}: {'highest' if measure in MOVEMENTS else 'lowest'} {row.estimate:.4f} at layer {row.layer}."
+        f"{row.arm}: {'highest' if measure in MOVEMENTS else 'lowest'} {row.estimate:.4f}, layer {row.layer}."
         for row in extreme_layer(drift, measure, control).itertuples()
     )
     return _finish(figure, text, alt, height=410, top=44)

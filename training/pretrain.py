@@ -28,7 +28,7 @@ class PretrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     family: str = "llama"
-    steps: int = 1500
+    steps: int = 2000
     batch_size: int = 96
     lr: float = 3e-3
     warmup: int = 100

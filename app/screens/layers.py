@@ -29,7 +29,9 @@ def cards(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
     word = "Highest" if measure in figures.MOVEMENTS else "Lowest"
     name = figures.MEASURES.get(measure, (measure,))[0]
     st.caption(f"{word} {name} of all layers", help=GLOSSARY["lowest"])
-    for column, fact in zip(st.columns(max(4, len(facts))), facts, strict=False):
+    rows = -(-len(facts) // 4)
+    columns = [column for _ in range(rows) for column in st.columns(4)]
+    for column, fact in zip(columns, facts, strict=False):
         column.metric(
             plain(fact["arm"]), f"{fact['estimate']:.3f}", border=True,
             delta=f"layer {fact['layer']} · {fact['low']:.3f} to {fact['high']:.3f}",

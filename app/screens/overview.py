@@ -1,5 +1,7 @@
 """Overview: did the anchored arm reduce Harm without losing accuracy, and what exactly was compared?"""
 
+from typing import Literal
+
 import pandas as pd
 import streamlit as st
 
@@ -10,7 +12,7 @@ from app.words import GLOSSARY, plain
 from cr_interp import figures
 from cr_interp.errors import UserError
 
-BADGES = {
+BADGES: dict[summary.Verdict, tuple[str, Literal["green", "orange", "red", "gray"], str]] = {
     "yes": ("Yes", "green", ":material/check_circle:"),
     "partly": ("Partly", "orange", ":material/contrast:"),
     "no": ("No", "red", ":material/cancel:"),

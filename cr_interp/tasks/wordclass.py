@@ -1,10 +1,11 @@
 """Word classes: which of six kinds of thing does an everyday word name? For a real instruct model.
 
 Mental model: an example is one word, and ``wordclass.yaml`` says in which class and in which split it is; no
-word is in two of either. The prompt asks for the kind of thing but does not list the classes: a small model then
-often names one in passing ("This is a type of food"), while a list in the question makes it answer with one class
-for everything. That partial competence is needed: a student that starts at zero gives no-context anchoring nothing
-to anchor to. The context names the classes, in a system message and eight answered words that belong to no split.
+word is in two of either. The prompt asks for the kind of thing without listing the classes: a small model then
+often names one in passing ("This is a type of food"). SmolLM2-135M-Instruct was right less often, in both views,
+when the question listed them. That partial competence is needed: a student that starts at zero gives no-context
+anchoring nothing to anchor to. The context names the classes, in a system message and eight answered words that
+belong to no split.
 """
 
 from functools import cache

@@ -289,6 +289,6 @@ def test_answers_keep_the_harmed_prompts_only(made):
 
 
 def test_text_from_files_cannot_become_markdown():
-    assert plain("![x](http://a) **b** <i> :red[c] $d$") == (
-        "\\!\\[x\\]\\(http\\:\u2060//a\\) \*\*b\*\* \<i\> \:red\[c\] \$d\$"
-    )
+    assert plain("![x](//a) **b** <i> :red[c] $d$") == r"\!\[x\]\(//a\) \*\*b\*\* \<i\> \:red\[c\] \$d\$"
+    for address in ("http://a.invalid", "www.a.invalid", "me@a.invalid"):
+        assert "\u2060" in plain(address)

@@ -146,6 +146,8 @@ def test_overview(server, browser, theme):
     for page in watched(browser, viewport={"width": 1400, "height": 1000}, color_scheme=theme):
         page.goto(server)
         ready(page, 3)
+        expect(page.get_by_role("combobox", name="Study")).to_have_value("a-synthetic")
+        expect(page).to_have_url(re.compile("study=a-synthetic"))
         expect(page.get_by_role("heading", name="Did nca reduce Harm without losing accuracy?")).to_be_visible()
         expect(page.get_by_text("difference", exact=False).first).to_be_visible()
         assert len(metric_values(page)) == 4
@@ -227,7 +229,7 @@ def test_the_url_reproduces_the_view_in_a_new_tab(server, page, browser):
 def test_a_study_from_the_url_must_be_one_that_was_found(server, page):
     page.goto(f"{server}/?study=../../../etc")
     ready(page, 3)
-    expect(page.get_by_test_id("stSelectbox").first.locator("input")).to_have_value("a-synthetic")
+    expect(page.get_by_role("combobox", name="Study")).to_have_value("a-synthetic")
     assert "etc" not in page.get_by_test_id("stMain").inner_text()
 
 
@@ -259,7 +261,7 @@ def test_hostile_text_is_shown_as_text(server, page):
         ready(page, figures)
         page.wait_for_timeout(500)
         assert page.evaluate("window.hit") is None
-        assert page.locator("img[src=x], img[src*='x.invalid']").count() == 0
+        assert page.locator("img[src=x], [src*='x.invalid'], [href*='x.invalid']").count() == 0
         expect(page.get_by_test_id("stSidebar")).to_contain_text("rules:shift<script>window.hit=1</script>")
         shoot(page, f"hostile-{'layers' if 'layers' in path else 'overview'}")
 

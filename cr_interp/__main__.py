@@ -1,0 +1,5 @@
+"""``python -m cr_interp`` is ``cr-interp``."""
+
+from cr_interp.cli import main
+
+main()

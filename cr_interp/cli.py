@@ -1,0 +1,108 @@
+"""``cr-interp``: the command line.
+
+Commands that only look at models and studies are here; those that train are plugged in from outside through the
+entry-point group ``cr_interp.commands``, so that this package never imports the trainer. A :class:`UserError` is
+printed as one paragraph and ends with exit code 2.
+"""
+
+import json
+import os
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cr_interp.errors import UserError
+
+app = typer.Typer(
+    name="cr-interp",
+    help="What a privileged context still does to a model that is supposed to have internalised it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+
+@app.command()
+def table(
+    study: Annotated[str, typer.Argument(help="a study's folder, or its name on the search paths")],
+    as_json: Annotated[bool, typer.Option("--json", help="a list of {arm, seed, metric, estimate, low, high, n}")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="as in the README")] = False,
+    seeds: Annotated[bool, typer.Option("--seeds", help="a row per seed as well")] = False,
+    control: Annotated[str, typer.Option(help="exact, paraphrase, mismatched or irrelevant")] = "exact",
+) -> None:
+    """Print a study's metrics with their intervals."""
+    from cr_interp.behaviour import metrics_json
+    from cr_interp.report import markdown_table, metric_table, rich_table
+    from cr_interp.study import open_study
+
+    opened = open_study(study)
+    found = metric_table(opened, control)
+    if as_json:
+        print(json.dumps(metrics_json(found), indent=1))
+    elif markdown:
+        print(markdown_table(found))
+    else:
+        console.print(rich_table(found, f"{opened.name} (context: {control})", seeds))
+
+
+@app.command()
+def studies() -> None:
+    """List the studies that can be found, and where."""
+    from cr_interp.study import find_studies
+
+    for name, path in find_studies().items():
+        console.print(f"{name:28s} {path}")
+
+
+@app.command()
+def compare(
+    checkpoints: Annotated[list[str], typer.Argument(help="ARM=MODEL, for example base=… opd=… nca=…")],
+    out: Annotated[Path, typer.Option(help="the study's folder")],
+    task: Annotated[str | None, typer.Option(help="a built-in task")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="JSONL with 'prompt', 'answer' and optionally 'id'")] = None,
+    context: Annotated[Path | None, typer.Option(help=".txt (a system message) or .json (messages, splice)")] = None,
+    examples: Annotated[int, typer.Option(help="at most so many examples")] = 256,
+    max_new_tokens: Annotated[int, typer.Option(help="with --prompts: longest response")] = 32,
+    no_context: Annotated[str, typer.Option(help="empty_system or template_default")] = "empty_system",
+) -> None:
+    """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
+    from cr_interp.compare import compare_checkpoints
+    from cr_interp.report import metric_table, rich_table
+
+    study = compare_checkpoints(checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context)
+    console.print(rich_table(metric_table(study), study.name))
+
+
+def plug_in() -> None:
+    """Let other packages add their commands."""
+    for entry in entry_points(group="cr_interp.commands"):
+        entry.load()(app)
+
+
+def main() -> None:
+    """Run the command line; see the module's first lines for what errors look like."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    plug_in()
+    try:
+        app(standalone_mode=False)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("Stopped. The same command continues where this one was.", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        # typer raises its usage errors when not standalone; they know how to print themselves.
+        if hasattr(error, "show") and hasattr(error, "exit_code"):
+            error.show()
+            sys.exit(error.exit_code)
+        raise
+
+
+if __name__ == "__main__":
+    main()

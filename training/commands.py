@@ -1,0 +1,134 @@
+"""The commands that train: ``pretrain``, ``distill``, ``reproduce``, and ``evaluate`` and ``capture`` of a study."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cr_interp.errors import UserError, unknown
+
+console = Console()
+
+#: What ``reproduce`` runs: a name and its configurations, one study each.
+REPRODUCTIONS = {
+    "organism": ("organism-shift", "organism-swap"),
+    "smollm2": ("smollm2-sentiment", "smollm2-wordclass"),
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Called by ``cr_interp.cli`` through the entry point."""
+    for command in (pretrain, distill, reproduce, evaluate, capture):
+        app.command()(command)
+
+
+def _list(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _chosen(arms: str | None, seeds: str | None, steps: int | None) -> list[str]:
+    """Options that are short for overrides."""
+    if not all(seed.isdecimal() for seed in _list(seeds)):
+        raise UserError(f"--seeds is a list of whole numbers, such as 0,1,2; found '{seeds}'.")
+    overrides = [f"arms=[{','.join(_list(arms))}]"] if arms else []
+    overrides += [f"seeds=[{','.join(_list(seeds))}]"] if seeds else []
+    return overrides + ([f"training.steps={steps}"] if steps else [])
+
+
+def pretrain(
+    family: Annotated[str, typer.Argument(help="llama")] = "llama",
+    out: Annotated[Path | None, typer.Option(help="default: ./organisms/FAMILY")] = None,
+    steps: Annotated[int, typer.Option()] = 2000,
+    seed: Annotated[int, typer.Option()] = 0,
+    threads: Annotated[int, typer.Option()] = 2,
+) -> None:
+    """Make an organism's weights from nothing, with a card that says how well it follows each rule."""
+    import torch
+
+    from training.card import write_card
+    from training.organism import FAMILIES
+    from training.pretrain import PretrainConfig
+    from training.pretrain import pretrain as run
+
+    if family not in FAMILIES:
+        raise unknown("organism family", family, FAMILIES)
+    torch.set_num_threads(threads)
+    config = PretrainConfig(family=family, steps=steps, seed=seed)
+    target = out or Path("organisms") / family
+    run(config, target)
+    write_card(config, target, threads)
+    console.print(f"{target}: {(target / 'README.md').read_text(encoding='utf-8')}")
+
+
+def distill(
+    config: Annotated[str, typer.Argument(help="a file, or a name in training/configs")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value …, such as training.lr=1e-4")] = None,
+    arms: Annotated[str | None, typer.Option(help="a list, such as opd,nca")] = None,
+    seeds: Annotated[str | None, typer.Option(help="a list, such as 0,1,2")] = None,
+    out: Annotated[Path | None, typer.Option(help="the study's folder; default ./studies/NAME")] = None,
+    resume: Annotated[bool, typer.Option(help="continue runs that were stopped")] = False,
+    workers: Annotated[int | None, typer.Option(help="runs at a time; default: as the cores allow")] = None,
+    in_process: Annotated[bool, typer.Option(help="one after the other in this process")] = False,
+) -> None:
+    """Distil a configuration's arms × seeds into a study."""
+    from training.config import load_config
+    from training.distill import distill as run
+    from training.pipeline import open_or_create
+    from training.trainer import latest_checkpoint
+    from training.workers import run_all
+
+    chosen = load_config(config, [*_chosen(arms, seeds, None), *(overrides or [])])
+    path = out or Path("studies") / chosen.name
+    study = open_or_create(chosen, path)
+    started = [(a, s) for a in chosen.arms for s in chosen.seeds if latest_checkpoint(study.run_path(a, s))]
+    if started and not resume:
+        raise UserError(
+            f"{path} already holds checkpoints of {', '.join(f'{a} seed {s}' for a, s in started)}. Continue them with "
+            f"--resume, or give another folder with --out."
+        )
+    if in_process:
+        for arm in chosen.arms:
+            for seed in chosen.seeds:
+                run(chosen, arm, seed, study)
+    else:
+        run_all(chosen, study, workers)
+    console.print(f"Checkpoints are in {path / 'runs'}.")
+
+
+def reproduce(
+    what: Annotated[str, typer.Argument(help="organism, smollm2, or the name of one configuration")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value …")] = None,
+    arms: Annotated[str | None, typer.Option()] = None,
+    seeds: Annotated[str | None, typer.Option()] = None,
+    steps: Annotated[int | None, typer.Option()] = None,
+    out: Annotated[Path, typer.Option(help="folder of the studies")] = Path("studies"),
+    workers: Annotated[int | None, typer.Option()] = None,
+) -> None:
+    """Distil, evaluate, capture, and print the table. Typed again, it continues where it was stopped."""
+    from cr_interp.report import metric_table, rich_table
+    from training.config import config_names, load_config
+    from training.pipeline import reproduce as run
+
+    if what not in REPRODUCTIONS and what not in config_names() and not Path(what).is_file():
+        raise unknown("reproduction", what, [*REPRODUCTIONS, *config_names()])
+    for name in REPRODUCTIONS.get(what, (what,)):
+        config = load_config(name, [*_chosen(arms, seeds, steps), *(overrides or [])])
+        study = run(config, out / config.name, workers)
+        console.print(rich_table(metric_table(study), study.name))
+
+
+def evaluate(study: Annotated[str, typer.Argument(help="a study's folder or name")]) -> None:
+    """Fill a study's ``generations``: both views of every checkpoint that has no rows yet."""
+    from training.pipeline import config_of, evaluate_study
+
+    opened, config = config_of(study)
+    evaluate_study(opened, config)
+
+
+def capture(study: Annotated[str, typer.Argument(help="a study's folder or name")]) -> None:
+    """Fill a study's ``drift``: hidden states of every checkpoint that has no rows yet."""
+    from training.pipeline import capture_study, config_of
+
+    opened, config = config_of(study)
+    capture_study(opened, config)

@@ -1,0 +1,140 @@
+"""From a configuration to a finished study: distil, evaluate, capture. Every part can be stopped and continued.
+
+A part that is already in the study's tables is not done again; so the same command, typed again, continues.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from rich.progress import track
+
+from cr_interp.errors import UserError
+from cr_interp.measure import Subject, behaviour_rows, drift_rows, own_responses
+from cr_interp.models import Loaded, fingerprint, load, tokenizer_fingerprint
+from cr_interp.provenance import now, provenance
+from cr_interp.study import Study, open_study
+from cr_interp.tasks import get_task
+from training.config import StudyConfig
+from training.objectives import arm_terms
+from training.trainer import latest_checkpoint
+from training.workers import run_all
+
+Checkpoint = tuple[str, int, int, str]
+"""arm, seed, step, and where the model is."""
+
+
+def open_or_create(config: StudyConfig, path: Path) -> Study:
+    """The study of this configuration; one made with another configuration is refused, not mixed into."""
+    if (path / "manifest.json").is_file():
+        study = Study.open(path)
+        changed = different(study.manifest.get("config", {}), config.model_dump(mode="json"))
+        if changed:
+            raise UserError(
+                f"{path} was made with another configuration (different: {', '.join(changed)}). Give another folder "
+                f"with --out, or the same settings to continue it."
+            )
+        return study
+    base = load(config.model)
+    subject = Subject.of(get_task(config.task), base.tokenizer, config.no_context, config.evaluation)
+    teacher = load(config.teacher) if config.teacher else base
+    manifest = {
+        "name": config.name,
+        "created": now(),
+        "finished": None,
+        **provenance(),
+        "task": config.task,
+        "model": config.model,
+        "teacher": config.teacher or config.model,
+        "model_fingerprint": fingerprint(base.model, base.tokenizer),
+        "teacher_fingerprint": fingerprint(teacher.model, teacher.tokenizer),
+        "tokenizer_fingerprint": tokenizer_fingerprint(base.tokenizer),
+        "no_context": config.no_context,
+        "context": subject.contexts["exact"].to_dict(),
+        "controls": {name: context.to_dict() for name, context in subject.contexts.items()},
+        "arms": {arm: {"terms": [str(term) for term in arm_terms(arm, config.own_arms)]} for arm in config.arms},
+        "seeds": list(config.seeds),
+        "training": config.training.model_dump(mode="json"),
+        "evaluation": config.evaluation.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
+    }
+    return Study.create(path, manifest)
+
+
+def different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Keys that decide numbers and differ. Arms and seeds may grow; a study may be continued with more of them."""
+    free = {"arms", "seeds", "name", "own_arms"}
+    return [key for key in new if key not in free and old.get(key) != new[key]]
+
+
+def reproduce(config: StudyConfig, path: Path, workers: int | None = None) -> Study:
+    """Distil every arm × seed, evaluate them and the base, capture their drift; returns the finished study."""
+    study = open_or_create(config, path)
+    torch.set_num_threads(config.threads)
+    run_all(config, study, workers)
+    study = evaluate_study(study, config)
+    study = capture_study(study, config)
+    arms = {**study.manifest["arms"], **{a: {"terms": [str(t) for t in arm_terms(a, config.own_arms)]} for a in config.arms}}
+    return study.update_manifest(finished=now(), arms=arms, seeds=sorted({*study.manifest["seeds"], *config.seeds}))
+
+
+def study_checkpoints(study: Study) -> list[Checkpoint]:
+    """The base (arm ``base``, seed 0, step 0) and the last checkpoint of every run."""
+    found: list[Checkpoint] = [("base", 0, 0, study.manifest["model"])]
+    for arm, seed in study.runs():
+        last = latest_checkpoint(study.run_path(arm, seed))
+        if last is not None:
+            found.append((arm, seed, int(last.name.rpartition("-")[2]), str(last)))
+    return found
+
+
+def missing(study: Study, table: str) -> list[Checkpoint]:
+    """Checkpoints whose rows are not yet in a table."""
+    there: set[tuple[str, int, int]] = set()
+    if study.has_table(table):
+        rows = study.table(table)[["arm", "seed", "step"]].drop_duplicates()
+        there = {(str(a), int(s), int(t)) for a, s, t in rows.itertuples(index=False)}
+    return [each for each in study_checkpoints(study) if each[:3] not in there]
+
+
+def evaluate_study(study: Study, config: StudyConfig) -> Study:
+    """Fill ``generations`` for every checkpoint that has no rows there."""
+
+    def rows(loaded: Loaded, subject: Subject, arm: str, seed: int, step: int) -> pd.DataFrame:
+        return behaviour_rows(loaded, subject, arm, seed, step)
+
+    return _fill(study, "generations", config, rows)
+
+
+def capture_study(study: Study, config: StudyConfig) -> Study:
+    """Fill ``drift``, on each checkpoint's own no-context responses."""
+    generations = study.table("generations")
+
+    def rows(loaded: Loaded, subject: Subject, arm: str, seed: int, step: int) -> pd.DataFrame:
+        mine = generations[(generations["arm"] == arm) & (generations["seed"] == seed) & (generations["step"] == step)]
+        return drift_rows(loaded, subject, own_responses(mine), arm, seed, step)
+
+    return _fill(study, "drift", config, rows)
+
+
+def _fill(study: Study, table: str, config: StudyConfig, rows: Callable[..., pd.DataFrame]) -> Study:
+    todo = missing(study, table)
+    for arm, seed, step, where in _tracked(todo, f"{config.name} {table}"):
+        loaded = load(where)
+        subject = Subject.of(get_task(config.task), loaded.tokenizer, config.no_context, config.evaluation)
+        study.put(table, rows(loaded, subject, arm, seed, step))
+    return study
+
+
+def _tracked(items: list[Checkpoint], description: str) -> Iterator[Checkpoint] | Iterable[Checkpoint]:
+    return track(items, description=description) if items else items
+
+
+def config_of(name_or_path: str) -> tuple[Study, StudyConfig]:
+    """A study with the configuration that made it."""
+    study = open_study(name_or_path)
+    if "config" not in study.manifest:
+        raise UserError(f"{study.path} was not made by `distill` or `reproduce`, so it has no runs to measure.")
+    return study, StudyConfig.model_validate(study.manifest["config"])
