@@ -1,0 +1,127 @@
+"""The shared prefix is exact: states, gradients and decoded tokens equal those of the plain model."""
+
+import pytest
+import torch
+from conftest import tiny
+
+from cr_interp.errors import UserError
+from cr_interp.forward import build_view, check_head, encode_prefix, hidden_states, log_probs, run
+from cr_interp.generation import Decoding, generate
+from cr_interp.views import Context, render
+
+FAMILIES = ["llama", "qwen3", "gpt_neox", "gpt2"]
+CONTEXT = Context.system("write the next letter for each")
+PROMPTS = ["abcd", "hgfedcba", "ppppp"]
+RESPONSES = [[10, 11, 12, 1], [20, 1], [30, 31, 32, 33, 34]]
+
+
+def prompts(loaded, context=CONTEXT):
+    return [render(loaded.tokenizer, prompt, context) for prompt in PROMPTS]
+
+
+def plain_log_probs(loaded, context=CONTEXT):
+    """One sequence at a time through the whole model: no padding, no cache, nothing shared."""
+    out = []
+    for prompt, response in zip(prompts(loaded, context), RESPONSES, strict=True):
+        logits = loaded.model(input_ids=torch.tensor([prompt + response])).logits[0].float()
+        out.append(logits[len(prompt) - 1 : len(prompt) + len(response) - 1].log_softmax(-1))
+    return torch.cat(out)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("prefix_length", [None, 0])
+def test_log_probs_equal_the_plain_forward(family, prefix_length):
+    loaded = tiny(family)
+    check_head(loaded.model)
+    with torch.no_grad():
+        view = build_view(prompts(loaded), RESPONSES, loaded.pad_id, prefix_length)
+        mine = log_probs(loaded.model, hidden_states(loaded.model, view))
+        assert view.targets.tolist() == sum(RESPONSES, [])
+        torch.testing.assert_close(mine, plain_log_probs(loaded), atol=2e-5, rtol=2e-5)
+
+
+def test_left_and_right_padding_give_the_same_states(tiny_llama):
+    view = build_view(prompts(tiny_llama), RESPONSES, tiny_llama.pad_id)
+    prefix = encode_prefix(tiny_llama.model, view.prefix)
+    right = run(tiny_llama.model, prefix, view.ids, view.mask)
+    lengths = view.mask.sum(1)
+    left_ids = torch.stack([row.roll(len(row) - int(n)) for row, n in zip(view.ids, lengths, strict=True)])
+    left_mask = torch.stack([row.roll(len(row) - int(n)) for row, n in zip(view.mask, lengths, strict=True)])
+    left = run(tiny_llama.model, prefix, left_ids, left_mask)
+    torch.testing.assert_close(left[left_mask], right[view.mask], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_gradients_flow_through_the_shared_prefix_exactly(family):
+    loaded = tiny(family)
+    weights = torch.randn(sum(map(len, RESPONSES)), len(loaded.tokenizer))
+    grads = []
+    for shared in (None, 0):
+        loaded.model.zero_grad()
+        view = build_view(prompts(loaded), RESPONSES, loaded.pad_id, shared)
+        (log_probs(loaded.model, hidden_states(loaded.model, view)) * weights).sum().backward()
+        grads.append({n: p.grad.clone() for n, p in loaded.model.named_parameters() if p.grad is not None})
+    assert len(grads[0]) > 5
+    for name, grad in grads[1].items():
+        assert (grads[0][name] - grad).norm() <= 1e-4 * grad.norm() + 1e-6, name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_decoding_equals_one_prompt_at_a_time(family):
+    loaded = tiny(family)
+    together = generate(loaded, prompts(loaded), Decoding(6, batch_size=3))
+    for prompt, response in zip(prompts(loaded), together, strict=True):
+        ids = list(prompt)
+        for _ in range(6):
+            ids.append(int(loaded.model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+            if ids[-1] in loaded.eos_ids:
+                break
+        assert list(response.ids) == ids[len(prompt) :]
+        assert response.truncated == (response.ids[-1] not in loaded.eos_ids)
+
+
+def test_sampling_depends_on_its_generator_alone(tiny_llama):
+    def draw(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return [r.ids for r in generate(tiny_llama, prompts(tiny_llama) * 8, Decoding(8, temperature=1.0), generator)]
+
+    torch.manual_seed(1)
+    first = draw(0)
+    torch.manual_seed(2)
+    assert draw(0) == first
+    assert draw(1) != first
+
+
+def test_top_k_and_top_p_restrict_the_draw(tiny_llama):
+    from cr_interp.generation import choose
+
+    scores = torch.tensor([[3.0, 2.0, 1.0, 0.0]]).repeat(500, 1)
+    generator = torch.Generator().manual_seed(0)
+    assert set(choose(scores, Decoding(1, 1.0, top_k=2), generator).tolist()) == {0, 1}
+    assert set(choose(scores, Decoding(1, 1.0, top_p=0.1), generator).tolist()) == {0}
+    assert len(set(choose(scores, Decoding(1, 1.0), generator).tolist())) == 4
+
+
+def test_a_response_that_does_not_fit_is_refused_not_cut(tiny_llama):
+    with pytest.raises(UserError, match="256 positions"):
+        generate(tiny_llama, prompts(tiny_llama), Decoding(250))
+
+
+def test_a_model_with_another_head_is_refused(tiny_llama):
+    import copy
+
+    from torch import nn
+
+    class Doubled(nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner, self.calls = inner, 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.inner(x) * self.calls
+
+    model = copy.deepcopy(tiny_llama.model)
+    model.lm_head = Doubled(model.lm_head)
+    with pytest.raises(UserError, match="head"):
+        check_head(model)

@@ -1,0 +1,92 @@
+import json
+import os
+
+import pandas as pd
+import pytest
+from synthetic import make_study
+
+from cr_interp.errors import UserError
+from cr_interp.study import COLUMNS, Study, append_jsonl, find_studies, open_study, read_jsonl, write_json
+
+
+def rows(name, **changes):
+    row = dict.fromkeys(COLUMNS[name], 0) | {"arm": "opd", "seed": 0, "step": 1} | changes
+    return pd.DataFrame([row])
+
+
+def test_rows_with_the_same_key_are_replaced(tmp_path):
+    study = Study.create(tmp_path / "s", {})
+    study.put("drift", rows("drift", estimate=1.0))
+    study.put("drift", rows("drift", estimate=2.0))
+    study.put("drift", rows("drift", estimate=3.0, seed=1))
+    assert sorted(study.table("drift")["estimate"]) == [2.0, 3.0]
+
+
+def test_a_newer_or_damaged_study_is_refused_clearly(tmp_path):
+    study = Study.create(tmp_path / "s", {})
+    write_json(study.path / "manifest.json", {"schema_version": 99})
+    with pytest.raises(UserError, match="schema version 99"):
+        Study.open(study.path)
+    (study.path / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        Study.open(study.path)
+    with pytest.raises(UserError, match=r"no manifest\.json"):
+        Study.open(tmp_path)
+
+
+def test_a_damaged_table_is_refused_and_a_missing_one_lists_the_others(tmp_path):
+    study = Study.create(tmp_path / "s", {})
+    study.put("drift", rows("drift"))
+    with pytest.raises(UserError, match="has: drift"):
+        study.table("generations")
+    study.table_path("drift").write_bytes(b"not parquet")
+    with pytest.raises(UserError, match="not readable as Parquet"):
+        study.table("drift")
+    pd.DataFrame({"arm": ["a"]}).to_parquet(study.table_path("drift"))
+    with pytest.raises(UserError, match="lacks the columns"):
+        study.table("drift")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    study = Study.create(tmp_path / "s", {"name": "old"})
+
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", no_space)
+    with pytest.raises(UserError, match="No space left"):
+        study.update_manifest(name="new")
+    monkeypatch.undo()
+    assert json.loads((study.path / "manifest.json").read_text())["name"] == "old"
+    assert [p.name for p in study.path.iterdir()] == ["manifest.json"]
+
+
+def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="Could not write"):
+        Study.create(tmp_path / "file" / "s", {})
+    with pytest.raises(UserError, match="Could not append"):
+        append_jsonl(tmp_path / "file" / "train.jsonl", {})
+
+
+def test_a_resumed_log_keeps_the_last_row_of_a_step_and_skips_torn_lines(tmp_path):
+    log = tmp_path / "train.jsonl"
+    for step in (1, 2, 3):
+        append_jsonl(log, {"kind": "train", "step": step, "loss": step})
+    with open(log, "a") as file:
+        file.write('{"kind": "train", "step": 4, "lo')  # killed here
+    append_jsonl(log, {"kind": "train", "step": 3, "loss": 30})
+    append_jsonl(log, {"kind": "eval", "step": 3, "acc_x": 1})
+    found = read_jsonl(log)
+    assert [(r["step"], r["kind"]) for r in found] == [(1, "train"), (2, "train"), (3, "eval"), (3, "train")]
+    assert found[-1]["loss"] == 30
+
+
+def test_studies_are_found_by_name_in_the_environment_folder(tmp_path, monkeypatch):
+    make_study(tmp_path / "mine" / "one")
+    monkeypatch.setenv("CR_INTERP_STUDIES", str(tmp_path / "mine"))
+    assert find_studies()["one"] == tmp_path / "mine" / "one"
+    assert open_study("one").name == "one"
+    with pytest.raises(UserError, match="Did you mean 'one'"):
+        open_study("onee")
+    assert open_study("one").runs()

@@ -1,0 +1,81 @@
+import pytest
+from conftest import INJECTING_TEMPLATE
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cr_interp.errors import UserError
+from cr_interp.views import Context, aligned_positions, check_fits, render, shared_prefix
+from training.organism import build_tokenizer
+
+
+@pytest.fixture(scope="module")
+def injecting():
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = INJECTING_TEMPLATE
+    return tokenizer
+
+
+def text(tokenizer, ids):
+    return tokenizer.decode(ids)
+
+
+def test_no_context_is_explicit_where_a_template_injects_a_system_prompt(injecting):
+    assert text(injecting, render(injecting, "hi", None, "template_default")).startswith("<|system|>be helpful<|end|>")
+    assert text(injecting, render(injecting, "hi", None, "empty_system")).startswith("<|system|><|end|><|user|>hi")
+    given_messages = ({"role": "system", "content": "mine"},)
+    assert text(injecting, render(injecting, "hi", None, given_messages)).startswith("<|system|>mine<|end|>")
+
+
+def test_few_shot_turns_without_a_system_message_keep_the_neutral_one(injecting):
+    turns = Context(({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}))
+    assert text(injecting, render(injecting, "hi", turns)) == (
+        "<|system|><|end|><|user|>a<|end|><|assistant|>b<|end|><|user|>hi<|end|><|assistant|>"
+    )
+
+
+def test_spliced_context(injecting):
+    spliced = Context(splice="Rules: none.\n{prompt}")
+    assert "<|user|>Rules: none.\nhi<|end|>" in text(injecting, render(injecting, "hi", spliced))
+
+
+@pytest.mark.parametrize("splice", ["no place", "{prompt} and {prompt}"])
+def test_a_splice_says_where_the_prompt_goes(splice):
+    with pytest.raises(UserError, match="exactly once"):
+        Context(splice=splice)
+
+
+def test_context_round_trip_and_bad_messages():
+    context = Context(({"role": "system", "content": "s"},), "x {prompt}")
+    assert Context.from_dict(context.to_dict()) == context
+    with pytest.raises(UserError, match="'role'"):
+        Context(({"role": "robot", "content": "s"},))
+    with pytest.raises(UserError, match="extra"):
+        Context.from_dict({"messages": [], "extra": 1})
+
+
+def test_a_tokenizer_without_template_is_refused():
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(UserError, match="no chat template"):
+        render(tokenizer, "hi")
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=8), min_size=1, max_size=5))
+def test_shared_prefix_is_the_longest_that_leaves_a_token(sequences):
+    n = shared_prefix(sequences)
+    assert all(len(s) > n for s in sequences)
+    assert all(s[:n] == sequences[0][:n] for s in sequences)
+    longer = n + 1
+    assert min(map(len, sequences)) == longer or any(s[:longer] != sequences[0][:longer] for s in sequences)
+
+
+def test_aligned_positions_predict_the_response():
+    assert list(aligned_positions(5, 3)) == [4, 5, 6]
+    with pytest.raises(UserError, match="empty response"):
+        aligned_positions(5, 0)
+
+
+def test_a_context_that_does_not_fit_names_both_lengths():
+    check_fits(10, None, "x")
+    with pytest.raises(UserError, match="300 tokens.*256 positions"):
+        check_fits(300, 256, "The prompt")
