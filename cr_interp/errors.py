@@ -13,6 +13,10 @@ class UserError(Exception):
     """Found / expected / what to do, in one paragraph."""
 
 
+class NotFinite(UserError):
+    """A model gave NaN or infinity where numbers were expected."""
+
+
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """An error for a name that does not exist: gives the nearest valid one and the list.
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cr_interp.errors import NotFinite
 from cr_interp.forward import Prefix, backbone, device_of, encode_prefix, logits
 from cr_interp.models import Loaded
 from cr_interp.views import check_fits, shared_prefix
@@ -106,6 +107,8 @@ def choose(
     scores: Float[Tensor, "batch vocabulary"], decoding: Decoding, generator: torch.Generator | None
 ) -> Int[Tensor, "batch"]:
     """The next token of each row: the best one at temperature 0, a draw (top-k, then top-p) otherwise."""
+    if not bool(torch.isfinite(scores).all()):
+        raise NotFinite("The model's logits are not finite, so no next token can be chosen: its training has diverged.")
     if decoding.temperature == 0:
         return scores.argmax(-1)
     scores = scores / decoding.temperature

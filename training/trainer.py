@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from cr_interp.errors import UserError
+from cr_interp.errors import NotFinite, UserError
 from cr_interp.forward import Prefix, build_view, encode_prefix, hidden_states, log_probs
 from cr_interp.models import Loaded
 from cr_interp.study import append_jsonl
@@ -120,10 +120,11 @@ class DistillTrainer(Trainer):
         step = self.state.global_step
         self._step_started = time.perf_counter()
         batch = [self.prompts[i] for i in inputs["index"].tolist()]
-        responses = [
-            list(response.ids)
-            for response in self.rollouts.sample(self.student, [each.no_context for each in batch], step)
-        ]
+        try:
+            sampled = self.rollouts.sample(self.student, [each.no_context for each in batch], step)
+        except NotFinite:
+            self._refuse_nan("the student's logits are not finite", batch)
+        responses = [list(response.ids) for response in sampled]
         result = self.losses(model, batch, responses)
         if not torch.isfinite(result.total):
             self._refuse_nan(f"the loss is {result.total.item()}", batch)
@@ -161,7 +162,7 @@ class DistillTrainer(Trainer):
             self._refuse_nan(f"the gradient norm is {float(norm)}", [])
         return norm
 
-    def _refuse_nan(self, what: str, batch: Sequence[Prompt]) -> None:
+    def _refuse_nan(self, what: str, batch: Sequence[Prompt]) -> NoReturn:
         last = latest_checkpoint(self.run_path)
         first = f" The first prompt of its batch: {batch[0].text[:200]!r}." if batch else ""
         raise UserError(

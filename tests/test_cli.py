@@ -1,0 +1,88 @@
+"""The command line from outside: exit codes, one-paragraph errors, and the whole way from nothing to a table."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from synthetic import make_study
+
+from cr_interp.study import Study
+
+
+def run(*words, code=0, cwd=None):
+    done = subprocess.run([sys.executable, "-m", "cr_interp", *map(str, words)], capture_output=True, text=True, cwd=cwd)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["table", "nowhere"], "There is no study 'nowhere'"),
+        (["reproduce", "organsim"], "Did you mean 'organism'"),
+        (["distill", "organism-shift", "training.stps=3"], "Did you mean 'steps'"),
+        (["distill", "organism-shift", "task=rules:shft"], "Did you mean 'rules:shift'"),
+        (["distill", "organism-shift", "model=builtin:organism-lama"], "builtin:organism-llama"),
+        (["distill", "organism-shift", "--arms", "ncaa"], "Did you mean 'nca'"),
+        (["distill", "organism-shift", "--seeds", "a"], "whole numbers"),
+        (["compare", "x"], "Missing option"),
+    ],
+)
+def test_bad_input_is_one_paragraph_and_exit_code_2(words, said, tmp_path):
+    done = run(*words, code=2, cwd=tmp_path)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_table_json_is_what_anybody_recomputes_from_generations(tmp_path):
+    study = make_study(tmp_path / "s")
+    found = json.loads(run("table", tmp_path / "s", "--json").stdout)
+    assert {tuple(row) for row in found} == {("arm", "seed", "metric", "estimate", "low", "high", "n")}
+    rows = study.table("generations")
+    rows["right"] = rows["outcome"] == "right"
+    wide = rows[rows["control"].isin(["none", "exact"])].pivot_table(
+        index=["arm", "seed", "example_id"], columns="view", values="right", aggfunc="first"
+    ).astype(bool).reset_index()  # fmt: skip
+    table = {(r["arm"], r["seed"], r["metric"]): r for r in found}
+    for (arm, seed), part in wide.groupby(["arm", "seed"]):
+        x, c = part["no_context"], part["with_context"]
+        assert table[arm, seed, "acc_x"]["estimate"] == pytest.approx(x.mean())
+        assert table[arm, seed, "acc_xc"]["estimate"] == pytest.approx(c.mean())
+        assert table[arm, seed, "both_correct"]["estimate"] == pytest.approx((x & c).mean())
+        assert table[arm, seed, "harm"]["estimate"] == pytest.approx((x & ~c).sum() / x.sum())
+        assert table[arm, seed, "harm"]["n"] == x.sum()
+    assert table["opd", None, "harm"]["low"] <= table["opd", None, "harm"]["estimate"]
+    assert ("opd", 0, "min_cosine") in table
+
+
+@pytest.mark.slow
+def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
+    short = ["training.eval_every=2", "training.eval_examples=8", "evaluation.examples=16"]
+    words = ["reproduce", "organism-shift", *short, "--seeds", "0,1", "--steps", "4", "--out", tmp_path]
+    assert "opd" in run(*words, cwd=tmp_path).stdout
+    study = Study.open(tmp_path / "organism-shift")
+    rows = study.table("generations")
+    assert set(zip(rows["arm"], rows["seed"], strict=True)) == {
+        ("base", 0), ("opd", 0), ("opd", 1), ("nca", 0), ("nca", 1),
+    }  # fmt: skip
+    drift = study.table("drift")
+    assert set(drift["measure"]) == {"cosine", "centred_cosine", "relative_l2", "cka"}
+    embedding = drift[(drift["site"] == "resid_pre") & (drift["measure"] == "cosine")]
+    assert embedding["estimate"].min() == pytest.approx(1.0)
+    assert study.manifest["finished"]
+    before = {p: p.stat().st_mtime_ns for p in study.path.rglob("*.parquet")}
+    run(*words, cwd=tmp_path)
+    assert before == {p: p.stat().st_mtime_ns for p in study.path.rglob("*.parquet")}
+    assert "another configuration" in run(*words, "training.lr=1", code=2, cwd=tmp_path).stderr
+
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": p, "answer": p}) + "\n" for p in ("abcd", "hgfe", "aaaa")))
+    (tmp_path / "c.txt").write_text("repeat the text")
+    arms = ["base=builtin:organism-llama", f"opd={study.path / 'runs/opd-s0/checkpoint-4'}"]
+    run("compare", *arms, "--prompts", "p.jsonl", "--context", "c.txt", "--out", "mine", cwd=tmp_path)
+    mine = Study.open(tmp_path / "mine")
+    base = mine.table("generations").query("arm == 'base' and view == 'with_context'")
+    assert base["outcome"].tolist() == ["right"] * 3
+    assert isinstance(mine.table("drift"), pd.DataFrame)
+    assert "opd" in run("table", "mine", cwd=tmp_path).stdout

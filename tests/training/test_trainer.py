@@ -1,0 +1,220 @@
+"""Runs on the bundled organism: what is trained, what is logged, and that a kill changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cr_interp.errors import UserError
+from cr_interp.models import load
+from cr_interp.study import Study
+from cr_interp.tasks import get_task
+from training.config import load_config
+from training.distill import distill, exact_context, training_examples
+from training.objectives import arm_terms
+from training.rollouts import LocalRollouts
+from training.trainer import DistillTrainer, Prompt, checkpoints, latest_checkpoint
+
+SMALL = ["training.steps=6", "training.batch_size=8", "training.save_every=2", "training.eval_every=3",
+         "training.eval_examples=8", "training.keep_checkpoints=9"]  # fmt: skip
+
+
+def small(*overrides):
+    return load_config("organism-shift", [*SMALL, *overrides])
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def trainer(arm="nca", share=True, tmp_path=None):
+    from cr_interp.generation import Decoding
+    from cr_interp.views import render
+
+    config = small(f"training.share_prefix={str(share).lower()}")
+    student, teacher = load(config.model), load(config.model)
+    task = get_task(config.task)
+    context = exact_context(task, student, config)
+    prompts = [
+        Prompt(e.prompt, render(student.tokenizer, e.prompt), render(student.tokenizer, e.prompt, context))
+        for e in training_examples(task, 8, 0)
+    ]
+    rollouts = LocalRollouts(Decoding(task.max_new_tokens, 1.0), 0)
+    return DistillTrainer(student, teacher, prompts, arm_terms(arm), rollouts, config.training, tmp_path)
+
+
+def step_gradients(made, responses):
+    made.model.zero_grad()
+    result = made.losses(made.model, made.prompts, responses)
+    result.total.backward()
+    return result, {n: p.grad.clone() for n, p in made.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("arm", ["opd", "nca", "sym_kl"])
+def test_a_step_with_the_context_computed_once_equals_the_naive_one(arm, tmp_path):
+    shared, naive = trainer(arm, True, tmp_path), trainer(arm, False, tmp_path)
+    assert shared._prefix_c > 20
+    assert naive._prefix_c == 0
+    # Away from the starting point, where the student is the teacher.
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p, q in zip(shared.model.parameters(), naive.model.parameters(), strict=True):
+            noise = 0.02 * torch.randn_like(p)
+            p.add_(noise), q.add_(noise)
+    responses = [list(r.ids) for r in shared.rollouts.sample(shared.student, [p.no_context for p in shared.prompts], 0)]
+    first, first_grads = step_gradients(shared, responses)
+    second, second_grads = step_gradients(naive, responses)
+    for name in first.terms:
+        assert first.terms[name].item() == pytest.approx(second.terms[name].item(), rel=1e-4)
+    error = sum((first_grads[n] - g).square().sum() for n, g in second_grads.items()).sqrt()
+    assert error <= 1e-4 * sum(g.square().sum() for g in second_grads.values()).sqrt()
+
+
+def test_the_frozen_teacher_does_not_move_and_equals_q_c_at_the_start(tmp_path):
+    made = trainer("nca", True, tmp_path)
+    responses = [list(r.ids) for r in made.rollouts.sample(made.student, [p.no_context for p in made.prompts], 0)]
+    result, _ = step_gradients(made, responses)
+    # With student = teacher, KL(q_x || f) and KL(sg[q_x] || q_c) are the same number.
+    values = [v.item() for v in result.terms.values()]
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    assert all(p.grad is None and not p.requires_grad for p in made.teacher.model.parameters())
+
+
+def test_a_run_learns_logs_and_saves(tmp_path):
+    config = small("training.steps=20", "training.batch_size=32", "training.eval_every=10", "training.save_every=10")
+    study = Study.create(tmp_path / "s", {})
+    final = distill(config, "opd", 0, study)
+    assert final.name == "checkpoint-20"
+    rows = study.train_rows("opd", 0)
+    train = [r for r in rows if r["kind"] == "train"]
+    evals = {r["step"]: r for r in rows if r["kind"] == "eval"}
+    assert [r["step"] for r in train] == list(range(1, 21))
+    assert set(evals) == {0, 10, 20}
+    assert evals[20]["acc_x"] > evals[0]["acc_x"] + 0.3
+    assert train[-1]["terms"]["KL(q_x || f)"] < train[0]["terms"]["KL(q_x || f)"] / 2
+    assert {"grad_norm", "topk_mass", "tokens_per_second", "learning_rate"} <= set(train[0])
+    assert not list(final.glob("training_args*"))
+    assert distill(config, "opd", 0, study) == final  # finished: nothing is done again
+
+
+def test_a_run_stopped_between_checkpoints_ends_with_the_same_bits(tmp_path):
+    whole, parts = Study.create(tmp_path / "whole", {}), Study.create(tmp_path / "parts", {})
+    final = distill(small(), "nca", 1, whole)
+
+    class Stop(Exception):
+        pass
+
+    from transformers import TrainerCallback
+
+    class Killer(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 5:
+                raise Stop
+
+    with pytest.raises(Stop):
+        distill(small(), "nca", 1, parts, callbacks=[Killer()])
+    assert latest_checkpoint(parts.run_path("nca", 1)).name == "checkpoint-4"
+    again = distill(small(), "nca", 1, parts)
+    assert_same(weights(final), weights(again))
+
+    def logged(study):
+        return [(r["step"], r["loss"]) for r in study.train_rows("nca", 1) if r["kind"] == "train"]
+
+    assert logged(whole) == logged(parts)
+
+
+@pytest.mark.slow
+def test_processes_killed_at_random_moments_end_with_the_same_bits(tmp_path):
+    def start(out):
+        command = [sys.executable, "-m", "cr_interp", "distill", "organism-shift", *SMALL, "training.steps=16"]
+        command += ["--arms", "nca", "--seeds", "0", "--out", str(out), "--in-process", "--resume"]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    whole = start(tmp_path / "whole")
+    assert whole.wait(300) == 0, whole.stderr.read().decode()[-500:]
+    kills = 0
+    for delay in (7.0, 8.5, 7.7):
+        process = start(tmp_path / "killed")
+        time.sleep(delay)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    last = start(tmp_path / "killed")
+    assert last.wait(300) == 0, last.stderr.read().decode()[-500:]
+    name = "runs/nca-s0/checkpoint-16"
+    assert_same(weights(tmp_path / "whole" / name), weights(tmp_path / "killed" / name))
+    assert not list((tmp_path / "killed").rglob(".saving-*"))
+    assert kills >= 1
+
+
+@pytest.mark.parametrize(("arm", "poison"), [("opd", "student"), ("opd", "teacher")])
+def test_nan_stops_before_the_update_and_keeps_the_last_checkpoint(arm, poison, tmp_path, monkeypatch):
+    from transformers import TrainerCallback
+
+    import training.distill
+
+    pair = training.distill.load_pair
+
+    def remember(config):
+        found = pair(config)
+        remembered.update(student=found[0].model, teacher=found[1].model)
+        return found
+
+    remembered = {}
+    monkeypatch.setattr(training.distill, "load_pair", remember)
+
+    class Poison(TrainerCallback):
+        def on_step_begin(self, args, state, control, model=None, **kwargs):
+            if state.global_step == 4:
+                with torch.no_grad():
+                    remembered[poison].model.norm.weight.fill_(float("nan"))
+
+    study = Study.create(tmp_path / "s", {})
+    with pytest.raises(UserError, match=r"Step 5: .*(nan|not finite).*first prompt.*checkpoint-4"):
+        distill(small(), arm, 0, study, callbacks=[Poison()])
+    assert all(torch.isfinite(v).all() for v in weights(latest_checkpoint(study.run_path("opd", 0))).values())
+
+
+def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch):
+    study = Study.create(tmp_path / "s", {})
+    original = DistillTrainer._save
+    saved = []
+
+    def full(self, output_dir=None, state_dict=None):
+        if saved:
+            raise OSError(28, "No space left on device")
+        saved.append(output_dir)
+        original(self, output_dir, state_dict)
+
+    monkeypatch.setattr(DistillTrainer, "_save", full)
+    with pytest.raises(UserError, match=r"checkpoint of step 4.*No space left"):
+        distill(small(), "opd", 0, study)
+    run = study.run_path("opd", 0)
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-2"]
+    assert not list(run.glob(".saving-*"))
+    rows = [json.loads(line) for line in (run / "train.jsonl").read_text().splitlines()]
+    assert max(r["step"] for r in rows if r["kind"] == "train") >= 3
+
+
+def test_another_tokenizer_for_the_teacher_is_refused(tmp_path):
+    from conftest import tiny
+
+    other = tiny()
+    other.tokenizer.chat_template = other.tokenizer.chat_template + " "
+    other.model.save_pretrained(tmp_path / "t")
+    other.tokenizer.save_pretrained(tmp_path / "t")
+    with pytest.raises(UserError, match="different tokenizers"):
+        distill(small(f"teacher={tmp_path / 't'}"), "opd", 0, Study.create(tmp_path / "s", {}))
