@@ -30,7 +30,9 @@ console = Console()
 @app.command()
 def table(
     study: Annotated[str, typer.Argument(help="a study's folder, or its name on the search paths")],
-    as_json: Annotated[bool, typer.Option("--json", help="a list of {arm, seed, metric, estimate, low, high, n}")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="a list of {arm, seed, metric, estimate, low, high, n}")
+    ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="as in the README")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="a row per seed as well")] = False,
     control: Annotated[str, typer.Option(help="exact, paraphrase, mismatched or irrelevant")] = "exact",
@@ -64,8 +66,12 @@ def compare(
     checkpoints: Annotated[list[str], typer.Argument(help="ARM=MODEL, for example base=… opd=… nca=…")],
     out: Annotated[Path, typer.Option(help="the study's folder")],
     task: Annotated[str | None, typer.Option(help="a built-in task")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="JSONL with 'prompt', 'answer' and optionally 'id'")] = None,
-    context: Annotated[Path | None, typer.Option(help=".txt (a system message) or .json (messages, splice)")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="JSONL with 'prompt', 'answer' and optionally 'id'")
+    ] = None,
+    context: Annotated[
+        Path | None, typer.Option(help=".txt (a system message) or .json (messages, splice)")
+    ] = None,
     examples: Annotated[int, typer.Option(help="at most so many examples")] = 256,
     max_new_tokens: Annotated[int, typer.Option(help="with --prompts: longest response")] = 32,
     no_context: Annotated[str, typer.Option(help="empty_system or template_default")] = "empty_system",
@@ -76,6 +82,21 @@ def compare(
 
     study = compare_checkpoints(checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context)
     console.print(rich_table(metric_table(study), study.name))
+
+
+@app.command()
+def export(
+    study: Annotated[str, typer.Argument(help="a study's folder or name")],
+    target: Annotated[Path, typer.Argument(help="a new folder")],
+) -> None:
+    """Copy a study without its checkpoints: tables and logs, small enough to share."""
+    from cr_interp.study import export as copy
+    from cr_interp.study import open_study
+
+    copied = copy(open_study(study), target)
+    console.print(
+        f"{copied.path}: {sum(f.stat().st_size for f in copied.path.rglob('*') if f.is_file()) / 1e6:.2f} MB"
+    )
 
 
 def plug_in() -> None:

@@ -36,7 +36,9 @@ def compare_checkpoints(
     if no_context not in ("empty_system", "template_default"):
         raise UserError(f"no_context is 'empty_system' or 'template_default', not '{no_context}'.")
     n = min(examples, len(chosen.examples("test")))
-    evaluation = Evaluation(examples=n, controls=("exact",) if isinstance(chosen, OwnTask) else Evaluation().controls)
+    evaluation = Evaluation(
+        examples=n, controls=("exact",) if isinstance(chosen, OwnTask) else Evaluation().controls
+    )
     manifest: dict[str, Any] = {
         "name": out.name, "created": now(), "finished": None, **provenance(), "task": chosen.name,
         "no_context": no_context, "arms": {}, "seeds": [0], "evaluation": evaluation.model_dump(mode="json"),
@@ -75,7 +77,9 @@ def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:
     for pair in checkpoints:
         arm, equals, where = pair.partition("=")
         if not (arm and equals and where) or arm in models:
-            raise UserError(f"'{pair}' is not ARM=MODEL with a new arm; write for example base=PATH opd=PATH nca=PATH.")
+            raise UserError(
+                f"'{pair}' is not ARM=MODEL with a new arm; write for example base=PATH opd=PATH nca=PATH."
+            )
         models[arm] = where
     if not models:
         raise UserError("Nothing to compare: give at least one ARM=MODEL.")

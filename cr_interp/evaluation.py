@@ -36,9 +36,7 @@ def evaluate(
     for view, control, context in views:
         prompts = [render(loaded.tokenizer, example.prompt, context, no_context) for example in examples]
         for sample in range(samples):
-            for example, response in zip(
-                examples, generate(loaded, prompts, decoding, generator), strict=True
-            ):
+            for example, response in zip(examples, generate(loaded, prompts, decoding, generator), strict=True):
                 text = decode_text(loaded, response)
                 rows.append(
                     {

@@ -49,7 +49,10 @@ def build_view(
 ) -> ViewBatch:
     """Lay out prompts and responses (lists of ids). ``prefix_length=0`` turns sharing off, ``None`` finds it."""
     shared = shared_prefix(prompts) if prefix_length is None else prefix_length
-    rows, columns, targets, inputs = [], [], [], []
+    rows: list[int] = []
+    columns: list[int] = []
+    targets: list[int] = []
+    inputs: list[list[int]] = []
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         positions = aligned_positions(len(prompt) - shared, len(response))
         rows += [row] * len(response)
@@ -76,7 +79,9 @@ class Prefix:
         """A fresh cache for ``batch`` sequences; the expansion is a view, copied only when it grows."""
         if not self.ids:
             return None
-        return DynamicCache([(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self.keys_values])
+        return DynamicCache(
+            [(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self.keys_values]
+        )
 
 
 def encode_prefix(model: nn.Module, ids: Sequence[int]) -> Prefix:
@@ -84,7 +89,7 @@ def encode_prefix(model: nn.Module, ids: Sequence[int]) -> Prefix:
     if not ids:
         return Prefix((), ())
     tokens = torch.tensor([list(ids)], device=device_of(model))
-    cache = DynamicCache()  # without the configuration: full layers, which sliding-window masks also accept
+    cache: Any = DynamicCache()  # without the configuration: full layers, which sliding-window masks also accept
     backbone(model)(input_ids=tokens, past_key_values=cache, use_cache=True)
     return Prefix(tuple(ids), tuple((layer.keys, layer.values) for layer in cache.layers))
 
@@ -152,7 +157,8 @@ def check_head(model: nn.Module, tolerance: float = 1e-3) -> None:
 
 def unwrap(model: nn.Module) -> Any:
     """The Hugging Face model inside a PEFT wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner: Any = model
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
 def backbone(model: nn.Module) -> Any:

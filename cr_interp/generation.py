@@ -108,7 +108,9 @@ def choose(
 ) -> Int[Tensor, "batch"]:
     """The next token of each row: the best one at temperature 0, a draw (top-k, then top-p) otherwise."""
     if not bool(torch.isfinite(scores).all()):
-        raise NotFinite("The model's logits are not finite, so no next token can be chosen: its training has diverged.")
+        raise NotFinite(
+            "The model's logits are not finite, so no next token can be chosen: its training has diverged."
+        )
     if decoding.temperature == 0:
         return scores.argmax(-1)
     scores = scores / decoding.temperature
@@ -133,4 +135,4 @@ def _cut(ids: list[int], ends: Sequence[int]) -> Response:
 
 def decode_text(loaded: Loaded, response: Response) -> str:
     """The response as text, special tokens removed: what graders and tables see."""
-    return loaded.tokenizer.decode(list(response.ids), skip_special_tokens=True)
+    return str(loaded.tokenizer.decode(list(response.ids), skip_special_tokens=True))

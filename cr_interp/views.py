@@ -134,7 +134,10 @@ def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
     if not sequences:
         return 0
     shortest = min(len(sequence) for sequence in sequences)
-    low, high = min(sequences), max(sequences)  # lexicographic extremes share exactly what all share
+    low, high = (
+        min(sequences, key=list),
+        max(sequences, key=list),
+    )  # lexicographic extremes share exactly what all share
     common = 0
     while common < shortest - 1 and low[common] == high[common]:
         common += 1

@@ -26,7 +26,9 @@ def test_states_equal_output_hidden_states(family, prefix_length):
     expected = {site: [] for site in states}
     for prompt, response in zip(prompts, RESPONSES, strict=True):
         with torch.no_grad():
-            hidden = loaded.model(input_ids=torch.tensor([prompt + response]), output_hidden_states=True).hidden_states
+            hidden = loaded.model(
+                input_ids=torch.tensor([prompt + response]), output_hidden_states=True
+            ).hidden_states
         span = slice(len(prompt) - 1, len(prompt) + len(response) - 1)
         # hidden_states[-1] is after the final norm, so the last block's output is not among them
         for site, layer in zip([*sites[:-1], Site("final", -1)], hidden, strict=True):

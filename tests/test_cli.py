@@ -12,7 +12,9 @@ from cr_interp.study import Study
 
 
 def run(*words, code=0, cwd=None):
-    done = subprocess.run([sys.executable, "-m", "cr_interp", *map(str, words)], capture_output=True, text=True, cwd=cwd)
+    done = subprocess.run(
+        [sys.executable, "-m", "cr_interp", *map(str, words)], capture_output=True, text=True, cwd=cwd
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -77,7 +79,9 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     assert before == {p: p.stat().st_mtime_ns for p in study.path.rglob("*.parquet")}
     assert "another configuration" in run(*words, "training.lr=1", code=2, cwd=tmp_path).stderr
 
-    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": p, "answer": p}) + "\n" for p in ("abcd", "hgfe", "aaaa")))
+    (tmp_path / "p.jsonl").write_text(
+        "".join(json.dumps({"prompt": p, "answer": p}) + "\n" for p in ("abcd", "hgfe", "aaaa"))
+    )
     (tmp_path / "c.txt").write_text("repeat the text")
     arms = ["base=builtin:organism-llama", f"opd={study.path / 'runs/opd-s0/checkpoint-4'}"]
     run("compare", *arms, "--prompts", "p.jsonl", "--context", "c.txt", "--out", "mine", cwd=tmp_path)

@@ -36,7 +36,7 @@ def test_log_probs_equal_the_plain_forward(family, prefix_length):
     with torch.no_grad():
         view = build_view(prompts(loaded), RESPONSES, loaded.pad_id, prefix_length)
         mine = log_probs(loaded.model, hidden_states(loaded.model, view))
-        assert view.targets.tolist() == sum(RESPONSES, [])
+        assert view.targets.tolist() == [token for response in RESPONSES for token in response]
         torch.testing.assert_close(mine, plain_log_probs(loaded), atol=2e-5, rtol=2e-5)
 
 
@@ -83,7 +83,9 @@ def test_greedy_decoding_equals_one_prompt_at_a_time(family):
 def test_sampling_depends_on_its_generator_alone(tiny_llama):
     def draw(seed):
         generator = torch.Generator().manual_seed(seed)
-        return [r.ids for r in generate(tiny_llama, prompts(tiny_llama) * 8, Decoding(8, temperature=1.0), generator)]
+        return [
+            r.ids for r in generate(tiny_llama, prompts(tiny_llama) * 8, Decoding(8, temperature=1.0), generator)
+        ]
 
     torch.manual_seed(1)
     first = draw(0)

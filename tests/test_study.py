@@ -6,7 +6,7 @@ import pytest
 from synthetic import make_study
 
 from cr_interp.errors import UserError
-from cr_interp.study import COLUMNS, Study, append_jsonl, find_studies, open_study, read_jsonl, write_json
+from cr_interp.study import COLUMNS, Study, append_jsonl, export, find_studies, open_study, read_jsonl, write_json
 
 
 def rows(name, **changes):
@@ -90,3 +90,14 @@ def test_studies_are_found_by_name_in_the_environment_folder(tmp_path, monkeypat
     with pytest.raises(UserError, match="Did you mean 'one'"):
         open_study("onee")
     assert open_study("one").runs()
+
+
+def test_an_export_has_tables_and_logs_but_no_checkpoints(tmp_path):
+    study = make_study(tmp_path / "one")
+    checkpoint = study.run_path("opd", 0) / "checkpoint-9"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.safetensors").write_bytes(b"x")
+    copied = export(study, tmp_path / "copy")
+    assert copied.table("drift").equals(study.table("drift"))
+    assert copied.train_rows("opd", 0) == study.train_rows("opd", 0)
+    assert not list(copied.path.rglob("*.safetensors"))

@@ -20,8 +20,12 @@ def text(tokenizer, ids):
 
 
 def test_no_context_is_explicit_where_a_template_injects_a_system_prompt(injecting):
-    assert text(injecting, render(injecting, "hi", None, "template_default")).startswith("<|system|>be helpful<|end|>")
-    assert text(injecting, render(injecting, "hi", None, "empty_system")).startswith("<|system|><|end|><|user|>hi")
+    assert text(injecting, render(injecting, "hi", None, "template_default")).startswith(
+        "<|system|>be helpful<|end|>"
+    )
+    assert text(injecting, render(injecting, "hi", None, "empty_system")).startswith(
+        "<|system|><|end|><|user|>hi"
+    )
     given_messages = ({"role": "system", "content": "mine"},)
     assert text(injecting, render(injecting, "hi", None, given_messages)).startswith("<|system|>mine<|end|>")
 
@@ -77,5 +81,5 @@ def test_aligned_positions_predict_the_response():
 
 def test_a_context_that_does_not_fit_names_both_lengths():
     check_fits(10, None, "x")
-    with pytest.raises(UserError, match="300 tokens.*256 positions"):
+    with pytest.raises(UserError, match=r"300 tokens.*256 positions"):
         check_fits(300, 256, "The prompt")

@@ -115,7 +115,9 @@ def explain(error: ValidationError) -> str:
     for finding in error.errors():
         where = ".".join(str(part) for part in finding["loc"])
         if finding["type"] == "extra_forbidden":
-            section: Any = {"training": Training, "evaluation": Evaluation}.get(str(finding["loc"][0]), StudyConfig)
+            section: Any = {"training": Training, "evaluation": Evaluation}.get(
+                str(finding["loc"][0]), StudyConfig
+            )
             section = section if len(finding["loc"]) > 1 else StudyConfig
             near = get_close_matches(str(finding["loc"][-1]), list(section.model_fields), n=1, cutoff=0.4)
             hint = f" Did you mean '{near[0]}'?" if near else ""

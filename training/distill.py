@@ -47,11 +47,18 @@ def validation(task: Task, context: Context, config: StudyConfig) -> Any:
     n = config.training.eval_examples
     examples = task.examples("validation", n, seed=0)
 
-    def measure(student: Loaded) -> dict[str, float]:
+    def measure(student: Loaded) -> dict[str, float | None]:
         rows = evaluate(
-            student, task, examples, {"exact": context}, config.no_context, batch_size=config.evaluation.batch_size
+            student,
+            task,
+            examples,
+            {"exact": context},
+            config.no_context,
+            batch_size=config.evaluation.batch_size,
         )
-        table = metrics(label(rows, arm="run", seed=0, step=0, split="validation"), split="validation", resamples=1)
+        table = metrics(
+            label(rows, arm="run", seed=0, step=0, split="validation"), split="validation", resamples=1
+        )
         found = table[table["seed"].notna()].set_index("metric")["estimate"]
         return {name: None if value != value else float(value) for name, value in found.items()} | {"n": n}
 

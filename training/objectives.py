@@ -14,7 +14,7 @@ through the sampling. Source: arXiv 2606.11627.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -70,7 +70,8 @@ def parse_term(text: str) -> Term:
             f"q_x (student, no context), q_c (student, with context), f (teacher), each possibly in sg[…]."
         )
     get = match.groupdict()
-    p, q = get["p1"] or get["p2"], get["q1"] or get["q2"]
+    p = cast(Distribution, get["p1"] or get["p2"])
+    q = cast(Distribution, get["q1"] or get["q2"])
     if p == q:
         raise UserError(f"'{text}' compares {p} with itself, which is always 0. Name two distributions.")
     return Term(float(get["weight"] or 1.0), p, q, get["ps"] is not None, get["qs"] is not None)
@@ -119,12 +120,14 @@ def losses(
     sequence each token belongs to. With ``top_k`` the support is the student's no-context top-k and every
     distribution is renormalised on it (without that, the sum is not a KL); the tail that this hides is in ``mass``.
     """
-    mass = {name: 1.0 for name in log_p}
+    mass: dict[str, float] = {name: 1.0 for name in log_p}
     log_p = dict(log_p)
     vocabulary = next(iter(log_p.values())).shape[-1]
     if top_k is not None and top_k < vocabulary:
         if top_k < 2:
-            raise UserError(f"top_k = {top_k}: renormalised over one token, every loss is 0 for ever. Use 2 or more.")
+            raise UserError(
+                f"top_k = {top_k}: renormalised over one token, every loss is 0 for ever. Use 2 or more."
+            )
         support = log_p["q_x"].detach().topk(top_k, dim=-1).indices
         log_p = {name: values.gather(-1, support) for name, values in log_p.items()}
         captured = {name: values.logsumexp(-1, keepdim=True) for name, values in log_p.items()}

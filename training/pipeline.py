@@ -76,8 +76,13 @@ def reproduce(config: StudyConfig, path: Path, workers: int | None = None) -> St
     run_all(config, study, workers)
     study = evaluate_study(study, config)
     study = capture_study(study, config)
-    arms = {**study.manifest["arms"], **{a: {"terms": [str(t) for t in arm_terms(a, config.own_arms)]} for a in config.arms}}
-    return study.update_manifest(finished=now(), arms=arms, seeds=sorted({*study.manifest["seeds"], *config.seeds}))
+    arms = {
+        **study.manifest["arms"],
+        **{a: {"terms": [str(t) for t in arm_terms(a, config.own_arms)]} for a in config.arms},
+    }
+    return study.update_manifest(
+        finished=now(), arms=arms, seeds=sorted({*study.manifest["seeds"], *config.seeds})
+    )
 
 
 def study_checkpoints(study: Study) -> list[Checkpoint]:
@@ -113,7 +118,9 @@ def capture_study(study: Study, config: StudyConfig) -> Study:
     generations = study.table("generations")
 
     def rows(loaded: Loaded, subject: Subject, arm: str, seed: int, step: int) -> pd.DataFrame:
-        mine = generations[(generations["arm"] == arm) & (generations["seed"] == seed) & (generations["step"] == step)]
+        mine = generations[
+            (generations["arm"] == arm) & (generations["seed"] == seed) & (generations["step"] == step)
+        ]
         return drift_rows(loaded, subject, own_responses(mine), arm, seed, step)
 
     return _fill(study, "drift", config, rows)

@@ -60,7 +60,9 @@ def batches(tokenizer, config: PretrainConfig) -> Iterator[tuple[Tensor, Tensor]
         rows = []
         for _ in range(config.batch_size):
             context, prompt, answer = draw(rng, config)
-            rows.append((render(tokenizer, prompt, context), tokenizer(answer)["input_ids"] + [tokenizer.eos_token_id]))
+            rows.append(
+                (render(tokenizer, prompt, context), tokenizer(answer)["input_ids"] + [tokenizer.eos_token_id])
+            )
         length = max(len(p) + len(a) for p, a in rows)
         ids = torch.full((len(rows), length), tokenizer.pad_token_id)
         labels = torch.full_like(ids, -100)

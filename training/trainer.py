@@ -55,7 +55,7 @@ class DistillTrainer(Trainer):
         config: Training,
         run_path: Path,
         seed: int = 0,
-        evaluate: Callable[[Loaded], dict[str, float]] | None = None,
+        evaluate: Callable[[Loaded], dict[str, float | None]] | None = None,
         callbacks: Sequence[Any] = (),
         **arguments: Any,
     ):
@@ -199,12 +199,10 @@ class DistillTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
         """Both views on validation examples; a row of ``train.jsonl``. Changes nothing in the run's randomness."""
         assert self._evaluate_views is not None
-        self.model.eval()
+        self.student.model.eval()
         found = self._evaluate_views(self.student)
-        append_jsonl(
-            self.run_path / "train.jsonl", {"kind": "eval", "step": self.state.global_step, **found}
-        )
-        return {f"eval_{name}": value for name, value in found.items()}
+        append_jsonl(self.run_path / "train.jsonl", {"kind": "eval", "step": self.state.global_step, **found})
+        return {f"eval_{name}": value for name, value in found.items() if value is not None}
 
     # -- checkpoints that appear whole -------------------------------------------------------------------------
 
@@ -241,7 +239,7 @@ class DistillTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Weights and tokenizer only. The Trainer would add a pickle of its arguments, which nothing here reads."""
         target = output_dir or str(self.run_path)
-        self.model.save_pretrained(target, state_dict=state_dict)
+        self.student.model.save_pretrained(target, state_dict=state_dict)
         self.student.tokenizer.save_pretrained(target)
 
 
@@ -256,7 +254,9 @@ def switch_dropout_off(model: nn.Module) -> None:
 
 def checkpoints(run_path: Path) -> list[Path]:
     """A run's whole checkpoints, oldest first."""
-    found = [path for path in run_path.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (path / "trainer_state.json").is_file()]
+    found = [
+        path for path in run_path.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (path / "trainer_state.json").is_file()
+    ]
     return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
 
 

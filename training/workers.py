@@ -9,8 +9,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
@@ -52,7 +52,9 @@ def run_all(config: StudyConfig, study: Study, workers: int | None = None) -> No
             while waiting or running:
                 while waiting and len(running) < workers:
                     arm, seed = waiting.pop(0)
-                    bar = progress.add_task(f"{config.name} {arm} seed {seed}", total=config.training.steps, note="")
+                    bar = progress.add_task(
+                        f"{config.name} {arm} seed {seed}", total=config.training.steps, note=""
+                    )
                     running[arm, seed] = (_start(config_file, study, arm, seed, config.threads), bar)
                 time.sleep(0.5)
                 for (arm, seed), (process, bar) in list(running.items()):
@@ -77,11 +79,11 @@ def _start(config_file: Path, study: Study, arm: str, seed: int, threads: int) -
         return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=worker_environment(threads))
 
 
-def _progress(study: Study, arm: str, seed: int) -> dict[str, object]:
+def _progress(study: Study, arm: str, seed: int) -> dict[str, Any]:
     rows = study.train_rows(arm, seed)
     steps = [row["step"] for row in rows if row.get("kind") == "train"]
     evals = [row for row in rows if row.get("kind") == "eval"]
-    found = {"completed": max(steps, default=0)}
+    found: dict[str, Any] = {"completed": max(steps, default=0)}
     if evals and evals[-1].get("acc_x") is not None:
         last = evals[-1]
         harm = "–" if last.get("harm") is None else f"{last['harm']:.0%}"

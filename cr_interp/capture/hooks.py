@@ -44,7 +44,9 @@ def capture(
                 if side == "input":
                     handles.append(
                         module.register_forward_pre_hook(
-                            lambda _m, args, kwargs, site=site: keep(site, args[0] if args else kwargs["hidden_states"]),
+                            lambda _m, args, kwargs, site=site: keep(
+                                site, args[0] if args else kwargs["hidden_states"]
+                            ),
                             with_kwargs=True,
                         )
                     )

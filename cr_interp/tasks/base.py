@@ -35,9 +35,13 @@ class Example:
 class Task(Protocol):
     """The interface every task has; see ``rules.py`` for the shortest one."""
 
-    name: str
-    max_new_tokens: int
-    """Longest response, end-of-turn token included; a response that reaches it is ``truncated``."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest response, end-of-turn token included; a response that reaches it is ``truncated``."""
+        ...
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
         """``n`` examples of a split (``None``: every distinct one), in an order fixed by ``seed``.

@@ -70,7 +70,9 @@ def read_context(path: Path) -> Context:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError(f"Could not read {path} ({error.strerror}). Give a text or JSON file with the context.") from error
+        raise UserError(
+            f"Could not read {path} ({error.strerror}). Give a text or JSON file with the context."
+        ) from error
     if path.suffix != ".json":
         return Context.system(text.strip())
     try:

@@ -49,7 +49,7 @@ WORDINGS: dict[str, tuple[str, str, str]] = {
 }
 
 #: Words that say nothing about a rule: the irrelevant context, in pre-training and as a control.
-FILLER = (
+FILLER: list[str] = (  # noqa: SIM905
     "the sea is calm and a boat sails by while rain falls on green hills near our old house where "
     "dogs sleep all day under warm sun then wind blows"
 ).split()

@@ -6,7 +6,9 @@ from cr_interp.views import Context
 
 
 def test_prompts_and_context_from_files(tmp_path):
-    (tmp_path / "p.jsonl").write_text('{"prompt": "2+2?", "answer": "4"}\n\n{"prompt": "q", "answer": "a", "id": "x"}\n')
+    (tmp_path / "p.jsonl").write_text(
+        '{"prompt": "2+2?", "answer": "4"}\n\n{"prompt": "q", "answer": "a", "id": "x"}\n'
+    )
     (tmp_path / "c.txt").write_text("Answer briefly.\n")
     (tmp_path / "c.json").write_text('{"splice": "Hint. {prompt}"}')
     examples = read_prompts(tmp_path / "p.jsonl")

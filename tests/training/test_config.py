@@ -13,7 +13,9 @@ def test_every_configuration_of_the_project_is_valid(name):
 
 
 def test_overrides_reach_their_section():
-    config = load_config("organism-shift", ["training.lr=1e-3", "steps=7", "seeds=[4]", "own_arms={a: ['KL(q_x || f)']}"])
+    config = load_config(
+        "organism-shift", ["training.lr=1e-3", "steps=7", "seeds=[4]", "own_arms={a: ['KL(q_x || f)']}"]
+    )
     assert (config.training.lr, config.training.steps, config.seeds) == (1e-3, 7, (4,))
     assert config.own_arms == {"a": ("KL(q_x || f)",)}
 

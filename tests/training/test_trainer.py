@@ -73,7 +73,9 @@ def test_a_step_with_the_context_computed_once_equals_the_naive_one(arm, tmp_pat
         for p, q in zip(shared.model.parameters(), naive.model.parameters(), strict=True):
             noise = 0.02 * torch.randn_like(p)
             p.add_(noise), q.add_(noise)
-    responses = [list(r.ids) for r in shared.rollouts.sample(shared.student, [p.no_context for p in shared.prompts], 0)]
+    responses = [
+        list(r.ids) for r in shared.rollouts.sample(shared.student, [p.no_context for p in shared.prompts], 0)
+    ]
     first, first_grads = step_gradients(shared, responses)
     second, second_grads = step_gradients(naive, responses)
     for name in first.terms:
@@ -93,7 +95,9 @@ def test_the_frozen_teacher_does_not_move_and_equals_q_c_at_the_start(tmp_path):
 
 
 def test_a_run_learns_logs_and_saves(tmp_path):
-    config = small("training.steps=20", "training.batch_size=32", "training.eval_every=10", "training.save_every=10")
+    config = small(
+        "training.steps=20", "training.batch_size=32", "training.eval_every=10", "training.save_every=10"
+    )
     study = Study.create(tmp_path / "s", {})
     final = distill(config, "opd", 0, study)
     assert final.name == "checkpoint-20"

