@@ -30,7 +30,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 $(BIN)/cr-interp reproduce organism-shift name=demo --seeds 0
 ifneq ($(SERVE),0)
-	$(BIN)/streamlit run app/main.py -- --study demo
+	$(BIN)/streamlit run app/main.py
 endif
 
 app: $(VENV)/.ready

@@ -66,6 +66,9 @@ class DistillTrainer(Trainer):
         self._row: dict[str, Any] = {}
         self._step_started = time.perf_counter()
         self._staging: Path | None = None
+        # At the last step the Trainer asks twice for an evaluation and a checkpoint; once is enough.
+        self._evaluated: tuple[int, dict[str, float]] | None = None
+        self._saved_step: int | None = None
         for loaded in (student, teacher):
             switch_dropout_off(loaded.model)
         teacher.model.requires_grad_(False)
@@ -199,10 +202,14 @@ class DistillTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
         """Both views on validation examples; a row of ``train.jsonl``. Changes nothing in the run's randomness."""
         assert self._evaluate_views is not None
+        step = self.state.global_step
+        if self._evaluated is not None and self._evaluated[0] == step:
+            return self._evaluated[1]
         self.student.model.eval()
         found = self._evaluate_views(self.student)
         append_jsonl(self.run_path / "train.jsonl", {"kind": "eval", "step": self.state.global_step, **found})
-        return {f"eval_{name}": value for name, value in found.items() if value is not None}
+        self._evaluated = step, {f"eval_{name}": value for name, value in found.items() if value is not None}
+        return self._evaluated[1]
 
     # -- checkpoints that appear whole -------------------------------------------------------------------------
 
@@ -210,6 +217,8 @@ class DistillTrainer(Trainer):
         return str(self._staging or super()._get_output_dir(trial))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self._saved_step == self.state.global_step:
+            return
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         final = self.run_path / name
         try:
@@ -233,6 +242,7 @@ class DistillTrainer(Trainer):
             if self._staging is not None:
                 shutil.rmtree(self._staging, ignore_errors=True)
             self._staging = None
+        self._saved_step = self.state.global_step
         for old in checkpoints(self.run_path)[: -self.config.keep_checkpoints]:
             shutil.rmtree(old, ignore_errors=True)
 
