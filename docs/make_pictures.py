@@ -22,7 +22,9 @@ def main() -> None:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "streamlit", "run", str(HERE.parent / "app" / "main.py")]
     command += [f"--server.port={port}", "--server.headless=true"]
-    server = subprocess.Popen(command, cwd=HERE, stdout=subprocess.DEVNULL, env={**os.environ, "CR_INTERP_STUDIES": ""})
+    server = subprocess.Popen(
+        command, cwd=HERE, stdout=subprocess.DEVNULL, env={**os.environ, "CR_INTERP_STUDIES": ""}
+    )
     try:
         address = f"http://127.0.0.1:{port}"
         for _ in range(120):
