@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import tiny
+from tiny import tiny
 
 from cr_interp.capture import capture
 from cr_interp.errors import UserError

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny
+from tiny import tiny
 
 from cr_interp.errors import UserError
 from cr_interp.forward import build_view, check_head, encode_prefix, hidden_states, log_probs, run

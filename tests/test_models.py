@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import tiny
+from tiny import tiny
 
 from cr_interp.errors import UserError
 from cr_interp.models import builtin_names, fingerprint, load, tokenizer_fingerprint

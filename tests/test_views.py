@@ -1,7 +1,7 @@
 import pytest
-from conftest import INJECTING_TEMPLATE
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import INJECTING_TEMPLATE
 
 from cr_interp.errors import UserError
 from cr_interp.views import Context, aligned_positions, check_fits, render, shared_prefix

@@ -214,7 +214,7 @@ def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch):
 
 
 def test_another_tokenizer_for_the_teacher_is_refused(tmp_path):
-    from conftest import tiny
+    from tiny import tiny
 
     other = tiny()
     other.tokenizer.chat_template = other.tokenizer.chat_template + " "
