@@ -36,6 +36,9 @@ class Evaluation(BaseModel):
     temperature: float = Field(0.0, ge=0)
     samples: int = Field(1, gt=0)
     batch_size: int = Field(64, gt=0)
+    responses: str = "own"
+    """What the drift is measured on: each checkpoint's ``own`` no-context responses, or those of the arm named here
+    (its first seed), the same for all."""
     seed: int = 0
     """Which examples are drawn; the same for every arm and every training seed."""
 

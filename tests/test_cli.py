@@ -79,6 +79,14 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     assert before == {p: p.stat().st_mtime_ns for p in study.path.rglob("*.parquet")}
     assert "another configuration" in run(*words, "training.lr=1", code=2, cwd=tmp_path).stderr
 
+    # On one arm's responses, every checkpoint is measured on the same tokens.
+    fixed = [*words[:2], *short, "evaluation.responses=opd", "name=fixed", *words[2 + len(short) :]]
+    run(*fixed, cwd=tmp_path)
+    assert Study.open(tmp_path / "fixed").table("drift")["n_tokens"].nunique() == 1
+    assert (
+        "arm with responses" in run(*fixed, "evaluation.responses=opdd", "name=no", code=2, cwd=tmp_path).stderr
+    )
+
     (tmp_path / "p.jsonl").write_text(
         "".join(json.dumps({"prompt": p, "answer": p}) + "\n" for p in ("abcd", "hgfe", "aaaa"))
     )

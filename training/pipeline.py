@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from rich.progress import track
 
-from cr_interp.errors import UserError
+from cr_interp.errors import UserError, unknown
 from cr_interp.measure import Subject, behaviour_rows, drift_rows, own_responses
 from cr_interp.models import Loaded, fingerprint, load, tokenizer_fingerprint
 from cr_interp.provenance import now, provenance
@@ -114,14 +114,16 @@ def evaluate_study(study: Study, config: StudyConfig) -> Study:
 
 
 def capture_study(study: Study, config: StudyConfig) -> Study:
-    """Fill ``drift``, on each checkpoint's own no-context responses."""
+    """Fill ``drift``, on each checkpoint's own no-context responses or on those of one arm."""
     generations = study.table("generations")
+    fixed = config.evaluation.responses
+    if fixed != "own" and fixed not in set(generations["arm"]):
+        raise unknown("arm with responses", fixed, ["own", *generations["arm"].unique()])
 
     def rows(loaded: Loaded, subject: Subject, arm: str, seed: int, step: int) -> pd.DataFrame:
-        mine = generations[
-            (generations["arm"] == arm) & (generations["seed"] == seed) & (generations["step"] == step)
-        ]
-        return drift_rows(loaded, subject, own_responses(mine), arm, seed, step)
+        of_arm = generations[generations["arm"] == (arm if fixed == "own" else fixed)]
+        chosen = of_arm["seed"] == (seed if fixed == "own" else of_arm["seed"].min())
+        return drift_rows(loaded, subject, own_responses(of_arm[chosen]), arm, seed, step)
 
     return _fill(study, "drift", config, rows)
 
