@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 from synthetic import make_study
 
+from cr_interp.errors import UserError
 from cr_interp.study import Study
+from training.pipeline import capture_study, config_of
 
 
 def run(*words, code=0, cwd=None):
@@ -83,9 +85,10 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     fixed = [*words[:2], *short, "evaluation.responses=opd", "name=fixed", *words[2 + len(short) :]]
     run(*fixed, cwd=tmp_path)
     assert Study.open(tmp_path / "fixed").table("drift")["n_tokens"].nunique() == 1
-    assert (
-        "arm with responses" in run(*fixed, "evaluation.responses=opdd", "name=no", code=2, cwd=tmp_path).stderr
-    )
+    _, config = config_of(str(tmp_path / "fixed"))
+    config.evaluation.responses = "opdd"
+    with pytest.raises(UserError, match="Did you mean 'opd'"):
+        capture_study(study, config)
 
     (tmp_path / "p.jsonl").write_text(
         "".join(json.dumps({"prompt": p, "answer": p}) + "\n" for p in ("abcd", "hgfe", "aaaa"))
