@@ -35,6 +35,10 @@ def compare_checkpoints(
     chosen = choose_task(task, prompts, context, max_new_tokens)
     if no_context not in ("empty_system", "template_default"):
         raise UserError(f"no_context is 'empty_system' or 'template_default', not '{no_context}'.")
+    if (out / "manifest.json").is_file() and Study.open(out).manifest.get("finished"):
+        raise UserError(
+            f"{out} already holds a finished study; give another folder with --out, or remove it first."
+        )
     n = min(examples, len(chosen.examples("test")))
     evaluation = Evaluation(
         examples=n, controls=("exact",) if isinstance(chosen, OwnTask) else Evaluation().controls

@@ -12,8 +12,7 @@ notebooks and the README's pictures draw the same thing. Three rules hold everyw
 Names that come from a table are escaped, since plotly reads some HTML in labels.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,105 +20,55 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-# -- colours and words ---------------------------------------------------------------------------------------
+from cr_interp.figure_style import (
+    ARM_COLOURS,
+    FALLBACK_COLOURS,
+    MEASURES,
+    METRICS,
+    MOVEMENTS,
+    NOISE,
+    OUTCOME_COLOURS,
+    OUTCOME_PATTERNS,
+    PERCENT,
+    TRAINING,
+    ZERO,
+    alt_text,
+    arm_colour,
+    arm_order,
+    arm_symbol,
+    caption,
+    empty_figure,
+    finish,
+    log_ticks,
+    on_paper,
+    place_legend,
+    safe_text,
+    to_page,
+    translucent,
+)
 
-ARM_COLOURS = {
-    "base": "#858585",
-    "opd": "#D55E00",
-    "nca": "#0072B2",
-    "dual_opd": "#CC79A7",
-    "sym_kl": "#009E73",
-}
-#: For arms that have no colour of their own, in order of appearance (Okabe–Ito's rest, then Tol's muted).
-FALLBACK_COLOURS = ("#E69F00", "#56B4E9", "#AA4499", "#999933", "#882255", "#44AA99")
-ARM_SYMBOLS = {"base": "circle", "opd": "square", "nca": "diamond", "dual_opd": "triangle-up", "sym_kl": "cross"}
-FALLBACK_SYMBOLS = ("triangle-down", "pentagon", "star", "hexagon", "x", "hourglass")
-
-#: Apart from the arms' colours on purpose: an outcome must not look like an arm.
-OUTCOME_COLOURS = {"right": "#A9B4C2", "wrong": "#882255", "unparsable": "#DDCC77", "truncated": "#44AA99"}
-OUTCOME_PATTERNS = {"right": "", "wrong": "", "unparsable": "/", "truncated": "x"}
-
-#: metric → (title of its panel, what its axis counts); both short enough for three panels side by side
-METRICS = {
-    "acc_x": ("Acc<sub>x</sub>", "right without context (%)"),
-    "acc_xc": ("Acc<sub>xc</sub>", "right with context (%)"),
-    "both_correct": ("BothCorrect", "right in both views (%)"),
-    "harm": ("Harm", "wrong with, of right without (%)"),
-    "rescue": ("Rescue", "right with, of wrong without (%)"),
-    "delta_len": ("Δlen", "longer with context (%)"),
-}
-#: measure → (name, what its axis is called when shown as it is, … as a movement)
-MEASURES = {
-    "cosine": ("cosine", "cosine between the views", "1 − cosine"),
-    "centred_cosine": ("centred cosine", "cosine after removing each view's mean", "1 − centred cosine"),
-    "relative_l2": ("relative L2", "‖with − without‖ / ‖without‖", "relative L2"),
-    "cka": ("debiased CKA", "debiased linear CKA", "1 − debiased CKA"),
-}
-#: Measures that grow with drift; the others fall with it.
-MOVEMENTS = ("relative_l2",)
-#: Below this a movement is float32 noise; on a logarithmic axis it would only squeeze everything else.
-NOISE = 1e-6
-
-_TRAINING = {
-    "loss": ("Loss", "nats per token"),
-    "grad_norm": ("Gradient norm", "L2 norm before clipping"),
-    "tokens_per_second": ("Speed", "tokens per second"),
-    "topk_mass": ("Probability mass inside the support", "share (%)"),
-}
-_PERCENT = (*METRICS, "topk_mass")
-_GRID = "rgba(128,128,128,0.22)"
-_ZERO = "rgba(128,128,128,0.65)"
-
-
-def arm_order(arms: Iterable[Hashable]) -> list[Any]:
-    """The arms once each in the order used everywhere: base, opd, nca, …, then others as they appear."""
-    found = list(dict.fromkeys(arms))
-    return [arm for arm in ARM_COLOURS if arm in found] + [arm for arm in found if arm not in ARM_COLOURS]
-
-
-def arm_colour(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
-    """The colour of an arm; ``arms`` (all arms of the study) keeps the fallback colours apart and stable."""
-    return _look(arm, arms, ARM_COLOURS, FALLBACK_COLOURS)
-
-
-def arm_symbol(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
-    """The marker of an arm; see :func:`arm_colour`."""
-    return _look(arm, arms, ARM_SYMBOLS, FALLBACK_SYMBOLS)
-
-
-def _look(arm: Hashable, arms: Iterable[Hashable], known: dict[str, str], rest: Sequence[str]) -> str:
-    if arm in known:
-        return known[str(arm)]
-    others = [each for each in dict.fromkeys(arms) if each not in known]
-    return rest[(others.index(arm) if arm in others else 0) % len(rest)]
-
-
-def caption(figure: go.Figure) -> str:
-    """What the figure shows: n, seeds, estimator, interval. Plain text."""
-    return (figure.layout.meta or {}).get("caption", "")
-
-
-def alt_text(figure: go.Figure) -> str:
-    """A description of the figure for screen readers, with its main numbers."""
-    return (figure.layout.meta or {}).get("alt", "")
-
-
-def on_paper(figure: go.Figure) -> go.Figure:
-    """A copy on white, with a plain template: for a notebook, a README or a paper."""
-    figure = go.Figure(figure)
-    return figure.update_layout(template="plotly_white", paper_bgcolor="white", plot_bgcolor="white")
-
-
-def to_page(figure: go.Figure, title: str = "cr_interp") -> str:
-    """The figure as one HTML file that works offline, with its caption below."""
-    drawn = figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head>\n'
-        f'<body style="font-family: sans-serif; max-width: 72rem; margin: 2rem auto">\n'
-        f'<figure style="margin: 0"><div role="img" aria-label="{escape(alt_text(figure))}">{drawn}</div>\n'
-        f"<figcaption>{escape(caption(figure))}</figcaption></figure>\n</body></html>\n"
-    )
-
+__all__ = [
+    "ARM_COLOURS",
+    "FALLBACK_COLOURS",
+    "MEASURES",
+    "METRICS",
+    "MOVEMENTS",
+    "alt_text",
+    "arm_colour",
+    "arm_order",
+    "arm_symbol",
+    "caption",
+    "drift_by_layer",
+    "drift_difference",
+    "extreme_layer",
+    "layer_table",
+    "metric_forest",
+    "on_paper",
+    "outcomes_bar",
+    "to_page",
+    "training_columns",
+    "training_curves",
+]
 
 # -- behaviour -----------------------------------------------------------------------------------------------
 
@@ -133,7 +82,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
     names = [name for name in METRICS if name in set(metrics["metric"])]
     arms = arm_order(metrics["arm"])
     if not names or not arms:
-        return _nothing("No metrics to show.")
+        return empty_figure("No metrics to show.")
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     spans = {name: _span(metrics, name) for name in names}
@@ -153,7 +102,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
                 x=seeds["estimate"], y=offsets, mode="markers", showlegend=False,
                 marker={"color": colour, "size": 5, "opacity": 0.55},
                 customdata=_columns(seeds, "seed", "low", "high", "n"),
-                hovertemplate=f"<b>{_text(arm)}</b>, seed %{{customdata[0]}}: %{{x:.1%}} "
+                hovertemplate=f"<b>{safe_text(arm)}</b>, seed %{{customdata[0]}}: %{{x:.1%}} "
                 "[%{customdata[1]:.1%}, %{customdata[2]:.1%}], n = %{customdata[3]}<extra></extra>",
                 row=row, col=column,
             )  # fmt: skip
@@ -164,16 +113,16 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
                 cliponaxis=False,
                 error_x=_errors(pooled, colour),
                 customdata=_columns(pooled, "low", "high", "n"),
-                hovertemplate=f"<b>{_text(arm)}</b>, over seeds: %{{x:.1%}} "
+                hovertemplate=f"<b>{safe_text(arm)}</b>, over seeds: %{{x:.1%}} "
                 "[%{customdata[0]:.1%}, %{customdata[1]:.1%}], n = %{customdata[2]}<extra></extra>",
                 row=row, col=column,
             )  # fmt: skip
         figure.update_xaxes(
             title=METRICS[name][1], tickformat=".0%", range=spans[name], nticks=6, row=row, col=column,
-            zeroline=name == "delta_len", zerolinecolor=_ZERO,
+            zeroline=name == "delta_len", zerolinecolor=ZERO,
         )  # fmt: skip
     figure.update_yaxes(
-        tickvals=list(range(len(arms))), ticktext=[f"<b>{_text(arm)}</b>" for arm in arms],
+        tickvals=list(range(len(arms))), ticktext=[f"<b>{safe_text(arm)}</b>" for arm in arms],
         range=[len(arms) - 0.45, -0.65], showgrid=False, zeroline=False,
     )  # fmt: skip
     seeds, several = _listed(metrics["seed"]), metrics["seed"].nunique() > 1
@@ -192,7 +141,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
         f"{row.metric} of {row.arm}: {_percent(row.estimate)}."
         for row in pooled[pooled["estimate"].notna()].itertuples()
     )
-    return _finish(figure, text, alt, height=110 + rows * (92 + 46 * len(arms)))
+    return finish(figure, text, alt, height=110 + rows * (92 + 46 * len(arms)))
 
 
 def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
@@ -206,13 +155,15 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
     if "seed" in shares and shares["seed"].isna().any():
         shares = shares[shares["seed"].isna()]
     if shares.empty:
-        return _nothing("No responses to show.")
+        return empty_figure("No responses to show.")
     n = _range(shares["n"]) if "n" in shares else ""
     arms = arm_order(shares["arm"])
     views = [view for view in ("no_context", "with_context") if view in set(shares["view"])]
     table = shares.groupby(["arm", "view", "outcome"], sort=False)["share"].mean()
     keys = [(arm, view) for arm in arms for view in views]
-    labels = [f"<b>{_text(arm)}</b> · {'with' if view == 'with_context' else 'without'}" for arm, view in keys]
+    labels = [
+        f"<b>{safe_text(arm)}</b> · {'with' if view == 'with_context' else 'without'}" for arm, view in keys
+    ]
     # Bars of one arm stand close together, arms stand apart.
     places = [arms.index(arm) * (len(views) + 0.45) + views.index(view) for arm, view in keys]
     figure = go.Figure()
@@ -244,7 +195,7 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
         zeroline=False,
         ticklabelstandoff=6,
     )
-    _legend(figure)
+    place_legend(figure)
     averaged = "seed" in shares and shares["seed"].nunique() > 1
     text = (
         f"Share of responses by outcome, without and with the context ({control})"
@@ -255,7 +206,7 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
         f"{arm} {view.replace('_', ' ')}: {_percent(float(table.get((arm, view, 'right'), 0.0)))} right."
         for arm, view in keys
     )
-    return _finish(figure, text, alt, height=98 + 30 * len(keys), top=44)
+    return finish(figure, text, alt, height=98 + 30 * len(keys), top=44)
 
 
 # -- drift ---------------------------------------------------------------------------------------------------
@@ -321,7 +272,7 @@ def drift_by_layer(
     """
     rows = _resid(drift, measure, control)
     if rows.empty:
-        return _nothing(f"No {_measure(measure)} was measured under the {control} context.")
+        return empty_figure(f"No {_measure(measure)} was measured under the {control} context.")
     arms = arm_order(arms or rows["arm"])
     flip = movement and measure not in MOVEMENTS
     if flip:
@@ -340,7 +291,7 @@ def drift_by_layer(
         band = shown.dropna(subset=["low", "high"])
         figure.add_scatter(
             x=[*band.index, *band.index[::-1]], y=[*band["high"], *band["low"].clip(lower=floor)[::-1]],
-            fill="toself", fillcolor=_translucent(colour, 0.16), line={"width": 0}, mode="lines",
+            fill="toself", fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines",
             hoverinfo="skip", legendgroup=str(arm), showlegend=False,
         )  # fmt: skip
         if mine["seed"].nunique(dropna=False) > 1:
@@ -351,20 +302,20 @@ def drift_by_layer(
                     opacity=0.45, hoverinfo="skip", legendgroup=str(arm), showlegend=False,
                 )  # fmt: skip
         figure.add_scatter(
-            x=shown.index, y=shown["estimate"], mode="lines+markers", name=_text(arm), legendgroup=str(arm),
+            x=shown.index, y=shown["estimate"], mode="lines+markers", name=safe_text(arm), legendgroup=str(arm),
             line={"color": colour, "width": 2.5},
             marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)},
             customdata=_columns(shown, "layer", "low", "high"),
-            hovertemplate=f"<b>{_text(arm)}</b>, layer %{{customdata[0]}}: %{{y:{digits}}} "
+            hovertemplate=f"<b>{safe_text(arm)}</b>, layer %{{customdata[0]}}: %{{y:{digits}}} "
             f"[%{{customdata[1]:{digits}}}, %{{customdata[2]:{digits}}}]<extra></extra>",
         )  # fmt: skip
     _layer_axis(figure, rows)
     name, plain, moved = MEASURES.get(measure, (measure, measure, f"1 − {measure}"))
     if movement:
-        figure.update_yaxes(title=f"{moved} (log scale)", type="log", **_log_ticks(figure))
+        figure.update_yaxes(title=f"{moved} (log scale)", type="log", **log_ticks(figure))
     else:
         figure.update_yaxes(title=plain)
-    _legend(figure)
+    place_legend(figure)
     several = rows["seed"].nunique() > 1
     what = (
         f"{name[0].upper() + name[1:]} between a response token's state with and without the context ({control})."
@@ -385,7 +336,7 @@ def drift_by_layer(
         f"{row.arm}: {'highest' if measure in MOVEMENTS else 'lowest'} {row.estimate:.4f}, layer {row.layer}."
         for row in extreme_layer(drift, measure, control).itertuples()
     )
-    return _finish(figure, text, alt, height=410, top=44)
+    return finish(figure, text, alt, height=410, top=44)
 
 
 def drift_difference(
@@ -404,12 +355,12 @@ def drift_difference(
     reference = rows[rows["arm"] == baseline]
     others = [arm for arm in arm_order(rows["arm"]) if arm != baseline]
     if reference.empty or not others:
-        return _nothing(f"Nothing to compare: choose {_text(baseline)} and another arm.")
+        return empty_figure(f"Nothing to compare: choose {safe_text(baseline)} and another arm.")
     arms = arm_order(arms or rows["arm"])
     paired = reference.set_index(["seed", "place"])["estimate"]
     mean = reference.groupby("place")["estimate"].mean()
     figure = go.Figure()
-    figure.add_hline(y=0, line={"color": _ZERO, "width": 1})
+    figure.add_hline(y=0, line={"color": ZERO, "width": 1})
     for arm in others:
         colour = arm_colour(arm, arms)
         mine = rows[rows["arm"] == arm].copy()
@@ -425,7 +376,7 @@ def drift_difference(
         )  # fmt: skip
         figure.add_scatter(
             x=[*line.index, *line.index[::-1]], y=[*line["high"], *line["low"][::-1]], fill="toself",
-            fillcolor=_translucent(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip",
+            fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip",
             legendgroup=str(arm), showlegend=False,
         )  # fmt: skip
         figure.add_scatter(
@@ -434,22 +385,22 @@ def drift_difference(
         )  # fmt: skip
         figure.add_scatter(
             x=line.index, y=line["difference"], mode="lines+markers", legendgroup=str(arm),
-            name=f"{_text(arm)} − {_text(baseline)}", line={"color": colour, "width": 2.5},
+            name=f"{safe_text(arm)} − {safe_text(baseline)}", line={"color": colour, "width": 2.5},
             marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)},
             customdata=_columns(line, "layer", "low", "high"),
-            hovertemplate=f"<b>{_text(arm)} − {_text(baseline)}</b>, layer %{{customdata[0]}}: %{{y:+.4f}} "
+            hovertemplate=f"<b>{safe_text(arm)} − {safe_text(baseline)}</b>, layer %{{customdata[0]}}: %{{y:+.4f}} "
             "(seeds %{customdata[1]:+.4f} to %{customdata[2]:+.4f})<extra></extra>",
         )  # fmt: skip
     _layer_axis(figure, rows)
     name = _measure(measure)
     figure.update_yaxes(title=f"difference of {name}")
-    _legend(figure)
+    place_legend(figure)
     better = "below 0: less drift than" if measure in MOVEMENTS else "above 0: less drift than"
     text = (
         f"Difference of {name} from {baseline}, paired by seed ({better} {baseline}). Line: mean over "
         f"{_listed(rows['seed']) or 'one run'}; dots: each seed; band: their range, not a confidence interval."
     )
-    return _finish(
+    return finish(
         figure, text, f"{name} of {', '.join(map(str, others))} minus {baseline}, by layer.", height=310, top=44
     )
 
@@ -476,7 +427,7 @@ def training_curves(
     """
     columns = [column for column in columns if column in training and training[column].notna().any()]
     if not columns:
-        return _nothing("No training log.")
+        return empty_figure("No training log.")
     names = arm_order(training["arm"])
     arms = arm_order(arms or names)
     across = min(3, len(columns))
@@ -489,7 +440,7 @@ def training_curves(
     legend = set()
     for index, column in enumerate(columns):
         row, at = index // across + 1, index % across + 1
-        digits = ".1%" if column in _PERCENT else ".4g"
+        digits = ".1%" if column in PERCENT else ".4g"
         for arm in names:
             mine = training[(training["arm"] == arm) & training[column].notna()]
             if mine.empty:
@@ -507,22 +458,22 @@ def training_curves(
             mean = grouped.mean()[grouped.size() == len(runs)]
             few = len(mean) <= 40
             figure.add_scatter(
-                x=mean.index, y=mean, mode="lines+markers" if few else "lines", name=_text(arm),
+                x=mean.index, y=mean, mode="lines+markers" if few else "lines", name=safe_text(arm),
                 line={"color": colour, "width": 2.2}, legendgroup=str(arm), showlegend=arm not in legend,
                 marker={"color": colour, "size": 5, "symbol": arm_symbol(arm, arms)},
-                hovertemplate=f"<b>{_text(arm)}</b>, step %{{x}}: %{{y:{digits}}}<extra></extra>",
+                hovertemplate=f"<b>{safe_text(arm)}</b>, step %{{x}}: %{{y:{digits}}}<extra></extra>",
                 row=row, col=at,
             )  # fmt: skip
             legend.add(arm)
         figure.update_yaxes(
             title=titles[index][1],
-            tickformat=".0%" if column in _PERCENT else None,
+            tickformat=".0%" if column in PERCENT else None,
             rangemode="tozero",
             row=row,
             col=at,
         )
         figure.update_xaxes(title="training step", row=row, col=at)
-    _legend(figure)
+    place_legend(figure)
     n = _range(training["n"].dropna()) if "n" in training and training["n"].notna().any() else ""
     text = f"Thick: mean over {_listed(training['seed']) or 'runs'}; thin: each seed. " + (
         f"Metrics are measured during training on n = {n} examples, without intervals."
@@ -530,15 +481,15 @@ def training_curves(
         else "One point a logged step."
     )
     alt = f"{', '.join(columns)} over training steps for {', '.join(map(str, names))}."
-    return _finish(figure, text, alt, height=100 + 245 * down)
+    return finish(figure, text, alt, height=100 + 245 * down)
 
 
 def _training_words(column: str) -> tuple[str, str]:
     if column in METRICS:
         return METRICS[column]
     if column.startswith("terms."):
-        return _text(column.removeprefix("terms.").replace("||", "‖")), "nats per token"
-    return _TRAINING.get(column, (_text(column), _text(column)))
+        return safe_text(column.removeprefix("terms.").replace("||", "‖")), "nats per token"
+    return TRAINING.get(column, (safe_text(column), safe_text(column)))
 
 
 # -- helpers -------------------------------------------------------------------------------------------------
@@ -571,49 +522,6 @@ def _layer_axis(figure: go.Figure, rows: pd.DataFrame) -> None:
     )  # fmt: skip
 
 
-def _log_ticks(figure: go.Figure) -> dict[str, Any]:
-    """Ticks at 1, 2 and 5 of each decade, written out: 0.02 is read faster than 2 · 10⁻²."""
-    drawn = np.concatenate([np.asarray(trace.y, dtype=float) for trace in figure.data] or [np.array([])])
-    drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
-    if not len(drawn):
-        return {}
-    low, high = int(np.floor(np.log10(drawn.min()))), int(np.ceil(np.log10(drawn.max())))
-    heads = (1, 2, 5) if high - low <= 4 else (1,)
-    ticks = [head * 10.0**decade for decade in range(low, high + 1) for head in heads]
-    return {"tickvals": ticks, "ticktext": [f"{tick:.7f}".rstrip("0").rstrip(".") for tick in ticks]}
-
-
-def _finish(figure: go.Figure, text: str, alt: str, height: int, top: int = 64) -> go.Figure:
-    figure.update_layout(
-        height=height, margin={"l": 8, "r": 12, "t": top, "b": 8}, hovermode="closest",
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
-        meta={"caption": text, "alt": alt},
-    )  # fmt: skip
-    figure.update_xaxes(gridcolor=_GRID, showgrid=True, automargin=True, title_standoff=8)
-    figure.update_yaxes(gridcolor=_GRID, automargin=True, title_standoff=8)
-    figure.update_annotations(font_size=13.5)
-    figure.update_layout(hoverlabel={"namelength": -1})
-    return figure
-
-
-def _legend(figure: go.Figure) -> None:
-    """Above the panels, measured from the figure's top edge, so that its distance does not grow with height."""
-    figure.update_layout(
-        legend={
-            "orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 1, "yanchor": "top",
-            "title": "", "traceorder": "normal",
-        }
-    )  # fmt: skip
-
-
-def _nothing(message: str) -> go.Figure:
-    figure = go.Figure()
-    figure.add_annotation(text=message, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
-    figure.update_xaxes(visible=False)
-    figure.update_yaxes(visible=False)
-    return _finish(figure, "", message, height=160)
-
-
 def _errors(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
     above, below = rows["high"] - rows["estimate"], rows["estimate"] - rows["low"]
     return {
@@ -644,18 +552,8 @@ def _columns(rows: pd.DataFrame, *names: str) -> np.ndarray:
     return np.stack([rows.get(name, missing).to_numpy(dtype=object) for name in names], axis=1)
 
 
-def _translucent(colour: str, opacity: float) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{opacity})"
-
-
 def _measure(measure: str) -> str:
-    return MEASURES.get(measure, (_text(measure),))[0]
-
-
-def _text(name: Hashable) -> str:
-    """A name as plotly has to get it, so that it is shown as it is."""
-    return escape(str(name), quote=False)
+    return MEASURES.get(measure, (safe_text(measure),))[0]
 
 
 def _percent(value: float, digits: int = 1) -> str:

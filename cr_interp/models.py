@@ -19,6 +19,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from cr_interp.errors import UserError, unknown
+from cr_interp.forward import check_head
 
 ORGANISMS = Path(__file__).parent / "organisms"
 SMOLLM2 = "smollm2-135m-instruct"
@@ -62,7 +63,7 @@ def builtin_names() -> list[str]:
 def load(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Loaded:
     """Load by name; ``kwargs`` go to ``from_pretrained`` (``device_map``, ``attn_implementation``, …).
 
-    Raises :class:`UserError` for an unknown name, a missing package, or pickled weights.
+    Raises :class:`UserError` for an unknown name, a missing package, pickled weights, or a head that is not known here.
     """
     path = resolve(name)
     if isinstance(path, Path) and (path / "adapter_config.json").is_file():
@@ -81,6 +82,7 @@ def load(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Loaded
             f"'{name}' is neither a folder here nor a built-in ({', '.join(builtin_names())}), and the hub did not "
             f"give it as safetensors: {_first(error)}"
         ) from error
+    check_head(model)
     return Loaded(name, model.eval(), tokenizer)
 
 

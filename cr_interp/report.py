@@ -1,12 +1,13 @@
 """The table of a study: metrics of every arm and seed, as rows, as JSON and for the terminal."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cr_interp.behaviour import METRICS, metrics
+from cr_interp.figure_style import arm_order
 from cr_interp.study import Study
 
 PERCENT = {"acc_x", "acc_xc", "both_correct", "harm", "rescue", "delta_len"}
@@ -65,20 +66,29 @@ def _row(arm: Any, seed: Any, estimate: float, low: float, high: float, n: int) 
 
 
 def rich_table(table: pd.DataFrame, title: str, seeds: bool = False) -> Table:
-    """A row per arm (with ``seeds``, per arm and seed), a column per metric, intervals in brackets."""
-    shown = table if seeds else table[table["seed"].isna()]
-    names = [*METRICS, *(["min_cosine"] if "min_cosine" in set(table["metric"]) else [])]
-    out = Table(title=title, caption="95 % intervals in brackets; over seeds and examples unless a seed is named")
-    out.add_column("arm")
-    if seeds:
-        out.add_column("seed")
-    for name in names:
-        out.add_column(name, justify="right")
-    for (arm, seed), rows in shown.groupby(["arm", "seed"], sort=False, dropna=False):
-        cells = rows.set_index("metric")
-        label = [str(arm)] + ([("all" if pd.isna(seed) else str(seed))] if seeds else [])
-        out.add_row(*label, *(_cell(name, cells.loc[name]) if name in cells.index else "" for name in names))
+    """A column per arm, a row per metric (with ``seeds``, also per seed): that fits a terminal of 80 columns."""
+    arms = arm_order(table["arm"])
+    out = Table(title=title, box=SIMPLE_HEAD, padding=0, pad_edge=False, collapse_padding=True)
+    out.caption = "in %, but for min_cosine; 95 % intervals " + ("by seed" if seeds else "over seeds and examples")
+        "by seed and over all" if seeds else "over seeds and examples"
+    )
+    out.add_column("metric")
+    for arm in arms:
+        out.add_column(str(arm), justify="right")
+    for name in metric_names(table):
+        rows = table[table["metric"] == name]
+        for seed in [None, *(sorted(rows["seed"].dropna().unique()) if seeds else [])]:
+            of_seed = rows[rows["seed"].isna() if seed is None else rows["seed"] == seed].set_index("arm")
+            label = name if seed is None else f"  seed {seed}"
+            cells = (
+                _cell(name, of_seed.loc[arm]).replace(" %", "") if arm in of_seed.index else "" for arm in arms
+            )
+            out.add_row(label, *cells)
     return out
+
+
+def metric_names(table: pd.DataFrame) -> list[str]:
+    return [name for name in (*METRICS, "min_cosine") if name in set(table["metric"])]
 
 
 def _cell(name: str, row: Any) -> str:
@@ -93,12 +103,11 @@ def format_estimate(name: str, estimate: float, low: float, high: float) -> str:
     return f"{estimate:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def markdown_table(table: pd.DataFrame, arms: Sequence[str] | None = None) -> str:
-    """The same table for the README."""
-    shown = table[table["seed"].isna()]
-    names = [*METRICS, *(["min_cosine"] if "min_cosine" in set(table["metric"]) else [])]
+def markdown_table(table: pd.DataFrame) -> str:
+    """The values over seeds as in the README: a row per arm."""
+    shown, names = table[table["seed"].isna()], metric_names(table)
     lines = ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    for arm in arms or list(dict.fromkeys(shown["arm"])):
+    for arm in arm_order(shown["arm"]):
         cells = shown[shown["arm"] == arm].set_index("metric")
         lines.append(f"| `{arm}` | " + " | ".join(_cell(name, cells.loc[name]) for name in names) + " |")
     return "\n".join(lines)

@@ -97,6 +97,10 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     arms = ["base=builtin:organism-llama", f"opd={study.path / 'runs/opd-s0/checkpoint-4'}"]
     run("compare", *arms, "--prompts", "p.jsonl", "--context", "c.txt", "--out", "mine", cwd=tmp_path)
     mine = Study.open(tmp_path / "mine")
+    again = run(
+        "compare", *arms, "--prompts", "p.jsonl", "--context", "c.txt", "--out", "mine", code=2, cwd=tmp_path
+    )
+    assert "already holds a finished study" in again.stderr
     base = mine.table("generations").query("arm == 'base' and view == 'with_context'")
     assert base["outcome"].tolist() == ["right"] * 3
     assert isinstance(mine.table("drift"), pd.DataFrame)

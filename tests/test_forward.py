@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import tiny
+from tiny import INJECTING_TEMPLATE, tiny
 
 from cr_interp.errors import UserError
 from cr_interp.forward import build_view, check_head, encode_prefix, hidden_states, log_probs, run
@@ -38,6 +38,24 @@ def test_log_probs_equal_the_plain_forward(family, prefix_length):
         mine = log_probs(loaded.model, hidden_states(loaded.model, view))
         assert view.targets.tolist() == [token for response in RESPONSES for token in response]
         torch.testing.assert_close(mine, plain_log_probs(loaded), atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("no_context", ["empty_system", "template_default"])
+@pytest.mark.parametrize("context", [None, CONTEXT])
+def test_aligned_positions_under_a_template_that_injects_a_system_prompt(no_context, context):
+    loaded = tiny()
+    loaded.tokenizer.chat_template = INJECTING_TEMPLATE
+    whole = [render(loaded.tokenizer, prompt, context, no_context) for prompt in PROMPTS]
+    injected = "be helpful" in loaded.tokenizer.decode(whole[0])
+    assert injected == (context is None and no_context == "template_default")
+    view = build_view(whole, RESPONSES, loaded.pad_id)
+    with torch.no_grad():
+        mine = log_probs(loaded.model, hidden_states(loaded.model, view))
+        plain = []
+        for prompt, response in zip(whole, RESPONSES, strict=True):
+            logits = loaded.model(input_ids=torch.tensor([prompt + response])).logits[0].float()
+            plain.append(logits[len(prompt) - 1 : -1].log_softmax(-1))
+    torch.testing.assert_close(mine, torch.cat(plain), atol=2e-5, rtol=2e-5)
 
 
 def test_left_and_right_padding_give_the_same_states(tiny_llama):

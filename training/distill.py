@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from cr_interp.behaviour import metrics
 from cr_interp.errors import UserError
 from cr_interp.evaluation import evaluate
-from cr_interp.forward import check_head
 from cr_interp.generation import Decoding
 from cr_interp.measure import label
 from cr_interp.models import Loaded, load, tokenizer_fingerprint
@@ -20,7 +20,7 @@ from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Example, Task
 from cr_interp.views import Context, check_fits, context_length, render
 from training.config import StudyConfig
-from training.objectives import arm_terms
+from training.objectives import Term, arm_terms
 from training.rollouts import LocalRollouts
 from training.trainer import DistillTrainer, Prompt, latest_checkpoint
 
@@ -32,10 +32,10 @@ def training_examples(task: Task, n: int, seed: int) -> list[Example]:
     except UserError:
         stream: list[Example] = []
         for epoch in count():
-            stream += task.examples("train", None, seed * 1000 + epoch)
             if len(stream) >= n:
-                return stream[:n]
-    raise AssertionError("unreachable")
+                break
+            stream += task.examples("train", None, seed * 1000 + epoch)
+        return stream[:n]
 
 
 def exact_context(task: Task, loaded: Loaded, config: StudyConfig) -> Context:
@@ -68,7 +68,6 @@ def validation(task: Task, context: Context, config: StudyConfig) -> Any:
 def load_pair(config: StudyConfig) -> tuple[Loaded, Loaded]:
     """Student and teacher; without a teacher of its own, a study's teacher is the frozen initial student."""
     student = load(config.model)
-    check_head(student.model)
     teacher = load(config.teacher or config.model)
     if tokenizer_fingerprint(student.tokenizer) != tokenizer_fingerprint(teacher.tokenizer):
         raise UserError(
@@ -91,6 +90,21 @@ def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: S
     terms = arm_terms(arm, config.own_arms)
     torch.set_num_threads(config.threads)
     run_path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_path / ".lock")
+    try:
+        lock.acquire(timeout=0)  # the system lets go of it when the process ends, however it ends
+    except Timeout as error:
+        raise UserError(
+            f"Another process is training {arm} with seed {seed} in {run_path}. Wait for it, or stop it first."
+        ) from error
+    with lock:
+        return _train(config, arm, seed, study, terms, callbacks)
+
+
+def _train(
+    config: StudyConfig, arm: str, seed: int, study: Study, terms: Sequence[Term], callbacks: Sequence[Any]
+) -> Path:
+    run_path = study.run_path(arm, seed)
     for leftover in run_path.glob(".saving-*"):  # a kill in the middle of writing a checkpoint
         shutil.rmtree(leftover, ignore_errors=True)
     task = get_task(config.task)

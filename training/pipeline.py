@@ -18,8 +18,8 @@ from cr_interp.provenance import now, provenance
 from cr_interp.study import Study, open_study
 from cr_interp.tasks import get_task
 from training.config import StudyConfig
+from training.distill import is_finished
 from training.objectives import arm_terms
-from training.trainer import latest_checkpoint
 from training.workers import run_all
 
 Checkpoint = tuple[str, int, int, str]
@@ -85,23 +85,24 @@ def reproduce(config: StudyConfig, path: Path, workers: int | None = None) -> St
     )
 
 
-def study_checkpoints(study: Study) -> list[Checkpoint]:
-    """The base (arm ``base``, seed 0, step 0) and the last checkpoint of every run."""
+def study_checkpoints(study: Study, config: StudyConfig) -> list[Checkpoint]:
+    """The base (arm ``base``, seed 0, step 0) and the last checkpoint of every run that is finished: one that was
+    stopped half-way must not stand in a table beside finished ones."""
     found: list[Checkpoint] = [("base", 0, 0, study.manifest["model"])]
     for arm, seed in study.runs():
-        last = latest_checkpoint(study.run_path(arm, seed))
-        if last is not None:
-            found.append((arm, seed, int(last.name.rpartition("-")[2]), str(last)))
+        if is_finished(study, arm, seed, config):
+            steps = config.training.steps
+            found.append((arm, seed, steps, str(study.run_path(arm, seed) / f"checkpoint-{steps}")))
     return found
 
 
-def missing(study: Study, table: str) -> list[Checkpoint]:
+def missing(study: Study, table: str, config: StudyConfig) -> list[Checkpoint]:
     """Checkpoints whose rows are not yet in a table."""
     there: set[tuple[str, int, int]] = set()
     if study.has_table(table):
         rows = study.table(table)[["arm", "seed", "step"]].drop_duplicates()
         there = {(str(a), int(s), int(t)) for a, s, t in rows.itertuples(index=False)}
-    return [each for each in study_checkpoints(study) if each[:3] not in there]
+    return [each for each in study_checkpoints(study, config) if each[:3] not in there]
 
 
 def evaluate_study(study: Study, config: StudyConfig) -> Study:
@@ -129,7 +130,7 @@ def capture_study(study: Study, config: StudyConfig) -> Study:
 
 
 def _fill(study: Study, table: str, config: StudyConfig, rows: Callable[..., pd.DataFrame]) -> Study:
-    todo = missing(study, table)
+    todo = missing(study, table, config)
     for arm, seed, step, where in _tracked(todo, f"{config.name} {table}"):
         loaded = load(where)
         subject = Subject.of(get_task(config.task), loaded.tokenizer, config.no_context, config.evaluation)

@@ -222,3 +222,25 @@ def test_another_tokenizer_for_the_teacher_is_refused(tmp_path):
     other.tokenizer.save_pretrained(tmp_path / "t")
     with pytest.raises(UserError, match="different tokenizers"):
         distill(small(f"teacher={tmp_path / 't'}"), "opd", 0, Study.create(tmp_path / "s", {}))
+
+
+def test_two_processes_cannot_train_the_same_run(tmp_path):
+    from filelock import FileLock
+
+    study = Study.create(tmp_path / "s", {})
+    run = study.run_path("opd", 0)
+    run.mkdir(parents=True)
+    with FileLock(run / ".lock"), pytest.raises(UserError, match="Another process is training opd with seed 0"):
+        distill(small(), "opd", 0, study)
+    assert distill(small(), "opd", 0, study).name == "checkpoint-6"
+
+
+def test_a_run_that_is_not_finished_is_not_measured(tmp_path):
+    from training.pipeline import study_checkpoints
+
+    config = small()
+    study = Study.create(tmp_path / "s", {"model": config.model})
+    distill(config, "opd", 0, study)
+    longer = small("training.steps=8")
+    assert [c[:3] for c in study_checkpoints(study, config)] == [("base", 0, 0), ("opd", 0, 6)]
+    assert [c[:3] for c in study_checkpoints(study, longer)] == [("base", 0, 0)]

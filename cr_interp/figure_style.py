@@ -1,0 +1,164 @@
+"""How every figure looks and speaks: colours and markers of the arms, words for metrics and measures, captions.
+
+Mental model: what :mod:`cr_interp.figures` has in common. An arm keeps its colour and marker in all figures, a figure
+carries its caption and its alternative text, and a name that comes from a table is escaped before plotly sees it.
+"""
+
+from collections.abc import Hashable, Iterable, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+# -- colours and words ---------------------------------------------------------------------------------------
+
+ARM_COLOURS = {
+    "base": "#858585",
+    "opd": "#D55E00",
+    "nca": "#0072B2",
+    "dual_opd": "#CC79A7",
+    "sym_kl": "#009E73",
+}
+#: For arms that have no colour of their own, in order of appearance (Okabe–Ito's rest, then Tol's muted).
+FALLBACK_COLOURS = ("#E69F00", "#56B4E9", "#AA4499", "#999933", "#882255", "#44AA99")
+ARM_SYMBOLS = {"base": "circle", "opd": "square", "nca": "diamond", "dual_opd": "triangle-up", "sym_kl": "cross"}
+FALLBACK_SYMBOLS = ("triangle-down", "pentagon", "star", "hexagon", "x", "hourglass")
+
+#: Apart from the arms' colours on purpose: an outcome must not look like an arm.
+OUTCOME_COLOURS = {"right": "#A9B4C2", "wrong": "#882255", "unparsable": "#DDCC77", "truncated": "#44AA99"}
+OUTCOME_PATTERNS = {"right": "", "wrong": "", "unparsable": "/", "truncated": "x"}
+
+#: metric → (title of its panel, what its axis counts); both short enough for three panels side by side
+METRICS = {
+    "acc_x": ("Acc<sub>x</sub>", "right without context (%)"),
+    "acc_xc": ("Acc<sub>xc</sub>", "right with context (%)"),
+    "both_correct": ("BothCorrect", "right in both views (%)"),
+    "harm": ("Harm", "wrong with, of right without (%)"),
+    "rescue": ("Rescue", "right with, of wrong without (%)"),
+    "delta_len": ("Δlen", "longer with context (%)"),
+}
+#: measure → (name, what its axis is called when shown as it is, … as a movement)
+MEASURES = {
+    "cosine": ("cosine", "cosine between the views", "1 − cosine"),
+    "centred_cosine": ("centred cosine", "cosine after removing each view's mean", "1 − centred cosine"),
+    "relative_l2": ("relative L2", "‖with − without‖ / ‖without‖", "relative L2"),
+    "cka": ("debiased CKA", "debiased linear CKA", "1 − debiased CKA"),
+}
+#: Measures that grow with drift; the others fall with it.
+MOVEMENTS = ("relative_l2",)
+#: Below this a movement is float32 noise; on a logarithmic axis it would only squeeze everything else.
+NOISE = 1e-6
+
+TRAINING = {
+    "loss": ("Loss", "nats per token"),
+    "grad_norm": ("Gradient norm", "L2 norm before clipping"),
+    "tokens_per_second": ("Speed", "tokens per second"),
+    "topk_mass": ("Probability mass inside the support", "share (%)"),
+}
+PERCENT = (*METRICS, "topk_mass")
+GRID = "rgba(128,128,128,0.22)"
+ZERO = "rgba(128,128,128,0.65)"
+
+
+def arm_order(arms: Iterable[Hashable]) -> list[Any]:
+    """The arms once each in the order used everywhere: base, opd, nca, …, then others as they appear."""
+    found = list(dict.fromkeys(arms))
+    return [arm for arm in ARM_COLOURS if arm in found] + [arm for arm in found if arm not in ARM_COLOURS]
+
+
+def arm_colour(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
+    """The colour of an arm; ``arms`` (all arms of the study) keeps the fallback colours apart and stable."""
+    return _look(arm, arms, ARM_COLOURS, FALLBACK_COLOURS)
+
+
+def arm_symbol(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
+    """The marker of an arm; see :func:`arm_colour`."""
+    return _look(arm, arms, ARM_SYMBOLS, FALLBACK_SYMBOLS)
+
+
+def _look(arm: Hashable, arms: Iterable[Hashable], known: dict[str, str], rest: Sequence[str]) -> str:
+    if arm in known:
+        return known[str(arm)]
+    others = [each for each in dict.fromkeys(arms) if each not in known]
+    return rest[(others.index(arm) if arm in others else 0) % len(rest)]
+
+
+def caption(figure: go.Figure) -> str:
+    """What the figure shows: n, seeds, estimator, interval. Plain text."""
+    return (figure.layout.meta or {}).get("caption", "")
+
+
+def alt_text(figure: go.Figure) -> str:
+    """A description of the figure for screen readers, with its main numbers."""
+    return (figure.layout.meta or {}).get("alt", "")
+
+
+def on_paper(figure: go.Figure) -> go.Figure:
+    """A copy on white, with a plain template: for a notebook, a README or a paper."""
+    figure = go.Figure(figure)
+    return figure.update_layout(template="plotly_white", paper_bgcolor="white", plot_bgcolor="white")
+
+
+def to_page(figure: go.Figure, title: str = "cr_interp") -> str:
+    """The figure as one HTML file that works offline, with its caption below."""
+    drawn = figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head>\n'
+        f'<body style="font-family: sans-serif; max-width: 72rem; margin: 2rem auto">\n'
+        f'<figure style="margin: 0"><div role="img" aria-label="{escape(alt_text(figure))}">{drawn}</div>\n'
+        f"<figcaption>{escape(caption(figure))}</figcaption></figure>\n</body></html>\n"
+    )
+
+
+def log_ticks(figure: go.Figure) -> dict[str, Any]:
+    """Ticks at 1, 2 and 5 of each decade, written out: 0.02 is read faster than 2 · 10⁻²."""
+    drawn = np.concatenate([np.asarray(trace.y, dtype=float) for trace in figure.data] or [np.array([])])
+    drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+    if not len(drawn):
+        return {}
+    low, high = int(np.floor(np.log10(drawn.min()))), int(np.ceil(np.log10(drawn.max())))
+    heads = (1, 2, 5) if high - low <= 4 else (1,)
+    ticks = [head * 10.0**decade for decade in range(low, high + 1) for head in heads]
+    return {"tickvals": ticks, "ticktext": [f"{tick:.7f}".rstrip("0").rstrip(".") for tick in ticks]}
+
+
+def finish(figure: go.Figure, text: str, alt: str, height: int, top: int = 64) -> go.Figure:
+    figure.update_layout(
+        height=height, margin={"l": 8, "r": 12, "t": top, "b": 8}, hovermode="closest",
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        meta={"caption": text, "alt": alt},
+    )  # fmt: skip
+    figure.update_xaxes(gridcolor=GRID, showgrid=True, automargin=True, title_standoff=8)
+    figure.update_yaxes(gridcolor=GRID, automargin=True, title_standoff=8)
+    figure.update_annotations(font_size=13.5)
+    figure.update_layout(hoverlabel={"namelength": -1})
+    return figure
+
+
+def place_legend(figure: go.Figure) -> None:
+    """Above the panels, measured from the figure's top edge, so that its distance does not grow with height."""
+    figure.update_layout(
+        legend={
+            "orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 1, "yanchor": "top",
+            "title": "", "traceorder": "normal",
+        }
+    )  # fmt: skip
+
+
+def empty_figure(message: str) -> go.Figure:
+    figure = go.Figure()
+    figure.add_annotation(text=message, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return finish(figure, "", message, height=160)
+
+
+def translucent(colour: str, opacity: float) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def safe_text(name: Hashable) -> str:
+    """A name as plotly has to get it, so that it is shown as it is."""
+    return escape(str(name), quote=False)
