@@ -69,9 +69,8 @@ def rich_table(table: pd.DataFrame, title: str, seeds: bool = False) -> Table:
     """A column per arm, a row per metric (with ``seeds``, also per seed): that fits a terminal of 80 columns."""
     arms = arm_order(table["arm"])
     out = Table(title=title, box=SIMPLE_HEAD, padding=0, pad_edge=False, collapse_padding=True)
-    out.caption = "in %, but for min_cosine; 95 % intervals " + ("by seed" if seeds else "over seeds and examples")
-        "by seed and over all" if seeds else "over seeds and examples"
-    )
+    scope = "by seed and over all" if seeds else "over seeds and examples"
+    out.caption = f"in %, but for min_cosine; 95 % intervals {scope}"
     out.add_column("metric")
     for arm in arms:
         out.add_column(str(arm), justify="right")
