@@ -38,16 +38,17 @@ def choose() -> Selection | None:
     )  # fmt: skip
     st.caption("Compare", help="The headline, the cards and the paired differences answer for these two arms.")
     left, right = st.columns(2)
+    first, second = default_pair(every)
     arm = left.selectbox(
         "Arm",
         every or ["–"],
-        index=_index(every, "nca", -1),
+        index=first,
         key="arm",
         bind="query-params",
         help=GLOSSARY["arm"],
     )
     baseline = right.selectbox(
-        "Baseline", every or ["–"], index=_index(every, "opd", 0), key="baseline", bind="query-params",
+        "Baseline", every or ["–"], index=second, key="baseline", bind="query-params",
         help=GLOSSARY["baseline"],
     )  # fmt: skip
     _facts(study)
@@ -60,8 +61,17 @@ def choose() -> Selection | None:
     )
 
 
-def _index(names: list[str], wanted: str, otherwise: int) -> int:
-    return names.index(wanted) if wanted in names else (otherwise % len(names) if names else 0)
+def default_pair(arms: list[str]) -> tuple[int, int]:
+    """Which arm is compared with which at first, as indices: nca with opd, or whatever is there, but never an arm
+    with itself while there is another.
+
+    >>> default_pair(["base", "opd"])
+    (1, 0)
+    """
+    arm = arms.index("nca") if "nca" in arms else max(len(arms) - 1, 0)
+    others = [name for i, name in enumerate(arms) if i != arm]
+    baseline = "opd" if "opd" in others else others[0] if others else None
+    return arm, arms.index(baseline) if baseline is not None else arm
 
 
 def _facts(study: Study) -> None:

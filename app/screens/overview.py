@@ -114,10 +114,11 @@ def configuration(chosen: Selection) -> None:
     else:
         wide = differing.set_index("setting").T.rename_axis("arm").reset_index()
         st.dataframe(wide, hide_index=True, key="configuration-table")
-        st.caption(
-            "Terms of the loss: q_x the student without the context, q_c with it, f the frozen teacher with it; "
-            "sg[…] is not differentiated."
-        )
+        if "objective" in set(differing["setting"]):
+            st.caption(
+                "Terms of the loss: q_x the student without the context, q_c with it, f the frozen teacher with it; "
+                "sg[…] is not differentiated."
+            )
     with st.expander(f"What all arms share ({len(shared)} settings)"):
         st.dataframe(shared, hide_index=True, key="shared-table")
 

@@ -292,3 +292,20 @@ def test_text_from_files_cannot_become_markdown():
     assert plain("![x](//a) **b** <i> :red[c] $d$") == r"\!\[x\]\(//a\) \*\*b\*\* \<i\> \:red\[c\] \$d\$"
     for address in ("http://a.invalid", "www.a.invalid", "me@a.invalid"):
         assert "\u2060" in plain(address)
+
+
+@pytest.mark.parametrize(
+    ("arms", "pair"),
+    [
+        (["base", "opd", "nca"], ("nca", "opd")),
+        (["base", "opd"], ("opd", "base")),
+        (["base", "nca"], ("nca", "base")),
+        (["mine"], ("mine", "mine")),
+    ],
+)
+def test_an_arm_is_not_compared_with_itself_while_there_is_another(arms, pair):
+    from app.sidebar import default_pair
+
+    arm, baseline = default_pair(arms)
+    assert (arms[arm], arms[baseline]) == pair
+    default_pair([])
