@@ -92,7 +92,8 @@ def arms_of(study: Study) -> list[str]:
 
 def controls_of(study: Study) -> list[str]:
     """Context controls that a study has rows for, the exact context first."""
-    found = {*_distinct(study, "generations", "control"), *_distinct(study, "drift", "control")} - {"none"}
+    found = {*_distinct(study, "generations", "control"), *_distinct(study, "drift", "control")}
+    found -= {"none", "repeat", "floor"}  # references that a context is compared with, not contexts
     known = [name for name in behaviour.CONTROLS if name in found]
     return known + sorted(str(name) for name in found - set(known))
 

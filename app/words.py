@@ -33,6 +33,11 @@ GLOSSARY = {
     "relative_l2": "Length of the movement over the length of the no-context state; 0 means identical.",
     "cka": "Debiased linear CKA: do the tokens keep their arrangement relative to each other? Blind to rotations "
     "and to a shift that is common to all tokens.",
+    "cka_examples": "Debiased CKA between tokens of distinct examples only: the tokens of one response resemble each "
+    "other in both views, which raises the row-level value.",
+    "cosine_p5": "The cosine that 95 % of the tokens exceed.",
+    "cosine_trimmed": "Cosine without the three dimensions that contribute most to it.",
+    "knn_overlap": "Of a token's 10 nearest neighbours among other examples' tokens, the share that stays the same.",
     "movement": "Draws 1 − measure on a logarithmic axis. 0.997 and 0.999 look the same on a linear axis, though "
     "one is three times as far from identical.",
     "layer": "emb: after the embedding; a number: the residual stream after that layer (resid_post).",
@@ -40,7 +45,19 @@ GLOSSARY = {
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
 }  # fmt: skip
 
-MEASURE_HELP = "\n\n".join(GLOSSARY[name] for name in ("cosine", "centred_cosine", "relative_l2", "cka"))
+MEASURE_HELP = "\n\n".join(
+    GLOSSARY[name]
+    for name in (
+        "cosine",
+        "centred_cosine",
+        "relative_l2",
+        "cka",
+        "cka_examples",
+        "cosine_p5",
+        "cosine_trimmed",
+        "knn_overlap",
+    )
+)
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=])")
 

@@ -53,6 +53,27 @@ def table(
 
 
 @app.command()
+def controls(
+    study: Annotated[str, typer.Argument(help="a study's folder or name")],
+    measure: Annotated[str, typer.Option(help="cosine, centred_cosine, cka, cka_examples, …")] = "cosine",
+    layers: Annotated[bool, typer.Option("--layers", help="every layer, not each arm's worst")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="as in the README")] = False,
+) -> None:
+    """Print a measure under every context control, its floor, and the drift relative to that floor."""
+    from cr_interp.controls import control_table, markdown_controls, rich_controls, worst
+    from cr_interp.study import open_study
+
+    opened = open_study(study)
+    table = control_table(opened.table("drift"), measure)
+    table = table if layers else worst(table)
+    title = f"{opened.name}: {measure}" + ("" if layers else ", each arm's worst layer relative to its floor")
+    if markdown:
+        print(markdown_controls(table))
+    else:
+        console.print(rich_controls(table, title))
+
+
+@app.command()
 def studies() -> None:
     """List the studies that can be found, and where."""
     from cr_interp.study import find_studies
@@ -97,6 +118,24 @@ def export(
     console.print(
         f"{copied.path}: {sum(f.stat().st_size for f in copied.path.rglob('*') if f.is_file()) / 1e6:.2f} MB"
     )
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="a hub id, a checkpoint's or adapter's folder, or builtin:…")],
+    backend: Annotated[
+        list[str] | None, typer.Option(help="only this capture backend (repeatable); all by default")
+    ] = None,
+) -> None:
+    """Check that what is captured from a model is what its name says; exit code 1 if anything fails."""
+    from cr_interp.check import check_model, check_table
+    from cr_interp.models import load
+
+    loaded = load(model)
+    checks = check_model(loaded.model, loaded.pad_id, backend)
+    console.print(check_table(checks, loaded.name))
+    if any(found.status == "fail" for found in checks):
+        raise SystemExit(1)
 
 
 def plug_in() -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 from rich.progress import track
 
+from cr_interp.drift import measure_drift
 from cr_interp.errors import UserError
-from cr_interp.measure import Evaluation, Subject, behaviour_rows, drift_rows, own_responses
-from cr_interp.models import fingerprint, load, tokenizer_fingerprint
+from cr_interp.measure import Evaluation, Subject, behaviour_rows, own_responses
+from cr_interp.models import Loaded, fingerprint, load, tokenizer_fingerprint
 from cr_interp.provenance import now, provenance
+from cr_interp.sites import blocks
 from cr_interp.study import Study
 from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Task
@@ -49,6 +51,7 @@ def compare_checkpoints(
     }  # fmt: skip
     study: Study | None = None
     first: str | None = None
+    base: Loaded | None = None
     for arm, where in track(models.items(), description="comparing"):
         loaded = load(where)
         tokenizer = tokenizer_fingerprint(loaded.tokenizer)
@@ -64,7 +67,14 @@ def compare_checkpoints(
             study = Study.create(out, manifest)
         generations = behaviour_rows(loaded, subject, arm, 0, 0)
         study.put("generations", generations)
-        study.put("drift", drift_rows(loaded, subject, own_responses(generations), arm, 0, 0))
+        # Maps across checkpoints are against the first one, where it has as many layers.
+        same = base is not None and len(blocks(base.model)) == len(blocks(loaded.model))
+        found = measure_drift(loaded, subject, own_responses(generations), base if same else None)
+        found = found.labelled(arm=arm, seed=0, step=0)
+        study.put("token_drift", found.token_drift)
+        study.put("cka_map", found.cka_map)
+        study.put("drift", found.drift)
+        base = base or loaded
         manifest["arms"][arm] = {"model": where, "fingerprint": fingerprint(loaded.model, loaded.tokenizer)}
         study = study.update_manifest(arms=manifest["arms"])
     assert study is not None

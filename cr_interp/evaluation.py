@@ -8,7 +8,7 @@ import torch
 
 from cr_interp.generation import Decoding, decode_text, generate
 from cr_interp.models import Loaded
-from cr_interp.tasks.base import Example, Task
+from cr_interp.tasks.base import Example, GivesNewInstruction, Task
 from cr_interp.views import Context, NoContext, render
 
 
@@ -26,7 +26,7 @@ def evaluate(
     """A row per example, view, control and sample: the response, its ids and its grade.
 
     ``contexts`` maps a control (``exact``, …) to its context; the no-context view is always run and has control
-    ``none``. Columns of the ``generations`` table except ``arm, seed, step, split``, which the caller knows.
+    ``none``. ``obeys_new`` says whether the response does what the *mismatched* context asks for. Columns of the ``generations`` table except ``arm, seed, step, split``, which the caller knows.
     """
     decoding = Decoding(task.max_new_tokens, temperature, batch_size=batch_size)
     generator = torch.Generator(device=loaded.model.device).manual_seed(seed)
@@ -50,6 +50,7 @@ def evaluate(
                         "response_ids": list(response.ids),
                         "n_tokens": len(response.ids),
                         "outcome": task.grade(example, text, response.truncated),
+                        "obeys_new": task.obeys(example, text) if isinstance(task, GivesNewInstruction) else None,
                     }
                 )
     return pd.DataFrame(rows)

@@ -44,6 +44,10 @@ MEASURES = {
     "centred_cosine": ("centred cosine", "cosine after removing each view's mean", "1 − centred cosine"),
     "relative_l2": ("relative L2", "‖with − without‖ / ‖without‖", "relative L2"),
     "cka": ("debiased CKA", "debiased linear CKA", "1 − debiased CKA"),
+    "cka_examples": ("example CKA", "debiased CKA between distinct examples", "1 − example CKA"),
+    "cosine_p5": ("5th percentile", "5th percentile of the cosine", "1 − 5th percentile"),
+    "cosine_trimmed": ("trimmed cosine", "cosine without its 3 largest dimensions", "1 − trimmed cosine"),
+    "knn_overlap": ("k-NN overlap", "mutual overlap of the 10 nearest neighbours", "1 − k-NN overlap"),
 }
 #: Measures that grow with drift; the others fall with it.
 MOVEMENTS = ("relative_l2",)

@@ -12,7 +12,7 @@ to a loss or a measure, and the LM head runs on aligned positions only.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -25,7 +25,7 @@ from cr_interp.views import aligned_positions, shared_prefix
 
 @dataclass(frozen=True)
 class ViewBatch:
-    """One view of a batch: a shared prefix, and right-padded rows that hold the rest.
+    """One view of a batch: a shared prefix, and padded rows (right-padded by default) that hold the rest.
 
     The last token of a response predicts nothing that is compared, so it is not among the inputs.
     """
@@ -46,8 +46,12 @@ def build_view(
     responses: Sequence[Sequence[int]],
     pad_id: int,
     prefix_length: int | None = None,
+    padding: Literal["right", "left"] = "right",
 ) -> ViewBatch:
-    """Lay out prompts and responses (lists of ids). ``prefix_length=0`` turns sharing off, ``None`` finds it."""
+    """Lay out prompts and responses (lists of ids). ``prefix_length=0`` turns sharing off, ``None`` finds it.
+
+    Both paddings give the same states; right padding is faster, since it needs no mask.
+    """
     shared = shared_prefix(prompts) if prefix_length is None else prefix_length
     rows: list[int] = []
     columns: list[int] = []
@@ -60,9 +64,15 @@ def build_view(
         targets += list(response)
         inputs.append([*prompt[shared:], *response[:-1]])
     length = max(len(each) for each in inputs)
-    ids = torch.tensor([each + [pad_id] * (length - len(each)) for each in inputs])
+    pads = [[pad_id] * (length - len(each)) for each in inputs]
     lengths = torch.tensor([len(each) for each in inputs])
-    mask = torch.arange(length)[None] < lengths[:, None]
+    if padding == "left":
+        ids = torch.tensor([pad + each for pad, each in zip(pads, inputs, strict=True)])
+        mask = torch.arange(length)[None] >= length - lengths[:, None]
+        columns = [column + len(pads[row]) for row, column in zip(rows, columns, strict=True)]
+    else:
+        ids = torch.tensor([each + pad for pad, each in zip(pads, inputs, strict=True)])
+        mask = torch.arange(length)[None] < lengths[:, None]
     return ViewBatch(
         tuple(prompts[0][:shared]), ids, mask, torch.tensor(rows), torch.tensor(columns), torch.tensor(targets)
     )
@@ -109,19 +119,57 @@ def run(
     model: nn.Module, prefix: Prefix, ids: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
 ) -> Float[Tensor, "batch length width"]:
     """The backbone on what follows the prefix; position ids are explicit, so padding on either side is exact."""
+    return backbone(model)(**run_inputs(model, prefix, ids, mask)).last_hidden_state
+
+
+def run_inputs(
+    model: nn.Module, prefix: Prefix, ids: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
+) -> dict[str, Any]:
+    """What :func:`run` calls the backbone with; the cache in it is fresh and can be used once."""
     cache = prefix.expand(len(ids))
     position_ids = len(prefix.ids) + (mask.long().cumsum(-1) - 1).clamp(min=0)
-    attention = torch.cat([mask.new_ones(len(ids), len(prefix.ids)), mask], dim=1)
     # Right padding needs no mask at all under causal attention, and without one the fast kernels apply.
     right_padded = bool((mask[:, 1:] <= mask[:, :-1]).all())
-    outputs = backbone(model)(
-        input_ids=ids,
-        attention_mask=None if right_padded else attention.long(),
-        position_ids=position_ids,
-        past_key_values=cache,
-        use_cache=cache is not None,
-    )
-    return outputs.last_hidden_state
+    attention: Any = None
+    if not right_padded:
+        attention = attention_mask(model, prefix, position_ids, mask)
+    return {
+        "input_ids": ids,
+        "attention_mask": attention,
+        "position_ids": position_ids,
+        "past_key_values": cache,
+        "use_cache": cache is not None,
+    }
+
+
+def attention_mask(
+    model: nn.Module,
+    prefix: Prefix,
+    position_ids: Int[Tensor, "batch length"],
+    mask: Bool[Tensor, "batch length"],
+) -> Any:
+    """The mask for rows that are not right-padded: who may be attended to, 1 or 0 per key.
+
+    Pads between the prefix and a row's tokens are a trap for sliding windows: the library measures the window in
+    columns, so it would count the pads and reach less far than without them. There the masks are written out by
+    position, one per kind of layer (flash attention drops masked keys first, so it counts right by itself).
+    """
+    config = unwrap(model).config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    keys = torch.cat([mask.new_ones(len(mask), len(prefix.ids)), mask], dim=1)
+    if not window or not prefix.ids or "flash" in (config._attn_implementation or ""):
+        return keys.long()
+    before = torch.arange(len(prefix.ids), device=mask.device).expand(len(mask), -1)
+    distance = position_ids[:, :, None] - torch.cat([before, position_ids], dim=1)[:, None]
+    seen = keys[:, None] & (distance >= 0)
+    # A pad's own row would be empty where the window is short, which is NaN; it is never read, so let it see all.
+    masks = {"full_attention": seen, "sliding_attention": seen & (distance < window) | ~mask[:, :, None]}
+    dtype = next(model.parameters()).dtype
+    additive = {
+        kind: torch.zeros_like(m, dtype=dtype).masked_fill(~m, torch.finfo(dtype).min)[:, None]
+        for kind, m in masks.items()
+    }
+    return additive if getattr(config, "layer_types", None) else additive["sliding_attention"]
 
 
 def log_probs(

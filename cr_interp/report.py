@@ -8,20 +8,25 @@ from rich.table import Table
 
 from cr_interp.behaviour import METRICS, metrics
 from cr_interp.figure_style import arm_order
+from cr_interp.obedience import OBEDIENCE, new_instruction
 from cr_interp.study import Study
 
-PERCENT = {"acc_x", "acc_xc", "both_correct", "harm", "rescue", "delta_len"}
+PERCENT = {*METRICS, *OBEDIENCE}
 
 
 def metric_table(study: Study, control: str = "exact") -> pd.DataFrame:
-    """Rows ``arm, seed, metric, estimate, low, high, n``: the metrics, and ``min_cosine`` if drift was measured."""
+    """Rows ``arm, seed, metric, estimate, low, high, n``: the metrics, and what else was measured.
+
+    That is ``new_instruction`` (``obedience.py``) and ``min_cosine``.
+    """
     generations = study.table("generations")
     splits = generations["split"].unique()
     table = metrics(generations, control=control, split="test" if "test" in splits else str(splits[0]))
+    more = [new_instruction(generations)]
     if study.has_table("drift"):
-        lowest = min_cosine(study.table("drift"), control)
-        table = pd.concat([table, lowest], ignore_index=True) if len(lowest) else table
-        table["seed"] = table["seed"].astype("Int64")
+        more.append(min_cosine(study.table("drift"), control))
+    table = pd.concat([table, *(each for each in more if len(each))], ignore_index=True)
+    table["seed"] = table["seed"].astype("Int64")
     return table
 
 
@@ -87,7 +92,7 @@ def rich_table(table: pd.DataFrame, title: str, seeds: bool = False) -> Table:
 
 
 def metric_names(table: pd.DataFrame) -> list[str]:
-    return [name for name in (*METRICS, "min_cosine") if name in set(table["metric"])]
+    return [name for name in (*METRICS, *OBEDIENCE, "min_cosine") if name in set(table["metric"])]
 
 
 def _cell(name: str, row: Any) -> str:

@@ -6,6 +6,8 @@ to looking, so the app and the notebooks need this module and no torch.
     STUDY/manifest.json               schema version, configuration, fingerprints, versions, times
     STUDY/tables/generations.parquet  a row per arm, seed, example, view, control and sample
     STUDY/tables/drift.parquet        a row per arm, seed, site, layer, measure and control
+    STUDY/tables/token_drift.parquet  a row per arm, seed, example, token and site, under the exact context
+    STUDY/tables/cka_map.parquet      a row per arm, seed, map and pair of layers
     STUDY/runs/opd-s0/train.jsonl     a row a step, append-only
     STUDY/runs/opd-s0/checkpoint-100/ Hugging Face format
 
@@ -36,6 +38,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "arm", "seed", "step", "site", "layer", "measure", "control",
         "estimate", "low", "high", "n_tokens", "n_examples",
     ),
+    "token_drift": (
+        "arm", "seed", "step", "example_id", "position", "token", "site", "layer", "cosine", "relative_l2", "kl",
+    ),
+    "cka_map": ("arm", "seed", "step", "map", "layer_x", "layer_y", "cka", "n_tokens"),
 }  # fmt: skip
 
 BUNDLED = Path(__file__).parent / "examples"
@@ -119,7 +125,7 @@ class Study:
             old = self.table(name)
             replaced = pd.MultiIndex.from_frame(old[list(keys)]).isin(pd.MultiIndex.from_frame(rows[list(keys)]))
             rows = pd.concat([old[~replaced], rows], ignore_index=True)
-        write_atomic(self.table_path(name), lambda file: rows.to_parquet(file, engine="pyarrow", index=False))
+        write_atomic(self.table_path(name), lambda file: rows.to_parquet(file, engine="pyarrow", index=False, compression="zstd"))
 
     # -- runs ----------------------------------------------------------------------------------------------
 

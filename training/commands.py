@@ -126,9 +126,21 @@ def evaluate(study: Annotated[str, typer.Argument(help="a study's folder or name
     evaluate_study(opened, config)
 
 
-def capture(study: Annotated[str, typer.Argument(help="a study's folder or name")]) -> None:
-    """Fill a study's ``drift``: hidden states of every checkpoint that has no rows yet."""
+def capture(
+    study: Annotated[str, typer.Argument(help="a study's folder or name")],
+    save_states: Annotated[
+        Path | None, typer.Option(help="keep the states as safetensors shards in this folder")
+    ] = None,
+    sites_per_pass: Annotated[
+        int | None, typer.Option(help="measure so many sites at a time: less memory, more passes")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
+    again: Annotated[bool, typer.Option("--again", help="also checkpoints that have rows")] = False,
+) -> None:
+    """Fill a study's ``drift``, ``token_drift`` and ``cka_map``: the states of every checkpoint without rows."""
     from training.pipeline import capture_study, config_of
 
+    if sites_per_pass is not None and sites_per_pass < 1:
+        raise UserError(f"--sites-per-pass is a number of sites from 1 on; found {sites_per_pass}.")
     opened, config = config_of(study)
-    capture_study(opened, config)
+    capture_study(opened, config, sites_per_pass, save_states, backend, again)

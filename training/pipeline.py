@@ -3,17 +3,18 @@
 A part that is already in the study's tables is not done again; so the same command, typed again, continues.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from rich.progress import track
 
+from cr_interp.drift import measure_drift
 from cr_interp.errors import UserError, unknown
-from cr_interp.measure import Subject, behaviour_rows, drift_rows, own_responses
+from cr_interp.measure import Evaluation, Subject, behaviour_rows, own_responses
 from cr_interp.models import Loaded, fingerprint, load, tokenizer_fingerprint
+from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
 from cr_interp.study import Study, open_study
 from cr_interp.tasks import get_task
@@ -66,6 +67,8 @@ def open_or_create(config: StudyConfig, path: Path) -> Study:
 def different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Keys that decide numbers and differ. Arms and seeds may grow; a study may be continued with more of them."""
     free = {"arms", "seeds", "name", "own_arms"}
+    # An older study lacks keys that came later; it was made with what are their defaults now.
+    old = {**old, "evaluation": Evaluation.model_validate(old.get("evaluation", {})).model_dump(mode="json")}
     return [key for key in new if key not in free and old.get(key) != new[key]]
 
 
@@ -107,35 +110,51 @@ def missing(study: Study, table: str, config: StudyConfig) -> list[Checkpoint]:
 
 def evaluate_study(study: Study, config: StudyConfig) -> Study:
     """Fill ``generations`` for every checkpoint that has no rows there."""
+    todo = missing(study, "generations", config)
+    for arm, seed, step, where in _tracked(todo, f"{config.name} generations"):
+        loaded = load(where)
+        study.put("generations", behaviour_rows(loaded, _subject(loaded, config), arm, seed, step))
+    return study
 
-    def rows(loaded: Loaded, subject: Subject, arm: str, seed: int, step: int) -> pd.DataFrame:
-        return behaviour_rows(loaded, subject, arm, seed, step)
 
-    return _fill(study, "generations", config, rows)
+def capture_study(
+    study: Study,
+    config: StudyConfig,
+    sites_per_pass: int | None = None,
+    save_states: Path | None = None,
+    backend: str = "hooks",
+    again: bool = False,
+) -> Study:
+    """Fill ``drift``, ``token_drift`` and ``cka_map``, on each checkpoint's own no-context responses or on one arm's.
 
-
-def capture_study(study: Study, config: StudyConfig) -> Study:
-    """Fill ``drift``, on each checkpoint's own no-context responses or on those of one arm."""
+    The options are those of :func:`cr_interp.drift.measure_drift`; ``save_states`` is a folder that gets one of its
+    own for each checkpoint. ``again`` measures checkpoints that have rows, too.
+    """
     generations = study.table("generations")
     fixed = config.evaluation.responses
     if fixed != "own" and fixed not in set(generations["arm"]):
         raise unknown("arm with responses", fixed, ["own", *generations["arm"].unique()])
-
-    def rows(loaded: Loaded, subject: Subject, arm: str, seed: int, step: int) -> pd.DataFrame:
-        of_arm = generations[generations["arm"] == (arm if fixed == "own" else fixed)]
-        chosen = of_arm["seed"] == (seed if fixed == "own" else of_arm["seed"].min())
-        return drift_rows(loaded, subject, own_responses(of_arm[chosen]), arm, seed, step)
-
-    return _fill(study, "drift", config, rows)
-
-
-def _fill(study: Study, table: str, config: StudyConfig, rows: Callable[..., pd.DataFrame]) -> Study:
-    todo = missing(study, table, config)
-    for arm, seed, step, where in _tracked(todo, f"{config.name} {table}"):
-        loaded = load(where)
-        subject = Subject.of(get_task(config.task), loaded.tokenizer, config.no_context, config.evaluation)
-        study.put(table, rows(loaded, subject, arm, seed, step))
+    todo = study_checkpoints(study, config) if again else missing(study, "drift", config)
+    base = load(study.manifest["model"]) if todo else None
+    with tokens_progress() as bar:
+        for arm, seed, step, where in todo:
+            loaded = load(where)
+            of_arm = generations[generations["arm"] == (arm if fixed == "own" else fixed)]
+            chosen = of_arm["seed"] == (seed if fixed == "own" else of_arm["seed"].min())
+            found = measure_drift(
+                loaded, _subject(loaded, config), own_responses(of_arm[chosen]),
+                None if arm == "base" else base, sites_per_pass,
+                save_states / f"{arm}-s{seed}-{step}" if save_states else None,
+                bar(f"{config.name} {arm} seed {seed}"), backend,
+            ).labelled(arm=arm, seed=seed, step=step)  # fmt: skip
+            study.put("token_drift", found.token_drift)
+            study.put("cka_map", found.cka_map)
+            study.put("drift", found.drift)  # last: its rows say that a checkpoint is done
     return study
+
+
+def _subject(loaded: Loaded, config: StudyConfig) -> Subject:
+    return Subject.of(get_task(config.task), loaded.tokenizer, config.no_context, config.evaluation)
 
 
 def _tracked(items: list[Checkpoint], description: str) -> Iterator[Checkpoint] | Iterable[Checkpoint]:

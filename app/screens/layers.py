@@ -12,7 +12,7 @@ from cr_interp import figures
 
 def choose_measure(drift: pd.DataFrame) -> tuple[str, bool]:
     found = set(drift["measure"])
-    measures = [name for name in figures.MEASURES if name in found] + sorted(found - set(figures.MEASURES))
+    measures = [name for name in figures.MEASURES if name in found] or sorted(found)
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     measure = left.segmented_control(
         "Measure", measures, default=measures[0], key="measure", bind="query-params", help=MEASURE_HELP,

@@ -1,33 +1,81 @@
 """Capture hidden states at the aligned positions: one interface, interchangeable backends.
 
-    states = capture(model, view, [Site("resid_post", 3)])       # {site: [token, width]}
+    states = capture(model, view, [Site("resid_post", 3)])                     # {site: [token, width]}
+    states = capture(model, view, sites, edits={Site("z", 3): ablate()})       # … of an edited model
 
 The LM head is not run, the shared prefix is computed once, and only aligned positions are kept. A caller that wants
 every layer of many batches streams them into accumulators (``cr_interp.similarity``); nothing here keeps a list.
+
+``hooks`` is the default and the fastest. ``transformer_lens`` and ``nnsight`` give the same states (``cr-interp check``
+compares them on your own model) by way of those libraries, and ``nnsight`` can also ask a server (``remote=True``).
+States keep the model's dtype and device.
 """
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cr_interp.capture import hooks
-from cr_interp.errors import unknown
-from cr_interp.forward import Prefix, ViewBatch
-from cr_interp.sites import Site
+from cr_interp.capture.edits import Edits, ablate, patch, steer
+from cr_interp.capture.locks import model_lock
+from cr_interp.capture.recorder import check_finite as refuse_not_finite
+from cr_interp.errors import UserError, unknown
+from cr_interp.forward import Prefix, ViewBatch, encode_prefix
+from cr_interp.sites import Site, check_site
 
-Backend = Literal["hooks"]
-BACKENDS = {"hooks": hooks.capture}
+__all__ = ["BACKENDS", "Backend", "Edits", "ablate", "capture", "model_lock", "patch", "steer"]
+
+Backend = Literal["hooks", "transformer_lens", "nnsight"]
+#: Each in a module of its own, imported when first asked for.
+BACKENDS: dict[str, str] = {
+    "hooks": "cr_interp.capture.hooks",
+    "transformer_lens": "cr_interp.capture.transformer_lens",
+    "nnsight": "cr_interp.capture.nnsight",
+}
 
 
+@torch.no_grad()
 def capture(
-    model: nn.Module, view: ViewBatch, sites: Sequence[Site], prefix: Prefix | None = None, backend: str = "hooks"
+    model: nn.Module,
+    view: ViewBatch,
+    sites: Sequence[Site],
+    prefix: Prefix | None = None,
+    backend: str = "hooks",
+    edits: Edits | None = None,
+    *,
+    check_finite: bool = True,
+    remote: bool | str = False,
 ) -> dict[Site, Float[Tensor, "token width"]]:
-    """States of ``sites`` at the aligned positions of ``view``, rows in the order of ``view.targets``.
+    """States of ``sites`` at the aligned positions of ``view``, rows in the order of ``view.targets``. No gradients.
 
-    ``prefix`` may hold the keys and values of ``view.prefix`` from an earlier batch. No gradients.
+    ``prefix`` may hold the keys and values of ``view.prefix`` from an earlier batch. ``edits`` maps sites to functions
+    of the state there, ``[batch, length, width]`` of what follows the prefix; see ``capture/edits.py``. States with
+    NaN or infinity raise :class:`~cr_interp.errors.NotFinite` (a ``UserError``) unless ``check_finite=False``.
+    ``remote=True`` asks NDIF, with the nnsight backend; see ``capture/ndif.py``.
     """
     if backend not in BACKENDS:
         raise unknown("capture backend", backend, BACKENDS)
-    return BACKENDS[backend](model, view, sites, prefix)
+    if remote and backend != "nnsight":
+        raise UserError(
+            f"Remote capture goes through nnsight; use backend='nnsight' with remote={remote!r}, not '{backend}'."
+        )
+    for site in (*sites, *(edits or {})):
+        check_site(model, site)
+    with model_lock(model):
+        if remote:
+            from cr_interp.capture import ndif
+
+            found = ndif.capture(model, view, sites, edits or {}, remote)
+        elif not sites:
+            found = {}
+        else:
+            run: Callable[..., Any] = import_module(BACKENDS[backend]).capture
+            if prefix is None or prefix.ids != view.prefix:
+                prefix = encode_prefix(model, view.prefix)
+            found = run(model, view, sites, prefix, edits or {})
+    if check_finite:
+        refuse_not_finite(found, view)
+    return found

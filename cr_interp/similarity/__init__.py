@@ -1,12 +1,35 @@
 """How alike two views' states are, layer by layer: exact, debiased, and honest about n.
 
-cka(x, y)                    debiased linear CKA of two matrices of rows
-PairMoments                  the same over a stream of batches; mergeable
-DriftAccumulator(width)      one layer's panel of measures with intervals over examples
+cka(x, y, groups=None)       debiased linear CKA of two matrices of rows; with groups, between examples only
+PairMoments                  CKA, cosine, Procrustes, … over a stream of batches; mergeable
+cka_map(layers_x, layers_y)  layer × layer CKA; CkaMapAccumulator for a stream
+knn_overlap(x, y)            do rows keep their neighbours? with its chance level
+panel(x, y, example)         every measure of every layer, with intervals over examples, beside its floor
+DriftAccumulator(width)      the same for one layer, over a stream
 """
 
 from cr_interp.similarity.cka import cka, weighted_cka
+from cr_interp.similarity.groups import group_cka
+from cr_interp.similarity.knn import knn_overlap
+from cr_interp.similarity.maps import CkaMapAccumulator, cka_map
 from cr_interp.similarity.moments import Estimate, PairMoments
-from cr_interp.similarity.panel import MEASURES, DriftAccumulator
+from cr_interp.similarity.panel import MEASURES, DriftAccumulator, panel, unrelated
+from cr_interp.similarity.sinks import not_sinks
+from cr_interp.similarity.weighted import weighted_example_cka
 
-__all__ = ["MEASURES", "DriftAccumulator", "Estimate", "PairMoments", "cka", "weighted_cka"]
+__all__ = [
+    "MEASURES",
+    "CkaMapAccumulator",
+    "DriftAccumulator",
+    "Estimate",
+    "PairMoments",
+    "cka",
+    "cka_map",
+    "group_cka",
+    "knn_overlap",
+    "not_sinks",
+    "panel",
+    "unrelated",
+    "weighted_cka",
+    "weighted_example_cka",
+]

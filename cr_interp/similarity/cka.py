@@ -9,11 +9,24 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cr_interp.similarity.groups import group_cka
 from cr_interp.similarity.moments import PairMoments
 
 
-def cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], debiased: bool = True) -> float:
-    """Linear CKA of paired rows, in [−1, 1] (biased: [0, 1]); NaN below 4 rows or with constant features."""
+def cka(
+    x: Float[Tensor, "n p"],
+    y: Float[Tensor, "n q"],
+    debiased: bool = True,
+    groups: Int[Tensor, " n"] | None = None,
+) -> float:
+    """Linear CKA of paired rows, in [−1, 1] (biased: [0, 1]); NaN below 4 rows or with constant features.
+
+    ``groups``, an example id per row, gives the example-level statistic (``groups.py``), which is debiased only.
+    """
+    if groups is not None:
+        if not debiased:
+            raise ValueError("the example-level statistic is debiased by definition; leave out debiased=False")
+        return group_cka(x, y, groups).value
     moments = PairMoments()
     moments.update(x, y)
     return moments.cka(debiased)

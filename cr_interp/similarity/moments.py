@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 #: Rows of one GEMM: long enough to be fast, short enough that float32 sums inside it stay accurate.
-CHUNK = 1024
+CHUNK = 2048
 
 
 class Estimate(NamedTuple):
@@ -52,19 +52,18 @@ class _Sums:
     ay: Float[Tensor, " q"]
     bx: Float[Tensor, " p"]
 
-    @staticmethod
-    def of(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> "_Sums":
-        """Of one chunk: the matrix product in the rows' precision, all vectors and scalars in float64."""
-        xd, yd = x.double(), y.double()
-        a, b = xd.square().sum(1), yd.square().sum(1)
-        return _Sums(
-            len(x), xd.sum(0), yd.sum(0), (x.T @ y).double(), a.sum(), b.sum(), a @ b, a @ yd, b @ xd
-        )  # fmt: skip
-
     def add_(self, other: "_Sums") -> None:
+        """Add in place; sums of a chunk may be float32, which add_ widens without a copy."""
         self.n += other.n
         for name in ("x", "y", "xy", "a", "b", "ab", "ay", "bx"):
             getattr(self, name).add_(getattr(other, name))
+
+    @staticmethod
+    def zero(p: int, q: int) -> "_Sums":
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.float64)
+
+        return _Sums(0, zeros(p), zeros(q), zeros(p, q), zeros(), zeros(), zeros(), zeros(q), zeros(p))
 
     def shifted(self, d: Float[Tensor, " p"], e: Float[Tensor, " q"]) -> "_Sums":
         """The sums of the rows (x + d, y + e): |x+d|² = a + 2x·d + |d|², expanded in every product."""
@@ -114,6 +113,8 @@ class PairMoments:
         self._waiting: list[tuple[Tensor, Tensor]] = []
         self._pilot: list[Tensor] = []  # of x and of y; float64, but representable in the rows' precision
         self._sums: dict[str, _Sums] = {}
+        self._rowwise = torch.zeros(3, dtype=torch.float64)  # Σ cos(x, y), Σ |y|/|x|, Σ |y − x|²
+        self._work: dict[str, Tensor] = {}  # reused by every chunk: fresh memory costs more than the sums in it
         self._epsilon = 0.0  # of the least precise rows seen
 
     @property
@@ -130,8 +131,13 @@ class PairMoments:
         kind = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32
         if len(x):
             self._epsilon = max(self._epsilon, torch.finfo(kind).eps)
+            x, y = x.detach().to("cpu", kind), y.detach().to("cpu", kind)
+            if not self._waiting and len(x) % self.chunk == 0:  # nothing to keep for later, so nothing to copy
+                for start in range(0, len(x), self.chunk):
+                    self._add(x[start : start + self.chunk], y[start : start + self.chunk])
+                return
             # A copy: the caller may reuse its buffer before the chunk is full.
-            self._waiting.append((x.detach().to(kind, copy=True), y.detach().to(kind, copy=True)))
+            self._waiting.append((x.clone(), y.clone()))
             self._flush(whole_chunks_only=True)
 
     def merge(self, other: "PairMoments") -> None:
@@ -143,7 +149,9 @@ class PairMoments:
         self._epsilon = max(self._epsilon, other._epsilon)
         if not self._sums:
             self._pilot, self._sums = list(other._pilot), copy.deepcopy(other._sums)
+            self._rowwise = other._rowwise.clone()
             return
+        self._rowwise += other._rowwise
         move = [theirs - mine for theirs, mine in zip(other._pilot, self._pilot, strict=True)]
         for pair, i, j in _PAIRS:
             self._sums[pair].add_(other._sums[pair].shifted(move[i], move[j]))
@@ -188,6 +196,64 @@ class PairMoments:
         xy, xx, yy = (self._sums[pair].centred().hsic(debiased) / scale for pair in ("xy", "xx", "yy"))
         return xy, xx, yy
 
+    # -- the other measures ------------------------------------------------------------------------------
+
+    def cosine(self) -> float:
+        """Mean over rows of cos(x, y), not centred; needs equal widths."""
+        return self.measure("cosine").value
+
+    def norm_ratio(self) -> float:
+        """Mean over rows of |y| / |x|, not centred; needs equal widths."""
+        return self.measure("norm_ratio").value
+
+    def mean_shift_share(self) -> float:
+        """n|mean(y − x)|² / Σ|y − x|²: the share of the movement that is one shift, common to all rows."""
+        return self.measure("mean_shift_share").value
+
+    def procrustes(self) -> float:
+        """‖XᵀY‖_* / (‖X‖_F ‖Y‖_F) of centred rows, in [0, 1]: 1 if equal up to a rotation (Williams et al. 2021)."""
+        return self.measure("procrustes").value
+
+    def subspace_overlap(self, k: int = 10) -> float:
+        """Mean squared cosine of the angles between the k main directions of x and of y; unrelated: k / width."""
+        return self.measure("subspace_overlap", k).value
+
+    def measure(self, name: str, k: int = 10) -> Estimate:
+        """Any of the measures above by name, with the reason if it is undefined."""
+        self._flush()
+        if not self._sums:
+            return Estimate(math.nan, "no rows")
+        width, other = self._sums["xy"].xy.shape
+        if name != "procrustes" and width != other:
+            return Estimate(math.nan, f"the sides have widths {width} and {other}; {name} compares equal ones")
+        if name in ("cosine", "norm_ratio"):
+            value = self._rowwise[("cosine", "norm_ratio").index(name)].item() / self.n
+            return Estimate(value, None if math.isfinite(value) else "some rows have norm 0 or are not finite")
+        if name == "mean_shift_share":
+            mean = [
+                pilot + self._sums[pair].x / self.n for pilot, pair in zip(self._pilot, ("xx", "yy"), strict=True)
+            ]
+            moved = self._rowwise[2].item()
+            if not moved > self.n * sum(rounding(each, self._epsilon) for each in mean):
+                return Estimate(math.nan, "the rows do not move")
+            return Estimate(self.n * (mean[1] - mean[0]).square().sum().item() / moved)
+        if name not in ("procrustes", "subspace_overlap"):
+            raise ValueError(f"unknown measure {name!r}")
+        centred = {pair: self._sums[pair].centred() for pair, _, _ in _PAIRS}
+        for side, pair, pilot in (("first", "xx", self._pilot[0]), ("second", "yy", self._pilot[1])):
+            total = centred[pair].a.item()
+            if not math.isfinite(total):
+                return Estimate(math.nan, f"the {side} side's rows are not finite")
+            if total <= self.n * rounding(pilot + self._sums[pair].x / self.n, self._epsilon):
+                return Estimate(math.nan, f"the {side} side's features are constant over the {self.n} rows")
+        if name == "procrustes":
+            nuclear = torch.linalg.svdvals(centred["xy"].xy).sum()
+            return Estimate((nuclear / (centred["xx"].a * centred["yy"].a).sqrt()).item())
+        if not 1 <= k <= min(width, self.n - 1):
+            return Estimate(math.nan, f"k = {k} main directions of {self.n} rows of width {width} do not exist")
+        main = [torch.linalg.eigh(centred[pair].xy).eigenvectors[:, -k:] for pair in ("xx", "yy")]
+        return Estimate((main[0].T @ main[1]).square().sum().item() / k)
+
     # -- buffering -----------------------------------------------------------------------------------------
 
     def _flush(self, whole_chunks_only: bool = False) -> None:
@@ -203,13 +269,47 @@ class PairMoments:
     def _add(self, x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> None:
         if not self._pilot:
             self._pilot = [rows.double().mean(0).to(rows.dtype).double() for rows in (x, y)]
-        sides = [rows - pilot.to(rows.dtype) for rows, pilot in zip((x, y), self._pilot, strict=True)]
+            widths = x.shape[1], y.shape[1]
+            self._sums = {pair: _Sums.zero(widths[i], widths[j]) for pair, i, j in _PAIRS}
+        if x.shape[1] == y.shape[1]:
+            self._rowwise += self._of_rows(x, y)
+        sides = [
+            torch.sub(rows, pilot.to(rows.dtype), out=self._workspace(f"side {index}", rows))
+            for index, (rows, pilot) in enumerate(zip((x, y), self._pilot, strict=True))
+        ]
+        # Of every chunk: squared norms a, b; then Σx, Σa·x, Σb·x (and of y) as one thin product each.
+        squares = [torch.linalg.vecdot(side, side) for side in sides]
+        wide = torch.stack([torch.ones_like(squares[0]), *(square.to(squares[0].dtype) for square in squares)])
+        thin = [(wide.to(side.dtype) @ side).double() for side in sides]
+        a = [square.double() for square in squares]
         for pair, i, j in _PAIRS:
-            new = _Sums.of(sides[i], sides[j])
-            if pair in self._sums:
-                self._sums[pair].add_(new)
-            else:
-                self._sums[pair] = new
+            left, right = sides[i], sides[j]
+            if left.dtype != right.dtype:
+                left, right = left.double(), right.double()
+            product = torch.mm(
+                left.T, right, out=self._workspace(f"product {pair}", left, (left.shape[1], right.shape[1]))
+            )
+            chunk = _Sums(
+                len(x), thin[i][0], thin[j][0], product, a[i].sum(), a[j].sum(), a[i] @ a[j],
+                thin[j][1 + i], thin[i][1 + j],
+            )  # fmt: skip
+            self._sums[pair].add_(chunk)
+
+    def _workspace(self, name: str, like: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
+        shape = tuple(like.shape) if shape is None else shape
+        held = self._work.get(name)
+        if held is None or held.dtype != like.dtype or held.shape[1:] != shape[1:] or len(held) < shape[0]:
+            held = self._work[name] = torch.empty(shape, dtype=like.dtype)
+        return held[: shape[0]]
+
+    def _of_rows(self, x: Float[Tensor, "n p"], y: Float[Tensor, "n p"]) -> Float[Tensor, " three"]:
+        """Σ cos, Σ norm ratio, Σ |y − x|² of raw rows; what a row of norm 0 makes undefined is NaN for all."""
+        if x.dtype != y.dtype:
+            x, y = x.double(), y.double()
+        moved = torch.sub(y, x, out=self._workspace("moved", x))
+        xx, yy, xy = (torch.linalg.vecdot(*pair).double() for pair in ((x, x), (y, y), (x, y)))
+        squares = torch.linalg.vecdot(moved, moved).double().sum()
+        return torch.stack([(xy / (xx * yy).sqrt()).sum(), (yy / xx).sqrt().sum(), squares])
 
 
 _PAIRS = (("xx", 0, 0), ("yy", 1, 1), ("xy", 0, 1))

@@ -6,27 +6,37 @@ because **examples are the units**: the tokens of one response are not independe
 from drawing examples, with all their tokens, with replacement.
 
     cosine          mean over tokens of cos(x_t, y_t)
+    cosine_p5       its 5th percentile over tokens
+    cosine_trimmed  the mean without the three dimensions that contribute most to it …
+    top3_share      … and the share of the mean cosine that comes from those three
     centred_cosine  Σ⟨x_t−μ, y_t−ν⟩ / √(Σ|x_t−μ|²·Σ|y_t−ν|²), μ and ν the views' means over all tokens
     relative_l2     mean over tokens of |x_t − y_t| / |x_t|
+    norm_ratio      mean over tokens of |y_t| / |x_t|
+    shift_share     n|mean(y−x)|² / Σ|y_t−x_t|²: how much of the movement is one shift common to all tokens
     cka             debiased linear CKA of the token rows (Song et al. 2012; Kornblith et al. 2019)
+    cka_examples    the same between distinct examples only (``weighted.py``), equally many tokens of each
+    knn_overlap     mutual overlap of the 10 nearest neighbours of other examples (Huh et al. 2024) …
+    knn_chance      … and what unrelated states would have
+    procrustes      nuclear norm of centred xᵀy over |x||y| (Frobenius): 1 if equal up to a rotation
 
 States of language models share a large common component, so a cosine near 1 says little by itself; the
 centred one and CKA take that component out. CKA's rows are tokens: tokens of one response resemble each other
-in both views, which raises it, more so the fewer the examples.
+in both views, which raises it, more so the fewer the examples; ``cka_examples`` has no such rise.
 
-Intervals. The first three are ratios of sums: percentiles of the replicates, the means μ and ν computed anew in
-each. CKA's replicates need Gram matrices, so they use at most ``max_rows`` rows (whole examples, chosen by a
-hash of their id: the same ones in every layer). Their centre is a little off, since the tokens of an example
-drawn twice also pair with their neighbours' copies; so the replicates' deviations *from their median* are put
-around the estimate, shrunk by √(kept / all examples) where rows were left out.
+Intervals. Means and ratios: percentiles of the replicates, the means μ and ν computed anew in each. CKA's
+replicates need Gram matrices, so they use at most ``max_rows`` rows (whole examples, chosen by a hash of their id:
+the same ones in every layer). Their centre is a little off, since the tokens of an example drawn twice also pair
+with their neighbours' copies; so the replicates' deviations *from their median* are put around the estimate, shrunk
+by √(kept / all examples) where rows were left out. ``cka_examples`` and the neighbours are estimated on the kept rows
+alone. Procrustes has no interval: a replicate costs a singular value decomposition.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
@@ -34,10 +44,17 @@ from torch import Tensor
 
 from cr_interp.errors import UserError
 from cr_interp.similarity.cka import weighted_cka
+from cr_interp.similarity.kept import Kept
+from cr_interp.similarity.knn import overlap_per_row
 from cr_interp.similarity.moments import PairMoments, rounding
+from cr_interp.similarity.sinks import not_sinks
+from cr_interp.similarity.weighted import weighted_example_cka
 from cr_interp.statistics import bootstrap_weights, interval
 
-MEASURES = ("cosine", "centred_cosine", "relative_l2", "cka")
+MEASURES = (
+    "cosine", "cosine_p5", "cosine_trimmed", "top3_share", "centred_cosine", "relative_l2", "norm_ratio",
+    "shift_share", "cka", "cka_examples", "knn_overlap", "knn_chance", "procrustes",
+)  # fmt: skip
 
 #: Replicates of CKA, which cost a matrix product each and whose quantiles need no third digit.
 CKA_RESAMPLES = 500
@@ -45,31 +62,14 @@ CKA_RESAMPLES = 500
 #: Fewer whole examples than this within ``max_rows`` give no interval for CKA.
 LEAST_KEPT = 8
 
+#: Neighbours compared by ``knn_overlap``.
+NEIGHBOURS = 10
+
+#: Dimensions left out of ``cosine_trimmed``.
+TRIMMED = 3
+
 # Columns of the per-example sums.
-_COUNT, _COSINE, _RELATIVE, _XX, _YY, _XY = range(6)
-
-
-@dataclass
-class _Kept:
-    """Rows of whole examples: those with the smallest hashes, at most ``max_rows`` rows together."""
-
-    max_rows: int
-    seed: int
-    examples: dict[int, tuple[int, Tensor, Tensor]]  # id → hash, rows of x, rows of y
-    bar: int = 1 << 64  # examples with a hash from here on are out
-    rows: int = 0
-
-    def offer(self, example: int, x: Float[Tensor, "token width"], y: Float[Tensor, "token width"]) -> None:
-        """Keeping a prefix of a random order makes it a uniform sample, whatever the order of arrival."""
-        order = _hash(example, self.seed)
-        if order >= self.bar:
-            return
-        self.examples[example] = (order, x.to(torch.float32, copy=True), y.to(torch.float32, copy=True))
-        self.rows += len(x)
-        while self.rows > self.max_rows:
-            last = max(self.examples, key=lambda one: self.examples[one][0])
-            self.bar, dropped, _ = self.examples.pop(last)
-            self.rows -= len(dropped)
+_COUNT, _COSINE, _TRIMMED, _TOP, _RELATIVE, _NORMS, _XX, _YY, _XY = range(9)
 
 
 class DriftAccumulator:
@@ -80,18 +80,26 @@ class DriftAccumulator:
     ...     drift.update(x, y, example)
     >>> drift.finish()                          # a dict per measure: estimate, low, high, n_tokens, …
 
-    Memory: two sums of width numbers per example, ``PairMoments``, and ``max_rows`` rows of each view.
+    Memory: two sums of width numbers per example, a number per token, ``PairMoments``, and ``max_rows`` rows of each
+    view. ``measures`` leaves out what is not wanted; the three dimensions of ``cosine_trimmed`` are those of the
+    first batch.
     """
 
-    def __init__(self, width: int, max_rows: int = 1024, seed: int = 0) -> None:
+    def __init__(
+        self, width: int, max_rows: int = 1024, seed: int = 0, measures: Sequence[str] = MEASURES
+    ) -> None:
         self.width = width
+        self.measures = tuple(measures)
+        self.n_masked = 0
         self._moments = PairMoments()
-        self._kept = _Kept(max_rows, seed, {})
-        self._seen: set[int] = set()
+        self._kept = Kept(max_rows, seed)
+        self._seen: list[int] = []
         self._pilot: tuple[Tensor, Tensor] | None = None
+        self._top: Int[Tensor, " three"] | None = None
         self._scalars: list[Float[Tensor, "example sums"]] = []
         self._sum_x: list[Float[Tensor, "example width"]] = []  # relative to the pilot
         self._sum_y: list[Float[Tensor, "example width"]] = []
+        self._cosines: list[tuple[Tensor, Tensor]] = []  # per token, and which example (in order of arrival)
         self._epsilon = 0.0
 
     def update(
@@ -113,6 +121,7 @@ class DriftAccumulator:
             keep = keep.cpu()
             x, y, example = x[keep], y[keep], example[keep]
         if not len(example):
+            self.n_masked += 0 if keep is None else len(keep)
             return
         xd, yd = x.double(), y.double()
         finite = (xd.sum(1) + yd.sum(1)).isfinite()
@@ -124,23 +133,32 @@ class DriftAccumulator:
                 f"check the checkpoint (its training may have diverged), or run it in float32."
             )
         ids, where = torch.unique(example, return_inverse=True)
-        again = self._seen.intersection(ids.tolist())
+        again = set(self._seen).intersection(ids.tolist())
         if again:
             raise ValueError(f"examples {sorted(again)} came in an earlier update; give all their tokens at once")
-        self._seen.update(ids.tolist())
+        self.n_masked += 0 if keep is None else int((~keep).sum())
 
-        if self._pilot is None:
+        norm_x, norm_y = xd.norm(dim=1), yd.norm(dim=1)
+        norms = norm_x * norm_y
+        if self._pilot is None or self._top is None:
             # Sums of squares relative to a typical state, so that a massive common component costs no digits.
             self._pilot = (xd.mean(0), yd.mean(0))
-        norm_x, norm_y = xd.norm(dim=1), yd.norm(dim=1)
+            contribution = ((xd * yd) / norms[:, None]).nan_to_num().sum(0)
+            self._top = contribution.abs().topk(min(TRIMMED, self.width - 1)).indices
         from_x, from_y = xd - self._pilot[0], yd - self._pilot[1]
+        top_x, top_y = xd[:, self._top], yd[:, self._top]
+        dot, dot_top = (xd * yd).sum(1), (top_x * top_y).sum(1)
+        rest = (xd.square().sum(1) - top_x.square().sum(1)) * (yd.square().sum(1) - top_y.square().sum(1))
         # A state of norm 0 has no direction: 0/0 is NaN, which the estimate then is, with its reason.
-        relative = torch.where(norm_x > 0, (xd - yd).norm(dim=1) / norm_x, torch.nan)
+        cosine = dot / norms
         per_token = torch.stack(
             [
                 torch.ones_like(norm_x),
-                (xd * yd).sum(1) / (norm_x * norm_y),
-                relative,
+                cosine,
+                (dot - dot_top) / rest.clamp_min(0).sqrt(),
+                dot_top / norms,
+                torch.where(norm_x > 0, (xd - yd).norm(dim=1) / norm_x, torch.nan),
+                torch.where(norm_x > 0, norm_y / norm_x, torch.nan),
                 from_x.square().sum(1),
                 from_y.square().sum(1),
                 (from_x * from_y).sum(1),
@@ -149,6 +167,8 @@ class DriftAccumulator:
         )
         for total, values in ((self._scalars, per_token), (self._sum_x, from_x), (self._sum_y, from_y)):
             total.append(values.new_zeros(len(ids), values.shape[1]).index_add_(0, where, values))
+        self._cosines.append((cosine, where + len(self._seen)))
+        self._seen += ids.tolist()
         self._epsilon = max(self._epsilon, *(torch.finfo(rows.dtype).eps for rows in (x, y)))
         self._moments.update(x, y)
         for index, one in enumerate(ids.tolist()):
@@ -168,65 +188,143 @@ class DriftAccumulator:
         ``reason`` says why an estimate or its interval is NaN, and is None otherwise.
         """
         if not self._seen:
-            return [self._row(measure, math.nan, None, "no tokens") for measure in MEASURES]
+            return [self._row(measure, math.nan, None, "no tokens") for measure in self.measures]
         weights = bootstrap_weights(self.n_examples, resamples, seed)
         one = np.ones((1, self.n_examples))
+        sums: dict[str, Callable[[ndarray], ndarray]] = {
+            "cosine": self._ratio(_COSINE, _COUNT),
+            "cosine_p5": self._percentile,
+            "cosine_trimmed": self._ratio(_TRIMMED, _COUNT),
+            "top3_share": self._ratio(_TOP, _COSINE),
+            "centred_cosine": self._centred_cosine,
+            "relative_l2": self._ratio(_RELATIVE, _COUNT),
+            "norm_ratio": self._ratio(_NORMS, _COUNT),
+            "shift_share": self._shift_share,
+        }
         rows = []
-        for measure, of in (
-            ("cosine", self._mean_of(_COSINE)),
-            ("centred_cosine", self._centred_cosine),
-            ("relative_l2", self._mean_of(_RELATIVE)),
-        ):
-            estimate = of(one).item()
-            rows.append(self._row(measure, estimate, of(weights), self._why(measure, estimate)))
-        return [*rows, self._cka(min(resamples, CKA_RESAMPLES), seed)]
+        for measure, of in sums.items():
+            if measure in self.measures:
+                estimate = of(one).item()
+                rows.append(self._row(measure, estimate, of(weights), self._why(measure, estimate)))
+        few = min(resamples, CKA_RESAMPLES)
+        if "cka" in self.measures:
+            rows.append(self._cka(few, seed))
+        if "cka_examples" in self.measures:
+            rows.append(self._cka_examples(few, seed))
+        if {"knn_overlap", "knn_chance"} & set(self.measures):
+            rows += [row for row in self._neighbours(resamples, seed) if row["measure"] in self.measures]
+        if "procrustes" in self.measures:
+            found = self._moments.measure("procrustes")
+            reason = found.reason or "no interval: a replicate costs a singular value decomposition"
+            rows.append(self._row("procrustes", found.value, None, reason))
+        return rows
 
     # -- measures ------------------------------------------------------------------------------------------
 
-    def _mean_of(self, column: int) -> Callable[[ndarray], ndarray]:
+    def _ratio(self, above: int, below: int) -> Callable[[ndarray], ndarray]:
         sums = torch.cat(self._scalars).numpy()
-        return lambda weights: (weights @ sums[:, column]) / (weights @ sums[:, _COUNT])
+        return lambda weights: (weights @ sums[:, above]) / (weights @ sums[:, below])
 
-    def _centred_cosine(self, weights: Float[ndarray, "replicates example"]) -> Float[ndarray, " replicates"]:
-        """From Σ⟨x−μ, y−ν⟩ = Σ⟨x, y⟩ − n⟨μ, ν⟩ in each replicate; replicates without variation are NaN."""
-        w = torch.from_numpy(weights)
-        n, _, _, xx, yy, xy = (w @ torch.cat(self._scalars).nan_to_num()).T
+    def _percentile(self, weights: Float[ndarray, "replicates example"]) -> Float[ndarray, " replicates"]:
+        """The smallest cosine that at least 5 % of the tokens do not exceed."""
+        cosines = torch.cat([values for values, _ in self._cosines]).numpy()
+        example = torch.cat([where for _, where in self._cosines]).numpy()
+        if np.isnan(cosines).any():
+            return np.full(len(weights), np.nan)
+        order = np.argsort(cosines, kind="stable")
+        found = []
+        for part in np.array_split(weights, max(1, weights.shape[0] * len(order) // 10_000_000)):
+            below = part[:, example[order]].cumsum(1)
+            found.append(cosines[order][(below < 0.05 * below[:, -1:] - 1e-9).sum(1)])
+        return np.concatenate(found)
+
+    def _centred(self, w: Float[Tensor, "replicates example"]) -> tuple[Tensor, ...]:
+        """n, Σx, Σy relative to the pilots, and Σ|x−μ|², Σ|y−ν|², Σ⟨x−μ, y−ν⟩ of each replicate."""
+        n, xx, yy, xy = (w @ torch.cat(self._scalars).nan_to_num())[:, [_COUNT, _XX, _YY, _XY]].T
         sum_x, sum_y = w @ torch.cat(self._sum_x), w @ torch.cat(self._sum_y)
         xx = xx - sum_x.square().sum(1) / n
         yy = yy - sum_y.square().sum(1) / n
-        xy = xy - (sum_x * sum_y).sum(1) / n
-        assert self._pilot is not None
-        for left, all_, pilot in ((xx, self._sum_x, self._pilot[0]), (yy, self._sum_y, self._pilot[1])):
-            mean = pilot + torch.cat(all_).sum(0) / self.n_tokens
-            xy = torch.where(left <= n * rounding(mean, self._epsilon), torch.nan, xy)
+        return n, sum_x, sum_y, xx, yy, xy - (sum_x * sum_y).sum(1) / n
+
+    def _centred_cosine(self, weights: Float[ndarray, "replicates example"]) -> Float[ndarray, " replicates"]:
+        """From Σ⟨x−μ, y−ν⟩ = Σ⟨x, y⟩ − n⟨μ, ν⟩ in each replicate; replicates without variation are NaN."""
+        n, _, _, xx, yy, xy = self._centred(torch.from_numpy(weights))
+        for left, floor in ((xx, self._rounding(0)), (yy, self._rounding(1))):
+            xy = torch.where(left <= n * floor, torch.nan, xy)
         return (xy / (xx.clamp_min(0) * yy.clamp_min(0)).sqrt()).numpy()
+
+    def _shift_share(self, weights: Float[ndarray, "replicates example"]) -> Float[ndarray, " replicates"]:
+        """Σ|d|² = n|mean d|² + Σ|d − mean d|²; a movement that rounding could have caused is none."""
+        assert self._pilot is not None
+        n, sum_x, sum_y, xx, yy, xy = self._centred(torch.from_numpy(weights))
+        mean = (sum_y - sum_x) / n[:, None] + (self._pilot[1] - self._pilot[0])
+        shift, around = n * mean.square().sum(1), (xx + yy - 2 * xy).clamp_min(0)
+        nothing = shift + around <= n * (self._rounding(0) + self._rounding(1))
+        return torch.where(nothing, torch.nan, shift / (shift + around)).numpy()
+
+    def _rounding(self, side: int) -> float:
+        assert self._pilot is not None
+        total = torch.cat((self._sum_x, self._sum_y)[side]).sum(0)
+        return rounding(self._pilot[side] + total / self.n_tokens, self._epsilon)
+
+    def _too_few(self) -> str | None:
+        """Why the kept rows cannot stand for all."""
+        if len(self._kept.examples) < min(LEAST_KEPT, self.n_examples):
+            kept = f"max_rows = {self._kept.max_rows} holds only {len(self._kept.examples)} whole examples"
+            return f"no interval: {kept}; raise it"
+        return None
 
     def _cka(self, resamples: int, seed: int) -> dict[str, Any]:
         estimate, reason = self._moments.estimate()
-        kept = self._kept.examples
-        if reason is None and len(kept) < self.n_examples and len(kept) < LEAST_KEPT:
-            reason = (
-                f"no interval: max_rows = {self._kept.max_rows} holds only {len(kept)} whole examples; raise it"
-            )
+        reason = reason or self._too_few()
         if reason is not None:
             return self._row("cka", estimate, None, reason)
-        ids = sorted(kept)  # so that the order of arrival does not matter
-        group = torch.cat([torch.full((len(kept[one][1]),), index) for index, one in enumerate(ids)])
-        gram_x = _gram(torch.cat([kept[one][1] for one in ids]))
-        gram_y = _gram(torch.cat([kept[one][2] for one in ids]))
-        weights = torch.from_numpy(bootstrap_weights(len(ids), resamples, seed))
+        weights = torch.from_numpy(bootstrap_weights(len(self._kept.examples), resamples, seed))
+        gram_x, gram_y, group = self._kept.grams()
         replicates = weighted_cka(gram_x, gram_y, weights, group).numpy()
-        replicates = replicates[np.isfinite(replicates)]
-        if len(replicates):
-            deviation = replicates - np.median(replicates)
-            replicates = estimate + deviation * math.sqrt(len(ids) / self.n_examples)
-        return self._row("cka", estimate, replicates, None)
+        shrunk = math.sqrt(len(self._kept.examples) / self.n_examples)
+        return self._row("cka", estimate, _around(estimate, replicates, shrunk), None)
+
+    def _cka_examples(self, resamples: int, seed: int) -> dict[str, Any]:
+        examples = len(self._kept.examples)
+        undefined = self._moments.estimate().reason  # constant features and the like
+        if undefined is not None or examples < 4:
+            reason = undefined or self._too_few() or f"{examples} examples; example-level CKA needs at least 4"
+            return self._row("cka_examples", math.nan, None, reason)
+        weights = torch.from_numpy(np.vstack([np.ones(examples), bootstrap_weights(examples, resamples, seed)]))
+        gram_x, gram_y, tokens = self._kept.equal()
+        first, *_ = values = weighted_example_cka(gram_x, gram_y, weights, tokens).numpy()
+        reason = None if math.isfinite(first) else "the states of distinct examples do not vary"
+        row = self._row("cka_examples", float(first), _around(first, values[1:]), reason)
+        return {**row, "n_tokens": examples * tokens, "n_examples": examples}
+
+    def _neighbours(self, resamples: int, seed: int) -> list[dict[str, Any]]:
+        group = torch.cat(
+            [torch.full((len(self._kept.examples[one][1]),), i) for i, one in enumerate(sorted(self._kept.examples))]
+        )  # fmt: skip
+        examples = len(self._kept.examples)
+        others = len(group) - torch.bincount(group, minlength=1)[group] if len(group) else group
+        if not len(group) or int(others.min()) <= NEIGHBOURS:
+            reason = self._too_few() or f"fewer than {NEIGHBOURS + 1} tokens of other examples"
+            return [self._row(name, math.nan, None, reason) for name in ("knn_overlap", "knn_chance")]
+        x, y = self._kept.stacked()
+        overlap = overlap_per_row(x, y, NEIGHBOURS, group).double()
+        sums = torch.zeros(examples, 2, dtype=torch.float64)
+        sums.index_add_(0, group, torch.stack([overlap, torch.ones_like(overlap)], 1))
+        above, below = sums.T.numpy()
+        weights = bootstrap_weights(examples, resamples, seed)
+        estimate = float(above.sum() / below.sum())
+        found = self._row("knn_overlap", estimate, (weights @ above) / (weights @ below), None)
+        chance = self._row("knn_chance", float((NEIGHBOURS / others.double()).mean()), None, "no interval: exact")
+        return [{**row, "n_tokens": len(group), "n_examples": examples} for row in (found, chance)]
 
     def _why(self, measure: str, estimate: float) -> str | None:
         if not math.isnan(estimate):
             return None
         if measure == "centred_cosine":
             return f"a view's states are constant over the {self.n_tokens} tokens"
+        if measure == "shift_share":
+            return "the states do not move"
         return "some tokens have a state of norm 0"
 
     def _row(
@@ -248,16 +346,72 @@ class DriftAccumulator:
         }
 
 
-def _gram(rows: Float[Tensor, "n width"]) -> Float[Tensor, "n n"]:
-    """Gram matrix of centred rows; the product in float32, as precise as the rows, the rest in float64."""
-    centred = (rows.double() - rows.double().mean(0)).float()
-    return (centred @ centred.T).double()
+def panel(
+    layers_x: Mapping[Any, Float[Tensor, "token width"]],
+    layers_y: Mapping[Any, Float[Tensor, "token width"]],
+    example: Int[Tensor, " token"],
+    mask_sinks: bool = True,
+    resamples: int = 1000,
+    measures: Sequence[str] = MEASURES,
+) -> pd.DataFrame:
+    """The whole panel of every layer, beside its floor: columns ``layer, control, measure, estimate, low, high, …``.
+
+    ``layers_x`` and ``layers_y`` map a layer (or any name) to the states of the same tokens without and with the
+    context; ``example`` says which response each token is of, in the order of the rows. ``control`` is ``given``, or
+    ``floor``: each token's state against the state, in the view without the context, of the token at the same place
+    in *another* response (see :func:`unrelated`). A sink (``sinks.py``) is left out of both unless
+    ``mask_sinks=False``; ``n_masked`` counts them.
+
+    Raises :class:`UserError` for layers that one side lacks, unequal rows, or states that are not finite.
+    """
+    if set(layers_x) != set(layers_y):
+        raise UserError(f"The two sides have different layers: {list(layers_x)} and {list(layers_y)}.")
+    here, there = unrelated(example)
+    rows = []
+    for layer, x in layers_x.items():
+        y = layers_y[layer]
+        if not len(x) == len(y) == len(example):
+            raise UserError(
+                f"At {layer}: {len(x)} rows without the context, {len(y)} with it and {len(example)} example ids. They "
+                f"have to be the same tokens in the same order."
+            )
+        for control, (a, b, of) in {
+            "given": (x, y, example), "floor": (x[here], x[there], example[here])
+        }.items():  # fmt: skip
+            one = DriftAccumulator(x.shape[1], measures=measures)
+            try:
+                one.update(a, b, of, not_sinks(a, b) if mask_sinks and len(a) else None)
+            except UserError as error:
+                raise UserError(f"At {layer} ({control}): {error}") from error
+            rows += [
+                {"layer": layer, "control": control, **row, "n_masked": one.n_masked}
+                for row in one.finish(resamples)
+            ]
+    return pd.DataFrame(rows)
 
 
-def _hash(example: int, seed: int) -> int:
-    """A fixed random-looking 64-bit number of an example (splitmix64), the same in every process and layer."""
-    mask = (1 << 64) - 1
-    z = (example * 0x9E3779B97F4A7C15 + seed * 0xD1B54A32D192ED03 + 0x9E3779B97F4A7C15) & mask
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-    return z ^ (z >> 31)
+def unrelated(example: Int[Tensor, " token"]) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
+    """Pairs of unrelated, position-matched tokens: token t of a response with token t of the next response.
+
+    Rows are in order of response; the last response meets the first. Tokens without a counterpart are left out, and
+    a single response has none at all.
+    """
+    ids, counts = torch.unique_consecutive(example, return_counts=True)
+    starts = counts.cumsum(0) - counts
+    if len(ids) < 2:
+        return example.new_zeros(0, dtype=torch.long), example.new_zeros(0, dtype=torch.long)
+    here, there = [], []
+    for one in range(len(ids)):
+        other = (one + 1) % len(ids)
+        both = torch.arange(min(int(counts[one]), int(counts[other])))
+        here.append(int(starts[one]) + both)
+        there.append(int(starts[other]) + both)
+    return torch.cat(here), torch.cat(there)
+
+
+def _around(estimate: float, replicates: ndarray, shrunk: float = 1.0) -> ndarray:
+    """The replicates' deviations from their median, around the estimate."""
+    replicates = replicates[np.isfinite(replicates)]
+    if not len(replicates):
+        return replicates
+    return estimate + (replicates - np.median(replicates)) * shrunk

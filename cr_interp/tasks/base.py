@@ -57,3 +57,12 @@ class Task(Protocol):
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
         """Judge a decoded response (special tokens removed). ``truncated``: it hit ``max_new_tokens``."""
         ...
+
+
+@runtime_checkable
+class GivesNewInstruction(Protocol):
+    """A task whose ``mismatched`` context is an instruction of its own, so that one can see whether it is obeyed."""
+
+    def obeys(self, example: Example, response: str) -> bool:
+        """Does the response do what the ``mismatched`` context asks for (and not what was internalised)?"""
+        ...

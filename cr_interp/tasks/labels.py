@@ -12,7 +12,7 @@ not understood: "not positive" names ``positive``.
 
 import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -103,6 +103,8 @@ class LabelTask:
     fixed_contexts: Mapping[str, Context]
     """``exact, paraphrase, mismatched`` as they are, ``irrelevant`` still to be lengthened."""
     max_new_tokens: int = 6
+    new_instruction: Callable[[Example, str], bool] | None = None
+    """What it means to obey the mismatched context."""
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
         """See :func:`balanced_order` for what ``n`` examples are."""
@@ -127,6 +129,10 @@ class LabelTask:
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
         return grade_label(example.answer, response, truncated, self.labels)
+
+    def obeys(self, example: Example, response: str) -> bool:
+        """Does the response answer the mismatched context's question? See :attr:`new_instruction`."""
+        return self.new_instruction is not None and self.new_instruction(example, response)
 
 
 def read_data(file_name: str) -> dict[str, Any]:

@@ -66,6 +66,12 @@ class Rules:
     def name(self) -> str:
         return f"rules:{self.rule}"
 
+    @property
+    def other(self) -> str:
+        """The rule that the mismatched context names."""
+        names = list(RULES)
+        return names[(names.index(self.rule) + 3) % len(names)]
+
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
         """``n`` distinct strings of a split (``None``: 256), drawn with ``seed``."""
         rng = random.Random(f"rules {split} {seed}")
@@ -76,15 +82,13 @@ class Rules:
 
     def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
         exact, paraphrase, _ = WORDINGS[self.rule]
-        names = list(RULES)
-        other = names[(names.index(self.rule) + 3) % len(names)]
         length, target = 1, count_tokens(Context.system(exact))
         while count_tokens(Context.system(irrelevant_text(length))) < target:
             length += 1
         return {
             "exact": Context.system(exact),
             "paraphrase": Context.system(paraphrase),
-            "mismatched": Context.system(WORDINGS[other][0]),
+            "mismatched": Context.system(WORDINGS[self.other][0]),
             "irrelevant": Context.system(irrelevant_text(length)),
         }
 
@@ -95,6 +99,11 @@ class Rules:
         if response == example.answer:
             return "right"
         return "wrong" if response.isalpha() and response.isascii() else "unparsable"
+
+    def obeys(self, example: Example, response: str) -> bool:
+        """The mismatched context names another rule; obeyed if the response is that rule's answer and not this one's."""
+        answer = RULES[self.other](example.prompt)
+        return response == answer != example.answer
 
 
 def rules_task(rule: str) -> Rules:

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 from cr_interp.tasks.base import SPLITS, Example
-from cr_interp.tasks.labels import LabelTask, Sources, read_contexts, read_data
+from cr_interp.tasks.labels import LabelTask, Sources, read_contexts, read_data, read_label
 
 #: The question comes first: everything before the review is a prefix that all examples share, computed once.
 PROMPT = "Is this review positive or negative? Answer with one word.\nReview: {review}"
@@ -25,7 +25,13 @@ def sentiment_task() -> LabelTask:
         labels=tuple(data["phrases"]),
         sources={split: _sources(data, split) for split in SPLITS},
         fixed_contexts=read_contexts(data["contexts"], PROMPT.replace("{review}", "{text}")),
+        new_instruction=says_yes_or_no,
     )
+
+
+def says_yes_or_no(example: Example, response: str) -> bool:
+    """The mismatched context asks for "yes" or "no" (is a time mentioned?); which of them is not graded."""
+    return read_label(response, ("yes", "no")) is not None
 
 
 def put_in_frame(phrase: str, frame: str) -> str:

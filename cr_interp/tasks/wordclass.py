@@ -29,8 +29,15 @@ def wordclass_task() -> LabelTask:
             for split in SPLITS
         },
         fixed_contexts=read_contexts(data["contexts"], PROMPT.replace("{word}", "{text}")),
+        new_instruction=spells,
     )
 
 
 def _example(word: str, label: str) -> Example:
     return Example(id=f"wordclass-{word.lower()}", prompt=PROMPT.format(word=word), answer=label)
+
+
+def spells(example: Example, response: str) -> bool:
+    """The mismatched context asks for the word's first letter."""
+    word = example.prompt.rpartition(" ")[2]
+    return response.strip(" .*\"'\n").casefold() == word[0].casefold()

@@ -7,11 +7,17 @@ import pytest
 import torch
 
 from cr_interp.errors import UserError
-from cr_interp.similarity import MEASURES, DriftAccumulator, cka
+from cr_interp.similarity import MEASURES, DriftAccumulator, cka, unrelated
+from cr_interp.similarity import panel as layers_panel
 from cr_interp.statistics import bootstrap_weights
 
 torch.set_num_threads(1)
 WIDTH = 12
+#: Procrustes has no interval, k-NN chance is exact, and the trimmed dimensions are those of the first batch.
+WITH_INTERVAL = tuple(
+    name for name in MEASURES
+    if name not in ("procrustes", "knn_chance", "cosine_trimmed", "top3_share", "knn_overlap")
+)  # fmt: skip
 
 
 def states(examples: int = 30, tokens: int = 3, noise: float = 0.5, seed: int = 0, mean: float = 2.0):
@@ -42,7 +48,10 @@ def plain(x, y) -> dict[str, float]:
     return {
         "cosine": ((x * y).sum(1) / norm(x, axis=1) / norm(y, axis=1)).mean(),
         "centred_cosine": (xc * yc).sum() / norm(xc) / norm(yc),
+        "cosine_p5": np.quantile((x * y).sum(1) / norm(x, axis=1) / norm(y, axis=1), 0.05, method="inverted_cdf"),
         "relative_l2": (norm(x - y, axis=1) / norm(x, axis=1)).mean(),
+        "norm_ratio": (norm(y, axis=1) / norm(x, axis=1)).mean(),
+        "shift_share": len(x) * ((y - x).mean(0) ** 2).sum() / ((y - x) ** 2).sum(),
     }
 
 
@@ -53,11 +62,15 @@ def test_estimates_are_the_plain_computation():
     for measure, expected in plain(x, y).items():
         assert rows[measure]["estimate"] == pytest.approx(expected, rel=1e-12)
     assert rows["cka"]["estimate"] == pytest.approx(cka(x.double(), y.double()), abs=1e-6)
-    for row in rows.values():
+    for name, row in rows.items():
         assert set(row) == {"measure", "estimate", "low", "high", "n_tokens", "n_examples", "reason"}
+        assert (row["n_tokens"], row["n_examples"]) == (90, 30)
+        if name in ("procrustes", "knn_chance"):
+            assert "no interval" in row["reason"]
+            continue
+        assert row["reason"] is None
         assert row["low"] <= row["estimate"] <= row["high"]
         assert row["low"] < row["high"]
-        assert (row["n_tokens"], row["n_examples"], row["reason"]) == (90, 30, None)
 
 
 def test_intervals_recompute_everything_per_replicate():
@@ -77,7 +90,7 @@ def test_intervals_recompute_everything_per_replicate():
 def test_batches_do_not_matter():
     x, y, example = states()
     whole, pieces = panel(x, y, example), panel(x, y, example, batch=4)
-    for measure in MEASURES:
+    for measure in WITH_INTERVAL:
         for column in ("estimate", "low", "high"):
             assert pieces[measure][column] == pytest.approx(whole[measure][column], rel=1e-12)
 
@@ -86,7 +99,7 @@ def test_order_inside_a_batch_does_not_matter():
     x, y, example = states()
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     whole, mixed = panel(x, y, example), panel(x[order], y[order], example[order])
-    for measure in MEASURES:
+    for measure in WITH_INTERVAL:
         assert mixed[measure]["low"] == pytest.approx(whole[measure]["low"], abs=1e-6)
 
 
@@ -124,7 +137,7 @@ def test_intervals_are_over_examples_not_tokens():
     many = panel(*states(examples=640, tokens=1))
     for measure in ("cosine", "centred_cosine", "relative_l2"):
         assert often[measure]["high"] == pytest.approx(once[measure]["high"], abs=1e-9)
-    for measure in MEASURES:
+    for measure in ("cosine", "centred_cosine", "relative_l2", "cka", "cka_examples"):
         width = {
             name: rows[measure]["high"] - rows[measure]["low"] for name, rows in (("once", once), ("many", many))
         }
@@ -141,7 +154,8 @@ def test_masked_tokens_are_as_if_they_were_not_there():
     masked.update(x, y, example, keep)
     without = DriftAccumulator(WIDTH)
     without.update(x[keep], y[keep], example[keep])
-    assert masked.finish(50) == without.finish(50)
+    assert repr(masked.finish(50)) == repr(without.finish(50))  # repr, since NaN is not equal to itself
+    assert (masked.n_masked, without.n_masked) == (int((~keep).sum()), 0)
     assert masked.finish(50)[0]["n_examples"] == 29
 
 
@@ -176,7 +190,7 @@ def test_responses_too_long_for_an_interval():
 
 def test_undefined_is_nan_with_a_reason():
     empty = DriftAccumulator(WIDTH).finish()
-    assert [row["reason"] for row in empty] == ["no tokens"] * 4
+    assert [row["reason"] for row in empty] == ["no tokens"] * len(MEASURES)
     x, y, example = states()
     constant = panel(torch.full_like(x, 0.1), y, example)
     for measure in ("centred_cosine", "cka"):
@@ -195,8 +209,10 @@ def test_undefined_is_nan_with_a_reason():
     assert "at least 4" in few["cka"]["reason"]
     assert math.isfinite(few["cosine"]["low"])
     one = panel(x[:5], y[:5], torch.zeros(5, dtype=torch.long))
-    assert all(row["reason"] == "no interval: one example" for row in one.values())
-    assert all(math.isfinite(row["estimate"]) and math.isnan(row["low"]) for row in one.values())
+    assert all(math.isnan(row["low"]) and row["reason"] for row in one.values())
+    for measure in ("cosine", "centred_cosine", "relative_l2", "cka"):
+        assert one[measure]["reason"] == "no interval: one example"
+        assert math.isfinite(one[measure]["estimate"])
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -219,3 +235,71 @@ def test_misuse():
         drift.update(x[:3], y[:3], example[:3])
     with pytest.raises(ValueError, match="shape"):
         drift.update(x[:, :5], y[:, :5], example)
+
+
+def test_trimmed_cosine_leaves_out_the_dimensions_that_make_it():
+    x, y, example = states(mean=0)
+    x[:, 3] += 100
+    y[:, 3] += 100
+    rows = panel(x, y, example)
+    assert rows["cosine"]["estimate"] > 0.99
+    assert rows["top3_share"]["estimate"] > 0.95
+    others = [d for d in range(WIDTH) if d != 3]
+    without = [d for d in others if d not in torch.topk((x * y)[:, others].sum(0).abs(), 0).indices]
+    assert rows["cosine_trimmed"]["estimate"] < plain(x[:, without], y[:, without])["cosine"] + 0.05
+
+
+def test_a_common_shift_is_all_of_a_common_shift():
+    x, _, example = states()
+    assert panel(x, x + 1, example)["shift_share"]["estimate"] == pytest.approx(1, abs=1e-6)
+    still = panel(x, x, example)["shift_share"]
+    assert math.isnan(still["estimate"])
+    assert still["reason"] == "the states do not move"
+
+
+def test_the_public_panel_has_a_floor():
+    x, y, example = states(40, 2)
+    table = layers_panel({0: x}, {0: y}, example).set_index(["control", "measure"])["estimate"]
+    assert table["given", "cka"] > 0.5
+    assert abs(table["floor", "cka_examples"]) < 0.3
+    assert table["floor", "cosine"] < table["given", "cosine"]
+    with pytest.raises(UserError, match="same tokens"):
+        layers_panel({0: x}, {0: y[:-1]}, example)
+    with pytest.raises(UserError, match="different layers"):
+        layers_panel({0: x}, {1: y}, example)
+
+
+def test_two_shared_sinks_make_unrelated_states_look_alike_unless_masked():
+    x, _, example = states(60, 1, mean=0)
+    _, y, _ = states(60, 1, seed=1, mean=0)
+    for row in (5, 21):
+        x[row] = y[row] = 1000.0
+    masked, kept = (
+        layers_panel({0: x}, {0: y}, example, mask_sinks=mask)
+        .query("control == 'given' and measure == 'cka'")
+        .iloc[0]
+        for mask in (True, False)
+    )
+    assert (masked["n_masked"], kept["n_masked"]) == (2, 0)
+    assert abs(masked["estimate"]) < 0.2
+    assert kept["estimate"] > 0.99
+
+
+def test_unrelated_tokens_are_at_the_same_place_of_another_response():
+    here, there = unrelated(torch.tensor([4, 4, 4, 7, 7, 9]))
+    assert here.tolist() == [0, 1, 3, 5]
+    assert there.tolist() == [3, 4, 5, 0]
+    assert len(unrelated(torch.tensor([1, 1]))[0]) == 0
+
+
+def test_example_level_cka_is_not_raised_by_tokens_of_one_response():
+    rng = np.random.default_rng(0)
+    x, y = (
+        torch.tensor(
+            rng.normal(size=(20, 1, WIDTH)) + 0.1 * rng.normal(size=(20, 5, WIDTH)), dtype=torch.float32
+        ).reshape(-1, WIDTH)
+        for _ in range(2)
+    )
+    rows = panel(x, y, torch.arange(20).repeat_interleave(5))
+    assert rows["cka"]["estimate"] > rows["cka_examples"]["estimate"] + 0.1
+    assert rows["cka_examples"]["low"] < 0 < rows["cka_examples"]["high"]

@@ -1,0 +1,100 @@
+"""The TransformerLens backend: the same states by way of ``TransformerBridge`` and its hook points.
+
+Booting a bridge replaces modules of the model and forces eager attention, so it is booted on a copy that shares the
+weights (see ``copies.py``), once per model. Its forward takes the library's own cache, so the shared prefix is computed
+once here too.
+
+With SDPA in the model and eager attention in the bridge, states differ by about 2e-6 (relative).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cr_interp.capture.copies import cached, new_cache
+from cr_interp.capture.edits import Edits
+from cr_interp.capture.recorder import Recorder
+from cr_interp.errors import UserError
+from cr_interp.forward import Prefix, ViewBatch, device_of, run_inputs, unwrap
+from cr_interp.sites import Site, SiteName
+
+#: TransformerLens's names for our sites, inside ``blocks.N`` (its post-norm architectures point them behind the norm).
+HOOK_NAMES: dict[SiteName, str] = {
+    "resid_pre": "hook_resid_pre",
+    "z": "attn.hook_z",
+    "attn_out": "hook_attn_out",
+    "resid_mid": "hook_resid_mid",
+    "mlp_out": "hook_mlp_out",
+    "resid_post": "hook_resid_post",
+}
+#: Sites that a bridge lacks or has elsewhere: ``config.model_type`` → site → why. Empty for transformer-lens 4.3: in
+#: all ten architectures of ``sites.ARCHITECTURES`` every hook point above was found to be our site. A mistake in here
+#: or in a later version shows in `cr-interp check MODEL` and in tests/test_capture.py.
+EXCEPTIONS: dict[str, dict[SiteName, str]] = {}
+
+_BRIDGES = new_cache()
+
+
+def capture(
+    model: nn.Module, view: ViewBatch, sites: Sequence[Site], prefix: Prefix, edits: Edits
+) -> dict[Site, Float[Tensor, "token width"]]:
+    device = device_of(model)
+    recorder = Recorder(model, view, sites, edits, device)
+    bridge = bridge_of(model)
+    hooks = []
+    for site in recorder.stops:
+        hooks.append((hook_name(model, bridge, site), _visitor(recorder, site)))
+    inputs = run_inputs(bridge.original_model, prefix, view.ids.to(device), view.mask.to(device))
+    ids = inputs.pop("input_ids")
+    with bridge.hooks(fwd_hooks=hooks):
+        bridge(ids, return_type=None, logits_to_keep=1, **inputs)
+    return recorder.result(sites)
+
+
+def _visitor(recorder: Recorder, site: Site) -> Any:
+    def hook(state: Tensor, hook: Any) -> Tensor | None:
+        flat = state.flatten(2)  # some bridges give z with an axis for the heads
+        edited = recorder.visit(site, flat)
+        return edited.view_as(state) if recorder.changes(site) else None
+
+    return hook
+
+
+def hook_name(model: nn.Module, bridge: Any, site: Site) -> str:
+    """The bridge's hook point for a site; raises :class:`UserError` where the bridge has none."""
+    kind = unwrap(model).config.get_text_config().model_type
+    exceptions = EXCEPTIONS.get(kind, {})
+    name = "ln_final.hook_out" if site.name == "final" else f"blocks.{site.layer}.{HOOK_NAMES[site.name]}"
+    if name in bridge.hook_dict and site.name not in exceptions:
+        return name
+    has = [n for n, hook in HOOK_NAMES.items() if f"blocks.0.{hook}" in bridge.hook_dict and n not in exceptions]
+    why = exceptions.get(site.name, f"it has no hook point {name}")
+    raise UserError(
+        f"TransformerLens's bridge for {kind} cannot show {site}: {why}. It has {', '.join(has)}; use "
+        f"backend='hooks' for the others."
+    )
+
+
+def bridge_of(model: nn.Module) -> Any:
+    """The model's bridge."""
+    return cached(_BRIDGES, model, _boot)
+
+
+def _boot(clone: Any) -> Any:
+    try:
+        from transformer_lens.model_bridge.sources import build_bridge_from_module
+    except ImportError as error:
+        raise UserError(
+            "backend='transformer_lens' needs the package transformer-lens (4.3 or newer): `pip install transformer-lens`."
+        ) from error
+    clone.set_attn_implementation("eager")
+    try:
+        # Not boot_transformers, which is this plus a tokenizer that nobody needs to pass ids.
+        return build_bridge_from_module(clone, type(clone).__name__, hf_config=clone.config)
+    except (ValueError, KeyError, AttributeError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise UserError(
+            f"TransformerLens has no bridge for {type(clone).__name__} ({reason}). Use backend='hooks'."
+        ) from error

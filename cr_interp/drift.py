@@ -1,0 +1,356 @@
+"""From a checkpoint and its responses to three tables: ``drift``, ``token_drift`` and ``cka_map``.
+
+Mental model. Every response is read in several views: without the context (the reference), behind each context
+control, and once more without it along another arithmetic path (``repeat``: the numerical ceiling). All sites are
+captured in one forward of a batch; the states go into one accumulator per site and control and are forgotten.
+Beside the controls stands the ``floor``: the reference states of *unrelated* tokens at the same place of two
+responses. A drift means something where it is far from ``repeat``, and little where it is near ``floor``.
+
+    drift         the panel of every site and control, with intervals over examples
+    token_drift   cosine and relative L2 of every token and site, and the output's KL(q_x ‖ q_c), exact context
+    cka_map       layer × layer debiased CKA: inside a view, between the views, and against a reference model
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cr_interp.capture import capture
+from cr_interp.errors import UserError
+from cr_interp.forward import Prefix, ViewBatch, build_view, encode_prefix, log_probs
+from cr_interp.measure import Subject, label
+from cr_interp.models import Loaded, fingerprint
+from cr_interp.similarity import MEASURES, CkaMapAccumulator, DriftAccumulator, not_sinks, unrelated
+from cr_interp.sites import Site, residual_sites
+from cr_interp.states import States, open_states
+from cr_interp.views import Context, check_fits, render, shared_prefix
+
+REFERENCE, REPEAT, FLOOR = "none", "repeat", "floor"
+FINAL = Site("final", -1)
+
+#: What costs a singular value decomposition a layer is measured where it is looked at.
+THOROUGH = ("exact", FLOOR)
+
+#: The maps: name → the two sides, each a view of this checkpoint or ``base``, the reference model without context.
+MAPS = {
+    "no_context": (REFERENCE, REFERENCE),
+    "with_context": ("exact", "exact"),
+    "views": (REFERENCE, "exact"),
+    "base": ("base", REFERENCE),
+}
+
+Progress = Callable[[int, int], None]
+"""Tokens done and tokens in all, over all views and passes."""
+
+
+@dataclass(frozen=True)
+class DriftTables:
+    drift: pd.DataFrame
+    token_drift: pd.DataFrame
+    cka_map: pd.DataFrame
+
+    def labelled(self, **columns: Any) -> "DriftTables":
+        return DriftTables(*(label(each, **columns) for each in (self.drift, self.token_drift, self.cka_map)))
+
+
+def measure_drift(
+    loaded: Loaded,
+    subject: Subject,
+    responses: Mapping[str, Sequence[int]],
+    reference: Loaded | None = None,
+    sites_per_pass: int | None = None,
+    save_states: Path | None = None,
+    progress: Progress = lambda done, total: None,
+    backend: str = "hooks",
+) -> DriftTables:
+    """Measure one checkpoint at the embedding and after every block.
+
+    ``responses`` maps an example's id to the response ids on which the views are compared (usually the checkpoint's
+    own no-context answers). ``reference`` (the base model) is read on the same tokens for the map across checkpoints.
+    ``sites_per_pass`` bounds memory: the accumulators of so many sites at a time, at the price of more passes.
+    ``save_states`` keeps the states as safetensors shards, which a second run reads instead of running the model.
+
+    Raises :class:`UserError` for no responses, sequences that do not fit, states that are not finite (with site,
+    context and example), and exhausted memory (with what to set).
+    """
+    plan = _Plan.of(loaded, subject, responses, reference)
+    saved = open_states(save_states, plan.key()) if save_states else None
+    sites = residual_sites(loaded.model)
+    size = sites_per_pass or len(sites)
+    groups = [sites[start : start + size] for start in range(0, len(sites), size)]
+    total = len(groups) * len(plan.views) * sum(map(len, plan.answers))
+    done = 0
+
+    def count(tokens: int) -> None:
+        nonlocal done
+        done += tokens
+        progress(done, total)
+
+    rows: list[dict[str, Any]] = []
+    tokens: list[pd.DataFrame] = []
+    maps: dict[str, CkaMapAccumulator] = {}
+    try:
+        for group in groups:
+            first = group is groups[0]
+            # The maps need all layers at once, but only the states of one batch: the first pass takes them along.
+            wanted = [*sites, FINAL] if first else group
+            panel = _Panel(plan, group)
+            for batch in plan.batches(wanted, saved, count, backend):
+                panel.add(batch)
+                tokens.append(_token_rows(plan, batch, group, with_output=first))
+                if first:
+                    _add_maps(maps, batch, sites, None if reference is None else plan.of_reference(batch, sites))
+            rows += panel.rows()
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            raise UserError(
+                f"Out of memory while measuring {size} of {len(sites)} sites at a time ({_short(error)}). Measure fewer "
+                f"a pass, for example --sites-per-pass {max(1, size // 2)}; with --save-states what was captured is kept."
+            ) from error
+        raise
+    return DriftTables(pd.DataFrame(rows), pd.concat(tokens, ignore_index=True), _map_rows(maps, sites))
+
+
+# -- what is read --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """The states of some examples in every view, and which example each token is of."""
+
+    start: int
+    view: ViewBatch
+    states: dict[str, dict[Site, Float[Tensor, "token width"]]]
+    owner: Int[Tensor, " token"]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The sequences of every view, the same responses behind each."""
+
+    loaded: Loaded
+    subject: Subject
+    reference: Loaded | None
+    ids: list[str]
+    answers: list[list[int]]
+    views: dict[str, list[list[int]]]
+
+    @staticmethod
+    def of(
+        loaded: Loaded, subject: Subject, responses: Mapping[str, Sequence[int]], reference: Loaded | None
+    ) -> "_Plan":
+        examples = [example for example in subject.examples if len(responses.get(example.id, ()))]
+        if not examples:
+            raise UserError("None of the examples has a response to compare the views on. Run `evaluate` first.")
+
+        def prompts(context: Context | None) -> list[list[int]]:
+            return [render(loaded.tokenizer, each.prompt, context, subject.no_context) for each in examples]
+
+        views = {REFERENCE: prompts(None), **{c: prompts(context) for c, context in subject.contexts.items()}}
+        views[REPEAT] = views[REFERENCE]
+        answers = [list(responses[example.id]) for example in examples]
+        for c, ids in views.items():
+            check_same_prompt(loaded, views[REFERENCE], ids, c)
+            longest = max(len(p) + len(a) for p, a in zip(ids, answers, strict=True))
+            check_fits(longest, loaded.max_positions, f"The longest sequence with context '{c}'")
+        return _Plan(loaded, subject, reference, [example.id for example in examples], answers, views)
+
+    @property
+    def controls(self) -> list[str]:
+        return [c for c in self.views if c != REFERENCE]
+
+    def key(self) -> str:
+        """Which checkpoint, responses and contexts saved states are of."""
+        digest = hashlib.blake2b(fingerprint(self.loaded.model, self.loaded.tokenizer).encode(), digest_size=16)
+        digest.update(repr((self.answers, self.views, self.subject.evaluation.batch_size)).encode())
+        return digest.hexdigest()
+
+    def batches(
+        self, sites: list[Site], saved: States | None, count: Callable[[int], None], backend: str
+    ) -> Iterator[_Batch]:
+        # The repeat goes along another path: every sequence whole, nothing shared.
+        shared = {c: 0 if c == REPEAT else shared_prefix(ids) for c, ids in self.views.items()}
+        prefixes: dict[str, Prefix] = {}
+        size = self.subject.evaluation.batch_size
+        for start in range(0, len(self.ids), size):
+            part = slice(start, start + size)
+            states: dict[str, dict[Site, Tensor]] = {}
+            for c, ids in self.views.items():
+                view = build_view(ids[part], self.answers[part], self.loaded.pad_id, shared[c])
+                owner = (view.rows + start).tolist()
+                found = None if saved is None else saved.batch(c, start, sites)
+                if found is None:
+                    if c not in prefixes:
+                        with torch.no_grad():
+                            prefixes[c] = encode_prefix(self.loaded.model, ids[0][: shared[c]])
+                    found = self._capture(view, sites, prefixes[c], c, start, backend)
+                    if saved is not None:
+                        saved.write(c, start, found, owner)
+                states[c] = found
+                count(len(owner))
+            reference = build_view(self.views[REFERENCE][part], self.answers[part], self.loaded.pad_id)
+            yield _Batch(start, reference, states, reference.rows + start)
+
+    def _capture(
+        self, view: ViewBatch, sites: list[Site], prefix: Prefix, c: str, start: int, backend: str
+    ) -> dict[Site, Tensor]:
+        found = capture(self.loaded.model, view, sites, prefix, backend, check_finite=False)
+        for site, state in found.items():
+            finite = state.float().sum(1).isfinite()
+            if not bool(finite.all()):
+                bad = sorted({self.ids[start + row] for row in view.rows[~finite.cpu()].tolist()})
+                raise UserError(
+                    f"At {site}, context '{c}': states of {int((~finite).sum())} of {len(finite)} tokens are not finite, in "
+                    f"the examples {', '.join(bad[:5])}{' …' if len(bad) > 5 else ''}. Check the checkpoint (its training "
+                    f"may have diverged), or run it in float32."
+                )
+        return found
+
+    def of_reference(self, batch: _Batch, sites: list[Site]) -> dict[Site, Tensor]:
+        """The reference model's states of the same tokens without the context."""
+        assert self.reference is not None
+        if len(residual_sites(self.reference.model)) != len(sites):
+            raise UserError(
+                f"The reference model {self.reference.name} has another number of layers than {self.loaded.name}; maps "
+                f"across checkpoints need models of one architecture."
+            )
+        return capture(self.reference.model, batch.view, sites)
+
+
+def check_same_prompt(
+    loaded: Loaded, without: list[list[int]], given: list[list[int]], control: str, least: int = 2
+) -> None:
+    """Both views have to end alike, or the aligned positions do not see the same prompt.
+
+    A tokenizer that merges across the border between context and prompt, or a template that writes something else
+    in front of the answer, shows in the last ids. Spliced contexts may put text behind the prompt, so only the end
+    of the prompt, at least the header of the assistant's turn, is asked for.
+    """
+    for one, other in zip(without, given, strict=True):
+        if one[-least:] != other[-least:]:
+            tokenizer: Any = loaded.tokenizer
+            raise UserError(
+                f"With context '{control}' a prompt ends in the tokens {tokenizer.convert_ids_to_tokens(other[-least:])}, "
+                f"without it in {tokenizer.convert_ids_to_tokens(one[-least:])}: the positions of the two views would not "
+                f"see the same text. Put the context in front of the prompt, and end it so that no token spans both."
+            )
+
+
+# -- what is made of it --------------------------------------------------------------------------------------
+
+
+class _Panel:
+    """One accumulator per control and site."""
+
+    def __init__(self, plan: _Plan, sites: list[Site]) -> None:
+        self.mask = plan.subject.evaluation.mask_sinks
+        self.sites = sites
+        width = plan.loaded.model.config.get_text_config().hidden_size
+        cheap = tuple(name for name in MEASURES if name != "procrustes")
+        self.of = {
+            (c, site): DriftAccumulator(width, measures=MEASURES if c in THOROUGH else cheap)
+            for c in (*plan.controls, FLOOR)
+            for site in sites
+        }
+
+    def add(self, batch: _Batch) -> None:
+        here, there = unrelated(batch.owner)
+        for site in self.sites:
+            without = batch.states[REFERENCE][site]
+            for (c, at), accumulator in self.of.items():
+                if at != site:
+                    continue
+                if c == FLOOR:
+                    x, y, owner = without[here], without[there], batch.owner[here]
+                else:
+                    x, y, owner = without, batch.states[c][site], batch.owner
+                accumulator.update(x, y, owner, not_sinks(x, y) if self.mask and len(x) else None)
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [
+            {"site": site.name, "layer": site.layer, "control": c, **row, "n_masked": accumulator.n_masked}
+            for (c, site), accumulator in self.of.items()
+            for row in accumulator.finish(resamples=1000)
+        ]
+
+
+def _token_rows(plan: _Plan, batch: _Batch, sites: list[Site], with_output: bool) -> pd.DataFrame:
+    """A row per token and site under the exact context; ``kl`` stands in the rows of the site ``output``."""
+    without, given = batch.states[REFERENCE], batch.states["exact"]
+    owner = batch.owner.tolist()
+    position = [i for answer in plan.answers[batch.start :][: len(set(owner))] for i in range(len(answer))]
+    vocabulary: Any = plan.loaded.tokenizer
+    common = pd.DataFrame(
+        {
+            "example_id": [plan.ids[i] for i in owner],
+            "position": pd.array(position, dtype="int32"),
+            "token": [vocabulary.decode([t]) for t in batch.view.targets.tolist()],
+        }
+    )
+    parts = []
+    for site in sites:
+        x, y = without[site].double(), given[site].double()
+        norm = x.norm(dim=1)
+        cosine = (x * y).sum(1) / (norm * y.norm(dim=1))
+        parts.append(
+            common.assign(
+                site=site.name, layer=site.layer,
+                cosine=cosine.cpu().numpy(), relative_l2=((x - y).norm(dim=1) / norm).cpu().numpy(), kl=math.nan,
+            )
+        )  # fmt: skip
+    if with_output:
+        kl = _output_kl(plan.loaded, without[FINAL], given[FINAL]).double().cpu().numpy()
+        parts.append(common.assign(site="output", layer=-1, cosine=math.nan, relative_l2=math.nan, kl=kl))
+    frame = pd.concat(parts, ignore_index=True)
+    return frame.astype({"cosine": "float32", "relative_l2": "float32", "kl": "float32", "layer": "int32"})
+
+
+@torch.no_grad()
+def _output_kl(
+    loaded: Loaded, x: Float[Tensor, "token width"], y: Float[Tensor, "token width"], chunk: int = 256
+) -> Float[Tensor, " token"]:
+    """KL(q_x ‖ q_c) in nats of every token; in chunks, since a vocabulary is wide."""
+    head = loaded.model.get_output_embeddings().weight
+    found = []
+    for a, b in zip(x.split(chunk), y.split(chunk), strict=True):
+        p, q = (log_probs(loaded.model, rows.to(head.device, head.dtype)) for rows in (a, b))
+        found.append((p.exp() * (p - q)).sum(1))
+    return torch.cat(found)
+
+
+def _add_maps(
+    maps: dict[str, CkaMapAccumulator], batch: _Batch, sites: list[Site], base: dict[Site, Tensor] | None
+) -> None:
+    sides = {**batch.states, **({} if base is None else {"base": base})}
+    for name, (left, right) in MAPS.items():
+        if left in sides and right in sides:
+            accumulator = maps.setdefault(name, CkaMapAccumulator(len(sites), len(sites)))
+            accumulator.update([sides[left][s] for s in sites], [sides[right][s] for s in sites])
+
+
+def _map_rows(maps: Mapping[str, CkaMapAccumulator], sites: list[Site]) -> pd.DataFrame:
+    """A row per map and pair of layers; the embedding has layer −1 here, as it has no block."""
+    rows = []
+    for name, accumulator in maps.items():
+        values = accumulator.finish()
+        for i, one in enumerate(sites):
+            for j, other in enumerate(sites):
+                rows.append((name, _number(one), _number(other), float(values[i, j]), accumulator.n))
+    frame = pd.DataFrame(rows, columns=["map", "layer_x", "layer_y", "cka", "n_tokens"])
+    return frame.astype({"cka": "float32", "layer_x": "int32", "layer_y": "int32"})
+
+
+def _number(site: Site) -> int:
+    return -1 if site.name == "resid_pre" else site.layer
+
+
+def _short(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:120] or type(error).__name__

@@ -1,0 +1,77 @@
+"""Layer × layer maps against CKA pair by pair."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from cr_interp.similarity import CkaMapAccumulator, cka, cka_map
+
+torch.set_num_threads(1)
+
+
+def layers(n: int, seed: int = 0, count: int = 3) -> list[torch.Tensor]:
+    """Layers of different width that each keep part of the one before."""
+    generator = torch.Generator().manual_seed(seed)
+    found = [torch.randn(n, 8, generator=generator) + 50]
+    for index in range(1, count):
+        width = 8 + 2 * index
+        into = torch.randn(found[-1].shape[1], width, generator=generator) / 3
+        found.append(found[-1] @ into + 0.5 * torch.randn(n, width, generator=generator))
+    return found
+
+
+def pairwise(left, right):
+    return np.array([[cka(a.double(), b.double()) for b in right] for a in left])
+
+
+def test_one_batch_is_cka_of_every_pair():
+    x, y = layers(200), layers(200, 1)
+    y[1] = x[1] + 0.1
+    assert cka_map(x, y, batch=256) == pytest.approx(pairwise(x, y), abs=1e-5)
+
+
+def test_within_a_checkpoint_it_is_symmetric_with_ones():
+    x = layers(700)
+    found = cka_map(x, x)
+    assert np.diag(found) == pytest.approx(1, abs=1e-6)
+    assert found == pytest.approx(found.T, abs=1e-6)
+    assert found == pytest.approx(cka_map(x, [layer.clone() for layer in x]), abs=1e-6)
+
+
+def test_batches_estimate_the_same():
+    x = layers(6000)
+    assert cka_map(x, x, batch=256) == pytest.approx(pairwise(x, x), abs=0.02)
+
+
+def test_a_stream_is_one_call_and_merging_adds():
+    x, y = layers(3000), layers(3000, 1)
+    one = CkaMapAccumulator(3, 3, batch=128)
+    two = CkaMapAccumulator(3, 3, batch=128, seed=1)
+    for start in range(0, 3000, 40):
+        part = [[layer[start : start + 40] for layer in side] for side in (x, y)]
+        (one if start < 1500 else two).update(*part)
+    one.merge(two)
+    assert one.n == 3000
+    assert one.finish() == pytest.approx(pairwise(x, y), abs=0.03)
+
+
+def test_unrelated_layers_are_zero_in_the_mean():
+    values = [cka_map([torch.randn(64, 40)], [torch.randn(64, 40)], batch=32)[0, 0] for _ in range(200)]
+    assert abs(np.mean(values)) < 3 * np.std(values) / math.sqrt(len(values))
+
+
+def test_undefined_says_why():
+    few = CkaMapAccumulator(1, 1)
+    few.update([torch.randn(3, 4)], [torch.randn(3, 4)])
+    assert np.isnan(few.finish()).all()
+    assert "3 rows" in str(few.reason)
+    constant = CkaMapAccumulator(2, 1)
+    constant.update([torch.randn(50, 4), torch.full((50, 4), 0.1)], [torch.randn(50, 4)])
+    assert np.isnan(constant.finish()).tolist() == [[False], [True]]
+    assert "constant" in str(constant.reason)
+    with pytest.raises(ValueError, match="equally many rows"):
+        few.update([torch.randn(3, 4)], [torch.randn(4, 4)])
+    with pytest.raises(ValueError, match="at least 4"):
+        CkaMapAccumulator(1, 1, batch=2)
