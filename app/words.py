@@ -45,19 +45,10 @@ GLOSSARY = {
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
 }  # fmt: skip
 
-MEASURE_HELP = "\n\n".join(
-    GLOSSARY[name]
-    for name in (
-        "cosine",
-        "centred_cosine",
-        "relative_l2",
-        "cka",
-        "cka_examples",
-        "cosine_p5",
-        "cosine_trimmed",
-        "knn_overlap",
-    )
-)
+_MEASURES = (
+    "cosine", "centred_cosine", "relative_l2", "cka", "cka_examples", "cosine_p5", "cosine_trimmed", "knn_overlap",
+)  # fmt: skip
+MEASURE_HELP = "\n\n".join(GLOSSARY[name] for name in _MEASURES)
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=])")
 

@@ -26,7 +26,8 @@ def evaluate(
     """A row per example, view, control and sample: the response, its ids and its grade.
 
     ``contexts`` maps a control (``exact``, …) to its context; the no-context view is always run and has control
-    ``none``. ``obeys_new`` says whether the response does what the *mismatched* context asks for. Columns of the ``generations`` table except ``arm, seed, step, split``, which the caller knows.
+    ``none``. ``obeys_new`` says whether the response does what the *mismatched* context asks for. Columns of the
+    ``generations`` table except ``arm, seed, step, split``, which the caller knows.
     """
     decoding = Decoding(task.max_new_tokens, temperature, batch_size=batch_size)
     generator = torch.Generator(device=loaded.model.device).manual_seed(seed)

@@ -37,7 +37,7 @@ def new_instruction(generations: pd.DataFrame, resamples: int = 2000) -> pd.Data
             weights = bootstrap_weights(values.shape[1], resamples)
             for seed, row in zip(table.index, values, strict=True):
                 rows.append(_row(arm, seed, metric, row.mean(), (weights @ row) / len(row), len(row)))
-            both = hierarchical_weights(*values.shape, resamples)
+            both = hierarchical_weights(values.shape[0], values.shape[1], resamples)
             replicates = np.einsum("rse,se->r", both, values) / both.sum((1, 2))
             rows.append(_row(arm, None, metric, values.mean(), replicates, values.size))
     return pd.DataFrame(rows)

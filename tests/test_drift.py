@@ -136,7 +136,7 @@ def test_exhausted_memory_says_what_to_set(case, monkeypatch):
 
 
 def test_states_that_are_not_finite_name_site_control_and_example(case):
-    loaded, subject, responses = case
+    _, subject, responses = case
     broken = load("builtin:organism-llama")
     with torch.no_grad():
         broken.model.model.layers[1].mlp.down_proj.weight[0, 0] = math.nan

@@ -26,8 +26,12 @@ def group_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], groups: Int[Tens
 
     NaN with a reason below four examples, for rows that are not finite, and where examples do not vary.
     """
+    if not len(x) == len(y) == len(groups):
+        raise ValueError(
+            f"expected a group per pair of rows, got {len(x)} and {len(y)} rows, {len(groups)} groups"
+        )
     rows = equal_rows(groups)
-    examples, tokens = rows.shape
+    examples = len(rows)
     if examples < 4:
         return Estimate(math.nan, f"{examples} examples; example-level CKA needs at least 4")
     sides = [side.double()[rows] for side in (x, y)]
@@ -40,8 +44,12 @@ def group_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], groups: Int[Tens
         if side.square().sum() <= side.numel() * (4 * eps * raw.double().abs().max()) ** 2:
             return Estimate(math.nan, f"the {name} side's features are constant over the examples")
     xy, xx, yy = (_hsic(sides[i], sides[j]) for i, j in ((0, 1), (0, 0), (1, 1)))
-    if xx <= 0 or yy <= 0:
-        return Estimate(math.nan, "a side does not vary between examples, so its own HSIC is not positive")
+    for name, own, side in (("first", xx, sides[0]), ("second", yy, sides[1])):
+        # Not positive if examples do not differ beyond their tokens; what rounding leaves of 0 is no denominator.
+        sums = side.sum(1)
+        scale = (sums @ sums.T).square().sum().item() / (tokens**4 * examples**2)
+        if own <= 1e-12 * scale:
+            return Estimate(math.nan, f"the {name} side does not vary between distinct examples")
     return Estimate(xy / math.sqrt(xx * yy))
 
 
@@ -62,9 +70,11 @@ def equal_rows(groups: Int[Tensor, " n"]) -> Int[Tensor, "example token"]:
 
 def _hsic(x: Float[Tensor, "g t p"], y: Float[Tensor, "g t q"]) -> float:
     g, t = x.shape[:2]
-    c = torch.einsum("gtp,gtq->pq", x, y)
+    c = x.flatten(0, 1).T @ y.flatten(0, 1)
     s, r = x.sum(1), y.sum(1)
-    t1 = c.square().sum() - ((x @ x.mT) * (y @ y.mT)).sum()
+    # Example by example: all token Grams at once would take g·t² numbers.
+    within = torch.stack([((x[i] @ x[i].T) * (y[i] @ y[i].T)).sum() for i in range(g)]).sum()
+    t1 = c.square().sum() - within
     rho, sigma = torch.einsum("gtp,gp->gt", x, s), torch.einsum("gtq,gq->gt", y, r)
     t3 = 2 * (rho * sigma).sum() - (c * (s.T @ r)).sum()
     a, b = (s @ s.T).fill_diagonal_(0), (r @ r.T).fill_diagonal_(0)

@@ -1,28 +1,37 @@
 """Layer × layer debiased CKA in one pass over the rows.
 
 Mental model. All pairs of L layers would need L² cross products of features. Gram matrices of a mini-batch of b rows
-need one each: flattened to [L, b²], a single matrix product holds every ⟨K, L⟩. With rows centred within the batch,
-r_i = |x_i|² and s_i = |y_i|²,
+need one each: flattened to [L, b²], a single matrix product holds every ⟨K, L⟩. With K and L the Grams with zero
+diagonal, s and S the row sums and the sum of K, z and Z those of L,
 
-    b(b−3)·HSIC₁ = ⟨K, L⟩ − b/(b−2) Σ r_i s_i + (Σr)(Σs) / ((b−1)(b−2))
+    b(b−3)·HSIC₁ = ⟨K, L⟩ − 2/(b−2) s·z + SZ / ((b−1)(b−2))
 
-is what U-centring the Grams would give (Song et al. 2012; for centred rows the row sums of K are zero), without
-touching them again. HSIC₁ is unbiased in every batch, so its sums over batches are too, and CKA is the ratio of the
-sums; the mean of the batches' ratios would be biased (Nguyen et al. 2021 sum likewise).
+is what U-centring the Grams gives (Song et al. 2012, eq. 4), without touching them again. HSIC₁ is unbiased in every
+batch, so its sums over batches are too, and CKA is the ratio of the sums; the mean of the batches' ratios would be
+biased (Nguyen et al. 2021 sum likewise).
 
-Rows are shuffled through a bounded buffer, since neighbours in the stream are tokens of one response.
+Rows are shuffled through a bounded buffer, since neighbours in the stream are tokens of one response: rows fill free
+slots, and whenever all ``BUFFERED`` × batch slots are taken, a random batch leaves. So the map does not depend on how
+the stream was cut into updates. What is left at the end is shuffled and divided evenly.
+
+Numerics. Rows are centred within the batch, which takes out a massive common component; the products are float32,
+at most ``SLAB`` terms long, and everything else is float64.
 """
 
+import copy
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 #: Mini-batches that the shuffle buffer holds.
 BUFFERED = 8
+
+#: Terms of ⟨K, L⟩ summed in float32 before float64 takes over: 65536 in a row would cost the sixth digit.
+SLAB = 8192
 
 
 class CkaMapAccumulator:
@@ -32,113 +41,172 @@ class CkaMapAccumulator:
     >>> for layers_x, layers_y in batches:        # a list of [rows, width] per layer; widths may differ
     ...     maps.update(layers_x, layers_y)       # the same list twice: a map within a checkpoint
     >>> maps.finish()                             # [31, 31]; NaN where undefined, and then maps.reason says why
+
+    Memory: ``BUFFERED`` × batch rows of each layer, a Gram matrix a layer, and the map.
     """
 
-    def __init__(self, n_x: int, n_y: int, batch: int = 256, seed: int = 0) -> None:
+    def __init__(self, n_x_layers: int, n_y_layers: int, batch: int = 256, seed: int = 0) -> None:
         if batch < 4:
             raise ValueError(f"debiased CKA needs at least 4 rows a batch, got {batch}")
         self.batch = batch
         self.n = 0
         self.reason: str | None = None
+        self._shape = (n_x_layers, n_y_layers)
         self._generator = torch.Generator().manual_seed(seed)
-        self._waiting: list[list[Tensor]] = []
-        self._rows = 0
-        self._xy = torch.zeros(n_x, n_y, dtype=torch.float64)
-        self._xx = torch.zeros(n_x, dtype=torch.float64)
-        self._yy = torch.zeros(n_y, dtype=torch.float64)
-        self._buffer: dict[tuple[str, int], Tensor] = {}
+        self._sums = _Sums(n_x_layers, n_y_layers)
+        self._slots: list[
+            Float[Tensor, "slot ?width"]
+        ] = []  # of x's layers; then of y's, unless both are the same
+        self._free = torch.arange(BUFFERED * batch)
 
     def update(
         self, layers_x: Sequence[Float[Tensor, "rows ?p"]], layers_y: Sequence[Float[Tensor, "rows ?q"]]
     ) -> None:
         """Add the same rows of all layers of both sides."""
         shape = (len(layers_x), len(layers_y))
-        if shape != tuple(self._xy.shape):
-            raise ValueError(f"expected {tuple(self._xy.shape)} layers, got {shape}")
+        if shape != self._shape:
+            raise ValueError(f"expected {self._shape} layers, got {shape}")
         rows = {len(layer) for layer in (*layers_x, *layers_y)}
         if len(rows) != 1:
             raise ValueError(f"expected equally many rows in every layer, got {sorted(rows)}")
         # Within a checkpoint both sides are the same tensors: kept and multiplied once.
-        same = all(a is b for a, b in zip(layers_x, layers_y, strict=False)) and shape[0] == shape[1]
-        layers = [*layers_x] if same else [*layers_x, *layers_y]
-        self._waiting.append([layer.detach().to("cpu", torch.float32, copy=True) for layer in layers])
-        (added,) = rows
-        self.n += added
-        self._rows += added
-        if self._rows >= BUFFERED * self.batch:
-            self._drain(keep=True)
+        same = shape[0] == shape[1] and all(a is b for a, b in zip(layers_x, layers_y, strict=True))
+        if not self._slots:
+            layers = [*layers_x] if same else [*layers_x, *layers_y]
+            self._slots = [torch.empty(len(self._free), layer.shape[1]) for layer in layers]
+        elif self._one_side and not same:
+            raise ValueError("earlier updates gave the same layers on both sides, and this one does not")
+        (count,) = rows
+        layers = [layer.detach() for layer in (layers_x if self._one_side else [*layers_x, *layers_y])]
+        self.n += count
+        start = 0
+        while start < count:
+            at = self._free[: count - start]
+            for slots, layer in zip(self._slots, layers, strict=True):
+                slots.index_copy_(0, at, layer[start : start + len(at)].to("cpu", torch.float32))
+            self._free = self._free[len(at) :]
+            start += len(at)
+            if not len(self._free):
+                chosen = torch.randperm(BUFFERED * self.batch, generator=self._generator)[: self.batch]
+                self._sums.add(self._slots, chosen)
+                self._free = chosen
 
     def finish(self) -> Float[np.ndarray, "x y"]:
-        """The map of all rows so far."""
-        self._drain(keep=False)
+        """The map of all rows so far; the stream may go on."""
         self.reason = None
         if self.n < 4:
             self.reason = f"{self.n} rows; debiased CKA needs at least 4"
-            return np.full(tuple(self._xy.shape), math.nan)
-        defined = (self._xx > 0)[:, None] & (self._yy > 0)[None]
-        if not bool(defined.all()):
-            self.reason = "features of some layers are constant"
-        scale = (self._xx.clamp_min(0)[:, None] * self._yy.clamp_min(0)[None]).sqrt()
-        return torch.where(defined, self._xy / scale, torch.nan).numpy()
+            return np.full(self._shape, math.nan)
+        sums = self._total()
+        reasons = []
+        for side, own in (("first", sums.xx), ("second", sums.yy)):
+            for words, where in (("constant", own <= 0), ("not finite", ~own.isfinite())):
+                if bool(where.any()):
+                    reasons.append(f"layers {where.nonzero().flatten().tolist()} of the {side} side are {words}")
+        self.reason = "; ".join(reasons) or None
+        defined = (sums.xx > 0)[:, None] & (sums.yy > 0)[None]
+        scale = (sums.xx[:, None] * sums.yy[None]).clamp_min(0).sqrt()
+        return torch.where(defined, sums.xy / scale, torch.nan).numpy()
 
     def merge(self, other: "CkaMapAccumulator") -> None:
-        """Add all that another accumulator has seen."""
-        other._drain(keep=False)
+        """Add all that another accumulator has seen; rows still in its buffer are batched among themselves."""
+        if other._shape != self._shape:
+            raise ValueError(f"expected a map of shape {self._shape}, got {other._shape}")
         self.n += other.n
-        for mine, theirs in ((self._xy, other._xy), (self._xx, other._xx), (self._yy, other._yy)):
-            mine.add_(theirs)
+        self._sums.add_(other._total())
 
-    def _drain(self, keep: bool) -> None:
-        """Shuffle what waits and take whole batches; at the end all of it, in batches as equal as can be."""
-        if not self._waiting:
-            return
-        layers = [torch.cat(parts) for parts in zip(*self._waiting, strict=True)]
-        order = torch.randperm(self._rows, generator=self._generator)
-        if keep:
-            whole = self._rows - self._rows % self.batch
-            parts, rest = list(order[:whole].split(self.batch)), order[whole:]
-            self._waiting = [[layer[rest] for layer in layers]] if len(rest) else []
-            self._rows = len(rest)
-        else:
-            # A last batch of a few rows would be noise, so the rest is divided evenly.
-            parts = [part for part in order.tensor_split(-(-self._rows // self.batch)) if len(part) >= 4]
-            self._waiting, self._rows = [], 0
-        for rows in parts:
-            self._add([layer[rows] for layer in layers])
+    @property
+    def _one_side(self) -> bool:
+        return len(self._slots) < sum(self._shape)
 
-    def _add(self, layers: list[Float[Tensor, "b ?p"]]) -> None:
-        n_x = len(self._xx)
-        left = self._grams("x", layers[:n_x])
-        right = left if len(layers) == n_x else self._grams("y", layers[n_x:])
-        (k_x, r_x, _), (k_y, r_y, _) = left, right
-        b = r_x.shape[1]
+    def _total(self) -> "_Sums":
+        """The sums with what is still in the buffer, in batches as equal as can be: a batch of few is all noise."""
+        waiting = torch.ones(BUFFERED * self.batch, dtype=torch.bool)
+        waiting[self._free] = False
+        left = waiting.nonzero().flatten()
+        total = copy.deepcopy(self._sums)
+        if len(left):
+            generator = torch.Generator()
+            generator.set_state(self._generator.get_state())  # reading must not disturb the stream
+            order = left[torch.randperm(len(left), generator=generator)]
+            for part in order.tensor_split(-(-len(left) // self.batch)):
+                if len(part) >= 4:
+                    total.add(self._slots, part)
+        return total
+
+
+class _Sums:
+    """Σ over batches of HSIC₁ × rows, of every pair (xy) and of every layer with itself; all float64."""
+
+    def __init__(self, n_x: int, n_y: int) -> None:
+        self.xy = torch.zeros(n_x, n_y, dtype=torch.float64)
+        self.xx = torch.zeros(n_x, dtype=torch.float64)
+        self.yy = torch.zeros(n_y, dtype=torch.float64)
+        self._work: dict[str, Tensor] = {}  # reused by every batch: fresh memory costs more than the sums in it
+
+    def __deepcopy__(self, memo: dict) -> "_Sums":
+        return _Sums(*self.xy.shape).add_(self)
+
+    def add_(self, other: "_Sums") -> "_Sums":
+        self.xy += other.xy
+        self.xx += other.xx
+        self.yy += other.yy
+        return self
+
+    def add(self, slots: list[Float[Tensor, "slot ?width"]], chosen: Int[Tensor, " b"]) -> None:
+        """Add one batch: the chosen slots of every layer."""
+        n_x, b = len(self.xx), len(chosen)
+        left = self._grams("x", slots[:n_x], chosen)
+        right = left if len(slots) == n_x else self._grams("y", slots[n_x:], chosen)
+        (k, s, _), (l, z, _) = left, right  # noqa: E741
+        cross = torch.zeros_like(self.xy)
+        for start in range(0, b * b, SLAB):
+            cross += k[:, start : start + SLAB] @ l[:, start : start + SLAB].T
+        if left is right:
+            cross = (cross + cross.T) / 2
         # HSIC₁ times b, so that a smaller last batch counts for its rows.
-        weight = b / (b * (b - 3))
-        cross = (k_x @ k_y.T).double() - b / (b - 2) * (r_x @ r_y.T)
-        self._xy += weight * (cross + torch.outer(r_x.sum(1), r_y.sum(1)) / ((b - 1) * (b - 2)))
-        for total, (k, r, noise) in ((self._xx, left), (self._yy, right)):
-            square = torch.linalg.vecdot(k, k).double() - b / (b - 2) * r.square().sum(1)
-            own = square + r.sum(1).square() / ((b - 1) * (b - 2))
-            # What rounding leaves of constant features is no variation.
-            total += weight * torch.where(r.sum(1) > b * noise, own, 0)
+        cross = _u_centred(cross, s @ z.T, torch.outer(s.sum(1), z.sum(1)), b)
+        self.xy += cross / (b - 3)
+        for total, (gram, sums, noise) in ((self.xx, left), (self.yy, right)):
+            square = torch.zeros_like(total)
+            for part in gram.split(SLAB, dim=1):
+                square += torch.linalg.vector_norm(part, dim=1).double().square()
+            own = _u_centred(square, sums.square().sum(1), sums.sum(1).square(), b)
+            own = cross.diagonal() if left is right else own  # to the last bit: the map's diagonal is 1
+            # What rounding leaves of constant features, or of a single row that varies, is no variation.
+            total += torch.where(own <= noise + 16 * _EPSILON * square, 0, own) / (b - 3)
 
     def _grams(
-        self, side: str, layers: list[Float[Tensor, "b ?p"]]
+        self, side: str, slots: list[Float[Tensor, "slot ?width"]], chosen: Int[Tensor, " b"]
     ) -> tuple[Float[Tensor, "layer b*b"], Float[Tensor, "layer b"], Float[Tensor, " layer"]]:
-        """Flattened Grams of centred rows, their diagonals, and the squared norm that rounding alone can cause."""
-        b = len(layers[0])
-        key = (side, b)
-        if key not in self._buffer:
-            self._buffer = {k: v for k, v in self._buffer.items() if k[1] == b}
-            self._buffer[key] = torch.empty(len(layers), b, b)
-        grams = self._buffer[key]
-        noise = torch.empty(len(layers), dtype=torch.float64)
-        for index, rows in enumerate(layers):
+        """Flattened Grams of centred rows with zero diagonals, their row sums, and the HSIC of rounding errors."""
+        b = len(chosen)
+        grams = self._workspace(f"gram {side}", len(slots), b, b)
+        noise = torch.empty(len(slots), dtype=torch.float64)
+        for index, layer in enumerate(slots):
+            rows = torch.index_select(layer, 0, chosen, out=self._workspace("rows", b, layer.shape[1]))
             mean = rows.mean(0)
-            noise[index] = (4 * torch.finfo(torch.float32).eps) ** 2 * mean.double().square().sum()
-            rows = rows.sub_(mean)  # a copy of ours: it was gathered for this batch
-            torch.mm(rows, rows.T, out=grams[index])
-        return grams.view(len(layers), -1), grams.diagonal(dim1=1, dim2=2).double(), noise
+            torch.mm(rows.sub_(mean), rows.T, out=grams[index])
+            error = (
+                4 * _EPSILON
+            ) ** 2 * mean.double().square().sum()  # |·|² of a row that rounding alone can cause
+            noise[index] = b * error**2 * b
+        grams.diagonal(dim1=1, dim2=2).zero_()
+        return grams.view(len(slots), -1), grams.sum(2).double(), noise
+
+    def _workspace(self, name: str, *shape: int) -> Tensor:
+        held = self._work.get(name)
+        if held is None or held.numel() < math.prod(shape):
+            held = self._work[name] = torch.empty(math.prod(shape))
+        return held[: math.prod(shape)].view(shape)
+
+
+_EPSILON = torch.finfo(torch.float32).eps
+
+
+def _u_centred(square: Tensor, rows: Tensor, total: Tensor, b: int) -> Tensor:
+    """⟨K, L⟩ of U-centred Grams from those of zero-diagonal ones: ⟨K, L⟩, s·z and SZ."""
+    return square - 2 / (b - 2) * rows + total / ((b - 1) * (b - 2))
 
 
 def cka_map(
@@ -150,11 +218,8 @@ def cka_map(
     """Debiased CKA of every layer of one side with every layer of the other, the same rows in all.
 
     Give one list twice for the map within a checkpoint. NaN where features are constant or n < 4; never clamped.
+    The reasons are those of :class:`CkaMapAccumulator`.
     """
     maps = CkaMapAccumulator(len(layers_x), len(layers_y), batch, seed)
-    step = BUFFERED * batch
-    for start in range(0, len(layers_x[0]), step):
-        left = [layer[start : start + step] for layer in layers_x]
-        right = left if layers_x is layers_y else [layer[start : start + step] for layer in layers_y]
-        maps.update(left, right)
+    maps.update(layers_x, layers_y)
     return maps.finish()

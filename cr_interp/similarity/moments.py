@@ -219,7 +219,11 @@ class PairMoments:
         return self.measure("subspace_overlap", k).value
 
     def measure(self, name: str, k: int = 10) -> Estimate:
-        """Any of the measures above by name, with the reason if it is undefined."""
+        """Any of the measures above, or ``cka``, by name, with the reason if it is undefined."""
+        if name == "cka":
+            return self.estimate()
+        if name not in ("cosine", "norm_ratio", "mean_shift_share", "procrustes", "subspace_overlap"):
+            raise ValueError(f"unknown measure {name!r}")
         self._flush()
         if not self._sums:
             return Estimate(math.nan, "no rows")
@@ -234,11 +238,11 @@ class PairMoments:
                 pilot + self._sums[pair].x / self.n for pilot, pair in zip(self._pilot, ("xx", "yy"), strict=True)
             ]
             moved = self._rowwise[2].item()
+            if not math.isfinite(moved):
+                return Estimate(math.nan, "some rows are not finite")
             if not moved > self.n * sum(rounding(each, self._epsilon) for each in mean):
                 return Estimate(math.nan, "the rows do not move")
             return Estimate(self.n * (mean[1] - mean[0]).square().sum().item() / moved)
-        if name not in ("procrustes", "subspace_overlap"):
-            raise ValueError(f"unknown measure {name!r}")
         centred = {pair: self._sums[pair].centred() for pair, _, _ in _PAIRS}
         for side, pair, pilot in (("first", "xx", self._pilot[0]), ("second", "yy", self._pilot[1])):
             total = centred[pair].a.item()
@@ -251,7 +255,12 @@ class PairMoments:
             return Estimate((nuclear / (centred["xx"].a * centred["yy"].a).sqrt()).item())
         if not 1 <= k <= min(width, self.n - 1):
             return Estimate(math.nan, f"k = {k} main directions of {self.n} rows of width {width} do not exist")
-        main = [torch.linalg.eigh(centred[pair].xy).eigenvectors[:, -k:] for pair in ("xx", "yy")]
+        main = []
+        for side, pair in (("first", "xx"), ("second", "yy")):
+            variances, directions = torch.linalg.eigh(centred[pair].xy)  # ascending
+            if variances[-k] <= 16 * self._epsilon * variances[-1]:  # what is left beyond the rank is rounding
+                return Estimate(math.nan, f"the {side} side varies in fewer than {k} directions")
+            main.append(directions[:, -k:])
         return Estimate((main[0].T @ main[1]).square().sum().item() / k)
 
     # -- buffering -----------------------------------------------------------------------------------------

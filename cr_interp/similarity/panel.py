@@ -293,9 +293,10 @@ class DriftAccumulator:
             return self._row("cka_examples", math.nan, None, reason)
         weights = torch.from_numpy(np.vstack([np.ones(examples), bootstrap_weights(examples, resamples, seed)]))
         gram_x, gram_y, tokens = self._kept.equal()
-        first, *_ = values = weighted_example_cka(gram_x, gram_y, weights, tokens).numpy()
-        reason = None if math.isfinite(first) else "the states of distinct examples do not vary"
-        row = self._row("cka_examples", float(first), _around(first, values[1:]), reason)
+        values = weighted_example_cka(gram_x, gram_y, weights, tokens).numpy()
+        first = float(values[0])
+        undefined = None if math.isfinite(first) else "the states of distinct examples do not vary"
+        row = self._row("cka_examples", first, _around(first, values[1:]), undefined)
         return {**row, "n_tokens": examples * tokens, "n_examples": examples}
 
     def _neighbours(self, resamples: int, seed: int) -> list[dict[str, Any]]:
