@@ -263,14 +263,16 @@ def test_copies_share_the_weights_and_follow_the_model(backend):
     assert_same(capture(model, tiny_view(), sites, backend=backend), capture(model, tiny_view(), sites))
 
 
-def test_a_bridge_is_booted_once_and_goes_with_its_model():
-    model = tiny_model("llama")
+def test_a_bridge_is_booted_once_with_eager_attention_and_goes_with_its_model():
+    model = tiny_model("llama", attention="sdpa")
     gc.collect()
     known = len(lens._BRIDGES)
     assert lens.bridge_of(model) is lens.bridge_of(model)
     own = {id(p) for p in model.parameters()}
     assert {id(p) for p in lens.bridge_of(model).original_model.parameters()} == own
     assert len(lens._BRIDGES) == known + 1
+    assert lens.bridge_of(model).original_model.config._attn_implementation == "eager"
+    assert model.config._attn_implementation == "sdpa"
     del model
     gc.collect()
     assert len(lens._BRIDGES) == known
@@ -349,13 +351,18 @@ def test_a_thread_that_only_runs_the_model_leaves_no_trace(backend):
     sites = all_sites(model)
     expected = capture(model, tiny_view(), sites)
 
+    main, other = threading.get_ident(), tiny_view(prefix_length=0, seed=5)
+    finished = []
+
     def meanwhile(state):
-        thread = threading.Thread(target=lambda: hidden_states(model, tiny_view(seed=5)))
-        thread.start()
-        thread.join(timeout=30)
+        if threading.get_ident() == main:
+            thread = threading.Thread(target=lambda: finished.append(hidden_states(model, other)))
+            thread.start()
+            thread.join(timeout=30)
         return state
 
     found = capture(model, tiny_view(), sites, backend=backend, edits={Site("mlp_out", 1): meanwhile})
+    assert len(finished) == 1
     assert_same(found, expected)
 
 
@@ -410,7 +417,7 @@ def test_large_finite_states_are_not_refused():
 
 def test_a_bridge_without_a_site_says_which_it_has(monkeypatch):
     monkeypatch.setitem(lens.EXCEPTIONS, "llama", {"z": "the heads are not apart"})
-    with pytest.raises(UserError, match="heads are not apart. It has resid_pre, attn_out"):
+    with pytest.raises(UserError, match=r"heads are not apart\. It has resid_pre, attn_out"):
         capture(model_of("llama"), tiny_view(), [Site("z", 0)], backend="transformer_lens")
 
 
@@ -509,5 +516,5 @@ def test_remote_capture_up_to_the_network(monkeypatch):
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr(RemoteBackend, "__call__", unreachable)
-    with pytest.raises(UserError, match="no route to host.*remote=False"):
+    with pytest.raises(UserError, match=r"no route to host.*remote=False"):
         capture(model, tiny_view(), sites, backend="nnsight", remote=True)

@@ -42,9 +42,10 @@ def shared_copy(inner: Any) -> Any:
 def _signature(inner: nn.Module) -> Any:
     """What such a copy cannot follow: which tensors there are, the mode, attention, the state of adapters."""
     tensors = tuple(id(tensor) for tensor in (*inner.parameters(), *inner.buffers()))
+    modules: list[Any] = list(inner.modules())
     adapters = tuple(
         (module.disable_adapters, tuple(module.active_adapters), tuple(module.merged_adapters))
-        for module in inner.modules()
+        for module in modules
         if hasattr(module, "merged_adapters") and hasattr(module, "disable_adapters")
     )
     return tensors, inner.training, unwrap(inner).config._attn_implementation, adapters
