@@ -125,7 +125,10 @@ class Study:
             old = self.table(name)
             replaced = pd.MultiIndex.from_frame(old[list(keys)]).isin(pd.MultiIndex.from_frame(rows[list(keys)]))
             rows = pd.concat([old[~replaced], rows], ignore_index=True)
-        write_atomic(self.table_path(name), lambda file: rows.to_parquet(file, engine="pyarrow", index=False, compression="zstd"))
+        write_atomic(
+            self.table_path(name),
+            lambda file: rows.to_parquet(file, engine="pyarrow", index=False, compression="zstd"),
+        )
 
     # -- runs ----------------------------------------------------------------------------------------------
 

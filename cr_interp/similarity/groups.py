@@ -31,7 +31,7 @@ def group_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], groups: Int[Tens
             f"expected a group per pair of rows, got {len(x)} and {len(y)} rows, {len(groups)} groups"
         )
     rows = equal_rows(groups)
-    examples = len(rows)
+    examples, tokens = rows.shape
     if examples < 4:
         return Estimate(math.nan, f"{examples} examples; example-level CKA needs at least 4")
     sides = [side.double()[rows] for side in (x, y)]

@@ -10,9 +10,9 @@ is what U-centring the Grams gives (Song et al. 2012, eq. 4), without touching t
 batch, so its sums over batches are too, and CKA is the ratio of the sums; the mean of the batches' ratios would be
 biased (Nguyen et al. 2021 sum likewise).
 
-Rows are shuffled through a bounded buffer, since neighbours in the stream are tokens of one response: rows fill free
-slots, and whenever all ``BUFFERED`` × batch slots are taken, a random batch leaves. So the map does not depend on how
-the stream was cut into updates. What is left at the end is shuffled and divided evenly.
+Rows are shuffled through a bounded buffer, since neighbours in the stream are tokens of one response: every
+``BUFFERED`` × batch rows are divided into batches at random. So the map does not depend on how the stream was cut into
+updates. What is left at the end is shuffled and divided evenly.
 
 Numerics. Rows are centred within the batch, which takes out a massive common component; the products are float32,
 at most ``SLAB`` terms long, and everything else is float64.
@@ -54,10 +54,11 @@ class CkaMapAccumulator:
         self._shape = (n_x_layers, n_y_layers)
         self._generator = torch.Generator().manual_seed(seed)
         self._sums = _Sums(n_x_layers, n_y_layers)
+        self._one_side: bool | None = None  # whether both sides are the same layers; the first update decides
         self._slots: list[
             Float[Tensor, "slot ?width"]
-        ] = []  # of x's layers; then of y's, unless both are the same
-        self._free = torch.arange(BUFFERED * batch)
+        ] = []  # of x's layers; then of y's, unless they are the same
+        self._filled = 0
 
     def update(
         self, layers_x: Sequence[Float[Tensor, "rows ?p"]], layers_y: Sequence[Float[Tensor, "rows ?q"]]
@@ -71,9 +72,8 @@ class CkaMapAccumulator:
             raise ValueError(f"expected equally many rows in every layer, got {sorted(rows)}")
         # Within a checkpoint both sides are the same tensors: kept and multiplied once.
         same = shape[0] == shape[1] and all(a is b for a, b in zip(layers_x, layers_y, strict=True))
-        if not self._slots:
-            layers = [*layers_x] if same else [*layers_x, *layers_y]
-            self._slots = [torch.empty(len(self._free), layer.shape[1]) for layer in layers]
+        if self._one_side is None:
+            self._one_side = same
         elif self._one_side and not same:
             raise ValueError("earlier updates gave the same layers on both sides, and this one does not")
         (count,) = rows
@@ -81,15 +81,20 @@ class CkaMapAccumulator:
         self.n += count
         start = 0
         while start < count:
-            at = self._free[: count - start]
+            if not self._filled and count - start >= self._capacity:  # a whole block: no need to keep a copy
+                self._take([layer[start : start + self._capacity] for layer in layers])
+                start += self._capacity
+                continue
+            if not self._slots:
+                self._slots = [torch.empty(self._capacity, layer.shape[1]) for layer in layers]
+            size = min(count - start, self._capacity - self._filled)
             for slots, layer in zip(self._slots, layers, strict=True):
-                slots.index_copy_(0, at, layer[start : start + len(at)].to("cpu", torch.float32))
-            self._free = self._free[len(at) :]
-            start += len(at)
-            if not len(self._free):
-                chosen = torch.randperm(BUFFERED * self.batch, generator=self._generator)[: self.batch]
-                self._sums.add(self._slots, chosen)
-                self._free = chosen
+                slots[self._filled : self._filled + size].copy_(layer[start : start + size])
+            self._filled += size
+            start += size
+            if self._filled == self._capacity:
+                self._take(self._slots)
+                self._filled = 0
 
     def finish(self) -> Float[np.ndarray, "x y"]:
         """The map of all rows so far; the stream may go on."""
@@ -116,20 +121,22 @@ class CkaMapAccumulator:
         self._sums.add_(other._total())
 
     @property
-    def _one_side(self) -> bool:
-        return len(self._slots) < sum(self._shape)
+    def _capacity(self) -> int:
+        return BUFFERED * self.batch
+
+    def _take(self, block: list[Float[Tensor, "row ?width"]]) -> None:
+        """Add a block of rows in random batches."""
+        for part in torch.randperm(self._capacity, generator=self._generator).split(self.batch):
+            self._sums.add(block, part)
 
     def _total(self) -> "_Sums":
         """The sums with what is still in the buffer, in batches as equal as can be: a batch of few is all noise."""
-        waiting = torch.ones(BUFFERED * self.batch, dtype=torch.bool)
-        waiting[self._free] = False
-        left = waiting.nonzero().flatten()
         total = copy.deepcopy(self._sums)
-        if len(left):
+        if self._filled:
             generator = torch.Generator()
             generator.set_state(self._generator.get_state())  # reading must not disturb the stream
-            order = left[torch.randperm(len(left), generator=generator)]
-            for part in order.tensor_split(-(-len(left) // self.batch)):
+            order = torch.randperm(self._filled, generator=generator)
+            for part in order.tensor_split(-(-self._filled // self.batch)):
                 if len(part) >= 4:
                     total.add(self._slots, part)
         return total
@@ -158,23 +165,25 @@ class _Sums:
         n_x, b = len(self.xx), len(chosen)
         left = self._grams("x", slots[:n_x], chosen)
         right = left if len(slots) == n_x else self._grams("y", slots[n_x:], chosen)
-        (k, s, _), (l, z, _) = left, right  # noqa: E741
-        cross = torch.zeros_like(self.xy)
+        (k, s, noise), (l, z, _) = left, right  # noqa: E741
+        square = torch.zeros_like(self.xy)
         for start in range(0, b * b, SLAB):
-            cross += k[:, start : start + SLAB] @ l[:, start : start + SLAB].T
+            square += k[:, start : start + SLAB] @ l[:, start : start + SLAB].T
         if left is right:
-            cross = (cross + cross.T) / 2
+            square = (square + square.T) / 2
         # HSIC₁ times b, so that a smaller last batch counts for its rows.
-        cross = _u_centred(cross, s @ z.T, torch.outer(s.sum(1), z.sum(1)), b)
+        cross = _u_centred(square, s @ z.T, torch.outer(s.sum(1), z.sum(1)), b)
         self.xy += cross / (b - 3)
-        for total, (gram, sums, noise) in ((self.xx, left), (self.yy, right)):
-            square = torch.zeros_like(total)
-            for part in gram.split(SLAB, dim=1):
-                square += torch.linalg.vector_norm(part, dim=1).double().square()
-            own = _u_centred(square, sums.square().sum(1), sums.sum(1).square(), b)
-            own = cross.diagonal() if left is right else own  # to the last bit: the map's diagonal is 1
-            # What rounding leaves of constant features, or of a single row that varies, is no variation.
-            total += torch.where(own <= noise + 16 * _EPSILON * square, 0, own) / (b - 3)
+        if left is right:  # from the map itself: no second pass, and its diagonal is 1 to the last bit
+            own = _variation(cross.diagonal(), square.diagonal(), noise) / (b - 3)
+            self.xx += own
+            self.yy += own
+            return
+        for total, (gram, sums, error) in ((self.xx, left), (self.yy, right)):
+            norms = torch.linalg.vector_norm(gram.view(len(gram), -1, b), dim=2).double()
+            squares = norms.square().sum(1)
+            own = _u_centred(squares, sums.square().sum(1), sums.sum(1).square(), b)
+            total += _variation(own, squares, error) / (b - 3)
 
     def _grams(
         self, side: str, slots: list[Float[Tensor, "slot ?width"]], chosen: Int[Tensor, " b"]
@@ -184,8 +193,13 @@ class _Sums:
         grams = self._workspace(f"gram {side}", len(slots), b, b)
         noise = torch.empty(len(slots), dtype=torch.float64)
         for index, layer in enumerate(slots):
-            rows = torch.index_select(layer, 0, chosen, out=self._workspace("rows", b, layer.shape[1]))
-            mean = rows.mean(0)
+            rows = self._workspace("rows", b, layer.shape[1])
+            if layer.dtype == rows.dtype and layer.device == rows.device:
+                torch.index_select(layer, 0, chosen, out=rows)
+            else:
+                rows.copy_(layer.index_select(0, chosen.to(layer.device)))
+            # As a product, which is faster than mean(0); what rounding leaves of the mean, U-centring takes out.
+            mean = (torch.full((1, b), 1 / b) @ rows)[0]
             torch.mm(rows.sub_(mean), rows.T, out=grams[index])
             error = (
                 4 * _EPSILON
@@ -202,6 +216,11 @@ class _Sums:
 
 
 _EPSILON = torch.finfo(torch.float32).eps
+
+
+def _variation(own: Tensor, square: Tensor, noise: Tensor) -> Tensor:
+    """A layer's HSIC with itself, 0 where rounding may be all there is: constant features, or a single row varies."""
+    return torch.where(own <= noise + 16 * _EPSILON * square, 0, own)
 
 
 def _u_centred(square: Tensor, rows: Tensor, total: Tensor, b: int) -> Tensor:

@@ -154,3 +154,13 @@ def test_undefined_says_why():
     assert math.isnan(cka(bad, x, groups=groups))
     with pytest.raises(ValueError, match="debiased"):
         cka(x, x, debiased=False, groups=groups)
+
+
+def test_examples_that_do_not_differ_have_no_similarity():
+    groups = torch.arange(6).repeat_interleave(2)
+    x = draw(12, 4, 0)
+    single = torch.zeros_like(x)
+    single[4:6] = 1  # HSIC is 0 up to rounding if one example alone differs
+    assert "does not vary between distinct examples" in str(group_cka(single, x, groups).reason)
+    with pytest.raises(ValueError, match="a group per pair of rows"):
+        group_cka(x, x, groups[:5])

@@ -37,7 +37,7 @@ def test_equals_sorting():
     x, y = rows()
     assert knn_overlap(x, y, 6).value == pytest.approx(by_sorting(x, y, 6), abs=1e-6)
     groups = torch.arange(20).repeat_interleave(4)
-    found = knn_overlap(x, y, 6, groups)
+    found = knn_overlap(x, y, 6, groups=groups)
     assert found.value == pytest.approx(by_sorting(x, y, 6, groups), abs=1e-6)
     assert found.chance == pytest.approx(6 / 76)
     assert knn_overlap(x, x, 6).value == pytest.approx(1)
@@ -69,3 +69,25 @@ def test_undefined_says_why():
     assert "not finite" in str(knn_overlap(x, y, 3).reason)
     with pytest.raises(ValueError, match="equally many"):
         knn_overlap(x, y[:4], 2)
+
+
+def test_euclidean_neighbours_are_those_of_the_distances():
+    x, y = rows(40)
+    near = [
+        (-torch.cdist(side.double(), side.double())).fill_diagonal_(-torch.inf).topk(6).indices for side in (x, y)
+    ]
+    shared = [len(set(a.tolist()) & set(b.tolist())) / 6 for a, b in zip(*near, strict=True)]
+    assert knn_overlap(x, y, 6, metric="euclidean").value == pytest.approx(np.mean(shared), abs=1e-12)
+    assert knn_overlap(x + 7, 3 * y, 6, metric="euclidean").value == pytest.approx(np.mean(shared), abs=1e-12)
+    with pytest.raises(ValueError, match="metric"):
+        knn_overlap(x, y, 6, metric="manhattan")
+
+
+def test_a_massive_common_component_makes_no_ties():
+    """All cosines are 1 to eight digits; float32 would find everything tied, an overlap at chance."""
+    x, y = rows(60)
+    mean = torch.full((5,), 1e4, dtype=torch.float64)
+    found = knn_overlap(x.double() + mean, x.double() * (1 + 1e-9) + mean, 6)
+    assert found.value == pytest.approx(1, abs=1e-2)
+    y[3] = 0
+    assert "norm 0" in str(knn_overlap(x, y, 6).reason)

@@ -29,7 +29,7 @@ def pairwise(left, right):
 def test_one_batch_is_cka_of_every_pair():
     x, y = layers(200), layers(200, 1)
     y[1] = x[1] + 0.1
-    assert cka_map(x, y, batch=256) == pytest.approx(pairwise(x, y), abs=1e-5)
+    assert cka_map(x, y, batch=256) == pytest.approx(pairwise(x, y), abs=1e-6)
 
 
 def test_within_a_checkpoint_it_is_symmetric_with_ones():
@@ -75,3 +75,34 @@ def test_undefined_says_why():
         few.update([torch.randn(3, 4)], [torch.randn(4, 4)])
     with pytest.raises(ValueError, match="at least 4"):
         CkaMapAccumulator(1, 1, batch=2)
+
+
+@pytest.mark.parametrize("step", [7, 100, 1000])
+def test_how_the_stream_is_cut_does_not_matter(step):
+    x, y = layers(1500), layers(1500, 1)
+    whole, pieces = (CkaMapAccumulator(3, 3, batch=64) for _ in range(2))
+    whole.update(x, y)
+    for start in range(0, 1500, step):
+        pieces.update(*([layer[start : start + step] for layer in side] for side in (x, y)))
+        if start < 3 * step:
+            pieces.finish()  # reading does not disturb the stream
+    assert pieces.finish() == pytest.approx(whole.finish(), abs=1e-12)
+    assert cka_map(x, y, batch=64) == pytest.approx(whole.finish(), abs=1e-12)
+    other = cka_map(x, y, batch=64, seed=1)
+    assert other != pytest.approx(whole.finish(), abs=1e-9), "the seed shuffles"
+
+
+def test_a_massive_mean_costs_no_digits():
+    x = [layer + 1e4 for layer in layers(200)]
+    y = [layer + 0.1 * torch.randn_like(layer) for layer in x]
+    assert cka_map(x, y) == pytest.approx(pairwise(x, y), abs=2e-6)
+
+
+def test_one_side_cannot_become_two():
+    x = layers(20)
+    maps = CkaMapAccumulator(3, 3)
+    maps.update(x, x)
+    with pytest.raises(ValueError, match="same layers on both sides"):
+        maps.update(x, layers(20, 1))
+    with pytest.raises(ValueError, match="shape"):
+        maps.merge(CkaMapAccumulator(2, 3))

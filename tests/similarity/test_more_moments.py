@@ -61,3 +61,12 @@ def test_undefined_says_why():
     with pytest.raises(ValueError, match="unknown measure"):
         moments(x, y).measure("cosines")
     assert math.isnan(PairMoments().cosine())
+
+
+def test_directions_beyond_the_rank_are_not_compared():
+    x, y = rows()
+    flat = x[:, :2] @ torch.randn(2, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    assert moments(flat, y).subspace_overlap(2) > 0
+    assert "fewer than 3 directions" in str(moments(flat, y).measure("subspace_overlap", 3).reason)
+    assert "not finite" in str(moments(x, y * math.inf).measure("mean_shift_share").reason)
+    assert moments(x, y).measure("cka").value == moments(x, y).cka()
