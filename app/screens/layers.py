@@ -13,12 +13,11 @@ from cr_interp import figures
 def choose_measure(drift: pd.DataFrame) -> tuple[str, bool]:
     found = set(drift["measure"])
     measures = [name for name in figures.MEASURES if name in found] or sorted(found)
-    left, right = st.columns([3, 2], vertical_alignment="bottom")
-    measure = left.segmented_control(
+    measure = st.pills(
         "Measure", measures, default=measures[0], key="measure", bind="query-params", help=MEASURE_HELP,
         format_func=lambda name: plain(name) if name not in figures.MEASURES else figures.MEASURES[name][0],
     )  # fmt: skip
-    movement = right.toggle(
+    movement = st.toggle(
         "Distance from identical, log scale", key="log", bind="query-params", help=GLOSSARY["movement"]
     )
     return measure or measures[0], movement
