@@ -11,12 +11,13 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from cr_interp import behaviour
 from cr_interp.errors import UserError, unknown
 from cr_interp.figure_style import MOVEMENTS, arm_order
 
 #: Measures without a best value, of which "relative to the floor" would say nothing.
 PLAIN = ("norm_ratio", "top3_share", "shift_share", "knn_chance")
-CONTROLS = ("exact", "paraphrase", "mismatched", "irrelevant", "repeat", "floor")
+CONTROLS = (*behaviour.CONTROLS, "repeat", "floor")
 
 
 def control_table(drift: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:

@@ -31,7 +31,7 @@ from cr_interp.models import Loaded, fingerprint
 from cr_interp.similarity import MEASURES, CkaMapAccumulator, DriftAccumulator, not_sinks, unrelated
 from cr_interp.sites import Site, residual_sites
 from cr_interp.states import States, open_states
-from cr_interp.views import Context, check_fits, render, shared_prefix
+from cr_interp.views import Context, check_fits, check_same_prompt, render, shared_prefix
 
 REFERENCE, REPEAT, FLOOR = "none", "repeat", "floor"
 FINAL = Site("final", -1)
@@ -158,7 +158,7 @@ class _Plan:
         views[REPEAT] = views[REFERENCE]
         answers = [list(responses[example.id]) for example in examples]
         for c, ids in views.items():
-            check_same_prompt(loaded, views[REFERENCE], ids, c)
+            check_same_prompt(loaded.tokenizer, views[REFERENCE], ids, c)
             longest = max(len(p) + len(a) for p, a in zip(ids, answers, strict=True))
             check_fits(longest, loaded.max_positions, f"The longest sequence with context '{c}'")
         return _Plan(loaded, subject, reference, [example.id for example in examples], answers, views)
@@ -225,25 +225,6 @@ class _Plan:
         return capture(self.reference.model, batch.view, sites)
 
 
-def check_same_prompt(
-    loaded: Loaded, without: list[list[int]], given: list[list[int]], control: str, least: int = 2
-) -> None:
-    """Both views have to end alike, or the aligned positions do not see the same prompt.
-
-    A tokenizer that merges across the border between context and prompt, or a template that writes something else
-    in front of the answer, shows in the last ids. Spliced contexts may put text behind the prompt, so only the end
-    of the prompt, at least the header of the assistant's turn, is asked for.
-    """
-    for one, other in zip(without, given, strict=True):
-        if one[-least:] != other[-least:]:
-            tokenizer: Any = loaded.tokenizer
-            raise UserError(
-                f"With context '{control}' a prompt ends in the tokens {tokenizer.convert_ids_to_tokens(other[-least:])}, "
-                f"without it in {tokenizer.convert_ids_to_tokens(one[-least:])}: the positions of the two views would not "
-                f"see the same text. Put the context in front of the prompt, and end it so that no token spans both."
-            )
-
-
 # -- what is made of it --------------------------------------------------------------------------------------
 
 
@@ -252,7 +233,6 @@ class _Panel:
 
     def __init__(self, plan: _Plan, sites: list[Site]) -> None:
         self.mask = plan.subject.evaluation.mask_sinks
-        self.sites = sites
         width = plan.loaded.model.config.get_text_config().hidden_size
         cheap = tuple(name for name in MEASURES if name != "procrustes")
         self.of = {
@@ -263,16 +243,12 @@ class _Panel:
 
     def add(self, batch: _Batch) -> None:
         here, there = unrelated(batch.owner)
-        for site in self.sites:
-            without = batch.states[REFERENCE][site]
-            for (c, at), accumulator in self.of.items():
-                if at != site:
-                    continue
-                if c == FLOOR:
-                    x, y, owner = without[here], without[there], batch.owner[here]
-                else:
-                    x, y, owner = without, batch.states[c][site], batch.owner
-                accumulator.update(x, y, owner, not_sinks(x, y) if self.mask and len(x) else None)
+        for (c, site), accumulator in self.of.items():
+            x, owner = batch.states[REFERENCE][site], batch.owner
+            y = x if c == FLOOR else batch.states[c][site]
+            if c == FLOOR:
+                x, y, owner = x[here], y[there], owner[here]
+            accumulator.update(x, y, owner, not_sinks(x, y) if self.mask and len(x) else None)
 
     def rows(self) -> list[dict[str, Any]]:
         return [

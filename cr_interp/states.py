@@ -8,8 +8,6 @@ shards instead of running the model. :func:`open_states` maps the files into mem
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +16,12 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from cr_interp.errors import UserError
 from cr_interp.sites import Site
-from cr_interp.study import write_json
+from cr_interp.study import write_atomic, write_json
 
 FORMAT = 1
 
@@ -62,20 +60,7 @@ class States:
         if name in self.shards:
             with safe_open(self.path / name, "pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()} | tensors  # noqa: SIM118
-        self.path.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=self.path, prefix=f".{name}.")
-        os.close(descriptor)
-        try:
-            save_file(tensors, temporary)
-            os.replace(temporary, self.path / name)
-        except OSError as error:
-            raise UserError(
-                f"Could not write {self.path / name} ({error.strerror or error}). The shards before it are kept: free "
-                f"some space and run the same command again."
-            ) from error
-        finally:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
+        write_atomic(self.path / name, lambda file: file.write(save(tensors)))
         self.shards[name] = {"view": view, "start": start, "sites": sorted(tensors), "examples": examples}
         write_json(self.path / "index.json", {"format": FORMAT, "key": self.key, "shards": self.shards})
 

@@ -123,6 +123,28 @@ def check_fits(length: int, limit: int | None, what: str) -> None:
         )
 
 
+def check_same_prompt(
+    tokenizer: Any,
+    without: Sequence[Sequence[int]],
+    given: Sequence[Sequence[int]],
+    control: str,
+    least: int = 2,
+) -> None:
+    """Both views have to end alike, or the aligned positions do not see the same prompt.
+
+    A tokenizer that merges across the border between context and prompt, or a template that writes something else
+    in front of the answer, shows in the last ids. Spliced contexts may put text behind the prompt, so only the end
+    of the prompt, at least the header of the assistant's turn, is asked for.
+    """
+    for one, other in zip(without, given, strict=True):
+        if one[-least:] != other[-least:]:
+            raise UserError(
+                f"With context '{control}' a prompt ends in the tokens {tokenizer.convert_ids_to_tokens(other[-least:])}, "
+                f"without it in {tokenizer.convert_ids_to_tokens(one[-least:])}: the positions of the two views would not "
+                f"see the same text. Put the context in front of the prompt, and end it so that no token spans both."
+            )
+
+
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
     """Length of the longest common prefix that leaves every sequence at least one token of its own.
 

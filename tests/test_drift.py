@@ -155,7 +155,7 @@ def test_a_prompt_that_the_context_changes_is_refused(case):
     )
     assert len(measure_drift(loaded, spliced, responses).drift)
     with pytest.raises(UserError, match="would not see the same text"):
-        drift_module.check_same_prompt(loaded, [[5, 6, 7]], [[4, 5, 6, 8]], "exact")
+        drift_module.check_same_prompt(loaded.tokenizer, [[5, 6, 7]], [[4, 5, 6, 8]], "exact")
 
 
 def test_no_response_is_refused(case):

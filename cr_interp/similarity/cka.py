@@ -54,7 +54,7 @@ def weighted_cka(
     group = torch.arange(len(gram_x), device=gram_x.device) if group is None else group
     groups = weights.shape[1]
     grams = [gram.clone().fill_diagonal_(0) for gram in (gram_x, gram_y)]  # only distinct rows pair
-    e2, e3, e4 = _falling(weights, torch.bincount(group, minlength=groups).to(weights.dtype))
+    e2, e3, e4 = falling(weights, torch.bincount(group, minlength=groups).to(weights.dtype))
     w2 = weights.square()
     # (k̃w)_i of every replicate, and w_i (k̃w)_i: T₃, T₄ and u are inner products of these.
     by_row = [weights @ _gather(gram, group, groups) for gram in grams]
@@ -88,7 +88,7 @@ def _dot(a: Float[Tensor, "replicates n"], b: Float[Tensor, "replicates n"]) -> 
     return torch.einsum("rn,rn->r", a, b)
 
 
-def _falling(
+def falling(
     weights: Float[Tensor, "replicates g"], rows: Float[Tensor, " g"]
 ) -> tuple[Float[Tensor, " replicates"], Float[Tensor, " replicates"], Float[Tensor, " replicates"]]:
     """Σ over 2, 3, 4 distinct rows of the product of their weights, from power sums (Newton's identities)."""

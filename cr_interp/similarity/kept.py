@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cr_interp.similarity.groups import equal_rows
+
 
 @dataclass
 class Kept:
@@ -35,23 +37,25 @@ class Kept:
 
     def grams(self) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"], Int[Tensor, " n"]]:
         """Gram matrices of all kept rows, and which example each row is of (0, 1, … by id)."""
-        parts = [self.examples[one] for one in sorted(self.examples)]  # sorted: arrival does not matter
-        group = torch.cat([torch.full((len(rows),), index) for index, (_, rows, _) in enumerate(parts)])
-        return gram(torch.cat([x for _, x, _ in parts])), gram(torch.cat([y for _, _, y in parts])), group
+        x, y = self.stacked()
+        return gram(x), gram(y), self.group()
 
     def equal(self) -> tuple[Float[Tensor, "g*t g*t"], Float[Tensor, "g*t g*t"], int]:
         """Gram matrices with equally many tokens t of each example, and t: as many as the shortest has.
 
-        Longer responses give evenly spaced tokens, the first and the last among them.
+        Longer responses give evenly spaced tokens (``groups.equal_rows``).
         """
-        parts = [self.examples[one] for one in sorted(self.examples)]
-        tokens = min(len(rows) for _, rows, _ in parts)
-        chosen = [torch.linspace(0, len(rows) - 1, tokens).round().long() for _, rows, _ in parts]
-        x = torch.cat([rows[at] for (_, rows, _), at in zip(parts, chosen, strict=True)])
-        y = torch.cat([rows[at] for (_, _, rows), at in zip(parts, chosen, strict=True)])
-        return gram(x), gram(y), tokens
+        x, y = self.stacked()
+        rows = equal_rows(self.group())
+        return gram(x[rows.flatten()]), gram(y[rows.flatten()]), rows.shape[1]
+
+    def group(self) -> Int[Tensor, " n"]:
+        """Which example each row of :meth:`stacked` is of: 0, 1, … in the order of the ids."""
+        counts = [len(self.examples[one][1]) for one in sorted(self.examples)]
+        return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.long))
 
     def stacked(self) -> tuple[Float[Tensor, "n width"], Float[Tensor, "n width"]]:
+        """All kept rows of both views, by the examples' ids, so that the order of arrival does not matter."""
         parts = [self.examples[one] for one in sorted(self.examples)]
         return torch.cat([x for _, x, _ in parts]), torch.cat([y for _, _, y in parts])
 

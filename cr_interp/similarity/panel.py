@@ -46,7 +46,7 @@ from cr_interp.errors import UserError
 from cr_interp.similarity.cka import weighted_cka
 from cr_interp.similarity.kept import Kept
 from cr_interp.similarity.knn import overlap_per_row
-from cr_interp.similarity.moments import PairMoments, rounding
+from cr_interp.similarity.moments import Estimate, PairMoments, rounding
 from cr_interp.similarity.sinks import not_sinks
 from cr_interp.similarity.weighted import weighted_example_cka
 from cr_interp.statistics import bootstrap_weights, interval
@@ -207,10 +207,10 @@ class DriftAccumulator:
                 estimate = of(one).item()
                 rows.append(self._row(measure, estimate, of(weights), self._why(measure, estimate)))
         few = min(resamples, CKA_RESAMPLES)
-        if "cka" in self.measures:
-            rows.append(self._cka(few, seed))
-        if "cka_examples" in self.measures:
-            rows.append(self._cka_examples(few, seed))
+        if {"cka", "cka_examples"} & set(self.measures):
+            found = self._moments.estimate()  # once for both: it centres three width² sums
+            both = (self._cka(found, few, seed), self._cka_examples(found.reason, few, seed))
+            rows += [row for row in both if row["measure"] in self.measures]
         if {"knn_overlap", "knn_chance"} & set(self.measures):
             rows += [row for row in self._neighbours(resamples, seed) if row["measure"] in self.measures]
         if "procrustes" in self.measures:
@@ -274,8 +274,8 @@ class DriftAccumulator:
             return f"no interval: {kept}; raise it"
         return None
 
-    def _cka(self, resamples: int, seed: int) -> dict[str, Any]:
-        estimate, reason = self._moments.estimate()
+    def _cka(self, found: Estimate, resamples: int, seed: int) -> dict[str, Any]:
+        estimate, reason = found
         reason = reason or self._too_few()
         if reason is not None:
             return self._row("cka", estimate, None, reason)
@@ -285,9 +285,9 @@ class DriftAccumulator:
         shrunk = math.sqrt(len(self._kept.examples) / self.n_examples)
         return self._row("cka", estimate, _around(estimate, replicates, shrunk), None)
 
-    def _cka_examples(self, resamples: int, seed: int) -> dict[str, Any]:
+    def _cka_examples(self, undefined: str | None, resamples: int, seed: int) -> dict[str, Any]:
+        """``undefined``: why the row-level value is, constant features and the like."""
         examples = len(self._kept.examples)
-        undefined = self._moments.estimate().reason  # constant features and the like
         if undefined is not None or examples < 4:
             reason = undefined or self._too_few() or f"{examples} examples; example-level CKA needs at least 4"
             return self._row("cka_examples", math.nan, None, reason)
@@ -300,9 +300,7 @@ class DriftAccumulator:
         return {**row, "n_tokens": examples * tokens, "n_examples": examples}
 
     def _neighbours(self, resamples: int, seed: int) -> list[dict[str, Any]]:
-        group = torch.cat(
-            [torch.full((len(self._kept.examples[one][1]),), i) for i, one in enumerate(sorted(self._kept.examples))]
-        )  # fmt: skip
+        group = self._kept.group()
         examples = len(self._kept.examples)
         others = len(group) - torch.bincount(group, minlength=1)[group] if len(group) else group
         if not len(group) or int(others.min()) <= NEIGHBOURS:

@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cr_interp.similarity.cka import falling
+
 
 def weighted_example_cka(
     gram_x: Float[Tensor, "g*t g*t"],
@@ -37,10 +39,7 @@ def weighted_example_cka(
     by_row = [weights @ each.T for each in columns]
     by_example = [weights @ each for each in blocks]
     totals = [(weights * each).sum(1) for each in by_example]
-    s1, s2, s3, s4 = (weights.pow(power).sum(1) for power in (1, 2, 3, 4))
-    e2 = s1**2 - s2
-    e3 = s1**3 - 3 * s1 * s2 + 2 * s3
-    e4 = s1**4 - 6 * s1**2 * s2 + 8 * s1 * s3 + 3 * s2**2 - 6 * s4
+    e2, e3, e4 = falling(weights, weights.new_ones(examples))
 
     def hsic(i: int, j: int) -> Float[Tensor, " replicates"]:
         pairs = _by_example(_by_example(grams[i] * grams[j], tokens).T, tokens)
