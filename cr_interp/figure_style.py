@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 # -- colours and words ---------------------------------------------------------------------------------------
@@ -166,3 +167,26 @@ def translucent(colour: str, opacity: float) -> str:
 def safe_text(name: Hashable) -> str:
     """A name as plotly has to get it, so that it is shown as it is."""
     return escape(str(name), quote=False)
+
+
+def hover_columns(rows: pd.DataFrame, *names: str) -> np.ndarray:
+    """Columns for the hover text as one object array; missing ones are empty."""
+    missing = pd.Series([None] * len(rows), index=rows.index)
+    return np.stack([rows.get(name, missing).to_numpy(dtype=object) for name in names], axis=1)
+
+
+def whole_range(values: pd.Series) -> str:
+    values = values.dropna()
+    if values.empty:
+        return "?"
+    low, high = int(values.min()), int(values.max())
+    return f"{low:,}".replace(",", " ") if low == high else f"{low:,}–{high:,}".replace(",", " ")
+
+
+def listed_seeds(seeds: pd.Series) -> str:
+    """``3 seeds (0, 1, 2)``; empty if no row has a seed."""
+    found = sorted({int(seed) for seed in seeds.dropna()})
+    if not found:
+        return ""
+    shown = ", ".join(map(str, found)) if len(found) <= 8 else f"{found[0]} … {found[-1]}"
+    return f"{len(found)} {'seed' if len(found) == 1 else 'seeds'} ({shown})"

@@ -20,13 +20,13 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from cr_interp.drift_figures import drift_by_layer, drift_difference, extreme_layer, layer_table
 from cr_interp.figure_style import (
     ARM_COLOURS,
     FALLBACK_COLOURS,
     MEASURES,
     METRICS,
     MOVEMENTS,
-    NOISE,
     OUTCOME_COLOURS,
     OUTCOME_PATTERNS,
     PERCENT,
@@ -39,12 +39,13 @@ from cr_interp.figure_style import (
     caption,
     empty_figure,
     finish,
-    log_ticks,
+    hover_columns,
+    listed_seeds,
     on_paper,
     place_legend,
     safe_text,
     to_page,
-    translucent,
+    whole_range,
 )
 
 __all__ = [
@@ -101,7 +102,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
             figure.add_scatter(
                 x=seeds["estimate"], y=offsets, mode="markers", showlegend=False,
                 marker={"color": colour, "size": 5, "opacity": 0.55},
-                customdata=_columns(seeds, "seed", "low", "high", "n"),
+                customdata=hover_columns(seeds, "seed", "low", "high", "n"),
                 hovertemplate=f"<b>{safe_text(arm)}</b>, seed %{{customdata[0]}}: %{{x:.1%}} "
                 "[%{customdata[1]:.1%}, %{customdata[2]:.1%}], n = %{customdata[3]}<extra></extra>",
                 row=row, col=column,
@@ -112,7 +113,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
                 text=[_percent(value) for value in pooled["estimate"]], textposition="top center",
                 cliponaxis=False,
                 error_x=_errors(pooled, colour),
-                customdata=_columns(pooled, "low", "high", "n"),
+                customdata=hover_columns(pooled, "low", "high", "n"),
                 hovertemplate=f"<b>{safe_text(arm)}</b>, over seeds: %{{x:.1%}} "
                 "[%{customdata[0]:.1%}, %{customdata[1]:.1%}], n = %{customdata[2]}<extra></extra>",
                 row=row, col=column,
@@ -125,7 +126,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
         tickvals=list(range(len(arms))), ticktext=[f"<b>{safe_text(arm)}</b>" for arm in arms],
         range=[len(arms) - 0.45, -0.65], showgrid=False, zeroline=False,
     )  # fmt: skip
-    seeds, several = _listed(metrics["seed"]), metrics["seed"].nunique() > 1
+    seeds, several = listed_seeds(metrics["seed"]), metrics["seed"].nunique() > 1
     pairs = metrics.loc[(metrics["metric"] == "acc_x") & metrics["seed"].isna(), "n"]
     text = (
         (
@@ -134,7 +135,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
             else f"Large marker: one seed, with its {level:.0%} bootstrap interval over examples; "
         )
         + "small dots: each seed. "
-        + f"n = {_range(pairs)} pairs of responses to the same example, without and with the context."
+        + f"n = {whole_range(pairs)} pairs of responses to the same example, without and with the context."
     )
     pooled = metrics[metrics["seed"].isna()]
     alt = "Intervals of metrics by arm. " + " ".join(
@@ -156,7 +157,7 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
         shares = shares[shares["seed"].isna()]
     if shares.empty:
         return empty_figure("No responses to show.")
-    n = _range(shares["n"]) if "n" in shares else ""
+    n = whole_range(shares["n"]) if "n" in shares else ""
     arms = arm_order(shares["arm"])
     views = [view for view in ("no_context", "with_context") if view in set(shares["view"])]
     table = shares.groupby(["arm", "view", "outcome"], sort=False)["share"].mean()
@@ -199,7 +200,7 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
     averaged = "seed" in shares and shares["seed"].nunique() > 1
     text = (
         f"Share of responses by outcome, without and with the context ({control})"
-        f"{', mean over ' + _listed(shares['seed']) if averaged else ''}."
+        f"{', mean over ' + listed_seeds(shares['seed']) if averaged else ''}."
         f"{' n = ' + n + ' responses per view' + (' and seed.' if averaged else '.') if n else ''}"
     )
     alt = "Outcomes of responses. " + " ".join(
@@ -207,202 +208,6 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
         for arm, view in keys
     )
     return finish(figure, text, alt, height=98 + 30 * len(keys), top=44)
-
-
-# -- drift ---------------------------------------------------------------------------------------------------
-
-
-def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
-    """A measure per arm and layer over seeds; what :func:`drift_by_layer` draws.
-
-    Columns ``arm, layer, estimate, low, high, seeds, n_tokens, n_examples``. ``layer`` is ``emb`` (the
-    embedding) or a number (``resid_post``); ``estimate`` is the mean over seeds, ``low`` and ``high`` the
-    outermost ends of the seeds' intervals; ``n_tokens`` and ``n_examples`` are the smallest of the seeds'.
-    Of several training steps the last of each run is taken.
-    """
-    rows = _resid(drift, measure, control)
-    table = rows.groupby(["arm", "place", "layer"], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), seeds=("estimate", "size"),
-        n_tokens=("n_tokens", "min"), n_examples=("n_examples", "min"),
-    )  # fmt: skip
-    order = {arm: index for index, arm in enumerate(arm_order(rows["arm"]))}
-    table = table.sort_values(["arm", "place"], key=lambda c: c.map(order) if c.name == "arm" else c)
-    return table.drop(columns="place").reset_index(drop=True)
-
-
-def extreme_layer(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
-    """Per arm the block that drifts most: lowest similarity, or largest movement for ``relative_l2``.
-
-    Columns ``arm, layer, estimate, low, high, seeds``. Each seed has its own extreme layer; ``estimate`` is the
-    mean of the seeds' extremes, ``low`` and ``high`` the outermost ends of their intervals, and ``layer`` names
-    all their layers. For the cosine this is the ``min_cosine`` of ``cr-interp table``.
-    """
-    rows = _resid(drift, measure, control)
-    rows = rows[(rows["place"] >= 0) & rows["estimate"].notna()].reset_index(drop=True)
-    by_run = rows.groupby(["arm", "seed"], dropna=False)["estimate"]
-    worst = rows.loc[by_run.idxmax() if measure in MOVEMENTS else by_run.idxmin()]
-    found = []
-    for arm in arm_order(rows["arm"]):
-        mine = worst[worst["arm"] == arm]
-        found.append(
-            {
-                "arm": arm,
-                "layer": ", ".join(str(place) for place in sorted(set(mine["place"]))),
-                "estimate": mine["estimate"].mean(),
-                "low": mine["low"].min(),
-                "high": mine["high"].max(),
-                "seeds": len(mine),
-            }
-        )
-    return pd.DataFrame(found, columns=["arm", "layer", "estimate", "low", "high", "seeds"])
-
-
-def drift_by_layer(
-    drift: pd.DataFrame,
-    measure: str = "cosine",
-    control: str = "exact",
-    movement: bool = False,
-    level: float = 0.95,
-    arms: Sequence[str] | None = None,
-) -> go.Figure:
-    """Where the context still changes the state: one curve an arm over the layers, with its band.
-
-    ``movement`` shows 1 − measure on a logarithmic axis, where 0.997 and 0.999 are three times apart; a
-    linear axis hides that. ``arms`` are all arms of the study, for stable colours, if only some are drawn.
-    """
-    rows = _resid(drift, measure, control)
-    if rows.empty:
-        return empty_figure(f"No {_measure(measure)} was measured under the {control} context.")
-    arms = arm_order(arms or rows["arm"])
-    flip = movement and measure not in MOVEMENTS
-    if flip:
-        rows = rows.assign(estimate=1 - rows["estimate"], low=1 - rows["high"], high=1 - rows["low"])
-    hidden = int((rows["estimate"] < NOISE).sum()) if movement else 0
-    digits = ".3g" if movement else ".4f"
-    figure = go.Figure()
-    for arm in arm_order(rows["arm"]):
-        colour = arm_colour(arm, arms)
-        mine = rows[rows["arm"] == arm]
-        line = mine.groupby("place").agg(
-            estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), layer=("layer", "first")
-        )
-        shown = line[line["estimate"] >= NOISE] if movement else line
-        floor = max(NOISE, float(shown["estimate"].min()) / 3) if movement and len(shown) else -np.inf
-        band = shown.dropna(subset=["low", "high"])
-        figure.add_scatter(
-            x=[*band.index, *band.index[::-1]], y=[*band["high"], *band["low"].clip(lower=floor)[::-1]],
-            fill="toself", fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines",
-            hoverinfo="skip", legendgroup=str(arm), showlegend=False,
-        )  # fmt: skip
-        if mine["seed"].nunique(dropna=False) > 1:
-            for _, one in mine.groupby("seed", dropna=False):
-                one = one[one["estimate"] >= NOISE] if movement else one
-                figure.add_scatter(
-                    x=one["place"], y=one["estimate"], mode="lines", line={"color": colour, "width": 1},
-                    opacity=0.45, hoverinfo="skip", legendgroup=str(arm), showlegend=False,
-                )  # fmt: skip
-        figure.add_scatter(
-            x=shown.index, y=shown["estimate"], mode="lines+markers", name=safe_text(arm), legendgroup=str(arm),
-            line={"color": colour, "width": 2.5},
-            marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)},
-            customdata=_columns(shown, "layer", "low", "high"),
-            hovertemplate=f"<b>{safe_text(arm)}</b>, layer %{{customdata[0]}}: %{{y:{digits}}} "
-            f"[%{{customdata[1]:{digits}}}, %{{customdata[2]:{digits}}}]<extra></extra>",
-        )  # fmt: skip
-    _layer_axis(figure, rows)
-    name, plain, moved = MEASURES.get(measure, (measure, measure, f"1 − {measure}"))
-    if movement:
-        figure.update_yaxes(title=f"{moved} (log scale)", type="log", **log_ticks(figure))
-    else:
-        figure.update_yaxes(title=plain)
-    place_legend(figure)
-    several = rows["seed"].nunique() > 1
-    what = (
-        f"{name[0].upper() + name[1:]} between a response token's state with and without the context ({control})."
-    )
-    if several:
-        how = (
-            f"Line: mean over {_listed(rows['seed'])}; thin lines: each seed; band: from the lowest to the "
-            f"highest end of the seeds' {level:.0%} intervals (bootstrap over examples)."
-        )
-    else:
-        how = f"Band: {level:.0%} interval (bootstrap over examples)."
-    text = (
-        f"{what} {how} n = {_range(rows['n_tokens'])} tokens of {_range(rows['n_examples'])} examples per seed."
-    )
-    if hidden:
-        text += f" Movements below {NOISE:g} (float noise; usually the embedding) are not drawn."
-    alt = f"{name} by layer, {control} context. " + " ".join(
-        f"{row.arm}: {'highest' if measure in MOVEMENTS else 'lowest'} {row.estimate:.4f}, layer {row.layer}."
-        for row in extreme_layer(drift, measure, control).itertuples()
-    )
-    return finish(figure, text, alt, height=410, top=44)
-
-
-def drift_difference(
-    drift: pd.DataFrame,
-    baseline: str,
-    measure: str = "cosine",
-    control: str = "exact",
-    arms: Sequence[str] | None = None,
-) -> go.Figure:
-    """Each arm minus the baseline arm at every layer, paired by seed.
-
-    The dots are the single seeds' differences and the band their range: the drift table keeps no values of
-    single examples, so no paired interval can be made from it, and none is claimed.
-    """
-    rows = _resid(drift, measure, control)
-    reference = rows[rows["arm"] == baseline]
-    others = [arm for arm in arm_order(rows["arm"]) if arm != baseline]
-    if reference.empty or not others:
-        return empty_figure(f"Nothing to compare: choose {safe_text(baseline)} and another arm.")
-    arms = arm_order(arms or rows["arm"])
-    paired = reference.set_index(["seed", "place"])["estimate"]
-    mean = reference.groupby("place")["estimate"].mean()
-    figure = go.Figure()
-    figure.add_hline(y=0, line={"color": ZERO, "width": 1})
-    for arm in others:
-        colour = arm_colour(arm, arms)
-        mine = rows[rows["arm"] == arm].copy()
-        keys = pd.MultiIndex.from_frame(mine[["seed", "place"]])
-        # A baseline that was run once (the base model has no seeds of its own) is compared with every seed.
-        matched = paired.reindex(keys).to_numpy(dtype=float)
-        mine["difference"] = mine["estimate"] - np.where(
-            np.isnan(matched), mean.reindex(mine["place"]).to_numpy(dtype=float), matched
-        )
-        line = mine.groupby("place").agg(
-            difference=("difference", "mean"), low=("difference", "min"), high=("difference", "max"),
-            layer=("layer", "first"),
-        )  # fmt: skip
-        figure.add_scatter(
-            x=[*line.index, *line.index[::-1]], y=[*line["high"], *line["low"][::-1]], fill="toself",
-            fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip",
-            legendgroup=str(arm), showlegend=False,
-        )  # fmt: skip
-        figure.add_scatter(
-            x=mine["place"], y=mine["difference"], mode="markers", legendgroup=str(arm), showlegend=False,
-            marker={"color": colour, "size": 4, "opacity": 0.55}, hoverinfo="skip",
-        )  # fmt: skip
-        figure.add_scatter(
-            x=line.index, y=line["difference"], mode="lines+markers", legendgroup=str(arm),
-            name=f"{safe_text(arm)} − {safe_text(baseline)}", line={"color": colour, "width": 2.5},
-            marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)},
-            customdata=_columns(line, "layer", "low", "high"),
-            hovertemplate=f"<b>{safe_text(arm)} − {safe_text(baseline)}</b>, layer %{{customdata[0]}}: %{{y:+.4f}} "
-            "(seeds %{customdata[1]:+.4f} to %{customdata[2]:+.4f})<extra></extra>",
-        )  # fmt: skip
-    _layer_axis(figure, rows)
-    name = _measure(measure)
-    figure.update_yaxes(title=f"difference of {name}")
-    place_legend(figure)
-    better = "below 0: less drift than" if measure in MOVEMENTS else "above 0: less drift than"
-    text = (
-        f"Difference of {name} from {baseline}, paired by seed ({better} {baseline}). Line: mean over "
-        f"{_listed(rows['seed']) or 'one run'}; dots: each seed; band: their range, not a confidence interval."
-    )
-    return finish(
-        figure, text, f"{name} of {', '.join(map(str, others))} minus {baseline}, by layer.", height=310, top=44
-    )
 
 
 # -- training ------------------------------------------------------------------------------------------------
@@ -474,8 +279,8 @@ def training_curves(
         )
         figure.update_xaxes(title="training step", row=row, col=at)
     place_legend(figure)
-    n = _range(training["n"].dropna()) if "n" in training and training["n"].notna().any() else ""
-    text = f"Thick: mean over {_listed(training['seed']) or 'runs'}; thin: each seed. " + (
+    n = whole_range(training["n"].dropna()) if "n" in training and training["n"].notna().any() else ""
+    text = f"Thick: mean over {listed_seeds(training['seed']) or 'runs'}; thin: each seed. " + (
         f"Metrics are measured during training on n = {n} examples, without intervals."
         if any(column in METRICS for column in columns) and n
         else "One point a logged step."
@@ -493,33 +298,6 @@ def _training_words(column: str) -> tuple[str, str]:
 
 
 # -- helpers -------------------------------------------------------------------------------------------------
-
-
-def _resid(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
-    """Rows of the embedding and of ``resid_post``, last step of each run, with ``place`` on the layer axis."""
-    sites = drift["site"]
-    keep = (drift["measure"] == measure) & (drift["control"] == control)
-    keep &= ((sites == "resid_pre") & (drift["layer"] == 0)) | (sites == "resid_post")
-    rows = drift[keep]
-    if rows.empty:
-        return rows.assign(place=pd.Series(dtype=int))
-    last = rows.groupby(["arm", "seed"], dropna=False)["step"].transform("max")
-    rows = rows[(rows["step"] == last) | last.isna()]
-    embedded = rows["site"] == "resid_pre"
-    layers = rows["layer"].astype(int)
-    return rows.assign(place=layers.where(~embedded, -1), layer=layers.astype(str).where(~embedded, "emb"))
-
-
-def _layer_axis(figure: go.Figure, rows: pd.DataFrame) -> None:
-    places = sorted(set(rows["place"]))
-    depth = max(places) + 1
-    stride = next(step for step in (1, 2, 4, 5, 8, 10, 20, 10**6) if depth / step <= 16)
-    ticks = [place for place in places if place < 0 or place % stride == 0]
-    figure.update_xaxes(
-        title="layer (emb: embedding)", tickangle=0,
-        tickvals=ticks, ticktext=["emb" if tick < 0 else str(tick) for tick in ticks], zeroline=False,
-        range=[min(places) - 0.03 * depth - 0.1, max(places) + 0.03 * depth + 0.1],
-    )  # fmt: skip
 
 
 def _errors(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
@@ -546,33 +324,6 @@ def _span(metrics: pd.DataFrame, name: str) -> list[float]:
     return [float(low - room), float(high + room)]
 
 
-def _columns(rows: pd.DataFrame, *names: str) -> np.ndarray:
-    """Columns for the hover text as one object array; missing ones are empty."""
-    missing = pd.Series([None] * len(rows), index=rows.index)
-    return np.stack([rows.get(name, missing).to_numpy(dtype=object) for name in names], axis=1)
-
-
-def _measure(measure: str) -> str:
-    return MEASURES.get(measure, (safe_text(measure),))[0]
-
-
 def _percent(value: float, digits: int = 1) -> str:
     """A share as text with a true minus sign; -0.0 is 0.0."""
     return f"{round(100 * value, digits) + 0.0:.{digits}f} %".replace("-", "−")
-
-
-def _range(values: pd.Series) -> str:
-    values = values.dropna()
-    if values.empty:
-        return "?"
-    low, high = int(values.min()), int(values.max())
-    return f"{low:,}".replace(",", " ") if low == high else f"{low:,}–{high:,}".replace(",", " ")
-
-
-def _listed(seeds: pd.Series) -> str:
-    """``3 seeds (0, 1, 2)``; empty if no row has a seed."""
-    found = sorted({int(seed) for seed in seeds.dropna()})
-    if not found:
-        return ""
-    shown = ", ".join(map(str, found)) if len(found) <= 8 else f"{found[0]} … {found[-1]}"
-    return f"{len(found)} {'seed' if len(found) == 1 else 'seeds'} ({shown})"

@@ -1,63 +1,30 @@
 """The three backends see the same states, however a batch is laid out and whatever is edited."""
 
 import gc
-import threading
 from functools import cache
 
 import pytest
 import torch
+from agreement import assert_same, difference, edits_of
 from tiny import ARCHITECTURES, tiny, tiny_model, tiny_view
 from torch import nn
 
 from cr_interp import sites as sites_module
 from cr_interp.capture import BACKENDS, ablate, capture, patch, steer
 from cr_interp.capture import transformer_lens as lens
-from cr_interp.capture.locks import model_lock
 from cr_interp.check import check_sums
 from cr_interp.errors import NotFinite, UserError
 from cr_interp.forward import backbone, build_view, encode_prefix, hidden_states
-from cr_interp.sites import Site, all_sites, available, blocks, residual_sites
+from cr_interp.sites import Site, all_sites, blocks, residual_sites
 from cr_interp.views import Context, render
 
 RESPONSES = [[10, 11, 1], [20, 1]]
-LIMIT = 1e-5
 OTHERS = [name for name in BACKENDS if name != "hooks"]
 
 
 @cache
 def model_of(family):
     return tiny_model(family)
-
-
-def difference(found, expected):
-    """The largest relative difference over sites, and where."""
-    assert list(found) == list(expected)
-    return max(
-        (((found[s].float() - e.float()).norm() / e.float().norm().clamp_min(1e-20)).item(), str(s))
-        for s, e in expected.items()
-    )
-
-
-def assert_same(found, expected, limit=LIMIT):
-    worst = difference(found, expected)
-    assert worst[0] <= limit, worst
-
-
-def edits_of(model):
-    """One of everything, early enough that later layers show it."""
-    width = model.config.get_text_config().hidden_size
-    generator = torch.Generator().manual_seed(1)
-    edits = {
-        Site("resid_pre", 0): steer(torch.randn(width, generator=generator), 0.3),
-        Site("z", 0): ablate(slice(0, 8)),
-        Site("mlp_out", 0): ablate(),
-        Site("attn_out", 1): lambda state: 2 * state,
-        Site("resid_post", 1): steer(torch.randn(width, generator=generator)),
-        Site("final", -1): lambda state: state + 1,
-    }
-    if "resid_mid" in available(model):
-        edits[Site("resid_mid", 1)] = steer(torch.randn(width, generator=generator), 2.0)
-    return edits
 
 
 # -- agreement -----------------------------------------------------------------------------------------------
@@ -317,62 +284,6 @@ def test_half_precision_stays_half_precision(backend):
         assert_same(states, capture(model, tiny_view(), sites), 0.03)
 
 
-# -- threads -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_two_threads_on_one_model(backend):
-    model = tiny_model("llama")
-    sites = all_sites(model)
-    views = [tiny_view(seed=seed) for seed in (0, 1)]
-    expected = [capture(model, view, sites) for view in views]
-    errors = []
-    barrier = threading.Barrier(2)
-
-    def work(which):
-        try:
-            barrier.wait(timeout=30)
-            for _ in range(5):
-                assert_same(capture(model, views[which], sites, backend=backend), expected[which])
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(which,)) for which in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    assert errors == []
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_thread_that_only_runs_the_model_leaves_no_trace(backend):
-    model = model_of("llama")
-    sites = all_sites(model)
-    expected = capture(model, tiny_view(), sites)
-
-    main, other = threading.get_ident(), tiny_view(prefix_length=0, seed=5)
-    finished = []
-
-    def meanwhile(state):
-        if threading.get_ident() == main:
-            thread = threading.Thread(target=lambda: finished.append(hidden_states(model, other)))
-            thread.start()
-            thread.join(timeout=30)
-        return state
-
-    found = capture(model, tiny_view(), sites, backend=backend, edits={Site("mlp_out", 1): meanwhile})
-    assert len(finished) == 1
-    assert_same(found, expected)
-
-
-def test_an_adapter_and_its_model_share_a_lock():
-    peft = pytest.importorskip("peft")
-    inner = tiny_model("llama")
-    wrapped = peft.get_peft_model(inner, peft.LoraConfig(r=2, target_modules=["q_proj"]))
-    assert model_lock(wrapped) is model_lock(wrapped.get_base_model())
-
-
 # -- errors --------------------------------------------------------------------------------------------------
 
 
@@ -452,69 +363,3 @@ def test_every_architecture_of_the_table_is_tested():
     assert set(sites_module.ARCHITECTURES) == {
         {"gpt_neox": "gpt_neox:parallel", "gpt_neox:sequential": "gpt_neox"}.get(f, f) for f in ARCHITECTURES
     }
-
-
-# -- remote --------------------------------------------------------------------------------------------------
-
-
-def test_what_would_be_submitted_gives_the_same_states():
-    """``remote='local'`` serialises the trace, hides this project's modules and runs what came through."""
-    model = model_of("llama")
-    sites, edits = all_sites(model), edits_of(model)
-    for given in ({}, edits):
-        found = capture(model, tiny_view(), sites, backend="nnsight", remote="local", edits=given)
-        assert_same(found, capture(model, tiny_view(), sites, edits=given))
-
-
-def test_remote_capture_without_what_it_needs_says_what_to_do(monkeypatch):
-    from cr_interp.capture.nnsight import load_nnsight
-
-    model, site = tiny_model("llama"), Site("final", -1)
-    with pytest.raises(UserError, match="backend='nnsight'"):
-        capture(model, tiny_view(), [site], remote=True)
-    with pytest.raises(UserError, match="hub id"):
-        capture(model, tiny_view(), [site], backend="nnsight", remote=True)
-    with pytest.raises(UserError, match="right"):
-        capture(model, tiny_view("left"), [site], backend="nnsight", remote=True)
-    model.config._name_or_path = "somebody/a-model"
-    monkeypatch.setattr(load_nnsight().CONFIG.API, "APIKEY", None)
-    with pytest.raises(UserError, match="NDIF_API_KEY"):
-        capture(model, tiny_view(), [site], backend="nnsight", remote=True)
-    monkeypatch.setattr(load_nnsight().CONFIG.API, "APIKEY", "a-key")
-    with pytest.raises(UserError, match="configuration of somebody/a-model"):
-        capture(model, tiny_view(), [site], backend="nnsight", remote=True)
-
-
-def test_remote_capture_up_to_the_network(monkeypatch):
-    """Everything is done but the sending: the payload is made for NDIF, and what the network says is passed on."""
-    from cr_interp.capture import ndif
-    from cr_interp.capture.nnsight import load_nnsight
-
-    load_nnsight()
-    from nnsight.intervention.backends.local import LocalSimulationBackend
-    from nnsight.intervention.backends.remote import RemoteBackend
-    from nnsight.modeling.huggingface import HuggingFaceModel
-
-    model, sites = model_of("llama"), residual_sites(model_of("llama"))
-    wrapper = ndif._rehearsal(model, load_nnsight())
-    monkeypatch.setattr(ndif, "_server", lambda *_: wrapper)
-    monkeypatch.setattr(
-        HuggingFaceModel, "_remoteable_model_key", lambda _self: '{"repo_id": "somebody/a-model"}'
-    )
-    keys = []
-
-    def served(self, tracer):
-        keys.append(self.model_key)
-        return LocalSimulationBackend(wrapper)(tracer)
-
-    monkeypatch.setattr(RemoteBackend, "__call__", served)
-    found = capture(model, tiny_view(), sites, backend="nnsight", remote=True)
-    assert_same(found, capture(model, tiny_view(), sites))
-    assert "somebody/a-model" in keys[0]
-
-    def unreachable(self, tracer):
-        raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(RemoteBackend, "__call__", unreachable)
-    with pytest.raises(UserError, match=r"no route to host.*remote=False"):
-        capture(model, tiny_view(), sites, backend="nnsight", remote=True)

@@ -1,0 +1,251 @@
+"""The figures of how far states move, layer by layer; the rest, and the rules all figures follow, are in ``figures.py``.
+
+Look at them by way of ``cr_interp.figures``, which has them all.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from cr_interp.figure_style import (
+    MEASURES,
+    MOVEMENTS,
+    NOISE,
+    ZERO,
+    arm_colour,
+    arm_order,
+    arm_symbol,
+    empty_figure,
+    finish,
+    hover_columns,
+    listed_seeds,
+    log_ticks,
+    place_legend,
+    safe_text,
+    translucent,
+    whole_range,
+)
+
+
+def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
+    """A measure per arm and layer over seeds; what :func:`drift_by_layer` draws.
+
+    Columns ``arm, layer, estimate, low, high, seeds, n_tokens, n_examples``. ``layer`` is ``emb`` (the
+    embedding) or a number (``resid_post``); ``estimate`` is the mean over seeds, ``low`` and ``high`` the
+    outermost ends of the seeds' intervals; ``n_tokens`` and ``n_examples`` are the smallest of the seeds'.
+    Of several training steps the last of each run is taken.
+    """
+    rows = _resid(drift, measure, control)
+    table = rows.groupby(["arm", "place", "layer"], sort=False, as_index=False).agg(
+        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), seeds=("estimate", "size"),
+        n_tokens=("n_tokens", "min"), n_examples=("n_examples", "min"),
+    )  # fmt: skip
+    order = {arm: index for index, arm in enumerate(arm_order(rows["arm"]))}
+    table = table.sort_values(["arm", "place"], key=lambda c: c.map(order) if c.name == "arm" else c)
+    return table.drop(columns="place").reset_index(drop=True)
+
+
+def extreme_layer(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
+    """Per arm the block that drifts most: lowest similarity, or largest movement for ``relative_l2``.
+
+    Columns ``arm, layer, estimate, low, high, seeds``. Each seed has its own extreme layer; ``estimate`` is the
+    mean of the seeds' extremes, ``low`` and ``high`` the outermost ends of their intervals, and ``layer`` names
+    all their layers. For the cosine this is the ``min_cosine`` of ``cr-interp table``.
+    """
+    rows = _resid(drift, measure, control)
+    rows = rows[(rows["place"] >= 0) & rows["estimate"].notna()].reset_index(drop=True)
+    by_run = rows.groupby(["arm", "seed"], dropna=False)["estimate"]
+    worst = rows.loc[by_run.idxmax() if measure in MOVEMENTS else by_run.idxmin()]
+    found = []
+    for arm in arm_order(rows["arm"]):
+        mine = worst[worst["arm"] == arm]
+        found.append(
+            {
+                "arm": arm,
+                "layer": ", ".join(str(place) for place in sorted(set(mine["place"]))),
+                "estimate": mine["estimate"].mean(),
+                "low": mine["low"].min(),
+                "high": mine["high"].max(),
+                "seeds": len(mine),
+            }
+        )
+    return pd.DataFrame(found, columns=["arm", "layer", "estimate", "low", "high", "seeds"])
+
+
+def drift_by_layer(
+    drift: pd.DataFrame,
+    measure: str = "cosine",
+    control: str = "exact",
+    movement: bool = False,
+    level: float = 0.95,
+    arms: Sequence[str] | None = None,
+) -> go.Figure:
+    """Where the context still changes the state: one curve an arm over the layers, with its band.
+
+    ``movement`` shows 1 − measure on a logarithmic axis, where 0.997 and 0.999 are three times apart; a
+    linear axis hides that. ``arms`` are all arms of the study, for stable colours, if only some are drawn.
+    """
+    rows = _resid(drift, measure, control)
+    if rows.empty:
+        return empty_figure(f"No {_measure(measure)} was measured under the {control} context.")
+    arms = arm_order(arms or rows["arm"])
+    flip = movement and measure not in MOVEMENTS
+    if flip:
+        rows = rows.assign(estimate=1 - rows["estimate"], low=1 - rows["high"], high=1 - rows["low"])
+    hidden = int((rows["estimate"] < NOISE).sum()) if movement else 0
+    digits = ".3g" if movement else ".4f"
+    figure = go.Figure()
+    for arm in arm_order(rows["arm"]):
+        colour = arm_colour(arm, arms)
+        mine = rows[rows["arm"] == arm]
+        line = mine.groupby("place").agg(
+            estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), layer=("layer", "first")
+        )
+        shown = line[line["estimate"] >= NOISE] if movement else line
+        floor = max(NOISE, float(shown["estimate"].min()) / 3) if movement and len(shown) else -np.inf
+        band = shown.dropna(subset=["low", "high"])
+        figure.add_scatter(
+            x=[*band.index, *band.index[::-1]], y=[*band["high"], *band["low"].clip(lower=floor)[::-1]],
+            fill="toself", fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines",
+            hoverinfo="skip", legendgroup=str(arm), showlegend=False,
+        )  # fmt: skip
+        if mine["seed"].nunique(dropna=False) > 1:
+            for _, one in mine.groupby("seed", dropna=False):
+                one = one[one["estimate"] >= NOISE] if movement else one
+                figure.add_scatter(
+                    x=one["place"], y=one["estimate"], mode="lines", line={"color": colour, "width": 1},
+                    opacity=0.45, hoverinfo="skip", legendgroup=str(arm), showlegend=False,
+                )  # fmt: skip
+        figure.add_scatter(
+            x=shown.index, y=shown["estimate"], mode="lines+markers", name=safe_text(arm), legendgroup=str(arm),
+            line={"color": colour, "width": 2.5},
+            marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)},
+            customdata=hover_columns(shown, "layer", "low", "high"),
+            hovertemplate=f"<b>{safe_text(arm)}</b>, layer %{{customdata[0]}}: %{{y:{digits}}} "
+            f"[%{{customdata[1]:{digits}}}, %{{customdata[2]:{digits}}}]<extra></extra>",
+        )  # fmt: skip
+    _layer_axis(figure, rows)
+    name, plain, moved = MEASURES.get(measure, (measure, measure, f"1 − {measure}"))
+    if movement:
+        figure.update_yaxes(title=f"{moved} (log scale)", type="log", **log_ticks(figure))
+    else:
+        figure.update_yaxes(title=plain)
+    place_legend(figure)
+    several = rows["seed"].nunique() > 1
+    what = (
+        f"{name[0].upper() + name[1:]} between a response token's state with and without the context ({control})."
+    )
+    if several:
+        how = (
+            f"Line: mean over {listed_seeds(rows['seed'])}; thin lines: each seed; band: from the lowest to the "
+            f"highest end of the seeds' {level:.0%} intervals (bootstrap over examples)."
+        )
+    else:
+        how = f"Band: {level:.0%} interval (bootstrap over examples)."
+    text = f"{what} {how} n = {whole_range(rows['n_tokens'])} tokens of {whole_range(rows['n_examples'])} examples per seed."
+    if hidden:
+        text += f" Movements below {NOISE:g} (float noise; usually the embedding) are not drawn."
+    alt = f"{name} by layer, {control} context. " + " ".join(
+        f"{row.arm}: {'highest' if measure in MOVEMENTS else 'lowest'} {row.estimate:.4f}, layer {row.layer}."
+        for row in extreme_layer(drift, measure, control).itertuples()
+    )
+    return finish(figure, text, alt, height=410, top=44)
+
+
+def drift_difference(
+    drift: pd.DataFrame,
+    baseline: str,
+    measure: str = "cosine",
+    control: str = "exact",
+    arms: Sequence[str] | None = None,
+) -> go.Figure:
+    """Each arm minus the baseline arm at every layer, paired by seed.
+
+    The dots are the single seeds' differences and the band their range: the drift table keeps no values of
+    single examples, so no paired interval can be made from it, and none is claimed.
+    """
+    rows = _resid(drift, measure, control)
+    reference = rows[rows["arm"] == baseline]
+    others = [arm for arm in arm_order(rows["arm"]) if arm != baseline]
+    if reference.empty or not others:
+        return empty_figure(f"Nothing to compare: choose {safe_text(baseline)} and another arm.")
+    arms = arm_order(arms or rows["arm"])
+    paired = reference.set_index(["seed", "place"])["estimate"]
+    mean = reference.groupby("place")["estimate"].mean()
+    figure = go.Figure()
+    figure.add_hline(y=0, line={"color": ZERO, "width": 1})
+    for arm in others:
+        colour = arm_colour(arm, arms)
+        mine = rows[rows["arm"] == arm].copy()
+        keys = pd.MultiIndex.from_frame(mine[["seed", "place"]])
+        # A baseline that was run once (the base model has no seeds of its own) is compared with every seed.
+        matched = paired.reindex(keys).to_numpy(dtype=float)
+        mine["difference"] = mine["estimate"] - np.where(
+            np.isnan(matched), mean.reindex(mine["place"]).to_numpy(dtype=float), matched
+        )
+        line = mine.groupby("place").agg(
+            difference=("difference", "mean"), low=("difference", "min"), high=("difference", "max"),
+            layer=("layer", "first"),
+        )  # fmt: skip
+        figure.add_scatter(
+            x=[*line.index, *line.index[::-1]], y=[*line["high"], *line["low"][::-1]], fill="toself",
+            fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip",
+            legendgroup=str(arm), showlegend=False,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=mine["place"], y=mine["difference"], mode="markers", legendgroup=str(arm), showlegend=False,
+            marker={"color": colour, "size": 4, "opacity": 0.55}, hoverinfo="skip",
+        )  # fmt: skip
+        figure.add_scatter(
+            x=line.index, y=line["difference"], mode="lines+markers", legendgroup=str(arm),
+            name=f"{safe_text(arm)} − {safe_text(baseline)}", line={"color": colour, "width": 2.5},
+            marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)},
+            customdata=hover_columns(line, "layer", "low", "high"),
+            hovertemplate=f"<b>{safe_text(arm)} − {safe_text(baseline)}</b>, layer %{{customdata[0]}}: %{{y:+.4f}} "
+            "(seeds %{customdata[1]:+.4f} to %{customdata[2]:+.4f})<extra></extra>",
+        )  # fmt: skip
+    _layer_axis(figure, rows)
+    name = _measure(measure)
+    figure.update_yaxes(title=f"difference of {name}")
+    place_legend(figure)
+    better = "below 0: less drift than" if measure in MOVEMENTS else "above 0: less drift than"
+    text = (
+        f"Difference of {name} from {baseline}, paired by seed ({better} {baseline}). Line: mean over "
+        f"{listed_seeds(rows['seed']) or 'one run'}; dots: each seed; band: their range, not a confidence interval."
+    )
+    return finish(
+        figure, text, f"{name} of {', '.join(map(str, others))} minus {baseline}, by layer.", height=310, top=44
+    )
+
+
+def _resid(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
+    """Rows of the embedding and of ``resid_post``, last step of each run, with ``place`` on the layer axis."""
+    sites = drift["site"]
+    keep = (drift["measure"] == measure) & (drift["control"] == control)
+    keep &= ((sites == "resid_pre") & (drift["layer"] == 0)) | (sites == "resid_post")
+    rows = drift[keep]
+    if rows.empty:
+        return rows.assign(place=pd.Series(dtype=int))
+    last = rows.groupby(["arm", "seed"], dropna=False)["step"].transform("max")
+    rows = rows[(rows["step"] == last) | last.isna()]
+    embedded = rows["site"] == "resid_pre"
+    layers = rows["layer"].astype(int)
+    return rows.assign(place=layers.where(~embedded, -1), layer=layers.astype(str).where(~embedded, "emb"))
+
+
+def _layer_axis(figure: go.Figure, rows: pd.DataFrame) -> None:
+    places = sorted(set(rows["place"]))
+    depth = max(places) + 1
+    stride = next(step for step in (1, 2, 4, 5, 8, 10, 20, 10**6) if depth / step <= 16)
+    ticks = [place for place in places if place < 0 or place % stride == 0]
+    figure.update_xaxes(
+        title="layer (emb: embedding)", tickangle=0,
+        tickvals=ticks, ticktext=["emb" if tick < 0 else str(tick) for tick in ticks], zeroline=False,
+        range=[min(places) - 0.03 * depth - 0.1, max(places) + 0.03 * depth + 0.1],
+    )  # fmt: skip
+
+
+def _measure(measure: str) -> str:
+    return MEASURES.get(measure, (safe_text(measure),))[0]
