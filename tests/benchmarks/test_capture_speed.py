@@ -20,7 +20,7 @@ from cr_interp.models import load
 from cr_interp.sites import Site, residual_sites
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
-REPEATS = 5
+REPEATS = 10
 CONTEXT, OWN, RESPONSE, BATCH = 256, 16, 8, 32
 OVERHEAD, SPEEDUP = 1.05, 3.0
 
@@ -46,15 +46,18 @@ def setting():
 
 
 def interleaved(*ways, repeats=REPEATS):
-    """Seconds of each way in each repetition, and what each gave; one warm-up."""
+    """Seconds of each way in each repetition, and what each gave; one warm-up.
+
+    Every other repetition goes backwards: a machine that slows down under load would else always blame the last.
+    """
     results = [way() for way in ways]
     times = []
-    for _ in range(repeats):
-        row = []
-        for way in ways:
+    for repeat in range(repeats):
+        row = [0.0] * len(ways)
+        for k in range(len(ways)) if repeat % 2 == 0 else reversed(range(len(ways))):
             start = time.perf_counter()
-            way()
-            row.append(time.perf_counter() - start)
+            ways[k]()
+            row[k] = time.perf_counter() - start
         times.append(row)
     return times, results
 
