@@ -147,8 +147,12 @@ def attention_mask(
     prefix: Prefix,
     position_ids: Int[Tensor, "batch length"],
     mask: Bool[Tensor, "batch length"],
+    queries: int | None = None,
 ) -> Any:
     """The mask for rows that are not right-padded: who may be attended to, 1 or 0 per key.
+
+    ``position_ids`` and ``mask`` cover every column after the prefix; the last ``queries`` of them ask (default:
+    all; one in a step of decoding).
 
     Pads between the prefix and a row's tokens are a trap for sliding windows: the library measures the window in
     columns, so it would count the pads and reach less far than without them. There the masks are written out by
@@ -160,10 +164,11 @@ def attention_mask(
     if not window or not prefix.ids or "flash" in (config._attn_implementation or ""):
         return keys.long()
     before = torch.arange(len(prefix.ids), device=mask.device).expand(len(mask), -1)
-    distance = position_ids[:, :, None] - torch.cat([before, position_ids], dim=1)[:, None]
+    asks = slice(-(queries or mask.shape[1]), None)
+    distance = position_ids[:, asks, None] - torch.cat([before, position_ids], dim=1)[:, None]
     seen = keys[:, None] & (distance >= 0)
     # A pad's own row would be empty where the window is short, which is NaN; it is never read, so let it see all.
-    masks = {"full_attention": seen, "sliding_attention": seen & (distance < window) | ~mask[:, :, None]}
+    masks = {"full_attention": seen, "sliding_attention": seen & (distance < window) | ~mask[:, asks, None]}
     dtype = next(model.parameters()).dtype
     additive = {
         kind: torch.zeros_like(m, dtype=dtype).masked_fill(~m, torch.finfo(dtype).min)[:, None]

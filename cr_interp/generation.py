@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cr_interp.errors import NotFinite
-from cr_interp.forward import Prefix, backbone, device_of, encode_prefix, logits
+from cr_interp.forward import Prefix, attention_mask, backbone, device_of, encode_prefix, logits
 from cr_interp.models import Loaded
 from cr_interp.views import check_fits, shared_prefix
 
@@ -76,9 +76,9 @@ def _decode(
     length = max(map(len, prompts))
     ids = torch.tensor([[loaded.pad_id] * (length - len(p)) + list(p) for p in prompts], device=device)
     lengths = torch.tensor([len(p) for p in prompts], device=device)
-    mask = (torch.arange(length, device=device)[None] >= length - lengths[:, None]).long()
-    attention = torch.cat([mask.new_ones(len(ids), len(prefix.ids)), mask], dim=1)
-    positions = len(prefix.ids) + (mask.cumsum(-1) - 1).clamp(min=0)
+    mask = torch.arange(length, device=device)[None] >= length - lengths[:, None]
+    positions = len(prefix.ids) + (mask.long().cumsum(-1) - 1).clamp(min=0)
+    unpadded = bool(mask.all())
     cache = prefix.expand(len(ids))
     ends = torch.tensor(loaded.eos_ids, device=device)
     done = torch.zeros(len(ids), dtype=torch.bool, device=device)
@@ -86,8 +86,10 @@ def _decode(
     for _ in range(decoding.max_new_tokens):
         outputs = model(
             input_ids=ids,
-            attention_mask=None if bool(attention.all()) else attention,
-            position_ids=positions,
+            attention_mask=None
+            if unpadded
+            else attention_mask(loaded.model, prefix, positions, mask, ids.shape[1]),
+            position_ids=positions[:, -ids.shape[1] :],
             past_key_values=cache,
             use_cache=True,
         )
@@ -98,8 +100,8 @@ def _decode(
         if bool(done.all()):
             break
         ids = token[:, None]
-        positions = positions[:, -1:] + 1
-        attention = torch.cat([attention, attention.new_ones(len(ids), 1)], dim=1)
+        positions = torch.cat([positions, positions[:, -1:] + 1], dim=1)
+        mask = torch.cat([mask, mask.new_ones(len(ids), 1)], dim=1)
     return [_cut(row.tolist(), loaded.eos_ids) for row in torch.stack(chosen, dim=1)]
 
 

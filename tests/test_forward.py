@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from tiny import INJECTING_TEMPLATE, tiny
+from tiny import INJECTING_TEMPLATE, tiny, tiny_model
 
 from cr_interp.errors import UserError
 from cr_interp.forward import build_view, check_head, encode_prefix, hidden_states, log_probs, run
 from cr_interp.generation import Decoding, generate
+from cr_interp.models import Loaded
 from cr_interp.views import Context, render
 
 FAMILIES = ["llama", "qwen3", "gpt_neox", "gpt2"]
@@ -96,6 +97,24 @@ def test_greedy_decoding_equals_one_prompt_at_a_time(family):
                 break
         assert list(response.ids) == ids[len(prompt) :]
         assert response.truncated == (response.ids[-1] not in loaded.eos_ids)
+
+
+@pytest.mark.parametrize(
+    ("family", "attention"),
+    [(family, "eager") for family in ("mistral", "phi3", "gemma2", "gemma3_text", "llama")]
+    + [(family, "sdpa") for family in ("mistral", "phi3", "gemma3_text", "llama")],  # Gemma-2 has eager only
+)
+def test_decoding_behind_pads_sees_as_far_as_without_them(family, attention):
+    """Prompts of unequal lengths are padded behind the shared prefix; a sliding window must not count the pads."""
+    from training.organism import build_tokenizer
+
+    loaded = Loaded(family, tiny_model(family, attention=attention), build_tokenizer())
+    generator = torch.Generator().manual_seed(3)
+    common, *rest = (torch.randint(2, 64, (n,), generator=generator).tolist() for n in (11, 1, 9, 4, 6))
+    together = generate(loaded, [common + each for each in rest], Decoding(12))
+    for each, response in zip(rest, together, strict=True):
+        (alone,) = generate(loaded, [common + each], Decoding(12), prefix_length=0)
+        assert response.ids == alone.ids
 
 
 def test_sampling_depends_on_its_generator_alone(tiny_llama):

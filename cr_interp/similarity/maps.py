@@ -20,7 +20,7 @@ at most ``SLAB`` terms long, and everything else is float64.
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -166,9 +166,7 @@ class _Sums:
         left = self._grams("x", slots[:n_x], chosen)
         right = left if len(slots) == n_x else self._grams("y", slots[n_x:], chosen)
         (k, s, noise), (l, z, _) = left, right  # noqa: E741
-        square = torch.zeros_like(self.xy)
-        for start in range(0, b * b, SLAB):
-            square += k[:, start : start + SLAB] @ l[:, start : start + SLAB].T
+        square = _products(k, l, b)
         if left is right:
             square = (square + square.T) / 2
         # HSIC₁ times b, so that a smaller last batch counts for its rows.
@@ -180,17 +178,21 @@ class _Sums:
             self.yy += own
             return
         for total, (gram, sums, error) in ((self.xx, left), (self.yy, right)):
-            norms = torch.linalg.vector_norm(gram.view(len(gram), -1, b), dim=2).double()
-            squares = norms.square().sum(1)
+            squares = _squares(gram, b)
             own = _u_centred(squares, sums.square().sum(1), sums.sum(1).square(), b)
             total += _variation(own, squares, error) / (b - 3)
 
     def _grams(
         self, side: str, slots: list[Float[Tensor, "slot ?width"]], chosen: Int[Tensor, " b"]
-    ) -> tuple[Float[Tensor, "layer b*b"], Float[Tensor, "layer b"], Float[Tensor, " layer"]]:
-        """Flattened Grams of centred rows with zero diagonals, their row sums, and the HSIC of rounding errors."""
-        b = len(chosen)
-        grams = self._workspace(f"gram {side}", len(slots), b, b)
+    ) -> tuple[Float[Tensor, "layer entries"], Float[Tensor, "layer b"], Float[Tensor, " layer"]]:
+        """Grams of centred rows with zero diagonals, their row sums, and the HSIC of rounding errors.
+
+        A Gram matrix is symmetric, so a quarter of it is left out: the rows are halved, and kept are the two
+        diagonal blocks and one of the two off-diagonal ones (see :func:`_products`).
+        """
+        b, h = len(chosen), _half(len(chosen))
+        grams = self._workspace(f"gram {side}", len(slots), _entries(b))
+        upper, lower, across = _blocks(grams, b)
         noise = torch.empty(len(slots), dtype=torch.float64)
         for index, layer in enumerate(slots):
             rows = self._workspace("rows", b, layer.shape[1])
@@ -200,13 +202,18 @@ class _Sums:
                 rows.copy_(layer.index_select(0, chosen.to(layer.device)))
             # As a product, which is faster than mean(0); what rounding leaves of the mean, U-centring takes out.
             mean = (torch.full((1, b), 1 / b) @ rows)[0]
-            torch.mm(rows.sub_(mean), rows.T, out=grams[index])
+            rows.sub_(mean)
+            torch.mm(rows[:h], rows[:h].T, out=upper[index])
+            torch.mm(rows[h:], rows[h:].T, out=lower[index])
+            torch.mm(rows[:h], rows[h:].T, out=across[index])
             error = (
                 4 * _EPSILON
             ) ** 2 * mean.double().square().sum()  # |·|² of a row that rounding alone can cause
             noise[index] = b * error**2 * b
-        grams.diagonal(dim1=1, dim2=2).zero_()
-        return grams.view(len(slots), -1), grams.sum(2).double(), noise
+        upper.diagonal(dim1=1, dim2=2).zero_()
+        lower.diagonal(dim1=1, dim2=2).zero_()
+        sums = torch.cat([upper.sum(2) + across.sum(2), lower.sum(2) + across.sum(1)], dim=1)
+        return grams, sums.double(), noise
 
     def _workspace(self, name: str, *shape: int) -> Tensor:
         held = self._work.get(name)
@@ -216,6 +223,50 @@ class _Sums:
 
 
 _EPSILON = torch.finfo(torch.float32).eps
+
+
+def _half(b: int) -> int:
+    return b // 2
+
+
+def _entries(b: int) -> int:
+    """Entries of a Gram matrix that are kept: three of its four blocks."""
+    h = _half(b)
+    return h * h + (b - h) * (b - h) + h * (b - h)
+
+
+def _blocks(grams: Float[Tensor, "layer entries"], b: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The kept blocks as views: [layer, h, h], [layer, b − h, b − h], [layer, h, b − h]."""
+    h = _half(b)
+    upper, lower, across = grams.split([h * h, (b - h) * (b - h), h * (b - h)], dim=1)
+    n = len(grams)
+    return upper.view(n, h, h), lower.view(n, b - h, b - h), across.view(n, h, b - h)
+
+
+def _slabs(b: int) -> Iterator[tuple[slice, int]]:
+    """Runs of kept entries of at most ``SLAB``, and how often each entry occurs in the whole matrix."""
+    twice = _entries(b) - _half(b) * (
+        b - _half(b)
+    )  # from here on, the block that stands for its mirror image too
+    for first, last, times in ((0, twice, 1), (twice, _entries(b), 2)):
+        for start in range(first, last, SLAB):
+            yield slice(start, min(start + SLAB, last)), times
+
+
+def _products(k: Float[Tensor, "x entries"], l: Float[Tensor, "y entries"], b: int) -> Float[Tensor, "x y"]:  # noqa: E741
+    """⟨K, L⟩ of whole matrices from their kept blocks, float64 between slabs."""
+    total = torch.zeros(len(k), len(l), dtype=torch.float64)
+    for slab, times in _slabs(b):
+        total.add_(k[:, slab] @ l[:, slab].T, alpha=times)
+    return total
+
+
+def _squares(grams: Float[Tensor, "layer entries"], b: int) -> Float[Tensor, " layer"]:
+    """‖K‖² of whole matrices from their kept blocks."""
+    total = torch.zeros(len(grams), dtype=torch.float64)
+    for slab, times in _slabs(b):
+        total.add_(torch.linalg.vector_norm(grams[:, slab], dim=1).double().square(), alpha=times)
+    return total
 
 
 def _variation(own: Tensor, square: Tensor, noise: Tensor) -> Tensor:

@@ -25,13 +25,13 @@ def sentiment_task() -> LabelTask:
         labels=tuple(data["phrases"]),
         sources={split: _sources(data, split) for split in SPLITS},
         fixed_contexts=read_contexts(data["contexts"], PROMPT.replace("{review}", "{text}")),
-        new_instruction=says_yes_or_no,
+        new_instruction=answers_in_spanish,
     )
 
 
-def says_yes_or_no(example: Example, response: str) -> bool:
-    """The mismatched context asks for "yes" or "no" (is a time mentioned?); which of them is not graded."""
-    return read_label(response, ("yes", "no")) is not None
+def answers_in_spanish(example: Example, response: str) -> bool:
+    """The mismatched context asks for "bueno" or "malo"; which of them is not graded."""
+    return read_label(response, ("bueno", "malo")) is not None
 
 
 def put_in_frame(phrase: str, frame: str) -> str:

@@ -1,7 +1,8 @@
 """How little the similarity measures add to the matrix products that they need anyway, and that memory is constant.
 
 Each statistic is timed beside its own float32 products, alternating, on a fixed number of threads; the share that the
-products make of the whole time is asserted (median over the repetitions), no absolute time.
+products make of the whole time is asserted (median over the repetitions), no absolute time. A map's products are the
+textbook ones, whole Gram matrices and one product of them all; the accumulator itself computes three blocks of four.
 """
 
 import statistics

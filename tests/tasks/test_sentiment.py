@@ -103,10 +103,28 @@ def test_contexts_are_balanced_and_of_no_split():
 
 
 def test_the_controls_never_show_a_label_of_the_task():
+    """The mismatched context asks the task's own question (else the model answers the question, not the context)."""
     contexts = TASK.contexts(count_words)
+    question = PROMPT.removesuffix("{review}")
+    users = [m["content"] for m in contexts["mismatched"].messages if m["role"] == "user"]
+    assert all(u.startswith(question) for u in users)
     for name in ("mismatched", "irrelevant"):
-        text = " ".join(m["content"] for m in contexts[name].messages).lower()
+        text = " ".join(m["content"].removeprefix(question) for m in contexts[name].messages).lower()
         assert not [label for label in TASK.labels if label in text]
+
+
+def test_the_new_instruction_is_an_answer_in_spanish():
+    example = TASK.examples("test", 1)[0]
+    assert [TASK.obeys(example, r) for r in ("Bueno.", "malo", "good", example.answer)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    answers = [
+        m["content"] for m in TASK.contexts(count_words)["mismatched"].messages if m["role"] == "assistant"
+    ]
+    assert all(TASK.obeys(example, answer) for answer in answers)
 
 
 def test_the_irrelevant_context_is_as_long_as_the_exact_one():
