@@ -33,11 +33,11 @@ class ViewBatch:
     prefix: tuple[int, ...]
     ids: Int[Tensor, "batch length"]
     mask: Bool[Tensor, "batch length"]
-    rows: Int[Tensor, "token"]
+    rows: Int[Tensor, " token"]
     """Which row each aligned position is in …"""
-    columns: Int[Tensor, "token"]
+    columns: Int[Tensor, " token"]
     """… and at which column of ``ids``."""
-    targets: Int[Tensor, "token"]
+    targets: Int[Tensor, " token"]
     """The response token that each aligned position predicts."""
 
 

@@ -107,7 +107,7 @@ def _decode(
 
 def choose(
     scores: Float[Tensor, "batch vocabulary"], decoding: Decoding, generator: torch.Generator | None
-) -> Int[Tensor, "batch"]:
+) -> Int[Tensor, " batch"]:
     """The next token of each row: the best one at temperature 0, a draw (top-k, then top-p) otherwise."""
     if not bool(torch.isfinite(scores).all()):
         raise NotFinite(

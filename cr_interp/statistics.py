@@ -55,8 +55,8 @@ def hierarchical_weights(
 
 
 def interval(
-    samples: Float[ndarray, "resamples *rest"], level: float = 0.95
-) -> tuple[Float[ndarray, "*rest"], Float[ndarray, "*rest"]]:
+    samples: Float[ndarray, "resamples ..."], level: float = 0.95
+) -> tuple[Float[ndarray, "..."], Float[ndarray, "..."]]:
     """Percentile interval over the first axis: ``(low, high)``.
 
     Replicates that are NaN (an empty denominator) are left out; if all are, so is the interval.

@@ -110,7 +110,7 @@ class Losses:
 def losses(
     terms: Sequence[Term],
     log_p: Mapping[Distribution, Float[Tensor, "token vocabulary"]],
-    owner: Int[Tensor, "token"],
+    owner: Int[Tensor, " token"],
     top_k: int | None = None,
     reduction: Literal["token_mean", "sequence_mean"] = "token_mean",
 ) -> Losses:
@@ -146,7 +146,7 @@ def losses(
 
 
 def reduce(
-    per_token: Float[Tensor, "token"], owner: Int[Tensor, "token"], how: Literal["token_mean", "sequence_mean"]
+    per_token: Float[Tensor, " token"], owner: Int[Tensor, " token"], how: Literal["token_mean", "sequence_mean"]
 ) -> Float[Tensor, ""]:
     """Mean over tokens, or over sequences of each sequence's mean."""
     if how == "token_mean":

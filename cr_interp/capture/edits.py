@@ -39,7 +39,7 @@ def ablate(units: slice | Sequence[int] | None = None) -> Edit:
     return edit
 
 
-def steer(vector: Float[Tensor, "width"], scale: float = 1.0) -> Edit:
+def steer(vector: Float[Tensor, " width"], scale: float = 1.0) -> Edit:
     """Add ``scale * vector`` at every position."""
 
     def edit(state: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def steer(vector: Float[Tensor, "width"], scale: float = 1.0) -> Edit:
 
 
 def patch(
-    states: Float[Tensor, "token width"], rows: Int[Tensor, "token"], columns: Int[Tensor, "token"]
+    states: Float[Tensor, "token width"], rows: Int[Tensor, " token"], columns: Int[Tensor, " token"]
 ) -> Edit:
     """Put states captured elsewhere at the given places; with ``view.rows`` and ``view.columns``, the aligned
     positions of ``view`` get the states that another view had there."""

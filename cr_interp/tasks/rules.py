@@ -12,13 +12,14 @@ Strings are assigned to train, validation or test by a hash, so the splits are d
 and pre-training draws from the train strings only.
 """
 
-import hashlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from cr_interp.errors import unknown
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
+from cr_interp.tasks.filler import filler_context
+from cr_interp.tasks.splits import split_of
 from cr_interp.views import Context
 
 LETTERS = "abcdefghijklmnop"
@@ -48,12 +49,6 @@ WORDINGS: dict[str, tuple[str, str, str]] = {
     "upper": ("write in capitals", "use big letters", "make it upper case"),
 }
 
-#: Words that say nothing about a rule: the irrelevant context, in pre-training and as a control.
-FILLER: list[str] = (  # noqa: SIM905
-    "the sea is calm and a boat sails by while rain falls on green hills near our old house where "
-    "dogs sleep all day under warm sun then wind blows"
-).split()
-
 
 @dataclass(frozen=True)
 class Rules:
@@ -82,14 +77,12 @@ class Rules:
 
     def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
         exact, paraphrase, _ = WORDINGS[self.rule]
-        length, target = 1, count_tokens(Context.system(exact))
-        while count_tokens(Context.system(irrelevant_text(length))) < target:
-            length += 1
+        length = count_tokens(Context.system(exact))
         return {
             "exact": Context.system(exact),
             "paraphrase": Context.system(paraphrase),
             "mismatched": Context.system(WORDINGS[self.other][0]),
-            "irrelevant": Context.system(irrelevant_text(length)),
+            "irrelevant": filler_context(length, count_tokens),
         }
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
@@ -112,22 +105,8 @@ def rules_task(rule: str) -> Rules:
     return Rules(rule)
 
 
-def split_of(string: str) -> Split:
-    """70 % of all strings are for training, 10 % for validation, 20 % for testing."""
-    share = int.from_bytes(hashlib.blake2b(string.encode(), digest_size=2).digest(), "big") / 2**16
-    return "train" if share < 0.7 else "validation" if share < 0.8 else "test"
-
-
 def random_string(rng: random.Random, split: Split) -> str:
     while True:
         string = "".join(rng.choice(LETTERS) for _ in range(rng.choice(LENGTHS)))
         if split_of(string) == split:
             return string
-
-
-def irrelevant_text(length: int, rng: random.Random | None = None) -> str:
-    """``length`` characters of filler; shuffled with ``rng``, in a fixed order without."""
-    words = list(FILLER)
-    if rng is not None:
-        rng.shuffle(words)
-    return " ".join(words)[:length].ljust(length, ".")

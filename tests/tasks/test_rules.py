@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from cr_interp.errors import UserError
 from cr_interp.tasks import get_task, task_names
 from cr_interp.tasks.base import SPLITS, Task
-from cr_interp.tasks.rules import LETTERS, RULES, WORDINGS, split_of
+from cr_interp.tasks.rules import LETTERS, RULES, WORDINGS
+from cr_interp.tasks.splits import split_of
 
 strings = st.text(LETTERS, min_size=4, max_size=8)
 
