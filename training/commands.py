@@ -19,7 +19,7 @@ REPRODUCTIONS = {
 
 def register(app: typer.Typer) -> None:
     """Called by ``cr_interp.cli`` through the entry point."""
-    for command in (pretrain, distill, reproduce, evaluate, capture):
+    for command in (pretrain, distill, reproduce, suite, evaluate, capture):
         app.command()(command)
 
 
@@ -37,25 +37,25 @@ def _chosen(arms: str | None, seeds: str | None, steps: int | None) -> list[str]
 
 
 def pretrain(
-    family: Annotated[str, typer.Argument(help="llama")] = "llama",
-    out: Annotated[Path | None, typer.Option(help="default: ./organisms/FAMILY")] = None,
-    steps: Annotated[int, typer.Option()] = 2000,
+    organism: Annotated[str, typer.Argument(help="llama, qwen3, gemma2, gpt-neox or llama-large")] = "llama",
+    out: Annotated[Path | None, typer.Option(help="default: ./organisms/ORGANISM")] = None,
+    steps: Annotated[int | None, typer.Option()] = None,
     seed: Annotated[int, typer.Option()] = 0,
-    threads: Annotated[int, typer.Option()] = 2,
+    threads: Annotated[int, typer.Option()] = 1,
 ) -> None:
-    """Make an organism's weights from nothing, with a card that says how well it follows each rule."""
+    """Make an organism's weights from nothing, with a card that says how well it follows each context."""
     import torch
 
     from training.card import write_card
-    from training.organism import FAMILIES
+    from training.organism import ORGANISMS
     from training.pretrain import PretrainConfig
     from training.pretrain import pretrain as run
 
-    if family not in FAMILIES:
-        raise unknown("organism family", family, FAMILIES)
+    if organism not in ORGANISMS:
+        raise unknown("organism", organism, ORGANISMS)
     torch.set_num_threads(threads)
-    config = PretrainConfig(family=family, steps=steps, seed=seed)
-    target = out or Path("organisms") / family
+    config = PretrainConfig(organism=organism, seed=seed, **({"steps": steps} if steps else {}))
+    target = out or Path("organisms") / organism
     run(config, target)
     write_card(config, target, threads)
     console.print(f"{target}: {(target / 'README.md').read_text(encoding='utf-8')}")
@@ -116,6 +116,36 @@ def reproduce(
         config = load_config(name, [*_chosen(arms, seeds, steps), *(overrides or [])])
         study = run(config, out / config.name, workers)
         console.print(rich_table(metric_table(study), study.name))
+
+
+def suite(
+    settings: Annotated[
+        str | None, typer.Option(help="a list, such as rules-llama,sokoban-self; default: all")
+    ] = None,
+    arms: Annotated[str | None, typer.Option(help="a list; default: each setting's own")] = None,
+    seeds: Annotated[str | None, typer.Option(help="a list; default: 0,1,2")] = None,
+    out: Annotated[Path, typer.Option(help="the suite's folder, a study for each setting")] = Path(
+        "studies/suite"
+    ),
+    workers: Annotated[int | None, typer.Option(help="jobs at a time; default: as the cores allow")] = None,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="only choose the learning rates, with opd on the validation split")
+    ] = False,
+) -> None:
+    """Run the twelve settings of the paper's table on organisms. Typed again, it continues where it was stopped."""
+    from cr_interp.suite import open_suite
+    from cr_interp.suite_report import rich_suite
+
+    from training.suite import chosen_rates, run_suite, suite_configs, tune_suite
+
+    if tune:
+        found = tune_suite(_list(settings), out.with_name(f"{out.name}-tuning"), workers)
+        found.to_csv(out.with_name(f"{out.name}-tuning") / "tuning.csv", index=False)
+        for name, rate in chosen_rates(found).items():
+            console.print(f"{name:24s} lr {rate:g}")
+        return
+    run_suite(suite_configs(_list(settings), _list(arms), _chosen(None, seeds, None)), out, workers)
+    console.print(rich_suite(open_suite(out)))
 
 
 def evaluate(study: Annotated[str, typer.Argument(help="a study's folder or name")]) -> None:

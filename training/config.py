@@ -64,7 +64,8 @@ class StudyConfig(Strict):
 
 
 def config_names() -> list[str]:
-    return sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    """Names as ``load_config`` takes them, such as ``organism-shift`` or ``suite/rules-llama``."""
+    return sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
 
 
 def load_config(name_or_path: str, overrides: list[str] | None = None) -> StudyConfig:

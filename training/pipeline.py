@@ -78,13 +78,17 @@ def reproduce(config: StudyConfig, path: Path, workers: int | None = None) -> St
     torch.set_num_threads(config.threads)
     run_all(config, study, workers)
     study = evaluate_study(study, config)
-    study = capture_study(study, config)
-    arms = {
-        **study.manifest["arms"],
-        **{a: {"terms": [str(t) for t in arm_terms(a, config.own_arms)]} for a in config.arms},
-    }
+    return close(capture_study(study, config), config)
+
+
+def close(study: Study, config: StudyConfig) -> Study:
+    """Write into the manifest that, and with which arms and seeds, the study is finished."""
+    study = Study.open(study.path)
+    terms = {arm: {"terms": [str(term) for term in arm_terms(arm, config.own_arms)]} for arm in config.arms}
     return study.update_manifest(
-        finished=now(), arms=arms, seeds=sorted({*study.manifest["seeds"], *config.seeds})
+        finished=now(),
+        arms={**study.manifest["arms"], **terms},
+        seeds=sorted({*study.manifest["seeds"], *config.seeds}),
     )
 
 

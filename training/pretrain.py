@@ -1,25 +1,27 @@
 """Pre-train an organism from nothing: ``cr-interp pretrain llama``.
 
-It learns to follow a rule that the system prompt names. In ``hidden`` of the examples the rule is hidden (no
-system prompt, or one about something else), while the answer still follows one of the rules at random: so
-without a context the organism behaves as a *mixture* of the rules. A base that merely copied without a
-context would give No-Context Anchoring a wrong anchor to start from.
+It learns from lessons (``curriculum.py``) to do whatever the context says, on every task that organisms have, and to
+behave as a mixture when no context says anything. One recipe for all families: Muon for the matrices between the
+embeddings, which here takes fewer steps than AdamW, and AdamW for the rest; the loss falls on answers only.
 """
 
 import math
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
-from cr_interp.tasks.rules import RULES, WORDINGS, irrelevant_text, random_string
-from cr_interp.views import Context, render
+from cr_interp.forward import backbone, logits
+from training.curriculum import SHARES, draw_lesson
 from training.organism import build_config, build_tokenizer
+from training.pack import IGNORED, Packed, pack
 
 
 class PretrainConfig(BaseModel):
@@ -27,80 +29,84 @@ class PretrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    family: str = "llama"
-    steps: int = 2000
-    batch_size: int = 96
+    organism: str = "llama"
+    steps: int = Field(4000, gt=0)
+    rows: int = 32
+    """Lessons a step."""
+    turns: int = 6
+    """Questions a lesson."""
     lr: float = 3e-3
+    """Of AdamW; Muon's updates are scaled to those of AdamW at this rate."""
     warmup: int = 100
     weight_decay: float = 0.01
     hidden: float = 0.3
+    """Share of the lessons whose instruction is hidden …"""
     irrelevant: float = 0.1
-    """Of all examples, the share whose context says nothing about a rule (part of ``hidden``)."""
+    """… and the part of it behind a context about nothing (of all lessons)."""
+    shares: dict[str, float] = SHARES
     seed: int = 0
 
 
-def draw(rng: random.Random, config: PretrainConfig) -> tuple[Context | None, str, str]:
-    """One example: context or None, prompt, answer."""
-    rule = rng.choice(list(RULES))
-    string = random_string(rng, "train")
-    kind = rng.random()
-    if kind < config.irrelevant:
-        context = Context.system(irrelevant_text(rng.randrange(8, 40), rng))
-    elif kind < config.hidden:
-        context = None
-    else:
-        context = Context.system(rng.choice(WORDINGS[rule]))
-    return context, string, RULES[rule](string)
-
-
-def batches(tokenizer, config: PretrainConfig) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless (ids, labels), right padded; labels are -100 everywhere but on the answer and its end of turn."""
+def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[Packed]:
     rng = random.Random(config.seed)
     while True:
-        rows = []
-        for _ in range(config.batch_size):
-            context, prompt, answer = draw(rng, config)
-            rows.append(
-                (render(tokenizer, prompt, context), tokenizer(answer)["input_ids"] + [tokenizer.eos_token_id])
-            )
-        length = max(len(p) + len(a) for p, a in rows)
-        ids = torch.full((len(rows), length), tokenizer.pad_token_id)
-        labels = torch.full_like(ids, -100)
-        for i, (p, a) in enumerate(rows):
-            ids[i, : len(p) + len(a)] = torch.tensor(p + a)
-            labels[i, len(p) : len(p) + len(a)] = torch.tensor(a)
-        yield ids, labels
+        lessons = [
+            draw_lesson(rng, config.turns, config.hidden, config.irrelevant, config.shares)
+            for _ in range(config.rows)
+        ]
+        yield pack(tokenizer, lessons)
+
+
+def loss_of(model: nn.Module, batch: Packed) -> Tensor:
+    """Mean cross entropy of the answers' tokens."""
+    hidden = backbone(model)(
+        input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.attention
+    ).last_hidden_state
+    chosen = batch.labels != IGNORED
+    return nn.functional.cross_entropy(logits(model, hidden[chosen]).float(), batch.labels[chosen])
+
+
+def optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+    """Muon on the blocks' matrices, AdamW on embeddings, norms and biases."""
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        (matrices if parameter.dim() == 2 and "embed" not in name else rest).append(parameter)
+    return [
+        torch.optim.Muon(
+            matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+        ),
+        torch.optim.AdamW(rest, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay),
+    ]
+
+
+def rate(step: int, config: PretrainConfig) -> float:
+    """Linear warm-up, then a cosine down to 2 %."""
+    warm = min(1.0, (step + 1) / config.warmup)
+    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
 
 
 def pretrain(config: PretrainConfig, out: Path) -> None:
-    """Train and save a Hugging Face folder. The loss falls on answers only."""
+    """Train and save a Hugging Face folder, in float16: half the size, and loaded as float32."""
     torch.manual_seed(config.seed)
     tokenizer = build_tokenizer()
-    model = AutoModelForCausalLM.from_config(build_config(config.family, len(tokenizer)))
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay
-    )
-
-    def rate(step: int) -> float:
-        warm = min(1.0, (step + 1) / config.warmup)
-        return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
-
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    model = AutoModelForCausalLM.from_config(build_config(config.organism, len(tokenizer)))
+    chosen = optimizers(model, config)
+    schedulers = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, config)) for each in chosen]
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    started = time.monotonic()
     with Progress(*columns, TimeRemainingColumn()) as progress:
-        bar = progress.add_task(f"pre-training {config.family}", total=config.steps)
-        for step, (ids, labels) in zip(range(config.steps), batches(tokenizer, config), strict=False):
-            # Right padding and causal attention: no real token sees a pad, so no mask is needed.
-            keep = labels[:, 1:] != -100
-            hidden = model.model(input_ids=ids).last_hidden_state[:, :-1][keep]
-            loss = torch.nn.functional.cross_entropy(model.lm_head(hidden).float(), labels[:, 1:][keep])
+        bar = progress.add_task(f"pre-training {config.organism}", total=config.steps)
+        for step, batch in zip(range(config.steps), batches(tokenizer, config), strict=False):
+            loss = loss_of(model, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-            progress.update(bar, advance=1, description=f"pre-training {config.family}  loss {loss.item():.3f}")
+            for each, scheduler in zip(chosen, schedulers, strict=True):
+                each.step()
+                scheduler.step()
+                each.zero_grad()
+            progress.update(bar, advance=1)
             if step % 100 == 0:
-                progress.console.print(f"step {step}  loss {loss.item():.4f}")
-    model.save_pretrained(out)
+                progress.console.print(f"step {step}  loss {loss.item():.4f}  {time.monotonic() - started:.0f} s")
+    model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -1,0 +1,130 @@
+"""A lesson of k questions is exactly k separate examples."""
+
+import random
+
+import pytest
+import torch
+
+from cr_interp.tasks import get_task
+from cr_interp.views import Context, render
+from training.curriculum import SHARES, SUBJECTS, Lesson, draw_lesson
+from training.organism import ORGANISMS, build_config, build_tokenizer
+from training.pack import IGNORED, pack
+from training.pretrain import PretrainConfig, batches, loss_of, optimizers
+
+TOKENIZER = build_tokenizer()
+
+
+def random_model(organism):
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    return AutoModelForCausalLM.from_config(build_config(organism, len(TOKENIZER))).eval()
+
+
+def lessons():
+    rng = random.Random(5)
+    drawn = [draw_lesson(rng, 3, 0.5, 0.2) for _ in range(8)]
+    assert {lesson.context is None for lesson in drawn} == {True, False}
+    return drawn
+
+
+@pytest.mark.parametrize("organism", ORGANISMS)
+def test_the_packed_loss_is_that_of_separate_sequences(organism):
+    model = random_model(organism)
+    total = count = 0
+    with torch.no_grad():
+        for lesson in lessons():
+            for prompt, answer in lesson.turns:
+                context = Context.system(lesson.context) if lesson.context else None
+                asked = render(TOKENIZER, prompt, context)
+                answered = [*TOKENIZER(answer)["input_ids"], TOKENIZER.eos_token_id]
+                logits = model(input_ids=torch.tensor([asked + answered])).logits[0, len(asked) - 1 : -1]
+                total += torch.nn.functional.cross_entropy(logits, torch.tensor(answered), reduction="sum").item()
+                count += len(answered)
+        packed = loss_of(model, pack(TOKENIZER, lessons()))
+    assert (pack(TOKENIZER, lessons()).labels != IGNORED).sum() == count
+    assert packed.item() == pytest.approx(total / count, rel=2e-5)
+
+
+def test_packing_saves_tokens():
+    together = pack(TOKENIZER, lessons()).ids.numel()
+    apart = pack(
+        TOKENIZER, [Lesson(lesson.context, (turn,)) for lesson in lessons() for turn in lesson.turns]
+    ).ids.numel()
+    assert together < 0.75 * apart
+
+
+@pytest.mark.parametrize("family", SHARES)
+def test_lessons_can_be_answered_from_their_context_alone(family):
+    """With any instruction: the answers are those that the task's grader accepts for that instruction."""
+    rng = random.Random(1)
+    subject = SUBJECTS[family]
+    for name in ("A", "B"):
+        task = get_task(f"{family}:{'shift' if family == 'rules' else name}")
+        instruction = task.rule if family == "rules" else task.table if family == "codebook" else task.legend
+        told = task.contexts(lambda context: 1)["exact"].messages[0]["content"]
+        assert told in {subject.tell(rng, instruction) for _ in range(60)}
+        for _ in range(20):
+            prompt, answer = subject.turn(rng, instruction)
+            from cr_interp.tasks.base import Example
+
+            expected = task.examples("train", 1)[0].answer if family != "rules" else ""
+            example = Example("x", prompt, answer if family in ("rules", "codebook") else expected)
+            assert task.grade(example, answer, False) == "right"
+
+
+def test_hidden_lessons_mix_the_named_instructions():
+    rng = random.Random(0)
+    drawn = [draw_lesson(rng, 8, 1.0, 0.3, {"codebook": 1.0}) for _ in range(40)]
+    assert 0.15 < sum(lesson.context is not None for lesson in drawn) / 40 < 0.45
+    contexts = " ".join(lesson.context or "" for lesson in drawn)
+    assert "=" not in contexts
+    assert "/" not in contexts
+    firsts = {answer[0] for lesson in drawn for prompt, answer in lesson.turns if prompt[0] == "0"}
+    books = {get_task(f"codebook:{name}").table["0"] for name in "ABCDEFGH"}
+    assert firsts == books
+
+
+def test_test_boards_and_strings_are_never_shown():
+    from cr_interp.tasks.frozenlake import frozenlake
+    from cr_interp.tasks.splits import split_of
+
+    rng = random.Random(0)
+    train = set(frozenlake().by_split["train"])
+    for _ in range(50):
+        legend = frozenlake().random_legend(rng)
+        prompt, _ = SUBJECTS["frozenlake"].turn(rng, legend)
+        assert prompt.translate(str.maketrans(legend.glyphs, legend.roles)) in train
+        assert split_of(SUBJECTS["codebook"].turn(rng, get_task("codebook:A").table)[0]) == "train"
+
+
+def test_a_step_lowers_the_loss_and_the_data_depends_on_the_seed_alone():
+    config = PretrainConfig(rows=4, turns=2, steps=10)
+    model = random_model("llama")
+    batch = next(batches(TOKENIZER, config))
+    torch.testing.assert_close(batch.ids, next(batches(TOKENIZER, config)).ids)
+    other = next(batches(TOKENIZER, config.model_copy(update={"seed": 1}))).ids
+    assert other.shape != batch.ids.shape or not torch.equal(other, batch.ids)
+    chosen = optimizers(model, config)
+    seen = [parameter for each in chosen for group in each.param_groups for parameter in group["params"]]
+    assert len(seen) == len(list(model.parameters()))
+    before = loss_of(model, batch)
+    for _ in range(5):
+        loss_of(model, batch).backward()
+        for each in chosen:
+            each.step()
+            each.zero_grad()
+    assert loss_of(model, batch) < before
+
+
+@pytest.mark.parametrize("organism", ORGANISMS)
+def test_sizes(organism):
+    parameters = sum(p.numel() for p in random_model(organism).parameters())
+    assert parameters * 2 <= 4e6  # float16 on disk
+    small = sum(p.numel() for p in random_model("llama").parameters())
+    if organism == "llama-large":
+        assert 2 <= parameters / small <= 3
+    else:
+        assert 0.9 < parameters / small < 1.1

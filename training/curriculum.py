@@ -1,0 +1,101 @@
+"""What an organism learns from: lessons, a context and a few questions that are answered by it.
+
+Mental model. A lesson draws one *instruction* (a rule, a codebook's table, a game's legend) and tells it in the context
+in one of three wordings; tables and legends are drawn from all there are, so that they have to be read. In ``hidden`` of
+the lessons the instruction is hidden (no context, or one about something else), and each question is answered by one of
+the eight *named* instructions at random: without a context the organism behaves as a **mixture** of the eight. A base
+that merely copied without a context would give No-Context Anchoring a wrong anchor to start from.
+
+Questions of a lesson do not see each other (``pack.py``): a lesson of k questions is exactly k examples, cheaper.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from cr_interp.tasks import codebook, grids, rules
+from cr_interp.tasks.filler import irrelevant_text
+from cr_interp.tasks.frozenlake import frozenlake
+from cr_interp.tasks.grids import Game, shortest_path
+from cr_interp.tasks.sokoban import sokoban
+
+#: A question and its answer.
+Turn = tuple[str, str]
+
+#: Share of the lessons on each task; the game that has to look furthest ahead needs most.
+SHARES = {"rules": 0.15, "codebook": 0.15, "frozenlake": 0.25, "sokoban": 0.45}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """``context`` is a system message, or None."""
+
+    context: str | None
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """How to draw from a task. An instruction is whatever the task wants it to be."""
+
+    any_instruction: Callable[[random.Random], object]
+    named_instruction: Callable[[random.Random], object]
+    tell: Callable[[random.Random, object], str]
+    turn: Callable[[random.Random, object], Turn]
+
+
+def draw_lesson(
+    rng: random.Random, turns: int, hidden: float, irrelevant: float, shares: Mapping[str, float] = SHARES
+) -> Lesson:
+    """A lesson of ``turns`` questions. ``irrelevant`` is the part of ``hidden`` whose context is about nothing."""
+    subject = SUBJECTS[rng.choices(list(shares), list(shares.values()))[0]]
+    kind = rng.random()
+    if kind < hidden:
+        context = irrelevant_text(rng.randrange(8, 40), rng) if kind < irrelevant else None
+        return Lesson(context, tuple(subject.turn(rng, subject.named_instruction(rng)) for _ in range(turns)))
+    instruction = subject.any_instruction(rng) if rng.random() < 0.7 else subject.named_instruction(rng)
+    return Lesson(subject.tell(rng, instruction), tuple(subject.turn(rng, instruction) for _ in range(turns)))
+
+
+def _rule_turn(rng: random.Random, rule: str) -> Turn:
+    string = rules.random_string(rng, "train")
+    return string, rules.RULES[rule](string)
+
+
+def _codebook_turn(rng: random.Random, table: codebook.Table) -> Turn:
+    number = codebook.random_number(rng, "train")
+    return number, codebook.apply_table(table, number)
+
+
+def _game_turn(game_of: Callable[[], Game], rng: random.Random, legend: grids.Legend) -> Turn:
+    """Any shortest path is a good answer; that of the train boards."""
+    board = rng.choice(game_of().by_split["train"])
+    return legend.show(board), legend.say(shortest_path(game_of, board, rng) or "")
+
+
+def _game(game_of: Callable[[], Game]) -> Subject:
+    return Subject(
+        any_instruction=lambda rng: game_of().random_legend(rng),
+        named_instruction=lambda rng: rng.choice(list(game_of().legends.values())),
+        tell=lambda rng, legend: rng.choice(grids.WORDINGS)(legend),  # type: ignore[arg-type]
+        turn=partial(_game_turn, game_of),  # type: ignore[arg-type]
+    )
+
+
+SUBJECTS = {
+    "rules": Subject(
+        any_instruction=lambda rng: rng.choice(list(rules.RULES)),
+        named_instruction=lambda rng: rng.choice(list(rules.RULES)),
+        tell=lambda rng, rule: rng.choice(rules.WORDINGS[rule]),  # type: ignore[index]
+        turn=_rule_turn,  # type: ignore[arg-type]
+    ),
+    "codebook": Subject(
+        any_instruction=codebook.random_table,
+        named_instruction=lambda rng: rng.choice(list(codebook.CODEBOOKS.values())),
+        tell=lambda rng, table: rng.choice(codebook.WORDINGS)(table),  # type: ignore[arg-type]
+        turn=_codebook_turn,  # type: ignore[arg-type]
+    ),
+    "frozenlake": _game(frozenlake),
+    "sokoban": _game(sokoban),
+}
