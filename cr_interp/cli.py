@@ -29,7 +29,7 @@ console = Console()
 
 @app.command()
 def table(
-    study: Annotated[str, typer.Argument(help="a study's folder, or its name on the search paths")],
+    study: Annotated[str, typer.Argument(help="a study's or suite's folder, or its name on the search paths")],
     as_json: Annotated[
         bool, typer.Option("--json", help="a list of {arm, seed, metric, estimate, low, high, n}")
     ] = False,
@@ -37,11 +37,15 @@ def table(
     seeds: Annotated[bool, typer.Option("--seeds", help="a row per seed as well")] = False,
     control: Annotated[str, typer.Option(help="exact, paraphrase, mismatched or irrelevant")] = "exact",
 ) -> None:
-    """Print a study's metrics with their intervals."""
+    """Print the metrics of a study, or of a suite of studies, with their intervals."""
     from cr_interp.behaviour import metrics_json
     from cr_interp.report import markdown_table, metric_table, rich_table
     from cr_interp.study import open_study
+    from cr_interp.suite import is_suite
 
+    if is_suite(study):
+        _suite_table(study, as_json, markdown, seeds, control)
+        return
     opened = open_study(study)
     found = metric_table(opened, control)
     if as_json:
@@ -50,6 +54,25 @@ def table(
         print(markdown_table(found))
     else:
         console.print(rich_table(found, f"{opened.name} (context: {control})", seeds))
+
+
+def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control: str) -> None:
+    from cr_interp.suite import open_suite, suite_table
+    from cr_interp.suite_report import markdown_suite, rich_suite, suite_json
+
+    suite = open_suite(name)
+    if as_json:
+        print(json.dumps(suite_json(suite_table(suite, control)), indent=1))
+    elif markdown:
+        print(markdown_suite(suite, control))
+    elif seeds:
+        one = next(iter(suite.studies))
+        raise UserError(
+            f"A suite's table is over seeds. Single seeds are in `cr-interp table {name} --json`, and in the table of "
+            f"one setting: cr-interp table {name}/{one} --seeds."
+        )
+    else:
+        console.print(rich_suite(suite, control))
 
 
 @app.command()
