@@ -71,9 +71,10 @@ Fingerprint `{card["fingerprint"]}`.
 
 It learned to do what the context says: apply one of eight rules to a string, write a number in the alphabet of any
 codebook, walk over a frozen lake and push a box on boards whose symbols only the context explains. In
-{config.hidden:.0%} of the lessons the instruction was hidden ({config.irrelevant:.0%} behind a context about nothing), and
-answers followed one of eight named instructions at random: without a context it behaves as their mixture. Strings and
-boards of the train split only; {config.steps} steps of {config.rows} lessons with {config.turns} questions each.
+{config.hidden:.0%} of the lessons (in the first {config.early:.0%} of the steps {config.hidden_early:.0%}) the instruction was
+hidden, a third of these behind a context about nothing, and answers followed one of eight named instructions at random:
+without a context it behaves as their mixture. Strings and boards of the train split only; {config.steps} steps of
+{config.rows} lessons with {config.turns} questions each.
 
 Accuracy on {card["examples_per_task"]} test items for each of the eight instructions of a task, greedy, by context; *worst*
 is the worst of the eight with its exact context:

@@ -45,14 +45,12 @@ class Subject:
     turn: Callable[[random.Random, object], Turn]
 
 
-def draw_lesson(
-    rng: random.Random, turns: int, hidden: float, irrelevant: float, shares: Mapping[str, float] = SHARES
-) -> Lesson:
-    """A lesson of ``turns`` questions. ``irrelevant`` is the part of ``hidden`` whose context is about nothing."""
+def draw_lesson(rng: random.Random, turns: int, hidden: float, shares: Mapping[str, float] = SHARES) -> Lesson:
+    """A lesson of ``turns`` questions; with probability ``hidden`` its instruction is hidden."""
     subject = SUBJECTS[rng.choices(list(shares), list(shares.values()))[0]]
     kind = rng.random()
     if kind < hidden:
-        context = irrelevant_text(rng.randrange(8, 40), rng) if kind < irrelevant else None
+        context = irrelevant_text(rng.randrange(8, 40), rng) if kind < hidden / 3 else None
         return Lesson(context, tuple(subject.turn(rng, subject.named_instruction(rng)) for _ in range(turns)))
     instruction = subject.any_instruction(rng) if rng.random() < 0.7 else subject.named_instruction(rng)
     return Lesson(subject.tell(rng, instruction), tuple(subject.turn(rng, instruction) for _ in range(turns)))

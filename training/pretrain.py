@@ -9,6 +9,7 @@ import math
 import random
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +37,27 @@ class PretrainConfig(BaseModel):
     turns: int = 6
     """Questions a lesson."""
     lr: float = 3e-3
-    """Of AdamW; Muon's updates are scaled to those of AdamW at this rate."""
+    """Of AdamW."""
+    muon_lr: float = 4e-3
+    """Of Muon, whose updates are scaled to AdamW's."""
     warmup: int = 100
     weight_decay: float = 0.01
     hidden: float = 0.3
-    """Share of the lessons whose instruction is hidden …"""
-    irrelevant: float = 0.1
-    """… and the part of it behind a context about nothing (of all lessons)."""
+    """Share of the lessons whose instruction is hidden, a third of them behind a context about nothing …"""
+    hidden_early: float = 0.05
+    """… and what it is in the first ``early`` of the steps: hidden lessons teach nothing about reading a context, and
+    while that is being learned they only add noise."""
+    early: float = 0.6
     shares: dict[str, float] = SHARES
     seed: int = 0
 
 
 def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[Packed]:
+    """One a step, for ever; what they are depends on the configuration alone."""
     rng = random.Random(config.seed)
-    while True:
-        lessons = [
-            draw_lesson(rng, config.turns, config.hidden, config.irrelevant, config.shares)
-            for _ in range(config.rows)
-        ]
+    for step in count():
+        hidden = config.hidden_early if step < config.early * config.steps else config.hidden
+        lessons = [draw_lesson(rng, config.turns, hidden, config.shares) for _ in range(config.rows)]
         yield pack(tokenizer, lessons)
 
 
@@ -74,7 +78,7 @@ def optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Opt
         (matrices if parameter.dim() == 2 and "embed" not in name else rest).append(parameter)
     return [
         torch.optim.Muon(
-            matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
+            matrices, lr=config.muon_lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
         ),
         torch.optim.AdamW(rest, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay),
     ]

@@ -25,7 +25,7 @@ def random_model(organism):
 
 def lessons():
     rng = random.Random(5)
-    drawn = [draw_lesson(rng, 3, 0.5, 0.2) for _ in range(8)]
+    drawn = [draw_lesson(rng, 3, 0.5) for _ in range(8)]
     assert {lesson.context is None for lesson in drawn} == {True, False}
     return drawn
 
@@ -77,7 +77,7 @@ def test_lessons_can_be_answered_from_their_context_alone(family):
 
 def test_hidden_lessons_mix_the_named_instructions():
     rng = random.Random(0)
-    drawn = [draw_lesson(rng, 8, 1.0, 0.3, {"codebook": 1.0}) for _ in range(40)]
+    drawn = [draw_lesson(rng, 8, 1.0, {"codebook": 1.0}) for _ in range(40)]
     assert 0.15 < sum(lesson.context is not None for lesson in drawn) / 40 < 0.45
     contexts = " ".join(lesson.context or "" for lesson in drawn)
     assert "=" not in contexts
