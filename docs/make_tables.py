@@ -1,0 +1,30 @@
+"""Refresh the metric tables of README.md from the bundled studies: ``python docs/make_tables.py``.
+
+A table stands under a line that begins with the study's name in bold code, and is replaced as a whole.
+"""
+
+import re
+from pathlib import Path
+
+from cr_interp.errors import UserError
+from cr_interp.report import markdown_table, metric_table
+from cr_interp.study import open_study
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+TABLE = re.compile(r"(\*\*`(?P<name>[\w-]+)`\*\*[^\n]*\n\n)(?:\|[^\n]*\n)+")
+
+
+def refreshed(text: str) -> str:
+    """The text with every table made anew; a name that is no study is an error, not a stale table."""
+
+    def table(found: re.Match[str]) -> str:
+        return f"{found[1]}{markdown_table(metric_table(open_study(found['name'])))}\n"
+
+    new, count = TABLE.subn(table, text)
+    if not count:
+        raise UserError(f"{README} has no table to refresh.")
+    return new
+
+
+if __name__ == "__main__":
+    README.write_text(refreshed(README.read_text(encoding="utf-8")), encoding="utf-8")
