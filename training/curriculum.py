@@ -11,7 +11,7 @@ Questions of a lesson do not see each other (``pack.py``): a lesson of k questio
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from cr_interp.tasks import codebook, grids, rules
@@ -20,8 +20,15 @@ from cr_interp.tasks.frozenlake import frozenlake
 from cr_interp.tasks.grids import Game, shortest_path
 from cr_interp.tasks.sokoban import sokoban
 
-#: A question and its answer.
-Turn = tuple[str, str]
+
+@dataclass(frozen=True)
+class Turn:
+    """A question and its answer; ``notes`` says what each character of the prompt means (a space: nothing)."""
+
+    prompt: str
+    answer: str
+    notes: str = ""
+
 
 #: Share of the lessons on each task; the game that has to look furthest ahead needs most.
 SHARES = {"rules": 0.15, "codebook": 0.15, "frozenlake": 0.25, "sokoban": 0.45}
@@ -51,25 +58,27 @@ def draw_lesson(rng: random.Random, turns: int, hidden: float, shares: Mapping[s
     kind = rng.random()
     if kind < hidden:
         context = irrelevant_text(rng.randrange(8, 40), rng) if kind < hidden / 3 else None
-        return Lesson(context, tuple(subject.turn(rng, subject.named_instruction(rng)) for _ in range(turns)))
+        hidden_turns = (subject.turn(rng, subject.named_instruction(rng)) for _ in range(turns))
+        return Lesson(context, tuple(replace(turn, notes="") for turn in hidden_turns))
     instruction = subject.any_instruction(rng) if rng.random() < 0.7 else subject.named_instruction(rng)
     return Lesson(subject.tell(rng, instruction), tuple(subject.turn(rng, instruction) for _ in range(turns)))
 
 
 def _rule_turn(rng: random.Random, rule: str) -> Turn:
     string = rules.random_string(rng, "train")
-    return string, rules.RULES[rule](string)
+    return Turn(string, rules.RULES[rule](string))
 
 
 def _codebook_turn(rng: random.Random, table: codebook.Table) -> Turn:
     number = codebook.random_number(rng, "train")
-    return number, codebook.apply_table(table, number)
+    return Turn(number, codebook.apply_table(table, number))
 
 
 def _game_turn(game_of: Callable[[], Game], rng: random.Random, legend: grids.Legend) -> Turn:
     """Any shortest path is a good answer; that of the train boards."""
     board = rng.choice(game_of().by_split["train"])
-    return legend.show(board), legend.say(shortest_path(game_of, board, rng) or "")
+    path = shortest_path(game_of, board, rng) or ""
+    return Turn(legend.show(board), legend.say(path), board.replace("\n", " "))
 
 
 def _game(game_of: Callable[[], Game]) -> Subject:

@@ -28,10 +28,13 @@ class Packed:
     """The token to predict at each place, ``IGNORED`` where it belongs to no answer."""
 
 
-def pack(tokenizer: Any, lessons: Sequence[Lesson]) -> Packed:
-    """Lay out lessons by the organisms' chat template; rows are padded on the right."""
+def pack(tokenizer: Any, lessons: Sequence[Lesson], notes: bool = False) -> Packed:
+    """Lay out lessons by the organisms' chat template; rows are padded on the right.
+
+    With ``notes`` the prompts' characters are labelled with what they mean, where their turn says it.
+    """
     vocabulary = _Vocabulary(tokenizer)
-    rows = [_row(vocabulary, lesson) for lesson in lessons]
+    rows = [_row(vocabulary, lesson, notes) for lesson in lessons]
     length = max(len(row[0]) for row in rows)
 
     def padded(index: int, value: int) -> Int[Tensor, "row length"]:
@@ -64,19 +67,24 @@ class _Vocabulary:
         return [self.character[character] for character in text]
 
 
-def _row(vocabulary: _Vocabulary, lesson: Lesson) -> tuple[list[int], list[int], list[int], list[int]]:
+def _row(
+    vocabulary: _Vocabulary, lesson: Lesson, notes: bool
+) -> tuple[list[int], list[int], list[int], list[int]]:
     """ids, positions, parts (0: context; 1, 2, …: questions), labels of one lesson."""
     ids: list[int] = []
     if lesson.context:
         ids = [vocabulary.system, *vocabulary(lesson.context), vocabulary.end]
     context = len(ids)
     positions, parts, labels = list(range(context)), [0] * context, [IGNORED] * context
-    for number, (prompt, answer) in enumerate(lesson.turns, start=1):
-        asked = [vocabulary.user, *vocabulary(prompt), vocabulary.end, vocabulary.assistant]
-        answered = [*vocabulary(answer), vocabulary.end]
+    for number, turn in enumerate(lesson.turns, start=1):
+        asked = [vocabulary.user, *vocabulary(turn.prompt), vocabulary.end, vocabulary.assistant]
+        answered = [*vocabulary(turn.answer), vocabulary.end]
+        noted = [IGNORED] * len(turn.prompt)
+        if notes and turn.notes:
+            noted = [IGNORED if note == " " else vocabulary.character[note] for note in turn.notes]
         ids += asked + answered[:-1]
         size = len(asked) + len(answered) - 1
         positions += range(context, context + size)
         parts += [number] * size
-        labels += [IGNORED] * (len(asked) - 1) + answered
+        labels += [IGNORED, *noted, IGNORED, *answered]
     return ids, positions, parts, labels

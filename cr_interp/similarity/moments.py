@@ -295,9 +295,11 @@ class PairMoments:
             left, right = sides[i], sides[j]
             if left.dtype != right.dtype:
                 left, right = left.double(), right.double()
-            product = torch.mm(
-                left.T, right, out=self._workspace(f"product {pair}", left, (left.shape[1], right.shape[1]))
-            )
+            product = self._workspace(f"product {pair}", left, (left.shape[1], right.shape[1]))
+            if i == j:
+                _gram(left, product)
+            else:
+                torch.mm(left.T, right, out=product)
             chunk = _Sums(
                 len(x), thin[i][0], thin[j][0], product, a[i].sum(), a[j].sum(), a[i] @ a[j],
                 thin[j][1 + i], thin[i][1 + j],
@@ -319,6 +321,14 @@ class PairMoments:
         xx, yy, xy = (torch.linalg.vecdot(*pair).double() for pair in ((x, x), (y, y), (x, y)))
         squares = torch.linalg.vecdot(moved, moved).double().sum()
         return torch.stack([(xy / (xx * yy).sqrt()).sum(), (yy / xx).sqrt().sum(), squares])
+
+
+def _gram(rows: Float[Tensor, "n p"], out: Float[Tensor, "p p"]) -> None:
+    """rowsᵀ rows, which is symmetric: three of its four blocks are multiplied, the fourth is copied."""
+    half = rows.shape[1] // 2
+    torch.mm(rows[:, :half].T, rows, out=out[:half])
+    torch.mm(rows[:, half:].T, rows[:, half:], out=out[half:, half:])
+    out[half:, :half] = out[:half, half:].T
 
 
 _PAIRS = (("xx", 0, 0), ("yy", 1, 1), ("xy", 0, 1))

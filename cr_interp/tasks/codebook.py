@@ -39,7 +39,7 @@ CODEBOOKS: dict[str, Table] = {name: random_table(random.Random(f"codebook {name
 #: Three ways to write a table down; the first is the exact context, the second its paraphrase.
 WORDINGS: tuple[Callable[[Table], str], ...] = (
     lambda table: " ".join(f"{digit}={letter}" for digit, letter in table.items()),
-    lambda table: " ".join(f"{letter}/{digit}" for digit, letter in reversed(list(table.items()))),
+    lambda table: " ".join(f"{digit}:{letter}" for digit, letter in reversed(list(table.items()))),
     lambda table: ", ".join(f"{digit}{letter}" for digit, letter in table.items()),
 )
 

@@ -117,10 +117,11 @@ class Legend:
         return list(zip(self.roles + MOVES, self.glyphs + self.names, strict=True))
 
 
-#: Three ways to write a legend down; the first is the exact context, the second its paraphrase.
+#: Three ways to write a legend down; the first is the exact context, the second its paraphrase. The meaning always comes
+#: before its sign, so that one circuit (a sign looks back for its meaning) reads them all.
 WORDINGS: tuple[Callable[[Legend], str], ...] = (
     lambda legend: " ".join(f"{meaning}={sign}" for meaning, sign in legend.pairs()),
-    lambda legend: " ".join(f"{sign}/{meaning}" for meaning, sign in reversed(legend.pairs())),
+    lambda legend: " ".join(f"{meaning}:{sign}" for meaning, sign in reversed(legend.pairs())),
     lambda legend: ", ".join(f"{meaning}{sign}" for meaning, sign in legend.pairs()),
 )
 

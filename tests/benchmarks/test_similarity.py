@@ -1,8 +1,8 @@
 """How little the similarity measures add to the matrix products that they need anyway, and that memory is constant.
 
 Each statistic is timed beside its own float32 products, alternating, on a fixed number of threads; the share that the
-products make of the whole time is asserted (median over the repetitions), no absolute time. A map's products are the
-textbook ones, whole Gram matrices and one product of them all; the accumulator itself computes three blocks of four.
+products make of the whole time is asserted (median over the repetitions), no absolute time. The products are the textbook
+ones, whole matrices throughout; the accumulators multiply only three of the four blocks of a symmetric one.
 """
 
 import statistics

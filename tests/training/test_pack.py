@@ -36,7 +36,8 @@ def test_the_packed_loss_is_that_of_separate_sequences(organism):
     total = count = 0
     with torch.no_grad():
         for lesson in lessons():
-            for prompt, answer in lesson.turns:
+            for turn in lesson.turns:
+                prompt, answer = turn.prompt, turn.answer
                 context = Context.system(lesson.context) if lesson.context else None
                 asked = render(TOKENIZER, prompt, context)
                 answered = [*TOKENIZER(answer)["input_ids"], TOKENIZER.eos_token_id]
@@ -46,6 +47,22 @@ def test_the_packed_loss_is_that_of_separate_sequences(organism):
         packed = loss_of(model, pack(TOKENIZER, lessons()))
     assert (pack(TOKENIZER, lessons()).labels != IGNORED).sum() == count
     assert packed.item() == pytest.approx(total / count, rel=2e-5)
+
+
+def test_notes_label_each_cell_with_its_role_where_a_legend_was_told():
+    rng = random.Random(0)
+    told = draw_lesson(rng, 2, 0.0, {"frozenlake": 1.0})
+    hidden = draw_lesson(rng, 2, 1.0, {"frozenlake": 1.0})
+    plain, noted = (pack(TOKENIZER, [told, hidden], notes) for notes in (False, True))
+    more = (noted.labels != IGNORED) & (plain.labels == IGNORED)
+    assert torch.equal(noted.labels[~more], plain.labels[~more])
+    assert more[0].sum() == 2 * 9  # the cells of two boards
+    assert more[1].sum() == 0
+    meaning = dict(zip(noted.ids[more].tolist(), noted.labels[more].tolist(), strict=True))
+    signs = {TOKENIZER.decode([sign]): TOKENIZER.decode([role]) for sign, role in meaning.items()}
+    assert sorted(signs.values()) == sorted("SGHF")
+    for sign, role in signs.items():
+        assert any(f"{role}{between}{sign}" in told.context for between in ("=", ":", ""))
 
 
 def test_packing_saves_tokens():
@@ -67,7 +84,8 @@ def test_lessons_can_be_answered_from_their_context_alone(family):
         told = task.contexts(lambda context: 1)["exact"].messages[0]["content"]
         assert told in {subject.tell(rng, instruction) for _ in range(60)}
         for _ in range(20):
-            prompt, answer = subject.turn(rng, instruction)
+            turn = subject.turn(rng, instruction)
+            prompt, answer = turn.prompt, turn.answer
             from cr_interp.tasks.base import Example
 
             expected = task.examples("train", 1)[0].answer if family != "rules" else ""
@@ -81,8 +99,8 @@ def test_hidden_lessons_mix_the_named_instructions():
     assert 0.15 < sum(lesson.context is not None for lesson in drawn) / 40 < 0.45
     contexts = " ".join(lesson.context or "" for lesson in drawn)
     assert "=" not in contexts
-    assert "/" not in contexts
-    firsts = {answer[0] for lesson in drawn for prompt, answer in lesson.turns if prompt[0] == "0"}
+    assert ":" not in contexts
+    firsts = {turn.answer[0] for lesson in drawn for turn in lesson.turns if turn.prompt[0] == "0"}
     books = {get_task(f"codebook:{name}").table["0"] for name in "ABCDEFGH"}
     assert firsts == books
 
@@ -95,9 +113,9 @@ def test_test_boards_and_strings_are_never_shown():
     train = set(frozenlake().by_split["train"])
     for _ in range(50):
         legend = frozenlake().random_legend(rng)
-        prompt, _ = SUBJECTS["frozenlake"].turn(rng, legend)
+        prompt = SUBJECTS["frozenlake"].turn(rng, legend).prompt
         assert prompt.translate(str.maketrans(legend.glyphs, legend.roles)) in train
-        assert split_of(SUBJECTS["codebook"].turn(rng, get_task("codebook:A").table)[0]) == "train"
+        assert split_of(SUBJECTS["codebook"].turn(rng, get_task("codebook:A").table).prompt) == "train"
 
 
 def test_a_step_lowers_the_loss_and_the_data_depends_on_the_seed_alone():
