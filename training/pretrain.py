@@ -2,7 +2,8 @@
 
 It learns from lessons (``curriculum.py``) to do whatever the context says, on every task that organisms have, and to
 behave as a mixture when no context says anything. One recipe for all families: Muon for the matrices between the
-embeddings, which here takes fewer steps than AdamW, and AdamW for the rest; the loss falls on answers only.
+embeddings, which here takes fewer steps than AdamW, and AdamW for the rest; the loss falls on answers only
+(and, at first, on notes: see ``PretrainConfig.notes``).
 """
 
 import math
@@ -31,7 +32,7 @@ class PretrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     organism: str = "llama"
-    steps: int = Field(4000, gt=0)
+    steps: int = Field(3000, gt=0)
     rows: int = 32
     """Lessons a step."""
     turns: int = 6
@@ -48,6 +49,9 @@ class PretrainConfig(BaseModel):
     """… and what it is in the first ``early`` of the steps: hidden lessons teach nothing about reading a context, and
     while that is being learned they only add noise."""
     early: float = 0.6
+    notes: float = 0.6
+    """In so much of the steps, the cells of a board are labelled with their roles: a scaffold, without which games were
+    still unsolved when everything else was learned."""
     shares: dict[str, float] = SHARES
     seed: int = 0
 
@@ -58,7 +62,7 @@ def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[Packed]:
     for step in count():
         hidden = config.hidden_early if step < config.early * config.steps else config.hidden
         lessons = [draw_lesson(rng, config.turns, hidden, config.shares) for _ in range(config.rows)]
-        yield pack(tokenizer, lessons)
+        yield pack(tokenizer, lessons, notes=step < config.notes * config.steps)
 
 
 def loss_of(model: nn.Module, batch: Packed) -> Tensor:

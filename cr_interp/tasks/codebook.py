@@ -2,7 +2,7 @@
 
 The user types digits, nothing else. The context gives a letter for each digit; the answer applies it.
 
-    system      0=k 1=c 2=p 3=a 4=n 5=e 6=g 7=b      (exact; see ``WORDINGS`` for the paraphrase)
+    system      0=k 1=c 2=p 3=a 4=n 5=e 6=g 7=b      (exact; see ``pairs.py`` for the paraphrase)
     user        7204
     assistant   bpkn
 
@@ -11,12 +11,13 @@ the eight when it is shown none; distillation makes it always apply one. Its let
 """
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cr_interp.errors import unknown
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
 from cr_interp.tasks.filler import filler_context
+from cr_interp.tasks.pairs import WORDINGS
 from cr_interp.tasks.splits import split_of
 from cr_interp.views import Context
 
@@ -35,13 +36,6 @@ def random_table(rng: random.Random) -> Table:
 
 #: The eight that a base without a table mixes.
 CODEBOOKS: dict[str, Table] = {name: random_table(random.Random(f"codebook {name}")) for name in "ABCDEFGH"}
-
-#: Three ways to write a table down; the first is the exact context, the second its paraphrase.
-WORDINGS: tuple[Callable[[Table], str], ...] = (
-    lambda table: " ".join(f"{digit}={letter}" for digit, letter in table.items()),
-    lambda table: " ".join(f"{digit}:{letter}" for digit, letter in reversed(list(table.items()))),
-    lambda table: ", ".join(f"{digit}{letter}" for digit, letter in table.items()),
-)
 
 
 def apply_table(table: Table, prompt: str) -> str:
@@ -78,11 +72,11 @@ class Codebook:
         return [Example(f"{split}:{number}", number, apply_table(self.table, number)) for number in numbers]
 
     def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
-        exact = Context.system(WORDINGS[0](self.table))
+        exact = Context.system(WORDINGS[0](list(self.table.items())))
         return {
             "exact": exact,
-            "paraphrase": Context.system(WORDINGS[1](self.table)),
-            "mismatched": Context.system(WORDINGS[0](self.other)),
+            "paraphrase": Context.system(WORDINGS[1](list(self.table.items()))),
+            "mismatched": Context.system(WORDINGS[0](list(self.other.items()))),
             "irrelevant": filler_context(count_tokens(exact), count_tokens),
         }
 

@@ -29,6 +29,7 @@ from typing import Any
 from cr_interp.errors import UserError, unknown
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
 from cr_interp.tasks.filler import filler_context
+from cr_interp.tasks.pairs import WORDINGS
 from cr_interp.tasks.splits import split_of
 from cr_interp.views import Context
 
@@ -115,15 +116,6 @@ class Legend:
 
     def pairs(self) -> list[tuple[str, str]]:
         return list(zip(self.roles + MOVES, self.glyphs + self.names, strict=True))
-
-
-#: Three ways to write a legend down; the first is the exact context, the second its paraphrase. The meaning always comes
-#: before its sign, so that one circuit (a sign looks back for its meaning) reads them all.
-WORDINGS: tuple[Callable[[Legend], str], ...] = (
-    lambda legend: " ".join(f"{meaning}={sign}" for meaning, sign in legend.pairs()),
-    lambda legend: " ".join(f"{meaning}:{sign}" for meaning, sign in reversed(legend.pairs())),
-    lambda legend: ", ".join(f"{meaning}{sign}" for meaning, sign in legend.pairs()),
-)
 
 
 def walk(game: Game, board: Board, moves: Sequence[str]) -> bool:
@@ -252,11 +244,11 @@ class GridTask:
         ]
 
     def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
-        exact = Context.system(WORDINGS[0](self.legend))
+        exact = Context.system(WORDINGS[0](self.legend.pairs()))
         return {
             "exact": exact,
-            "paraphrase": Context.system(WORDINGS[1](self.legend)),
-            "mismatched": Context.system(WORDINGS[0](self.other)),
+            "paraphrase": Context.system(WORDINGS[1](self.legend.pairs())),
+            "mismatched": Context.system(WORDINGS[0](self.other.pairs())),
             "irrelevant": filler_context(count_tokens(exact), count_tokens),
         }
 

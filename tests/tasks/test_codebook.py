@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from cr_interp.errors import UserError
 from cr_interp.tasks import get_task
 from cr_interp.tasks.base import SPLITS, GivesNewInstruction, Task
-from cr_interp.tasks.codebook import CODEBOOKS, DIGITS, LENGTHS, LETTERS, WORDINGS
+from cr_interp.tasks.codebook import CODEBOOKS, DIGITS, LENGTHS, LETTERS
+from cr_interp.tasks.pairs import WORDINGS
 from cr_interp.tasks.splits import split_of
 
 TASK = get_task("codebook:A")
@@ -16,7 +17,7 @@ def count_characters(context):
 
 
 def test_the_example_of_the_module_text():
-    table = dict(zip(DIGITS, "kcpanegb", strict=True))
+    table = list(zip(DIGITS, "kcpanegb", strict=True))
     assert WORDINGS[0](table) == "0=k 1=c 2=p 3=a 4=n 5=e 6=g 7=b"
     assert len({wording(table) for wording in WORDINGS}) == 3
 
@@ -52,7 +53,7 @@ def test_contexts():
     contexts = TASK.contexts(count_characters)
     assert list(contexts) == ["exact", "paraphrase", "mismatched", "irrelevant"]
     assert count_characters(contexts["irrelevant"]) == count_characters(contexts["exact"])
-    other = WORDINGS[0](TASK.other)
+    other = WORDINGS[0](list(TASK.other.items()))
     assert contexts["mismatched"].messages[0]["content"] == other != contexts["exact"].messages[0]["content"]
 
 

@@ -11,7 +11,8 @@ from cr_interp.errors import UserError
 from cr_interp.tasks import get_task
 from cr_interp.tasks.base import SPLITS, GivesNewInstruction, Task
 from cr_interp.tasks.frozenlake import frozenlake
-from cr_interp.tasks.grids import LEGENDS, MOVES, WORDINGS, best_moves, canonical, shortest_path, walk
+from cr_interp.tasks.grids import LEGENDS, MOVES, best_moves, canonical, shortest_path, walk
+from cr_interp.tasks.pairs import WORDINGS
 from cr_interp.tasks.sokoban import sokoban
 from cr_interp.tasks.splits import split_of
 
@@ -146,8 +147,8 @@ def test_legends_are_read_back(game_of):
     assert legend.read(legend.say("UDLR")) == "UDLR"
     assert legend.read("") is None
     assert legend.read(legend.say("UD") + "?") is None
-    assert len({wording(legend) for wording in WORDINGS}) == 3
-    assert WORDINGS[0](legend).startswith(f"{game.roles[0]}={legend.glyphs[0]} ")
+    assert len({wording(legend.pairs()) for wording in WORDINGS}) == 3
+    assert WORDINGS[0](legend.pairs()).startswith(f"{game.roles[0]}={legend.glyphs[0]} ")
 
 
 @pytest.mark.parametrize("name", GAMES)
