@@ -135,7 +135,6 @@ def suite(
     """Run the twelve settings of the paper's table on organisms. Typed again, it continues where it was stopped."""
     from cr_interp.suite import open_suite
     from cr_interp.suite_report import rich_suite
-
     from training.suite import chosen_rates, run_suite, suite_configs, tune_suite
 
     if tune:
