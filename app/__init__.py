@@ -1,6 +1,7 @@
 """The workbench: a Streamlit app that looks at studies. ``streamlit run app/main.py`` starts it.
 
 Mental model: ``main.py`` draws the sidebar, which makes one :class:`~app.state.Selection`; a page (a script in
-``screens/``) turns this selection into figures. Numbers come from ``cr_interp.behaviour``, figures from
-``cr_interp.figures``, files from ``cr_interp.study``; nothing here computes, and nothing imports torch.
+``screens/``) turns this selection into figures; what it lets its reader choose besides is kept in the URL by ``address.py``.
+Numbers come from ``cr_interp.behaviour``, figures from ``cr_interp.figures`` and its neighbours, files from
+``cr_interp.study``; nothing here computes, and nothing imports torch.
 """

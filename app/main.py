@@ -15,7 +15,7 @@ if ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
-from app import sidebar  # noqa: E402
+from app import address, sidebar  # noqa: E402
 from app.words import plain  # noqa: E402
 from cr_interp.errors import UserError  # noqa: E402
 
@@ -49,9 +49,13 @@ page = st.navigation(
     [
         st.Page("screens/overview.py", title="Overview", icon=":material/monitoring:", default=True),
         st.Page("screens/layers.py", title="Layers", icon=":material/layers:"),
+        st.Page("screens/maps.py", title="Maps", icon=":material/grid_on:"),
+        st.Page("screens/tokens.py", title="Tokens", icon=":material/format_ink_highlighter:"),
+        st.Page("screens/examples.py", title="Examples", icon=":material/compare:"),
     ],
     position="top",
 )
+address.begin()
 with st.sidebar:
     try:
         selection, problem = sidebar.choose(), None
@@ -65,6 +69,9 @@ elif selection is None:
     st.info(NO_STUDIES, icon=":material/folder_off:")
 elif not selection.arms:
     st.info("Choose at least one arm on the left.", icon=":material/arrow_back:")
+elif selection.all_seeds and not selection.seeds:
+    st.info("Choose at least one seed on the left.", icon=":material/arrow_back:")
 else:
     st.session_state["selection"] = selection
     page.run()
+address.publish()

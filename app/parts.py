@@ -1,8 +1,10 @@
 """Pieces that pages are built from: a figure with its caption and downloads, a section that may fail alone."""
 
+import shlex
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,8 +12,9 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.words import plain
-from cr_interp import figures
+from cr_interp import cells, figures
 from cr_interp.errors import UserError
+from cr_interp.study import Study
 
 
 @contextmanager
@@ -31,18 +34,45 @@ def guard(what: str) -> Iterator[None]:
             st.code("".join(traceback.format_exception_only(error)), language=None, wrap_lines=True)
 
 
-def show_figure(figure: go.Figure, name: str, table: pd.DataFrame, image: str = "svg") -> None:
-    """Draw a figure with its caption below; ``name`` is unique on the page and names the downloads."""
-    st.plotly_chart(
-        figure,
-        key=f"figure-{name}",
-        alt=figures.alt_text(figure),
-        config={
-            "displaylogo": False,
-            "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
-            "toImageButtonOptions": {"format": image, "filename": name, "scale": 2},
-        },
-    )
+def show_figure(
+    figure: go.Figure,
+    name: str,
+    table: pd.DataFrame,
+    image: str = "svg",
+    on_click: Callable[[str, Any, Any], None] | None = None,
+    wide: int = 0,
+) -> None:
+    """Draw a figure with its caption below; ``name`` is unique on the page and names the downloads.
+
+    ``on_click`` gets the panel, x and y of a cell that is clicked (see :mod:`cr_interp.cells`) before the page runs
+    again. ``wide`` pixels is how narrow the figure may get; in a narrower window it scrolls sideways.
+    """
+    key = f"figure-{name}"
+
+    def report() -> None:
+        found = cells.clicked(figure, st.session_state[key]["selection"]["points"])
+        if found is not None and on_click is not None:
+            on_click(*found)
+
+    with st.container(key=f"wide-{name}") if wide else nullcontext():
+        if wide:
+            within = f".st-key-wide-{name}"
+            st.html(
+                f"<style>{within} {{overflow-x: auto}} {within} .stPlotlyChart, {within} .stElementContainer:has("
+                f".stPlotlyChart), {within} .stElementContainer.st-key-{key} {{min-width: {wide}px}}</style>"
+            )
+        st.plotly_chart(
+            figure,
+            key=key,
+            alt=figures.alt_text(figure),
+            on_select="ignore" if on_click is None else report,
+            selection_mode="points",
+            config={
+                "displaylogo": False,
+                "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+                "toImageButtonOptions": {"format": image, "filename": name, "scale": 2},
+            },
+        )
     with below(figures.caption(figure)):
         download_table(table, name)
         st.download_button(
@@ -50,6 +80,20 @@ def show_figure(figure: go.Figure, name: str, table: pd.DataFrame, image: str = 
             key=f"html-{name}", on_click="ignore", width="stretch",
         )  # fmt: skip
         st.caption(f"{image.upper()}: the camera at the figure's top right.")
+
+
+def lacks(study: Study, table: str, what: str) -> bool:
+    """Whether a study has not got a table, as those made before it was introduced; says so and what to do."""
+    if study.has_table(table):
+        return False
+    st.info(
+        f"**This study has no {what}.** It was made without, or before there were any. Where its checkpoints are, this "
+        "measures them; or choose another study on the left.",
+        icon=":material/grid_off:",
+    )
+    command = "evaluate" if table == "generations" else "capture"
+    st.code(f"cr-interp {command} {shlex.quote(study.path.name)}", language="bash")
+    return True
 
 
 def below(text: str) -> DeltaGenerator:

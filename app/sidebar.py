@@ -5,9 +5,12 @@ A value in the URL that is no option is ignored, so a study can only be chosen f
 no path can come in this way.
 """
 
+from typing import Any
+
 import streamlit as st
 
-from app.state import Selection, arms_of, controls_of
+from app.address import linked
+from app.state import Selection, arms_of, controls_of, seeds_of
 from app.words import GLOSSARY, plain
 from cr_interp.study import Study, find_studies
 
@@ -20,18 +23,23 @@ def choose() -> Selection | None:
     names = list(studies)
     # Not bound like the others: Streamlit leaves a default out of the URL, and which study is found first differs
     # from place to place, so a link without it would show other people another study.
-    if "study" not in st.session_state:
-        asked = st.query_params.get("study")
-        st.session_state["study"] = asked if asked in studies else names[0]
+    linked("study", names, names[0], always=True)
     name = st.selectbox("Study", names, key="study", help=GLOSSARY["study"])
-    if st.query_params.get("study") != name:
-        st.query_params["study"] = name
     study = Study.open(studies[name])
     every = arms_of(study)
+    _carry("arms", every)
     arms = st.multiselect(
         "Arms", every, default=every, key="arms", bind="query-params", help=GLOSSARY["arm"],
         placeholder="Choose arms",
     )  # fmt: skip
+    trained = seeds_of(study)
+    seeds = trained
+    _carry("seeds", trained)
+    if len(trained) > 1:
+        seeds = st.multiselect(
+            "Seeds", trained, default=trained, key="seeds", bind="query-params", help=GLOSSARY["seeds"],
+            placeholder="Choose seeds",
+        )  # fmt: skip
     control = st.selectbox(
         "Context control", controls_of(study) or ["exact"], key="control", bind="query-params",
         help=GLOSSARY["control"],
@@ -57,8 +65,27 @@ def choose() -> Selection | None:
         bind="query-params", help="File format of the camera button at the top right of every figure.",
     )  # fmt: skip
     return Selection(
-        study, tuple(every), tuple(a for a in every if a in arms), control, arm, baseline, image or "svg"
+        study=study,
+        all_arms=tuple(every),
+        arms=tuple(name for name in every if name in arms),
+        control=control,
+        arm=arm,
+        baseline=baseline,
+        image=image or "svg",
+        all_seeds=tuple(trained),
+        seeds=tuple(sorted(seeds)),
     )
+
+
+def _carry(key: str, options: list[Any]) -> None:
+    """Take a choice of several along to another study: what was all is all again, and so is what that study has none of.
+    Otherwise the arms or seeds that both happen to have would be a choice that nobody made."""
+    before = st.session_state.get(f"{key} before")
+    if before not in (None, options) and key in st.session_state:
+        chosen = st.session_state[key]
+        kept = [option for option in options if option in chosen]
+        st.session_state[key] = list(options) if set(chosen) >= set(before) or not kept else kept
+    st.session_state[f"{key} before"] = list(options)
 
 
 def default_pair(arms: list[str]) -> tuple[int, int]:

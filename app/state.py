@@ -3,6 +3,9 @@
 A :class:`Selection` is made by the sidebar before a page runs; pages get it from :func:`current`. Tables and
 what is computed from them are cached for all sessions and are read-only: nobody may change a frame in place.
 The key of a cache entry is the file's path, time and size, so a study that is made again is read again.
+
+The table of single tokens, which may be too large for this, is in ``token_table.py``; what a page lets its reader choose
+beyond the sidebar is in ``address.py``.
 """
 
 from collections.abc import Callable
@@ -13,17 +16,18 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from cr_interp import behaviour, figures
+from cr_interp import behaviour, example_pairs, figures, map_figures
 from cr_interp.errors import UserError
 from cr_interp.study import Study
 
-_Stamp = tuple[tuple[str, int, int], ...]
+#: Path, time and size of files: what a cache entry is valid for.
+Stamp = tuple[tuple[str, int, int], ...]
 _cached = st.cache_resource(max_entries=128, show_spinner=False)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The shared choices: every page shows this study, these arms, this control; ``arm`` against ``baseline``."""
+    """The shared choices: every page shows this study, these arms and seeds, this control; ``arm`` against ``baseline``."""
 
     study: Study
     all_arms: tuple[str, ...]
@@ -32,9 +36,22 @@ class Selection:
     arm: str
     baseline: str
     image: str = "svg"
+    all_seeds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def some_seeds(self) -> tuple[int, ...] | None:
+        """The chosen seeds; None if that is all of them."""
+        return None if set(self.seeds) >= set(self.all_seeds) else self.seeds
+
+    def address(self, **more: Any) -> dict[str, Any]:
+        """The query of a link to another page: this study, and ``more`` for that page. The other shared choices are
+        bound to the URL, and Streamlit takes them along itself."""
+        study = st.session_state.get("study", self.study.name)
+        return {key: str(value) for key, value in {"study": study, **more}.items() if value is not None}
 
     def generations(self) -> pd.DataFrame:
-        return table(self.study, "generations")
+        return of_seeds(table(self.study, "generations"), self.some_seeds)
 
     def metrics(self) -> pd.DataFrame:
         """Metrics of the chosen arms, in the order of the arms."""
@@ -55,15 +72,40 @@ class Selection:
         shares = self._only(_outcome_shares(self.study.path, *self._generations()))
         return shares[shares["control"].isin(["none", self.control])]
 
+    def pairs(self) -> pd.DataFrame:
+        """The pairs of responses of the chosen arms and seeds; see :func:`cr_interp.example_pairs.paired`."""
+        return self._only(_pairs(self.study.path, *self._generations()))
+
+    def case_counts(self) -> pd.DataFrame:
+        return self._only(_case_counts(self.study.path, *self._generations()))
+
     def drift(self) -> pd.DataFrame:
-        return self._only(table(self.study, "drift"))
+        return self._only(of_seeds(table(self.study, "drift"), self.some_seeds))
+
+    def map_kinds(self) -> list[str]:
+        return _map_kinds(self.study.path, stamp_of(self.study.table_path("cka_map")))
+
+    def map_rows(self, kind: str) -> pd.DataFrame:
+        """One kind of ``cka_map``, of the chosen arms and seeds."""
+        return self._only(_map_rows(*self._maps(kind)))
+
+    def map_table(self, kind: str) -> pd.DataFrame:
+        """See :func:`cr_interp.map_figures.map_table`."""
+        return self._only(_map_table(*self._maps(kind)))
+
+    def map_difference(self, kind: str) -> pd.DataFrame:
+        """See :func:`cr_interp.map_figures.map_difference`; the baseline need not be among the chosen arms."""
+        return self._only(_map_difference(*self._maps(kind), self.baseline))
 
     def training(self) -> pd.DataFrame:
-        log = _training(self.study.path, _stamp(*sorted(self.study.path.glob("runs/*/train.jsonl"))))
-        return self._only(log)
+        log = _training(self.study.path, stamp_of(*sorted(self.study.path.glob("runs/*/train.jsonl"))))
+        return self._only(of_seeds(log, self.some_seeds))
 
-    def _generations(self) -> tuple[_Stamp, str]:
-        return _stamp(self.study.table_path("generations")), self.control
+    def _generations(self) -> tuple[Stamp, str, tuple[int, ...] | None]:
+        return stamp_of(self.study.table_path("generations")), self.control, self.some_seeds
+
+    def _maps(self, kind: str) -> tuple[Path, Stamp, str, tuple[int, ...] | None]:
+        return self.study.path, stamp_of(self.study.table_path("cka_map")), kind, self.some_seeds
 
     def _only(self, frame: pd.DataFrame) -> pd.DataFrame:
         order = {arm: index for index, arm in enumerate(self.arms)}
@@ -78,7 +120,15 @@ def current() -> Selection:
 
 def table(study: Study, name: str) -> pd.DataFrame:
     """A table of a study, from the cache if the file has not changed."""
-    return _table(study.path, _stamp(study.table_path(name)), name)
+    return _table(study.path, stamp_of(study.table_path(name)), name)
+
+
+def of_seeds(frame: pd.DataFrame, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    """The rows of some seeds (None: all). An arm that was run once, as the base model is, stays: it has no seeds."""
+    if seeds is None or frame.empty:
+        return frame
+    once = frame.groupby("arm")["seed"].nunique() <= 1
+    return frame[frame["seed"].isin(seeds) | frame["arm"].isin(once[once].index)]
 
 
 def arms_of(study: Study) -> list[str]:
@@ -98,14 +148,20 @@ def controls_of(study: Study) -> list[str]:
     return known + sorted(str(name) for name in found - set(known))
 
 
+def seeds_of(study: Study) -> list[int]:
+    """Seeds that a study has rows for, sorted."""
+    found = {*_distinct(study, "generations", "seed"), *_distinct(study, "drift", "seed")}
+    return sorted({int(seed) for seed in found if hasattr(seed, "__int__")})
+
+
 def _distinct(study: Study, name: str, column: str) -> list[Any]:
     try:
         return list(table(study, name)[column].dropna().unique())
-    except UserError:
+    except (UserError, TypeError):
         return []  # the page that needs the table says what is wrong with it
 
 
-def _stamp(*files: Path) -> _Stamp:
+def stamp_of(*files: Path) -> Stamp:
     found = []
     for file in files:
         try:
@@ -118,37 +174,78 @@ def _stamp(*files: Path) -> _Stamp:
 
 
 @_cached
-def _table(path: Path, stamp: _Stamp, name: str) -> pd.DataFrame:
+def _table(path: Path, stamp: Stamp, name: str) -> pd.DataFrame:
     return Study.open(path).table(name)
 
 
 @_cached
-def _training(path: Path, stamp: _Stamp) -> pd.DataFrame:
+def _training(path: Path, stamp: Stamp) -> pd.DataFrame:
     return Study.open(path).training()
 
 
 @_cached
-def _metrics(path: Path, stamp: _Stamp, control: str) -> pd.DataFrame:
-    return _behaviour(behaviour.metrics, path, stamp, control=control)
+def _metrics(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return _behaviour(behaviour.metrics, path, stamp, seeds, control=control)
 
 
 @_cached
-def _differences(path: Path, stamp: _Stamp, control: str, arm: str, baseline: str) -> pd.DataFrame:
-    return _behaviour(behaviour.differences, path, stamp, arm=arm, baseline=baseline, control=control)
+def _differences(
+    path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None, arm: str, baseline: str
+) -> pd.DataFrame:
+    return _behaviour(behaviour.differences, path, stamp, seeds, arm=arm, baseline=baseline, control=control)
 
 
 @_cached
-def _regimes(path: Path, stamp: _Stamp, control: str) -> pd.DataFrame:
-    return _behaviour(behaviour.regimes, path, stamp, control=control)
+def _regimes(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return _behaviour(behaviour.regimes, path, stamp, seeds, control=control)
 
 
 @_cached
-def _outcome_shares(path: Path, stamp: _Stamp, control: str) -> pd.DataFrame:
-    return _behaviour(behaviour.outcome_shares, path, stamp)
+def _outcome_shares(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return _behaviour(behaviour.outcome_shares, path, stamp, seeds)
 
 
-def _behaviour(function: Callable[..., pd.DataFrame], path: Path, stamp: _Stamp, **options: Any) -> pd.DataFrame:
+@_cached
+def _pairs(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return _behaviour(example_pairs.paired, path, stamp, seeds, control=control)
+
+
+@_cached
+def _case_counts(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return example_pairs.case_counts(_pairs(path, stamp, control, seeds))
+
+
+def _behaviour(
+    function: Callable[..., pd.DataFrame],
+    path: Path,
+    stamp: Stamp,
+    seeds: tuple[int, ...] | None,
+    **options: Any,
+) -> pd.DataFrame:
     """A study of somebody's own prompts need not have a test split; then all its answers count."""
-    generations = _table(path, stamp, "generations")
+    generations = of_seeds(_table(path, stamp, "generations"), seeds)
     split = "test" if (generations["split"] == "test").any() else None
     return function(generations, split=split, **options)
+
+
+@_cached
+def _map_kinds(path: Path, stamp: Stamp) -> list[str]:
+    return map_figures.map_kinds(_table(path, stamp, "cka_map"))
+
+
+@_cached
+def _map_rows(path: Path, stamp: Stamp, kind: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    maps = _table(path, stamp, "cka_map")
+    return of_seeds(maps[maps["map"] == kind], seeds)
+
+
+@_cached
+def _map_table(path: Path, stamp: Stamp, kind: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return map_figures.map_table(_map_rows(path, stamp, kind, seeds), kind)
+
+
+@_cached
+def _map_difference(
+    path: Path, stamp: Stamp, kind: str, seeds: tuple[int, ...] | None, baseline: str
+) -> pd.DataFrame:
+    return map_figures.map_difference(_map_rows(path, stamp, kind, seeds), kind, baseline)

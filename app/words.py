@@ -42,6 +42,26 @@ GLOSSARY = {
     "one is three times as far from identical.",
     "layer": "emb: after the embedding; a number: the residual stream after that layer (resid_post).",
     "interval": "95 % bootstrap interval. Within a seed, examples are resampled; over seeds, seeds and examples.",
+    "seeds": "Training runs that differ only in their random numbers. An arm that was run once, like base, always counts.",
+    "map": "without × with: how far each layer without the context resembles each layer with it; its diagonal is the "
+    "Layers page's CKA. within: the layers of one view among themselves. base × checkpoint: what training changed, "
+    "both without the context.",
+    "map_colour": "CKA, 0 to 1: one scale for all studies. 1 − CKA, log: tells maps apart that are all close to 1; "
+    "differences become ratios.",
+    "cell": "A cell is a pair of layers: one of the side that is drawn across, one of the side that is drawn up.",
+    "profile": "One row and one column of the map: each of the two layers against all layers of the other side.",
+    "token_drift": "How far the state that predicts a token moves when the exact context returns. The response is the "
+    "one the arm gave without the context, the same ids in both views.",
+    "token_measure": "cosine and relative L2: the state at one layer. output KL: how far the prediction itself moves, "
+    "the KL divergence of the next-token distributions without and with the context.",
+    "order": "Examples are sorted by this arm's response, by its farthest token or by the mean of its tokens, at the "
+    "chosen layer; the first moves most.",
+    "stretch": "Off: one scale for all examples, which ends where 99 % of the study's tokens lie. On: it ends at the "
+    "farthest token shown, so that small movements are seen; colours of two examples then do not compare.",
+    "align": "Responses are matched token by token: what two arms say alike stands in one column. Responses that share "
+    "less than three quarters of their tokens are put side by side by position.",
+    "case": "kept: right in both views; harmed: right without, wrong with the context; rescued: the reverse.",
+    "error_kind": "Pairs in which at least one of the two responses failed in one of these ways.",
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ Look at them by way of ``cr_interp.figures``, which has them all.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from cr_interp.figure_style import (
     empty_figure,
     finish,
     hover_columns,
+    layer_ticks,
     listed_seeds,
     log_ticks,
     place_legend,
@@ -220,6 +222,26 @@ def drift_difference(
     )
 
 
+def mark_layers(figure: go.Figure, places: Sequence[int], **where: Any) -> go.Figure:
+    """Mark layers (−1: the embedding) of a figure whose x axis is the layer: dotted lines that bear the layers' names.
+
+    ``where``: ``row`` and ``col`` of the panel, if there are several.
+    """
+    marked = sorted(set(places))
+    left, right = next(figure.select_xaxes(**where)).range
+    for place in marked:
+        share = (place - left) / (right - left)
+        # Two marks are named on their outer sides, so that neighbours' names do not meet; at an edge there is no room.
+        outward = share > 0.5 if len(marked) == 1 else place == marked[0]
+        side = "left" if share > 0.93 or (outward and share > 0.07) else "right"
+        figure.add_vline(
+            x=place, line={"color": ZERO, "width": 1.6, "dash": "dot"}, layer="below",
+            annotation={"text": "emb" if place < 0 else f"layer {place}", "name": "mark"},
+            annotation_position=f"top {side}", **where,
+        )  # fmt: skip
+    return figure.update_annotations(selector={"name": "mark"}, font_size=11.5)
+
+
 def _resid(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
     """Rows of the embedding and of ``resid_post``, last step of each run, with ``place`` on the layer axis."""
     sites = drift["site"]
@@ -238,11 +260,8 @@ def _resid(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
 def _layer_axis(figure: go.Figure, rows: pd.DataFrame) -> None:
     places = sorted(set(rows["place"]))
     depth = max(places) + 1
-    stride = next(step for step in (1, 2, 4, 5, 8, 10, 20, 10**6) if depth / step <= 16)
-    ticks = [place for place in places if place < 0 or place % stride == 0]
     figure.update_xaxes(
-        title="layer (emb: embedding)", tickangle=0,
-        tickvals=ticks, ticktext=["emb" if tick < 0 else str(tick) for tick in ticks], zeroline=False,
+        title="layer (emb: embedding)", tickangle=0, zeroline=False, **layer_ticks(places),
         range=[min(places) - 0.03 * depth - 0.1, max(places) + 0.03 * depth + 0.1],
     )  # fmt: skip
 

@@ -175,6 +175,25 @@ def hover_columns(rows: pd.DataFrame, *names: str) -> np.ndarray:
     return np.stack([rows.get(name, missing).to_numpy(dtype=object) for name in names], axis=1)
 
 
+def layer_name(place: int) -> str:
+    """How a place on a layer axis is called: −1 is the embedding.
+
+    >>> layer_name(-1), layer_name(4)
+    ('emb', '4')
+    """
+    return "emb" if place < 0 else str(place)
+
+
+def layer_ticks(places: Iterable[int], at_most: int = 16) -> dict[str, Any]:
+    """Ticks of a layer axis: at most ``at_most`` round numbers, and the embedding, whose name needs layer 0's room on a
+    dense axis."""
+    found = sorted(set(places))
+    stride = next(step for step in (1, 2, 4, 5, 8, 10, 20, 40, 10**6) if (max(found) + 1) / step <= at_most)
+    first = 1 if stride >= 4 and found[0] < 0 else 0
+    ticks = [place for place in found if place < 0 or (place >= first and place % stride == 0)]
+    return {"tickvals": ticks, "ticktext": [layer_name(tick) for tick in ticks]}
+
+
 def whole_range(values: pd.Series) -> str:
     values = values.dropna()
     if values.empty:

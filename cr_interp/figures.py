@@ -102,7 +102,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
             figure.add_scatter(
                 x=seeds["estimate"], y=offsets, mode="markers", showlegend=False,
                 marker={"color": colour, "size": 5, "opacity": 0.55},
-                customdata=hover_columns(seeds, "seed", "low", "high", "n"),
+                customdata=hover_columns(seeds, "seed", "low", "high", "n"), meta={"panel": f"{arm}/{name}"},
                 hovertemplate=f"<b>{safe_text(arm)}</b>, seed %{{customdata[0]}}: %{{x:.1%}} "
                 "[%{customdata[1]:.1%}, %{customdata[2]:.1%}], n = %{customdata[3]}<extra></extra>",
                 row=row, col=column,
@@ -111,7 +111,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
                 x=pooled["estimate"], y=[position] * len(pooled), mode="markers+text", showlegend=False,
                 marker={"color": colour, "size": 11, "symbol": symbol},
                 text=[_percent(value) for value in pooled["estimate"]], textposition="top center",
-                cliponaxis=False,
+                cliponaxis=False, meta={"panel": f"{arm}/{name}"},
                 error_x=_errors(pooled, colour),
                 customdata=hover_columns(pooled, "low", "high", "n"),
                 hovertemplate=f"<b>{safe_text(arm)}</b>, over seeds: %{{x:.1%}} "

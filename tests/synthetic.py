@@ -45,14 +45,22 @@ def make_study(
     seed: int = 0,
     text: str = "",
     tables: Sequence[str] = ("generations", "drift", "training"),
+    repeat: int = 1,
 ) -> Study:
-    """Write a study to ``path``. ``text`` is put into every name, prompt and response (for escaping tests)."""
+    """Write a study to ``path``. ``text`` is put into every name, prompt and response (for escaping tests).
+
+    ``tables`` may also name ``cka_map`` and ``token_drift``; the latter's responses are ``repeat`` times as long.
+    """
     rng = np.random.default_rng(seed)
     study = Study.create(path, manifest(Path(path).name, arms, seeds, steps, examples, text))
     if "generations" in tables:
         study.put("generations", generations(rng, arms, seeds, examples, controls, steps, text))
     if "drift" in tables:
         study.put("drift", drift(rng, arms, seeds, layers, examples, controls, steps))
+    if "cka_map" in tables:
+        study.put("cka_map", cka_map(rng, arms, seeds, layers, examples, steps))
+    if "token_drift" in tables:
+        study.put("token_drift", token_drift(rng, study.table("generations"), layers, repeat))
     if "training" in tables:
         for arm in arms:
             for each in seeds if arm != "base" else ():
@@ -168,6 +176,69 @@ def _measured(measure: str, moved: float) -> tuple[float, float]:
         "cka": 1 - min(0.99, 0.8 * moved),
     }[measure]
     return value, 0.12 * moved
+
+
+def cka_map(
+    rng: np.random.Generator, arms: Sequence[str], seeds: Sequence[int], layers: int, examples: int, steps: int
+) -> pd.DataFrame:
+    """All four kinds; neighbouring layers resemble each other, the two views less the more an arm drifts."""
+    places = np.arange(-1, layers)
+    x, y = (grid.ravel() for grid in np.meshgrid(places, places, indexing="ij"))
+    near = np.exp(-np.abs(x - y) / max(2.0, layers / 3))
+    rows = []
+    for arm in arms:
+        gap = 1 - ARMS.get(arm, (0.9, 0.9, 0.5, 0.9))[3]
+        for seed in seeds:
+            for kind, loss in (("no_context", 0.0), ("with_context", 0.0), ("views", gap), ("base", 0.4)):
+                if kind == "base" and arm == "base":
+                    continue
+                depth = (np.maximum(x, y) + 1) / layers
+                cka = near * (1 - loss * depth) - rng.uniform(0, 0.01, len(x)) * (x != y)
+                rows.append(
+                    pd.DataFrame(
+                        {
+                            "arm": arm, "seed": seed, "step": 0 if arm == "base" else steps, "map": kind,
+                            "layer_x": x.astype("int32"), "layer_y": y.astype("int32"), "cka": cka.astype("float32"),
+                            "n_tokens": examples * 7,
+                        }
+                    )
+                )  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
+
+
+def token_drift(
+    rng: np.random.Generator, generations: pd.DataFrame, layers: int, repeat: int = 1
+) -> pd.DataFrame:
+    """Every letter of the no-context response is a token, ``<end>`` the last; the first token drifts most."""
+    answers = generations[generations["view"] == "no_context"]
+    places = np.arange(-1, layers + 1)  # the last one is the output
+    rows = []
+    for (arm, seed, step), run in answers.groupby(["arm", "seed", "step"], sort=False):
+        gap = 1 - ARMS.get(str(arm), (0.9, 0.9, 0.5, 0.9))[3]
+        for example, response in zip(run["example_id"], run["response"], strict=True):
+            tokens = np.array([*(str(response) * repeat), "<end>"], dtype=object)
+            n = len(tokens)
+            strength = gap * np.exp(-np.arange(n) / 3) * rng.uniform(0.7, 1.3, n)
+            depth = (places + 1) / max(1, layers)
+            moved = (
+                np.sin(np.pi * np.clip(0.15 + 0.65 * depth, 0, 0.98))[:, None] * strength * (places >= 0)[:, None]
+            )
+            output = np.repeat(places == layers, n)
+            rows.append(
+                pd.DataFrame(
+                    {
+                        "arm": arm, "seed": seed, "step": step, "example_id": example,
+                        "position": np.tile(np.arange(n, dtype="int32"), len(places)),
+                        "token": np.tile(tokens, len(places)),
+                        "site": np.repeat(["resid_pre", *["resid_post"] * layers, "output"], n),
+                        "layer": np.repeat(np.array([0, *range(layers), -1], dtype="int32"), n),
+                        "cosine": np.where(output, np.nan, 1 - moved.ravel()).astype("float32"),
+                        "relative_l2": np.where(output, np.nan, np.sqrt(2 * moved.ravel())).astype("float32"),
+                        "kl": np.where(output, 5 * moved.ravel(), np.nan).astype("float32"),
+                    }
+                )
+            )  # fmt: skip
+    return pd.concat(rows, ignore_index=True)
 
 
 def training(rng: np.random.Generator, arm: str, steps: int, examples: int) -> list[dict[str, Any]]:

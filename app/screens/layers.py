@@ -4,10 +4,13 @@ import pandas as pd
 import streamlit as st
 
 from app import summary
+from app.address import linked
 from app.parts import guard, show_figure
 from app.state import Selection, current
 from app.words import GLOSSARY, MEASURE_HELP, plain
 from cr_interp import figures
+from cr_interp.drift_figures import mark_layers
+from cr_interp.figure_style import layer_name
 
 
 def choose_measure(drift: pd.DataFrame) -> tuple[str, bool]:
@@ -41,7 +44,45 @@ def cards(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
 def curves(chosen: Selection, drift: pd.DataFrame, measure: str, movement: bool) -> None:
     st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
     figure = figures.drift_by_layer(drift, measure, chosen.control, movement=movement, arms=chosen.all_arms)
-    show_figure(figure, f"drift-{measure}", figures.layer_table(drift, measure, chosen.control), chosen.image)
+    table = figures.layer_table(drift, measure, chosen.control)
+    layer = linked("layer", list(dict.fromkeys(table["layer"])), None)
+    if layer is not None:
+        mark_layers(figure, [_place(layer)])
+    for trace in figure.data:
+        if trace.name:
+            # A click on a curve chooses its layer; what is not clicked must not turn pale.
+            trace.update(meta={"panel": trace.name}, unselected={"marker": {"opacity": 1}})
+    show_figure(figure, f"drift-{measure}", table, chosen.image, on_click=click)
+    closer(chosen, list(dict.fromkeys(table["layer"])), measure)
+
+
+def closer(chosen: Selection, layers: list[str], measure: str) -> None:
+    """From a layer to its tokens and maps."""
+    columns = st.columns([2, 2, 2, 3], vertical_alignment="bottom")
+    layer = columns[0].selectbox(
+        "Look closer at a layer", layers, index=None, key="layer", placeholder="Click a curve, or choose",
+        help=GLOSSARY["layer"],
+    )  # fmt: skip
+    if layer is None:
+        return
+    name = "the embedding" if layer == layer_name(-1) else f"layer {layer}"
+    token_measure = {"token_measure": measure} if measure in ("cosine", "relative_l2") else {}
+    columns[1].page_link(
+        "screens/tokens.py", label=f"Tokens at {name}", icon=":material/format_ink_highlighter:",
+        query_params=chosen.address(layer=layer, **token_measure),
+    )  # fmt: skip
+    columns[2].page_link(
+        "screens/maps.py", label=f"Maps at {name}", icon=":material/grid_on:",
+        query_params=chosen.address(layer_x=layer, layer_y=layer),
+    )  # fmt: skip
+
+
+def click(panel: str, x: float, y: float) -> None:
+    st.session_state["layer"] = layer_name(round(x))
+
+
+def _place(layer: str) -> int:
+    return -1 if layer == layer_name(-1) else int(layer)
 
 
 def difference(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:

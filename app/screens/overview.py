@@ -18,6 +18,10 @@ BADGES: dict[summary.Verdict, tuple[str, Literal["green", "orange", "red", "gray
     "no": ("No", "red", ":material/cancel:"),
     "open": ("Not shown", "gray", ":material/help:"),
 }
+#: metric → the list of the Examples page that has its examples
+CASES = {
+    "harm": "harmed", "rescue": "rescued", "both_correct": "kept", "acc_x": "right without", "acc_xc": "right with",
+}  # fmt: skip
 
 
 def headline(chosen: Selection) -> None:
@@ -43,6 +47,11 @@ def headline(chosen: Selection) -> None:
             )
         )
         cards(chosen, both, differences)
+        for column, name in zip(st.columns(4), (arm, baseline), strict=False):
+            column.page_link(
+                "screens/examples.py", label=f"Harmed under {plain(name)}", icon=":material/compare:",
+                query_params=chosen.address(case_arm=name, cases="harmed"), help=GLOSSARY["harm"],
+            )  # fmt: skip
 
 
 def cards(chosen: Selection, metrics: pd.DataFrame, differences: pd.DataFrame) -> None:
@@ -83,7 +92,12 @@ def delta(moved: float) -> str | int | None:
 def metrics(chosen: Selection) -> None:
     st.subheader("Metrics, side by side", help=GLOSSARY["interval"], anchor="metrics")
     table = chosen.metrics()
-    show_figure(figures.metric_forest(table), "metrics", table, chosen.image)
+    show_figure(figures.metric_forest(table), "metrics", table, chosen.image, on_click=examples)
+    asked = st.session_state.pop("examples", None)
+    if asked is not None:
+        arm, cases = asked
+        st.switch_page("screens/examples.py", query_params=chosen.address(case_arm=arm, cases=cases))
+    st.caption("Click a marker to see the responses behind it.")
     regimes = chosen.regimes().set_index("arm")["regime"]
     shown = summary.metric_table(table)
     shown["regime"] = shown["arm"].map(regimes).fillna("–").astype(str)
@@ -98,6 +112,12 @@ def metrics(chosen: Selection) -> None:
             },
         },
     )  # fmt: skip
+
+
+def examples(panel: str, x: float, y: float) -> None:
+    """A marker of the forest was clicked: its arm and the pairs that its metric counts are wanted."""
+    arm, _, metric = panel.rpartition("/")
+    st.session_state["examples"] = (arm, CASES.get(metric, "all"))
 
 
 def outcomes(chosen: Selection) -> None:
@@ -133,7 +153,7 @@ def answers(chosen: Selection) -> None:
         "Prompts", options, key="prompts", bind="query-params", help=GLOSSARY["harm"],
         format_func=lambda arm: f"harmed under {arm}" if arm else "all",
     )  # fmt: skip
-    seeds = sorted(int(seed) for seed in generations["seed"].dropna().unique())
+    seeds = list(chosen.seeds) or sorted(int(seed) for seed in generations["seed"].dropna().unique())
     seed = right.selectbox("Seed", seeds, key="seed", bind="query-params")
     table = summary.answers(generations, pair, chosen.control, seed, under or None)
     # A data frame draws on a canvas: whatever a model has written is shown as text.

@@ -3,4 +3,29 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory):
+    import browsing
+
+    studies = tmp_path_factory.mktemp("studies")
+    browsing.make_studies(studies)
+    yield from browsing.serve(studies, tmp_path_factory.mktemp("elsewhere"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    import browsing
+
+    yield from browsing.launched()
+
+
+@pytest.fixture
+def page(browser):
+    import browsing
+
+    yield from browsing.watched(browser, viewport={"width": 1400, "height": 1000})

@@ -224,8 +224,9 @@ def test_neither_the_app_nor_its_data_import_torch(good):
 import sys
 from streamlit.testing.v1 import AppTest
 app = AppTest.from_file({str(MAIN)!r}, default_timeout=60).run()
-app.switch_page("screens/layers.py").run()
-assert app.metric and not app.exception, app.exception
+for page in ("layers", "maps", "tokens", "examples"):
+    app.switch_page(f"screens/{{page}}.py").run()
+    assert not app.exception and not app.error, (page, app.exception)
 print([name for name in ("torch", "transformers", "training") if name in sys.modules])
 """
     done = subprocess.run(

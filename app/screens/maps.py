@@ -1,0 +1,157 @@
+"""Maps: which layers resemble each other, within a checkpoint, across the two views, and across checkpoints?"""
+
+import pandas as pd
+import streamlit as st
+
+from app.address import linked
+from app.parts import guard, lacks, show_figure
+from app.state import Selection, current
+from app.words import GLOSSARY, plain
+from cr_interp import figures, map_figures
+from cr_interp.drift_figures import mark_layers
+from cr_interp.errors import UserError
+from cr_interp.figure_style import layer_name
+
+#: How narrow three maps side by side may get, in pixels.
+WIDE = 740
+
+
+def choose_map(kinds: list[str]) -> tuple[str, str]:
+    kind = linked("map", kinds, kinds[0])
+    scale = linked("colour", list(map_figures.SCALES), "value")
+    st.pills(
+        "Map", kinds, key="map", help=GLOSSARY["map"], required=True, wrap=True,
+        format_func=lambda name: plain(map_figures.kind_of(name).name),
+    )  # fmt: skip
+    st.segmented_control(
+        "Colour", list(map_figures.SCALES), key="colour", format_func=map_figures.SCALES.__getitem__,
+        help=GLOSSARY["map_colour"], required=True,
+    )  # fmt: skip
+    return kind, scale
+
+
+def choose_cell(rows: pd.DataFrame) -> tuple[int, int] | None:
+    """The pair of layers that the URL or a click names; the select boxes for it are drawn further down."""
+    across, up = (linked(key, _names(rows[key]), None) for key in ("layer_x", "layer_y"))
+    return None if across is None or up is None else (_place(across), _place(up))
+
+
+def _names(places: pd.Series) -> list[str]:
+    return [layer_name(place) for place in sorted(set(places))]
+
+
+def _place(name: str) -> int:
+    return -1 if name == layer_name(-1) else int(name)
+
+
+def click(panel: str, x: float, y: float) -> None:
+    st.session_state["layer_x"], st.session_state["layer_y"] = layer_name(int(x)), layer_name(int(y))
+
+
+def panels(
+    chosen: Selection, table: pd.DataFrame, kind: str, scale: str, cell: tuple[int, int] | None, seeds: pd.Series
+) -> None:
+    st.subheader("Side by side", help=GLOSSARY["map"], anchor="maps")
+    figure = map_figures.map_panels(table, kind, scale, cell, seeds)
+    show_figure(figure, f"map-{_file(kind)}", table, chosen.image, on_click=click, wide=WIDE)
+    if scale == "value" and table["cka"].median() > 0.9:
+        st.caption(f"Most cells are above 0.9: the colour “{map_figures.SCALES['distance']}” tells them apart.")
+
+
+def differences(chosen: Selection, kind: str, scale: str, cell: tuple[int, int] | None, seeds: pd.Series) -> None:
+    st.subheader(f"Difference from {plain(chosen.baseline)}", help=GLOSSARY["baseline"], anchor="difference")
+    table = chosen.map_difference(kind)
+    if table.empty:
+        st.caption(
+            f"{plain(chosen.baseline)} and the chosen arms have no map of this kind to compare at the same seeds. Choose "
+            "another baseline under Compare on the left, or more arms."
+        )
+        return
+    figure = map_figures.difference_panels(table, kind, chosen.baseline, scale, cell, seeds)
+    show_figure(figure, f"map-difference-{_file(kind)}", table, chosen.image, on_click=click, wide=WIDE)
+
+
+def two_layers(
+    chosen: Selection, table: pd.DataFrame, kind: str, scale: str, cell: tuple[int, int] | None
+) -> None:
+    st.subheader("Two layers", help=GLOSSARY["cell"], anchor="cell")
+    words = map_figures.kind_of(kind)
+    columns = st.columns([1, 1, 2])
+    for column, key, axis in zip(columns, ("layer_x", "layer_y"), (words.x, words.y), strict=False):
+        arrow = "→" if key == "layer_x" else "↑"
+        column.selectbox(
+            f"{plain(axis[:1].upper() + axis[1:])} {arrow}", _names(table[key]), index=None, key=key,
+            placeholder="Choose a layer",
+        )  # fmt: skip
+    if cell is None:
+        st.caption("Click a cell of a map, or choose its two layers here, to see both layers' curves.")
+        return
+    figure = map_figures.profile_curves(table, kind, cell, scale, chosen.all_arms)
+    side = table[(table["layer_x"] == cell[0]) | (table["layer_y"] == cell[1])]
+    show_figure(figure, f"map-profile-{_file(kind)}", side, chosen.image, wide=560)
+    for column, place in zip(st.columns(4), dict.fromkeys(cell), strict=False):
+        name = layer_name(place)
+        column.page_link(
+            "screens/layers.py", label=f"Drift at {_called(place)}", icon=":material/layers:",
+            query_params=chosen.address(layer=name),
+        )  # fmt: skip
+        column.page_link(
+            "screens/tokens.py", label=f"Tokens at {_called(place)}", icon=":material/format_ink_highlighter:",
+            query_params=chosen.address(layer=name),
+        )  # fmt: skip
+
+
+def drift(chosen: Selection, cell: tuple[int, int] | None) -> None:
+    """The Layers page's curves with the two layers marked; nothing if the study has none."""
+    if cell is None or not chosen.study.has_table("drift"):
+        return
+    rows = chosen.drift()
+    if not ((rows["measure"] == "cosine") & (rows["control"] == chosen.control)).any():
+        return
+    st.subheader("Drift at these layers", help=GLOSSARY["drift"], anchor="drift")
+    figure = figures.drift_by_layer(rows, "cosine", chosen.control, arms=chosen.all_arms)
+    mark_layers(figure, cell)
+    show_figure(figure, "map-drift", figures.layer_table(rows, "cosine", chosen.control), chosen.image)
+
+
+def _called(place: int) -> str:
+    return "the embedding" if place < 0 else f"layer {place}"
+
+
+def _file(kind: str) -> str:
+    """A kind as part of a file's name and of a class of the page: letters and digits only."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in kind)
+
+
+def page(chosen: Selection) -> None:
+    st.markdown(
+        "Each cell compares two layers over the same tokens: **bright where they arrange the tokens alike**. Look along "
+        "the diagonal of *without × with*: an arm that has internalised the context is bright there to the last layer, "
+        "and a dark band shows the layers at which the context still rearranges what the model computes."
+    )
+    if lacks(chosen.study, "cka_map", "layer × layer maps"):
+        return
+    kinds = chosen.map_kinds()
+    if not kinds:
+        raise UserError("The table of maps is empty. Measure it again, or choose another study on the left.")
+    kind, scale = choose_map(kinds)
+    if chosen.control != "exact":
+        st.caption(f"Maps are measured under the exact context; {plain(chosen.control)} does not change them.")
+    rows, table = chosen.map_rows(kind), chosen.map_table(kind)
+    if table.empty:
+        raise UserError(
+            f"The chosen arms have no map “{map_figures.kind_of(kind).name}”. Choose other arms on the left."
+        )
+    cell = choose_cell(table)
+    for what, draw in (
+        ("The maps", lambda: panels(chosen, table, kind, scale, cell, rows["seed"])),
+        ("The differences", lambda: differences(chosen, kind, scale, cell, rows["seed"])),
+        ("The two layers", lambda: two_layers(chosen, table, kind, scale, cell)),
+        ("The drift", lambda: drift(chosen, cell)),
+    ):
+        with guard(what):
+            draw()
+
+
+with guard("The maps"):
+    page(current())

@@ -1,0 +1,262 @@
+"""Tokens: which tokens drift? One example at a time, its arms stacked, those that move most first."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from app import summary
+from app.address import linked
+from app.parts import guard, lacks, show_figure
+from app.state import Selection, current
+from app.token_table import Tokens
+from app.words import GLOSSARY, plain
+from cr_interp import token_view
+from cr_interp.drift_figures import extreme_layer
+from cr_interp.errors import UserError
+from cr_interp.figure_style import layer_name
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What this page shows: a seed, a measure, a layer, and how examples are ordered."""
+
+    seed: int
+    measure: str
+    layer: int
+    by_arm: str
+    statistic: str
+    stretch: bool
+
+
+def choose(chosen: Selection, tokens: Tokens, runs: dict[str, list[int]]) -> Choice:
+    found = {seed for each in runs.values() for seed in each}
+    seeds = sorted({seed for seed in found if seed in chosen.seeds} or found)
+    several = [seed for seed in seeds if any(seed in each and len(each) > 1 for each in runs.values())] or seeds
+    arms = list(runs)
+    layers = [place for place in tokens.layers() if place != token_view.OUTPUT]
+    names = [layer_name(place) for place in layers]
+    measure = linked("token_measure", list(token_view.MOVES), "cosine")
+    seed = linked("token_seed", several, several[0])
+    by_arm = linked("by_arm", arms, chosen.arm if chosen.arm in arms else arms[-1])
+    statistic = linked("statistic", list(token_view.STATISTICS), "max")
+    stretch = linked("stretch", [False, True], False)
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    left.pills(
+        "Measure", list(token_view.MOVES), key="token_measure", help=GLOSSARY["token_measure"], required=True,
+        format_func=lambda name: token_view.MOVES[name][0],
+    )  # fmt: skip
+    right.toggle("Stretch the colours to this example", key="stretch", help=GLOSSARY["stretch"])
+    top = st.columns([3, 3, 1])
+    top[0].selectbox("Sorted by the drift of", arms, key="by_arm", help=GLOSSARY["order"])
+    top[1].segmented_control(
+        "by its response's", list(token_view.STATISTICS), key="statistic", required=True,
+        format_func=token_view.STATISTICS.__getitem__,
+    )  # fmt: skip
+    top[2].selectbox("Seed", several, key="token_seed", help=GLOSSARY["seeds"])
+    name = linked("layer", names, layer_name(farthest_layer(chosen, by_arm, layers)))
+    if measure == "kl":
+        st.caption("The output has no layers: the same at every layer.")
+        return Choice(seed, measure, token_view.OUTPUT, by_arm, statistic, stretch)
+    if len(names) > 1:
+        st.select_slider("Layer", names, key="layer", help=GLOSSARY["layer"])
+    return Choice(seed, measure, layers[names.index(name)], by_arm, statistic, stretch)
+
+
+def farthest_layer(chosen: Selection, arm: str, layers: list[int]) -> int:
+    """Where the arm drifts most according to the drift table; the last layer if there is none."""
+    try:
+        drift = chosen.drift()
+        found = extreme_layer(drift[drift["arm"] == arm], "cosine")["layer"]
+        place = int(str(found.iloc[0]).split(",")[0])
+    except (UserError, IndexError, ValueError):
+        return layers[-1]
+    return place if place in layers else layers[-1]
+
+
+def choose_example(ranked: pd.DataFrame, choice: Choice) -> str:
+    """Step through the examples, or choose one; the order is that of the table."""
+    ids = list(ranked["example_id"])
+    example = linked("example", ids, ids[0])
+    here = ids.index(example)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        for label, icon, to in (
+            ("First", ":material/first_page:", 0),
+            ("Previous", ":material/chevron_left:", here - 1),
+            ("Next", ":material/chevron_right:", here + 1),
+        ):
+            idle = not 0 <= to < len(ids) or to == here
+            st.button(
+                label,
+                icon=icon,
+                disabled=idle,
+                key=f"to-{label}",
+                on_click=show,
+                args=(example if idle else ids[to],),
+            )
+        st.selectbox("Example", ids, key="example", label_visibility="collapsed", width=360)
+    row = ranked.iloc[here]
+    st.caption(
+        f"Example {here + 1} of {len(ids)}, sorted by the {token_view.STATISTICS[choice.statistic]} of "
+        f"{plain(choice.by_arm)}: {plain(token_view.MOVES[choice.measure][1])} **{row['drift']:.3g}** over "
+        f"{row['tokens']} tokens; farthest: token {row['position']}, {plain(token_view.visible(str(row['token'])))}."
+    )
+    return example
+
+
+def show(example: str) -> None:
+    st.session_state["example"] = example
+
+
+def readings(
+    chosen: Selection, tokens: Tokens, runs: dict[str, list[int]], choice: Choice, example: str
+) -> list[token_view.Reading]:
+    """The arms' responses to this example; an arm that was run once shows that run."""
+    rows = tokens.example(example)
+    found = []
+    for arm, seeds in runs.items():
+        seed = choice.seed if choice.seed in seeds or len(seeds) != 1 else seeds[0]
+        mine = rows[(rows["arm"] == arm) & (rows["seed"] == seed)]
+        if len(mine):
+            found.append(token_view.Reading.of(arm, mine, choice.measure))
+    return found
+
+
+def window(columns: int) -> tuple[int, int]:
+    """Which columns are shown; a long response is read in windows."""
+    parts = -(-columns // token_view.WINDOW)
+    if parts <= 1:
+        return 0, columns
+    part = linked("part", list(range(1, parts + 1)), 1)
+    st.caption(f"{columns} columns, {token_view.WINDOW} at a time:")
+    st.pagination(parts, key="part")
+    return (part - 1) * token_view.WINDOW, min(part * token_view.WINDOW, columns)
+
+
+def answers(chosen: Selection, choice: Choice, runs: dict[str, list[int]], example: str) -> None:
+    """Prompt and outcomes of the same example, from ``generations``."""
+    if not chosen.study.has_table("generations"):
+        st.caption("This study has no table of responses.")
+        return
+    generations = chosen.generations()
+    mine = generations[generations["example_id"] == example]
+    rows = []
+    for arm, seeds in runs.items():
+        seed = choice.seed if choice.seed in seeds or len(seeds) != 1 else seeds[0]
+        table = summary.answers(mine, [arm], "exact", seed)
+        if len(table):
+            given = table.iloc[0]
+            rows.append(
+                {"arm": arm, "without context": given[f"{arm} · without"], "with context": given[f"{arm} · with"]}
+            )
+    if not rows:
+        st.caption("The table of responses has no such example.")
+        return
+    prompt = mine["prompt"].iloc[0]
+    expected = mine["answer"].iloc[0] if "answer" in mine else None
+    st.caption("Prompt" + (f" (expected: {plain(expected)})" if isinstance(expected, str) and expected else ""))
+    st.code(
+        str(prompt)[:4000], language=None, wrap_lines=True, height="content" if len(str(prompt)) < 600 else 200
+    )
+    # A data frame draws on a canvas: whatever a model has written is shown as text.
+    st.dataframe(pd.DataFrame(rows), hide_index=True, key="token-answers")
+    left, right = st.columns([3, 1])
+    left.caption("✓ right, ✗ wrong, ∅ unparsable, … truncated.")
+    right.page_link(
+        "screens/examples.py", label="Its pairs", icon=":material/compare:",
+        query_params=chosen.address(case_arm=choice.by_arm, cases="all", only=example),
+    )  # fmt: skip
+
+
+def text(
+    chosen: Selection,
+    found: list[token_view.Reading],
+    columns: list[list[int | None]],
+    choice: Choice,
+    end: float,
+) -> tuple[int, int]:
+    st.subheader("Text, coloured by drift", help=GLOSSARY["token_drift"], anchor="text")
+    part = window(len(columns[0]))
+    st.html(token_view.text_html(found, columns, choice.layer, choice.measure, end, part, chosen.all_arms))
+    st.caption(
+        "A token has the colour of the state that predicts it: how far it moves when the exact context returns. "
+        "The pointer shows its numbers.",
+        help=GLOSSARY["align"],
+    )
+    return part
+
+
+def strips(
+    chosen: Selection,
+    found: list[token_view.Reading],
+    columns: list[list[int | None]],
+    choice: Choice,
+    end: float,
+    part: tuple[int, int],
+    table: pd.DataFrame,
+) -> None:
+    title = "Output, token by token" if choice.measure == "kl" else "Token × layer"
+    st.subheader(title, help=GLOSSARY["token_measure"], anchor="strips")
+    whose = {"whose": "the farthest token shown lies"} if choice.stretch else {}
+    figure = token_view.strips(found, columns, choice.measure, end, choice.layer, part, **whose)
+    click = None if choice.measure == "kl" else at_layer
+    show_figure(figure, f"tokens-{choice.measure}", table, chosen.image, on_click=click, wide=560)
+
+
+def at_layer(panel: str, x: float, y: float) -> None:
+    st.session_state["layer"] = layer_name(int(y))
+
+
+def links(chosen: Selection, choice: Choice) -> None:
+    if choice.measure == "kl":
+        return
+    name = layer_name(choice.layer)
+    left, right, _ = st.columns([1, 1, 2])
+    left.page_link(
+        "screens/layers.py", label=f"Drift at layer {name}", icon=":material/layers:",
+        query_params=chosen.address(layer=name),
+    )  # fmt: skip
+    right.page_link(
+        "screens/maps.py", label=f"Maps at layer {name}", icon=":material/grid_on:",
+        query_params=chosen.address(layer_x=name, layer_y=name),
+    )  # fmt: skip
+
+
+def page(chosen: Selection) -> None:
+    st.markdown(
+        "The response that an arm gave without the context is read again with it, token by token: **the stronger the "
+        "colour, the farther the state that predicts this token moves**. Look for the token that carries the answer: "
+        "where it is pale in one arm and strong in another, the context still decides for the second."
+    )
+    if lacks(chosen.study, "token_drift", "drift of single tokens"):
+        return
+    tokens = Tokens(chosen.study)
+    every = tokens.runs()
+    runs = {arm: every[arm] for arm in chosen.arms if every.get(arm)}
+    if not runs:
+        raise UserError("No tokens of these arms were measured. Choose other arms on the left.")
+    if chosen.control != "exact":
+        st.caption(f"Tokens are measured under the exact context; {plain(chosen.control)} does not change them.")
+    choice = choose(chosen, tokens, runs)
+    seeds = runs[choice.by_arm]
+    seed = choice.seed if choice.seed in seeds or len(seeds) != 1 else seeds[0]
+    ranked = tokens.ranked(choice.by_arm, seed, choice.layer, choice.measure, choice.statistic)
+    if ranked.empty:
+        raise UserError(f"{choice.by_arm} has no tokens at this layer with seed {seed}.")
+    example = choose_example(ranked, choice)
+    found = readings(chosen, tokens, runs, choice, example)
+    columns = token_view.align([reading.tokens for reading in found])
+    end = token_view.farthest(found) if choice.stretch else tokens.scale_end(choice.measure)
+    part = (0, len(columns[0]))
+    with guard("The text"):
+        part = text(chosen, found, columns, choice, end)
+    with guard("The strips"):
+        strips(chosen, found, columns, choice, end, part, tokens.example(example))
+        links(chosen, choice)
+    with guard("The responses"):
+        st.subheader("Prompt and responses", help=GLOSSARY["outcome"], anchor="answers")
+        answers(chosen, choice, runs, example)
+
+
+with guard("Token drift"):
+    page(current())

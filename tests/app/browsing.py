@@ -1,0 +1,175 @@
+"""What the browser tests share: a server on generated studies, a tab that must stay free of errors, ways to look and click.
+
+The fixtures ``server``, ``browser`` and ``page`` in ``conftest.py`` are made of these.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from synthetic import make_study
+
+MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
+ARTEFACTS = Path(__file__).resolve().parents[1] / "artefacts"
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+HOSTILE = "<script>window.hit=1</script><img src=x onerror='window.hit=1'> **b** ![i](http://x.invalid/i.png)"
+
+chromium = shutil.which("chromium")
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright for Python is not installed")
+if chromium is None:
+    pytest.skip("no `chromium` on the path; install Debian's to run the browser tests", allow_module_level=True)
+
+Page = playwright.Page
+expect = playwright.expect
+
+ALL = ("generations", "drift", "training", "cka_map", "token_drift")
+
+
+def make_studies(root: Path) -> None:
+    """``five-arms`` is an old study, without maps and tokens; ``long-responses`` has 600 tokens a response."""
+    make_study(root / "a-synthetic", examples=60, tables=ALL)
+    make_study(root / "five-arms", arms=("base", "opd", "nca", "dual_opd", "sym_kl"), layers=30, seeds=(0, 1))
+    make_study(root / "hostile", examples=20, text=HOSTILE, arms=("base", "opd", f"nca{HOSTILE[:8]}"), tables=ALL)
+    make_study(root / "long-responses", examples=6, seeds=(0,), layers=12, tables=ALL, repeat=100)
+
+
+def serve(studies: Path, elsewhere: Path) -> Iterator[str]:
+    """Started from a folder that is not the repository, with nothing but the command of the README."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ARTEFACTS.mkdir(exist_ok=True)
+    log = (ARTEFACTS / "server.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", str(MAIN), f"--server.port={port}", "--server.headless=true"],
+        cwd=elsewhere, env={**os.environ, "CR_INTERP_STUDIES": str(studies)},
+        stdout=log, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                assert process.poll() is None, "the server stopped"
+                time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        log.close()
+
+
+def launched() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield running
+        running.close()
+
+
+def watched(browser: playwright.Browser, **options: object) -> Iterator[Page]:
+    """A tab of its own; at the end of the test it must not have logged an error nor asked another host."""
+    context = browser.new_context(**options)
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(f"exception: {error}"))
+    page.on("console", lambda message: problems.append(console(message)))
+    page.on("request", lambda request: problems.append(foreign(request.url)))
+    yield page
+    context.close()
+    assert not [problem for problem in problems if problem]
+
+
+def console(message: playwright.ConsoleMessage) -> str:
+    where = str(message.location.get("url", ""))
+    # Opening a link to a page, Streamlit first asks below that page's own address: its way to find the root.
+    if message.type != "error" or re.search(
+        r"/(layers|maps|tokens|examples)/_stcore/(health|host-config)$", where
+    ):
+        return ""
+    return f"console: {message.text} ({where})"
+
+
+def foreign(url: str) -> str:
+    return "" if re.match(r"(https?|wss?)://127\.0\.0\.1|data:|blob:", url) else f"asked for {url}"
+
+
+def pick(page: Page, label: str, option: str) -> None:
+    """Choose in a select box. A rerun that is still under way closes its list, so open it until it stays."""
+    for _ in range(5):
+        page.get_by_test_id("stSelectbox").filter(has_text=label).locator("input").click()
+        try:
+            page.get_by_role("option", name=option).click(timeout=4_000)
+            return
+        except playwright.TimeoutError:
+            page.keyboard.press("Escape")
+    raise AssertionError(f"the list of {label!r} never showed {option!r}")
+
+
+def ready(page: Page, figures: int) -> None:
+    """Until the page has drawn its figures and is not running any more."""
+    expect(page.locator(".js-plotly-plot")).to_have_count(figures, timeout=60_000)
+    for index in range(figures):
+        expect(page.locator(".js-plotly-plot").nth(index).locator(".main-svg").first).to_be_attached(
+            timeout=30_000
+        )
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=30_000)
+
+
+def shoot(page: Page, name: str) -> None:
+    """The whole page: the window is made as tall as the scrolled part first."""
+    ARTEFACTS.mkdir(exist_ok=True)
+    size = page.viewport_size
+    assert size
+    height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
+    page.set_viewport_size({"width": size["width"], "height": height + 40})
+    page.wait_for_timeout(700)
+    page.screenshot(path=ARTEFACTS / f"{name}.png")
+    page.set_viewport_size(size)
+
+
+def metric_values(page: Page) -> list[str]:
+    return page.get_by_test_id("stMetricValue").all_inner_texts()
+
+
+def settle(page: Page) -> None:
+    """Until the page is not running any more; its address is written at the end of a run."""
+    page.wait_for_timeout(300)
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=30_000)
+    page.wait_for_timeout(100)
+
+
+def click_in(page: Page, chart: int, panel: int, x: float, y: float) -> None:
+    """Click a figure's panel at a share of its width and height, from the top left."""
+    plot = page.locator(".js-plotly-plot").nth(chart)
+    plot.scroll_into_view_if_needed()
+    box = plot.locator(".nsewdrag").nth(panel).bounding_box()
+    assert box
+    page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    page.wait_for_timeout(250)  # plotly looks for the nearest point as the pointer moves
+    page.mouse.down()
+    page.mouse.up()
+    settle(page)
+
+
+def same_in_a_new_tab(browser: playwright.Browser, page: Page, figures: int) -> None:
+    """The page's address shows the same text and the same figures to somebody else."""
+    for other in watched(browser, viewport=page.viewport_size):
+        other.goto(page.url)
+        ready(other, figures)
+        settle(other)
+        main, there = (each.get_by_test_id("stMain").inner_text() for each in (page, other))
+        assert there == main
+        assert other.url == page.url

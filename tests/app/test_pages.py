@@ -1,0 +1,390 @@
+"""Maps, Tokens and Examples without a browser: what they say, what their address means, and studies that lack a table.
+
+AppTest does not know plotly charts; ``test_browser_pages.py`` looks at and clicks those.
+"""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+from synthetic import make_study
+
+from app import token_table
+from app.state import of_seeds
+from app.token_table import Tokens
+from cr_interp import behaviour, example_pairs, token_view
+from cr_interp import study as studies
+
+MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
+MAPS, TOKENS, EXAMPLES = PAGES = ("screens/maps.py", "screens/tokens.py", "screens/examples.py")
+TABLE = {MAPS: "cka_map", TOKENS: "token_drift", EXAMPLES: "generations"}
+ALL = ("generations", "drift", "training", "cka_map", "token_drift")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("made") / "organism-shift", examples=24, tables=ALL).path
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(studies, "BUNDLED", tmp_path / "no-examples")
+    monkeypatch.setenv("CR_INTERP_STUDIES", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def good(root: Path, made: Path) -> Path:
+    return Path(shutil.copytree(made, root / "organism-shift"))
+
+
+def open_app(page: str, /, **address: str) -> AppTest:
+    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    app.run()
+    for key, value in address.items():
+        app.query_params[key] = value
+    return app.switch_page(page).run()
+
+
+def said(app: AppTest) -> str:
+    parts = [app.markdown, app.caption, app.info, app.error, app.subheader, app.code]
+    return "\n".join(str(element.value) for part in parts for element in part).replace("\\", "")
+
+
+def queries(app: AppTest) -> dict[str, list[str]]:
+    return {key: [value] if isinstance(value, str) else list(value) for key, value in app.query_params.items()}
+
+
+def table(path: Path, name: str) -> pd.DataFrame:
+    return studies.Study.open(path).table(name)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_opens_and_explains_itself(good, page):
+    app = open_app(page)
+    assert not app.exception
+    assert not app.error
+    intro = app.markdown[0].value
+    assert "**" in intro
+    assert 1 <= intro.count(". ") + intro.count(": ") <= 4
+    assert queries(app)["study"] == ["organism-shift"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_an_old_study_says_what_it_lacks_and_what_to_do(good, page):
+    (good / "tables" / f"{TABLE[page]}.parquet").unlink()
+    app = open_app(page)
+    assert not app.exception
+    assert not app.error
+    assert "This study has no" in said(app)
+    command = "evaluate" if page == EXAMPLES else "capture"
+    assert app.code[0].value == f"cr-interp {command} organism-shift"
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("damage", ["noise", "columns", "types", "empty"])
+def test_a_damaged_table_costs_its_page_and_no_other(good, page, damage):
+    file = good / "tables" / f"{TABLE[page]}.parquet"
+    frame = pd.read_parquet(file)
+    if damage == "noise":
+        file.write_bytes(b"PAR1 this is no parquet file PAR1")
+    elif damage == "columns":
+        frame.drop(columns="arm").to_parquet(file)
+    elif damage == "types":
+        column = {"cka_map": "cka", "token_drift": "cosine", "generations": "outcome"}[TABLE[page]]
+        frame.assign(**{column: [{"a": 1}] * len(frame)}).to_parquet(file)
+    else:
+        frame.iloc[:0].to_parquet(file)
+    app = open_app(page)
+    assert not app.exception
+    assert app.error or app.info
+    for other in PAGES:
+        if other != page and page != EXAMPLES:
+            app.switch_page(other).run()
+            assert not app.exception
+            assert not app.error
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_study_without_the_other_tables(root, page):
+    make_study(root / "bare", arms=("left", "right"), seeds=(0,), examples=10, tables=ALL)
+    for file in (root / "bare" / "tables").glob("*.parquet"):
+        if file.stem != TABLE[page]:
+            file.unlink()
+    app = open_app(page)
+    assert not app.exception
+    # Arms come from the answers or from the manifest, which names both.
+    assert not app.error, said(app)
+
+
+def test_neither_arms_nor_seeds(good):
+    for page in PAGES:
+        app = open_app(page)
+        app.multiselect(key="seeds").set_value([]).run()
+        assert "Choose at least one seed" in said(app)
+        app.multiselect(key="seeds").set_value([0]).run()
+        assert not app.exception
+        assert not app.error
+
+
+# -- maps ----------------------------------------------------------------------------------------------------
+
+
+def test_maps_from_the_address(good):
+    app = open_app(MAPS, map="base", colour="distance", layer_x="1", layer_y="emb")
+    assert not app.exception
+    assert app.button_group(key="map").value == "base"
+    assert app.button_group(key="colour").value == "distance"
+    assert app.selectbox(key="layer_x").value == "1"
+    assert app.selectbox(key="layer_y").value == "emb"
+    assert "The chosen cell's row and column" in said(app)
+    app.button_group(key="map").set_value("no_context").run()
+    assert queries(app)["map"] == ["no_context"]
+    assert queries(app)["layer_x"] == ["1"]
+    app.button_group(key="map").set_value("views").run()
+    assert "map" not in queries(app)
+
+
+def test_nonsense_in_the_address_is_ignored(good):
+    app = open_app(MAPS, map="../../etc", layer_x="99", layer_y="<b>")
+    assert not app.exception
+    assert not app.error
+    assert app.button_group(key="map").value == "views"
+    assert set(queries(app)) == {"study"}
+    assert "etc" not in said(app)
+
+
+def test_without_a_cell_the_page_says_how_to_get_one(good):
+    app = open_app(MAPS)
+    assert "Click a cell of a map" in said(app)
+    app.selectbox(key="layer_x").set_value("2")
+    app.selectbox(key="layer_y").set_value("3").run()
+    assert "Click a cell of a map" not in said(app)
+    assert "Drift at these layers" in said(app)
+    app.selectbox(key="layer_x").set_value(None).run()
+    assert "Click a cell of a map" in said(app)
+    assert "layer_x" not in queries(app)
+
+
+def test_a_baseline_without_such_a_map(good):
+    app = open_app(MAPS, map="base")
+    app.selectbox(key="baseline").set_value("base").run()
+    assert not app.exception
+    assert not app.error
+    assert "have no map of this kind to compare" in said(app)
+
+
+def test_another_control_is_said_not_to_matter(good):
+    for page in (MAPS, TOKENS):
+        app = open_app(page)
+        app.selectbox(key="control").set_value("mismatched").run()
+        assert "under the exact context; mismatched does not change them" in said(app)
+
+
+# -- tokens --------------------------------------------------------------------------------------------------
+
+
+def test_the_first_example_is_the_one_that_drifts_most(good):
+    app = open_app(TOKENS, by_arm="opd", layer="2")
+    drift = table(good, "token_drift")
+    mine = drift[
+        (drift["arm"] == "opd") & (drift["seed"] == 0) & (drift["site"] == "resid_post") & (drift["layer"] == 2)
+    ]
+    order = token_view.rank(mine, "cosine", "max")
+    assert app.selectbox(key="example").value == order.loc[0, "example_id"]
+    assert f"Example 1 of {len(order)}" in said(app)
+    app.button(key="to-Next").click().run()
+    assert app.selectbox(key="example").value == order.loc[1, "example_id"]
+    assert queries(app)["example"] == [order.loc[1, "example_id"]]
+    app.button(key="to-Previous").click().run()
+    assert app.selectbox(key="example").value == order.loc[0, "example_id"]
+    assert app.button(key="to-Previous").disabled
+    last = order["example_id"].iloc[-1]
+    app.selectbox(key="example").set_value(last).run()
+    assert app.button(key="to-Next").disabled
+    app.button(key="to-First").click().run()
+    assert app.selectbox(key="example").value == order.loc[0, "example_id"]
+
+
+def test_the_order_follows_the_statistic_and_the_example_stays(good):
+    app = open_app(TOKENS, by_arm="opd", layer="2", example="test-0003")
+    before = said(app)
+    app.button_group(key="statistic").set_value("mean").run()
+    assert app.selectbox(key="example").value == "test-0003"
+    assert "mean of tokens of opd" in said(app)
+    assert said(app) != before
+
+
+def test_every_measure(good):
+    app = open_app(TOKENS)
+    for measure in token_view.MOVES:
+        app.button_group(key="token_measure").set_value(measure).run()
+        assert not app.exception
+        assert not app.error
+    assert "output KL" in said(app) or "The output has no layers" in said(app)
+    assert not [slider for slider in app.select_slider if slider.key == "layer"]
+
+
+def test_tokens_show_the_outcomes_of_the_same_example(good):
+    app = open_app(TOKENS, example="test-0005")
+    generations = table(good, "generations")
+    prompt = generations.loc[generations["example_id"] == "test-0005", "prompt"].iloc[0]
+    assert app.code[0].value == prompt
+    shown = app.dataframe[0].value
+    assert list(shown["arm"]) == ["base", "opd", "nca"]
+    first = generations[
+        (generations["example_id"] == "test-0005") & (generations["arm"] == "opd") & (generations["seed"] == 0)
+    ].set_index("control")
+    mark = example_pairs.MARKS[first.loc["exact", "outcome"]]
+    assert shown.set_index("arm").loc["opd", "with context"] == f"{mark} {first.loc['exact', 'response']}"
+
+
+def test_a_large_table_is_read_in_parts_with_the_same_answers(good, monkeypatch):
+    whole = Tokens(studies.Study.open(good))
+    answers = (whole.runs(), whole.layers(), whole.scale_end("kl"), whole.ranked("nca", 1, 2, "cosine", "max"))
+    example = whole.example("test-0001")
+    for name in ("source", "runs", "layers", "scale", "rank", "example"):
+        getattr(token_table, f"_token_{name}").clear()
+    monkeypatch.setattr(token_table, "_IN_MEMORY", 10)
+    parts = Tokens(studies.Study.open(good))
+    assert (parts.runs(), parts.layers(), parts.scale_end("kl")) == answers[:3]
+    pd.testing.assert_frame_equal(parts.ranked("nca", 1, 2, "cosine", "max"), answers[3])
+    pd.testing.assert_frame_equal(parts.example("test-0001"), example)
+    full = table(good, "token_drift")
+    pd.testing.assert_frame_equal(
+        example, full[full["example_id"] == "test-0001"].reset_index(drop=True), check_dtype=False
+    )
+
+
+# -- examples ------------------------------------------------------------------------------------------------
+
+
+def expected(good: Path, arm: str, *cases: str, seeds: tuple[int, ...] | None = None) -> pd.DataFrame:
+    pairs = example_pairs.paired(of_seeds(table(good, "generations"), seeds))
+    return example_pairs.choose(pairs, arm, cases)
+
+
+def test_examples_open_on_the_harmed_ones_of_the_arm_that_has_most(good):
+    app = open_app(EXAMPLES)
+    assert app.selectbox(key="case_arm").value == "opd"
+    assert app.selectbox(key="cases").value == "harmed"
+    harmed = expected(good, "opd", "harmed")
+    assert f"{len(harmed)} pairs of opd: harmed" in said(app)
+    assert harmed["example_id"].iloc[0] in said(app)
+
+
+def test_cases_errors_and_pages(good):
+    app = open_app(EXAMPLES, case_arm="base", cases="rescued", page="2")
+    rescued = expected(good, "base", "rescued")
+    assert len(rescued) > 8
+    assert f"{len(rescued)} pairs of base" in said(app)
+    assert queries(app)["page"] == ["2"]
+    assert rescued["example_id"].iloc[8] in said(app)
+    app.button_group(key="error").set_value("truncated").run()
+    kept = example_pairs.choose(rescued, "base", ["rescued"], ["truncated"])
+    assert f"{len(kept)} pairs of base" in said(app)
+    assert "page" not in queries(app)
+    app.selectbox(key="cases").set_value("kept").run()
+    assert "No such pair" in said(app)
+    app.button_group(key="error").set_value("any")
+    app.selectbox(key="cases").set_value("all").run()
+    everything = expected(good, "base", *example_pairs.CASES)
+    assert f"{len(everything)} pairs of base" in said(app)
+    app.selectbox(key="only").set_value("test-0002").run()
+    assert f"{(everything['example_id'] == 'test-0002').sum()} pairs of base" in said(app)
+
+
+def test_examples_of_one_seed_and_another_control(good):
+    app = open_app(EXAMPLES, case_arm="opd", cases="harmed")
+    app.multiselect(key="seeds").set_value([1]).run()
+    assert f"{len(expected(good, 'opd', 'harmed', seeds=(1,)))} pairs of opd" in said(app)
+    app.selectbox(key="control").set_value("irrelevant").run()
+    pairs = example_pairs.paired(of_seeds(table(good, "generations"), (1,)), "irrelevant")
+    assert f"{len(example_pairs.choose(pairs, 'opd', ['harmed']))} pairs of opd" in said(app)
+
+
+# -- what all pages share ------------------------------------------------------------------------------------
+
+
+def test_chosen_seeds_hold_on_every_page_and_enter_the_numbers(good):
+    app = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    app.multiselect(key="seeds").set_value([2]).run()
+    metrics = behaviour.metrics(of_seeds(table(good, "generations"), (2,)))
+    harm = metrics[(metrics["arm"] == "nca") & (metrics["metric"] == "harm") & metrics["seed"].isna()][
+        "estimate"
+    ].iloc[0]
+    assert app.metric[0].value == f"{100 * harm:.1f} %"
+    for page in ("screens/layers.py", *PAGES):
+        app.switch_page(page).run()
+        assert not app.exception
+        assert app.multiselect(key="seeds").value == [2]
+
+
+def test_an_arm_that_was_run_once_stays_whatever_seeds_are_chosen():
+    frame = pd.DataFrame({"arm": ["base", "opd", "opd"], "seed": [0, 0, 1]})
+    assert list(of_seeds(frame, (1,))["arm"]) == ["base", "opd"]
+    assert of_seeds(frame, None) is frame
+
+
+def test_another_study_starts_with_all_its_arms_and_seeds_unless_some_were_left_out(good, root):
+    make_study(root / "two-seeds", arms=("base", "opd"), seeds=(0, 1), examples=10, tables=ALL)
+    make_study(root / "strange", arms=("left", "right"), seeds=(7, 8), examples=10, tables=ALL)
+
+    def chosen(study: str) -> tuple[list[str], list[int]]:
+        app.selectbox(key="study").set_value(study).run()
+        assert not app.exception
+        return app.multiselect(key="arms").value, app.multiselect(key="seeds").value
+
+    app = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    assert chosen("two-seeds") == (["base", "opd"], [0, 1])
+    assert chosen("organism-shift") == (["base", "opd", "nca"], [0, 1, 2])
+    app.multiselect(key="arms").set_value(["opd", "nca"])
+    app.multiselect(key="seeds").set_value([1]).run()
+    assert chosen("two-seeds") == (["opd"], [1])
+    assert chosen("strange") == (["left", "right"], [7, 8])
+
+
+def test_what_a_page_was_set_to_is_found_again(good):
+    app = open_app(TOKENS, example="test-0007", layer="1")
+    app.switch_page(MAPS).run()
+    app.query_params.clear()  # as the menu does
+    app.switch_page(TOKENS).run()
+    assert app.selectbox(key="example").value == "test-0007"
+    assert app.select_slider(key="layer").value == "1"
+    assert queries(app)["example"] == ["test-0007"]
+
+
+def test_a_new_address_wins_over_what_was_chosen(good):
+    app = open_app(TOKENS, example="test-0007")
+    app.query_params["example"] = "test-0001"
+    app.run()
+    assert app.selectbox(key="example").value == "test-0001"
+
+
+def test_what_nobody_chose_follows_its_default_and_what_was_chosen_stays(good):
+    app = open_app(TOKENS, layer="2")
+    first = app.selectbox(key="example").value
+    app.selectbox(key="by_arm").set_value("base").run()
+    drift = table(good, "token_drift")
+    mine = drift[
+        (drift["arm"] == "base") & (drift["seed"] == 0) & (drift["site"] == "resid_post") & (drift["layer"] == 2)
+    ]
+    assert (
+        app.selectbox(key="example").value == token_view.rank(mine, "cosine", "max").loc[0, "example_id"] != first
+    )
+    assert "example" not in queries(app)
+    app.selectbox(key="example").set_value("test-0009").run()
+    app.selectbox(key="by_arm").set_value("opd").run()
+    assert app.selectbox(key="example").value == "test-0009"
+    assert queries(app)["example"] == ["test-0009"]
+
+
+def test_links_carry_the_study_and_what_the_other_page_needs(good):
+    app = open_app("screens/layers.py", layer="2")
+    links = {link.proto.label: link.proto for link in app.get("page_link")}
+    assert set(links) == {"Tokens at layer 2", "Maps at layer 2"}
+    assert links["Maps at layer 2"].query_string == "study=organism-shift&layer_x=2&layer_y=2"
+    assert links["Tokens at layer 2"].query_string == "study=organism-shift&layer=2&token_measure=cosine"
