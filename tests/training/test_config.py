@@ -8,7 +8,7 @@ from training.objectives import arm_terms
 @pytest.mark.parametrize("name", config_names())
 def test_every_configuration_of_the_project_is_valid(name):
     config = load_config(name)
-    assert config.name == name
+    assert config.name == name.rpartition("/")[2]
     assert all(arm_terms(arm, config.own_arms) for arm in config.arms)
 
 
