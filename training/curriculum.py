@@ -32,7 +32,7 @@ class Turn:
 
 
 #: Share of the lessons on each task. Games take longest to learn, and the lake's answers are the shortest.
-SHARES = {"rules": 0.1, "codebook": 0.15, "frozenlake": 0.45, "sokoban": 0.3}
+SHARES = {"rules": 0.08, "codebook": 0.14, "frozenlake": 0.36, "sokoban": 0.42}
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class PretrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     organism: str = "llama"
-    steps: int = Field(3000, gt=0)
+    steps: int = Field(4000, gt=0)
     rows: int = 32
     """Lessons a step."""
     turns: int = 6
