@@ -25,7 +25,7 @@ def random_model(organism):
 
 def lessons():
     rng = random.Random(5)
-    drawn = [draw_lesson(rng, 3, 0.5) for _ in range(8)]
+    drawn = [draw_lesson(rng, 3, hidden) for hidden in (0.0,) * 5 + (1.0,) * 5]
     assert {lesson.context is None for lesson in drawn} == {True, False}
     return drawn
 
