@@ -16,9 +16,8 @@ from dataclasses import dataclass
 
 from cr_interp.errors import unknown
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
-from cr_interp.tasks.filler import filler_context
+from cr_interp.tasks.named import another, distinct, letter_by_letter, random_word, told
 from cr_interp.tasks.pairs import WORDINGS
-from cr_interp.tasks.splits import split_of
 from cr_interp.views import Context
 
 DIGITS = "01234567"
@@ -60,33 +59,21 @@ class Codebook:
     @property
     def other(self) -> Table:
         """The table in the mismatched context."""
-        names = list(CODEBOOKS)
-        return CODEBOOKS[names[(names.index(self.book) + 3) % len(names)]]
+        return CODEBOOKS[another(list(CODEBOOKS), self.book)]
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
         """``n`` distinct numbers of a split (``None``: 256), drawn with ``seed``."""
         rng = random.Random(f"codebook {split} {seed}")
-        numbers: dict[str, None] = {}
-        while len(numbers) < (256 if n is None else n):
-            numbers.setdefault(random_number(rng, split))
+        numbers = distinct(lambda: random_number(rng, split), 256 if n is None else n)
         return [Example(f"{split}:{number}", number, apply_table(self.table, number)) for number in numbers]
 
     def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
-        exact = Context.system(WORDINGS[0](list(self.table.items())))
-        return {
-            "exact": exact,
-            "paraphrase": Context.system(WORDINGS[1](list(self.table.items()))),
-            "mismatched": Context.system(WORDINGS[0](list(self.other.items()))),
-            "irrelevant": filler_context(count_tokens(exact), count_tokens),
-        }
+        own, other = list(self.table.items()), list(self.other.items())
+        return told(WORDINGS[0](own), WORDINGS[1](own), WORDINGS[0](other), count_tokens)
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
-        """Right means equal, letter by letter; a response that never ended its turn is truncated."""
-        if truncated:
-            return "truncated"
-        if response == example.answer:
-            return "right"
-        return "wrong" if response and set(response) <= set(LETTERS) else "unparsable"
+        readable = bool(response) and set(response) <= set(LETTERS)
+        return letter_by_letter(example.answer, response, truncated, readable)
 
     def obeys(self, example: Example, response: str) -> bool:
         """Is the response written in the mismatched context's table?"""
@@ -100,7 +87,4 @@ def codebook_task(book: str) -> Codebook:
 
 
 def random_number(rng: random.Random, split: Split) -> str:
-    while True:
-        number = "".join(rng.choice(DIGITS) for _ in range(rng.choice(LENGTHS)))
-        if split_of(number) == split:
-            return number
+    return random_word(rng, DIGITS, LENGTHS, split)

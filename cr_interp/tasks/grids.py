@@ -28,7 +28,7 @@ from typing import Any
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
-from cr_interp.tasks.filler import filler_context
+from cr_interp.tasks.named import another, told
 from cr_interp.tasks.pairs import WORDINGS
 from cr_interp.tasks.splits import split_of
 from cr_interp.views import Context
@@ -223,7 +223,7 @@ class GridTask:
     @property
     def other(self) -> Legend:
         """The legend in the mismatched context."""
-        return self.game.legends[LEGENDS[(LEGENDS.index(self.letter) + 3) % len(LEGENDS)]]
+        return self.game.legends[another(LEGENDS, self.letter)]
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
         """``n`` distinct boards of a split (``None``: all), in an order fixed by ``seed``; the answer is a shortest path."""
@@ -244,13 +244,8 @@ class GridTask:
         ]
 
     def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
-        exact = Context.system(WORDINGS[0](self.legend.pairs()))
-        return {
-            "exact": exact,
-            "paraphrase": Context.system(WORDINGS[1](self.legend.pairs())),
-            "mismatched": Context.system(WORDINGS[0](self.other.pairs())),
-            "irrelevant": filler_context(count_tokens(exact), count_tokens),
-        }
+        own, other = self.legend.pairs(), self.other.pairs()
+        return told(WORDINGS[0](own), WORDINGS[1](own), WORDINGS[0](other), count_tokens)
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
         """Right means that walking the response wins, however long it is."""

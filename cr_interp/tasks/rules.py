@@ -18,8 +18,7 @@ from dataclasses import dataclass
 
 from cr_interp.errors import unknown
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
-from cr_interp.tasks.filler import filler_context
-from cr_interp.tasks.splits import split_of
+from cr_interp.tasks.named import another, distinct, letter_by_letter, random_word, told
 from cr_interp.views import Context
 
 LETTERS = "abcdefghijklmnop"
@@ -64,34 +63,21 @@ class Rules:
     @property
     def other(self) -> str:
         """The rule that the mismatched context names."""
-        names = list(RULES)
-        return names[(names.index(self.rule) + 3) % len(names)]
+        return another(list(RULES), self.rule)
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
         """``n`` distinct strings of a split (``None``: 256), drawn with ``seed``."""
         rng = random.Random(f"rules {split} {seed}")
-        strings: dict[str, None] = {}
-        while len(strings) < (256 if n is None else n):
-            strings.setdefault(random_string(rng, split))
+        strings = distinct(lambda: random_string(rng, split), 256 if n is None else n)
         return [Example(f"{split}:{s}", s, RULES[self.rule](s)) for s in strings]
 
     def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
         exact, paraphrase, _ = WORDINGS[self.rule]
-        length = count_tokens(Context.system(exact))
-        return {
-            "exact": Context.system(exact),
-            "paraphrase": Context.system(paraphrase),
-            "mismatched": Context.system(WORDINGS[self.other][0]),
-            "irrelevant": filler_context(length, count_tokens),
-        }
+        return told(exact, paraphrase, WORDINGS[self.other][0], count_tokens)
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
-        """Right means equal, letter by letter; a response that never ended its turn is truncated."""
-        if truncated:
-            return "truncated"
-        if response == example.answer:
-            return "right"
-        return "wrong" if response.isalpha() and response.isascii() else "unparsable"
+        """Any letters are an answer, right or wrong."""
+        return letter_by_letter(example.answer, response, truncated, response.isalpha() and response.isascii())
 
     def obeys(self, example: Example, response: str) -> bool:
         """The mismatched context names another rule; obeyed if the response is that rule's answer and not this one's."""
@@ -106,7 +92,4 @@ def rules_task(rule: str) -> Rules:
 
 
 def random_string(rng: random.Random, split: Split) -> str:
-    while True:
-        string = "".join(rng.choice(LETTERS) for _ in range(rng.choice(LENGTHS)))
-        if split_of(string) == split:
-            return string
+    return random_word(rng, LETTERS, LENGTHS, split)
