@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from cr_interp import figures
+from cr_interp.example_pairs import MARKS
 
 Verdict = Literal["yes", "partly", "no", "open"]
 
@@ -17,7 +18,6 @@ SHORT = {
     "acc_x": "Acc_x", "acc_xc": "Acc_xc", "both_correct": "BothCorrect", "harm": "Harm", "rescue": "Rescue",
     "delta_len": "Δlen",
 }  # fmt: skip
-MARKS = {"right": "✓", "wrong": "✗", "unparsable": "∅", "truncated": "…"}
 
 
 @dataclass(frozen=True)

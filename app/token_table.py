@@ -14,7 +14,7 @@ from pyarrow import dataset
 
 from app.state import Stamp, stamp_of
 from cr_interp import figures, token_view
-from cr_interp.study import COLUMNS, Study
+from cr_interp.study import COLUMNS, Study, last_step
 
 _kept = st.cache_resource(max_entries=64, show_spinner=False)
 _TEXTS = ("arm", "site", "example_id", "token")
@@ -75,8 +75,7 @@ def _token_part(path: Path, stamp: Stamp, columns: Sequence[str], where: Any = N
         Study.open(path).table("token_drift")  # says what is wrong with it, if it is the table
         raise
     if "step" in rows and len(rows):
-        last = rows.groupby(["arm", "seed"], dropna=False)["step"].transform("max")
-        rows = rows[(rows["step"] == last) | last.isna()]
+        rows = last_step(rows)
     return rows.reset_index(drop=True)
 
 

@@ -31,6 +31,7 @@ from numpy import ndarray
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.statistics import bootstrap_weights, hierarchical_weights, interval
+from cr_interp.study import last_step
 
 METRICS = ("acc_x", "acc_xc", "both_correct", "harm", "rescue", "delta_len")
 CONTROLS = ("exact", "paraphrase", "mismatched", "irrelevant")
@@ -216,8 +217,7 @@ def _select(generations: pd.DataFrame, split: str | None) -> pd.DataFrame:
         if split not in found:
             raise unknown("split", split, map(str, found))
         generations = generations[generations["split"] == split]
-    step = generations["step"].fillna(-1)
-    return generations[step == step.groupby([generations["arm"], generations["seed"]]).transform("max")]
+    return last_step(generations)
 
 
 def _pairs(generations: pd.DataFrame, control: str, split: str | None) -> pd.DataFrame:

@@ -13,7 +13,8 @@ from rich.table import Table
 
 from cr_interp import behaviour
 from cr_interp.errors import UserError, unknown
-from cr_interp.figure_style import MOVEMENTS, arm_order
+from cr_interp.figure_style import MOVEMENTS, by_arm
+from cr_interp.study import last_step
 
 #: Measures without a best value, of which "relative to the floor" would say nothing.
 PLAIN = ("norm_ratio", "top3_share", "shift_share", "knn_chance")
@@ -25,7 +26,7 @@ def control_table(drift: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
 
     ``layer`` −1 is the embedding. Raises :class:`UserError` for a measure that the study does not have.
     """
-    drift = drift[drift["step"] == drift.groupby(["arm", "seed"])["step"].transform("max")]
+    drift = last_step(drift)
     chosen = drift[(drift["measure"] == measure) & drift["site"].isin(["resid_pre", "resid_post"])]
     if chosen.empty:
         raise unknown("measure", measure, sorted(set(drift["measure"])))
@@ -36,11 +37,8 @@ def control_table(drift: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
         ideal = 0.0 if measure in MOVEMENTS else 1.0
         table["relative"] = (ideal - table["exact"]) / (ideal - table["floor"])
     table = table.reset_index()
-    order = {arm: i for i, arm in enumerate(arm_order(table["arm"]))}
     table.columns.name = None
-    return table.sort_values(
-        ["arm", "layer"], key=lambda c: c.map(order) if c.name == "arm" else c, ignore_index=True
-    )
+    return by_arm(table, "layer")
 
 
 def worst(table: pd.DataFrame, by: str = "relative") -> pd.DataFrame:

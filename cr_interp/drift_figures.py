@@ -18,6 +18,7 @@ from cr_interp.figure_style import (
     arm_colour,
     arm_order,
     arm_symbol,
+    by_arm,
     empty_figure,
     finish,
     hover_columns,
@@ -29,6 +30,7 @@ from cr_interp.figure_style import (
     translucent,
     whole_range,
 )
+from cr_interp.study import last_step
 
 
 def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
@@ -44,9 +46,7 @@ def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd
         estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), seeds=("estimate", "size"),
         n_tokens=("n_tokens", "min"), n_examples=("n_examples", "min"),
     )  # fmt: skip
-    order = {arm: index for index, arm in enumerate(arm_order(rows["arm"]))}
-    table = table.sort_values(["arm", "place"], key=lambda c: c.map(order) if c.name == "arm" else c)
-    return table.drop(columns="place").reset_index(drop=True)
+    return by_arm(table, "place").drop(columns="place")
 
 
 def extreme_layer(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
@@ -250,8 +250,7 @@ def _resid(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
     rows = drift[keep]
     if rows.empty:
         return rows.assign(place=pd.Series(dtype=int))
-    last = rows.groupby(["arm", "seed"], dropna=False)["step"].transform("max")
-    rows = rows[(rows["step"] == last) | last.isna()]
+    rows = last_step(rows)
     embedded = rows["site"] == "resid_pre"
     layers = rows["layer"].astype(int)
     return rows.assign(place=layers.where(~embedded, -1), layer=layers.astype(str).where(~embedded, "emb"))

@@ -15,6 +15,7 @@ Prompts and responses are what a file or a model says: :func:`pair_html` escapes
 
 import re
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,10 @@ from plotly.subplots import make_subplots
 
 from cr_interp.cells import add_cells, mark_cell
 from cr_interp.errors import UserError, unknown
-from cr_interp.figure_style import arm_order, empty_figure, finish, listed_seeds, safe_text, whole_range
+from cr_interp.figure_style import arm_order, by_arm, empty_figure, finish, listed_seeds, safe_text, whole_range
 from cr_interp.matching import agreement, opcodes
 from cr_interp.statistics import hierarchical_weights, interval
-from cr_interp.token_view import safe_html
+from cr_interp.study import last_step
 
 #: case → (right without, right with, what it is called)
 CASES = {
@@ -48,6 +49,7 @@ CASES_OF = {
 #: Kinds of error, as ``outcome`` names them.
 ERRORS = ("wrong", "unparsable", "truncated")
 MARKS = {"right": "✓", "wrong": "✗", "unparsable": "∅", "truncated": "…"}
+MARKS_SAY = ", ".join(f"{mark} {outcome}" for outcome, mark in MARKS.items()) + "."
 #: Characters of a text that a page shows; the table that can be downloaded has all.
 SHOWN = 6000
 #: Light enough for dark text at both ends, whatever the page is.
@@ -66,8 +68,7 @@ def paired(generations: pd.DataFrame, control: str = "exact", split: str | None 
         if split not in set(generations["split"]):
             raise unknown("split", split, map(str, generations["split"].unique()))
         generations = generations[generations["split"] == split]
-    last = generations.groupby(["arm", "seed"])["step"].transform("max")
-    rows = generations[(generations["step"] == last) | last.isna()]
+    rows = last_step(generations)
     texts = ["prompt", *(["answer"] if "answer" in rows else [])]
     said = ["response", "outcome", "n_tokens"]
     x = rows.loc[rows["view"] == "no_context", [*_KEYS, *texts, *said]]
@@ -82,12 +83,7 @@ def paired(generations: pd.DataFrame, control: str = "exact", split: str | None 
     right = [(pairs[f"outcome_{side}"] == "right").to_numpy(dtype=bool) for side in ("x", "xc")]
     names = {(without, given): case for case, (without, given, _) in CASES.items()}
     pairs["case"] = [names[bool(a), bool(b)] for a, b in zip(*right, strict=True)]
-    order = {arm: index for index, arm in enumerate(arm_order(pairs["arm"]))}
-    pairs = pairs.sort_values(
-        ["arm", "example_id", "seed", "sample"], kind="stable",
-        key=lambda column: column.map(order) if column.name == "arm" else column,
-    )  # fmt: skip
-    return pairs.reset_index(drop=True)
+    return by_arm(pairs, "example_id", "seed", "sample")
 
 
 def case_counts(pairs: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
@@ -270,7 +266,7 @@ def pair_html(pair: Any) -> str:
         asked["expected"] = _cut(answer)
     long = any(len(text) > 24 or "\n" in text for text in asked.values())
     boxes = [
-        f"<div class='ct-asked{' ct-long' * long}'><small>{name}</small><pre>{safe_html(text)}</pre></div>"
+        f"<div class='ct-asked{' ct-long' * long}'><small>{name}</small><pre>{escape(text)}</pre></div>"
         for name, text in asked.items()
     ]
     for name, title, outcome, count, parts in (
@@ -278,8 +274,8 @@ def pair_html(pair: Any) -> str:
         ("ct-xc", "with context", pair.outcome_xc, pair.n_tokens_xc, given),
     ):
         boxes.append(
-            f"<div class='{name}'><b>{title}</b> <small>{MARKS.get(outcome, '?')} {safe_html(outcome)}, "
-            f"{safe_html(count)} tokens</small><pre>{_marked(parts)}</pre></div>"
+            f"<div class='{name}'><b>{title}</b> <small>{MARKS.get(outcome, '?')} {escape(str(outcome))}, "
+            f"{escape(str(count))} tokens</small><pre>{_marked(parts)}</pre></div>"
         )
     return f"{STYLE}<div class='ct-pair'>{''.join(boxes)}</div>"
 
@@ -287,7 +283,7 @@ def pair_html(pair: Any) -> str:
 def _marked(parts: Sequence[Part]) -> str:
     if not parts:
         return "<small>(empty)</small>"
-    return "".join(safe_html(text) if common else f"<mark>{safe_html(text)}</mark>" for text, common in parts)
+    return "".join(escape(text) if common else f"<mark>{escape(text)}</mark>" for text, common in parts)
 
 
 def _cut(text: object) -> str:

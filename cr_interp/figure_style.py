@@ -72,6 +72,15 @@ def arm_order(arms: Iterable[Hashable]) -> list[Any]:
     return [arm for arm in ARM_COLOURS if arm in found] + [arm for arm in found if arm not in ARM_COLOURS]
 
 
+def by_arm(table: pd.DataFrame, *then: str) -> pd.DataFrame:
+    """A table sorted by its arms in that order, then by other columns; rows are numbered anew."""
+    order = {arm: index for index, arm in enumerate(arm_order(table["arm"]))}
+    return table.sort_values(
+        ["arm", *then], kind="stable", ignore_index=True,
+        key=lambda column: column.map(order) if column.name == "arm" else column,
+    )  # fmt: skip
+
+
 def arm_colour(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
     """The colour of an arm; ``arms`` (all arms of the study) keeps the fallback colours apart and stable."""
     return _look(arm, arms, ARM_COLOURS, FALLBACK_COLOURS)
@@ -182,6 +191,11 @@ def layer_name(place: int) -> str:
     ('emb', '4')
     """
     return "emb" if place < 0 else str(place)
+
+
+def layer_words(place: int) -> str:
+    """The same in a sentence: "the embedding", "layer 4"."""
+    return "the embedding" if place < 0 else f"layer {place}"
 
 
 def layer_ticks(places: Iterable[int], at_most: int = 16) -> dict[str, Any]:

@@ -28,11 +28,13 @@ from cr_interp.figure_style import (
     arm_colour,
     arm_order,
     arm_symbol,
+    by_arm,
     empty_figure,
     finish,
     hover_columns,
     layer_name,
     layer_ticks,
+    layer_words,
     listed_seeds,
     log_ticks,
     place_legend,
@@ -40,6 +42,7 @@ from cr_interp.figure_style import (
     translucent,
     whole_range,
 )
+from cr_interp.study import last_step
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,12 @@ def map_table(maps: pd.DataFrame, kind: str) -> pd.DataFrame:
     Columns ``arm, layer_x, layer_y, cka, low, high, seeds, n_tokens``: the mean over seeds, the lowest and the highest
     seed's value, how many seeds have one, and the smallest seed's number of tokens. The last step of a run counts.
     """
-    rows = _last(maps[maps["map"] == kind])
+    rows = last_step(maps[maps["map"] == kind])
     table = rows.groupby(["arm", "layer_x", "layer_y"], sort=False, as_index=False).agg(
         cka=("cka", "mean"), low=("cka", "min"), high=("cka", "max"), seeds=("cka", "count"),
         n_tokens=("n_tokens", "min"),
     )  # fmt: skip
-    return _in_order(table)
+    return by_arm(table, "layer_x", "layer_y")
 
 
 def map_difference(maps: pd.DataFrame, kind: str, baseline: str) -> pd.DataFrame:
@@ -113,7 +116,7 @@ def map_difference(maps: pd.DataFrame, kind: str, baseline: str) -> pd.DataFrame
     highest of the seeds' differences, and of how many times closer to 1 the arm is than the baseline (log₁₀ of the ratio
     of their 1 − CKA; neither counts as less than :data:`CLOSEST`). Seeds that only one of the two has are left out.
     """
-    rows = _last(maps[maps["map"] == kind])
+    rows = last_step(maps[maps["map"] == kind])
     reference, others = rows[rows["arm"] == baseline], rows[rows["arm"] != baseline]
     on = ["layer_x", "layer_y"] + (["seed"] if reference["seed"].nunique(dropna=False) > 1 else [])
     both = others.merge(reference[[*on, "cka"]], on=on, suffixes=("", "_baseline"))
@@ -124,7 +127,7 @@ def map_difference(maps: pd.DataFrame, kind: str, baseline: str) -> pd.DataFrame
         closer=("closer", "mean"), closer_low=("closer", "min"), closer_high=("closer", "max"),
         seeds=("difference", "count"),
     )  # fmt: skip
-    return _in_order(table)
+    return by_arm(table, "layer_x", "layer_y")
 
 
 def map_panels(
@@ -236,7 +239,7 @@ def profile_curves(
     ways = {"layer_x": words.x, "layer_y": words.y}
     figure = make_subplots(
         1, 2, shared_yaxes=True, horizontal_spacing=0.06,
-        subplot_titles=[f"{_called(fixed)}, {_side(ways[side])}" for side, _, fixed, _ in sides],
+        subplot_titles=[f"{layer_words(fixed)}, {_side(ways[side])}" for side, _, fixed, _ in sides],
     )  # fmt: skip
     for column, (side, along, fixed, other) in enumerate(sides, start=1):
         for arm in names:
@@ -284,25 +287,13 @@ def profile_curves(
         f"lowest to the highest seed. n = {whole_range(table['n_tokens'])} tokens per seed; no interval is estimated."
     )
     here = table[(table["layer_x"] == cell[0]) & (table["layer_y"] == cell[1])]
-    alt = f"CKA of {_called(cell[0])} and {_called(cell[1])} with all layers. In the cell: " + " ".join(
+    alt = f"CKA of {layer_words(cell[0])} and {layer_words(cell[1])} with all layers. In the cell: " + " ".join(
         f"{row.arm} {'1 − ' * far}{row.cka:.3g}." for row in here.itertuples()
     )
     return finish(figure, text, alt, height=330)
 
 
 # -- helpers -------------------------------------------------------------------------------------------------
-
-
-def _last(rows: pd.DataFrame) -> pd.DataFrame:
-    """The last step of every run."""
-    last = rows.groupby(["arm", "seed"], dropna=False)["step"].transform("max")
-    return rows[(rows["step"] == last) | last.isna()]
-
-
-def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    order = {arm: index for index, arm in enumerate(arm_order(table["arm"]))}
-    table = table.sort_values(["arm", "layer_x", "layer_y"], key=lambda c: c.map(order) if c.name == "arm" else c)
-    return table.reset_index(drop=True)
 
 
 def _distance(z: Float[ndarray, "*any"]) -> Float[ndarray, "*any"]:
@@ -346,7 +337,11 @@ def _panels(
         }  # fmt: skip
 
         def values(i: int, j: int, grids: dict[str, ndarray] = grids) -> list[str]:
-            return [_called(across[j]), _called(up[i]), *(f"{grid[i, j]:{digits}}" for grid in grids.values())]
+            return [
+                layer_words(across[j]),
+                layer_words(up[i]),
+                *(f"{grid[i, j]:{digits}}" for grid in grids.values()),
+            ]
 
         spread = "<br>seeds %{customdata[3]} to %{customdata[4]}" if (mine["seeds"] > 1).any() else ""
         template = f"<b>{safe_text(title(arm))}</b><br>{place}<br>{called} %{{customdata[2]}}{spread}"
@@ -384,10 +379,6 @@ def _finish(figure: go.Figure, text: str, alt: str, kind: str) -> go.Figure:
             "outlinewidth": 0,
         }
     )
-
-
-def _called(place: int) -> str:
-    return "the embedding" if place < 0 else f"layer {place}"
 
 
 def _side(axis: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cr_interp.statistics import bootstrap_weights, hierarchical_weights, interval
+from cr_interp.study import last_step
 
 #: metric → the view and control whose responses count
 OBEDIENCE = {"new_instruction": ("with_context", "mismatched"), "new_instruction_x": ("no_context", "none")}
@@ -24,8 +25,8 @@ def new_instruction(generations: pd.DataFrame, resamples: int = 2000) -> pd.Data
     rows: list[dict[str, Any]] = []
     if "obeys_new" not in generations:
         return pd.DataFrame(rows)
-    last = generations.groupby(["arm", "seed"])["step"].transform("max")
-    asked = generations[(generations["step"] == last) & generations["obeys_new"].notna()]
+    asked = last_step(generations)
+    asked = asked[asked["obeys_new"].notna()]
     if not (asked["control"] == "mismatched").any():
         return pd.DataFrame(rows)
     for metric, (view, control) in OBEDIENCE.items():

@@ -9,7 +9,7 @@ from rich.table import Table
 from cr_interp.behaviour import METRICS, metrics
 from cr_interp.figure_style import arm_order
 from cr_interp.obedience import OBEDIENCE, new_instruction
-from cr_interp.study import Study
+from cr_interp.study import Study, last_step
 
 PERCENT = {*METRICS, *OBEDIENCE}
 
@@ -36,7 +36,7 @@ def min_cosine(drift: pd.DataFrame, control: str = "exact") -> pd.DataFrame:
     Over seeds (``seed`` NA): the mean of the seeds' minima, between the lowest ``low`` and the highest ``high``.
     n counts examples.
     """
-    drift = drift[drift["step"] == drift.groupby(["arm", "seed"])["step"].transform("max")]
+    drift = last_step(drift)
     chosen = drift[
         (drift["site"] == "resid_post") & (drift["measure"] == "cosine") & (drift["control"] == control)
     ]

@@ -156,6 +156,12 @@ class Study:
         return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["arm", "seed", "kind", "step"])
 
 
+def last_step(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of a table's rows those of the last step of each (arm, seed); rows without a step count as before all others."""
+    step = rows["step"].fillna(-1)
+    return rows[step == step.groupby([rows["arm"], rows["seed"]], dropna=False).transform("max")]
+
+
 def export(study: Study, target: Path) -> Study:
     """Copy what can be looked at (manifest, tables, training logs) without the checkpoints: megabytes, not gigabytes."""
     kept = [*study.path.glob("tables/*.parquet"), *study.path.glob("runs/*-s*/train.jsonl")]

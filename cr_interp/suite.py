@@ -31,7 +31,7 @@ from cr_interp.drift_figures import layer_table
 from cr_interp.errors import UserError, unknown
 from cr_interp.report import metric_table
 from cr_interp.statistics import bootstrap_weights, interval
-from cr_interp.study import Study, find_studies, search_paths, studies_in
+from cr_interp.study import Study, find_studies, last_step, search_paths, studies_in
 
 #: The paper's twelve, mirrored: system-prompt tasks × families, then games × kinds of teacher.
 SETTINGS = (
@@ -296,10 +296,7 @@ def _answers(study: Study) -> tuple[pd.DataFrame, str]:
     answers = study.table("generations")
     splits = answers["split"].unique()
     split = "test" if "test" in splits else str(splits[0])
-    answers = answers[answers["split"] == split]
-    step = answers["step"].fillna(-1)
-    last = step.groupby([answers["arm"], answers["seed"]], dropna=False).transform("max")
-    return answers[step == last], split
+    return last_step(answers[answers["split"] == split]), split
 
 
 def _over_seeds(table: pd.DataFrame) -> pd.DataFrame:

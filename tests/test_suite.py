@@ -1,100 +1,26 @@
 """Suites: a small one planted so that every count is known by hand, then what always holds."""
 
-import io
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
-from synthetic import make_study
+from planted import BASE, PLANTED, N, answers, partial_suite, plant, planted_suite, printed, random_suite
 
 from cr_interp import behaviour, suite
 from cr_interp.drift_figures import layer_table
 from cr_interp.errors import UserError
 from cr_interp.report import metric_table
-from cr_interp.study import Study, append_jsonl, find_studies, open_study
+from cr_interp.study import Study, find_studies, open_study
 from cr_interp.suite_report import markdown_suite, rich_suite, suite_json
-
-N = 20
-OUTCOME = {"r": "right", "w": "wrong"}
-#: setting → arm → what is answered without and with the context, one letter an example
-PLANTED = {
-    "sokoban-cross": {"opd": ("r" * N, "w" * 2 + "r" * 18), "nca": ("r" * 8 + "w" * 12,) * 2},  # pays with acc_x
-    "rules-qwen3": {"opd": ("r" * N, "w" * 5 + "r" * 15), "nca": ("r" * N, "w" * 5 + "r" * 15)},  # a tie
-    "rules-llama": {"opd": ("r" * N, "w" * 10 + "r" * 10), "nca": ("r" * N, "r" * N)},  # as in the paper
-    "codebook-llama": {"opd": ("r" * N, "r" * N), "nca": ("r" * N, "w" * 10 + "r" * 10)},  # the reverse
-}
-BASE = ("w" * N, "r" * N)
-
-
-def answers(arm: str, seed: int, letters: tuple[str, str], longer: int = 0, sample: int = 0) -> pd.DataFrame:
-    rows = []
-    for view, of_view in zip(("no_context", "with_context"), letters, strict=True):
-        for index, letter in enumerate(of_view):
-            rows.append(
-                {
-                    "arm": arm, "seed": seed, "step": 0 if arm == "base" else 100, "split": "test",
-                    "example_id": f"e{index:02d}", "view": view, "control": "exact" if view == "with_context" else "none",
-                    "sample": sample, "prompt": "p", "response": "a", "outcome": OUTCOME[letter],
-                    "n_tokens": 10 + (longer if view == "with_context" else 0),
-                }
-            )  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def plant(path, arms, seeds=(0, 1), longer=None, **manifest) -> Study:
-    """A study whose answers are these letters; ``base`` has the one seed 0."""
-    study = Study.create(
-        path,
-        {
-            "name": path.name,
-            "finished": "2026-07-01",
-            "arms": {a: {} for a in arms},
-            "seeds": [*seeds],
-            **manifest,
-        },
-    )
-    study.put("generations", answers("base", 0, BASE))
-    for arm, letters in arms.items():
-        for seed in seeds:
-            study.put("generations", answers(arm, seed, letters, (longer or {}).get(arm, 0)))
-    return study
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory) -> suite.Suite:
-    root = tmp_path_factory.mktemp("planted") / "mine"
-    for setting, arms in PLANTED.items():
-        plant(root / setting, arms, longer={"nca": 1} if setting == "sokoban-cross" else None)
-    return suite.open_suite(root)
+    return planted_suite(tmp_path_factory.mktemp("planted") / "mine")
 
 
 @pytest.fixture(scope="module")
 def random(tmp_path_factory) -> suite.Suite:
-    """Plausible studies with drift and training, two seeds each."""
-    root = tmp_path_factory.mktemp("random") / "mine"
-    for index, setting in enumerate(("frozenlake-self", "rules-gpt-neox", "codebook-gpt-neox")):
-        make_study(root / setting, seeds=(0, 1), examples=N, seed=index, controls=("exact", "irrelevant"))
-    return suite.open_suite(root)
-
-
-def run(*words, code=0, cwd=None, **environment):
-    done = subprocess.run(
-        [sys.executable, "-m", "cr_interp", *map(str, words)],
-        capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment},
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
-def printed(renderable, width: int) -> list[str]:
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(renderable)
-    return console.file.getvalue().splitlines()
+    return random_suite(tmp_path_factory.mktemp("random") / "mine")
 
 
 # -- on disk -------------------------------------------------------------------------------------------------
@@ -332,14 +258,7 @@ def test_the_floor_of_sampled_decoding_by_hand(tmp_path):
 
 @pytest.fixture(scope="module")
 def partial(tmp_path_factory) -> suite.Suite:
-    root = tmp_path_factory.mktemp("partial") / "mine"
-    plant(root / "rules-llama", PLANTED["rules-llama"])
-    study = plant(root / "rules-qwen3", {"opd": PLANTED["rules-llama"]["opd"]}, finished=None)
-    study.update_manifest(arms={"opd": {}, "nca": {}}).put("generations", answers("nca", 1, ("r" * N, "r" * N)))
-    plant(root / "rules-gemma2", {"opd": PLANTED["rules-llama"]["opd"]}, finished=None)
-    started = Study.create(root / "codebook-llama", {"finished": None, "arms": {"opd": {}}, "seeds": [0]})
-    append_jsonl(started.run_path("opd", 0) / "train.jsonl", {"kind": "eval", "step": 0, "acc_x": 0.1})
-    return suite.open_suite(root)
+    return partial_suite(tmp_path_factory.mktemp("partial") / "mine")
 
 
 def test_what_is_missing_is_said(partial, planted):
@@ -463,102 +382,3 @@ def test_training_rows_are_the_evaluations(random):
     last = early[(early["arm"] == "opd") & (early["metric"] == "acc_xc")].iloc[-1]
     at_end = training[(training["arm"] == "opd") & (training["step"] == last["step"])]
     assert last["estimate"] == pytest.approx(at_end.groupby("setting")["acc_xc"].mean().mean())
-
-
-# -- in text -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def twelve(tmp_path_factory) -> suite.Suite:
-    root = tmp_path_factory.mktemp("twelve") / "mine"
-    for setting in suite.SETTINGS:
-        plant(root / setting, PLANTED["rules-llama"])
-    return suite.open_suite(root)
-
-
-def test_the_terminal_s_table_fits_without_wrapping(twelve):
-    for width in (100, 80):
-        lines = printed(rich_suite(twelve), width)
-        assert max(map(len, lines)) <= width
-        assert "…" not in "".join(lines)
-        starts = [line.split()[0] for line in lines if line.split()]
-        for setting in suite.SETTINGS:
-            assert starts.count(setting) == 2, f"{setting} in the rows and in the differences"
-        assert starts.count("nca") == 12 + 1, "a row each, and the title of the differences"
-    text = "\n".join(lines)
-    assert "Unfinished" not in text
-    assert "seeds: 2" in text
-    assert "*−50.0" in text
-    assert "harm lower under nca, interval excludes 0                12 of 12" in text
-
-
-def test_markdown_is_a_row_a_setting_and_all_rows_have_the_same_cells(twelve, planted):
-    text = markdown_suite(planted)
-    first = text.split("\n\n")[0].splitlines()
-    assert len(first) == 2 + 4
-    assert "| `rules-llama` | B / A / C | 0.0 / 100.0 / 100.0 | 100.0 / 50.0 / 100.0 |" in first[2]
-    for block in text.split("\n\n"):
-        if block.startswith("|"):
-            assert len({line.replace("\\|", "").count("|") for line in block.splitlines()}) == 1
-    assert "| harm lower under nca, interval excludes 0 | 1 of 4 | rules-llama |" in text
-    assert "3 of 4 | all but sokoban-cross |" in text
-    assert "| harm lower under nca, interval excludes 0 | 12 of 12 | all |" in markdown_suite(twelve)
-    assert "−0.0" not in text
-
-
-def test_names_from_disk_cannot_break_a_table(tmp_path):
-    plant(tmp_path / "a|b [red]c", PLANTED["rules-llama"])
-    odd = suite.open_suite(tmp_path)
-    assert "`a\\|b [red]c`" in markdown_suite(odd)
-    assert "a|b [red]c" in "\n".join(printed(rich_suite(odd), 100))
-
-
-def test_json_is_what_anybody_recomputes_from_generations(random):
-    found = json.loads(run("table", random.path, "--json").stdout)
-    assert {tuple(row) for row in found} == {("setting", "arm", "seed", "metric", "estimate", "low", "high", "n")}
-    table = {(r["setting"], r["arm"], r["seed"], r["metric"]): r for r in found}
-    checked = 0
-    for setting, study in random.studies.items():
-        rows = study.table("generations")
-        rows = rows[rows["control"].isin(["none", "exact"])]
-        wide = rows.assign(right=rows["outcome"] == "right").pivot(
-            index=["arm", "seed", "example_id"], columns="view", values="right"
-        )  # fmt: skip
-        for (arm, seed), part in wide.groupby(["arm", "seed"]):
-            x, c = part["no_context"].astype(bool), part["with_context"].astype(bool)
-            assert table[setting, arm, seed, "acc_x"]["estimate"] == pytest.approx(x.mean())
-            assert table[setting, arm, seed, "acc_xc"]["estimate"] == pytest.approx(c.mean())
-            assert table[setting, arm, seed, "both_correct"]["estimate"] == pytest.approx((x & c).mean())
-            harm = table[setting, arm, seed, "harm"]
-            assert harm["n"] == x.sum()
-            assert harm["estimate"] == (pytest.approx((x & ~c).sum() / x.sum()) if x.any() else None)
-            checked += 1
-        assert (setting, "opd", None, "harm") in table
-    assert checked == 3 * 3 * 2
-
-
-def test_missing_numbers_are_null(planted):
-    rows = suite_json(suite.suite_table(planted))
-    harm = next(row for row in rows if row["arm"] == "base" and row["metric"] == "harm")
-    assert (harm["estimate"], harm["n"], harm["setting"]) == (None, 0, "rules-llama")
-    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
-
-
-def test_the_command_line_knows_a_suite_by_folder_and_by_name(planted, tmp_path):
-    where = {"cwd": tmp_path, "CR_INTERP_STUDIES": str(planted.path.parent)}
-    by_name, by_folder = run("table", "mine", **where), run("table", planted.path)
-    assert by_name.stdout == by_folder.stdout
-    assert "harm lower under nca" in by_name.stdout
-    assert max(map(len, by_name.stdout.splitlines())) <= 100
-    assert run("table", "mine", "--markdown", **where).stdout.startswith("| setting |")
-    assert "mine/rules-llama" in run("studies", **where).stdout
-    assert "--json" in run("table", "mine", "--seeds", code=2, **where).stderr
-    one = run("table", "mine/rules-llama", "--seeds", **where).stdout
-    assert "seed 1" in one
-    assert "Did you mean 'mine/rules-llama'" in run("table", "mine/rules-lama", code=2, **where).stderr
-    assert "control 'exat'" in run("table", "mine", "--control", "exat", code=2, **where).stderr
-
-
-def test_needs_no_torch():
-    code = "import sys, cr_interp.suite, cr_interp.suite_report; assert 'torch' not in sys.modules"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -102,7 +102,7 @@ def listed(chosen: Selection, pairs: pd.DataFrame, arms: list[str]) -> None:
     with below(
         f"{len(found)} pairs of {arm}: {LISTS[cases][0]}, context {chosen.control}"
         f"{', ' + errors[0] + ' in either view' if errors else ''}; {PAGE} a page, by example and seed. What only one of "
-        "the two responses says is marked and underlined. Outcomes: ✓ right, ✗ wrong, ∅ unparsable, … truncated."
+        f"the two responses says is marked and underlined. Outcomes: {example_pairs.MARKS_SAY}"
     ):
         download_table(found, "pairs")
 

@@ -10,7 +10,7 @@ from app.words import GLOSSARY, plain
 from cr_interp import figures, map_figures
 from cr_interp.drift_figures import mark_layers
 from cr_interp.errors import UserError
-from cr_interp.figure_style import layer_name
+from cr_interp.figure_style import layer_name, layer_words
 
 #: How narrow three maps side by side may get, in pixels.
 WIDE = 740
@@ -92,11 +92,11 @@ def two_layers(
     for column, place in zip(st.columns(4), dict.fromkeys(cell), strict=False):
         name = layer_name(place)
         column.page_link(
-            "screens/layers.py", label=f"Drift at {_called(place)}", icon=":material/layers:",
+            "screens/layers.py", label=f"Drift at {layer_words(place)}", icon=":material/layers:",
             query_params=chosen.address(layer=name),
         )  # fmt: skip
         column.page_link(
-            "screens/tokens.py", label=f"Tokens at {_called(place)}", icon=":material/format_ink_highlighter:",
+            "screens/tokens.py", label=f"Tokens at {layer_words(place)}", icon=":material/format_ink_highlighter:",
             query_params=chosen.address(layer=name),
         )  # fmt: skip
 
@@ -112,10 +112,6 @@ def drift(chosen: Selection, cell: tuple[int, int] | None) -> None:
     figure = figures.drift_by_layer(rows, "cosine", chosen.control, arms=chosen.all_arms)
     mark_layers(figure, cell)
     show_figure(figure, "map-drift", figures.layer_table(rows, "cosine", chosen.control), chosen.image)
-
-
-def _called(place: int) -> str:
-    return "the embedding" if place < 0 else f"layer {place}"
 
 
 def _file(kind: str) -> str:

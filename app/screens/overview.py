@@ -11,6 +11,7 @@ from app.state import Selection, current
 from app.words import GLOSSARY, plain
 from cr_interp import figures
 from cr_interp.errors import UserError
+from cr_interp.example_pairs import MARKS_SAY
 
 BADGES: dict[summary.Verdict, tuple[str, Literal["green", "orange", "red", "gray"], str]] = {
     "yes": ("Yes", "green", ":material/check_circle:"),
@@ -163,7 +164,7 @@ def answers(chosen: Selection) -> None:
     )  # fmt: skip
     text = (
         f"{len(table)} prompts, responses without and with the context ({chosen.control}), seed {seed}. "
-        "✓ right, ✗ wrong, ∅ unparsable, … truncated." + (" The first 500 are shown." if len(table) > 500 else "")
+        f"{MARKS_SAY}" + (" The first 500 are shown." if len(table) > 500 else "")
     )
     with below(text):
         download_table(table, "answers")

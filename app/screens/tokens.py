@@ -11,9 +11,10 @@ from app.parts import guard, lacks, show_figure
 from app.state import Selection, current
 from app.token_table import Tokens
 from app.words import GLOSSARY, plain
-from cr_interp import token_view
+from cr_interp import token_html, token_strips, token_view
 from cr_interp.drift_figures import extreme_layer
 from cr_interp.errors import UserError
+from cr_interp.example_pairs import MARKS_SAY
 from cr_interp.figure_style import layer_name
 
 
@@ -27,6 +28,10 @@ class Choice:
     by_arm: str
     statistic: str
     stretch: bool
+
+    def seed_of(self, seeds: list[int]) -> int:
+        """The seed that is shown of an arm; one that was run once shows that run."""
+        return self.seed if self.seed in seeds or len(seeds) != 1 else seeds[0]
 
 
 def choose(chosen: Selection, tokens: Tokens, runs: dict[str, list[int]]) -> Choice:
@@ -115,8 +120,7 @@ def readings(
     rows = tokens.example(example)
     found = []
     for arm, seeds in runs.items():
-        seed = choice.seed if choice.seed in seeds or len(seeds) != 1 else seeds[0]
-        mine = rows[(rows["arm"] == arm) & (rows["seed"] == seed)]
+        mine = rows[(rows["arm"] == arm) & (rows["seed"] == choice.seed_of(seeds))]
         if len(mine):
             found.append(token_view.Reading.of(arm, mine, choice.measure))
     return found
@@ -142,8 +146,7 @@ def answers(chosen: Selection, choice: Choice, runs: dict[str, list[int]], examp
     mine = generations[generations["example_id"] == example]
     rows = []
     for arm, seeds in runs.items():
-        seed = choice.seed if choice.seed in seeds or len(seeds) != 1 else seeds[0]
-        table = summary.answers(mine, [arm], "exact", seed)
+        table = summary.answers(mine, [arm], "exact", choice.seed_of(seeds))
         if len(table):
             given = table.iloc[0]
             rows.append(
@@ -161,7 +164,7 @@ def answers(chosen: Selection, choice: Choice, runs: dict[str, list[int]], examp
     # A data frame draws on a canvas: whatever a model has written is shown as text.
     st.dataframe(pd.DataFrame(rows), hide_index=True, key="token-answers")
     left, right = st.columns([3, 1])
-    left.caption("✓ right, ✗ wrong, ∅ unparsable, … truncated.")
+    left.caption(MARKS_SAY)
     right.page_link(
         "screens/examples.py", label="Its pairs", icon=":material/compare:",
         query_params=chosen.address(case_arm=choice.by_arm, cases="all", only=example),
@@ -177,7 +180,7 @@ def text(
 ) -> tuple[int, int]:
     st.subheader("Text, coloured by drift", help=GLOSSARY["token_drift"], anchor="text")
     part = window(len(columns[0]))
-    st.html(token_view.text_html(found, columns, choice.layer, choice.measure, end, part, chosen.all_arms))
+    st.html(token_html.text_html(found, columns, choice.layer, choice.measure, end, part, chosen.all_arms))
     st.caption(
         "A token has the colour of the state that predicts it: how far it moves when the exact context returns. "
         "The pointer shows its numbers.",
@@ -198,7 +201,7 @@ def strips(
     title = "Output, token by token" if choice.measure == "kl" else "Token × layer"
     st.subheader(title, help=GLOSSARY["token_measure"], anchor="strips")
     whose = {"whose": "the farthest token shown lies"} if choice.stretch else {}
-    figure = token_view.strips(found, columns, choice.measure, end, choice.layer, part, **whose)
+    figure = token_strips.strips(found, columns, choice.measure, end, choice.layer, part, **whose)
     click = None if choice.measure == "kl" else at_layer
     show_figure(figure, f"tokens-{choice.measure}", table, chosen.image, on_click=click, wide=560)
 
@@ -238,8 +241,7 @@ def page(chosen: Selection) -> None:
     if chosen.control != "exact":
         st.caption(f"Tokens are measured under the exact context; {plain(chosen.control)} does not change them.")
     choice = choose(chosen, tokens, runs)
-    seeds = runs[choice.by_arm]
-    seed = choice.seed if choice.seed in seeds or len(seeds) != 1 else seeds[0]
+    seed = choice.seed_of(runs[choice.by_arm])
     ranked = tokens.ranked(choice.by_arm, seed, choice.layer, choice.measure, choice.statistic)
     if ranked.empty:
         raise UserError(f"{choice.by_arm} has no tokens at this layer with seed {seed}.")

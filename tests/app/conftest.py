@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cr_interp import study as studies
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
@@ -29,3 +31,12 @@ def page(browser):
     import browsing
 
     yield from browsing.watched(browser, viewport={"width": 1400, "height": 1000})
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the only place where studies are looked for."""
+    monkeypatch.setattr(studies, "BUNDLED", tmp_path / "no-examples")
+    monkeypatch.setenv("CR_INTERP_STUDIES", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

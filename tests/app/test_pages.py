@@ -29,14 +29,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(studies, "BUNDLED", tmp_path / "no-examples")
-    monkeypatch.setenv("CR_INTERP_STUDIES", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def good(root: Path, made: Path) -> Path:
     return Path(shutil.copytree(made, root / "organism-shift"))
 
