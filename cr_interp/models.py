@@ -10,6 +10,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any, cast
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.forward import check_head
@@ -71,7 +74,8 @@ def load(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Loaded
     if isinstance(path, Path):
         refuse_pickles(path)
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **kwargs)
+        with _bar_if_large(path):
+            model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **kwargs)
         tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError, KeyError) as error:
         if isinstance(path, Path):
@@ -84,6 +88,20 @@ def load(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Loaded
         ) from error
     check_head(model)
     return Loaded(name, model.eval(), tokenizer)
+
+
+@contextmanager
+def _bar_if_large(path: Path | str) -> Iterator[None]:
+    """Without a progress bar for weights that load in a moment: a study loads dozens of checkpoints."""
+    small = isinstance(path, Path) and sum(f.stat().st_size for f in path.glob("*.safetensors")) < 2**30
+    silenced = small and logging.is_progress_bar_enabled()
+    if silenced:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if silenced:
+            logging.enable_progress_bar()
 
 
 def resolve(name: str) -> Path | str:

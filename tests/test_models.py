@@ -95,3 +95,11 @@ def test_smollm2_answers(tmp_path):
     ids = render(loaded.tokenizer, "What is the capital of France?")
     assert "You are a helpful AI assistant" not in loaded.tokenizer.decode(ids)
     assert "Paris" in decode_text(loaded, generate(loaded, [ids], Decoding(12))[0])
+
+
+def test_small_models_load_without_a_progress_bar(capfd):
+    from transformers.utils import logging
+
+    load("builtin:organism-llama")
+    assert "Loading weights" not in capfd.readouterr().err
+    assert logging.is_progress_bar_enabled()  # of whoever uses transformers beside this

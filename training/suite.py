@@ -12,14 +12,20 @@ from pathlib import Path
 import pandas as pd
 
 from cr_interp.errors import UserError, unknown
+from cr_interp.evaluation import evaluate
+from cr_interp.models import load
 from cr_interp.study import Study
+from cr_interp.tasks import get_task
 from training.config import CONFIGS, StudyConfig, load_config
+from training.distill import exact_context
 from training.jobs import Job, run_jobs
 from training.pipeline import close, missing, open_or_create
 from training.workers import default_workers, run_list
 
 #: The learning rates among which each setting's is chosen, by the validation accuracy of ``opd`` alone.
 RATES = (1e-4, 3e-4, 1e-3)
+#: A teacher is asked so many validation prompts, and has to be right in this share of them with the context.
+ASKED, FOLLOWS = 64, 0.5
 
 
 def setting_names() -> list[str]:
@@ -48,18 +54,55 @@ def suite_configs(
     return found
 
 
+def check_teachers(configs: dict[str, StudyConfig]) -> None:
+    """Refuse settings whose teacher is missing, or does not do what the context says: nothing could be internalised.
+
+    Asked on validation examples, greedily; one message for all settings, so that one knows which can be run.
+    """
+    cannot = {}
+    for name, config in configs.items():
+        where = config.teacher or config.model
+        try:
+            load(config.model)
+            teacher = load(where)
+        except UserError as error:
+            cannot[name] = str(error).partition(". ")[0]
+            continue
+        task = get_task(config.task)
+        rows = evaluate(
+            teacher, task, task.examples("validation", ASKED), {"exact": exact_context(task, teacher, config)}
+        )
+        right = (rows.loc[rows["view"] == "with_context", "outcome"] == "right").mean()
+        if right < FOLLOWS:
+            cannot[name] = f"{where} is right in {right:.0%} of {ASKED} prompts with the context"
+    if cannot:
+        able = ",".join(name for name in configs if name not in cannot)
+        listed = "; ".join(f"{name} ({why})" for name, why in cannot.items())
+        raise UserError(
+            f"Settings that cannot be run: {listed}. A teacher has to follow the context in at least {FOLLOWS:.0%}; "
+            f"`cr-interp pretrain` makes organisms. "
+            + (f"The others run with --settings {able}." if able else "None of those asked for is left.")
+        )
+
+
 def run_suite(configs: dict[str, StudyConfig], out: Path, workers: int | None = None) -> None:
-    """Distil, evaluate and capture every setting into ``out/<setting>``; what is there already is kept."""
+    """Distil, evaluate and capture every setting into ``out/<setting>``; what is there already is kept.
+
+    Raises :class:`~cr_interp.errors.UserError` before anything is made, if the teacher of a new setting is no teacher.
+    """
+    check_teachers(
+        {name: config for name, config in configs.items() if not (out / name / "manifest.json").is_file()}
+    )
     jobs: list[Job] = []
     studies: dict[str, Study] = {}
     for name, config in configs.items():
         study = studies[name] = open_or_create(config, out / name)
         runs = run_list(config, study)
-        evaluate = _measure("evaluate", name, study, tuple(runs))
-        capture = _measure("capture", name, study, (evaluate,))
+        answers = _measure("evaluate", name, study, tuple(runs))
+        states = _measure("capture", name, study, (answers,))
         jobs += runs
         if runs or missing(study, "generations", config) or missing(study, "drift", config):
-            jobs += [evaluate, capture]
+            jobs += [answers, states]
     if jobs:
         run_jobs(jobs, workers or default_workers(max(config.threads for config in configs.values())))
     for name, study in studies.items():
@@ -84,6 +127,7 @@ def tune_suite(
     the last step; of equal ones the lowest. ``nca`` is not looked at.
     """
     jobs, studies = [], {}
+    check_teachers(suite_configs(settings, ["opd"]))
     for rate in rates:
         for name, config in suite_configs(settings, ["opd"], [f"training.lr={rate}", "seeds=[0]"]).items():
             study = studies[name, rate] = open_or_create(config, out / f"{name}-lr{rate:g}")

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from tiny import tiny
 
 from cr_interp.errors import UserError
 from cr_interp.study import Study
@@ -51,10 +52,32 @@ def test_the_rate_is_chosen_by_the_last_validation_accuracy_then_the_lower_one()
     assert chosen_rates(tuning) == {"a": 3e-4}
 
 
+def test_a_teacher_that_does_not_follow_its_context_is_refused_before_anything_is_made(tmp_path):
+    configs = suite_configs(["rules-llama", "codebook-llama", "rules-qwen3"], ["opd"])
+    configs["rules-qwen3"] = configs["rules-qwen3"].model_copy(update={"model": "builtin:nobody"})
+    configs["codebook-llama"] = configs["codebook-llama"].model_copy(update={"model": tiny_folder(tmp_path)})
+    with pytest.raises(UserError) as said:
+        run_suite(configs, tmp_path / "suite")
+    assert "is right in 0% of 64 prompts with the context" in str(said.value)
+    assert "rules-qwen3 (There is no built-in model 'builtin:nobody')" in str(said.value)
+    assert "--settings rules-llama." in str(said.value)
+    assert not (tmp_path / "suite").exists()
+
+
+def tiny_folder(tmp_path):
+    """A random model as a folder."""
+    loaded = tiny()
+    loaded.model.save_pretrained(tmp_path / "tiny")
+    loaded.tokenizer.save_pretrained(tmp_path / "tiny")
+    return str(tmp_path / "tiny")
+
+
 @pytest.fixture
 def quick(monkeypatch):
-    """Two settings of three steps."""
+    """Two settings of three steps, whatever their teachers know."""
     import training.suite as suite
+
+    monkeypatch.setattr(suite, "check_teachers", lambda configs: None)
 
     def configs(settings=(), arms=(), overrides=()):
         more = ["training.steps=3", "training.batch_size=4", "training.eval_every=3", "training.save_every=3"]
