@@ -28,7 +28,8 @@ ORGANISMS: dict[str, tuple[str, int]] = {
     "gpt-neox": ("gpt_neox", 112),
     "llama-large": ("llama", 160),
 }
-#: Reading a legend, planning on the board and naming the move come one after the other: four layers were too few.
+#: Reading a legend, planning on the board and naming the move come one after the other, which wants depth; four layers
+#: and six were not compared at equal steps.
 LAYERS, HEADS, POSITIONS = 6, 4, 512
 
 

@@ -46,12 +46,12 @@ class PretrainConfig(BaseModel):
     hidden: float = 0.3
     """Share of the lessons whose instruction is hidden, a third of them behind a context about nothing …"""
     hidden_early: float = 0.05
-    """… and what it is in the first ``early`` of the steps: hidden lessons teach nothing about reading a context, and
-    while that is being learned they only add noise."""
+    """… and what it is in the first ``early`` of the steps: hidden lessons teach nothing about reading a context. (Two
+    probes of 500 steps, codebook A right with its context: 29 % with 0.3 throughout, 84 % so; Muon's rate differed too.)"""
     early: float = 0.6
     notes: float = 0.6
-    """In so much of the steps, the cells of a board are labelled with their roles: a scaffold, without which games were
-    still unsolved when everything else was learned."""
+    """In so much of the steps, the cells of a board are labelled with their roles: a scaffold. (Two probes, 900 steps:
+    67 % of Sokoban's answer tokens right with notes, 54 % without, though that one began with fixed legends.)"""
     shares: dict[str, float] = SHARES
     seed: int = 0
 
