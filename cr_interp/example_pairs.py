@@ -212,7 +212,7 @@ def differences(one: str, other: str) -> tuple[list[Part], list[Part]]:
     """Both texts cut into parts ``(text, common)``; joined they give the texts back.
 
     Words are compared, or letters if neither text has a space: the answer ``abdc`` for ``abcd`` differs in two letters.
-    Single words that share less than half of their letters are different as a whole.
+    Single words that share no more than half of their letters (positive, negative) are different as a whole.
 
     >>> differences("it is good", "it is bad")
     ([('it is ', True), ('good', False)], [('it is ', True), ('bad', False)])
@@ -220,7 +220,7 @@ def differences(one: str, other: str) -> tuple[list[Part], list[Part]]:
     letters = not re.search(r"\s", one.strip()) and not re.search(r"\s", other.strip())
     a, b = (list(text) if letters else re.findall(r"\w+|\s+|[^\w\s]", text) for text in (one, other))
     steps = opcodes(a, b)
-    if letters and agreement(steps, len(a), len(b)) < 0.5:
+    if letters and agreement(steps, len(a), len(b)) <= 0.5:
         steps = [("replace", 0, len(a), 0, len(b))]
     left = [(a[i:j], kind == "equal") for kind, i, j, _, _ in steps]
     right = [(b[k:m], kind == "equal") for kind, _, _, k, m in steps]

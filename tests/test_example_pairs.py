@@ -221,3 +221,7 @@ def test_figures_escape_names():
 
 def test_examples_in_the_documentation():
     assert doctest.testmod(example_pairs).failed == 0
+
+
+def test_two_labels_that_end_alike_differ_as_a_whole():
+    assert example_pairs.differences("positive", "negative") == ([("positive", False)], [("negative", False)])
