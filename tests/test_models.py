@@ -100,6 +100,12 @@ def test_smollm2_answers(tmp_path):
 def test_small_models_load_without_a_progress_bar(capfd):
     from transformers.utils import logging
 
-    load("builtin:organism-llama")
-    assert "Loading weights" not in capfd.readouterr().err
-    assert logging.is_progress_bar_enabled()  # of whoever uses transformers beside this
+    enabled = logging.is_progress_bar_enabled()
+    logging.enable_progress_bar()
+    try:
+        load("builtin:organism-llama")
+        assert "Loading weights" not in capfd.readouterr().err
+        assert logging.is_progress_bar_enabled()  # for whoever uses transformers beside this
+    finally:
+        if not enabled:
+            logging.disable_progress_bar()
