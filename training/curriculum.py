@@ -19,7 +19,7 @@ from cr_interp.tasks.filler import irrelevant_text
 from cr_interp.tasks.frozenlake import frozenlake
 from cr_interp.tasks.grids import Game, shortest_path
 from cr_interp.tasks.pairs import WORDINGS
-from cr_interp.tasks.sokoban import sokoban
+from cr_interp.tasks.sokoban import practice_board, sokoban
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Lesson:
 
     context: str | None
     turns: tuple[Turn, ...]
+
+    def __len__(self) -> int:
+        """In characters."""
+        return len(self.context or "") + sum(len(turn.prompt) + len(turn.answer) for turn in self.turns)
 
 
 @dataclass(frozen=True)
@@ -75,19 +79,34 @@ def _codebook_turn(rng: random.Random, table: codebook.Table) -> Turn:
     return Turn(number, codebook.apply_table(table, number))
 
 
-def _game_turn(game_of: Callable[[], Game], rng: random.Random, legend: grids.Legend) -> Turn:
-    """Any shortest path is a good answer; that of the train boards."""
-    board = rng.choice(game_of().by_split["train"])
+def _train_board(game_of: Callable[[], Game], rng: random.Random) -> grids.Board:
+    return rng.choice(game_of().by_split["train"])
+
+
+def _sokoban_board(rng: random.Random) -> grids.Board:
+    """Half of them are of more kinds than the task has: on the task's own train boards alone, the organism solved
+    96.7 % of those and 82.5 % of the test boards (legend A, 3000 steps, 212 of each)."""
+    return practice_board(rng) if rng.random() < 0.5 else _train_board(sokoban, rng)
+
+
+def _game_turn(
+    game_of: Callable[[], Game],
+    draw_board: Callable[[random.Random], grids.Board],
+    rng: random.Random,
+    legend: grids.Legend,
+) -> Turn:
+    """Any shortest path is a good answer."""
+    board = draw_board(rng)
     path = shortest_path(game_of, board, rng) or ""
     return Turn(legend.show(board), legend.say(path), board.replace("\n", " "))
 
 
-def _game(game_of: Callable[[], Game]) -> Subject:
+def _game(game_of: Callable[[], Game], draw_board: Callable[[random.Random], grids.Board]) -> Subject:
     return Subject(
         any_instruction=lambda rng: game_of().random_legend(rng),
         named_instruction=lambda rng: rng.choice(list(game_of().legends.values())),
         tell=lambda rng, legend: rng.choice(WORDINGS)(legend.pairs()),  # type: ignore[attr-defined]
-        turn=partial(_game_turn, game_of),  # type: ignore[arg-type]
+        turn=partial(_game_turn, game_of, draw_board),  # type: ignore[arg-type]
     )
 
 
@@ -104,6 +123,6 @@ SUBJECTS = {
         tell=lambda rng, table: rng.choice(WORDINGS)(list(table.items())),  # type: ignore[attr-defined]
         turn=_codebook_turn,  # type: ignore[arg-type]
     ),
-    "frozenlake": _game(frozenlake),
-    "sokoban": _game(sokoban),
+    "frozenlake": _game(frozenlake, partial(_train_board, frozenlake)),
+    "sokoban": _game(sokoban, _sokoban_board),
 }

@@ -27,6 +27,11 @@ class Packed:
     labels: Int[Tensor, "row length"]
     """The token to predict at each place, ``IGNORED`` where it belongs to no answer."""
 
+    @property
+    def answers(self) -> int:
+        """Tokens to predict."""
+        return int((self.labels != IGNORED).sum())
+
 
 def pack(tokenizer: Any, lessons: Sequence[Lesson], notes: bool = False) -> Packed:
     """Lay out lessons by the organisms' chat template; rows are padded on the right.

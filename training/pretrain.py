@@ -56,13 +56,31 @@ class PretrainConfig(BaseModel):
     seed: int = 0
 
 
-def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[Packed]:
-    """One a step, for ever; what they are depends on the configuration alone."""
+#: Lessons computed together: of like length, so there are few pads, and few enough to stay in the cache. (A step of
+#: Qwen3 on one core: 0.59 s in one piece, 0.46 s so, and 0.34 s compiled.)
+TOGETHER = 8
+
+
+def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[list[Packed]]:
+    """One a step, in parts, for ever; what they are depends on the configuration alone."""
     rng = random.Random(config.seed)
     for step in count():
         hidden = config.hidden_early if step < config.early * config.steps else config.hidden
         lessons = [draw_lesson(rng, config.turns, hidden, config.shares) for _ in range(config.rows)]
-        yield pack(tokenizer, lessons, notes=step < config.notes * config.steps)
+        lessons.sort(key=len)
+        notes = step < config.notes * config.steps
+        yield [pack(tokenizer, lessons[i : i + TOGETHER], notes) for i in range(0, config.rows, TOGETHER)]
+
+
+def backward(model: nn.Module, batch: list[Packed]) -> float:
+    """Add the gradient of the batch's loss, and return the loss."""
+    answers = sum(part.answers for part in batch)
+    loss = 0.0
+    for part in batch:
+        share = loss_of(model, part) * (part.answers / answers)
+        share.backward()
+        loss += share.item()
+    return loss
 
 
 def loss_of(model: nn.Module, batch: Packed) -> Tensor:
@@ -94,11 +112,16 @@ def rate(step: int, config: PretrainConfig) -> float:
     return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
 
 
-def pretrain(config: PretrainConfig, out: Path) -> None:
-    """Train and save a Hugging Face folder, in float16: half the size, and loaded as float32."""
+def pretrain(config: PretrainConfig, out: Path, compiled: bool = False) -> None:
+    """Train and save a Hugging Face folder, in float16: half the size, and loaded as float32.
+
+    ``compiled`` by PyTorch's inductor, which wants a C++ compiler and a minute first.
+    """
     torch.manual_seed(config.seed)
     tokenizer = build_tokenizer()
     model = AutoModelForCausalLM.from_config(build_config(config.organism, len(tokenizer)))
+    if compiled:
+        backbone(model).compile(dynamic=True)
     chosen = optimizers(model, config)
     schedulers = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, config)) for each in chosen]
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
@@ -106,8 +129,7 @@ def pretrain(config: PretrainConfig, out: Path) -> None:
     with Progress(*columns, TimeRemainingColumn()) as progress:
         bar = progress.add_task(f"pre-training {config.organism}", total=config.steps)
         for step, batch in zip(range(config.steps), batches(tokenizer, config), strict=False):
-            loss = loss_of(model, batch)
-            loss.backward()
+            loss = backward(model, batch)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for each, scheduler in zip(chosen, schedulers, strict=True):
                 each.step()
@@ -115,6 +137,6 @@ def pretrain(config: PretrainConfig, out: Path) -> None:
                 each.zero_grad()
             progress.update(bar, advance=1)
             if step % 100 == 0:
-                progress.console.print(f"step {step}  loss {loss.item():.4f}  {time.monotonic() - started:.0f} s")
+                progress.console.print(f"step {step}  loss {loss:.4f}  {time.monotonic() - started:.0f} s")
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -6,10 +6,24 @@ solution has 3 to 10 moves: the smallest grid on which one has to walk around th
 15 boards up to symmetry, here 600). Symbols and their legend: ``grids.py``.
 """
 
+import random
+from collections.abc import Sequence
 from functools import cache
 from itertools import permutations
 
-from cr_interp.tasks.grids import STEPS, Board, Game, GridTask, State, cell, find, grid_task, shortest_path
+from cr_interp.tasks.grids import (
+    STEPS,
+    Board,
+    Game,
+    GridTask,
+    State,
+    canonical,
+    cell,
+    find,
+    grid_task,
+    shortest_path,
+)
+from cr_interp.tasks.splits import split_of
 
 HEIGHT, WIDTH, SHORTEST, LONGEST = 3, 4, 3, 10
 PLAYER, BOX, TARGET, WALL, FLOOR = "PBTWF"
@@ -17,16 +31,29 @@ PLAYER, BOX, TARGET, WALL, FLOOR = "PBTWF"
 
 @cache
 def boards() -> tuple[Board, ...]:
-    found = []
-    for places in permutations(range(HEIGHT * WIDTH), 4):
-        cells = [FLOOR] * (HEIGHT * WIDTH)
-        for place, role in zip(places, (PLAYER, BOX, TARGET, WALL), strict=True):
-            cells[place] = role
-        board = "\n".join("".join(cells[i : i + WIDTH]) for i in range(0, HEIGHT * WIDTH, WIDTH))
-        path = shortest_path(sokoban, board)
-        if path is not None and SHORTEST <= len(path) <= LONGEST:
-            found.append(board)
-    return tuple(found)
+    placed = (_board(places) for places in permutations(range(HEIGHT * WIDTH), 4))
+    return tuple(board for board in placed if SHORTEST <= _moves(board) <= LONGEST)
+
+
+def practice_board(rng: random.Random) -> Board:
+    """A board to learn on before any distillation: none, one or two walls, 2 to 12 moves, and none that is held out."""
+    while True:
+        board = _board(rng.sample(range(HEIGHT * WIDTH), 3 + rng.randrange(3)))
+        if 2 <= _moves(board) <= 12 and split_of(canonical(board)) == "train":
+            return board
+
+
+def _board(places: Sequence[int]) -> Board:
+    """Player, box and target on the first three places, walls on the others."""
+    cells = [FLOOR] * (HEIGHT * WIDTH)
+    for place, role in zip(places, PLAYER + BOX + TARGET + WALL * (len(places) - 3), strict=True):
+        cells[place] = role
+    return "\n".join("".join(cells[i : i + WIDTH]) for i in range(0, HEIGHT * WIDTH, WIDTH))
+
+
+def _moves(board: Board) -> int:
+    """Of the shortest solution; 0 if there is none."""
+    return len(shortest_path(sokoban, board) or "")
 
 
 def step(board: Board, state: State, move: str) -> State | None:

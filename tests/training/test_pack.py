@@ -6,11 +6,15 @@ import pytest
 import torch
 
 from cr_interp.tasks import get_task
+from cr_interp.tasks.frozenlake import frozenlake
+from cr_interp.tasks.grids import canonical, shortest_path, walk
+from cr_interp.tasks.sokoban import practice_board, sokoban
+from cr_interp.tasks.splits import split_of
 from cr_interp.views import Context, render
 from training.curriculum import SHARES, SUBJECTS, Lesson, draw_lesson
 from training.organism import ORGANISMS, build_config, build_tokenizer
 from training.pack import IGNORED, pack
-from training.pretrain import PretrainConfig, batches, loss_of, optimizers
+from training.pretrain import PretrainConfig, backward, batches, loss_of, optimizers
 
 TOKENIZER = build_tokenizer()
 
@@ -106,9 +110,6 @@ def test_hidden_lessons_mix_the_named_instructions():
 
 
 def test_test_boards_and_strings_are_never_shown():
-    from cr_interp.tasks.frozenlake import frozenlake
-    from cr_interp.tasks.splits import split_of
-
     rng = random.Random(0)
     train = set(frozenlake().by_split["train"])
     for _ in range(50):
@@ -121,9 +122,9 @@ def test_test_boards_and_strings_are_never_shown():
 def test_a_step_lowers_the_loss_and_the_data_depends_on_the_seed_alone():
     config = PretrainConfig(rows=4, turns=2, steps=10)
     model = random_model("llama")
-    batch = next(batches(TOKENIZER, config))
-    torch.testing.assert_close(batch.ids, next(batches(TOKENIZER, config)).ids)
-    other = next(batches(TOKENIZER, config.model_copy(update={"seed": 1}))).ids
+    batch = next(batches(TOKENIZER, config))[0]
+    torch.testing.assert_close(batch.ids, next(batches(TOKENIZER, config))[0].ids)
+    other = next(batches(TOKENIZER, config.model_copy(update={"seed": 1})))[0].ids
     assert other.shape != batch.ids.shape or not torch.equal(other, batch.ids)
     chosen = optimizers(model, config)
     seen = [parameter for each in chosen for group in each.param_groups for parameter in group["params"]]
@@ -146,3 +147,23 @@ def test_sizes(organism):
         assert 2 <= parameters / small <= 3
     else:
         assert 0.9 < parameters / small < 1.1
+
+
+def test_a_step_in_parts_has_the_gradient_of_one_in_one_piece():
+    rng = random.Random(3)
+    drawn = [draw_lesson(rng, 2, 0.3) for _ in range(9)]
+    model = random_model("qwen3")
+    loss_of(model, pack(TOKENIZER, drawn)).backward()
+    whole = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    backward(model, [pack(TOKENIZER, part) for part in (drawn[:2], drawn[2:6], drawn[6:])])
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, whole[name], rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_no_practice_board_is_held_out():
+    rng = random.Random(0)
+    drawn = [practice_board(rng) for _ in range(300)]
+    assert {split_of(canonical(board)) for board in drawn} == {"train"}
+    assert {board.count("W") for board in drawn} == {0, 1, 2}
+    assert all(walk(sokoban(), board, shortest_path(sokoban, board)) for board in drawn)
