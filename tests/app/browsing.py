@@ -107,14 +107,23 @@ def foreign(url: str) -> str:
 
 
 def pick(page: Page, label: str, option: str) -> None:
-    """Choose in a select box. A rerun that is still under way closes its list, so open it until it stays."""
+    """Choose in a select box, until it shows the choice: scrolling, or a rerun that is still under way, closes its list.
+
+    An open list is closed by the button that opened it, never by Escape, which also clears a box that may be empty.
+    """
+    box = page.get_by_test_id("stSelectbox").filter(has_text=label)
+    field = box.get_by_role("combobox")
     for _ in range(5):
-        page.get_by_test_id("stSelectbox").filter(has_text=label).locator("input").click()
+        box.scroll_into_view_if_needed()
+        settle(page)
+        if field.get_attribute("aria-expanded") != "true":
+            box.get_by_role("button", name="Open").click()
         try:
-            page.get_by_role("option", name=option).click(timeout=4_000)
+            page.get_by_role("option", name=option, exact=True).click(timeout=4_000)
+            expect(field).to_have_value(option, timeout=4_000)
             return
-        except playwright.TimeoutError:
-            page.keyboard.press("Escape")
+        except (playwright.TimeoutError, AssertionError):
+            continue
     raise AssertionError(f"the list of {label!r} never showed {option!r}")
 
 

@@ -87,6 +87,7 @@ def test_a_click_on_a_map_shows_both_layers(server, page, browser):
     settle(page)
     expect(page.locator(".js-plotly-plot").first).to_contain_text("layer of base")
     pick(page, "Layer of the arm", "3")
+    expect(page).to_have_url(re.compile("layer_y=3"))
     settle(page)
     ready(page, 4)
     same_in_a_new_tab(browser, page, 4)
