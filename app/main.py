@@ -52,6 +52,7 @@ page = st.navigation(
         st.Page("screens/maps.py", title="Maps", icon=":material/grid_on:"),
         st.Page("screens/tokens.py", title="Tokens", icon=":material/format_ink_highlighter:"),
         st.Page("screens/examples.py", title="Examples", icon=":material/compare:"),
+        st.Page("screens/suite.py", title="Suite", icon=":material/apps:"),
     ],
     position="top",
 )

@@ -62,6 +62,10 @@ GLOSSARY = {
     "less than three quarters of their tokens are put side by side by position.",
     "case": "kept: right in both views; harmed: right without, wrong with the context; rescued: the reverse.",
     "error_kind": "Pairs in which at least one of the two responses failed in one of these ways.",
+    "suite": "Several studies side by side, one for each setting: a task, a model family and a kind of teacher.",
+    "claim": "What is counted. A setting counts where the claim can be asked: Harm is undefined where an arm is never "
+    "right without the context.",
+    "early": "Evaluated on validation examples while the arms were trained; each setting counts once.",
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
 }  # fmt: skip
 

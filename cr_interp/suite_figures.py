@@ -35,6 +35,8 @@ from cr_interp.figure_style import (
 )
 from cr_interp.suite import in_order
 
+#: What is not clicked must not turn pale.
+_ALIKE = {"marker": {"opacity": 1}}
 _BAND = "rgba(128,128,128,0.10)"
 _LINE = "rgba(128,128,128,0.55)"
 #: A regime's letter → what it says
@@ -72,7 +74,7 @@ def regime_scatter(rows: pd.DataFrame, baseline: str = "opd", arm: str = "nca") 
         colour, symbol = arm_colour(name, arms), arm_symbol(name, arms)
         figure.add_scatter(
             x=mine["harm"], y=mine["change"], mode="markers", name=safe_text(name), showlegend=False,
-            legendgroup=str(name), cliponaxis=False,
+            legendgroup=str(name), cliponaxis=False, meta={"panel": str(name)}, unselected=_ALIKE,
             marker={
                 "size": 11, "color": colour, "symbol": [f"{symbol}-open" if each else symbol for each in is_open],
                 "line": {"width": np.where(is_open, 2.2, 0.8), "color": colour},
@@ -132,7 +134,7 @@ def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.
         colour = arm_colour(name, names)
         y = [settings.index(setting) + offset for setting in mine["setting"]]
         figure.add_scatter(
-            x=mine["harm"], y=y, mode="markers", name=safe_text(name),
+            x=mine["harm"], y=y, mode="markers", name=safe_text(name), meta={"panel": str(name)}, unselected=_ALIKE,
             marker={"color": colour, "size": 9, "symbol": arm_symbol(name, names)},
             error_x={
                 "type": "data", "symmetric": False, "color": colour, "thickness": 2.2, "width": 4,
@@ -252,6 +254,7 @@ def drift_small_multiples(
             _band(figure, mine["layer"], mine, colour, **where)
             figure.add_scatter(
                 x=mine["layer"], y=mine["estimate"], mode="lines+markers", name=safe_text(arm), showlegend=False,
+                meta={"panel": str(setting)}, unselected=_ALIKE,
                 line={"color": colour, "width": 2},
                 marker={"color": colour, "size": 6 if len(mine) <= 16 else 3.5, "symbol": arm_symbol(arm, names)},
                 customdata=hover_columns(mine, "low", "high", "n_tokens", "n_examples"),

@@ -209,6 +209,8 @@ def test_hostile_names_are_shown_as_text(tables):
     ):
         drawing = figure.to_dict()
         drawing["layout"].pop("meta")  # plain text, escaped where it is written into a page
+        for trace in drawing["data"]:
+            trace.pop("meta", None)  # says what a click means, and is drawn nowhere
         text = json.dumps(json.loads(go.Figure(drawing).to_json()), ensure_ascii=False)
         assert "&lt;img" in text
         assert "<img" not in text

@@ -42,6 +42,8 @@ def make_studies(root: Path) -> None:
     make_study(root / "five-arms", arms=("base", "opd", "nca", "dual_opd", "sym_kl"), layers=30, seeds=(0, 1))
     make_study(root / "hostile", examples=20, text=HOSTILE, arms=("base", "opd", f"nca{HOSTILE[:8]}"), tables=ALL)
     make_study(root / "long-responses", examples=6, seeds=(0,), layers=12, tables=ALL, repeat=100)
+    for number, setting in enumerate(("rules-llama", "rules-qwen3", "codebook-llama", "sokoban-self")):
+        make_study(root / "four" / setting, examples=40, seeds=(0, 1), seed=number)
 
 
 def serve(studies: Path, elsewhere: Path) -> Iterator[str]:
@@ -96,7 +98,7 @@ def console(message: playwright.ConsoleMessage) -> str:
     where = str(message.location.get("url", ""))
     # Opening a link to a page, Streamlit first asks below that page's own address: its way to find the root.
     if message.type != "error" or re.search(
-        r"/(layers|maps|tokens|examples)/_stcore/(health|host-config)$", where
+        r"/(layers|maps|tokens|examples|suite)/_stcore/(health|host-config)$", where
     ):
         return ""
     return f"console: {message.text} ({where})"

@@ -1,0 +1,208 @@
+"""Suite: in how many of the settings does the claim hold, and which are they?"""
+
+import pandas as pd
+import streamlit as st
+
+from app import suite_state, summary
+from app.address import linked
+from app.parts import below, download_table, guard, show_figure
+from app.state import Selection, current
+from app.words import GLOSSARY, MEASURE_HELP, plain
+from cr_interp import figures, suite_figures
+from cr_interp.suite import Suite, count_claims, find_suites, in_order, open_suite
+
+NO_SUITE = """
+**No suite was found.** A suite is a folder of studies, one for each setting, and stands where studies stand. This makes
+the paper's twelve settings with the built-in organisms:
+"""
+#: Curves of the page's training figure.
+DURING = ("acc_x", "acc_xc", "harm")
+
+
+def choose_suite(chosen: Selection) -> Suite | None:
+    """The suite that the study on the left belongs to comes first."""
+    suites = find_suites()
+    if not suites:
+        st.info(NO_SUITE, icon=":material/folder_off:")
+        st.code("cr-interp suite", language="bash")
+        return None
+    own = chosen.study.path.parent.name
+    names = sorted(suites, key=lambda name: (name != own, name))
+    name = linked("suite", names, names[0], always=True)
+    if len(names) > 1:
+        st.selectbox("Suite", names, key="suite", help=GLOSSARY["suite"])
+    return open_suite(suites[name])
+
+
+def headline(chosen: Selection, mine: Suite) -> None:
+    """The sentence that the paper's table is about, with the counts that support it."""
+    arm, baseline = chosen.arm, chosen.baseline
+    compared = suite_state.comparisons(mine, arm, baseline, chosen.control)
+    if compared.empty:
+        st.info(
+            f"No setting has answers of both {plain(arm)} and {plain(baseline)} under the {plain(chosen.control)} "
+            "context. Choose other arms under Compare on the left.",
+            icon=":material/compare_arrows:",
+        )
+        return
+    counts = count_claims(compared, arm, baseline)
+    lower, surely = counts.iloc[0], counts.iloc[1]
+    with st.container(border=True):
+        st.subheader(
+            f"In how many settings does {plain(arm)} reduce Harm?", help=GLOSSARY["harm"], anchor="counts"
+        )
+        st.markdown(
+            f"**In {lower['k']} of {lower['of']}**; in {surely['k']} of them the 95 % interval of the difference from "
+            f"{plain(baseline)} excludes 0."
+        )
+        shown = pd.DataFrame(
+            {
+                "settings": [f"{row.k} of {row.of}" for row in counts.itertuples()],
+                "claim": counts["claim"],
+                "which": [", ".join(in_order(row.settings)) or "–" for row in counts.itertuples()],
+            }
+        )
+        st.dataframe(
+            shown, hide_index=True, key="counts-table", height=_height(shown),
+            column_config={
+                "claim": st.column_config.TextColumn(width="large", help=GLOSSARY["claim"]),
+                "settings": st.column_config.TextColumn(width="small"),
+            },
+        )  # fmt: skip
+        with below(
+            f"{arm} minus {baseline}, paired over examples and seeds, bootstrap; context: {chosen.control}. Settings are "
+            "not a sample from anything, so there is no interval over them."
+        ):
+            download_table(compared, "suite-comparisons")
+    unfinished(mine)
+
+
+def unfinished(mine: Suite) -> None:
+    lacking = suite_state.lacking(mine)
+    if lacking:
+        listed = "\n".join(f"- {plain(name)}: {plain(reason)}" for name, reason in lacking.items())
+        with st.expander(f"{len(lacking)} settings are not, or not wholly, in these tables"):
+            st.markdown(listed)
+
+
+def regimes(chosen: Selection, mine: Suite) -> None:
+    st.subheader("What the context's return does", help=GLOSSARY["regime"], anchor="regimes")
+    rows = _rows(chosen, mine)
+
+    def click(panel: str, x: float, y: float) -> None:
+        near = rows[rows["arm"] == panel]
+        distance = (near["harm"] - x).abs() + (100 * near["acc_change"] - y).abs()
+        if len(near):
+            st.session_state["open setting"] = near.loc[distance.idxmin(), "setting"]
+
+    figure = suite_figures.regime_scatter(rows, chosen.baseline, chosen.arm)
+    show_figure(figure, "suite-regimes", rows, chosen.image, on_click=click)
+
+
+def forest(chosen: Selection, mine: Suite) -> None:
+    st.subheader("Harm by setting", help=GLOSSARY["harm"], anchor="harm")
+    rows = _rows(chosen, mine)
+    rows = rows[rows["arm"].isin([chosen.baseline, chosen.arm])]
+    settings = in_order(rows.dropna(subset="harm")["setting"])
+
+    def click(panel: str, x: float, y: float) -> None:
+        st.session_state["open setting"] = settings[round(y)]
+
+    figure = suite_figures.harm_forest(rows, (chosen.baseline, chosen.arm))
+    show_figure(figure, "suite-harm", rows, chosen.image, on_click=click)
+    st.caption("Click a marker to open that setting's study.")
+
+
+def table(chosen: Selection, mine: Suite) -> None:
+    st.subheader("Every setting", help=GLOSSARY["interval"], anchor="settings")
+    rows = _rows(chosen, mine)
+    names = ("acc_x", "acc_xc", "harm", "both_correct", "rescue", "delta_len")
+    shown = pd.DataFrame({"setting": rows["setting"], "arm": rows["arm"], "regime": rows["regime"].fillna("–")})
+    for name in names:
+        shown[summary.SHORT[name]] = [f"{100 * value:.1f}" if pd.notna(value) else "–" for value in rows[name]]
+    shown["seeds"], shown["n"] = rows["seeds"], rows["n"]
+    st.dataframe(
+        shown, hide_index=True, key="settings-table", height=_height(shown),
+        column_config={
+            "setting": st.column_config.TextColumn(pinned=True),
+            "arm": st.column_config.TextColumn(help=GLOSSARY["arm"]),
+            "regime": st.column_config.TextColumn(help=GLOSSARY["regime"]),
+            **{summary.SHORT[name]: st.column_config.TextColumn(help=GLOSSARY[name]) for name in names},
+        },
+    )  # fmt: skip
+    with below("In %; the intervals are in the file."):
+        download_table(rows, "suite-settings")
+
+
+def during(chosen: Selection, mine: Suite) -> None:
+    st.subheader("During training, mean of the settings", help=GLOSSARY["early"], anchor="training")
+    arms = tuple(dict.fromkeys((chosen.baseline, chosen.arm)))
+    early = suite_state.early_gap(mine, arms)
+    show_figure(suite_figures.early_gap_curves(early, DURING), "suite-training", early, chosen.image, wide=740)
+
+
+def layers(chosen: Selection, mine: Suite) -> None:
+    st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
+    found = suite_state.measures(mine, chosen.control)
+    if not found:
+        st.caption(f"No setting has states under the {plain(chosen.control)} context.")
+        return
+    names = [name for name in figures.MEASURES if name in found] or found
+    measure = linked("suite_measure", names, names[0])
+    st.pills(
+        "Measure", names, key="suite_measure", help=MEASURE_HELP, required=True, wrap=True,
+        format_func=lambda name: plain(figures.MEASURES.get(name, (name,))[0]),
+    )  # fmt: skip
+    arms = tuple(dict.fromkeys(("base", chosen.baseline, chosen.arm)))
+    drift = suite_state.drift(mine, measure, chosen.control)
+
+    def click(panel: str, x: float, y: float) -> None:
+        st.session_state["open setting"] = panel
+
+    figure = suite_figures.drift_small_multiples(drift, measure, arms, chosen.control)
+    show_figure(figure, f"suite-drift-{measure}", drift, chosen.image, on_click=click, wide=740)
+
+
+def _rows(chosen: Selection, mine: Suite) -> pd.DataFrame:
+    arms = tuple(dict.fromkeys(("base", chosen.baseline, chosen.arm)))
+    return suite_state.setting_rows(mine, arms, chosen.control)
+
+
+def _height(table: pd.DataFrame) -> int:
+    """All rows at once, of a table as long as the twelve settings' three arms; longer ones scroll."""
+    return 38 + 35 * min(len(table), 36)
+
+
+def follow(mine: Suite) -> None:
+    """A click on a figure in the run before asked for a setting's study."""
+    setting = st.session_state.pop("open setting", None)
+    if setting in mine.studies:
+        st.switch_page("screens/overview.py", query_params={"study": f"{mine.name}/{setting}"})
+
+
+def page(chosen: Selection) -> None:
+    st.markdown(
+        "A suite is the same comparison in several settings: tasks, model families, kinds of teacher. **Look at how many "
+        "settings agree, and at those that do not**; a click opens the study behind a marker."
+    )
+    mine = choose_suite(chosen)
+    if mine is None:
+        return
+    follow(mine)
+    if chosen.arm == chosen.baseline:
+        st.info("Choose two different arms under Compare on the left.", icon=":material/compare_arrows:")
+        return
+    for what, draw in (
+        ("The counts", headline),
+        ("The regimes", regimes),
+        ("The forest", forest),
+        ("The table", table),
+        ("The training curves", during),
+        ("The drift", layers),
+    ):
+        with guard(what):
+            draw(chosen, mine)
+
+
+with guard("The suite"):
+    page(current())

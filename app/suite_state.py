@@ -1,0 +1,80 @@
+"""The tables of a suite that the Suite page shows, computed once for all sessions until a file of the suite changes."""
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from app.state import Stamp, stamp_of
+from cr_interp import suite
+from cr_interp.suite import Suite
+
+_cached = st.cache_resource(max_entries=64, show_spinner=False)
+
+
+def stamp(chosen: Suite) -> Stamp:
+    """What the tables of all settings, and their training logs, are valid for."""
+    files = [study.table_path(name) for study in chosen.studies.values() for name in ("generations", "drift")]
+    logs = [log for study in chosen.studies.values() for log in sorted(study.path.glob("runs/*/train.jsonl"))]
+    return stamp_of(*files, *logs)
+
+
+def setting_rows(chosen: Suite, arms: tuple[str, ...], control: str) -> pd.DataFrame:
+    return _setting_rows(chosen.path, stamp(chosen), arms, control)
+
+
+def comparisons(chosen: Suite, arm: str, baseline: str, control: str) -> pd.DataFrame:
+    return _comparisons(chosen.path, stamp(chosen), arm, baseline, control)
+
+
+def drift(chosen: Suite, measure: str, control: str) -> pd.DataFrame:
+    return _drift(chosen.path, stamp(chosen), measure, control)
+
+
+def measures(chosen: Suite, control: str) -> list[str]:
+    """What was measured at the blocks' outputs in any setting under this control."""
+    return _measures(chosen.path, stamp(chosen), control)
+
+
+def early_gap(chosen: Suite, arms: tuple[str, ...]) -> pd.DataFrame:
+    return _early_gap(chosen.path, stamp(chosen), arms)
+
+
+def lacking(chosen: Suite) -> dict[str, str]:
+    return _lacking(chosen.path, stamp(chosen))
+
+
+@_cached
+def _setting_rows(path: Path, files: Stamp, arms: tuple[str, ...], control: str) -> pd.DataFrame:
+    return suite.setting_rows(suite.open_suite(path), arms, control)
+
+
+@_cached
+def _comparisons(path: Path, files: Stamp, arm: str, baseline: str, control: str) -> pd.DataFrame:
+    return suite.comparisons(suite.open_suite(path), arm, baseline, control)
+
+
+@_cached
+def _drift(path: Path, files: Stamp, measure: str, control: str) -> pd.DataFrame:
+    return suite.suite_drift(suite.open_suite(path), measure, control)
+
+
+@_cached
+def _measures(path: Path, files: Stamp, control: str) -> list[str]:
+    found: dict[str, None] = {}
+    for study in suite.open_suite(path).studies.values():
+        if study.has_table("drift"):
+            rows = study.table("drift")
+            rows = rows[(rows["site"] == "resid_post") & (rows["control"] == control)]
+            found |= dict.fromkeys(rows["measure"])
+    return list(found)
+
+
+@_cached
+def _early_gap(path: Path, files: Stamp, arms: tuple[str, ...]) -> pd.DataFrame:
+    return suite.early_gap(suite.suite_training(suite.open_suite(path)), arms=arms)
+
+
+@_cached
+def _lacking(path: Path, files: Stamp) -> dict[str, str]:
+    return suite.unfinished(suite.open_suite(path))

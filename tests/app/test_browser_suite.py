@@ -1,0 +1,64 @@
+"""The Suite page in a real browser: from a marker to its study, the same view in a new tab, both themes, a narrow window."""
+
+import re
+
+import pytest
+from browsing import expect, pick, ready, same_in_a_new_tab, settle, shoot, watched
+
+pytestmark = pytest.mark.browser
+
+
+def test_from_a_marker_to_its_study(server, page):
+    page.goto(f"{server}/suite?study=four/rules-llama")
+    ready(page, 4)
+    expect(page.get_by_text(re.compile(r"In \d of 4"))).to_be_visible()
+    shoot(page, "suite")
+    # Four settings down, the last one the lowest; a click takes the nearest marker.
+    forest = page.locator(".js-plotly-plot").nth(1)
+    forest.scroll_into_view_if_needed()
+    settle(page)
+    marker = forest.locator(".scatterlayer .trace .points path").last.bounding_box()
+    page.mouse.move(marker["x"] + marker["width"] / 2, marker["y"] + marker["height"] / 2)
+    page.wait_for_timeout(250)
+    page.mouse.down()
+    page.mouse.up()
+    expect(page.get_by_role("heading", name=re.compile("reduce Harm without"))).to_be_visible(timeout=20_000)
+    expect(page).to_have_url(re.compile(r"study=four(/|%2F)sokoban-self"))
+    page.go_back()
+    expect(page.get_by_role("heading", name="Harm by setting")).to_be_visible(timeout=20_000)
+    ready(page, 4)
+
+
+def test_a_panel_of_the_drift_opens_its_study(server, page):
+    page.goto(f"{server}/suite?study=four/sokoban-self")
+    ready(page, 4)
+    drift = page.locator(".js-plotly-plot").nth(3)
+    drift.scroll_into_view_if_needed()
+    settle(page)
+    marker = drift.locator(".scatterlayer .trace .points path").first.bounding_box()
+    page.mouse.move(marker["x"] + marker["width"] / 2, marker["y"] + marker["height"] / 2)
+    page.wait_for_timeout(250)
+    page.mouse.down()
+    page.mouse.up()
+    expect(page).to_have_url(re.compile(r"study=four(/|%2F)rules-llama"), timeout=20_000)
+
+
+def test_the_address_shows_the_same_to_somebody_else(server, page, browser):
+    page.goto(f"{server}/suite?study=four/rules-llama")
+    ready(page, 4)
+    pick(page, "Context control", "paraphrase")
+    settle(page)
+    page.get_by_test_id("stButtonGroup").get_by_text("relative L2").click()
+    settle(page)
+    expect(page).to_have_url(re.compile("suite_measure=relative_l2"))
+    same_in_a_new_tab(browser, page, 4)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 1400), ("light", 420)])
+def test_dark_and_narrow(server, browser, scheme, width):
+    for page in watched(browser, viewport={"width": width, "height": 900}, color_scheme=scheme):
+        page.goto(f"{server}/suite?study=four/rules-llama")
+        ready(page, 4)
+        settle(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        shoot(page, f"suite-{scheme}-{width}")

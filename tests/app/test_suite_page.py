@@ -1,0 +1,78 @@
+"""The Suite page: counts, figures and the way from a marker to its study, by Streamlit's own test harness."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from synthetic import make_study
+from test_app import MAIN
+
+from cr_interp.study import Study
+
+SETTINGS = ("rules-llama", "codebook-qwen3", "sokoban-self")
+
+
+@pytest.fixture
+def suite(root):
+    for index, setting in enumerate(SETTINGS):
+        make_study(root / "mine" / setting, examples=30, seeds=(0, 1), seed=index)
+    return root / "mine"
+
+
+def opened(**query: str) -> AppTest:
+    app = AppTest.from_file(MAIN, default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    return app.switch_page("screens/suite.py").run()
+
+
+def words(app: AppTest) -> str:
+    return " ".join(str(element.value) for element in [*app.markdown, *app.info, *app.caption, *app.error])
+
+
+def test_the_counts_are_those_of_the_table(suite):
+    from cr_interp.suite import counts, open_suite
+
+    app = opened(study="mine/rules-llama")
+    assert not app.exception
+    assert not app.error
+    expected = counts(open_suite(suite))
+    shown = app.dataframe[0].value
+    assert list(shown["claim"]) == list(expected["claim"])
+    assert list(shown["settings"]) == [f"{row.k} of {row.of}" for row in expected.itertuples()]
+    assert f"In {expected.iloc[0]['k']} of {expected.iloc[0]['of']}" in words(app)
+    assert len(app.get("plotly_chart")) == 4
+    assert "9 settings are not" in app.expander[0].label
+
+
+def test_without_a_suite_it_says_how_to_make_one(root):
+    make_study(root / "alone", examples=10)
+    app = opened()
+    assert not app.exception
+    assert "No suite was found" in words(app)
+    assert app.code[0].value == "cr-interp suite"
+
+
+def test_of_two_suites_the_one_of_the_study_comes_first(suite, root):
+    make_study(root / "another" / "rules-llama", examples=10)
+    app = opened(study="mine/sokoban-self")
+    assert app.selectbox(key="suite").value == "mine"
+    app.selectbox(key="suite").set_value("another").run()
+    assert not app.exception
+    assert app.query_params["suite"] == "another"
+
+
+def test_an_arm_that_no_setting_has_and_one_arm_twice(suite, root):
+    make_study(root / "five", arms=("base", "opd", "sym_kl"), examples=10)
+    app = opened(study="five", arm="sym_kl", baseline="opd")
+    assert not app.exception
+    assert "No setting has answers of both" in words(app)
+    app = opened(study="mine/rules-llama", arm="opd", baseline="opd")
+    assert "Choose two different arms" in words(app)
+
+
+def test_a_damaged_setting_costs_the_page_a_message(suite):
+    Study.open(suite / "sokoban-self").table_path("generations").write_bytes(b"no table")
+    app = opened(study="mine/rules-llama")
+    assert not app.exception
+    assert app.error
+    assert "generations" in " ".join(str(error.value) for error in app.error)
