@@ -41,11 +41,13 @@ def show_figure(
     image: str = "svg",
     on_click: Callable[[str, Any, Any], None] | None = None,
     wide: int = 0,
+    code: str = "",
 ) -> None:
     """Draw a figure with its caption below; ``name`` is unique on the page and names the downloads.
 
     ``on_click`` gets the panel, x and y of a cell that is clicked (see :mod:`cr_interp.cells`) before the page runs
-    again. ``wide`` pixels is how narrow the figure may get; in a narrower window it scrolls sideways.
+    again. ``wide`` pixels is how narrow the figure may get; in a narrower window it scrolls sideways. ``code`` are the
+    lines of Python that make the figure (``recipes.py``).
     """
     key = f"figure-{name}"
 
@@ -79,7 +81,14 @@ def show_figure(
             "Figure, interactive (HTML)", lambda: figures.to_page(figure), f"{name}.html", "text/html",
             key=f"html-{name}", on_click="ignore", width="stretch",
         )  # fmt: skip
+        if code:
+            st.download_button(
+                "Figure, as Python", code, f"{name}.py", "text/x-python", key=f"py-{name}", on_click="ignore",
+                width="stretch",
+            )  # fmt: skip
         st.caption(f"{image.upper()}: the camera at the figure's top right.")
+        if code:
+            st.code(code, language="python", height=180)
 
 
 def lacks(study: Study, table: str, what: str) -> bool:

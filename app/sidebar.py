@@ -74,6 +74,7 @@ def choose() -> Selection | None:
         image=image or "svg",
         all_seeds=tuple(trained),
         seeds=tuple(sorted(seeds)),
+        name=name,
     )
 
 

@@ -18,7 +18,8 @@ import streamlit as st
 
 from cr_interp import behaviour, example_pairs, figures, map_figures
 from cr_interp.errors import UserError
-from cr_interp.study import Study
+from cr_interp.study import Study, rows_of
+from cr_interp.train_log import StudyLogs
 
 #: Path, time and size of files: what a cache entry is valid for.
 Stamp = tuple[tuple[str, int, int], ...]
@@ -38,6 +39,8 @@ class Selection:
     image: str = "svg"
     all_seeds: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
+    name: str = ""
+    """By which the study is found: its own, or SUITE/SETTING."""
 
     @property
     def some_seeds(self) -> tuple[int, ...] | None:
@@ -47,11 +50,15 @@ class Selection:
     def address(self, **more: Any) -> dict[str, Any]:
         """The query of a link to another page: this study, and ``more`` for that page. The other shared choices are
         bound to the URL, and Streamlit takes them along itself."""
-        study = st.session_state.get("study", self.study.name)
-        return {key: str(value) for key, value in {"study": study, **more}.items() if value is not None}
+        return {key: str(value) for key, value in {"study": self.name, **more}.items() if value is not None}
+
+    @property
+    def split(self) -> str | None:
+        """Whose answers are counted: the test split's; all, if somebody's own prompts have none."""
+        return _split(table(self.study, "generations"))
 
     def generations(self) -> pd.DataFrame:
-        return of_seeds(table(self.study, "generations"), self.some_seeds)
+        return rows_of(table(self.study, "generations"), seeds=self.some_seeds)
 
     def metrics(self) -> pd.DataFrame:
         """Metrics of the chosen arms, in the order of the arms."""
@@ -80,7 +87,7 @@ class Selection:
         return self._only(_case_counts(self.study.path, *self._generations()))
 
     def drift(self) -> pd.DataFrame:
-        return self._only(of_seeds(table(self.study, "drift"), self.some_seeds))
+        return rows_of(table(self.study, "drift"), self.arms, self.some_seeds)
 
     def map_kinds(self) -> list[str]:
         return _map_kinds(self.study.path, stamp_of(self.study.table_path("cka_map")))
@@ -98,8 +105,11 @@ class Selection:
         return self._only(_map_difference(*self._maps(kind), self.baseline))
 
     def training(self) -> pd.DataFrame:
-        log = _training(self.study.path, stamp_of(*sorted(self.study.path.glob("runs/*/train.jsonl"))))
-        return self._only(of_seeds(log, self.some_seeds))
+        """The runs' logs as they are now; see :meth:`cr_interp.train_log.StudyLogs.read`."""
+        return rows_of(logs_of(self.study).read(), self.arms, self.some_seeds)
+
+    def metrics_by_step(self) -> pd.DataFrame:
+        return self._only(_metrics_by_step(self.study.path, *self._generations()))
 
     def _generations(self) -> tuple[Stamp, str, tuple[int, ...] | None]:
         return stamp_of(self.study.table_path("generations")), self.control, self.some_seeds
@@ -108,9 +118,7 @@ class Selection:
         return self.study.path, stamp_of(self.study.table_path("cka_map")), kind, self.some_seeds
 
     def _only(self, frame: pd.DataFrame) -> pd.DataFrame:
-        order = {arm: index for index, arm in enumerate(self.arms)}
-        frame = frame[frame["arm"].isin(order)]
-        return frame.sort_values("arm", key=lambda arms: arms.map(order), kind="stable")
+        return rows_of(frame, self.arms)
 
 
 def current() -> Selection:
@@ -123,12 +131,9 @@ def table(study: Study, name: str) -> pd.DataFrame:
     return _table(study.path, stamp_of(study.table_path(name)), name)
 
 
-def of_seeds(frame: pd.DataFrame, seeds: tuple[int, ...] | None) -> pd.DataFrame:
-    """The rows of some seeds (None: all). An arm that was run once, as the base model is, stays: it has no seeds."""
-    if seeds is None or frame.empty:
-        return frame
-    once = frame.groupby("arm")["seed"].nunique() <= 1
-    return frame[frame["seed"].isin(seeds) | frame["arm"].isin(once[once].index)]
+def logs_of(study: Study) -> StudyLogs:
+    """The study's training logs, which read on from where they were, whoever asks."""
+    return _logs(study.path)
 
 
 def arms_of(study: Study) -> list[str]:
@@ -178,9 +183,14 @@ def _table(path: Path, stamp: Stamp, name: str) -> pd.DataFrame:
     return Study.open(path).table(name)
 
 
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _logs(path: Path) -> StudyLogs:
+    return StudyLogs(Study.open(path))
+
+
 @_cached
-def _training(path: Path, stamp: Stamp) -> pd.DataFrame:
-    return Study.open(path).training()
+def _metrics_by_step(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return _behaviour(behaviour.metrics_by_step, path, stamp, seeds, control=control)
 
 
 @_cached
@@ -223,9 +233,12 @@ def _behaviour(
     **options: Any,
 ) -> pd.DataFrame:
     """A study of somebody's own prompts need not have a test split; then all its answers count."""
-    generations = of_seeds(_table(path, stamp, "generations"), seeds)
-    split = "test" if (generations["split"] == "test").any() else None
-    return function(generations, split=split, **options)
+    generations = _table(path, stamp, "generations")
+    return function(rows_of(generations, seeds=seeds), split=_split(generations), **options)
+
+
+def _split(generations: pd.DataFrame) -> str | None:
+    return "test" if (generations["split"] == "test").any() else None
 
 
 @_cached
@@ -236,7 +249,7 @@ def _map_kinds(path: Path, stamp: Stamp) -> list[str]:
 @_cached
 def _map_rows(path: Path, stamp: Stamp, kind: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
     maps = _table(path, stamp, "cka_map")
-    return of_seeds(maps[maps["map"] == kind], seeds)
+    return rows_of(maps[maps["map"] == kind], seeds=seeds)
 
 
 @_cached

@@ -62,6 +62,26 @@ def metrics(
     return _table(rows, _COLUMNS)
 
 
+def metrics_by_step(
+    generations: pd.DataFrame,
+    control: str = "exact",
+    resamples: int = 1000,
+    seed: int = 0,
+    split: str | None = "test",
+    crossed: bool = True,
+) -> pd.DataFrame:
+    """:func:`metrics` of each step apart, with ``step`` in front: when a metric changed, if checkpoints of several steps
+    were evaluated. Rows without a step are left out."""
+    if split is not None:
+        generations = generations[generations["split"] == split]
+    parts = [
+        metrics(rows, control, resamples, seed, None, crossed).assign(step=int(step))
+        for step, rows in generations.groupby("step")
+    ]
+    table = pd.concat(parts, ignore_index=True) if parts else _table([], _COLUMNS).assign(step=0)
+    return table[["step", *_COLUMNS]]
+
+
 def differences(
     generations: pd.DataFrame,
     arm: str,

@@ -58,6 +58,8 @@ NOISE = 1e-6
 TRAINING = {
     "loss": ("Loss", "nats per token"),
     "grad_norm": ("Gradient norm", "L2 norm before clipping"),
+    "learning_rate": ("Learning rate", "learning rate"),
+    "length": ("Response length", "tokens, while training"),
     "tokens_per_second": ("Speed", "tokens per second"),
     "topk_mass": ("Probability mass inside the support", "share (%)"),
 }

@@ -12,7 +12,6 @@ notebooks and the README's pictures draw the same thing. Three rules hold everyw
 Names that come from a table are escaped, since plotly reads some HTML in labels.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,6 @@ from cr_interp.figure_style import (
     MOVEMENTS,
     OUTCOME_COLOURS,
     OUTCOME_PATTERNS,
-    PERCENT,
-    TRAINING,
     ZERO,
     alt_text,
     arm_colour,
@@ -47,6 +44,13 @@ from cr_interp.figure_style import (
     to_page,
     whole_range,
 )
+from cr_interp.training_figures import (
+    drift_at_step,
+    drift_over_steps,
+    metrics_over_steps,
+    training_columns,
+    training_curves,
+)
 
 __all__ = [
     "ARM_COLOURS",
@@ -59,11 +63,14 @@ __all__ = [
     "arm_order",
     "arm_symbol",
     "caption",
+    "drift_at_step",
     "drift_by_layer",
     "drift_difference",
+    "drift_over_steps",
     "extreme_layer",
     "layer_table",
     "metric_forest",
+    "metrics_over_steps",
     "on_paper",
     "outcomes_bar",
     "to_page",
@@ -208,93 +215,6 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
         for arm, view in keys
     )
     return finish(figure, text, alt, height=98 + 30 * len(keys), top=44)
-
-
-# -- training ------------------------------------------------------------------------------------------------
-
-
-def training_columns(training: pd.DataFrame) -> list[str]:
-    """The columns of a training log that can be drawn: metrics first, then the loss, its terms and the rest."""
-    terms = sorted(column for column in training.columns if str(column).startswith("terms."))
-    known = [*METRICS, "loss", *terms, "grad_norm", "topk_mass", "tokens_per_second"]
-    return [column for column in known if column in training and training[column].notna().any()]
-
-
-def training_curves(
-    training: pd.DataFrame,
-    columns: Sequence[str] = ("acc_x", "acc_xc", "harm"),
-    arms: Sequence[str] | None = None,
-) -> go.Figure:
-    """Columns of the training log over steps, one panel a column, one colour an arm.
-
-    ``training`` is :meth:`cr_interp.study.Study.training`; the thick line is the mean over seeds at the steps
-    that every seed has logged, the thin ones are single seeds.
-    """
-    columns = [column for column in columns if column in training and training[column].notna().any()]
-    if not columns:
-        return empty_figure("No training log.")
-    names = arm_order(training["arm"])
-    arms = arm_order(arms or names)
-    across = min(3, len(columns))
-    down = -(-len(columns) // across)
-    titles = [_training_words(column) for column in columns]
-    figure = make_subplots(
-        down, across, horizontal_spacing=0.1, vertical_spacing=0.34 / down + 0.03,
-        subplot_titles=[title for title, _ in titles],
-    )  # fmt: skip
-    legend = set()
-    for index, column in enumerate(columns):
-        row, at = index // across + 1, index % across + 1
-        digits = ".1%" if column in PERCENT else ".4g"
-        for arm in names:
-            mine = training[(training["arm"] == arm) & training[column].notna()]
-            if mine.empty:
-                continue
-            colour = arm_colour(arm, arms)
-            runs = list(mine.groupby("seed", dropna=False))
-            if len(runs) > 1:
-                for _, one in runs:
-                    figure.add_scatter(
-                        x=one["step"], y=one[column], mode="lines", line={"color": colour, "width": 1},
-                        opacity=0.4, hoverinfo="skip", legendgroup=str(arm), showlegend=False, row=row, col=at,
-                    )  # fmt: skip
-            grouped = mine.groupby("step")[column]
-            # A run in progress must not bend the mean: only steps that all seeds have reached count.
-            mean = grouped.mean()[grouped.size() == len(runs)]
-            few = len(mean) <= 40
-            figure.add_scatter(
-                x=mean.index, y=mean, mode="lines+markers" if few else "lines", name=safe_text(arm),
-                line={"color": colour, "width": 2.2}, legendgroup=str(arm), showlegend=arm not in legend,
-                marker={"color": colour, "size": 5, "symbol": arm_symbol(arm, arms)},
-                hovertemplate=f"<b>{safe_text(arm)}</b>, step %{{x}}: %{{y:{digits}}}<extra></extra>",
-                row=row, col=at,
-            )  # fmt: skip
-            legend.add(arm)
-        figure.update_yaxes(
-            title=titles[index][1],
-            tickformat=".0%" if column in PERCENT else None,
-            rangemode="tozero",
-            row=row,
-            col=at,
-        )
-        figure.update_xaxes(title="training step", row=row, col=at)
-    place_legend(figure)
-    n = whole_range(training["n"].dropna()) if "n" in training and training["n"].notna().any() else ""
-    text = f"Thick: mean over {listed_seeds(training['seed']) or 'runs'}; thin: each seed. " + (
-        f"Metrics are measured during training on n = {n} examples, without intervals."
-        if any(column in METRICS for column in columns) and n
-        else "One point a logged step."
-    )
-    alt = f"{', '.join(columns)} over training steps for {', '.join(map(str, names))}."
-    return finish(figure, text, alt, height=100 + 245 * down)
-
-
-def _training_words(column: str) -> tuple[str, str]:
-    if column in METRICS:
-        return METRICS[column]
-    if column.startswith("terms."):
-        return safe_text(column.removeprefix("terms.").replace("||", "‖")), "nats per token"
-    return TRAINING.get(column, (safe_text(column), safe_text(column)))
 
 
 # -- helpers -------------------------------------------------------------------------------------------------

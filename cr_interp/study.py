@@ -144,6 +144,18 @@ class Study:
                 found.append((arm, int(seed)))
         return found
 
+    def checkpoints(self) -> list[tuple[str, int, int, Path]]:
+        """(arm, seed, step, folder) of every checkpoint or adapter that is on disk, sorted. A folder gets this name only
+        when it is whole."""
+        found = []
+        for folder in (self.path / "runs").glob("*-s*/checkpoint-*"):
+            arm, _, seed = folder.parent.name.rpartition("-s")
+            step = folder.name.removeprefix("checkpoint-")
+            model = any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+            if arm and seed.isdecimal() and step.isdecimal() and model and any(folder.glob("*.safetensors")):
+                found.append((arm, int(seed), int(step), folder))
+        return sorted(found)
+
     def train_rows(self, arm: str, seed: int) -> list[dict[str, Any]]:
         """Rows of ``train.jsonl`` in step order; see :func:`read_jsonl` for what resuming leaves behind."""
         return read_jsonl(self.run_path(arm, seed) / "train.jsonl")
@@ -160,6 +172,23 @@ def last_step(rows: pd.DataFrame) -> pd.DataFrame:
     """Of a table's rows those of the last step of each (arm, seed); rows without a step count as before all others."""
     step = rows["step"].fillna(-1)
     return rows[step == step.groupby([rows["arm"], rows["seed"]], dropna=False).transform("max")]
+
+
+def rows_of(
+    frame: pd.DataFrame, arms: Sequence[Any] | None = None, seeds: Sequence[int] | None = None
+) -> pd.DataFrame:
+    """The rows of some arms, in the order of ``arms``, and of some seeds; None: all.
+
+    An arm that was run once, as the base model is, has no seeds to choose from and stays.
+    """
+    if seeds is not None and not frame.empty:
+        once = frame.groupby("arm")["seed"].nunique() <= 1
+        frame = frame[frame["seed"].isin(seeds) | frame["arm"].isin(once[once].index)]
+    if arms is None:
+        return frame
+    order = {arm: index for index, arm in enumerate(arms)}
+    frame = frame[frame["arm"].isin(order)]
+    return frame.sort_values("arm", key=lambda names: names.map(order), kind="stable")
 
 
 def export(study: Study, target: Path) -> Study:

@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from app import recipes
 from app.address import linked
 from app.parts import below, download_table, guard, lacks, show_figure
 from app.state import Selection, current
@@ -32,7 +33,8 @@ def table(chosen: Selection, counts: pd.DataFrame, pairs: pd.DataFrame, arm: str
     st.subheader("Right and wrong, without and with the context", help=GLOSSARY["case"], anchor="cells")
     figure = example_pairs.four_cells(counts, chosen.control, (arm, cases), pairs["seed"])
     wide = 90 + 150 * min(4, counts["arm"].nunique())
-    show_figure(figure, "cases", counts, chosen.image, on_click=click, wide=wide)
+    code = recipes.cases(chosen, arm, cases)
+    show_figure(figure, "cases", counts, chosen.image, on_click=click, wide=wide, code=code)
 
 
 def choose(chosen: Selection, counts: pd.DataFrame) -> tuple[str, str]:

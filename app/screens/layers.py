@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from app import summary
+from app import recipes, summary
 from app.address import linked
 from app.parts import guard, show_figure
 from app.state import Selection, current
@@ -46,13 +46,14 @@ def curves(chosen: Selection, drift: pd.DataFrame, measure: str, movement: bool)
     figure = figures.drift_by_layer(drift, measure, chosen.control, movement=movement, arms=chosen.all_arms)
     table = figures.layer_table(drift, measure, chosen.control)
     layer = linked("layer", list(dict.fromkeys(table["layer"])), None)
-    if layer is not None:
-        mark_layers(figure, [_place(layer)])
+    marked = [] if layer is None else [_place(layer)]
+    mark_layers(figure, marked)
     for trace in figure.data:
         if trace.name:
             # A click on a curve chooses its layer; what is not clicked must not turn pale.
             trace.update(meta={"panel": trace.name}, unselected={"marker": {"opacity": 1}})
-    show_figure(figure, f"drift-{measure}", table, chosen.image, on_click=click)
+    code = recipes.drift(chosen, measure, movement, marked)
+    show_figure(figure, f"drift-{measure}", table, chosen.image, on_click=click, code=code)
     closer(chosen, list(dict.fromkeys(table["layer"])), measure)
 
 
@@ -90,9 +91,9 @@ def difference(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
         return
     st.subheader(f"Difference from {plain(chosen.baseline)}", help=GLOSSARY["baseline"], anchor="difference")
     figure = figures.drift_difference(drift, chosen.baseline, measure, chosen.control, arms=chosen.all_arms)
-    show_figure(
-        figure, f"difference-{measure}", figures.layer_table(drift, measure, chosen.control), chosen.image
-    )
+    table = figures.layer_table(drift, measure, chosen.control)
+    code = recipes.drift_difference(chosen, measure)
+    show_figure(figure, f"difference-{measure}", table, chosen.image, code=code)
 
 
 def numbers(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:

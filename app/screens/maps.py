@@ -3,6 +3,7 @@
 import pandas as pd
 import streamlit as st
 
+from app import recipes
 from app.address import linked
 from app.parts import guard, lacks, show_figure
 from app.state import Selection, current
@@ -53,7 +54,8 @@ def panels(
 ) -> None:
     st.subheader("Side by side", help=GLOSSARY["map"], anchor="maps")
     figure = map_figures.map_panels(table, kind, scale, cell, seeds)
-    show_figure(figure, f"map-{_file(kind)}", table, chosen.image, on_click=click, wide=WIDE)
+    code = recipes.maps(chosen, kind, scale, cell)
+    show_figure(figure, f"map-{_file(kind)}", table, chosen.image, on_click=click, wide=WIDE, code=code)
     if scale == "value" and table["cka"].median() > 0.9:
         st.caption(f"Most cells are above 0.9: the colour “{map_figures.SCALES['distance']}” tells them apart.")
 
@@ -68,7 +70,10 @@ def differences(chosen: Selection, kind: str, scale: str, cell: tuple[int, int] 
         )
         return
     figure = map_figures.difference_panels(table, kind, chosen.baseline, scale, cell, seeds)
-    show_figure(figure, f"map-difference-{_file(kind)}", table, chosen.image, on_click=click, wide=WIDE)
+    code = recipes.map_difference(chosen, kind, scale, cell)
+    show_figure(
+        figure, f"map-difference-{_file(kind)}", table, chosen.image, on_click=click, wide=WIDE, code=code
+    )
 
 
 def two_layers(
@@ -88,7 +93,8 @@ def two_layers(
         return
     figure = map_figures.profile_curves(table, kind, cell, scale, chosen.all_arms)
     side = table[(table["layer_x"] == cell[0]) | (table["layer_y"] == cell[1])]
-    show_figure(figure, f"map-profile-{_file(kind)}", side, chosen.image, wide=560)
+    code = recipes.map_profile(chosen, kind, scale, cell)
+    show_figure(figure, f"map-profile-{_file(kind)}", side, chosen.image, wide=560, code=code)
     for column, place in zip(st.columns(4), dict.fromkeys(cell), strict=False):
         name = layer_name(place)
         column.page_link(
@@ -106,12 +112,15 @@ def drift(chosen: Selection, cell: tuple[int, int] | None) -> None:
     if cell is None or not chosen.study.has_table("drift"):
         return
     rows = chosen.drift()
-    if not ((rows["measure"] == "cosine") & (rows["control"] == chosen.control)).any():
+    rows = rows[rows["control"] == chosen.control]
+    if not (rows["measure"] == "cosine").any():
         return
     st.subheader("Drift at these layers", help=GLOSSARY["drift"], anchor="drift")
     figure = figures.drift_by_layer(rows, "cosine", chosen.control, arms=chosen.all_arms)
     mark_layers(figure, cell)
-    show_figure(figure, "map-drift", figures.layer_table(rows, "cosine", chosen.control), chosen.image)
+    table = figures.layer_table(rows, "cosine", chosen.control)
+    code = recipes.drift(chosen, "cosine", False, cell)
+    show_figure(figure, "map-drift", table, chosen.image, code=code)
 
 
 def _file(kind: str) -> str:

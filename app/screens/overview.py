@@ -5,7 +5,7 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
-from app import summary
+from app import recipes, summary
 from app.parts import below, download_table, guard, show_figure
 from app.state import Selection, current
 from app.words import GLOSSARY, plain
@@ -93,7 +93,8 @@ def delta(moved: float) -> str | int | None:
 def metrics(chosen: Selection) -> None:
     st.subheader("Metrics, side by side", help=GLOSSARY["interval"], anchor="metrics")
     table = chosen.metrics()
-    show_figure(figures.metric_forest(table), "metrics", table, chosen.image, on_click=examples)
+    figure = figures.metric_forest(table)
+    show_figure(figure, "metrics", table, chosen.image, on_click=examples, code=recipes.metrics(chosen))
     asked = st.session_state.pop("examples", None)
     if asked is not None:
         arm, cases = asked
@@ -124,7 +125,8 @@ def examples(panel: str, x: float, y: float) -> None:
 def outcomes(chosen: Selection) -> None:
     st.subheader("What kind of wrong", help=GLOSSARY["outcome"], anchor="outcomes")
     shares = chosen.outcome_shares()
-    show_figure(figures.outcomes_bar(shares, chosen.control), "outcomes", shares, chosen.image)
+    figure = figures.outcomes_bar(shares, chosen.control)
+    show_figure(figure, "outcomes", shares, chosen.image, code=recipes.outcomes(chosen))
 
 
 def configuration(chosen: Selection) -> None:
@@ -185,7 +187,7 @@ def training(chosen: Selection) -> None:
     )
     drawn = other if kind == "loss and speed" else [n for n in evaluated if n in ("acc_x", "acc_xc", "harm")]
     figure = figures.training_curves(log, drawn or columns, chosen.all_arms)
-    show_figure(figure, "training", log, chosen.image)
+    show_figure(figure, "training", log, chosen.image, code=recipes.training(chosen, drawn or columns))
 
 
 def provenance(chosen: Selection) -> None:

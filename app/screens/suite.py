@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from app import suite_state, summary
+from app import recipes, suite_state, summary
 from app.address import linked
 from app.parts import below, download_table, guard, show_figure
 from app.state import Selection, current
@@ -96,7 +96,8 @@ def regimes(chosen: Selection, mine: Suite) -> None:
             st.session_state["open setting"] = near.loc[distance.idxmin(), "setting"]
 
     figure = suite_figures.regime_scatter(rows, chosen.baseline, chosen.arm)
-    show_figure(figure, "suite-regimes", rows, chosen.image, on_click=click)
+    code = recipes.suite_regimes(chosen, mine.name, _arms(chosen))
+    show_figure(figure, "suite-regimes", rows, chosen.image, on_click=click, code=code)
 
 
 def forest(chosen: Selection, mine: Suite) -> None:
@@ -109,7 +110,8 @@ def forest(chosen: Selection, mine: Suite) -> None:
         st.session_state["open setting"] = settings[round(y)]
 
     figure = suite_figures.harm_forest(rows, (chosen.baseline, chosen.arm))
-    show_figure(figure, "suite-harm", rows, chosen.image, on_click=click)
+    code = recipes.suite_harm(chosen, mine.name, _arms(chosen))
+    show_figure(figure, "suite-harm", rows, chosen.image, on_click=click, code=code)
     st.caption("Click a marker to open that setting's study.")
 
 
@@ -138,7 +140,9 @@ def during(chosen: Selection, mine: Suite) -> None:
     st.subheader("During training, mean of the settings", help=GLOSSARY["early"], anchor="training")
     arms = tuple(dict.fromkeys((chosen.baseline, chosen.arm)))
     early = suite_state.early_gap(mine, arms)
-    show_figure(suite_figures.early_gap_curves(early, DURING), "suite-training", early, chosen.image, wide=740)
+    figure = suite_figures.early_gap_curves(early, DURING)
+    code = recipes.suite_training(mine.name, arms, DURING)
+    show_figure(figure, "suite-training", early, chosen.image, wide=740, code=code)
 
 
 def layers(chosen: Selection, mine: Suite) -> None:
@@ -153,19 +157,23 @@ def layers(chosen: Selection, mine: Suite) -> None:
         "Measure", names, key="suite_measure", help=MEASURE_HELP, required=True, wrap=True,
         format_func=lambda name: plain(figures.MEASURES.get(name, (name,))[0]),
     )  # fmt: skip
-    arms = tuple(dict.fromkeys(("base", chosen.baseline, chosen.arm)))
+    arms = _arms(chosen)
     drift = suite_state.drift(mine, measure, chosen.control)
 
     def click(panel: str, x: float, y: float) -> None:
         st.session_state["open setting"] = panel
 
     figure = suite_figures.drift_small_multiples(drift, measure, arms, chosen.control)
-    show_figure(figure, f"suite-drift-{measure}", drift, chosen.image, on_click=click, wide=740)
+    code = recipes.suite_drift(chosen, mine.name, measure, arms)
+    show_figure(figure, f"suite-drift-{measure}", drift, chosen.image, on_click=click, wide=740, code=code)
 
 
 def _rows(chosen: Selection, mine: Suite) -> pd.DataFrame:
-    arms = tuple(dict.fromkeys(("base", chosen.baseline, chosen.arm)))
-    return suite_state.setting_rows(mine, arms, chosen.control)
+    return suite_state.setting_rows(mine, _arms(chosen), chosen.control)
+
+
+def _arms(chosen: Selection) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(("base", chosen.baseline, chosen.arm)))
 
 
 def _height(table: pd.DataFrame) -> int:

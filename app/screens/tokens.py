@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from app import summary
+from app import recipes, summary
 from app.address import linked
 from app.parts import guard, lacks, show_figure
 from app.state import Selection, current
@@ -196,14 +196,19 @@ def strips(
     choice: Choice,
     end: float,
     part: tuple[int, int],
-    table: pd.DataFrame,
+    tokens: Tokens,
+    example: str,
+    runs: dict[str, list[int]],
 ) -> None:
     title = "Output, token by token" if choice.measure == "kl" else "Token × layer"
     st.subheader(title, help=GLOSSARY["token_measure"], anchor="strips")
+    table = tokens.example(example)
+    seeds = {reading.arm: choice.seed_of(runs[reading.arm]) for reading in found}
     whose = {"whose": "the farthest token shown lies"} if choice.stretch else {}
     figure = token_strips.strips(found, columns, choice.measure, end, choice.layer, part, **whose)
     click = None if choice.measure == "kl" else at_layer
-    show_figure(figure, f"tokens-{choice.measure}", table, chosen.image, on_click=click, wide=560)
+    code = recipes.strips(chosen, example, seeds, choice.measure, end, choice.layer, part, **whose)
+    show_figure(figure, f"tokens-{choice.measure}", table, chosen.image, on_click=click, wide=560, code=code)
 
 
 def at_layer(panel: str, x: float, y: float) -> None:
@@ -253,7 +258,7 @@ def page(chosen: Selection) -> None:
     with guard("The text"):
         part = text(chosen, found, columns, choice, end)
     with guard("The strips"):
-        strips(chosen, found, columns, choice, end, part, tokens.example(example))
+        strips(chosen, found, columns, choice, end, part, tokens, example, runs)
         links(chosen, choice)
     with guard("The responses"):
         st.subheader("Prompt and responses", help=GLOSSARY["outcome"], anchor="answers")

@@ -12,10 +12,10 @@ from streamlit.testing.v1 import AppTest
 from synthetic import make_study
 
 from app import token_table
-from app.state import of_seeds
 from app.token_table import Tokens
 from cr_interp import behaviour, example_pairs, token_view
 from cr_interp import study as studies
+from cr_interp.study import rows_of
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 MAPS, TOKENS, EXAMPLES = PAGES = ("screens/maps.py", "screens/tokens.py", "screens/examples.py")
@@ -255,7 +255,7 @@ def test_a_large_table_is_read_in_parts_with_the_same_answers(good, monkeypatch)
 
 
 def expected(good: Path, arm: str, *cases: str, seeds: tuple[int, ...] | None = None) -> pd.DataFrame:
-    pairs = example_pairs.paired(of_seeds(table(good, "generations"), seeds))
+    pairs = example_pairs.paired(rows_of(table(good, "generations"), seeds=seeds))
     return example_pairs.choose(pairs, arm, cases)
 
 
@@ -294,7 +294,7 @@ def test_examples_of_one_seed_and_another_control(good):
     app.multiselect(key="seeds").set_value([1]).run()
     assert f"{len(expected(good, 'opd', 'harmed', seeds=(1,)))} pairs of opd" in said(app)
     app.selectbox(key="control").set_value("irrelevant").run()
-    pairs = example_pairs.paired(of_seeds(table(good, "generations"), (1,)), "irrelevant")
+    pairs = example_pairs.paired(rows_of(table(good, "generations"), seeds=(1,)), "irrelevant")
     assert f"{len(example_pairs.choose(pairs, 'opd', ['harmed']))} pairs of opd" in said(app)
 
 
@@ -304,7 +304,7 @@ def test_examples_of_one_seed_and_another_control(good):
 def test_chosen_seeds_hold_on_every_page_and_enter_the_numbers(good):
     app = AppTest.from_file(str(MAIN), default_timeout=60).run()
     app.multiselect(key="seeds").set_value([2]).run()
-    metrics = behaviour.metrics(of_seeds(table(good, "generations"), (2,)))
+    metrics = behaviour.metrics(rows_of(table(good, "generations"), seeds=(2,)))
     harm = metrics[(metrics["arm"] == "nca") & (metrics["metric"] == "harm") & metrics["seed"].isna()][
         "estimate"
     ].iloc[0]
@@ -317,8 +317,8 @@ def test_chosen_seeds_hold_on_every_page_and_enter_the_numbers(good):
 
 def test_an_arm_that_was_run_once_stays_whatever_seeds_are_chosen():
     frame = pd.DataFrame({"arm": ["base", "opd", "opd"], "seed": [0, 0, 1]})
-    assert list(of_seeds(frame, (1,))["arm"]) == ["base", "opd"]
-    assert of_seeds(frame, None) is frame
+    assert list(rows_of(frame, seeds=(1,))["arm"]) == ["base", "opd"]
+    assert rows_of(frame) is frame
 
 
 def test_another_study_starts_with_all_its_arms_and_seeds_unless_some_were_left_out(good, root):
