@@ -3,5 +3,6 @@
 Mental model: ``main.py`` draws the sidebar, which makes one :class:`~app.state.Selection`; a page (a script in
 ``screens/``) turns this selection into figures; what it lets its reader choose besides is kept in the URL by ``address.py``.
 Numbers come from ``cr_interp.behaviour``, figures from ``cr_interp.figures`` and its neighbours, files from
-``cr_interp.study``; nothing here computes, and nothing imports torch.
+``cr_interp.study``; nothing here computes. Nothing imports torch but ``live.py``, when somebody asks for
+a model.
 """

@@ -52,7 +52,9 @@ page = st.navigation(
         st.Page("screens/maps.py", title="Maps", icon=":material/grid_on:"),
         st.Page("screens/tokens.py", title="Tokens", icon=":material/format_ink_highlighter:"),
         st.Page("screens/examples.py", title="Examples", icon=":material/compare:"),
+        st.Page("screens/training.py", title="Training", icon=":material/trending_up:"),
         st.Page("screens/suite.py", title="Suite", icon=":material/apps:"),
+        st.Page("screens/try_it.py", title="Try it", icon=":material/play_circle:"),
     ],
     position="top",
 )

@@ -66,6 +66,26 @@ GLOSSARY = {
     "claim": "What is counted. A setting counts where the claim can be asked: Harm is undefined where an arm is never "
     "right without the context.",
     "early": "Evaluated on validation examples while the arms were trained; each setting counts once.",
+    "loss": "What is minimised, and the divergences that it is the weighted sum of, each without its weight, in nats per "
+    "token. q_x, q_c: the student without and with the context; f: the teacher, which sees it; sg: no gradient.",
+    "log_loss": "Losses fall over orders of magnitude; a logarithmic axis shows the small ones too.",
+    "follow": "Looks every few seconds for new rows in the training logs and draws them; the tables of states and answers "
+    "are made when a training is finished.",
+    "evaluated": "During training, both views of a few validation examples are answered now and then, without intervals. "
+    "Afterwards checkpoints answer the test examples, with intervals.",
+    "step": "Updates of the weights so far. Arms that were not trained, as the base model, are the same at every step.",
+    "checkpoint": "The model that answers: the study's base model, its checkpoints where they are on this machine, a built-in "
+    "model, or a folder that you name.",
+    "beside": "A second model, asked the same. Both need the same tokenizer, or their tokens cannot be set side by side.",
+    "model_folder": "A Hugging Face checkpoint or PEFT adapter on the machine that runs this app. Only JSON and safetensors "
+    "are read; pickled weights are refused and no code is run.",
+    "prompt": "What the user says; both views have it.",
+    "context_text": "A system message. Other contexts are written in blocks, each behind a line [system], [user] or "
+    "[assistant]; after a line [prompt], the user message with {prompt} where the prompt goes. Empty: no context. What it "
+    "begins with is chosen on the left, as context control.",
+    "without_context": "The ruler's zero: both views are then the same text, and nothing may move.",
+    "token_limit": "Longest response, end of turn included.",
+    "greedy": "Each next token is the likeliest one (greedy decoding). What only one of the two responses says is marked.",
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
 }  # fmt: skip
 

@@ -25,12 +25,13 @@ from torch import Tensor
 
 from cr_interp.capture import capture
 from cr_interp.errors import UserError
-from cr_interp.forward import Prefix, ViewBatch, build_view, encode_prefix, log_probs
+from cr_interp.forward import Prefix, ViewBatch, build_view, encode_prefix
 from cr_interp.measure import Subject, label
 from cr_interp.models import Loaded, fingerprint
 from cr_interp.similarity import MEASURES, CkaMapAccumulator, DriftAccumulator, not_sinks, unrelated
 from cr_interp.sites import Site, residual_sites
 from cr_interp.states import States, open_states
+from cr_interp.token_measures import moves, output_kl
 from cr_interp.views import Context, check_fits, check_same_prompt, render, shared_prefix
 
 REFERENCE, REPEAT, FLOOR = "none", "repeat", "floor"
@@ -273,33 +274,18 @@ def _token_rows(plan: _Plan, batch: _Batch, sites: list[Site], with_output: bool
     )
     parts = []
     for site in sites:
-        x, y = without[site].double(), given[site].double()
-        norm = x.norm(dim=1)
-        cosine = (x * y).sum(1) / (norm * y.norm(dim=1))
+        cosine, relative_l2 = moves(without[site], given[site])
         parts.append(
             common.assign(
                 site=site.name, layer=site.layer,
-                cosine=cosine.cpu().numpy(), relative_l2=((x - y).norm(dim=1) / norm).cpu().numpy(), kl=math.nan,
+                cosine=cosine.cpu().numpy(), relative_l2=relative_l2.cpu().numpy(), kl=math.nan,
             )
         )  # fmt: skip
     if with_output:
-        kl = _output_kl(plan.loaded, without[FINAL], given[FINAL]).double().cpu().numpy()
+        kl = output_kl(plan.loaded, without[FINAL], given[FINAL]).double().cpu().numpy()
         parts.append(common.assign(site="output", layer=-1, cosine=math.nan, relative_l2=math.nan, kl=kl))
     frame = pd.concat(parts, ignore_index=True)
     return frame.astype({"cosine": "float32", "relative_l2": "float32", "kl": "float32", "layer": "int32"})
-
-
-@torch.no_grad()
-def _output_kl(
-    loaded: Loaded, x: Float[Tensor, "token width"], y: Float[Tensor, "token width"], chunk: int = 256
-) -> Float[Tensor, " token"]:
-    """KL(q_x ‖ q_c) in nats of every token; in chunks, since a vocabulary is wide."""
-    head = loaded.model.get_output_embeddings().weight
-    found = []
-    for a, b in zip(x.split(chunk), y.split(chunk), strict=True):
-        p, q = (log_probs(loaded.model, rows.to(head.device, head.dtype)) for rows in (a, b))
-        found.append((p.exp() * (p - q)).sum(1))
-    return torch.cat(found)
 
 
 def _add_maps(

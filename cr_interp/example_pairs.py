@@ -259,7 +259,6 @@ STYLE = """<style>
 def pair_html(pair: Any) -> str:
     """A row of :func:`paired` (as of ``itertuples``) as HTML: the prompt, and both responses side by side, what only one
     of them has marked. Everything is escaped; a text of more than :data:`SHOWN` characters is cut."""
-    without, given = differences(_cut(pair.response_x), _cut(pair.response_xc))
     asked = {"prompt": _cut(pair.prompt)}
     answer = getattr(pair, "answer", None)
     if isinstance(answer, str) and answer:
@@ -269,15 +268,30 @@ def pair_html(pair: Any) -> str:
         f"<div class='ct-asked{' ct-long' * long}'><small>{name}</small><pre>{escape(text)}</pre></div>"
         for name, text in asked.items()
     ]
-    for name, title, outcome, count, parts in (
-        ("ct-x", "without", pair.outcome_x, pair.n_tokens_x, without),
-        ("ct-xc", "with context", pair.outcome_xc, pair.n_tokens_xc, given),
-    ):
-        boxes.append(
-            f"<div class='{name}'><b>{title}</b> <small>{MARKS.get(outcome, '?')} {escape(str(outcome))}, "
-            f"{escape(str(count))} tokens</small><pre>{_marked(parts)}</pre></div>"
-        )
+    notes = [
+        f"{MARKS.get(outcome, '?')} {outcome}, {count} tokens"
+        for outcome, count in ((pair.outcome_x, pair.n_tokens_x), (pair.outcome_xc, pair.n_tokens_xc))
+    ]
+    return _boxes(boxes + _responses((pair.response_x, pair.response_xc), notes))
+
+
+def responses_html(texts: tuple[object, object], notes: Sequence[str]) -> str:
+    """Two responses, without and with the context, side by side as in :func:`pair_html`; a note stands above each."""
+    return _boxes(_responses(texts, notes))
+
+
+def _boxes(boxes: Sequence[str]) -> str:
     return f"{STYLE}<div class='ct-pair'>{''.join(boxes)}</div>"
+
+
+def _responses(texts: tuple[object, object], notes: Sequence[str]) -> list[str]:
+    parts = differences(*map(_cut, texts))
+    return [
+        f"<div class='{name}'><b>{title}</b> <small>{escape(note)}</small><pre>{_marked(each)}</pre></div>"
+        for name, title, note, each in zip(
+            ("ct-x", "ct-xc"), ("without", "with context"), notes, parts, strict=True
+        )
+    ]
 
 
 def _marked(parts: Sequence[Part]) -> str:

@@ -44,16 +44,19 @@ def generate(
     decoding: Decoding,
     generator: torch.Generator | None = None,
     prefix_length: int | None = None,
+    prefix: Prefix | None = None,
 ) -> list[Response]:
     """A response per prompt (lists of ids), in order.
 
     Raises :class:`~cr_interp.errors.UserError` if prompt and response do not fit the model's positions.
-    ``prefix_length=0`` turns the sharing off.
+    ``prefix_length=0`` turns the sharing off. ``prefix`` may be one computed earlier; it is used if it is what is shared.
     """
     longest = max(map(len, prompts), default=0)
     check_fits(longest + decoding.max_new_tokens, loaded.max_positions, "The longest prompt with its response")
     shared = shared_prefix(prompts) if prefix_length is None else prefix_length
-    prefix = encode_prefix(loaded.model, prompts[0][:shared]) if prompts else Prefix((), ())
+    common = tuple(prompts[0][:shared]) if prompts else ()
+    if prefix is None or prefix.ids != common:
+        prefix = encode_prefix(loaded.model, common)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # similar lengths: little padding
     responses: dict[int, Response] = {}
     for start in range(0, len(order), decoding.batch_size):

@@ -21,14 +21,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from cr_interp.checkpoints import ORGANISMS, SMOLLM2, builtin_names, refuse_pickles
 from cr_interp.errors import UserError, unknown
 from cr_interp.forward import check_head
-
-ORGANISMS = Path(__file__).parent / "organisms"
-SMOLLM2 = "smollm2-135m-instruct"
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-#: Pickles that training leaves beside the weights (the Trainer's own state); they are never read here.
-HARMLESS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state*.pth", "scaler.pt")
 
 
 @dataclass(frozen=True)
@@ -58,11 +53,6 @@ class Loaded:
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def builtin_names() -> list[str]:
-    organisms = [path.name for path in sorted(ORGANISMS.iterdir()) if (path / "config.json").is_file()]
-    return [f"builtin:organism-{name}" for name in organisms] + [f"builtin:{SMOLLM2}"]
-
-
 def load(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Loaded:
     """Load by name; ``kwargs`` go to ``from_pretrained`` (``device_map``, ``attn_implementation``, …).
 
@@ -75,8 +65,11 @@ def load(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Loaded
         refuse_pickles(path)
     try:
         with _bar_if_large(path):
-            model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, **kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(path)
+            # Said, not left to the default: with that, code beside the weights is asked about, and run on a yes.
+            model = AutoModelForCausalLM.from_pretrained(
+                path, dtype=dtype, use_safetensors=True, trust_remote_code=False, **kwargs
+            )
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         if isinstance(path, Path):
             raise UserError(
@@ -118,20 +111,6 @@ def resolve(name: str) -> Path | str:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"There is no folder {name}. Give a checkpoint's folder, a hub id, or a built-in name.")
     return name
-
-
-def refuse_pickles(path: Path) -> None:
-    """Weights that can only be unpickled are not loaded: unpickling runs whatever code they hold."""
-    if any(path.glob("*.safetensors")):
-        return
-    pickled = [
-        f.name for pattern in PICKLED for f in sorted(path.glob(pattern)) if not any(map(f.match, HARMLESS))
-    ]
-    if pickled:
-        raise UserError(
-            f"{path} holds pickled weights ({', '.join(pickled)}) and no safetensors. Reading a pickle can run "
-            f"any code, so it is refused. Save the model with save_pretrained (which writes safetensors) first."
-        )
 
 
 def _load_adapter(name: str, path: Path, dtype: torch.dtype, kwargs: dict[str, Any]) -> Loaded:

@@ -22,11 +22,12 @@ def strips(
     layer: int | None = None,
     window: tuple[int, int] | None = None,
     whose: str = "99 % of all tokens of the study lie",
+    context: str = "the exact context",
 ) -> go.Figure:
     """Token × layer, a panel per arm over common columns; a cell can be clicked (its y is the layer).
 
     The arguments are those of :func:`cr_interp.token_html.text_html`; ``layer`` gets a line; ``whose`` says in the
-    caption where the scale ends. With the output's KL there is one row an arm.
+    caption where the scale ends, ``context`` which context returns. With the output's KL there is one row an arm.
     """
     start, stop = window or (0, len(columns[0]) if columns else 0)
     if not readings or stop <= start:
@@ -47,7 +48,7 @@ def strips(
     part = f" Columns {start} to {stop - 1} of {len(columns[0])}." if (stop - start) < len(columns[0]) else ""
     what = "next-token distributions" if measure == "kl" else "states that predict the tokens"
     text = (
-        f"Movement of the {what} when the exact context returns ({axis}), a single response per arm: no mean and no "
+        f"Movement of the {what} when {context} returns ({axis}), a single response per arm: no mean and no "
         f"interval. The colour scale {'is logarithmic and ' if measure == 'kl' else ''}ends where {whose} ({end:.3g}). n = "
         f"{_counts(readings)}. Arms are aligned where their responses agree; a gap is an empty column.{part}"
     )

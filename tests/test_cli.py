@@ -63,7 +63,12 @@ def test_table_json_is_what_anybody_recomputes_from_generations(tmp_path):
 
 @pytest.mark.slow
 def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
-    short = ["training.eval_every=2", "training.eval_examples=8", "evaluation.examples=16"]
+    short = [
+        "training.eval_every=2",
+        "training.eval_examples=8",
+        "training.save_every=2",
+        "evaluation.examples=16",
+    ]
     words = ["reproduce", "organism-shift", *short, "--seeds", "0,1", "--steps", "4", "--out", tmp_path]
     assert "opd" in run(*words, cwd=tmp_path).stdout
     study = Study.open(tmp_path / "organism-shift")
@@ -81,6 +86,16 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     run(*words, cwd=tmp_path)
     assert before == {p: p.stat().st_mtime_ns for p in study.path.rglob("*.parquet")}
     assert "another configuration" in run(*words, "training.lr=1", code=2, cwd=tmp_path).stderr
+
+    # Checkpoints on the way, on request; they change no number of the last step.
+    table = run("table", str(study.path), "--json", cwd=tmp_path).stdout
+    for command in ("evaluate", "capture"):
+        run(command, str(study.path), "--every-step", cwd=tmp_path)
+    trained = "arm != 'base'"
+    assert set(study.table("generations").query(trained)["step"]) == {2, 4}
+    assert set(study.table("drift").query(trained)["step"]) == {2, 4}
+    assert set(study.table("token_drift").query(trained)["step"]) == {4}
+    assert run("table", str(study.path), "--json", cwd=tmp_path).stdout == table
 
     # On one arm's responses, every checkpoint is measured on the same tokens.
     fixed = [*words[:2], *short, "evaluation.responses=opd", "name=fixed", *words[2 + len(short) :]]

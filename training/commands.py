@@ -148,12 +148,16 @@ def suite(
     console.print(rich_suite(open_suite(out)))
 
 
-def evaluate(study: Annotated[str, typer.Argument(help="a study's folder or name")]) -> None:
+EveryStep = Annotated[bool, typer.Option("--every-step", help="also the checkpoints that runs keep on their way")]
+
+
+def evaluate(
+    study: Annotated[str, typer.Argument(help="a study's folder or name")], every_step: EveryStep = False
+) -> None:
     """Fill a study's ``generations``: both views of every checkpoint that has no rows yet."""
     from training.pipeline import config_of, evaluate_study
 
-    opened, config = config_of(study)
-    evaluate_study(opened, config)
+    evaluate_study(*config_of(study, every_step))
 
 
 def capture(
@@ -166,11 +170,12 @@ def capture(
     ] = None,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
     again: Annotated[bool, typer.Option("--again", help="also checkpoints that have rows")] = False,
+    every_step: EveryStep = False,
 ) -> None:
     """Fill a study's ``drift``, ``token_drift`` and ``cka_map``: the states of every checkpoint without rows."""
     from training.pipeline import capture_study, config_of
 
     if sites_per_pass is not None and sites_per_pass < 1:
         raise UserError(f"--sites-per-pass is a number of sites from 1 on; found {sites_per_pass}.")
-    opened, config = config_of(study)
+    opened, config = config_of(study, every_step)
     capture_study(opened, config, sites_per_pass, save_states, backend, again)

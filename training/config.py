@@ -61,6 +61,8 @@ class StudyConfig(Strict):
     """Of each run: part of the configuration, since results are bit-identical only at equal thread counts."""
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    every_step: bool = False
+    """Also measure the checkpoints that a run keeps on its way: when did the drift emerge?"""
 
 
 def config_names() -> list[str]:

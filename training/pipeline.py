@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from rich.progress import track
 
@@ -16,11 +17,12 @@ from cr_interp.measure import Evaluation, Subject, behaviour_rows, own_responses
 from cr_interp.models import Loaded, fingerprint, load, tokenizer_fingerprint
 from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
-from cr_interp.study import Study, open_study
+from cr_interp.study import Study, last_step, open_study
 from cr_interp.tasks import get_task
 from training.config import StudyConfig
 from training.distill import is_finished
 from training.objectives import arm_terms
+from training.trainer import checkpoints, step_of
 from training.workers import run_all
 
 Checkpoint = tuple[str, int, int, str]
@@ -66,7 +68,7 @@ def open_or_create(config: StudyConfig, path: Path) -> Study:
 
 def different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Keys that decide numbers and differ. Arms and seeds may grow; a study may be continued with more of them."""
-    free = {"arms", "seeds", "name", "own_arms"}
+    free = {"arms", "seeds", "name", "own_arms", "every_step"}
     # An older study lacks keys that came later; it was made with what are their defaults now.
     old = {**old, "evaluation": Evaluation.model_validate(old.get("evaluation", {})).model_dump(mode="json")}
     return [key for key in new if key not in free and old.get(key) != new[key]]
@@ -94,12 +96,14 @@ def close(study: Study, config: StudyConfig) -> Study:
 
 def study_checkpoints(study: Study, config: StudyConfig) -> list[Checkpoint]:
     """The base (arm ``base``, seed 0, step 0) and the last checkpoint of every run that is finished: one that was
-    stopped half-way must not stand in a table beside finished ones."""
+    stopped half-way must not stand in a table beside finished ones. With ``every_step`` the earlier ones, too."""
     found: list[Checkpoint] = [("base", 0, 0, study.manifest["model"])]
     for arm, seed in study.runs():
         if is_finished(study, arm, seed, config):
-            steps = config.training.steps
-            found.append((arm, seed, steps, str(study.run_path(arm, seed) / f"checkpoint-{steps}")))
+            for path in checkpoints(study.run_path(arm, seed)):
+                step = step_of(path)
+                if step == config.training.steps or (config.every_step and step < config.training.steps):
+                    found.append((arm, seed, step, str(path)))
     return found
 
 
@@ -143,18 +147,29 @@ def capture_study(
     with tokens_progress() as bar:
         for arm, seed, step, where in todo:
             loaded = load(where)
-            of_arm = generations[generations["arm"] == (arm if fixed == "own" else fixed)]
-            chosen = of_arm["seed"] == (seed if fixed == "own" else of_arm["seed"].min())
+            responses = own_responses(_answers_of(generations, arm, seed, step, fixed))
             found = measure_drift(
-                loaded, _subject(loaded, config), own_responses(of_arm[chosen]),
+                loaded, _subject(loaded, config), responses,
                 None if arm == "base" else base, sites_per_pass,
                 save_states / f"{arm}-s{seed}-{step}" if save_states else None,
                 bar(f"{config.name} {arm} seed {seed}"), backend,
             ).labelled(arm=arm, seed=seed, step=step)  # fmt: skip
-            study.put("token_drift", found.token_drift)
-            study.put("cka_map", found.cka_map)
+            if (
+                arm == "base" or step == config.training.steps
+            ):  # tokens and maps are large, and looked at at the end
+                study.put("token_drift", found.token_drift)
+                study.put("cka_map", found.cka_map)
             study.put("drift", found.drift)  # last: its rows say that a checkpoint is done
     return study
+
+
+def _answers_of(generations: pd.DataFrame, arm: str, seed: int, step: int, fixed: str) -> pd.DataFrame:
+    """A checkpoint's own answers, or those of the arm ``fixed``: its first seed's, at the last step."""
+    if fixed == "own":
+        mine = (generations["arm"] == arm) & (generations["seed"] == seed) & (generations["step"] == step)
+        return generations[mine]
+    of_arm = last_step(generations[generations["arm"] == fixed])
+    return of_arm[of_arm["seed"] == of_arm["seed"].min()]
 
 
 def _subject(loaded: Loaded, config: StudyConfig) -> Subject:
@@ -165,9 +180,10 @@ def _tracked(items: list[Checkpoint], description: str) -> Iterator[Checkpoint] 
     return track(items, description=description) if items else items
 
 
-def config_of(name_or_path: str) -> tuple[Study, StudyConfig]:
-    """A study with the configuration that made it."""
+def config_of(name_or_path: str, every_step: bool = False) -> tuple[Study, StudyConfig]:
+    """A study with the configuration that made it; ``every_step`` adds to what that says."""
     study = open_study(name_or_path)
     if "config" not in study.manifest:
         raise UserError(f"{study.path} was not made by `distill` or `reproduce`, so it has no runs to measure.")
-    return study, StudyConfig.model_validate(study.manifest["config"])
+    config = StudyConfig.model_validate(study.manifest["config"])
+    return study, config.model_copy(update={"every_step": every_step or config.every_step})

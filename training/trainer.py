@@ -267,7 +267,11 @@ def checkpoints(run_path: Path) -> list[Path]:
     found = [
         path for path in run_path.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (path / "trainer_state.json").is_file()
     ]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def latest_checkpoint(run_path: Path) -> Path | None:

@@ -1,0 +1,345 @@
+"""Try it: one or two checkpoints answer a prompt of the reader's, and the drift is measured at once."""
+
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import streamlit as st
+
+from app import live
+from app.address import linked
+from app.parts import guard, show_figure
+from app.state import Selection, current
+from app.typed import put_back, typed
+from app.words import GLOSSARY, plain
+from cr_interp import checkpoints, context_text, figures, questions, token_html, token_strips, token_view
+from cr_interp.checkpoints import Checkpoint
+from cr_interp.errors import UserError
+from cr_interp.example_pairs import MARKS, responses_html
+from cr_interp.figure_style import NOISE, arm_colour, layer_name
+from cr_interp.study import Study
+from cr_interp.tasks.base import Example
+from cr_interp.tryout_figures import response_drift
+from cr_interp.views import Context, NoContext
+
+if TYPE_CHECKING:
+    from cr_interp.tryout import Answer, Tryout
+
+FOLDER, NONE = "folder", "none"
+#: Tokens of a response at most: what is drawn at once, and on a CPU about as long as one wants to wait.
+LONGEST = token_view.WINDOW
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked: in both views the prompt, in one of them behind the context."""
+
+    prompt: str
+    context: Context | None
+    limit: int
+    no_context: NoContext
+    example: Example | None
+    """Where the prompt comes from, if it is as the study has it."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A checkpoint's answers, and its name in the figures."""
+
+    name: str
+    tryout: "Tryout"
+
+
+# -- which models --------------------------------------------------------------------------------------------
+
+
+def choose(chosen: Selection) -> list[Checkpoint]:
+    """One or two checkpoints; a path that does not lead to one is said below its box."""
+    found = checkpoints.checkpoints(chosen.study)
+    order = {arm: index for index, arm in enumerate(figures.arm_order(each.arm for each in found))}
+    found.sort(key=lambda each: (each.key.startswith("builtin:"), order[each.arm]))
+    words = {each.key: each.words for each in found}
+    words |= {FOLDER: "a folder on this machine …", NONE: "none"}
+    by_key = {each.key: each for each in found}
+    left, right = st.columns(2)
+    options = [*by_key, FOLDER]
+    first = linked("checkpoint", options, options[0])
+    with left:
+        st.selectbox(
+            "Checkpoint", options, key="checkpoint", format_func=words.__getitem__, help=GLOSSARY["checkpoint"]
+        )
+        one = by_key.get(first) or typed_folder("folder")
+    trained = trained_checkpoint(found, chosen.arm)
+    options = [NONE, *(key for key in by_key if key != first), FOLDER]
+    second = linked("beside", options, trained if trained in options else NONE)
+    with right:
+        st.selectbox("Beside it", options, key="beside", format_func=words.__getitem__, help=GLOSSARY["beside"])
+        other = None if second == NONE else by_key.get(second) or typed_folder("folder beside")
+    return [each for each in (one, other) if each is not None]
+
+
+def trained_checkpoint(found: list[Checkpoint], arm: str) -> str:
+    """The study's nca or opd checkpoint of the lowest seed, the last step; none if it has none on disk."""
+    for name in dict.fromkeys((arm, "nca", "opd")):
+        mine = [each.key for each in found if each.arm == name and each.key.startswith(f"{name}-s")]
+        runs = list(dict.fromkeys(key.partition("/")[0] for key in mine))
+        if runs:
+            return next(key for key in reversed(mine) if key.startswith(f"{runs[0]}/"))
+    return NONE
+
+
+def typed_folder(key: str) -> Checkpoint | None:
+    typed(key, "")
+    path = st.text_input("Folder", key=key, placeholder="/path/to/checkpoint", help=GLOSSARY["model_folder"])
+    if not path.strip():
+        st.caption("Type the folder of a checkpoint, then press Enter.")
+        return None
+    try:
+        return checkpoints.folder(path)
+    except UserError as error:
+        st.error(plain(error), icon=":material/error:")
+        return None
+
+
+def names(picked: list[Checkpoint]) -> list[str]:
+    """What the checkpoints are called in the figures: their arms, if these differ."""
+    for found in (
+        [each.arm for each in picked],
+        [each.arm if each.key == FOLDER else each.key for each in picked],
+    ):
+        if len(set(found)) == len(found):
+            return found
+    return [picked[0].arm, f"{picked[1].arm} (2)"]
+
+
+# -- what is asked -------------------------------------------------------------------------------------------
+
+
+def ask(study: Study, control: str) -> Question | None:
+    """Prompt, context and token limit; at first the study's own."""
+    left, right = st.columns(2)
+    with left:
+        prompt, example = ask_prompt(study)
+    with right:
+        context = ask_context(study, control)
+    if not prompt.strip():
+        st.info("Type a prompt above.", icon=":material/edit:")
+        return None
+    limit = min(questions.token_limit(study) or 32, LONGEST)
+    return Question(
+        prompt, context, linked("limit", range(1, LONGEST + 1), limit), questions.no_context(study), example
+    )
+
+
+def ask_prompt(study: Study) -> tuple[str, Example | None]:
+    found = {each.id: each for each in live.examples(study)}
+    ids = list(found)
+    asked = found[linked("example", ids, ids[0])] if ids else None
+    default = asked.prompt if asked else ""
+    typed("prompt", default)
+    prompt = st.text_area("Prompt", key="prompt", height=150, help=GLOSSARY["prompt"])
+    if asked is not None:
+        after = ids[(ids.index(asked.id) + 1) % len(ids)]
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.selectbox("Example", ids, key="example", label_visibility="collapsed")
+            st.button("Another example", icon=":material/shuffle:", on_click=put_back, args=("example", after))
+    return prompt, asked if asked is not None and prompt == default else None
+
+
+def ask_context(study: Study, control: str) -> Context | None:
+    known = questions.contexts(study)
+    name = control if control in known else "exact"
+    own = known.get(name)
+    default = context_text.write(own)
+    typed("context", default)
+    text = st.text_area("Context", key="context", height=150, help=GLOSSARY["context_text"])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            f"The study's ({plain(name)})", icon=":material/undo:", on_click=put_back, args=("context", default),
+            disabled=text == default or own is None,
+        )  # fmt: skip
+        st.button(
+            "No context", icon=":material/remove_circle:", on_click=put_back, args=("context", ""),
+            disabled=not text.strip(), help=GLOSSARY["without_context"],
+        )  # fmt: skip
+    return own if text == default else context_text.read(text)
+
+
+# -- loading -------------------------------------------------------------------------------------------------
+
+
+def load_button(picked: list[Checkpoint]) -> list[Checkpoint]:
+    """The limit and the button in one row; returns the checkpoints that were asked for and can answer."""
+    wanted = [each.model for each in picked]
+    asked = st.session_state.get("asked for", [])
+    missing = [each for each in picked if each.model not in asked]
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.number_input(
+            "Tokens at most", 1, LONGEST, step=1, key="limit", width=150, help=GLOSSARY["token_limit"]
+        )
+        if missing:
+            label = "Load both and answer" if len(missing) > 1 else f"Load {plain(missing[0].arm)} and answer"
+            st.button(
+                label, icon=":material/play_arrow:", type="primary", key="load",
+                on_click=lambda: st.session_state.update({"asked for": wanted}),
+            )  # fmt: skip
+    return [each for each in picked if each.model in asked]
+
+
+def answers(ready: list[Checkpoint], question: Question) -> list[Tried]:
+    """Every checkpoint's answers; one that fails says why and costs the other nothing."""
+    found: list[Tried] = []
+    for name, checkpoint in zip(names(ready), ready, strict=True):
+        with guard(plain(name)):
+            with st.spinner(f"Loading {plain(checkpoint.words)} …"):
+                live.model(checkpoint)
+                if checkpoint is not ready[0] and found:
+                    live.check_same_tokenizer(ready[0], checkpoint)
+            with st.spinner(f"{plain(name)} answers …"):
+                tryout = live.answer(
+                    checkpoint, question.prompt, question.context, question.limit, question.no_context
+                )
+            found.append(Tried(name, tryout))
+    return found
+
+
+# -- what is shown -------------------------------------------------------------------------------------------
+
+
+def responses(study: Study, tried: list[Tried], question: Question) -> None:
+    st.subheader("Responses", help=GLOSSARY["greedy"], anchor="responses")
+    if question.example is not None and question.example.answer:
+        st.caption(f"Expected: **{plain(question.example.answer)}**")
+    arms = [each.name for each in tried]
+    for column, each in zip(st.columns(len(tried)), tried, strict=True):
+        with column:
+            st.html(
+                f"<div style='border-left: 4px solid {arm_colour(each.name, arms)}; padding-left: 0.5rem; font-weight: 600; "
+                f"overflow-wrap: anywhere'>{escape(each.name)}</div>"
+            )
+            pair = (each.tryout.without, each.tryout.given)
+            notes = [note(study, question, answer) for answer in pair]
+            st.html(responses_html((pair[0].text, pair[1].text), notes))
+            st.caption(in_short(each.tryout))
+            if each.tryout.unread:
+                st.warning(
+                    f"The tokenizer does not know {plain(' '.join(each.tryout.unread))}: the model reads something else "
+                    "there.",
+                    icon=":material/font_download_off:",
+                )
+    if question.context is None:
+        st.info("Without a context both views are the same text: nothing moves.", icon=":material/equal:")
+
+
+def note(study: Study, question: Question, answer: "Answer") -> str:
+    outcome = None
+    if question.example is not None:
+        outcome = questions.grade(study, question.example, answer.text, answer.truncated)
+    graded = f"{MARKS[outcome]} {outcome}, " if outcome else ""
+    cut = ", cut at the limit" if answer.truncated and outcome != "truncated" else ""
+    return f"{graded}{answer.n_tokens} token{'s' * (answer.n_tokens != 1)}{cut}"
+
+
+def in_short(tryout: "Tryout") -> str:
+    cosine = tryout.cosine.mean(1)
+    lowest = int(cosine.argmin())
+    where = "the embedding" if lowest == 0 else f"layer {tryout.sites[lowest].layer}"
+    return (
+        f"Lowest cosine **{cosine[lowest]:.4f}** ({where}, mean of {len(tryout.tokens)} tokens) · output KL "
+        f"**{tryout.kl.mean():.3g}** nats a token"
+    )
+
+
+def choose_view(chosen: Selection, layers: pd.DataFrame) -> tuple[str, int]:
+    """The measure and the layer, under the names that the Tokens page has for them."""
+    measure = linked("token_measure", list(token_view.MOVES), "cosine")
+    st.pills(
+        "Measure", list(token_view.MOVES), key="token_measure", help=GLOSSARY["token_measure"], required=True,
+        format_func=lambda name: token_view.MOVES[name][0],
+    )  # fmt: skip
+    places = sorted(set(token_view.place(layers)))
+    options = [layer_name(place) for place in places]
+    mean = layers[layers["measure"] == "cosine"].groupby(token_view.place(layers))["estimate"].mean()
+    farthest = int(mean.idxmin()) if mean.min() < 1 - NOISE else places[-1]
+    layer = linked("layer", options, layer_name(farthest))
+    if measure == "kl":
+        return measure, token_view.OUTPUT
+    if len(options) > 1:
+        st.select_slider("Layer", options, key="layer", help=GLOSSARY["layer"])
+    return measure, places[options.index(layer)]
+
+
+def at_layer(panel: str, x: float, y: float) -> None:
+    """A click on a strip: its y is the layer."""
+    st.session_state["layer"] = layer_name(round(y))
+
+
+def on_curve(panel: str, x: float, y: float) -> None:
+    st.session_state["layer"] = layer_name(round(x))
+
+
+def curves(chosen: Selection, tried: list[Tried], layers: pd.DataFrame, measure: str, layer: int) -> None:
+    if measure == "kl":
+        st.caption("The output has no layers; choose another measure for the drift by layer.")
+        return
+    movement = linked("distance", [False, True], False)
+    st.toggle("Distance from identical, log scale", key="distance", help=GLOSSARY["movement"])
+    figure = response_drift(layers, measure, movement, [each.name for each in tried], layer)
+    for trace in figure.data:
+        if trace.name:
+            trace.update(meta={"panel": trace.name}, unselected={"marker": {"opacity": 1}})
+    table = layers[layers["measure"] == measure]
+    show_figure(figure, f"tried-drift-{measure}", table, chosen.image, on_click=on_curve)
+
+
+def tokens(chosen: Selection, tried: list[Tried], measure: str, layer: int) -> None:
+    rows = {each.name: each.tryout.token_rows(each.name) for each in tried}
+    found = [token_view.Reading.of(name, mine, measure) for name, mine in rows.items()]
+    columns = token_view.align([reading.tokens for reading in found])
+    end = token_view.farthest(found)
+    st.html(token_html.text_html(found, columns, layer, measure, end, arms=list(rows)))
+    st.caption(
+        "The response without the context, read in both views. A token has the colour of the state that predicts it; the "
+        "scale ends at the token that moves most, so it changes with what you type. The pointer shows the numbers.",
+        help=GLOSSARY["align"],
+    )
+    figure = token_strips.strips(
+        found, columns, measure, end, layer, whose="the farthest token shown lies", context="the context"
+    )
+    table = pd.concat(rows.values(), ignore_index=True).drop(columns=["seed", "step", "example_id"])
+    click = None if measure == "kl" else at_layer
+    show_figure(figure, f"tried-tokens-{measure}", table, chosen.image, on_click=click, wide=480)
+
+
+def page(chosen: Selection) -> None:
+    st.markdown(
+        "A checkpoint answers your prompt twice, without and with the context, and its answer without is then read again "
+        "with it: **the less its states move, the less the context still changes**. Load one or two checkpoints, then edit "
+        "the prompt or the context (Ctrl + Enter) and watch responses and drift follow."
+    )
+    picked = choose(chosen)
+    question = ask(chosen.study, chosen.control)
+    if question is None or not picked:
+        return
+    ready = load_button(picked)
+    if not ready:
+        st.caption("Nothing is loaded before you press the button; the first time takes a few seconds.")
+        return
+    tried = answers(ready, question)
+    if not tried:
+        return
+    with guard("The responses"):
+        responses(chosen.study, tried, question)
+    layers = pd.concat([each.tryout.layer_rows(each.name) for each in tried], ignore_index=True)
+    st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
+    measure, layer = choose_view(chosen, layers)
+    with guard("The curves"):
+        curves(chosen, tried, layers, measure, layer)
+    st.subheader("Drift by token", help=GLOSSARY["token_drift"], anchor="tokens")
+    with guard("The tokens"):
+        tokens(chosen, tried, measure, layer)
+
+
+with guard("This page"):
+    page(current())
