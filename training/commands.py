@@ -37,7 +37,7 @@ def _chosen(arms: str | None, seeds: str | None, steps: int | None) -> list[str]
 
 
 def pretrain(
-    organism: Annotated[str, typer.Argument(help="llama, qwen3, gemma2, gpt-neox or llama-large")] = "llama",
+    organism: Annotated[str, typer.Argument(help="llama, qwen3, gemma2, gpt-neox or qwen3-large")] = "llama",
     out: Annotated[Path | None, typer.Option(help="default: ./organisms/ORGANISM")] = None,
     steps: Annotated[int | None, typer.Option()] = None,
     seed: Annotated[int, typer.Option()] = 0,

@@ -26,7 +26,7 @@ ORGANISMS: dict[str, tuple[str, int]] = {
     "qwen3": ("qwen3", 112),
     "gemma2": ("gemma2", 112),
     "gpt-neox": ("gpt_neox", 112),
-    "llama-large": ("llama", 160),
+    "qwen3-large": ("qwen3", 160),
 }
 #: Reading a legend, planning on the board and naming the move come one after the other, which wants depth; four layers
 #: and six were not compared at equal steps.
