@@ -40,7 +40,7 @@ def by_family(accuracies: dict[str, dict[str, float]]) -> pd.DataFrame:
     return means.assign(worst=table.groupby(family, sort=False)["exact"].min())
 
 
-def write_card(config: PretrainConfig, folder: Path, threads: int) -> None:
+def write_card(config: PretrainConfig, folder: Path, threads: int, compiled: bool = False) -> None:
     """Measure on the test split and write ``card.json`` and ``README.md`` beside the weights."""
     loaded = load(str(folder))
     card = {
@@ -51,7 +51,8 @@ def write_card(config: PretrainConfig, folder: Path, threads: int) -> None:
         "examples_per_task": EXAMPLES,
         "accuracy": accuracy(loaded),
         **provenance(),
-        "command": f"cr-interp pretrain {config.organism} --steps {config.steps} --seed {config.seed} --threads {threads}",
+        "command": f"cr-interp pretrain {config.organism} --steps {config.steps} --seed {config.seed} --threads {threads}"
+        + (" --compile" if compiled else ""),
     }
     write_json(folder / "card.json", card)
     text = _text(card, config)

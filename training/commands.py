@@ -58,7 +58,7 @@ def pretrain(
     config = PretrainConfig(organism=organism, seed=seed, **({"steps": steps} if steps else {}))
     target = out or Path("organisms") / organism
     run(config, target, compiled)
-    write_card(config, target, threads)
+    write_card(config, target, threads, compiled)
     console.print(f"{target}: {(target / 'README.md').read_text(encoding='utf-8')}")
 
 
