@@ -23,7 +23,7 @@ from training.pipeline import close, missing, open_or_create
 from training.workers import default_workers, run_list
 
 #: The learning rates among which each setting's is chosen, by the validation accuracy of ``opd`` alone.
-RATES = (1e-4, 3e-4, 1e-3)
+RATES = (3e-4, 1e-3, 3e-3)
 #: A teacher is asked so many validation prompts, and has to be right in this share of them with the context.
 ASKED, FOLLOWS = 64, 0.5
 

@@ -27,7 +27,13 @@ def test_twelve_settings_as_in_the_paper():
         assert config.seeds == (0, 1, 2)
         assert (config.teacher is not None) == name.endswith("-cross")
         assert all(arm_terms(arm, config.own_arms) for arm in config.arms)
-    assert {config.training.steps for config in configs.values()} == {100}
+    games = {
+        name for name, config in configs.items() if config.task.partition(":")[0] in ("frozenlake", "sokoban")
+    }
+    assert {name: config.training.steps for name, config in configs.items()} == {
+        name: 200 if name in games else 100 for name in configs
+    }
+    assert games == {name for name in configs if name.endswith(("-self", "-cross"))}
     with_ablations = [name for name, config in configs.items() if set(config.arms) >= ABLATIONS]
     assert len(with_ablations) == 3
 
