@@ -1,0 +1,77 @@
+"""How long the workbench takes to change its page, in a real browser, on a study as large as they come.
+
+80 layers, 8 arms, 3 seeds, all tables. A page counts as there when the script has ended and every figure is drawn. Beside it
+stands the same change on a study of 2 layers and 3 arms: what Streamlit and the browser take on this machine anyway.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+from synthetic import make_study
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
+ALL = ("generations", "drift", "training", "cka_map", "token_drift")
+ARMS = ("base", "opd", "nca", "dual_opd", "sym_kl", "nca_beta01", "nca_beta1", "nca_no_stop")
+PAGES = {"Layers": 2, "Maps": 2, "Tokens": 1, "Examples": 1, "Training": 2, "Overview": 3}
+ROUNDS, WANTED = 4, 0.7
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    make_study(folder / "large", ARMS, layers=80, examples=60, tables=ALL)
+    make_study(folder / "small", layers=2, examples=20, tables=ALL)
+    return folder
+
+
+def test_changing_the_page(studies, tmp_path):
+    browsing = pytest.importorskip("browsing")
+    times: dict[str, dict[str, list[float]]] = {}
+    for server in browsing.serve(studies, tmp_path):
+        for browser in browsing.launched():
+            for name in ("small", "large"):
+                for page in browsing.watched(browser, viewport={"width": 1400, "height": 1000}):
+                    page.goto(f"{server}/?study={name}")
+                    browsing.ready(page, PAGES["Overview"])
+                    times[name] = changes(page, browsing)
+    table = Table(
+        "page", "large study", "small study", title=f"Changing the page, median of {ROUNDS - 1}, seconds"
+    )
+    slow = []
+    for label in PAGES:
+        large, small = (statistics.median(times[name][label]) for name in ("large", "small"))
+        table.add_row(label, f"{large:.2f}", f"{small:.2f}")
+        slow += [label] if large > WANTED else []
+    Console().print(table)
+    Console().print(f"wanted: {WANTED} s" + (f"; not met by {', '.join(slow)}" if slow else ", met by all"))
+
+
+def changes(page, browsing) -> dict[str, list[float]]:
+    """Page → seconds of each visit but the first, which fills the caches."""
+    found: dict[str, list[float]] = {label: [] for label in PAGES}
+    for visit in range(ROUNDS):
+        for label, figures in PAGES.items():
+            start = time.perf_counter()
+            page.get_by_role("link", name=label, exact=True).first.click()
+            page.wait_for_function(DRAWN, arg=[label, figures], timeout=120_000, polling=20)
+            if visit:
+                found[label].append(time.perf_counter() - start)
+    return found
+
+
+#: The address is the page's, its script has ended, and so many figures are drawn.
+DRAWN = """([label, figures]) => {
+    const path = location.pathname.replace(/.*\\//, '');
+    const app = document.querySelector('[data-testid=stApp]');
+    return path === (label === 'Overview' ? '' : label.toLowerCase())
+        && app.getAttribute('data-test-script-state') === 'notRunning'
+        && document.querySelectorAll('[data-testid=stMain] .js-plotly-plot .main-svg').length >= figures
+        && !document.querySelector('[data-stale=true]');
+}"""
