@@ -249,8 +249,9 @@ def _answers(chosen: Selection) -> str:
 
 
 def _drift(chosen: Selection) -> tuple[str, ...]:
+    table = "study.drift(sinks=True)" if chosen.sinks else "study.drift()"
     return (
-        f"drift = rows_of(study.table('drift'), {_arms(chosen)}{_seeds(chosen)})",
+        f"drift = rows_of({table}, {_arms(chosen)}{_seeds(chosen)})",
         f"drift = drift[drift['control'] == {chosen.control!r}]",
     )
 

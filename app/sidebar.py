@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app.address import linked
-from app.state import Selection, arms_of, controls_of, seeds_of
+from app.state import Selection, arms_of, controls_of, seeds_of, sinks_in
 from app.words import GLOSSARY, plain
 from cr_interp.study import Study, find_studies
 
@@ -59,6 +59,9 @@ def choose() -> Selection | None:
         "Baseline", every or ["–"], index=second, key="baseline", bind="query-params",
         help=GLOSSARY["baseline"],
     )  # fmt: skip
+    sinks = st.toggle("With attention sinks", key="sinks", bind="query-params", help=GLOSSARY["sinks"])
+    if sinks:
+        _about_sinks(study)
     _facts(study)
     image = st.segmented_control(
         "Camera button saves", ["svg", "png"], default="svg", format_func=str.upper, key="image",
@@ -74,6 +77,7 @@ def choose() -> Selection | None:
         image=image or "svg",
         all_seeds=tuple(trained),
         seeds=tuple(sorted(seeds)),
+        sinks=sinks,
         name=name,
     )
 
@@ -100,6 +104,17 @@ def default_pair(arms: list[str]) -> tuple[int, int]:
     others = [name for i, name in enumerate(arms) if i != arm]
     baseline = "opd" if "opd" in others else others[0] if others else None
     return arm, arms.index(baseline) if baseline is not None else arm
+
+
+def _about_sinks(study: Study) -> None:
+    """Why the switch may change nothing."""
+    masked = sinks_in(study)
+    if masked == 0:
+        st.caption("None of this study's tokens is a sink: its numbers are the same with and without.")
+    elif not study.has_table("drift_with_sinks"):
+        st.caption("This study was measured without them only; `cr-interp capture STUDY --again` measures both.")
+    else:
+        st.caption(f"Up to {masked} tokens at a site. Single tokens and maps always have them.")
 
 
 def _facts(study: Study) -> None:

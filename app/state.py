@@ -39,6 +39,8 @@ class Selection:
     image: str = "svg"
     all_seeds: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
+    sinks: bool = False
+    """Whether attention sinks count."""
     name: str = ""
     """By which the study is found: its own, or SUITE/SETTING."""
 
@@ -87,7 +89,7 @@ class Selection:
         return self._only(_case_counts(self.study.path, *self._generations()))
 
     def drift(self) -> pd.DataFrame:
-        return rows_of(table(self.study, "drift"), self.arms, self.some_seeds)
+        return rows_of(drift_of(self.study, self.sinks), self.arms, self.some_seeds)
 
     def map_kinds(self) -> list[str]:
         return _map_kinds(self.study.path, stamp_of(self.study.table_path("cka_map")))
@@ -129,6 +131,19 @@ def current() -> Selection:
 def table(study: Study, name: str) -> pd.DataFrame:
     """A table of a study, from the cache if the file has not changed."""
     return _table(study.path, stamp_of(study.table_path(name)), name)
+
+
+def drift_of(study: Study, sinks: bool) -> pd.DataFrame:
+    return _drift(study.path, stamp_of(*(study.table_path(n) for n in ("drift", "drift_with_sinks"))), sinks)
+
+
+def sinks_in(study: Study) -> int | None:
+    """How many tokens were left out as attention sinks, at most at one site; None if the table does not say."""
+    try:
+        masked = drift_of(study, False)["n_masked"].max()
+    except (UserError, KeyError):
+        return None
+    return None if pd.isna(masked) else int(masked)
 
 
 def logs_of(study: Study) -> StudyLogs:
@@ -181,6 +196,11 @@ def stamp_of(*files: Path) -> Stamp:
 @_cached
 def _table(path: Path, stamp: Stamp, name: str) -> pd.DataFrame:
     return Study.open(path).table(name)
+
+
+@_cached
+def _drift(path: Path, stamp: Stamp, sinks: bool) -> pd.DataFrame:
+    return Study.open(path).drift(sinks)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

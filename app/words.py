@@ -86,6 +86,8 @@ GLOSSARY = {
     "without_context": "The ruler's zero: both views are then the same text, and nothing may move.",
     "token_limit": "Longest response, end of turn included.",
     "greedy": "Each next token is the likeliest one (greedy decoding). What only one of the two responses says is marked.",
+    "sinks": "Attention sinks: tokens whose state is so large (norm above 5 × the median) that they alone decide a "
+    "similarity. They are left out unless this is on.",
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
 }  # fmt: skip
 

@@ -70,10 +70,7 @@ def compare_checkpoints(
         # Maps across checkpoints are against the first one, where it has as many layers.
         same = base is not None and len(blocks(base.model)) == len(blocks(loaded.model))
         found = measure_drift(loaded, subject, own_responses(generations), base if same else None)
-        found = found.labelled(arm=arm, seed=0, step=0)
-        study.put("token_drift", found.token_drift)
-        study.put("cka_map", found.cka_map)
-        study.put("drift", found.drift)
+        found.labelled(arm=arm, seed=0, step=0).put(study)
         base = base or loaded
         manifest["arms"][arm] = {"model": where, "fingerprint": fingerprint(loaded.model, loaded.tokenizer)}
         study = study.update_manifest(arms=manifest["arms"])

@@ -6,7 +6,8 @@ captured in one forward of a batch; the states go into one accumulator per site 
 Beside the controls stands the ``floor``: the reference states of *unrelated* tokens at the same place of two
 responses. A drift means something where it is far from ``repeat``, and little where it is near ``floor``.
 
-    drift         the panel of every site and control, with intervals over examples
+    drift         the panel of every site and control, with intervals over examples; attention sinks left out
+                  (drift_with_sinks: the same with them, where there were any)
     token_drift   cosine and relative L2 of every token and site, and the output's KL(q_x ‖ q_c), exact context
     cka_map       layer × layer debiased CKA: inside a view, between the views, and against a reference model
 """
@@ -14,6 +15,7 @@ responses. A drift means something where it is far from ``repeat``, and little w
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from cr_interp.models import Loaded, fingerprint
 from cr_interp.similarity import MEASURES, CkaMapAccumulator, DriftAccumulator, not_sinks, unrelated
 from cr_interp.sites import Site, residual_sites
 from cr_interp.states import States, open_states
+from cr_interp.study import Study
 from cr_interp.token_measures import moves, output_kl
 from cr_interp.views import Context, check_fits, check_same_prompt, render, shared_prefix
 
@@ -57,9 +60,21 @@ class DriftTables:
     drift: pd.DataFrame
     token_drift: pd.DataFrame
     cka_map: pd.DataFrame
+    drift_with_sinks: pd.DataFrame
+    """``drift`` once more where attention sinks were left out, now with them; empty if there were none."""
 
     def labelled(self, **columns: Any) -> "DriftTables":
-        return DriftTables(*(label(each, **columns) for each in (self.drift, self.token_drift, self.cka_map)))
+        every = (self.drift, self.token_drift, self.cka_map, self.drift_with_sinks)
+        return DriftTables(*(label(each, **columns) for each in every))
+
+    def put(self, study: Study, tokens_and_maps: bool = True) -> None:
+        """Add to a study's tables. ``drift`` comes last: its rows say that a checkpoint is done."""
+        if tokens_and_maps:
+            study.put("token_drift", self.token_drift)
+            study.put("cka_map", self.cka_map)
+        if len(self.drift_with_sinks):
+            study.put("drift_with_sinks", self.drift_with_sinks)
+        study.put("drift", self.drift)
 
 
 def measure_drift(
@@ -96,6 +111,7 @@ def measure_drift(
         progress(done, total)
 
     rows: list[dict[str, Any]] = []
+    with_sinks: list[dict[str, Any]] = []
     tokens: list[pd.DataFrame] = []
     maps: dict[str, CkaMapAccumulator] = {}
     try:
@@ -110,6 +126,7 @@ def measure_drift(
                 if first:
                     _add_maps(maps, batch, sites, None if reference is None else plan.of_reference(batch, sites))
             rows += panel.rows()
+            with_sinks += panel.rows_with_sinks()
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "memory" in str(error).lower():
             raise UserError(
@@ -117,7 +134,9 @@ def measure_drift(
                 f"a pass, for example --sites-per-pass {max(1, size // 2)}; with --save-states what was captured is kept."
             ) from error
         raise
-    return DriftTables(pd.DataFrame(rows), pd.concat(tokens, ignore_index=True), _map_rows(maps, sites))
+    return DriftTables(
+        pd.DataFrame(rows), pd.concat(tokens, ignore_index=True), _map_rows(maps, sites), pd.DataFrame(with_sinks)
+    )
 
 
 # -- what is read --------------------------------------------------------------------------------------------
@@ -230,7 +249,7 @@ class _Plan:
 
 
 class _Panel:
-    """One accumulator per control and site."""
+    """One accumulator per control and site; where a sink was left out, from then on a second one that has it."""
 
     def __init__(self, plan: _Plan, sites: list[Site]) -> None:
         self.mask = plan.subject.evaluation.mask_sinks
@@ -241,6 +260,7 @@ class _Panel:
             for c in (*plan.controls, FLOOR)
             for site in sites
         }
+        self.with_sinks: dict[tuple[str, Site], DriftAccumulator] = {}
 
     def add(self, batch: _Batch) -> None:
         here, there = unrelated(batch.owner)
@@ -249,14 +269,26 @@ class _Panel:
             y = x if c == FLOOR else batch.states[c][site]
             if c == FLOOR:
                 x, y, owner = x[here], y[there], owner[here]
-            accumulator.update(x, y, owner, not_sinks(x, y) if self.mask and len(x) else None)
+            kept = not_sinks(x, y) if self.mask and len(x) else None
+            if kept is not None and not bool(kept.all()) and (c, site) not in self.with_sinks:
+                self.with_sinks[c, site] = deepcopy(accumulator)  # so far both had seen the same
+            accumulator.update(x, y, owner, kept)
+            if (c, site) in self.with_sinks:
+                self.with_sinks[c, site].update(x, y, owner, None)
 
     def rows(self) -> list[dict[str, Any]]:
-        return [
-            {"site": site.name, "layer": site.layer, "control": c, **row, "n_masked": accumulator.n_masked}
-            for (c, site), accumulator in self.of.items()
-            for row in accumulator.finish(resamples=1000)
-        ]
+        return _panel_rows(self.of)
+
+    def rows_with_sinks(self) -> list[dict[str, Any]]:
+        return _panel_rows(self.with_sinks)
+
+
+def _panel_rows(accumulators: Mapping[tuple[str, Site], DriftAccumulator]) -> list[dict[str, Any]]:
+    return [
+        {"site": site.name, "layer": site.layer, "control": c, **row, "n_masked": accumulator.n_masked}
+        for (c, site), accumulator in accumulators.items()
+        for row in accumulator.finish(resamples=1000)
+    ]
 
 
 def _token_rows(plan: _Plan, batch: _Batch, sites: list[Site], with_output: bool) -> pd.DataFrame:

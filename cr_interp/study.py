@@ -6,6 +6,7 @@ to looking, so the app and the notebooks need this module and no torch.
     STUDY/manifest.json               schema version, configuration, fingerprints, versions, times
     STUDY/tables/generations.parquet  a row per arm, seed, example, view, control and sample
     STUDY/tables/drift.parquet        a row per arm, seed, site, layer, measure and control
+    STUDY/tables/drift_with_sinks.parquet  the same with attention sinks, where drift leaves some out
     STUDY/tables/token_drift.parquet  a row per arm, seed, example, token and site, under the exact context
     STUDY/tables/cka_map.parquet      a row per arm, seed, map and pair of layers
     STUDY/runs/opd-s0/train.jsonl     a row a step, append-only
@@ -35,6 +36,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "prompt", "response", "n_tokens", "outcome",
     ),
     "drift": (
+        "arm", "seed", "step", "site", "layer", "measure", "control",
+        "estimate", "low", "high", "n_tokens", "n_examples",
+    ),
+    "drift_with_sinks": (
         "arm", "seed", "step", "site", "layer", "measure", "control",
         "estimate", "low", "high", "n_tokens", "n_examples",
     ),
@@ -115,6 +120,19 @@ class Study:
         if missing:
             raise UserError(f"{file} lacks the columns {missing}; it was damaged or written by something else.")
         return frame
+
+    def drift(self, sinks: bool = False) -> pd.DataFrame:
+        """The table ``drift``, which leaves attention sinks out; or with ``sinks`` the same with them.
+
+        Where a site had none, both are the same rows.
+        """
+        masked = self.table("drift")
+        if not sinks or not self.has_table("drift_with_sinks"):
+            return masked
+        kept = self.table("drift_with_sinks")
+        of = ["arm", "seed", "step", "site", "layer", "control"]
+        replaced = pd.MultiIndex.from_frame(masked[of]).isin(pd.MultiIndex.from_frame(kept[of]))
+        return pd.concat([masked[~replaced], kept], ignore_index=True)
 
     def put(self, name: str, rows: pd.DataFrame, keys: Sequence[str] = ("arm", "seed", "step")) -> None:
         """Add rows to a table; earlier rows with the same ``keys`` are replaced. Atomic."""

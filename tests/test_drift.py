@@ -1,8 +1,10 @@
 """From a checkpoint to its three drift tables, on the bundled organism."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -162,3 +164,29 @@ def test_no_response_is_refused(case):
     loaded, subject, _ = case
     with pytest.raises(UserError, match="evaluate"):
         measure_drift(loaded, subject, {})
+
+
+def test_where_sinks_are_left_out_there_is_a_table_with_them(case, monkeypatch):
+    """It is the one that nobody masked; where there was no sink, there is no row."""
+    loaded, subject, responses = case
+    calls = []
+
+    def every_tenth_call_from_the_second_batch_on(x, y):
+        calls.append(len(x))
+        sink = torch.arange(len(x)) == 1
+        return ~sink if len(calls) > 60 and len(calls) % 10 == 0 else torch.ones(len(x), dtype=torch.bool)
+
+    assert measure_drift(*case).drift_with_sinks.empty
+    monkeypatch.setattr(drift_module, "not_sinks", every_tenth_call_from_the_second_batch_on)
+    found = measure_drift(*case)
+    open_to_all = replace(subject, evaluation=subject.evaluation.model_copy(update={"mask_sinks": False}))
+    whole = measure_drift(loaded, open_to_all, responses).drift
+    of = ["site", "layer", "control", "measure"]
+    had = found.drift[found.drift["n_masked"] > 0]
+    assert 0 < len(had) < len(found.drift)
+    kept = found.drift_with_sinks.set_index(of)
+    assert set(kept.index) == set(had.set_index(of).index)
+    values = ["estimate", "low", "high", "n_tokens", "n_examples"]
+    pd.testing.assert_frame_equal(kept[values], whole.set_index(of).loc[kept.index, values])
+    cosine = kept.query("measure == 'cosine'")
+    assert (cosine["n_tokens"] > had.set_index(of).loc[cosine.index, "n_tokens"]).all()

@@ -101,3 +101,15 @@ def test_an_export_has_tables_and_logs_but_no_checkpoints(tmp_path):
     assert copied.table("drift").equals(study.table("drift"))
     assert copied.train_rows("opd", 0) == study.train_rows("opd", 0)
     assert not list(copied.path.rglob("*.safetensors"))
+
+
+def test_drift_with_sinks_takes_the_place_of_the_rows_that_left_some_out(tmp_path):
+    study = make_study(tmp_path / "s", arms=("base", "opd"), seeds=(0,), examples=10)
+    masked = study.table("drift")
+    assert study.drift(sinks=True).equals(masked)  # no table: there were none
+    at = (masked["arm"] == "opd") & (masked["layer"] == 1) & (masked["control"] == "exact")
+    study.put("drift_with_sinks", masked[at].assign(estimate=0.5))
+    found = study.drift(sinks=True)
+    assert len(found) == len(masked)
+    assert (found["estimate"] == 0.5).sum() == at.sum()
+    assert study.drift().equals(masked)

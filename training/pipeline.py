@@ -154,12 +154,8 @@ def capture_study(
                 save_states / f"{arm}-s{seed}-{step}" if save_states else None,
                 bar(f"{config.name} {arm} seed {seed}"), backend,
             ).labelled(arm=arm, seed=seed, step=step)  # fmt: skip
-            if (
-                arm == "base" or step == config.training.steps
-            ):  # tokens and maps are large, and looked at at the end
-                study.put("token_drift", found.token_drift)
-                study.put("cka_map", found.cka_map)
-            study.put("drift", found.drift)  # last: its rows say that a checkpoint is done
+            # Tokens and maps are large, and looked at at the end.
+            found.put(study, tokens_and_maps=arm == "base" or step == config.training.steps)
     return study
 
 

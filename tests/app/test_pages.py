@@ -380,3 +380,21 @@ def test_links_carry_the_study_and_what_the_other_page_needs(good):
     assert set(links) == {"Tokens at layer 2", "Maps at layer 2"}
     assert links["Maps at layer 2"].query_string == "study=organism-shift&layer_x=2&layer_y=2"
     assert links["Tokens at layer 2"].query_string == "study=organism-shift&layer=2&token_measure=cosine"
+
+
+def test_the_switch_for_sinks_takes_their_table_or_says_why_it_changes_nothing(good):
+    def switched(on: bool) -> AppTest:
+        app = open_app("screens/layers.py")
+        return app.toggle(key="sinks").set_value(on).run()
+
+    app = switched(True)
+    assert not app.exception
+    assert "was measured without them only" in said(app)
+    study = studies.Study.open(good)
+    drift = study.table("drift")
+    study.put("drift", drift.assign(n_masked=3))
+    study.put("drift_with_sinks", drift[drift["measure"] == "cosine"].assign(estimate=0.25, low=0.2, high=0.3))
+    app = switched(True)
+    assert "Up to 3 tokens at a site" in said(app)
+    assert {metric.value for metric in app.metric} == {"0.250"}
+    assert "0.250" not in {metric.value for metric in switched(False).metric}
