@@ -10,7 +10,7 @@ import math
 import random
 import time
 from collections.abc import Iterator
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from cr_interp.forward import backbone, logits
 from training.curriculum import SHARES, draw_lesson
 from training.organism import build_config, build_tokenizer
 from training.pack import IGNORED, Packed, pack
+from training.pretrain_state import load_state, save_state
 
 
 class PretrainConfig(BaseModel):
@@ -59,6 +60,8 @@ class PretrainConfig(BaseModel):
 #: Lessons computed together: of like length, so there are few pads, and few enough to stay in the cache. (A step of
 #: Qwen3 on one core: 0.59 s in one piece, 0.46 s so, and 0.34 s compiled.)
 TOGETHER = 8
+#: Steps after which a stopped pre-training can go on.
+SAVE_EVERY = 200
 
 
 def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[list[Packed]]:
@@ -115,7 +118,8 @@ def rate(step: int, config: PretrainConfig) -> float:
 def pretrain(config: PretrainConfig, out: Path, compiled: bool = False) -> None:
     """Train and save a Hugging Face folder, in float16: half the size, and loaded as float32.
 
-    ``compiled`` by PyTorch's inductor, which wants a C++ compiler and a minute first.
+    ``compiled`` by PyTorch's inductor, which wants a C++ compiler and a minute first. Stopped and called again, it
+    continues from the last of the states that it saves every ``SAVE_EVERY`` steps.
     """
     torch.manual_seed(config.seed)
     tokenizer = build_tokenizer()
@@ -123,20 +127,27 @@ def pretrain(config: PretrainConfig, out: Path, compiled: bool = False) -> None:
     if compiled:
         backbone(model).compile(dynamic=True)
     chosen = optimizers(model, config)
-    schedulers = [torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, config)) for each in chosen]
+    full = [group["lr"] for each in chosen for group in each.param_groups]
+    kept = out / "pretraining.safetensors"
+    begin = load_state(kept, model, chosen, config.model_dump_json())
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     started = time.monotonic()
     with Progress(*columns, TimeRemainingColumn()) as progress:
-        bar = progress.add_task(f"pre-training {config.organism}", total=config.steps)
-        for step, batch in zip(range(config.steps), batches(tokenizer, config), strict=False):
+        bar = progress.add_task(f"pre-training {config.organism}", total=config.steps, completed=begin)
+        for step, batch in enumerate(islice(batches(tokenizer, config), begin, config.steps), begin):
+            for group, lr in zip((group for each in chosen for group in each.param_groups), full, strict=True):
+                group["lr"] = lr * rate(step, config)
             loss = backward(model, batch)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for each, scheduler in zip(chosen, schedulers, strict=True):
+            for each in chosen:
                 each.step()
-                scheduler.step()
                 each.zero_grad()
             progress.update(bar, advance=1)
             if step % 100 == 0:
                 progress.console.print(f"step {step}  loss {loss:.4f}  {time.monotonic() - started:.0f} s")
+            if (step + 1) % SAVE_EVERY == 0:
+                out.mkdir(parents=True, exist_ok=True)
+                save_state(kept, model, chosen, step + 1, config.model_dump_json())
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
+    kept.unlink(missing_ok=True)

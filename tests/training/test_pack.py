@@ -5,12 +5,14 @@ import random
 import pytest
 import torch
 
+from cr_interp.errors import UserError
 from cr_interp.tasks import get_task
 from cr_interp.tasks.frozenlake import frozenlake
 from cr_interp.tasks.grids import canonical, shortest_path, walk
 from cr_interp.tasks.sokoban import practice_board, sokoban
 from cr_interp.tasks.splits import split_of
 from cr_interp.views import Context, render
+from training import pretrain
 from training.curriculum import SHARES, SUBJECTS, Lesson, draw_lesson
 from training.organism import ORGANISMS, build_config, build_tokenizer
 from training.pack import IGNORED, pack
@@ -167,3 +169,29 @@ def test_no_practice_board_is_held_out():
     assert {split_of(canonical(board)) for board in drawn} == {"train"}
     assert {board.count("W") for board in drawn} == {0, 1, 2}
     assert all(walk(sokoban(), board, shortest_path(sokoban, board)) for board in drawn)
+
+
+def test_a_stopped_pre_training_ends_in_the_same_weights(tmp_path, monkeypatch):
+    """Also when it was stopped between two states: the steps since then are done again."""
+    config = PretrainConfig(rows=4, turns=1, steps=7)
+    monkeypatch.setattr(pretrain, "SAVE_EVERY", 2)
+    pretrain.pretrain(config, tmp_path / "whole")
+    original, steps = pretrain.backward, []
+
+    def stops_at_the_sixth(model, batch):
+        steps.append(0)
+        if len(steps) == 6:
+            raise KeyboardInterrupt
+        return original(model, batch)
+
+    monkeypatch.setattr(pretrain, "backward", stops_at_the_sixth)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain.pretrain(config, tmp_path / "stopped")
+    assert (tmp_path / "stopped/pretraining.safetensors").is_file()
+    with pytest.raises(UserError, match="another configuration"):
+        pretrain.pretrain(config.model_copy(update={"seed": 1}), tmp_path / "stopped")
+    monkeypatch.setattr(pretrain, "backward", original)
+    pretrain.pretrain(config, tmp_path / "stopped")
+    whole, stopped = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "stopped"))
+    assert whole == stopped
+    assert not (tmp_path / "stopped/pretraining.safetensors").exists()
