@@ -257,12 +257,9 @@ def one_step(chosen: Selection, step: int) -> None:
     )
     with st.expander("How to see it emerge", icon=":material/terminal:"):
         name = shlex.quote(chosen.study.path.name)
-        task, model = (shlex.quote(str(chosen.study.manifest.get(key, key.upper()))) for key in ("task", "model"))
-        st.markdown("Train once more and keep all checkpoints; then measure some of them side by side.")
+        st.markdown("Train once more and keep all checkpoints; their answers and states are then measured, too.")
         st.code(
-            f"cr-interp distill CONFIG training.keep_checkpoints=1000 --out studies/{name}-steps\n"
-            f"cr-interp compare base={model} step25=studies/{name}-steps/runs/nca-s0/checkpoint-25 … \\\n"
-            f"    --task {task} --out studies/{name}-emergence",
+            f"cr-interp reproduce CONFIG every_step=true training.keep_checkpoints=1000 name={name}-steps",
             language="bash",
         )
 
