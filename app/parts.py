@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from app.state import Stamp
 from app.words import plain
 from cr_interp import cells, figures
 from cr_interp.errors import UserError
@@ -35,20 +36,24 @@ def guard(what: str) -> Iterator[None]:
 
 
 def show_figure(
-    figure: go.Figure,
+    figure: go.Figure | Callable[[], go.Figure],
     name: str,
     table: pd.DataFrame,
     image: str = "svg",
     on_click: Callable[[str, Any, Any], None] | None = None,
     wide: int = 0,
     code: str = "",
+    files: Stamp = (),
 ) -> None:
     """Draw a figure with its caption below; ``name`` is unique on the page and names the downloads.
 
     ``on_click`` gets the panel, x and y of a cell that is clicked (see :mod:`cr_interp.cells`) before the page runs
     again. ``wide`` pixels is how narrow the figure may get; in a narrower window it scrolls sideways. ``code`` are the
-    lines of Python that make the figure (``recipes.py``).
+    lines of Python that make the figure (``recipes.py``). A figure given as a function is made once and kept, by what
+    the code says of it, until one of the ``files`` that it is made from changes.
     """
+    if callable(figure):
+        figure = _made(files, code, figure)
     key = f"figure-{name}"
 
     def report() -> None:
@@ -89,6 +94,11 @@ def show_figure(
         st.caption(f"{image.upper()}: the camera at the figure's top right.")
         if code:
             st.code(code, language="python", height=180)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _made(files: Stamp, code: str, _make: Callable[[], go.Figure]) -> go.Figure:
+    return _make()
 
 
 def lacks(study: Study, table: str, what: str) -> bool:

@@ -55,6 +55,11 @@ class Selection:
         return {key: str(value) for key, value in {"study": self.name, **more}.items() if value is not None}
 
     @property
+    def files(self) -> Stamp:
+        """What a figure of this study is valid for."""
+        return stamp_of(self.study.path, *sorted(self.study.path.glob("tables/*.parquet")))
+
+    @property
     def split(self) -> str | None:
         """Whose answers are counted: the test split's; all, if somebody's own prompts have none."""
         return _split(table(self.study, "generations"))
@@ -149,6 +154,11 @@ def sinks_in(study: Study) -> int | None:
 def logs_of(study: Study) -> StudyLogs:
     """The study's training logs, which read on from where they were, whoever asks."""
     return _logs(study.path)
+
+
+def log_stamp(study: Study, log: pd.DataFrame) -> Stamp:
+    """What a figure of a log is valid for: these files, and as many rows as were read, since there may be more by now."""
+    return ((str(study.path), len(log), 0), *stamp_of(*sorted(study.path.glob("runs/*/train.jsonl"))))
 
 
 def arms_of(study: Study) -> list[str]:

@@ -31,10 +31,13 @@ def first_page() -> None:
 
 def table(chosen: Selection, counts: pd.DataFrame, pairs: pd.DataFrame, arm: str, cases: tuple[str, ...]) -> None:
     st.subheader("Right and wrong, without and with the context", help=GLOSSARY["case"], anchor="cells")
-    figure = example_pairs.four_cells(counts, chosen.control, (arm, cases), pairs["seed"])
+    seeds = pairs["seed"]
     wide = 90 + 150 * min(4, counts["arm"].nunique())
     code = recipes.cases(chosen, arm, cases)
-    show_figure(figure, "cases", counts, chosen.image, on_click=click, wide=wide, code=code)
+    show_figure(
+        lambda: example_pairs.four_cells(counts, chosen.control, (arm, cases), seeds), "cases", counts, chosen.image,
+        on_click=click, wide=wide, code=code, files=chosen.files,
+    )  # fmt: skip
 
 
 def choose(chosen: Selection, counts: pd.DataFrame) -> tuple[str, str]:

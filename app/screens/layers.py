@@ -1,6 +1,7 @@
 """Layers: where in the network does the context still change the state?"""
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from app import recipes, summary
@@ -43,17 +44,21 @@ def cards(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
 
 def curves(chosen: Selection, drift: pd.DataFrame, measure: str, movement: bool) -> None:
     st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
-    figure = figures.drift_by_layer(drift, measure, chosen.control, movement=movement, arms=chosen.all_arms)
     table = figures.layer_table(drift, measure, chosen.control)
     layer = linked("layer", list(dict.fromkeys(table["layer"])), None)
     marked = [] if layer is None else [_place(layer)]
-    mark_layers(figure, marked)
-    for trace in figure.data:
-        if trace.name:
-            # A click on a curve chooses its layer; what is not clicked must not turn pale.
-            trace.update(meta={"panel": trace.name}, unselected={"marker": {"opacity": 1}})
+
+    def figure() -> go.Figure:
+        made = figures.drift_by_layer(drift, measure, chosen.control, movement=movement, arms=chosen.all_arms)
+        mark_layers(made, marked)
+        for trace in made.data:
+            if trace.name:
+                # A click on a curve chooses its layer; what is not clicked must not turn pale.
+                trace.update(meta={"panel": trace.name}, unselected={"marker": {"opacity": 1}})
+        return made
+
     code = recipes.drift(chosen, measure, movement, marked)
-    show_figure(figure, f"drift-{measure}", table, chosen.image, on_click=click, code=code)
+    show_figure(figure, f"drift-{measure}", table, chosen.image, on_click=click, code=code, files=chosen.files)
     closer(chosen, list(dict.fromkeys(table["layer"])), measure)
 
 
@@ -90,10 +95,12 @@ def difference(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
     if chosen.baseline not in chosen.arms or len(chosen.arms) < 2:
         return
     st.subheader(f"Difference from {plain(chosen.baseline)}", help=GLOSSARY["baseline"], anchor="difference")
-    figure = figures.drift_difference(drift, chosen.baseline, measure, chosen.control, arms=chosen.all_arms)
     table = figures.layer_table(drift, measure, chosen.control)
     code = recipes.drift_difference(chosen, measure)
-    show_figure(figure, f"difference-{measure}", table, chosen.image, code=code)
+    show_figure(
+        lambda: figures.drift_difference(drift, chosen.baseline, measure, chosen.control, arms=chosen.all_arms),
+        f"difference-{measure}", table, chosen.image, code=code, files=chosen.files,
+    )  # fmt: skip
 
 
 def numbers(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:

@@ -1,6 +1,7 @@
 """Maps: which layers resemble each other, within a checkpoint, across the two views, and across checkpoints?"""
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from app import recipes
@@ -53,9 +54,10 @@ def panels(
     chosen: Selection, table: pd.DataFrame, kind: str, scale: str, cell: tuple[int, int] | None, seeds: pd.Series
 ) -> None:
     st.subheader("Side by side", help=GLOSSARY["map"], anchor="maps")
-    figure = map_figures.map_panels(table, kind, scale, cell, seeds)
-    code = recipes.maps(chosen, kind, scale, cell)
-    show_figure(figure, f"map-{_file(kind)}", table, chosen.image, on_click=click, wide=WIDE, code=code)
+    show_figure(
+        lambda: map_figures.map_panels(table, kind, scale, cell, seeds), f"map-{_file(kind)}", table, chosen.image,
+        on_click=click, wide=WIDE, code=recipes.maps(chosen, kind, scale, cell), files=chosen.files,
+    )  # fmt: skip
     if scale == "value" and table["cka"].median() > 0.9:
         st.caption(f"Most cells are above 0.9: the colour “{map_figures.SCALES['distance']}” tells them apart.")
 
@@ -69,11 +71,11 @@ def differences(chosen: Selection, kind: str, scale: str, cell: tuple[int, int] 
             "another baseline under Compare on the left, or more arms."
         )
         return
-    figure = map_figures.difference_panels(table, kind, chosen.baseline, scale, cell, seeds)
-    code = recipes.map_difference(chosen, kind, scale, cell)
     show_figure(
-        figure, f"map-difference-{_file(kind)}", table, chosen.image, on_click=click, wide=WIDE, code=code
-    )
+        lambda: map_figures.difference_panels(table, kind, chosen.baseline, scale, cell, seeds),
+        f"map-difference-{_file(kind)}", table, chosen.image, on_click=click, wide=WIDE,
+        code=recipes.map_difference(chosen, kind, scale, cell), files=chosen.files,
+    )  # fmt: skip
 
 
 def two_layers(
@@ -91,10 +93,12 @@ def two_layers(
     if cell is None:
         st.caption("Click a cell of a map, or choose its two layers here, to see both layers' curves.")
         return
-    figure = map_figures.profile_curves(table, kind, cell, scale, chosen.all_arms)
     side = table[(table["layer_x"] == cell[0]) | (table["layer_y"] == cell[1])]
     code = recipes.map_profile(chosen, kind, scale, cell)
-    show_figure(figure, f"map-profile-{_file(kind)}", side, chosen.image, wide=560, code=code)
+    show_figure(
+        lambda: map_figures.profile_curves(table, kind, cell, scale, chosen.all_arms), f"map-profile-{_file(kind)}",
+        side, chosen.image, wide=560, code=code, files=chosen.files,
+    )  # fmt: skip
     for column, place in zip(st.columns(4), dict.fromkeys(cell), strict=False):
         name = layer_name(place)
         column.page_link(
@@ -116,11 +120,13 @@ def drift(chosen: Selection, cell: tuple[int, int] | None) -> None:
     if not (rows["measure"] == "cosine").any():
         return
     st.subheader("Drift at these layers", help=GLOSSARY["drift"], anchor="drift")
-    figure = figures.drift_by_layer(rows, "cosine", chosen.control, arms=chosen.all_arms)
-    mark_layers(figure, cell)
+
+    def figure() -> go.Figure:
+        return mark_layers(figures.drift_by_layer(rows, "cosine", chosen.control, arms=chosen.all_arms), cell)
+
     table = figures.layer_table(rows, "cosine", chosen.control)
     code = recipes.drift(chosen, "cosine", False, cell)
-    show_figure(figure, "map-drift", table, chosen.image, code=code)
+    show_figure(figure, "map-drift", table, chosen.image, code=code, files=chosen.files)
 
 
 def _file(kind: str) -> str:

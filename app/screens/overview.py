@@ -7,7 +7,7 @@ import streamlit as st
 
 from app import recipes, summary
 from app.parts import below, download_table, guard, show_figure
-from app.state import Selection, current
+from app.state import Selection, current, log_stamp
 from app.words import GLOSSARY, plain
 from cr_interp import figures
 from cr_interp.errors import UserError
@@ -93,8 +93,10 @@ def delta(moved: float) -> str | int | None:
 def metrics(chosen: Selection) -> None:
     st.subheader("Metrics, side by side", help=GLOSSARY["interval"], anchor="metrics")
     table = chosen.metrics()
-    figure = figures.metric_forest(table)
-    show_figure(figure, "metrics", table, chosen.image, on_click=examples, code=recipes.metrics(chosen))
+    show_figure(
+        lambda: figures.metric_forest(table), "metrics", table, chosen.image, on_click=examples,
+        code=recipes.metrics(chosen), files=chosen.files,
+    )  # fmt: skip
     asked = st.session_state.pop("examples", None)
     if asked is not None:
         arm, cases = asked
@@ -125,8 +127,10 @@ def examples(panel: str, x: float, y: float) -> None:
 def outcomes(chosen: Selection) -> None:
     st.subheader("What kind of wrong", help=GLOSSARY["outcome"], anchor="outcomes")
     shares = chosen.outcome_shares()
-    figure = figures.outcomes_bar(shares, chosen.control)
-    show_figure(figure, "outcomes", shares, chosen.image, code=recipes.outcomes(chosen))
+    show_figure(
+        lambda: figures.outcomes_bar(shares, chosen.control), "outcomes", shares, chosen.image,
+        code=recipes.outcomes(chosen), files=chosen.files,
+    )  # fmt: skip
 
 
 def configuration(chosen: Selection) -> None:
@@ -186,8 +190,10 @@ def training(chosen: Selection) -> None:
         "Curves", kinds, default=kinds[0], key="curves", bind="query-params", label_visibility="collapsed"
     )
     drawn = other if kind == "loss and speed" else [n for n in evaluated if n in ("acc_x", "acc_xc", "harm")]
-    figure = figures.training_curves(log, drawn or columns, chosen.all_arms)
-    show_figure(figure, "training", log, chosen.image, code=recipes.training(chosen, drawn or columns))
+    show_figure(
+        lambda: figures.training_curves(log, drawn or columns, chosen.all_arms), "training", log, chosen.image,
+        code=recipes.training(chosen, drawn or columns), files=log_stamp(chosen.study, log),
+    )  # fmt: skip
 
 
 def provenance(chosen: Selection) -> None:

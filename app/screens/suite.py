@@ -95,9 +95,11 @@ def regimes(chosen: Selection, mine: Suite) -> None:
         if len(near):
             st.session_state["open setting"] = near.loc[distance.idxmin(), "setting"]
 
-    figure = suite_figures.regime_scatter(rows, chosen.baseline, chosen.arm)
     code = recipes.suite_regimes(chosen, mine.name, _arms(chosen))
-    show_figure(figure, "suite-regimes", rows, chosen.image, on_click=click, code=code)
+    show_figure(
+        lambda: suite_figures.regime_scatter(rows, chosen.baseline, chosen.arm), "suite-regimes", rows, chosen.image,
+        on_click=click, code=code, files=suite_state.stamp(mine),
+    )  # fmt: skip
 
 
 def forest(chosen: Selection, mine: Suite) -> None:
@@ -109,9 +111,11 @@ def forest(chosen: Selection, mine: Suite) -> None:
     def click(panel: str, x: float, y: float) -> None:
         st.session_state["open setting"] = settings[round(y)]
 
-    figure = suite_figures.harm_forest(rows, (chosen.baseline, chosen.arm))
     code = recipes.suite_harm(chosen, mine.name, _arms(chosen))
-    show_figure(figure, "suite-harm", rows, chosen.image, on_click=click, code=code)
+    show_figure(
+        lambda: suite_figures.harm_forest(rows, (chosen.baseline, chosen.arm)), "suite-harm", rows, chosen.image,
+        on_click=click, code=code, files=suite_state.stamp(mine),
+    )  # fmt: skip
     st.caption("Click a marker to open that setting's study.")
 
 
@@ -140,9 +144,11 @@ def during(chosen: Selection, mine: Suite) -> None:
     st.subheader("During training, mean of the settings", help=GLOSSARY["early"], anchor="training")
     arms = tuple(dict.fromkeys((chosen.baseline, chosen.arm)))
     early = suite_state.early_gap(mine, arms)
-    figure = suite_figures.early_gap_curves(early, DURING)
     code = recipes.suite_training(mine.name, arms, DURING)
-    show_figure(figure, "suite-training", early, chosen.image, wide=740, code=code)
+    show_figure(
+        lambda: suite_figures.early_gap_curves(early, DURING), "suite-training", early, chosen.image, wide=740,
+        code=code, files=suite_state.stamp(mine),
+    )  # fmt: skip
 
 
 def layers(chosen: Selection, mine: Suite) -> None:
@@ -163,9 +169,11 @@ def layers(chosen: Selection, mine: Suite) -> None:
     def click(panel: str, x: float, y: float) -> None:
         st.session_state["open setting"] = panel
 
-    figure = suite_figures.drift_small_multiples(drift, measure, arms, chosen.control)
     code = recipes.suite_drift(chosen, mine.name, measure, arms)
-    show_figure(figure, f"suite-drift-{measure}", drift, chosen.image, on_click=click, wide=740, code=code)
+    show_figure(
+        lambda: suite_figures.drift_small_multiples(drift, measure, arms, chosen.control), f"suite-drift-{measure}",
+        drift, chosen.image, on_click=click, wide=740, code=code, files=suite_state.stamp(mine),
+    )  # fmt: skip
 
 
 def _rows(chosen: Selection, mine: Suite) -> pd.DataFrame:

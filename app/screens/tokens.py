@@ -205,10 +205,12 @@ def strips(
     table = tokens.example(example)
     seeds = {reading.arm: choice.seed_of(runs[reading.arm]) for reading in found}
     whose = {"whose": "the farthest token shown lies"} if choice.stretch else {}
-    figure = token_strips.strips(found, columns, choice.measure, end, choice.layer, part, **whose)
     click = None if choice.measure == "kl" else at_layer
     code = recipes.strips(chosen, example, seeds, choice.measure, end, choice.layer, part, **whose)
-    show_figure(figure, f"tokens-{choice.measure}", table, chosen.image, on_click=click, wide=560, code=code)
+    show_figure(
+        lambda: token_strips.strips(found, columns, choice.measure, end, choice.layer, part, **whose),
+        f"tokens-{choice.measure}", table, chosen.image, on_click=click, wide=560, code=code, files=chosen.files,
+    )  # fmt: skip
 
 
 def at_layer(panel: str, x: float, y: float) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 from app import recipes
 from app.address import linked
 from app.parts import guard, lacks, show_figure
-from app.state import Selection, current, logs_of
+from app.state import Selection, current, log_stamp, logs_of
 from app.words import GLOSSARY, MEASURE_HELP, plain
 from cr_interp import figures
 from cr_interp.figure_style import METRICS
@@ -108,10 +108,12 @@ def losses(chosen: Selection, curves: str, logarithmic: bool) -> None:
             st.caption("The logs have no such column.")
             return
         arms = every_arm(chosen, log)
-        figure = figures.training_curves(log, shown, arms, log=logarithmic)
         table = log[log[shown].notna().any(axis=1)]
         code = recipes.training_log(chosen, log, shown, arms, logarithmic)
-        show_figure(figure, f"training-{curves}", table, chosen.image, wide=WIDE, code=code)
+        show_figure(
+            lambda: figures.training_curves(log, shown, arms, log=logarithmic), f"training-{curves}", table,
+            chosen.image, wide=WIDE, code=code, files=log_stamp(chosen.study, log),
+        )  # fmt: skip
 
 
 def no_log(chosen: Selection) -> None:
@@ -156,9 +158,11 @@ def behaviour(chosen: Selection, source: str) -> None:
         if source == "checkpoints":
             table = chosen.metrics_by_step()
             names = [name for name in DURING if name in METRICS]
-            figure = figures.metrics_over_steps(table, names, chosen.all_arms)
             code = recipes.metrics_over_steps(chosen, names)
-            show_figure(figure, "behaviour-checkpoints", table, chosen.image, wide=WIDE, code=code)
+            show_figure(
+                lambda: figures.metrics_over_steps(table, names, chosen.all_arms), "behaviour-checkpoints", table,
+                chosen.image, wide=WIDE, code=code, files=chosen.files,
+            )  # fmt: skip
             return
         log = read(chosen)
         if log.empty:
@@ -174,10 +178,12 @@ def behaviour(chosen: Selection, source: str) -> None:
         else:
             only_the_last(chosen)
         arms = every_arm(chosen, log)
-        figure = figures.training_curves(log, shown, arms)
         table = log[log[shown].notna().any(axis=1)]
         code = recipes.training_log(chosen, log, shown, arms, batch_size=_setting(chosen, "batch_size"))
-        show_figure(figure, "behaviour", table, chosen.image, wide=WIDE, code=code)
+        show_figure(
+            lambda: figures.training_curves(log, shown, arms), "behaviour", table, chosen.image, wide=WIDE,
+            code=code, files=log_stamp(chosen.study, log),
+        )  # fmt: skip
 
 
 def only_the_last(chosen: Selection) -> None:
@@ -231,17 +237,21 @@ def drift(chosen: Selection) -> None:
         st.select_slider("Step", options, key="step", help=GLOSSARY["step"])
     else:
         one_step(chosen, step)
-    figure = figures.drift_at_step(rows, step, measure, chosen.control, movement, chosen.all_arms)
     table = step_table(rows, measure, chosen.control)
     code = recipes.drift_at_step(chosen, step, measure, movement)
-    show_figure(figure, f"drift-steps-{measure}", table, chosen.image, code=code)
+    show_figure(
+        lambda: figures.drift_at_step(rows, step, measure, chosen.control, movement, chosen.all_arms),
+        f"drift-steps-{measure}", table, chosen.image, code=code, files=chosen.files,
+    )  # fmt: skip
     if len(steps) > 1:
         st.subheader("Where it drifts most, over steps", help=GLOSSARY["lowest"], anchor="emergence")
-        figure = figures.drift_over_steps(rows, measure, chosen.control, movement, step, chosen.all_arms)
         table = extremes_by_step(rows, measure, chosen.control)
         code = recipes.drift_over_steps(chosen, step, measure, movement)
         click = partial(to_step, options)
-        show_figure(figure, f"drift-over-{measure}", table, chosen.image, on_click=click, code=code)
+        show_figure(
+            lambda: figures.drift_over_steps(rows, measure, chosen.control, movement, step, chosen.all_arms),
+            f"drift-over-{measure}", table, chosen.image, on_click=click, code=code, files=chosen.files,
+        )  # fmt: skip
         st.caption("Click a marker to see the layers at its step.")
 
 

@@ -398,3 +398,18 @@ def test_the_switch_for_sinks_takes_their_table_or_says_why_it_changes_nothing(g
     assert "Up to 3 tokens at a site" in said(app)
     assert {metric.value for metric in app.metric} == {"0.250"}
     assert "0.250" not in {metric.value for metric in switched(False).metric}
+
+
+def test_a_figure_is_made_once_until_its_study_changes(good, monkeypatch):
+    from cr_interp import figures
+
+    made = []
+    original = figures.metric_forest
+    monkeypatch.setattr(figures, "metric_forest", lambda *given: made.append(1) or original(*given))
+    open_app("screens/overview.py")
+    open_app("screens/overview.py")
+    assert len(made) == 1
+    study = studies.Study.open(good)
+    study.put("generations", study.table("generations"))
+    open_app("screens/overview.py")
+    assert len(made) == 2

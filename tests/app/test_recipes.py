@@ -33,7 +33,8 @@ def shown(made, monkeypatch):
     original = parts.show_figure
 
     def spy(figure, name, *arguments, code="", **options):
-        found[name] = (figure, code)
+        assert options["files"], name  # or it would be kept for ever
+        found[name] = (figure(), code)
         return original(figure, name, *arguments, code=code, **options)
 
     monkeypatch.setattr(parts, "show_figure", spy)

@@ -257,7 +257,7 @@ def test_the_saved_lines_make_the_figures_of_several_steps(good, monkeypatch):
     at_more_steps(Study.open(good), 25)
     found = {}
     monkeypatch.setattr(
-        parts, "show_figure", lambda figure, name, *_, code, **__: found.update({name: (figure, code)})
+        parts, "show_figure", lambda figure, name, *_, code, **__: found.update({name: (figure(), code)})
     )
     open_page(step="25", evaluated="checkpoints", step_measure="relative_l2", step_log="True", curves_of="speed")
     several = {"behaviour-checkpoints", "drift-steps-relative_l2", "drift-over-relative_l2", "training-speed"}
