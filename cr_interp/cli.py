@@ -130,17 +130,23 @@ def compare(
 
 @app.command()
 def export(
-    study: Annotated[str, typer.Argument(help="a study's folder or name")],
+    study: Annotated[str, typer.Argument(help="a study's or a suite's folder or name")],
     target: Annotated[Path, typer.Argument(help="a new folder")],
+    light: Annotated[
+        bool, typer.Option("--light", help="without token_drift, and every tenth training step only")
+    ] = False,
 ) -> None:
-    """Copy a study without its checkpoints: tables and logs, small enough to share."""
+    """Copy a study, or all of a suite, without checkpoints: tables and logs, small enough to share."""
     from cr_interp.study import export as copy
     from cr_interp.study import open_study
+    from cr_interp.suite import is_suite, open_suite
 
-    copied = copy(open_study(study), target)
-    console.print(
-        f"{copied.path}: {sum(f.stat().st_size for f in copied.path.rglob('*') if f.is_file()) / 1e6:.2f} MB"
-    )
+    if is_suite(study):
+        for setting, each in open_suite(study).studies.items():
+            copy(each, target / setting, light)
+    else:
+        copy(open_study(study), target, light)
+    console.print(f"{target}: {sum(f.stat().st_size for f in target.rglob('*') if f.is_file()) / 1e6:.2f} MB")
 
 
 @app.command()

@@ -113,3 +113,22 @@ def test_drift_with_sinks_takes_the_place_of_the_rows_that_left_some_out(tmp_pat
     assert len(found) == len(masked)
     assert (found["estimate"] == 0.5).sum() == at.sum()
     assert study.drift().equals(masked)
+
+
+def test_a_light_export_keeps_every_evaluation_and_every_tenth_step(tmp_path):
+    study = make_study(
+        tmp_path / "s",
+        arms=("base", "opd"),
+        seeds=(0,),
+        examples=10,
+        tables=("generations", "drift", "training", "token_drift"),
+    )
+    log = study.run_path("opd", 0) / "train.jsonl"
+    for step in range(101, 121):
+        append_jsonl(log, {"kind": "train", "step": step, "loss": 1.0})
+    copied = export(study, tmp_path / "copy", light=True)
+    assert not copied.has_table("token_drift")
+    assert copied.table("drift").equals(study.table("drift"))
+    old, new = (each.train_rows("opd", 0) for each in (study, copied))
+    assert new == [row for row in old if row["kind"] == "eval" or row["step"] % 10 == 0]
+    assert len(new) < len(old)
