@@ -109,7 +109,10 @@ def default_pair(arms: list[str]) -> tuple[int, int]:
 def _about_sinks(study: Study) -> None:
     """Why the switch may change nothing."""
     masked = sinks_in(study)
-    if masked == 0:
+    evaluation = study.manifest.get("evaluation")
+    if isinstance(evaluation, dict) and evaluation.get("mask_sinks") is False:
+        st.caption("This study was measured with them throughout (`evaluation.mask_sinks=false`).")
+    elif masked == 0:
         st.caption("None of this study's tokens is a sink: its numbers are the same with and without.")
     elif not study.has_table("drift_with_sinks"):
         st.caption("This study was measured without them only; `cr-interp capture STUDY --again` measures both.")

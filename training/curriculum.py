@@ -42,8 +42,9 @@ class Lesson:
     context: str | None
     turns: tuple[Turn, ...]
 
-    def __len__(self) -> int:
-        """In characters."""
+    @property
+    def characters(self) -> int:
+        """How long it is."""
         return len(self.context or "") + sum(len(turn.prompt) + len(turn.answer) for turn in self.turns)
 
 

@@ -70,7 +70,7 @@ def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[list[Packed]]:
     for step in count():
         hidden = config.hidden_early if step < config.early * config.steps else config.hidden
         lessons = [draw_lesson(rng, config.turns, hidden, config.shares) for _ in range(config.rows)]
-        lessons.sort(key=len)
+        lessons.sort(key=lambda lesson: lesson.characters)
         notes = step < config.notes * config.steps
         yield [pack(tokenizer, lessons[i : i + TOGETHER], notes) for i in range(0, config.rows, TOGETHER)]
 

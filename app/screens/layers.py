@@ -42,9 +42,8 @@ def cards(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
         )  # fmt: skip
 
 
-def curves(chosen: Selection, drift: pd.DataFrame, measure: str, movement: bool) -> None:
+def curves(chosen: Selection, drift: pd.DataFrame, table: pd.DataFrame, measure: str, movement: bool) -> None:
     st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
-    table = figures.layer_table(drift, measure, chosen.control)
     layer = linked("layer", list(dict.fromkeys(table["layer"])), None)
     marked = [] if layer is None else [_place(layer)]
 
@@ -91,11 +90,10 @@ def _place(layer: str) -> int:
     return -1 if layer == layer_name(-1) else int(layer)
 
 
-def difference(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
+def difference(chosen: Selection, drift: pd.DataFrame, table: pd.DataFrame, measure: str) -> None:
     if chosen.baseline not in chosen.arms or len(chosen.arms) < 2:
         return
     st.subheader(f"Difference from {plain(chosen.baseline)}", help=GLOSSARY["baseline"], anchor="difference")
-    table = figures.layer_table(drift, measure, chosen.control)
     code = recipes.drift_difference(chosen, measure)
     show_figure(
         lambda: figures.drift_difference(drift, chosen.baseline, measure, chosen.control, arms=chosen.all_arms),
@@ -103,9 +101,8 @@ def difference(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
     )  # fmt: skip
 
 
-def numbers(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
+def numbers(chosen: Selection, table: pd.DataFrame) -> None:
     st.subheader("Numbers by layer", help=GLOSSARY["layer"], anchor="numbers")
-    table = figures.layer_table(drift, measure, chosen.control)
     wide = table.pivot(index="layer", columns="arm", values="estimate")
     wide = wide.loc[list(dict.fromkeys(table["layer"])), [arm for arm in chosen.arms if arm in wide]]
     st.dataframe(
@@ -133,11 +130,12 @@ def page(chosen: Selection) -> None:
         )
         return
     measure, movement = choose_measure(drift)
+    table = figures.layer_table(drift, measure, chosen.control)
     for what, draw in (
         ("The summary", lambda: cards(chosen, drift, measure)),
-        ("The curves", lambda: curves(chosen, drift, measure, movement)),
-        ("The difference", lambda: difference(chosen, drift, measure)),
-        ("The table", lambda: numbers(chosen, drift, measure)),
+        ("The curves", lambda: curves(chosen, drift, table, measure, movement)),
+        ("The difference", lambda: difference(chosen, drift, table, measure)),
+        ("The table", lambda: numbers(chosen, table)),
     ):
         with guard(what):
             draw()

@@ -13,7 +13,8 @@ from cr_interp.suite import Suite, count_claims, find_suites, in_order, open_sui
 
 NO_SUITE = """
 **No suite was found.** A suite is a folder of studies, one for each setting, and stands where studies stand. This makes
-the paper's twelve settings with the built-in organisms:
+one of the paper's twelve settings, as far as there are organisms for them: if some are missing, it first says which
+settings can be run, to be named with `--settings`.
 """
 #: Curves of the page's training figure.
 DURING = ("acc_x", "acc_xc", "harm")

@@ -175,6 +175,18 @@ def click_in(page: Page, chart: int, panel: int, x: float, y: float) -> None:
     settle(page)
 
 
+def click_marker(page: Page, chart: int, number: int) -> None:
+    """Click a marker of a figure by its number in the order they are drawn; negative ones count from the last."""
+    plot = page.locator(".js-plotly-plot").nth(chart)
+    plot.scroll_into_view_if_needed()
+    settle(page)
+    marker = plot.locator(".scatterlayer .trace .points path.point")
+    marker.nth(number if number >= 0 else marker.count() + number).hover(force=True)
+    page.wait_for_timeout(300)  # plotly looks for the nearest point as the pointer moves
+    page.mouse.down()
+    page.mouse.up()
+
+
 def same_in_a_new_tab(browser: playwright.Browser, page: Page, figures: int) -> None:
     """The page's address shows the same text and the same figures to somebody else."""
     for other in watched(browser, viewport=page.viewport_size):

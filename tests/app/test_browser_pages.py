@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browsing import click_in, expect, pick, ready, same_in_a_new_tab, settle, shoot, watched
+from browsing import click_in, click_marker, expect, pick, ready, same_in_a_new_tab, settle, shoot, watched
 
 pytestmark = pytest.mark.browser
 
@@ -117,12 +117,8 @@ def test_from_a_map_to_the_layers_and_back(server, page):
 def test_a_click_on_a_curve_offers_tokens_and_maps_at_that_layer(server, page, browser):
     page.goto(f"{server}/layers?study=a-synthetic")
     ready(page, 2)
-    marker = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace .points path.point")
     # The curves' markers: five places an arm; the last arm's layer 2 is the last but one.
-    marker.nth(marker.count() - 2).hover(force=True)
-    page.wait_for_timeout(300)
-    page.mouse.down()
-    page.mouse.up()
+    click_marker(page, 0, -2)
     settle(page)
     expect(page).to_have_url(re.compile(r"[?&]layer=2"))
     ready(page, 2)

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browsing import expect, pick, ready, same_in_a_new_tab, settle, shoot, watched
+from browsing import click_marker, expect, pick, ready, same_in_a_new_tab, settle, shoot, watched
 
 pytestmark = pytest.mark.browser
 
@@ -14,14 +14,7 @@ def test_from_a_marker_to_its_study(server, page):
     expect(page.get_by_text(re.compile(r"In \d of 4"))).to_be_visible()
     shoot(page, "suite")
     # Four settings down, the last one the lowest; a click takes the nearest marker.
-    forest = page.locator(".js-plotly-plot").nth(1)
-    forest.scroll_into_view_if_needed()
-    settle(page)
-    marker = forest.locator(".scatterlayer .trace .points path").last.bounding_box()
-    page.mouse.move(marker["x"] + marker["width"] / 2, marker["y"] + marker["height"] / 2)
-    page.wait_for_timeout(250)
-    page.mouse.down()
-    page.mouse.up()
+    click_marker(page, 1, -1)
     expect(page.get_by_role("heading", name=re.compile("reduce Harm without"))).to_be_visible(timeout=20_000)
     expect(page).to_have_url(re.compile(r"study=four(/|%2F)sokoban-self"))
     page.go_back()
@@ -32,14 +25,7 @@ def test_from_a_marker_to_its_study(server, page):
 def test_a_panel_of_the_drift_opens_its_study(server, page):
     page.goto(f"{server}/suite?study=four/sokoban-self")
     ready(page, 4)
-    drift = page.locator(".js-plotly-plot").nth(3)
-    drift.scroll_into_view_if_needed()
-    settle(page)
-    marker = drift.locator(".scatterlayer .trace .points path").first.bounding_box()
-    page.mouse.move(marker["x"] + marker["width"] / 2, marker["y"] + marker["height"] / 2)
-    page.wait_for_timeout(250)
-    page.mouse.down()
-    page.mouse.up()
+    click_marker(page, 3, 0)
     expect(page).to_have_url(re.compile(r"study=four(/|%2F)rules-llama"), timeout=20_000)
 
 

@@ -7,7 +7,7 @@ import browsing
 import numpy as np
 import pytest
 import synthetic
-from browsing import expect, ready, same_in_a_new_tab, settle, shoot, watched
+from browsing import click_marker, expect, ready, same_in_a_new_tab, settle, shoot, watched
 from synthetic import make_study
 
 from cr_interp.study import Study, append_jsonl
@@ -103,14 +103,8 @@ def test_every_choice_is_in_the_address(server, page, browser):
 def test_a_click_on_a_marker_chooses_its_step(server, page):
     page.goto(f"{server}/training?study=steps")
     ready(page, 4)
-    chart = page.locator(".js-plotly-plot").nth(3)
-    chart.scroll_into_view_if_needed()
     # Four steps an arm; the base's line has no markers. The last arm's second marker is step 25.
-    marker = chart.locator(".scatterlayer .trace .points path.point")
-    marker.nth(marker.count() - 3).hover(force=True)
-    page.wait_for_timeout(300)
-    page.mouse.down()
-    page.mouse.up()
+    click_marker(page, 3, -3)
     settle(page)
     expect(page).to_have_url(re.compile(r"[?&]step=25"))
     expect(page.get_by_text("Step 25. ")).to_be_visible()

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browsing import HOSTILE, expect, pick, ready, serve, settle, shoot, watched
+from browsing import HOSTILE, click_marker, expect, pick, ready, serve, settle, shoot, watched
 from synthetic import make_study
 
 from cr_interp.checkpoints import ORGANISMS
@@ -138,13 +138,7 @@ def test_a_click_on_the_curve_chooses_the_layer(server, page):
     load(page)
     slider = page.get_by_role("slider", name="Layer")
     expect(slider).to_have_attribute("aria-valuetext", "1")
-    marker = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace .points path.point")
-    marker.last.scroll_into_view_if_needed()
-    settle(page)
-    marker.last.hover(force=True)
-    page.wait_for_timeout(300)
-    page.mouse.down()
-    page.mouse.up()
+    click_marker(page, 0, -1)
     settle(page)
     expect(slider).to_have_attribute("aria-valuetext", "3", timeout=20_000)
     expect(page).to_have_url(re.compile("layer=3"))

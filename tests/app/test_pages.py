@@ -400,6 +400,15 @@ def test_the_switch_for_sinks_takes_their_table_or_says_why_it_changes_nothing(g
     assert "0.250" not in {metric.value for metric in switched(False).metric}
 
 
+def test_a_study_that_was_measured_with_its_sinks_is_not_said_to_have_none(good):
+    study = studies.Study.open(good)
+    study.put("drift", study.table("drift").assign(n_masked=0))  # none was masked, since none was looked for
+    study.update_manifest(evaluation={**study.manifest["evaluation"], "mask_sinks": False})
+    app = open_app("screens/layers.py").toggle(key="sinks").set_value(True).run()
+    assert "measured with them throughout" in said(app)
+    assert "None of this study's tokens" not in said(app)
+
+
 def test_a_figure_is_made_once_until_its_study_changes(good, monkeypatch):
     from cr_interp import figures
 
