@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
 from cr_interp.drift import measure_drift
 from cr_interp.errors import UserError
 from cr_interp.measure import Evaluation, Subject, behaviour_rows, own_responses
 from cr_interp.models import Loaded, fingerprint, load, tokenizer_fingerprint
+from cr_interp.progress import tracked
 from cr_interp.provenance import now, provenance
 from cr_interp.sites import blocks
 from cr_interp.study import Study
@@ -52,7 +51,7 @@ def compare_checkpoints(
     study: Study | None = None
     first: str | None = None
     base: Loaded | None = None
-    for arm, where in track(models.items(), description="comparing"):
+    for arm, where in tracked(list(models.items()), "comparing"):
         loaded = load(where)
         tokenizer = tokenizer_fingerprint(loaded.tokenizer)
         if first is not None and tokenizer != first:

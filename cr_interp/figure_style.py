@@ -4,6 +4,7 @@ Mental model: what :mod:`cr_interp.figures` has in common. An arm keeps its colo
 carries its caption and its alternative text, and a name that comes from a table is escaped before plotly sees it.
 """
 
+import re
 from collections.abc import Hashable, Iterable, Sequence
 from html import escape
 from typing import Any
@@ -21,7 +22,7 @@ ARM_COLOURS = {
     "dual_opd": "#CC79A7",
     "sym_kl": "#009E73",
 }
-#: For arms that have no colour of their own, in order of appearance (Okabe–Ito's rest, then Tol's muted).
+#: For arms that have no colour of their own, in the order of their names (Okabe–Ito's rest, then Tol's muted).
 FALLBACK_COLOURS = ("#E69F00", "#56B4E9", "#AA4499", "#999933", "#882255", "#44AA99")
 ARM_SYMBOLS = {"base": "circle", "opd": "square", "nca": "diamond", "dual_opd": "triangle-up", "sym_kl": "cross"}
 FALLBACK_SYMBOLS = ("triangle-down", "pentagon", "star", "hexagon", "x", "hourglass")
@@ -69,9 +70,19 @@ ZERO = "rgba(128,128,128,0.65)"
 
 
 def arm_order(arms: Iterable[Hashable]) -> list[Any]:
-    """The arms once each in the order used everywhere: base, opd, nca, …, then others as they appear."""
-    found = list(dict.fromkeys(arms))
-    return [arm for arm in ARM_COLOURS if arm in found] + [arm for arm in found if arm not in ARM_COLOURS]
+    """The arms once each in the order used everywhere: base, opd, nca, …, then others by name.
+
+    By name, since tables come in different orders and an arm has to look the same in all figures; numbers in names count
+    as numbers (``step-9`` before ``step-10``).
+    """
+    found = set(arms)
+    others = sorted(found - ARM_COLOURS.keys(), key=lambda arm: _natural(str(arm)))
+    return [arm for arm in ARM_COLOURS if arm in found] + others
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts = re.findall(r"\d+|\D+", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def by_arm(table: pd.DataFrame, *then: str) -> pd.DataFrame:
@@ -96,7 +107,7 @@ def arm_symbol(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
 def _look(arm: Hashable, arms: Iterable[Hashable], known: dict[str, str], rest: Sequence[str]) -> str:
     if arm in known:
         return known[str(arm)]
-    others = [each for each in dict.fromkeys(arms) if each not in known]
+    others = [each for each in arm_order(arms) if each not in known]
     return rest[(others.index(arm) if arm in others else 0) % len(rest)]
 
 

@@ -126,7 +126,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
                 row=row, col=column,
             )  # fmt: skip
         figure.update_xaxes(
-            title=METRICS[name][1], tickformat=".0%", range=spans[name], nticks=6, row=row, col=column,
+            title=METRICS[name][1], title_font_size=12, tickformat=".0%", range=spans[name], nticks=6, row=row, col=column,
             zeroline=name == "delta_len", zerolinecolor=ZERO,
         )  # fmt: skip
     figure.update_yaxes(
@@ -235,11 +235,11 @@ def _span(metrics: pd.DataFrame, name: str) -> list[float]:
     values = part[["estimate", "low", "high"]].to_numpy(dtype=float)
     low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
     if name == "delta_len":
-        low, high = min(low, -0.02), max(high, 0.02)
+        low, high = min(low, -0.04), max(high, 0.04)
     elif name in accuracies:
         low, high = np.floor(10 * min(low, 0.9)) / 10, 1.0
     else:
-        low, high = 0.0, max(high, 0.02)
+        low, high = 0.0, max(high, 0.05)
     room = 0.10 * (high - low)
     return [float(low - room), float(high + room)]
 

@@ -81,9 +81,16 @@ def test_each_arm_has_one_colour_and_marker_of_its_own():
         "base",
         "opd",
         "nca",
-        "zeta",
         "alpha",
+        "zeta",
     ]
+
+
+def test_an_arm_of_ones_own_looks_the_same_in_whatever_order_a_table_names_it():
+    assert figures.arm_order(["step-10", "small", "step-9"]) == ["small", "step-9", "step-10"]
+    for arm in ("small", "large"):
+        assert figures.arm_colour(arm, ["small", "large"]) == figures.arm_colour(arm, ["large", "small"])
+        assert figures.arm_symbol(arm, ["small", "large"]) == figures.arm_symbol(arm, ["large", "small"])
 
 
 def test_colours_stand_out_on_light_and_dark_pages():

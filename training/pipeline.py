@@ -3,19 +3,17 @@
 A part that is already in the study's tables is not done again; so the same command, typed again, continues.
 """
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from rich.progress import track
 
 from cr_interp.drift import measure_drift
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure import Evaluation, Subject, behaviour_rows, own_responses
 from cr_interp.models import Loaded, fingerprint, load, tokenizer_fingerprint
-from cr_interp.progress import tokens_progress
+from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
 from cr_interp.study import Study, last_step, open_study
 from cr_interp.tasks import get_task
@@ -119,7 +117,7 @@ def missing(study: Study, table: str, config: StudyConfig) -> list[Checkpoint]:
 def evaluate_study(study: Study, config: StudyConfig) -> Study:
     """Fill ``generations`` for every checkpoint that has no rows there."""
     todo = missing(study, "generations", config)
-    for arm, seed, step, where in _tracked(todo, f"{config.name} generations"):
+    for arm, seed, step, where in tracked(todo, f"{config.name} generations"):
         loaded = load(where)
         study.put("generations", behaviour_rows(loaded, _subject(loaded, config), arm, seed, step))
     return study
@@ -170,10 +168,6 @@ def _answers_of(generations: pd.DataFrame, arm: str, seed: int, step: int, fixed
 
 def _subject(loaded: Loaded, config: StudyConfig) -> Subject:
     return Subject.of(get_task(config.task), loaded.tokenizer, config.no_context, config.evaluation)
-
-
-def _tracked(items: list[Checkpoint], description: str) -> Iterator[Checkpoint] | Iterable[Checkpoint]:
-    return track(items, description=description) if items else items
 
 
 def config_of(name_or_path: str, every_step: bool = False) -> tuple[Study, StudyConfig]:
