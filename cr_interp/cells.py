@@ -1,9 +1,10 @@
 """Coloured cells that can be clicked: what layer × layer maps, token strips and tables of counts have in common.
 
 Mental model: a heat map paints, since its cells meet at any size; over it lies a layer of invisible square markers,
-since a heat map sends no click events to the app and a marker does. The markers also carry the hover text. Each is an
-element of the page, so of a large grid only every second, third, … row and column gets one, evenly, and the pointer
-finds the nearest: :func:`stride` says which.
+since a heat map sends no click events to the app and a marker does. The markers also carry the hover text. Nobody sees
+them, so all but one are not drawn either (``maxdisplayed``); the pointer does not mind. They make the figure large
+nevertheless, so of a large grid only every second, third, … row and column gets one, evenly, and the pointer finds the
+nearest: :func:`stride` says which.
 
 Both traces of a panel carry ``meta = {"panel": name}``; a click comes back as the number of a trace and x, y.
 """
@@ -16,7 +17,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from numpy import ndarray
 
-#: Invisible markers of one figure; 50 000 of them would keep a browser busy for seconds.
+#: Invisible markers of one figure; 50 000 of them would be megabytes to send.
 CLICKABLE = 3000
 #: For text on cells and for marks, on light and on dark pages.
 MARK_INSIDE, MARK_OUTSIDE = "#FFFFFF", "#1A1A1A"
@@ -62,7 +63,7 @@ def add_cells(
     figure.add_scatter(
         x=[x[j] for _, j in at], y=[y[i] for i, _ in at], showlegend=False, meta=meta,
         mode="markers+text" if text else "markers", text=[text(i, j) for i, j in at] if text else None,
-        marker={"symbol": "square", "size": 9, "opacity": 0}, selected=none, unselected=none,
+        marker={"symbol": "square", "size": 9, "opacity": 0, "maxdisplayed": 0 if text else 1}, selected=none, unselected=none,
         customdata=[list(hover(i, j)) for i, j in at], hovertemplate=f"{template}<extra></extra>", **where,
     )  # fmt: skip
 

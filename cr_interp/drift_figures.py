@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from cr_interp.figure_style import (
+    MARKERS,
     MEASURES,
     MOVEMENTS,
     NOISE,
@@ -27,6 +28,7 @@ from cr_interp.figure_style import (
     log_ticks,
     place_legend,
     safe_text,
+    strands,
     translucent,
     whole_range,
 )
@@ -114,16 +116,16 @@ def drift_by_layer(
             hoverinfo="skip", legendgroup=str(arm), showlegend=False,
         )  # fmt: skip
         if mine["seed"].nunique(dropna=False) > 1:
-            for _, one in mine.groupby("seed", dropna=False):
-                one = one[one["estimate"] >= NOISE] if movement else one
-                figure.add_scatter(
-                    x=one["place"], y=one["estimate"], mode="lines", line={"color": colour, "width": 1},
-                    opacity=0.45, hoverinfo="skip", legendgroup=str(arm), showlegend=False,
-                )  # fmt: skip
+            runs = mine[mine["estimate"] >= NOISE] if movement else mine
+            figure.add_scatter(
+                **strands((one["place"], one["estimate"]) for _, one in runs.groupby("seed", dropna=False)),
+                mode="lines", line={"color": colour, "width": 1}, opacity=0.45, hoverinfo="skip",
+                legendgroup=str(arm), showlegend=False,
+            )  # fmt: skip
         figure.add_scatter(
             x=shown.index, y=shown["estimate"], mode="lines+markers", name=safe_text(arm), legendgroup=str(arm),
             line={"color": colour, "width": 2.5},
-            marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)},
+            marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms), "maxdisplayed": MARKERS},
             customdata=hover_columns(shown, "layer", "low", "high"),
             hovertemplate=f"<b>{safe_text(arm)}</b>, layer %{{customdata[0]}}: %{{y:{digits}}} "
             f"[%{{customdata[1]:{digits}}}, %{{customdata[2]:{digits}}}]<extra></extra>",
@@ -203,7 +205,7 @@ def drift_difference(
         figure.add_scatter(
             x=line.index, y=line["difference"], mode="lines+markers", legendgroup=str(arm),
             name=f"{safe_text(arm)} − {safe_text(baseline)}", line={"color": colour, "width": 2.5},
-            marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)},
+            marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms), "maxdisplayed": MARKERS},
             customdata=hover_columns(line, "layer", "low", "high"),
             hovertemplate=f"<b>{safe_text(arm)} − {safe_text(baseline)}</b>, layer %{{customdata[0]}}: %{{y:+.4f}} "
             "(seeds %{customdata[1]:+.4f} to %{customdata[2]:+.4f})<extra></extra>",

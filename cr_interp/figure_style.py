@@ -53,6 +53,8 @@ MEASURES = {
 }
 #: Measures that grow with drift; the others fall with it.
 MOVEMENTS = ("relative_l2",)
+#: Markers drawn of one line; all of its points can still be pointed at and clicked.
+MARKERS = 30
 #: Below this a movement is float32 noise; on a logarithmic axis it would only squeeze everything else.
 NOISE = 1e-6
 
@@ -189,6 +191,19 @@ def translucent(colour: str, opacity: float) -> str:
 def safe_text(name: Hashable) -> str:
     """A name as plotly has to get it, so that it is shown as it is."""
     return escape(str(name), quote=False)
+
+
+def strands(lines: Iterable[tuple[Iterable[Any], Iterable[Any]]]) -> dict[str, list[Any]]:
+    """Several lines of one look as one trace, with gaps between them: what a browser takes grows with the traces.
+
+    >>> strands([([0, 1], [5, 6]), ([0, 1], [7, 8])])
+    {'x': [0, 1, None, 0, 1], 'y': [5, 6, None, 7, 8]}
+    """
+    parts = [([*x, None], [*y, None]) for x, y in lines]
+    return {
+        "x": [value for x, _ in parts for value in x][:-1],
+        "y": [value for _, y in parts for value in y][:-1],
+    }
 
 
 def hover_columns(rows: pd.DataFrame, *names: str) -> np.ndarray:

@@ -85,7 +85,8 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
     """Intervals of every metric, the arms side by side, one panel a metric.
 
     ``metrics`` has the columns ``arm, seed, metric, estimate, low, high, n``; rows whose seed is missing are
-    over seeds and drawn large, those of single seeds are small dots below.
+    over seeds and drawn large, those of single seeds are small dots below. A marker's ``meta["panel"]`` is its metric,
+    and its y, rounded, the place of its arm in :func:`arm_order`.
     """
     names = [name for name in METRICS if name in set(metrics["metric"])]
     arms = arm_order(metrics["arm"])
@@ -101,30 +102,33 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
     for index, name in enumerate(names):
         row, column = index // columns + 1, index % columns + 1
         part = metrics[metrics["metric"] == name]
+        dots: list[pd.DataFrame] = []
         for position, arm in enumerate(arms):
             colour, symbol = arm_colour(arm, arms), arm_symbol(arm, arms)
             here = part[(part["arm"] == arm) & part["estimate"].notna()]
             seeds, pooled = here[here["seed"].notna()], here[here["seed"].isna()]
             offsets = position + 0.26 + 0.05 * (np.arange(len(seeds)) % 3 - 1)
-            figure.add_scatter(
-                x=seeds["estimate"], y=offsets, mode="markers", showlegend=False,
-                marker={"color": colour, "size": 5, "opacity": 0.55},
-                customdata=hover_columns(seeds, "seed", "low", "high", "n"), meta={"panel": f"{arm}/{name}"},
-                hovertemplate=f"<b>{safe_text(arm)}</b>, seed %{{customdata[0]}}: %{{x:.1%}} "
-                "[%{customdata[1]:.1%}, %{customdata[2]:.1%}], n = %{customdata[3]}<extra></extra>",
-                row=row, col=column,
-            )  # fmt: skip
+            dots.append(seeds.assign(y=offsets, colour=colour, name=safe_text(arm)))
             figure.add_scatter(
                 x=pooled["estimate"], y=[position] * len(pooled), mode="markers+text", showlegend=False,
                 marker={"color": colour, "size": 11, "symbol": symbol},
                 text=[_percent(value) for value in pooled["estimate"]], textposition="top center",
-                cliponaxis=False, meta={"panel": f"{arm}/{name}"},
+                cliponaxis=False, meta={"panel": name},
                 error_x=_errors(pooled, colour),
                 customdata=hover_columns(pooled, "low", "high", "n"),
                 hovertemplate=f"<b>{safe_text(arm)}</b>, over seeds: %{{x:.1%}} "
                 "[%{customdata[0]:.1%}, %{customdata[1]:.1%}], n = %{customdata[2]}<extra></extra>",
                 row=row, col=column,
             )  # fmt: skip
+        each = pd.concat(dots)
+        figure.add_scatter(
+            x=each["estimate"], y=each["y"], mode="markers", showlegend=False,
+            marker={"color": each["colour"], "size": 5, "opacity": 0.55}, meta={"panel": name},
+            customdata=hover_columns(each, "seed", "low", "high", "n", "name"),
+            hovertemplate="<b>%{customdata[4]}</b>, seed %{customdata[0]}: %{x:.1%} "
+            "[%{customdata[1]:.1%}, %{customdata[2]:.1%}], n = %{customdata[3]}<extra></extra>",
+            row=row, col=column,
+        )  # fmt: skip
         figure.update_xaxes(
             title=METRICS[name][1], title_font_size=12, tickformat=".0%", range=spans[name], nticks=6, row=row, col=column,
             zeroline=name == "delta_len", zerolinecolor=ZERO,

@@ -25,6 +25,7 @@ from plotly.subplots import make_subplots
 from cr_interp.cells import add_cells, mark_cell, stride
 from cr_interp.drift_figures import mark_layers
 from cr_interp.figure_style import (
+    MARKERS,
     arm_colour,
     arm_order,
     arm_symbol,
@@ -255,7 +256,7 @@ def profile_curves(
             figure.add_scatter(
                 x=mine[along], y=mine["cka"], mode="lines+markers", name=safe_text(arm), showlegend=column == 1,
                 line={"color": colour, "width": 2.2},
-                marker={"color": colour, "size": 6, "symbol": arm_symbol(arm, arms)},
+                marker={"color": colour, "size": 6, "symbol": arm_symbol(arm, arms), "maxdisplayed": MARKERS},
                 customdata=hover_columns(
                     mine.assign(name=[layer_name(place) for place in mine[along]]), "name", "low", "high"
                 ),

@@ -36,12 +36,15 @@ from cr_interp.figure_style import (
     log_ticks,
     place_legend,
     safe_text,
+    strands,
     translucent,
     whole_range,
 )
 
-#: More lines than that are a band only; more panels than that are nobody's objective.
-THIN_LINES, PANELS = 8, 12
+#: Single seeds are drawn up to so many, and beside so few other arms: more lines are a tangle, and a band says it, too.
+THIN_LINES, FEW_ARMS = 8, 4
+#: More panels than that are nobody's objective.
+PANELS = 12
 #: 0%, 0.5%, 1%: a small change of length must not have three ticks that say the same.
 SHARE = ".1~%"
 
@@ -76,8 +79,8 @@ def training_curves(
     """Columns of the training log over steps, one panel a column, one colour an arm.
 
     ``training`` is :meth:`cr_interp.study.Study.training` or :meth:`cr_interp.train_log.StudyLogs.read`; the thick line
-    is the mean over seeds at the steps that every seed has logged, the thin ones are single seeds, the band is their
-    range. ``log`` draws losses and gradients on a logarithmic axis.
+    is the mean over seeds at the steps that every seed has logged, the thin ones (of few arms) are single seeds, the band
+    is their range. ``log`` draws losses and gradients on a logarithmic axis.
     """
     found = [column for column in columns if column in training and training[column].notna().any()]
     columns = found[:PANELS]
@@ -88,7 +91,7 @@ def training_curves(
     titles = [_training_words(column) for column in columns]
     figure, places, down = _panels([title for title, _ in titles])
     legend: set[Any] = set()
-    hidden, banded = 0, False
+    hidden, banded, thin = 0, False, False
     for column, words, (row, at) in zip(columns, titles, places, strict=True):
         digits = ".1%" if column in PERCENT else ".4g"
         flat = not (log and is_loss(column) and (training[column] > 0).any())
@@ -109,10 +112,11 @@ def training_curves(
             if len(runs) > 1:
                 banded = True
                 _band(figure, line.index, line["min"], line["max"], colour, **where)
-                for _, one in runs if len(runs) <= THIN_LINES else ():
+                if len(runs) <= THIN_LINES and len(names) <= FEW_ARMS:
+                    thin = True
                     figure.add_scatter(
-                        x=one["step"], y=one[column], mode="lines", line={"color": colour, "width": 1},
-                        opacity=0.4, hoverinfo="skip", showlegend=False, **where,
+                        **strands((one["step"], one[column]) for _, one in runs), mode="lines",
+                        line={"color": colour, "width": 1}, opacity=0.4, hoverinfo="skip", showlegend=False, **where,
                     )  # fmt: skip
             few = len(line) <= 40
             figure.add_scatter(
@@ -130,7 +134,7 @@ def training_curves(
         figure.update_yaxes(title=words[1] if flat else f"{words[1]}, log", row=row, col=at, **axis)
     figure.update_xaxes(title="training step", zeroline=False, matches="x")
     place_legend(figure)
-    text = _log_caption(training, columns, banded)
+    text = _log_caption(training, columns, banded, thin)
     if hidden:
         text += f" On a logarithmic axis {hidden} values of 0 or less have no place."
     if len(found) > len(columns):
@@ -138,11 +142,11 @@ def training_curves(
     return finish(figure, text, _log_alt(figure, columns, names), height=100 + 245 * down)
 
 
-def _log_caption(training: pd.DataFrame, columns: Sequence[str], banded: bool) -> str:
+def _log_caption(training: pd.DataFrame, columns: Sequence[str], banded: bool, thin: bool) -> str:
     seeds = listed_seeds(training["seed"]) or "runs"
     how = (
-        f"Thick: mean over {seeds}, at the steps that each of an arm's runs has reached; thin: each seed; band: from the "
-        "lowest to the highest seed, not a confidence interval."
+        f"Thick: mean over {seeds}, at the steps that each of an arm's runs has reached; "
+        f"{'thin: each seed; ' if thin else ''}band: from the lowest to the highest seed, not a confidence interval."
         if banded
         else f"Line: {seeds}, without an interval."
     )

@@ -157,7 +157,7 @@ def test_log_scale_draws_one_minus_the_measure_and_leaves_out_float_noise(drift)
     expected = figures.layer_table(drift[drift["arm"] == "nca"], "cosine")
     assert list(curve.y) == pytest.approx(list(1 - expected["estimate"][1:]))
     assert "not drawn" in figures.caption(figure)
-    assert min(min(trace.y) for trace in figure.data if len(trace.y)) > 0
+    assert min(np.nanmin(np.array(trace.y, dtype=float)) for trace in figure.data if len(trace.y)) > 0
 
 
 def test_difference_is_paired_by_seed_and_a_baseline_with_one_seed_meets_all(drift):

@@ -45,7 +45,9 @@ def thick(figure, name="opd"):
 def test_the_mean_its_seeds_and_their_range():
     figure = figures.training_curves(log_of({0: [1, 2, 3], 1: [3, 4]}), ["loss"])
     assert list(thick(figure).y) == [2, 3]  # the third step has one seed only
-    assert len(figure.data) == 1 + 2 + 1
+    thin = next(trace for trace in figure.data if trace.line.width == 1)
+    assert list(thin.y) == [1, 2, 3, None, 3, 4]
+    assert len(figure.data) == 3
     band = next(trace for trace in figure.data if trace.fill == "toself")
     assert list(band.y) == [3, 4, 2, 1]
     assert "not a confidence interval" in figures.caption(figure)

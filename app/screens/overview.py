@@ -94,7 +94,8 @@ def metrics(chosen: Selection) -> None:
     st.subheader("Metrics, side by side", help=GLOSSARY["interval"], anchor="metrics")
     table = chosen.metrics()
     show_figure(
-        lambda: figures.metric_forest(table), "metrics", table, chosen.image, on_click=examples,
+        lambda: figures.metric_forest(table), "metrics", table, chosen.image,
+        on_click=lambda metric, _, y: examples(metric, figures.arm_order(table["arm"])[round(y)]),
         code=recipes.metrics(chosen), files=chosen.files,
     )  # fmt: skip
     asked = st.session_state.pop("examples", None)
@@ -118,9 +119,8 @@ def metrics(chosen: Selection) -> None:
     )  # fmt: skip
 
 
-def examples(panel: str, x: float, y: float) -> None:
+def examples(metric: str, arm: str) -> None:
     """A marker of the forest was clicked: its arm and the pairs that its metric counts are wanted."""
-    arm, _, metric = panel.rpartition("/")
     st.session_state["examples"] = (arm, CASES.get(metric, "all"))
 
 
