@@ -46,14 +46,6 @@ def outcomes(chosen: Selection) -> str:
     )  # fmt: skip
 
 
-def training(chosen: Selection, columns: Sequence[str]) -> str:
-    return _of_study(
-        chosen, "figures, train_log",
-        f"log = rows_of(train_log.StudyLogs(study).read(), {_arms(chosen)}{_seeds(chosen)})",
-        "figure = " + call("figures.training_curves", Name("log"), list(columns), list(chosen.all_arms)),
-    )  # fmt: skip
-
-
 def training_log(
     chosen: Selection,
     log: Any,

@@ -111,10 +111,6 @@ class Selection:
         """See :func:`cr_interp.map_figures.map_difference`; the baseline need not be among the chosen arms."""
         return self._only(_map_difference(*self._maps(kind), self.baseline))
 
-    def training(self) -> pd.DataFrame:
-        """The runs' logs as they are now; see :meth:`cr_interp.train_log.StudyLogs.read`."""
-        return rows_of(logs_of(self.study).read(), self.arms, self.some_seeds)
-
     def metrics_by_step(self) -> pd.DataFrame:
         return self._only(_metrics_by_step(self.study.path, *self._generations()))
 

@@ -7,7 +7,7 @@ import streamlit as st
 
 from app import recipes, summary
 from app.parts import below, download_table, guard, show_figure
-from app.state import Selection, current, log_stamp
+from app.state import Selection, current
 from app.words import GLOSSARY, plain
 from cr_interp import figures
 from cr_interp.errors import UserError
@@ -48,11 +48,16 @@ def headline(chosen: Selection) -> None:
             )
         )
         cards(chosen, both, differences)
-        for column, name in zip(st.columns(4), (arm, baseline), strict=False):
+        columns = st.columns(4)
+        for column, name in zip(columns, (arm, baseline), strict=False):
             column.page_link(
                 "screens/examples.py", label=f"Harmed under {plain(name)}", icon=":material/compare:",
                 query_params=chosen.address(case_arm=name, cases="harmed"), help=GLOSSARY["harm"],
             )  # fmt: skip
+        columns[2].page_link(
+            "screens/training.py", label="When did it emerge?", icon=":material/trending_up:",
+            query_params=chosen.address(),
+        )  # fmt: skip
 
 
 def cards(chosen: Selection, metrics: pd.DataFrame, differences: pd.DataFrame) -> None:
@@ -176,26 +181,6 @@ def answers(chosen: Selection) -> None:
         download_table(table, "answers")
 
 
-def training(chosen: Selection) -> None:
-    st.subheader("Training", anchor="training")
-    log = chosen.training()
-    columns = figures.training_columns(log)
-    evaluated = [name for name in columns if name in figures.METRICS]
-    other = [name for name in columns if name not in figures.METRICS]
-    if not columns:
-        st.caption("These arms have no training log.")
-        return
-    kinds = [kind for kind, names in (("behaviour", evaluated), ("loss and speed", other)) if names]
-    kind = st.segmented_control(
-        "Curves", kinds, default=kinds[0], key="curves", bind="query-params", label_visibility="collapsed"
-    )
-    drawn = other if kind == "loss and speed" else [n for n in evaluated if n in ("acc_x", "acc_xc", "harm")]
-    show_figure(
-        lambda: figures.training_curves(log, drawn or columns, chosen.all_arms), "training", log, chosen.image,
-        code=recipes.training(chosen, drawn or columns), files=log_stamp(chosen.study, log),
-    )  # fmt: skip
-
-
 def provenance(chosen: Selection) -> None:
     manifest = chosen.study.manifest
     with st.expander("Provenance", icon=":material/fingerprint:"):
@@ -212,7 +197,6 @@ for what, draw in (
     ("The outcomes", outcomes),
     ("The configuration", configuration),
     ("The answers", answers),
-    ("The training log", training),
     ("The provenance", provenance),
 ):
     with guard(what):

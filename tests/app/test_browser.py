@@ -26,25 +26,19 @@ def test_a_link_to_a_page_works_as_the_very_first_request(server, page):
 def test_overview(server, browser, theme):
     for page in watched(browser, viewport={"width": 1400, "height": 1000}, color_scheme=theme):
         page.goto(server)
-        ready(page, 3)
+        ready(page, 2)
         expect(page.get_by_role("combobox", name="Study")).to_have_value("a-synthetic")
         expect(page).to_have_url(re.compile("study=a-synthetic"))
         expect(page.get_by_role("heading", name="Did nca reduce Harm without losing accuracy?")).to_be_visible()
         expect(page.get_by_text("difference", exact=False).first).to_be_visible()
         assert len(metric_values(page)) == 4
-        for heading in (
-            "Metrics, side by side",
-            "What kind of wrong",
-            "What differs between the arms",
-            "Training",
-        ):
+        for heading in ("Metrics, side by side", "What kind of wrong", "What differs between the arms"):
             expect(page.get_by_role("heading", name=heading)).to_be_visible()
         charts = page.locator("[data-testid=stPlotlyChart]")
         assert page.get_by_text("small dots: each seed").count() == 1
-        # Points, bars and lines are really drawn.
+        # Points and bars are really drawn.
         assert charts.nth(0).locator("path.point").count() >= 6 * 3
         assert charts.nth(1).locator(".bars .point").count() == 4 * 6
-        assert charts.nth(2).locator("path.js-line").count() >= 6
         page.get_by_text("Provenance").click()
         expect(page.get_by_text("cr-interp reproduce organism", exact=False)).to_be_visible()
         shoot(page, f"overview-{theme}")
@@ -84,12 +78,12 @@ def test_every_measure_and_the_log_scale(server, page):
 
 def test_the_url_reproduces_the_view_in_a_new_tab(server, page, browser):
     page.goto(f"{server}/?study=five-arms")
-    ready(page, 3)
+    ready(page, 2)
     page.get_by_test_id("stMultiSelect").get_by_role("button", name=re.compile("base")).first.click()
     expect(page).to_have_url(re.compile("arms="))
-    ready(page, 3)
+    ready(page, 2)
     pick(page, "Context control", "mismatched")
-    ready(page, 3)
+    ready(page, 2)
     page.get_by_role("link", name="Layers").click()
     expect(page.get_by_text("Drift by layer")).to_be_visible(timeout=20_000)
     page.get_by_test_id("stButtonGroup").get_by_text("debiased CKA", exact=True).click()
@@ -110,7 +104,7 @@ def test_the_url_reproduces_the_view_in_a_new_tab(server, page, browser):
 
 def test_a_study_from_the_url_must_be_one_that_was_found(server, page):
     page.goto(f"{server}/?study=../../../etc")
-    ready(page, 3)
+    ready(page, 2)
     expect(page.get_by_role("combobox", name="Study")).to_have_value("a-synthetic")
     assert "etc" not in page.get_by_test_id("stMain").inner_text()
 

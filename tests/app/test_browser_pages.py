@@ -233,7 +233,7 @@ def test_a_click_on_a_cell_lists_its_pairs_and_leads_to_their_tokens(server, pag
 
 def test_from_the_headline_to_the_token_in_three_clicks(server, page):
     page.goto(f"{server}/?study=a-synthetic")
-    ready(page, 3)
+    ready(page, 2)
     plot = page.locator(".js-plotly-plot").first
     plot.scroll_into_view_if_needed()
     x, y = plot.evaluate(
@@ -258,7 +258,7 @@ def test_from_the_headline_to_the_token_in_three_clicks(server, page):
     ready(page, 1)
     # Coming back, the click is not made a second time.
     page.get_by_role("link", name="Overview").click()
-    ready(page, 3)
+    ready(page, 2)
     settle(page)
     assert "/examples" not in page.url
     page.get_by_role("link", name="Harmed under opd").click()

@@ -70,7 +70,7 @@ CHOICES = {
     "one seed, two arms, another context": {"control": "irrelevant", "seeds": [1], "arms": ["opd", "nca"]},
     "a cell, a layer, a measure": {
         "layer_x": "emb", "layer_y": "2", "layer": "1", "measure": "relative_l2", "token_measure": "kl",
-        "colour": "distance", "cases": "all", "curves": "loss and speed", "suite_measure": "cka",
+        "colour": "distance", "cases": "all", "suite_measure": "cka",
     },
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 ALL = ("generations", "drift", "training", "cka_map", "token_drift")
 ARMS = ("base", "opd", "nca", "dual_opd", "sym_kl", "nca_beta01", "nca_beta1", "nca_no_stop")
-PAGES = {"Layers": 2, "Maps": 2, "Tokens": 1, "Examples": 1, "Training": 2, "Overview": 3}
+PAGES = {"Layers": 2, "Maps": 2, "Tokens": 1, "Examples": 1, "Training": 2, "Overview": 2}
 ROUNDS, WANTED = 4, 0.7
 
 
