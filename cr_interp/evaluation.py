@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from zlib import crc32
 
 import pandas as pd
-import torch
 
-from cr_interp.generation import Decoding, decode_text, generate
+from cr_interp.generation import Decoding, decode_text, generate, noise
 from cr_interp.models import Loaded
 from cr_interp.tasks.base import Example, GivesNewInstruction, Task
 from cr_interp.views import Context, NoContext, render
@@ -30,14 +30,18 @@ def evaluate(
     ``generations`` table except ``arm, seed, step, split``, which the caller knows.
     """
     decoding = Decoding(task.max_new_tokens, temperature, batch_size=batch_size)
-    generator = torch.Generator(device=loaded.model.device).manual_seed(seed)
     views: list[tuple[str, str, Context | None]] = [("no_context", "none", None)]
     views += [("with_context", control, context) for control, context in contexts.items()]
     rows: list[dict[str, Any]] = []
     for view, control, context in views:
         prompts = [render(loaded.tokenizer, example.prompt, context, no_context) for example in examples]
         for sample in range(samples):
-            for example, response in zip(examples, generate(loaded, prompts, decoding, generator), strict=True):
+            # The views' draws are independent: Harm's noise floor is about two samples that share nothing.
+            drawn = noise(
+                crc32(f"{seed} {control} {sample}".encode()), range(len(prompts)), decoding.max_new_tokens
+            )
+            responses = generate(loaded, prompts, decoding, drawn)
+            for example, response in zip(examples, responses, strict=True):
                 text = decode_text(loaded, response)
                 rows.append(
                     {

@@ -1,8 +1,11 @@
 """Sample or decode responses, with the prompts' shared prefix computed once.
 
 A small loop instead of ``model.generate``, for three reasons: the prefix's keys and values are shared by the
-whole batch, randomness comes from a generator of its own (so a resumed run samples the same tokens), and a
-response comes back as ids with its end-of-turn token, ready to be appended to another view.
+whole batch, randomness is given as numbers of its own (:func:`noise`), and a response comes back as ids with its
+end-of-turn token, ready to be appended to another view.
+
+A prompt's token number t is drawn with the uniform number of its row and column t, and with nothing else: so neither the
+batch it shares nor the process it is sampled in changes it, and a resumed run samples the same tokens.
 """
 
 from collections.abc import Sequence
@@ -37,18 +40,25 @@ class Response:
     truncated: bool
 
 
+def noise(seed: int, rows: Sequence[int], tokens: int) -> Float[Tensor, "row token"]:
+    """Uniform numbers for the rows (places in a batch) that are asked for; a row's do not depend on which others are."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(max(rows, default=-1) + 1, tokens, generator=generator)[list(rows)]
+
+
 @torch.no_grad()
 def generate(
     loaded: Loaded,
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
-    generator: torch.Generator | None = None,
+    uniform: Float[Tensor, "prompt token"] | None = None,
     prefix_length: int | None = None,
     prefix: Prefix | None = None,
 ) -> list[Response]:
     """A response per prompt (lists of ids), in order.
 
     Raises :class:`~cr_interp.errors.UserError` if prompt and response do not fit the model's positions.
+    ``uniform`` (:func:`noise`) is what tokens are drawn with, unless decoding is greedy.
     ``prefix_length=0`` turns the sharing off. ``prefix`` may be one computed earlier; it is used if it is what is shared.
     """
     longest = max(map(len, prompts), default=0)
@@ -61,7 +71,8 @@ def generate(
     responses: dict[int, Response] = {}
     for start in range(0, len(order), decoding.batch_size):
         chunk = order[start : start + decoding.batch_size]
-        decoded = _decode(loaded, prefix, [prompts[i][shared:] for i in chunk], decoding, generator)
+        mine = None if uniform is None else uniform[chunk]
+        decoded = _decode(loaded, prefix, [prompts[i][shared:] for i in chunk], decoding, mine)
         responses.update(zip(chunk, decoded, strict=True))
     return [responses[i] for i in range(len(prompts))]
 
@@ -71,7 +82,7 @@ def _decode(
     prefix: Prefix,
     prompts: list[Sequence[int]],
     decoding: Decoding,
-    generator: torch.Generator | None,
+    uniform: Float[Tensor, "batch token"] | None,
 ) -> list[Response]:
     """One batch, left padded between the prefix and the prompts, so that all rows end in the same column."""
     device = device_of(loaded.model)
@@ -86,7 +97,8 @@ def _decode(
     ends = torch.tensor(loaded.eos_ids, device=device)
     done = torch.zeros(len(ids), dtype=torch.bool, device=device)
     chosen: list[Tensor] = []
-    for _ in range(decoding.max_new_tokens):
+    drawn = None if uniform is None else uniform.to(device)
+    for t in range(decoding.max_new_tokens):
         outputs = model(
             input_ids=ids,
             attention_mask=None
@@ -97,7 +109,11 @@ def _decode(
             use_cache=True,
         )
         cache = outputs.past_key_values
-        token = choose(logits(loaded.model, outputs.last_hidden_state[:, -1]).float(), decoding, generator)
+        token = choose(
+            logits(loaded.model, outputs.last_hidden_state[:, -1]).float(),
+            decoding,
+            None if drawn is None else drawn[:, t],
+        )
         chosen.append(token)
         done |= torch.isin(token, ends)
         if bool(done.all()):
@@ -109,15 +125,18 @@ def _decode(
 
 
 def choose(
-    scores: Float[Tensor, "batch vocabulary"], decoding: Decoding, generator: torch.Generator | None
+    scores: Float[Tensor, "batch vocabulary"], decoding: Decoding, uniform: Float[Tensor, " batch"] | None = None
 ) -> Int[Tensor, " batch"]:
-    """The next token of each row: the best one at temperature 0, a draw (top-k, then top-p) otherwise."""
+    """The next token of each row: the best one at temperature 0, otherwise a draw (top-k, then top-p): the first token
+    whose cumulated probability exceeds the row's number in [0, 1)."""
     if not bool(torch.isfinite(scores).all()):
         raise NotFinite(
             "The model's logits are not finite, so no next token can be chosen: its training has diverged."
         )
     if decoding.temperature == 0:
         return scores.argmax(-1)
+    if uniform is None:
+        raise ValueError("sampling needs a uniform number for each row: see `noise`")
     scores = scores / decoding.temperature
     if decoding.top_k is not None and decoding.top_k < scores.shape[-1]:
         kth = scores.topk(decoding.top_k, dim=-1).values[:, -1:]
@@ -127,7 +146,11 @@ def choose(
         ordered, index = probabilities.sort(dim=-1, descending=True)
         outside = ordered.cumsum(-1) - ordered >= decoding.top_p  # the first token is always inside
         probabilities = probabilities.masked_fill(outside.gather(-1, index.argsort(-1)), 0.0)
-    return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+    cumulated = probabilities.cumsum(-1)
+    whole = cumulated[:, -1:]
+    # Below the whole, which rounding would otherwise let a number reach; a token without probability is never first.
+    threshold = torch.minimum(uniform[:, None] * whole, torch.nextafter(whole, torch.zeros_like(whole)))
+    return torch.searchsorted(cumulated, threshold, right=True)[:, 0]
 
 
 def _cut(ids: list[int], ends: Sequence[int]) -> Response:

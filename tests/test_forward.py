@@ -6,7 +6,7 @@ from tiny import INJECTING_TEMPLATE, tiny, tiny_model
 
 from cr_interp.errors import UserError
 from cr_interp.forward import build_view, check_head, encode_prefix, hidden_states, log_probs, run
-from cr_interp.generation import Decoding, generate
+from cr_interp.generation import Decoding, choose, generate, noise
 from cr_interp.models import Loaded
 from cr_interp.views import Context, render
 
@@ -117,28 +117,45 @@ def test_decoding_behind_pads_sees_as_far_as_without_them(family, attention):
         assert response.ids == alone.ids
 
 
-def test_sampling_depends_on_its_generator_alone(tiny_llama):
-    def draw(seed):
-        generator = torch.Generator().manual_seed(seed)
-        return [
-            r.ids for r in generate(tiny_llama, prompts(tiny_llama) * 8, Decoding(8, temperature=1.0), generator)
-        ]
+def test_a_prompts_draw_depends_on_its_own_numbers_alone(tiny_llama):
+    asked = prompts(tiny_llama) * 8
+
+    def draw(seed, rows=None, batch_size=64):
+        rows = rows or range(len(asked))
+        decoding = Decoding(8, temperature=1.0, batch_size=batch_size)
+        return generate(tiny_llama, [asked[i] for i in rows], decoding, noise(seed, rows, 8))
 
     torch.manual_seed(1)
     first = draw(0)
     torch.manual_seed(2)
     assert draw(0) == first
     assert draw(1) != first
+    # Neither the batch that it shares nor the others that are asked change what a prompt gets.
+    assert draw(0, batch_size=5) == first
+    for rows in ([3], [17, 2, 9, 11], range(4, 20)):
+        assert draw(0, rows) == [first[i] for i in rows]
+    with pytest.raises(ValueError, match="uniform number"):
+        generate(tiny_llama, asked, Decoding(8, temperature=1.0))
 
 
-def test_top_k_and_top_p_restrict_the_draw(tiny_llama):
-    from cr_interp.generation import choose
+def test_a_draw_has_the_softmaxs_frequencies():
+    scores = torch.tensor([[1.0, -1e9, 0.0, 2.0, -1.0]])
+    n = 20_000
+    drawn = choose(scores.repeat(n, 1), Decoding(1, 1.0), noise(0, range(n), 1)[:, 0])
+    found = torch.bincount(drawn, minlength=5) / n
+    expected = scores[0].softmax(-1)
+    # Five standard errors of each frequency; nothing where there is no probability.
+    assert ((found - expected).abs() <= 5 * (expected * (1 - expected) / n).sqrt()).all()
+    ends = torch.tensor([0.0, 1.0 - 2.0**-24])
+    assert choose(torch.tensor([[-1e9, 0.3, -1e9]]).repeat(2, 1), Decoding(1, 1.0), ends).tolist() == [1, 1]
 
+
+def test_top_k_and_top_p_restrict_the_draw():
     scores = torch.tensor([[3.0, 2.0, 1.0, 0.0]]).repeat(500, 1)
-    generator = torch.Generator().manual_seed(0)
-    assert set(choose(scores, Decoding(1, 1.0, top_k=2), generator).tolist()) == {0, 1}
-    assert set(choose(scores, Decoding(1, 1.0, top_p=0.1), generator).tolist()) == {0}
-    assert len(set(choose(scores, Decoding(1, 1.0), generator).tolist())) == 4
+    uniform = noise(0, range(500), 1)[:, 0]
+    assert set(choose(scores, Decoding(1, 1.0, top_k=2), uniform).tolist()) == {0, 1}
+    assert set(choose(scores, Decoding(1, 1.0, top_p=0.1), uniform).tolist()) == {0}
+    assert len(set(choose(scores, Decoding(1, 1.0), uniform).tolist())) == 4
 
 
 def test_a_response_that_does_not_fit_is_refused_not_cut(tiny_llama):

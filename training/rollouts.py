@@ -7,22 +7,24 @@ own module does it; an inference server can stand behind the same two lines.
 from collections.abc import Sequence
 from typing import Protocol
 
-import torch
-
-from cr_interp.generation import Decoding, Response, generate
+from cr_interp.generation import Decoding, Response, generate, noise
 from cr_interp.models import Loaded
 
 
 class Rollouts(Protocol):
-    """Sample one response per prompt from the student as it is now."""
+    """Sample one response per prompt from the student as it is now; ``rows`` are the prompts' places in the step's batch, if
+    this is a part of it."""
 
-    def sample(self, student: Loaded, prompts: Sequence[Sequence[int]], step: int) -> list[Response]: ...
+    def sample(
+        self, student: Loaded, prompts: Sequence[Sequence[int]], step: int, rows: Sequence[int] | None = None
+    ) -> list[Response]: ...
 
 
 class LocalRollouts:
     """Sampling with the student's own module.
 
-    The random numbers of a step depend on (seed, step) alone: a resumed run draws what the uninterrupted one drew.
+    The random numbers of a prompt depend on (seed, step, row) alone: a resumed run draws what the uninterrupted one drew,
+    and several processes draw together what one would have drawn.
     """
 
     def __init__(self, decoding: Decoding, seed: int, prefix_length: int | None = None):
@@ -30,12 +32,14 @@ class LocalRollouts:
         self.seed = seed
         self.prefix_length = prefix_length
 
-    def sample(self, student: Loaded, prompts: Sequence[Sequence[int]], step: int) -> list[Response]:
-        generator = torch.Generator(device=student.model.device)
-        generator.manual_seed(self.seed * 1_000_003 + step)
+    def sample(
+        self, student: Loaded, prompts: Sequence[Sequence[int]], step: int, rows: Sequence[int] | None = None
+    ) -> list[Response]:
+        places = range(len(prompts)) if rows is None else rows
+        uniform = noise(self.seed * 1_000_003 + step, places, self.decoding.max_new_tokens)
         was_training = student.model.training
         student.model.eval()
         try:
-            return generate(student, prompts, self.decoding, generator, self.prefix_length)
+            return generate(student, prompts, self.decoding, uniform, self.prefix_length)
         finally:
             student.model.train(was_training)

@@ -39,7 +39,9 @@ class ServerRollouts:
     def __init__(self, server: Server, decoding: Decoding, attempts: int = 3, pause: float = 5.0):
         self.server, self.decoding, self.attempts, self.pause = server, decoding, attempts, pause
 
-    def sample(self, student: Loaded, prompts: Sequence[Sequence[int]], step: int) -> list[Response]:
+    def sample(
+        self, student: Loaded, prompts: Sequence[Sequence[int]], step: int, rows: Sequence[int] | None = None
+    ) -> list[Response]:
         """A response per prompt, in order.
 
         Raises :class:`RolloutsLost` if the server answers none of ``attempts``, and :class:`UserError` if what it answers

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from cr_interp.generation import Decoding, generate
+from cr_interp.generation import Decoding, generate, noise
 
 
 class StandIn:
@@ -55,7 +55,8 @@ class StandIn:
             body["top_k"] or None,
             None if body["top_p"] == 1 else body["top_p"],
         )
-        found = generate(self.loaded, body["prompt"], decoding, torch.Generator().manual_seed(0))
+        drawn = noise(0, range(len(body["prompt"])), body["max_tokens"])
+        found = generate(self.loaded, body["prompt"], decoding, drawn)
         return {
             "choices": [
                 {"prompt_token_ids": asked, "token_ids": [id + self.shift for id in each.ids], "logprobs": None}
