@@ -149,15 +149,18 @@ def suite(
 
 
 EveryStep = Annotated[bool, typer.Option("--every-step", help="also the checkpoints that runs keep on their way")]
+TaskFile = Annotated[str | None, typer.Option("--task", help="the study's task file, if it is Python: it is run")]
 
 
 def evaluate(
-    study: Annotated[str, typer.Argument(help="a study's folder or name")], every_step: EveryStep = False
+    study: Annotated[str, typer.Argument(help="a study's folder or name")],
+    every_step: EveryStep = False,
+    task: TaskFile = None,
 ) -> None:
     """Fill a study's ``generations``: both views of every checkpoint that has no rows yet."""
     from training.pipeline import config_of, evaluate_study
 
-    evaluate_study(*config_of(study, every_step))
+    evaluate_study(*config_of(study, every_step, task))
 
 
 def capture(
@@ -171,11 +174,12 @@ def capture(
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
     again: Annotated[bool, typer.Option("--again", help="also checkpoints that have rows")] = False,
     every_step: EveryStep = False,
+    task: TaskFile = None,
 ) -> None:
     """Fill a study's ``drift``, ``token_drift`` and ``cka_map``: the states of every checkpoint without rows."""
     from training.pipeline import capture_study, config_of
 
     if sites_per_pass is not None and sites_per_pass < 1:
         raise UserError(f"--sites-per-pass is a number of sites from 1 on; found {sites_per_pass}.")
-    opened, config = config_of(study, every_step)
+    opened, config = config_of(study, every_step, task)
     capture_study(opened, config, sites_per_pass, save_states, backend, again)
