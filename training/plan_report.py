@@ -34,7 +34,7 @@ def _head(plan: Plan) -> Iterator[Text]:
     )  # fmt: skip
     yield Text(
         f"runs     {', '.join(config.arms)} × seeds {', '.join(map(str, config.seeds))}, {config.training.steps} steps each; a "
-        f"checkpoint with its optimizer takes {_short(plan.checkpoint / GIB)} GiB, {config.training.keep_checkpoints} a run are kept"
+        f"checkpoint with its optimizer takes {_short(plan.checkpoint / GIB)} GiB, {config.training.keep_checkpoints} a run kept"
     )  # fmt: skip
 
 
