@@ -109,7 +109,7 @@ def studies() -> None:
 def compare(
     checkpoints: Annotated[list[str], typer.Argument(help="ARM=MODEL, for example base=… opd=… nca=…")],
     out: Annotated[Path, typer.Option(help="the study's folder")],
-    task: Annotated[str | None, typer.Option(help="a built-in task")] = None,
+    task: Annotated[str | None, typer.Option(help="a built-in task, or a task file (.yaml, .py)")] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="JSONL with 'prompt', 'answer' and optionally 'id'")
     ] = None,
@@ -126,6 +126,21 @@ def compare(
 
     study = compare_checkpoints(checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context)
     console.print(rich_table(metric_table(study), study.name))
+
+
+@app.command()
+def new_task(
+    name: Annotated[str, typer.Argument(help="letters, digits, - and _")],
+    python: Annotated[bool, typer.Option("--python", help="in code, not in data")] = False,
+    out: Annotated[Path | None, typer.Option(help="a new folder; default ./NAME")] = None,
+) -> None:
+    """Write a task of your own to start from, with a study of it that runs as written."""
+    from cr_interp.tasks.new import new_task as write
+
+    folder = out or Path(name)
+    for path in write(name, folder, python):
+        console.print(str(path))
+    console.print(f"Now: cr-interp reproduce {folder / 'study.yaml'}")
 
 
 @app.command()

@@ -27,7 +27,7 @@ def compare_checkpoints(
     max_new_tokens: int = 32,
     no_context: Any = "empty_system",
 ) -> Study:
-    """Measure ``ARM=MODEL`` pairs on a built-in task, or on prompts and a context of the user's own.
+    """Measure ``ARM=MODEL`` pairs on a built-in task, a task file, or prompts and a context of the user's own.
 
     Returns the study. Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist, or
     checkpoints whose tokenizers differ from the first one's.
@@ -98,7 +98,7 @@ def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:
 
 def choose_task(task: str | None, prompts: Path | None, context: Path | None, max_new_tokens: int) -> Task:
     if task is not None and prompts is None and context is None:
-        return get_task(task)
+        return get_task(task, run_code=True)  # somebody has just typed it
     if task is None and prompts is not None and context is not None:
         return OwnTask(prompts.stem, read_prompts(prompts), read_context(context), max_new_tokens)
     raise UserError("Say what to ask: either --task NAME, or both --prompts FILE.jsonl and --context FILE.")

@@ -22,6 +22,8 @@ def evaluate(
     samples: int = 1,
     batch_size: int = 64,
     seed: int = 0,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> pd.DataFrame:
     """A row per example, view, control and sample: the response, its ids and its grade.
 
@@ -29,7 +31,7 @@ def evaluate(
     ``none``. ``obeys_new`` says whether the response does what the *mismatched* context asks for. Columns of the
     ``generations`` table except ``arm, seed, step, split``, which the caller knows.
     """
-    decoding = Decoding(task.max_new_tokens, temperature, batch_size=batch_size)
+    decoding = Decoding(task.max_new_tokens, temperature, top_k, top_p, batch_size)
     views: list[tuple[str, str, Context | None]] = [("no_context", "none", None)]
     views += [("with_context", control, context) for control, context in contexts.items()]
     rows: list[dict[str, Any]] = []

@@ -29,6 +29,9 @@ class Evaluation(BaseModel):
         "exact", "paraphrase", "mismatched", "irrelevant",
     )  # fmt: skip
     temperature: float = Field(0.0, ge=0)
+    """0 is greedy; with sampling, ``top_k`` is cut first, then ``top_p``."""
+    top_k: int | None = Field(None, gt=0)
+    top_p: float | None = Field(None, gt=0, le=1)
     samples: int = Field(1, gt=0)
     batch_size: int = Field(64, gt=0)
     responses: str = "own"
@@ -71,7 +74,7 @@ def behaviour_rows(loaded: Loaded, subject: Subject, arm: str, seed: int, step: 
     chosen = subject.evaluation
     rows = evaluate(
         loaded, subject.task, subject.examples, subject.contexts, subject.no_context,
-        chosen.temperature, chosen.samples, chosen.batch_size, chosen.seed,
+        chosen.temperature, chosen.samples, chosen.batch_size, chosen.seed, chosen.top_k, chosen.top_p,
     )  # fmt: skip
     return label(rows, arm=arm, seed=seed, step=step, split=chosen.split)
 

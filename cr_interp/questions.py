@@ -13,6 +13,7 @@ from cr_interp.errors import UserError
 from cr_interp.study import Study
 from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Example, Outcome, Task
+from cr_interp.tasks.described import DescribedTask
 from cr_interp.views import Context, NoContext
 
 #: Examples drawn from the task if the study has no responses yet.
@@ -37,7 +38,7 @@ def examples(study: Study) -> list[Example]:
             for i, prompt, answer in zip(rows["example_id"], rows["prompt"], answers, strict=True)
         ]
     task = task_of(study)
-    return [] if task is None else task.examples("test", DRAWN)
+    return [] if task is None or _far(task) else task.examples("test", DRAWN)
 
 
 def contexts(study: Study) -> dict[str, Context]:
@@ -47,7 +48,7 @@ def contexts(study: Study) -> dict[str, Context]:
     given = {"exact": manifest.get("context"), **(written if isinstance(written, dict) else {})}
     found = {str(name): context for name, data in given.items() if (context := _context(data)) is not None}
     task = task_of(study)
-    if not found and task is not None:
+    if not found and task is not None and not _far(task):
         try:
             return task.contexts(_letters)
         except UserError:  # no filler comes out as long as the exact context when letters are counted
@@ -79,6 +80,11 @@ def grade(study: Study, example: Example, response: str, truncated: bool) -> Out
     """The task's grade of a response; None if the task is not known here."""
     task = task_of(study)
     return None if task is None or not example.answer else task.grade(example, response, truncated)
+
+
+def _far(task: Task) -> bool:
+    """Would looking at its rows reach for the network? Looking at a study never does."""
+    return isinstance(task, DescribedTask) and not task.is_local
 
 
 def _responses(study: Study) -> pd.DataFrame | None:

@@ -1,13 +1,19 @@
-"""What all tests share: no network, one thread."""
+"""What all tests share: no network, one thread, and a cache of datasets that goes when they do."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="cr-interp-tests-")
 
 import pytest
 from tiny import tiny
+
+atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
-"""The commands that train: ``pretrain``, ``distill``, ``reproduce``, and ``evaluate`` and ``capture`` of a study."""
+"""The commands that train: ``pretrain``, ``plan``, ``distill``, ``reproduce``, and ``evaluate`` and ``capture`` of a study."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ REPRODUCTIONS = {
 
 def register(app: typer.Typer) -> None:
     """Called by ``cr_interp.cli`` through the entry point."""
-    for command in (pretrain, distill, reproduce, suite, evaluate, capture):
+    for command in (pretrain, plan, distill, reproduce, suite, evaluate, capture):
         app.command()(command)
 
 
@@ -60,6 +61,41 @@ def pretrain(
     run(config, target, compiled)
     write_card(config, target, threads, compiled)
     console.print(f"{target}: {(target / 'README.md').read_text(encoding='utf-8')}")
+
+
+def plan(
+    config: Annotated[
+        str, typer.Argument(help="a file, or a name in training/configs, such as paper/medmcqa-qwen3-8b")
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value …, such as training.batch_size=64")
+    ] = None,
+    gpu: Annotated[str, typer.Option(help="the kind whose memory is shown by part")] = "H100-80GB",
+    gpus: Annotated[int | None, typer.Option(min=1, help="how many; default: the fewest that do")] = None,
+    float32: Annotated[bool, typer.Option("--float32", help="not mixed precision")] = False,
+    checkpointing: Annotated[bool, typer.Option(help="gradient checkpointing")] = True,
+    prompt_tokens: Annotated[
+        int | None, typer.Option(min=1, help="of a prompt, or of what a turn adds to it; default: 256")
+    ] = None,
+    context_tokens: Annotated[int | None, typer.Option(min=0, help="default: context_cap, or 512")] = None,
+    response_tokens: Annotated[int | None, typer.Option(min=1, help="default: as long as they may be")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="all numbers, in bytes, operations and hours")] = False,
+) -> None:
+    """Say what a configuration needs (memory, work, hours) and check it; downloads nothing. Exit code 1 for a problem."""
+    from training.config import load_config
+    from training.plan import make_plan
+    from training.plan_report import plan_text
+
+    made = make_plan(
+        load_config(config, overrides), gpu, gpus, "float32" if float32 else "mixed", checkpointing,
+        prompt_tokens, context_tokens, response_tokens,
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(made.to_dict(), indent=1))
+    else:
+        console.print(plan_text(made))
+    if made.problems:
+        raise SystemExit(1)
 
 
 def distill(
@@ -149,15 +185,18 @@ def suite(
 
 
 EveryStep = Annotated[bool, typer.Option("--every-step", help="also the checkpoints that runs keep on their way")]
+TaskFile = Annotated[str | None, typer.Option("--task", help="the study's task file, if it is Python: it is run")]
 
 
 def evaluate(
-    study: Annotated[str, typer.Argument(help="a study's folder or name")], every_step: EveryStep = False
+    study: Annotated[str, typer.Argument(help="a study's folder or name")],
+    every_step: EveryStep = False,
+    task: TaskFile = None,
 ) -> None:
     """Fill a study's ``generations``: both views of every checkpoint that has no rows yet."""
     from training.pipeline import config_of, evaluate_study
 
-    evaluate_study(*config_of(study, every_step))
+    evaluate_study(*config_of(study, every_step, task))
 
 
 def capture(
@@ -171,11 +210,12 @@ def capture(
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
     again: Annotated[bool, typer.Option("--again", help="also checkpoints that have rows")] = False,
     every_step: EveryStep = False,
+    task: TaskFile = None,
 ) -> None:
     """Fill a study's ``drift``, ``token_drift`` and ``cka_map``: the states of every checkpoint without rows."""
     from training.pipeline import capture_study, config_of
 
     if sites_per_pass is not None and sites_per_pass < 1:
         raise UserError(f"--sites-per-pass is a number of sites from 1 on; found {sites_per_pass}.")
-    opened, config = config_of(study, every_step)
+    opened, config = config_of(study, every_step, task)
     capture_study(opened, config, sites_per_pass, save_states, backend, again)

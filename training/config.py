@@ -15,6 +15,7 @@ from cr_interp.errors import UserError, unknown
 from cr_interp.measure import Evaluation
 
 CONFIGS = Path(__file__).parent / "configs"
+TASK_FILES = (".yaml", ".yml", ".py")
 
 
 class Strict(BaseModel):
@@ -49,10 +50,19 @@ class StudyConfig(Strict):
 
     name: str
     task: str
+    """A name, or a file of your own: a description (``.yaml``) or Python (``.py``, which is executed)."""
     model: str
     teacher: str | None = None
     """null: the frozen initial student."""
     no_context: Literal["empty_system", "template_default"] = "empty_system"
+    template: dict[str, bool | int | str] = {}
+    """Variables of the chat template, such as ``enable_thinking``; fixed in every tokenizer of the study."""
+    context_cap: int | None = Field(None, gt=0)
+    """Longest exact context, in tokens; a longer one is refused, never cut. null: what the model's positions hold."""
+    max_new_tokens: int | None = Field(None, gt=0)
+    """Longest response, of a turn in a game; null: the task's own."""
+    max_turns: int = Field(1, gt=0)
+    """Of an episode; 1 is a question and its answer."""
     arms: tuple[str, ...] = ("opd", "nca")
     own_arms: dict[str, tuple[str, ...]] = {}
     """Arms of your own: a name and its terms."""
@@ -86,12 +96,22 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> StudyC
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path} has to hold a mapping of keys to values; found {type(data).__name__}.")
+    data = _with_task_beside(data, path.parent)
     for override in overrides or []:
         apply_override(data, override)
     try:
         return StudyConfig.model_validate(data)
     except ValidationError as error:
         raise UserError(f"{path}: {explain(error)}") from error
+
+
+def _with_task_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A task file is looked for here and, if it is not, beside the configuration that names it."""
+    task = data.get("task")
+    if isinstance(task, str) and Path(task).suffix in TASK_FILES and not Path(task).exists():
+        beside = folder / task
+        return {**data, "task": str(beside)} if beside.exists() else data
+    return data
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:

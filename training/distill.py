@@ -14,14 +14,14 @@ from cr_interp.errors import UserError
 from cr_interp.evaluation import evaluate
 from cr_interp.generation import Decoding
 from cr_interp.measure import label
-from cr_interp.models import Loaded, load, tokenizer_fingerprint
+from cr_interp.models import Loaded, tokenizer_fingerprint
 from cr_interp.study import Study
-from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Example, Task
-from cr_interp.views import Context, check_fits, context_length, render
+from cr_interp.views import Context, check_fits, render
 from training.config import StudyConfig
 from training.objectives import Term, arm_terms
 from training.rollouts import LocalRollouts
+from training.subject import exact_context, load_for, study_task
 from training.trainer import DistillTrainer, Prompt, latest_checkpoint
 
 
@@ -36,10 +36,6 @@ def training_examples(task: Task, n: int, seed: int) -> list[Example]:
                 break
             stream += task.examples("train", None, seed * 1000 + epoch)
         return stream[:n]
-
-
-def exact_context(task: Task, loaded: Loaded, config: StudyConfig) -> Context:
-    return task.contexts(lambda context: context_length(loaded.tokenizer, context, config.no_context))["exact"]
 
 
 def validation(task: Task, context: Context, config: StudyConfig) -> Any:
@@ -67,8 +63,8 @@ def validation(task: Task, context: Context, config: StudyConfig) -> Any:
 
 def load_pair(config: StudyConfig) -> tuple[Loaded, Loaded]:
     """Student and teacher; without a teacher of its own, a study's teacher is the frozen initial student."""
-    student = load(config.model)
-    teacher = load(config.teacher or config.model)
+    student = load_for(config, config.model)
+    teacher = load_for(config, config.teacher or config.model)
     if tokenizer_fingerprint(student.tokenizer) != tokenizer_fingerprint(teacher.tokenizer):
         raise UserError(
             f"Student {config.model} and teacher {config.teacher} have different tokenizers or chat templates, so "
@@ -107,7 +103,7 @@ def _train(
     run_path = study.run_path(arm, seed)
     for leftover in run_path.glob(".saving-*"):  # a kill in the middle of writing a checkpoint
         shutil.rmtree(leftover, ignore_errors=True)
-    task = get_task(config.task)
+    task = study_task(config)
     student, teacher = load_pair(config)
     context = exact_context(task, student, config)
     chosen = config.training

@@ -3,23 +3,25 @@
 A part that is already in the study's tables is not done again; so the same command, typed again, continues.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from pydantic import ValidationError
 
 from cr_interp.drift import measure_drift
 from cr_interp.errors import UserError, unknown
-from cr_interp.measure import Evaluation, Subject, behaviour_rows, own_responses
-from cr_interp.models import Loaded, fingerprint, load, tokenizer_fingerprint
+from cr_interp.measure import Subject, behaviour_rows, own_responses
+from cr_interp.models import Loaded, fingerprint, tokenizer_fingerprint
 from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
 from cr_interp.study import Study, last_step, open_study
-from cr_interp.tasks import get_task
 from training.config import StudyConfig
 from training.distill import is_finished
 from training.objectives import arm_terms
+from training.subject import check_cap, load_for, study_task
 from training.trainer import checkpoints, step_of
 from training.workers import run_all
 
@@ -38,9 +40,10 @@ def open_or_create(config: StudyConfig, path: Path) -> Study:
                 f"with --out, or the same settings to continue it."
             )
         return study
-    base = load(config.model)
-    subject = Subject.of(get_task(config.task), base.tokenizer, config.no_context, config.evaluation)
-    teacher = load(config.teacher) if config.teacher else base
+    base = load_for(config, config.model)
+    subject = _subject(base, config)
+    check_cap(subject.contexts["exact"], base, config)
+    teacher = load_for(config, config.teacher) if config.teacher else base
     manifest = {
         "name": config.name,
         "created": now(),
@@ -68,7 +71,8 @@ def different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Keys that decide numbers and differ. Arms and seeds may grow; a study may be continued with more of them."""
     free = {"arms", "seeds", "name", "own_arms", "every_step"}
     # An older study lacks keys that came later; it was made with what are their defaults now.
-    old = {**old, "evaluation": Evaluation.model_validate(old.get("evaluation", {})).model_dump(mode="json")}
+    with suppress(ValidationError):  # a key that is gone: then it differs, and is shown as it was
+        old = StudyConfig.model_validate(old).model_dump(mode="json")
     return [key for key in new if key not in free and old.get(key) != new[key]]
 
 
@@ -118,7 +122,7 @@ def evaluate_study(study: Study, config: StudyConfig) -> Study:
     """Fill ``generations`` for every checkpoint that has no rows there."""
     todo = missing(study, "generations", config)
     for arm, seed, step, where in tracked(todo, f"{config.name} generations"):
-        loaded = load(where)
+        loaded = load_for(config, where)
         study.put("generations", behaviour_rows(loaded, _subject(loaded, config), arm, seed, step))
     return study
 
@@ -141,10 +145,10 @@ def capture_study(
     if fixed != "own" and fixed not in set(generations["arm"]):
         raise unknown("arm with responses", fixed, ["own", *generations["arm"].unique()])
     todo = study_checkpoints(study, config) if again else missing(study, "drift", config)
-    base = load(study.manifest["model"]) if todo else None
+    base = load_for(config, study.manifest["model"]) if todo else None
     with tokens_progress() as bar:
         for arm, seed, step, where in todo:
-            loaded = load(where)
+            loaded = load_for(config, where)
             responses = own_responses(_answers_of(generations, arm, seed, step, fixed))
             found = measure_drift(
                 loaded, _subject(loaded, config), responses,
@@ -167,13 +171,26 @@ def _answers_of(generations: pd.DataFrame, arm: str, seed: int, step: int, fixed
 
 
 def _subject(loaded: Loaded, config: StudyConfig) -> Subject:
-    return Subject.of(get_task(config.task), loaded.tokenizer, config.no_context, config.evaluation)
+    return Subject.of(study_task(config), loaded.tokenizer, config.no_context, config.evaluation)
 
 
-def config_of(name_or_path: str, every_step: bool = False) -> tuple[Study, StudyConfig]:
-    """A study with the configuration that made it; ``every_step`` adds to what that says."""
+def config_of(
+    name_or_path: str, every_step: bool = False, task_file: str | None = None
+) -> tuple[Study, StudyConfig]:
+    """A study with the configuration that made it; ``every_step`` adds to what that says.
+
+    A study may come from anybody, so a Python file that it names as its task is not run: the user names it, with
+    ``task_file``, or is told to.
+    """
     study = open_study(name_or_path)
     if "config" not in study.manifest:
         raise UserError(f"{study.path} was not made by `distill` or `reproduce`, so it has no runs to measure.")
     config = StudyConfig.model_validate(study.manifest["config"])
+    if task_file is not None:
+        config = config.model_copy(update={"task": task_file})
+    elif Path(config.task).suffix == ".py":
+        raise UserError(
+            f"The task of {study.path} is the Python file {config.task}, and what a study names is not run. Name it "
+            f"yourself if you trust it: --task {config.task}"
+        )
     return study, config.model_copy(update={"every_step": every_step or config.every_step})

@@ -13,13 +13,11 @@ import pandas as pd
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.evaluation import evaluate
-from cr_interp.models import load
 from cr_interp.study import Study
-from cr_interp.tasks import get_task
 from training.config import CONFIGS, StudyConfig, load_config
-from training.distill import exact_context
 from training.jobs import Job, run_jobs
 from training.pipeline import close, missing, open_or_create
+from training.subject import exact_context, load_for, study_task
 from training.workers import default_workers, run_list
 
 #: The learning rates among which each setting's is chosen, by the validation accuracy of ``opd`` alone.
@@ -63,12 +61,12 @@ def check_teachers(configs: dict[str, StudyConfig]) -> None:
     for name, config in configs.items():
         where = config.teacher or config.model
         try:
-            load(config.model)
-            teacher = load(where)
+            load_for(config, config.model)
+            teacher = load_for(config, where)
         except UserError as error:
             cannot[name] = str(error).partition(". ")[0]
             continue
-        task = get_task(config.task)
+        task = study_task(config)
         rows = evaluate(
             teacher, task, task.examples("validation", ASKED), {"exact": exact_context(task, teacher, config)}
         )

@@ -1,12 +1,14 @@
-"""The tasks by name: ``get_task("sentiment")``, ``get_task("rules:shift")``.
+"""The tasks by name: ``get_task("sentiment")``, ``get_task("rules:shift")``, ``get_task("mine.yaml")``.
 
-A new task is a new file with a function that returns a :class:`~cr_interp.tasks.base.Task`, and a line in
-``TASKS`` or ``_families``. Nothing here imports torch or transformers; families are imported when asked for.
+A new task here is a new file with a function that returns a :class:`~cr_interp.tasks.base.Task`, and a line in
+``TASKS`` or ``_families``, or a description in ``published/``. A task of one's own is a description (``.yaml``) or a
+Python file (``.py``) anywhere. Nothing here imports torch or transformers; families are imported when asked for.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
-from cr_interp.errors import unknown
+from cr_interp.errors import UserError, unknown
 from cr_interp.tasks.base import Task
 from cr_interp.tasks.sentiment import sentiment_task
 from cr_interp.tasks.wordclass import wordclass_task
@@ -18,6 +20,7 @@ TASKS: dict[str, Callable[[], Task]] = {"sentiment": sentiment_task, "wordclass"
 def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
     """Tasks with a parameter, ``family:name``: how to make one, and the names."""
     from cr_interp.tasks.codebook import CODEBOOKS, codebook_task
+    from cr_interp.tasks.described import published_names, published_task
     from cr_interp.tasks.frozenlake import frozenlake_task
     from cr_interp.tasks.grids import LEGENDS
     from cr_interp.tasks.rules import RULES, rules_task
@@ -28,6 +31,7 @@ def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
         "codebook": (codebook_task, list(CODEBOOKS)),
         "frozenlake": (frozenlake_task, list(LEGENDS)),
         "sokoban": (sokoban_task, list(LEGENDS)),
+        "hub": (published_task, published_names()),
     }
 
 
@@ -36,10 +40,27 @@ def task_names() -> list[str]:
     return [*TASKS, *(f"{family}:{name}" for family, (_, names) in _families().items() for name in names)]
 
 
-def get_task(name: str) -> Task:
-    """The task of this name; an unknown one raises :class:`~cr_interp.errors.UserError`."""
+def get_task(name: str, run_code: bool = False) -> Task:
+    """The task of this name or file; an unknown one raises :class:`~cr_interp.errors.UserError`.
+
+    ``run_code`` allows a Python file, and is for callers to whom a person has just named it. A name that was found in
+    a study is only data, so without it a Python file is refused.
+    """
     if name in TASKS:
         return TASKS[name]()
+    if Path(name).suffix in (".yaml", ".yml"):
+        from cr_interp.tasks.described import read_description
+
+        return read_description(Path(name))
+    if Path(name).suffix == ".py":
+        if not run_code:
+            raise UserError(
+                f"The task is the Python file {name}, and reading a study never runs code. Name the file yourself "
+                f"(--task {name}) if you trust it."
+            )
+        from cr_interp.tasks.own_code import run_task_file
+
+        return run_task_file(Path(name))
     family, _, parameter = name.partition(":")
     make, names = _families().get(family, (None, []))
     if make is None or parameter not in names:

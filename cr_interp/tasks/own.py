@@ -1,17 +1,18 @@
 """A task from the user's own files: prompts with answers in a JSONL, a context in a text or JSON file.
 
 A prompt is a line ``{"prompt": "…", "answer": "…", "id": "…"}`` (``id`` may be left out). A response is right if it
-contains the answer as a whole word or phrase, in any casing; anything subtler deserves a task of its own.
+contains the answer as a whole word or phrase, in any casing. These are prompts to ask checkpoints that exist; what is to
+be trained on needs splits and often a subtler grader: a description (``described.py``) or a Python file.
 """
 
 import json
 import random
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from cr_interp.errors import UserError
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
+from cr_interp.tasks.graders import contains
 from cr_interp.views import Context
 
 
@@ -35,10 +36,7 @@ class OwnTask:
         return {"exact": self.context}
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
-        pattern = rf"(?<!\w){re.escape(example.answer.strip())}(?!\w)"
-        if re.search(pattern, response, re.IGNORECASE):
-            return "right"
-        return "truncated" if truncated else "wrong" if response.strip() else "unparsable"
+        return contains(example.answer, response, truncated)
 
 
 def read_prompts(path: Path) -> tuple[Example, ...]:

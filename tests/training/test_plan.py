@@ -1,0 +1,139 @@
+"""``cr-interp plan``: every configuration can be planned, its checks find what would stop a run, and nothing is downloaded."""
+
+import json
+import socket
+
+import pytest
+from typer.testing import CliRunner
+
+from cr_interp.errors import UserError
+from training.config import config_names, load_config
+from training.memory import Setup, memory, peak
+from training.objectives import arm_terms
+from training.plan import make_plan
+
+PAPER = [name for name in config_names() if name.startswith("paper/")]
+#: Their tasks come with the games.
+GAMES = {name for name in PAPER if "frozenlake" in name or "sokoban" in name}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("planning opened a connection")
+
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def plan(name, *overrides, **options):
+    return make_plan(load_config(name, list(overrides)), **options)
+
+
+def test_the_papers_settings_are_all_there():
+    qa = {f"paper/{task}-{model}" for task in ("medmcqa", "safety")
+          for model in ("llama32-3b", "llama31-8b", "qwen25-7b", "qwen3-8b")}  # fmt: skip
+    games = {
+        f"paper/{game}-{size}" for game in ("frozenlake", "sokoban") for size in ("qwen3-4b", "qwen3-4b-to-1b7")
+    }
+    assert set(PAPER) == qa | games | {"paper/math-qwen3-8b"}
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_every_configuration_of_the_paper_can_be_planned(name):
+    made = plan(name)
+    assert [p for p in made.problems if "There is no task 'textarena" not in p] == []
+    assert not made.problems or name in GAMES
+    assert made.fits
+    assert made.setup.gpus in (1, 2, 4, 8)  # on H100s; OPCD had eight of them
+    assert made.peak == peak(made.memory) < 0.9 * 80 * 2**30
+    assert made.config.training.lr == 5e-6
+    assert made.config.training.top_k == 256
+    assert 0 < min(row["hours_in_all"] for row in made.hours if row["number"]) < 1000
+    assert sum(made.step_operations["opd"].values()) < sum(made.step_operations["nca"].values())
+
+
+@pytest.mark.parametrize("name", ["organism-shift", "smollm2-sentiment", "suite/sokoban-cross"])
+def test_configurations_for_a_laptop_can_be_planned_too(name):
+    made = plan(name, precision="float32")
+    assert made.problems == []
+    assert made.setup.gpus == 1
+
+
+def test_lengths_are_the_caps_unless_said_otherwise():
+    made = plan("paper/medmcqa-qwen3-8b")
+    assert made.tokens == {"response": 128 * 512, "no_context": 128 * 768, "with_context": 128 * 768 + 4096}
+    shorter = plan("paper/medmcqa-qwen3-8b", prompt=100, context=120, response=200)
+    assert shorter.tokens == {"response": 25600, "no_context": 38400, "with_context": 38520}
+    assert sum(shorter.run_operations.values()) < sum(made.run_operations.values()) / 2
+    games = plan("paper/sokoban-qwen3-4b")
+    assert games.tokens["response"] == 64 * 5 * 1024
+
+
+def test_the_number_of_gpus_can_be_given_and_may_not_do():
+    made = plan("paper/medmcqa-qwen3-8b", number=1)
+    assert not made.fits
+    config = made.config
+    terms = arm_terms("nca", config.own_arms)
+    assert made.memory == memory(
+        terms, made.student, made.teacher, 128, made.lengths, 256, Setup(1, 1, "mixed", True)
+    )
+    assert {row["number"] for row in made.hours} == {None, 1}
+    with pytest.raises(UserError, match="Did you mean 'H100-80GB'"):
+        plan("paper/medmcqa-qwen3-8b", on="H100-80")
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("task=hub:medmcq", "Did you mean 'hub:medmcqa'"),
+        ("teacher=meta-llama/Llama-3.1-8B-Instruct", "vocabularies of 151936 and 128256"),
+        ("training.top_k=1", "Use 2 or more"),
+        ("evaluation.controls=[paraphrase]", "lacks 'exact'"),
+        ("evaluation.responses=opdd", "no arm of the study"),
+        ("seeds=[0, 0]", "listed twice"),
+        ("max_turns=3", "Set max_turns=1"),
+        ("max_new_tokens=40000", "the model has 40960 positions"),
+    ],
+)
+def test_what_would_stop_a_run_is_found(override, said):
+    problems = plan("paper/medmcqa-qwen3-8b", override).problems
+    assert len(problems) == 1
+    assert said in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model=somebody/something", "nothing is downloaded"),
+        ("arms=[ncaa]", "Did you mean 'nca'"),
+        ("own_arms={mine: ['KL(q_x, f)']}", None),
+        ("arms=[base]", "has no terms"),
+    ],
+)
+def test_what_cannot_be_planned_at_all(override, said):
+    if said is None:
+        with pytest.raises(UserError, match="is not a term"):
+            plan("paper/medmcqa-qwen3-8b", override, "arms=[mine]")
+        return
+    with pytest.raises(UserError, match=said):
+        plan("paper/medmcqa-qwen3-8b", override)
+
+
+def test_the_command_prints_text_or_json_and_tells_problems_by_its_exit_code():
+    import typer
+
+    from training.commands import plan as command
+
+    app = typer.Typer()
+    app.command()(command)
+    run = CliRunner().invoke
+    said = run(app, ["paper/safety-llama32-3b"])
+    assert said.exit_code == 0, said.output
+    for words in ("3.21 billion", "logits", "H100-80GB", "all runs", "is sound"):
+        assert words in said.output
+    found = json.loads(run(app, ["paper/safety-llama32-3b", "--json"]).output)
+    assert found["parameters"]["student"] == 3_212_749_824
+    assert found["memory_bytes_per_gpu"]["peak"] > 0
+    assert found["runs"] == 6
+    assert run(app, ["paper/safety-llama32-3b", "seeds=[0,0]"]).exit_code == 1

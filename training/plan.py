@@ -1,0 +1,196 @@
+"""What a run will need, and whether its configuration is sound: from the file alone, nothing is downloaded or loaded.
+
+Mental model: lengths (as long as the configuration allows) and shapes (from a table, or a local config.json) go into the
+formulas of ``work.py``, ``memory.py`` and ``duration.py``; :func:`make_plan` collects what they say for the dearest arm,
+for one kind of GPU in detail and for all in a table. Every number is an estimate, and the largest that can be expected:
+real responses are mostly shorter than their cap.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cr_interp.errors import UserError
+from cr_interp.tasks.base import Task
+from training.architecture import Architecture, architecture_of
+from training.config import StudyConfig
+from training.duration import USABLE, Gpu, computing, gpu, gpus, writing
+from training.memory import Setup, memory, peak
+from training.objectives import arm_terms
+from training.subject import study_task
+from training.work import Lengths, step
+
+GIB = 2**30
+#: How many GPUs are tried, fewest first.
+NUMBERS = (1, 2, 4, 8, 16, 32, 64, 128)
+#: Tokens of a prompt where nothing says how long they are, and of a context without a cap.
+PROMPT, CONTEXT = 256, 512
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Memory in bytes, work in floating-point operations, time in hours; see the fields' names for of what."""
+
+    config: StudyConfig
+    student: Architecture
+    teacher: Architecture
+    lengths: Lengths
+    problems: list[str]
+    setup: Setup
+    gpu: str
+    fits: bool
+    memory: dict[str, int]
+    peak: int
+    tokens: dict[str, int]
+    step_operations: dict[str, dict[str, int]]
+    """arm → part → operations."""
+    run_operations: dict[str, int]
+    checkpoint: int
+    hours: list[dict[str, Any]]
+    """A row per kind of GPU: ``gpu, number, micro_batch, hours_a_run, hours_in_all``; ``number`` null if 128 do not do."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for ``--json``."""
+        return {
+            "name": self.config.name,
+            "problems": self.problems,
+            "parameters": {"student": self.student.parameters, "teacher": self.teacher.parameters},
+            "lengths": self.lengths.__dict__,
+            "gpu": self.gpu,
+            "setup": self.setup.__dict__,
+            "fits": self.fits,
+            "memory_bytes_per_gpu": {**self.memory, "peak": self.peak},
+            "tokens_a_step": self.tokens,
+            "flops_a_step": self.step_operations,
+            "flops_a_run": self.run_operations,
+            "checkpoint_bytes": self.checkpoint,
+            "runs": len(self.config.arms) * len(self.config.seeds),
+            "hours": self.hours,
+        }
+
+
+def make_plan(
+    config: StudyConfig,
+    on: str = "H100-80GB",
+    number: int | None = None,
+    precision: Literal["mixed", "float32"] = "mixed",
+    checkpointing: bool = True,
+    prompt: int | None = None,
+    context: int | None = None,
+    response: int | None = None,
+) -> Plan:
+    """Plan a configuration on ``number`` GPUs of a kind (null: the fewest that do).
+
+    ``prompt``, ``context`` and ``response`` are tokens, of a turn; null is the cap that the configuration sets, else
+    :data:`PROMPT` and :data:`CONTEXT`. Raises
+    :class:`UserError` for shapes, GPUs, arms and terms that are not known; what else would stop a run is in ``problems``.
+    """
+    student, teacher = architecture_of(config.model), architecture_of(config.teacher or config.model)
+    problems, task = check(config, student, teacher)
+    response = response or config.max_new_tokens or (task.max_new_tokens if task else CONTEXT)
+    context = config.context_cap if context is None else context
+    # What is only assumed cannot be wrong.
+    problems += too_long(Lengths(prompt or 1, response, context or 0, config.max_turns), student, teacher)
+    lengths = Lengths(prompt or PROMPT, response, CONTEXT if context is None else context, config.max_turns)
+    terms = {arm: arm_terms(arm, config.own_arms) for arm in config.arms}
+    rows = config.training.batch_size
+    work = {arm: step(t, student, teacher, rows, lengths, checkpointing) for arm, t in terms.items()}
+    dearest = terms[max(work, key=lambda arm: sum(work[arm].values()))]
+
+    def parts(setup: Setup) -> dict[str, int]:
+        return memory(dearest, student, teacher, rows, lengths, config.training.top_k, setup)
+
+    def fitting(kind: Gpu, numbers: Sequence[int]) -> Setup | None:
+        """The fewest GPUs, and then the largest micro-batch, that leave room."""
+        room = kind.memory * GIB * USABLE
+        for n in numbers:
+            best = None
+            micro = 1
+            while micro <= max(1, rows // n):
+                setup = Setup(n, micro, precision, checkpointing)
+                if peak(parts(setup)) > room:
+                    break
+                best, micro = setup, 2 * micro
+            if best:
+                return best
+        return None
+
+    possible = [n for n in NUMBERS if n <= rows]
+    hours = []
+    for name, kind in gpus().items():
+        setup = fitting(kind, possible if number is None else [number])
+        found: dict[str, Any] = {"gpu": name, "number": None, "micro_batch": None}
+        if setup is not None:
+            a_run = max(run_seconds(config, student, lengths, w, kind, setup.gpus) for w in work.values()) / 3600
+            in_all = sum(run_seconds(config, student, lengths, w, kind, setup.gpus) for w in work.values()) / 3600
+            found |= {"number": setup.gpus, "micro_batch": setup.micro_batch}
+            found |= {"hours_a_run": a_run, "hours_in_all": in_all * len(config.seeds)}
+        hours.append(found)
+    chosen = fitting(gpu(on), possible if number is None else [number])
+    setup = chosen or Setup(number or possible[-1], 1, precision, checkpointing)
+    return Plan(
+        config, student, teacher, lengths, problems, setup, on, chosen is not None, parts(setup), peak(parts(setup)),
+        {
+            "response": rows * lengths.aligned,
+            "no_context": rows * lengths.own,
+            "with_context": rows * lengths.own + lengths.context,
+        },
+        work,
+        {arm: config.training.steps * sum(w.values()) for arm, w in work.items()},
+        12 * student.parameters,  # weights and two moments in float32
+        hours,
+    )  # fmt: skip
+
+
+def run_seconds(
+    config: StudyConfig, student: Architecture, lengths: Lengths, work: dict[str, int], on: Gpu, number: int
+) -> float:
+    """One run and its evaluation: updates at the rate of computing, responses at the rate of writing."""
+    training, evaluation = config.training, config.evaluation
+    update = computing(sum(work.values()) - work["rollouts"], on, number)
+    seconds = training.steps * (update + writing(student, training.batch_size, lengths, on, number))
+    looks = training.steps // training.eval_every + 1
+    for with_context in (False, True):
+        seconds += looks * writing(student, training.eval_examples, lengths, on, number, with_context)
+        views = len(evaluation.controls) if with_context else 1
+        asked = evaluation.examples * evaluation.samples
+        seconds += views * writing(student, asked, lengths, on, number, with_context)
+    return seconds
+
+
+def check(config: StudyConfig, student: Architecture, teacher: Architecture) -> tuple[list[str], Task | None]:
+    """What would stop a run of this configuration, and its task if there is one. Names and ranges are checked on reading."""
+    problems: list[str] = []
+    task: Task | None = None
+    try:
+        task = study_task(config)
+    except UserError as error:
+        problems.append(str(error))
+    if student.vocabulary != teacher.vocabulary:
+        problems.append(
+            f"Student and teacher have vocabularies of {student.vocabulary} and {teacher.vocabulary} tokens, so their "
+            f"distributions cannot be compared. Take a teacher with the same tokenizer."
+        )
+    if config.training.top_k is not None and config.training.top_k < 2:
+        problems.append("top_k below 2: renormalised over one token, every loss is 0 for ever. Use 2 or more.")
+    if "exact" not in config.evaluation.controls:
+        problems.append("evaluation.controls lacks 'exact', which every metric needs.")
+    if len(set(config.seeds)) < len(config.seeds) or len(set(config.arms)) < len(config.arms):
+        problems.append("A seed or an arm is listed twice.")
+    if config.evaluation.responses not in ("own", "base", *config.arms):
+        problems.append(
+            f"evaluation.responses names '{config.evaluation.responses}', which is no arm of the study."
+        )
+    return problems, task
+
+
+def too_long(lengths: Lengths, student: Architecture, teacher: Architecture) -> list[str]:
+    positions = min(shape.positions or 10**9 for shape in (student, teacher))
+    needed = lengths.context + lengths.own
+    if needed <= positions:
+        return []
+    return [
+        f"The longest with-context sequence has {needed} tokens ({lengths.context} of context, {lengths.own} of prompt and "
+        f"response), but the model has {positions} positions. Lower context_cap or max_new_tokens, or plan with the real "
+        f"lengths (--context-tokens, --response-tokens)."
+    ]
