@@ -129,6 +129,25 @@ def compare(
 
 
 @app.command()
+def case_study(
+    config: Annotated[
+        Path, typer.Argument(help="a YAML file: task, checkpoints, …; see cr_interp/case_study.py")
+    ],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as examples=128")] = None,
+    out: Annotated[Path | None, typer.Option(help="the study's folder; default studies/NAME")] = None,
+) -> None:
+    """Read several checkpoints on the same responses: every layer, every control, one figure."""
+    from cr_interp.case_study import case_study as measure
+    from cr_interp.case_study import read_case_study, summary
+    from cr_interp.report import plain_table
+
+    chosen = read_case_study(config, overrides or [])
+    study = measure(chosen, out or Path("studies") / chosen.name)
+    console.print(plain_table(summary(study), f"{chosen.name}: the layer that moves most"))
+    console.print(f"{study.path / 'case-study.html'}")
+
+
+@app.command()
 def new_task(
     name: Annotated[str, typer.Argument(help="letters, digits, - and _")],
     python: Annotated[bool, typer.Option("--python", help="in code, not in data")] = False,

@@ -115,3 +115,14 @@ def markdown_table(table: pd.DataFrame) -> str:
         cells = shown[shown["arm"] == arm].set_index("metric")
         lines.append(f"| `{arm}` | " + " | ".join(_cell(name, cells.loc[name]) for name in names) + " |")
     return "\n".join(lines)
+
+
+def plain_table(rows: pd.DataFrame, title: str) -> Table:
+    """A data frame for the terminal: numbers to four digits, what is missing as a dash."""
+    out = Table(title=title, box=SIMPLE_HEAD)
+    for name in rows:
+        out.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(rows[name]) else "left")
+    for values in rows.itertuples(index=False):
+        shown = (f"{value:.4f}" if isinstance(value, float) else str(value) for value in values)
+        out.add_row(*("–" if text in ("nan", "None") else text for text in shown))
+    return out

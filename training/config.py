@@ -1,25 +1,20 @@
 """The configuration of a study: one YAML file says everything that decides its numbers.
 
-Unknown keys are refused with the nearest valid one, and ``key=value`` overrides from the command line go through
-the same checks. What is written here is copied whole into the study's manifest.
+How it is read, and what is refused, is in ``cr_interp/configuration.py``. What is written here is copied whole into the
+study's manifest.
 """
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from cr_interp.errors import UserError, unknown
+from cr_interp.configuration import Strict, apply_overrides, read_mapping, validated
+from cr_interp.errors import unknown
 from cr_interp.measure import Evaluation
 
 CONFIGS = Path(__file__).parent / "configs"
 TASK_FILES = (".yaml", ".yml", ".py")
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
 class Training(Strict):
@@ -55,7 +50,7 @@ class StudyConfig(Strict):
     teacher: str | None = None
     """null: the frozen initial student."""
     no_context: Literal["empty_system", "template_default"] = "empty_system"
-    template: dict[str, bool | int | str] = {}
+    template: dict[str, bool | int | str] = Field(default_factory=dict)
     """Variables of the chat template, such as ``enable_thinking``; fixed in every tokenizer of the study."""
     context_cap: int | None = Field(None, gt=0)
     """Longest exact context, in tokens; a longer one is refused, never cut. null: what the model's positions hold."""
@@ -64,7 +59,7 @@ class StudyConfig(Strict):
     max_turns: int = Field(1, gt=0)
     """Of an episode; 1 is a question and its answer."""
     arms: tuple[str, ...] = ("opd", "nca")
-    own_arms: dict[str, tuple[str, ...]] = {}
+    own_arms: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """Arms of your own: a name and its terms."""
     seeds: tuple[int, ...] = (0, 1, 2)
     threads: int = Field(1, gt=0)
@@ -90,19 +85,9 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> StudyC
         if name_or_path not in config_names():
             raise unknown("configuration", name_or_path, config_names())
         path = CONFIGS / f"{name_or_path}.yaml"
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise UserError(f"{path} has to hold a mapping of keys to values; found {type(data).__name__}.")
-    data = _with_task_beside(data, path.parent)
-    for override in overrides or []:
-        apply_override(data, override)
-    try:
-        return StudyConfig.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{path}: {explain(error)}") from error
+    data = _with_task_beside(read_mapping(path), path.parent)
+    apply_overrides(StudyConfig, data, overrides or [], short="training")
+    return validated(StudyConfig, data, path)
 
 
 def _with_task_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -112,39 +97,3 @@ def _with_task_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         beside = folder / task
         return {**data, "task": str(beside)} if beside.exists() else data
     return data
-
-
-def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set one ``dotted.key=value`` in nested dictionaries; the value is read as YAML."""
-    key, equals, text = override.partition("=")
-    if not equals:
-        raise UserError(f"'{override}' is not an override; write key=value, for example training.lr=1e-4.")
-    *sections, last = key.strip().split(".")
-    if not sections and last not in StudyConfig.model_fields and last in Training.model_fields:
-        sections = ["training"]
-    for section in sections:
-        data = data.setdefault(section, {})
-        if not isinstance(data, dict):
-            raise UserError(f"'{key}' goes into '{section}', which holds a plain value.")
-    try:
-        data[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"The value of '{override}' is not valid YAML: {error}") from error
-
-
-def explain(error: ValidationError) -> str:
-    """pydantic's findings as sentences, unknown keys with the nearest valid key."""
-    sentences = []
-    for finding in error.errors():
-        where = ".".join(str(part) for part in finding["loc"])
-        if finding["type"] == "extra_forbidden":
-            section: Any = {"training": Training, "evaluation": Evaluation}.get(
-                str(finding["loc"][0]), StudyConfig
-            )
-            section = section if len(finding["loc"]) > 1 else StudyConfig
-            near = get_close_matches(str(finding["loc"][-1]), list(section.model_fields), n=1, cutoff=0.4)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            sentences.append(f"Unknown key '{where}'.{hint} Valid here: {', '.join(section.model_fields)}.")
-        else:
-            sentences.append(f"'{where}': {finding['msg']} (found {finding['input']!r}).")
-    return " ".join(sentences)
