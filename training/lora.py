@@ -13,20 +13,19 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from cr_interp.adapters import note_base
+from cr_interp.configuration import Strict
 from cr_interp.errors import NotFinite, UserError
 from cr_interp.forward import unwrap
 from cr_interp.models import Loaded, fingerprint
 
 
-class Lora(BaseModel):
+class Lora(Strict):
     """An adapter's shape: W + (alpha / rank) · B·A."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     rank: int = Field(16, gt=0)
     alpha: float = Field(32, gt=0)
