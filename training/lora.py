@@ -1,7 +1,7 @@
 """LoRA: train a small adapter beside frozen weights, so that one copy of the model is student and teacher.
 
 Mental model. Each chosen linear map W becomes W + s·B·A with B = 0 at first (Hu et al. 2021, arXiv 2106.09685; the
-library is ``peft``). The teacher is the same module with the adapter off. Checkpoints hold the adapter alone. For
+library is ``peft``). The teacher is the same module with the adapter off. Checkpoints hold no weights but its. For
 rollouts the adapter is merged into the weights, which makes decoding as fast as without one, and afterwards the very
 tensors that were there before are put back: unmerging by subtraction would leave rounding behind in the base.
 """
@@ -56,7 +56,7 @@ def with_adapter(loaded: Loaded, chosen: Lora, seed: int) -> Loaded:
         raise UserError("training.lora needs the package peft: install the extra 'lora'.") from error
     refuse_adapter(loaded)
     maps = [name for name, each in loaded.model.named_modules() if isinstance(each, nn.Linear | Conv1D)]
-    base = fingerprint(loaded.model, loaded.tokenizer, torch.bfloat16)
+    base = fingerprint(loaded.model, None, torch.bfloat16)
     targets = chosen.target_modules
     config = LoraConfig(
         task_type="CAUSAL_LM",

@@ -258,13 +258,13 @@ class DistillTrainer(Trainer):
             shutil.rmtree(old, ignore_errors=True)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Weights and tokenizer only, or an adapter only: its base has the tokenizer. The Trainer would add a pickle of
-        its arguments, which nothing here reads."""
+        """Weights, or the adapter's, and tokenizer only. The Trainer would add a pickle of its arguments, which nothing
+        here reads."""
         target = output_dir or str(self.run_path)
         if is_adapted(self.student.model):
             save_adapter(self.student.model, target, state_dict)
-            return
-        self.student.model.save_pretrained(target, state_dict=state_dict)
+        else:
+            self.student.model.save_pretrained(target, state_dict=state_dict)
         self.student.tokenizer.save_pretrained(target)
 
 
