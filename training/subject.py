@@ -6,6 +6,8 @@ the task's responses, fix variables of the chat template, and forbid contexts th
 
 import dataclasses
 
+import torch
+
 from cr_interp.errors import UserError
 from cr_interp.models import Loaded, load
 from cr_interp.tasks import get_task
@@ -56,8 +58,8 @@ def check_cap(context: Context, loaded: Loaded, config: StudyConfig) -> None:
         )
 
 
-def load_for(config: StudyConfig, name: str) -> Loaded:
+def load_for(config: StudyConfig, name: str, dtype: torch.dtype = torch.float32) -> Loaded:
     """Load a model of the study, its chat template with the configuration's variables fixed."""
-    loaded = load(name)
+    loaded = load(name, dtype)
     fix_template(loaded, config.template)
     return loaded

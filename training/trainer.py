@@ -1,45 +1,39 @@
 """The regularised distillation, on ``transformers.Trainer``.
 
 One step: sample responses from the student without context; run student and teacher on those responses in the
-views that the arm's terms name; take the exact KLs at the aligned positions. Everything else (optimiser, schedule,
-clipping, checkpoints, resume, distributed engines) is the Trainer's.
+views that the arm's terms name; take the exact KLs at the aligned positions (``step.py``). Everything else (optimiser,
+schedule, clipping, checkpoints, resume, distributed engines) is the Trainer's.
 
-Two things are added to it: a checkpoint appears whole or not at all, and each step and each evaluation is a row of
-``train.jsonl``.
+Three things are added to it: the micro-batches of a step share one rollout and one mean over all its tokens, a
+checkpoint appears whole or not at all, and each step and each evaluation is a row of ``train.jsonl``.
 """
 
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cr_interp.errors import NotFinite, UserError
-from cr_interp.forward import Prefix, build_view, encode_prefix, hidden_states, log_probs
+from cr_interp.forward import device_of
 from cr_interp.models import Loaded
 from cr_interp.study import append_jsonl
 from cr_interp.views import shared_prefix
 from training.config import Training
-from training.objectives import Distribution, Term, gradient_into, losses, needs
+from training.lora import is_adapted, save_adapter
+from training.objectives import Losses, Term, Whole
+from training.peak import read_peak, start_peak
+from training.recompute import recompute_layers
 from training.rollouts import Rollouts
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One training prompt, rendered in both views."""
-
-    text: str
-    no_context: list[int]
-    with_context: list[int]
+from training.step import Prompt, Reader
 
 
 class DistillTrainer(Trainer):
@@ -64,6 +58,10 @@ class DistillTrainer(Trainer):
         self.run_path = run_path
         self._evaluate_views = evaluate
         self._row: dict[str, Any] = {}
+        # The step at hand: its prompts, and, once its first micro-batch asks, a response for each.
+        self._indices: list[int] = []
+        self._responses: dict[int, list[int]] = {}
+        self._peak_is_of_step = False
         self._step_started = time.perf_counter()
         self._staging: Path | None = None
         # At the last step the Trainer asks twice for an evaluation and a checkpoint; once is enough.
@@ -71,18 +69,22 @@ class DistillTrainer(Trainer):
         self._saved_step: int | None = None
         for loaded in (student, teacher):
             switch_dropout_off(loaded.model)
-        teacher.model.requires_grad_(False)
+        if teacher.model is not student.model:
+            teacher.model.requires_grad_(False)
+        if config.gradient_checkpointing:
+            recompute_layers(student.model)
         # Found once over all prompts, so that the frozen teacher's prefix is the same at every step.
         share = shared_prefix if config.share_prefix else (lambda _: 0)
         self._prefix_x = share([prompt.no_context for prompt in prompts])
         self._prefix_c = share([prompt.with_context for prompt in prompts])
-        self._teacher_prefix: Prefix | None = None
+        self.reader = Reader(student, teacher, terms, config, self._prefix_x, self._prefix_c)
         super().__init__(
             model=student.model,
             args=TrainingArguments(
                 output_dir=str(run_path),
                 max_steps=config.steps,
-                per_device_train_batch_size=config.batch_size,
+                per_device_train_batch_size=config.micro_batch or config.batch_size,
+                gradient_accumulation_steps=config.batch_size // (config.micro_batch or config.batch_size),
                 learning_rate=config.lr,
                 lr_scheduler_type=config.schedule,
                 warmup_steps=config.warmup_steps,
@@ -117,47 +119,53 @@ class DistillTrainer(Trainer):
 
     # -- one step ------------------------------------------------------------------------------------------
 
+    loss_is_scaled_for_ga = True  # a micro-batch's loss is its share of the step's mean, not a mean of its own
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """All micro-batches of a step, so that what they share is known before the first one runs."""
+        found = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._indices = [index for batch in found[0] for index in batch["index"].tolist()]
+        self._responses = {}
+        return found
+
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        step = self.state.global_step
-        self._step_started = time.perf_counter()
-        batch = [self.prompts[i] for i in inputs["index"].tolist()]
-        try:
-            sampled = self.rollouts.sample(self.student, [each.no_context for each in batch], step)
-        except NotFinite:
-            self._refuse_nan("the student's logits are not finite", batch)
-        responses = [list(response.ids) for response in sampled]
-        result = self.losses(model, batch, responses)
+        if not self._responses:
+            self._begin_step()
+        indices = inputs["index"].tolist()
+        batch, responses = [self.prompts[i] for i in indices], [self._responses[i] for i in indices]
+        result = self.losses(model, batch, responses, Whole.of(list(self._responses.values())))
         if not torch.isfinite(result.total):
             self._refuse_nan(f"the loss is {result.total.item()}", batch)
-        tokens = sum(map(len, responses))
-        self._row = {
-            "terms": {name: value.item() for name, value in result.terms.items()},
-            "topk_mass": result.mass,
-            "response_tokens": tokens,
-        }
+        add(self._row["terms"], {name: value.item() for name, value in result.terms.items()})
+        # Summed over tokens here and divided in the log: shares would add up to a little less than 1.
+        add(self._row["topk_mass"], {name: sum(map(len, responses)) * m for name, m in result.mass.items()})
         return (result.total, {}) if return_outputs else result.total
 
-    def losses(self, model: nn.Module, batch: Sequence[Prompt], responses: Sequence[Sequence[int]]) -> Any:
-        """The arm's terms for given responses; what no term names is not computed."""
-        pad, temperature = self.student.pad_id, self.config.temperature
-        x = build_view([each.no_context for each in batch], responses, pad, self._prefix_x)
-        log_p: dict[Distribution, Tensor] = {}
-        with torch.set_grad_enabled(gradient_into(self.terms, "q_x")):
-            log_p["q_x"] = log_probs(model, hidden_states(model, x), temperature)
-        if needs(self.terms, "q_c") or needs(self.terms, "f"):
-            c = build_view([each.with_context for each in batch], responses, pad, self._prefix_c)
-            if needs(self.terms, "q_c"):
-                with torch.set_grad_enabled(gradient_into(self.terms, "q_c")):
-                    log_p["q_c"] = log_probs(model, hidden_states(model, c), temperature)
-            if needs(self.terms, "f"):
-                with torch.no_grad():
-                    if self._teacher_prefix is None:
-                        self._teacher_prefix = encode_prefix(self.teacher.model, c.prefix)
-                    states = hidden_states(self.teacher.model, c, self._teacher_prefix)
-                    log_p["f"] = log_probs(self.teacher.model, states, temperature)
-        return losses(self.terms, log_p, x.rows.to(log_p["q_x"].device), self.config.top_k, self.config.reduction)
+    def _begin_step(self) -> None:
+        """Sample for the whole step, so that its responses do not depend on how it is divided."""
+        self._step_started = time.perf_counter()
+        self._peak_is_of_step = start_peak(device_of(self.student.model))
+        batch = [self.prompts[i] for i in self._indices]
+        try:
+            sampled = self.rollouts.sample(
+                self.student, [each.no_context for each in batch], self.state.global_step
+            )
+        except NotFinite:
+            self._refuse_nan("the student's logits are not finite", batch)
+        self._responses = {i: list(response.ids) for i, response in zip(self._indices, sampled, strict=True)}
+        self._row = {"terms": {}, "topk_mass": {}, "response_tokens": sum(len(r.ids) for r in sampled)}
+
+    def losses(
+        self,
+        model: nn.Module,
+        batch: Sequence[Prompt],
+        responses: Sequence[Sequence[int]],
+        whole: Whole | None = None,
+    ) -> Losses:
+        """The arm's terms for given responses (``whole``: of a step that they are a part of)."""
+        return self.reader.losses(model, batch, responses, whole)
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)
@@ -185,15 +193,18 @@ class DistillTrainer(Trainer):
         """A training step's log line becomes a row of ``train.jsonl``."""
         if "loss" in logs and self._row:
             seconds = time.perf_counter() - self._step_started
+            tokens = self._row["response_tokens"]
             row = {
                 "kind": "train",
                 "step": self.state.global_step,
                 "loss": logs["loss"],
                 **self._row,
+                "topk_mass": {name: mass / tokens for name, mass in self._row["topk_mass"].items()},
                 "grad_norm": float(logs.get("grad_norm", float("nan"))),
                 "learning_rate": logs.get("learning_rate"),
-                "tokens_per_second": self._row["response_tokens"] / seconds,
+                "tokens_per_second": tokens / seconds,
                 "seconds": seconds,
+                **read_peak(device_of(self.student.model), self._peak_is_of_step),
             }
             append_jsonl(self.run_path / "train.jsonl", row)
             self._row = {}
@@ -247,10 +258,19 @@ class DistillTrainer(Trainer):
             shutil.rmtree(old, ignore_errors=True)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Weights and tokenizer only. The Trainer would add a pickle of its arguments, which nothing here reads."""
+        """Weights, or the adapter's, and tokenizer only. The Trainer would add a pickle of its arguments, which nothing
+        here reads."""
         target = output_dir or str(self.run_path)
-        self.student.model.save_pretrained(target, state_dict=state_dict)
+        if is_adapted(self.student.model):
+            save_adapter(self.student.model, target, state_dict)
+        else:
+            self.student.model.save_pretrained(target, state_dict=state_dict)
         self.student.tokenizer.save_pretrained(target)
+
+
+def add(sums: dict[str, float], values: Mapping[str, float]) -> None:
+    for name, value in values.items():
+        sums[name] = sums.get(name, 0.0) + value
 
 
 def switch_dropout_off(model: nn.Module) -> None:

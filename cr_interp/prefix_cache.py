@@ -1,0 +1,53 @@
+"""Caches for a forward that runs once: what is in them does not change when a layer asks twice.
+
+Mental model. The library's cache grows whenever a layer hands it keys and values. That is right for decoding and wrong
+for a step of training: with gradient checkpointing a layer runs again in the backward pass, and the second time it
+would find its own keys already there. So a prefix is *recorded* once and afterwards only *read*: what a layer gets back
+depends on what it hands in alone, as often as it runs. What is read and appended is let go after the layer, so a forward
+without gradients holds one layer's keys and values for the whole batch instead of all layers'.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+KeysValues = tuple[Float[Tensor, "batch head length width"], Float[Tensor, "batch head length width"]]
+
+
+class RecordLayer(DynamicLayer):
+    """Keeps the first keys and values that it gets."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysValues:
+        if not self.is_initialized:
+            return super().update(key_states, value_states)
+        return DynamicLayer().update(key_states, value_states)  # the same arithmetic, for a layer that runs again
+
+
+class ReadLayer(DynamicLayer):
+    """A prefix's keys and values, behind which a layer finds its own."""
+
+    def __init__(self, keys: Tensor, values: Tensor):
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysValues:
+        keys: Any = self.keys  # the library's annotation allows None
+        values: Any = self.values
+        return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
+
+
+def recording() -> Cache:
+    """An empty cache for running a prefix; its ``layers`` then hold ``keys`` and ``values``."""
+    return Cache(layer_class_to_replicate=RecordLayer)
+
+
+def reading(keys_values: Sequence[KeysValues], batch: int) -> Cache:
+    """A prefix of batch size 1, a pair per layer, as ``batch`` sequences see it. Nothing is copied here."""
+    return Cache(
+        layers=[ReadLayer(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in keys_values]
+    )

@@ -1,0 +1,43 @@
+"""How many bytes of tensors exist at a time: a mode that sees every operator's outputs, forward and backward.
+
+A storage counts from the operator that made it until the last tensor on it is gone; views and in-place results count
+once. What a kernel allocates and frees inside itself is not seen.
+"""
+
+import weakref
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveBytes(TorchDispatchMode):
+    """``peak`` bytes existed at once among the tensors made inside; ``shapes`` were there at that moment."""
+
+    def __init__(self, known=()):
+        super().__init__()
+        self.live, self.peak, self.shapes = 0, 0, []
+        self._sizes = {}
+        self._ignored = {tensor.untyped_storage()._cdata for tensor in known}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self._see(tensor)
+        return out
+
+    def _see(self, tensor):
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._sizes or key in self._ignored:
+            return
+        self._sizes[key] = (storage.nbytes(), tuple(tensor.shape))
+        self.live += storage.nbytes()
+        weakref.finalize(storage, self._gone, key)
+        if self.live > self.peak:
+            self.peak = self.live
+            self.shapes = sorted(self._sizes.values(), reverse=True)
+
+    def _gone(self, key):
+        self.live -= self._sizes.pop(key)[0]
