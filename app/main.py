@@ -15,6 +15,10 @@ if ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
+from app.preload import preload  # noqa: E402
+
+preload()
+
 from app import address, sidebar  # noqa: E402
 from app.words import plain  # noqa: E402
 from cr_interp.errors import UserError  # noqa: E402

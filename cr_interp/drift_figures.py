@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from cr_interp.figure_style import (
+    FEW_ARMS,
     MARKERS,
     MEASURES,
     MOVEMENTS,
@@ -100,6 +101,7 @@ def drift_by_layer(
         rows = rows.assign(estimate=1 - rows["estimate"], low=1 - rows["high"], high=1 - rows["low"])
     hidden = int((rows["estimate"] < NOISE).sum()) if movement else 0
     digits = ".3g" if movement else ".4f"
+    thin = rows["arm"].nunique() <= FEW_ARMS
     figure = go.Figure()
     for arm in arm_order(rows["arm"]):
         colour = arm_colour(arm, arms)
@@ -115,7 +117,7 @@ def drift_by_layer(
             fill="toself", fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines",
             hoverinfo="skip", legendgroup=str(arm), showlegend=False,
         )  # fmt: skip
-        if mine["seed"].nunique(dropna=False) > 1:
+        if thin and mine["seed"].nunique(dropna=False) > 1:
             runs = mine[mine["estimate"] >= NOISE] if movement else mine
             figure.add_scatter(
                 **strands((one["place"], one["estimate"]) for _, one in runs.groupby("seed", dropna=False)),
@@ -143,7 +145,7 @@ def drift_by_layer(
     )
     if several:
         how = (
-            f"Line: mean over {listed_seeds(rows['seed'])}; thin lines: each seed; band: from the lowest to the "
+            f"Line: mean over {listed_seeds(rows['seed'])}; {'thin lines: each seed; ' if thin else ''}band: from the lowest to the "
             f"highest end of the seeds' {level:.0%} intervals (bootstrap over examples)."
         )
     else:

@@ -55,6 +55,8 @@ MEASURES = {
 MOVEMENTS = ("relative_l2",)
 #: Markers drawn of one line; all of its points can still be pointed at and clicked.
 MARKERS = 30
+#: Single seeds are drawn beside so few other arms; more lines are a tangle.
+FEW_ARMS = 4
 #: Below this a movement is float32 noise; on a logarithmic axis it would only squeeze everything else.
 NOISE = 1e-6
 

@@ -18,6 +18,7 @@ from plotly.subplots import make_subplots
 
 from cr_interp.drift_figures import drift_by_layer, extreme_layer, layer_table
 from cr_interp.figure_style import (
+    FEW_ARMS,
     MEASURES,
     METRICS,
     MOVEMENTS,
@@ -41,8 +42,8 @@ from cr_interp.figure_style import (
     whole_range,
 )
 
-#: Single seeds are drawn up to so many, and beside so few other arms: more lines are a tangle, and a band says it, too.
-THIN_LINES, FEW_ARMS = 8, 4
+#: More seeds than that are a band only. (Of more than FEW_ARMS arms the means alone are drawn: bands would hide each other.)
+THIN_LINES = 8
 #: More panels than that are nobody's objective.
 PANELS = 12
 #: 0%, 0.5%, 1%: a small change of length must not have three ticks that say the same.
@@ -79,8 +80,8 @@ def training_curves(
     """Columns of the training log over steps, one panel a column, one colour an arm.
 
     ``training`` is :meth:`cr_interp.study.Study.training` or :meth:`cr_interp.train_log.StudyLogs.read`; the thick line
-    is the mean over seeds at the steps that every seed has logged, the thin ones (of few arms) are single seeds, the band
-    is their range. ``log`` draws losses and gradients on a logarithmic axis.
+    is the mean over seeds at the steps that every seed has logged, of few arms the thin ones are single seeds, the
+    band is their range. ``log`` draws losses and gradients on a logarithmic axis.
     """
     found = [column for column in columns if column in training and training[column].notna().any()]
     columns = found[:PANELS]
@@ -91,7 +92,7 @@ def training_curves(
     titles = [_training_words(column) for column in columns]
     figure, places, down = _panels([title for title, _ in titles])
     legend: set[Any] = set()
-    hidden, banded, thin = 0, False, False
+    hidden, several = 0, False
     for column, words, (row, at) in zip(columns, titles, places, strict=True):
         digits = ".1%" if column in PERCENT else ".4g"
         flat = not (log and is_loss(column) and (training[column] > 0).any())
@@ -109,11 +110,10 @@ def training_curves(
             # A run in progress must not bend the mean: only steps that all seeds have reached count.
             line = line[line["size"] == len(runs)]
             where: dict[str, Any] = {"legendgroup": str(arm), "row": row, "col": at}
-            if len(runs) > 1:
-                banded = True
+            several = several or len(runs) > 1
+            if len(runs) > 1 and len(names) <= FEW_ARMS:
                 _band(figure, line.index, line["min"], line["max"], colour, **where)
-                if len(runs) <= THIN_LINES and len(names) <= FEW_ARMS:
-                    thin = True
+                if len(runs) <= THIN_LINES:
                     figure.add_scatter(
                         **strands((one["step"], one[column]) for _, one in runs), mode="lines",
                         line={"color": colour, "width": 1}, opacity=0.4, hoverinfo="skip", showlegend=False, **where,
@@ -134,20 +134,27 @@ def training_curves(
         figure.update_yaxes(title=words[1] if flat else f"{words[1]}, log", row=row, col=at, **axis)
     figure.update_xaxes(title="training step", zeroline=False, matches="x")
     place_legend(figure)
-    text = _log_caption(training, columns, banded, thin)
+    text = _log_caption(training, columns, several, len(names))
     if hidden:
         text += f" On a logarithmic axis {hidden} values of 0 or less have no place."
     if len(found) > len(columns):
         text += f" The first {len(columns)} of {len(found)} columns are drawn."
-    return finish(figure, text, _log_alt(figure, columns, names), height=100 + 245 * down)
+    finish(figure, text, _log_alt(figure, columns, names), height=100 + 245 * down)
+    figure.update_xaxes(automargin=False)
+    figure.update_yaxes(automargin=False)
+    return figure.update_layout(margin={"l": 70, "b": 48})
 
 
-def _log_caption(training: pd.DataFrame, columns: Sequence[str], banded: bool, thin: bool) -> str:
+def _log_caption(training: pd.DataFrame, columns: Sequence[str], several: bool, arms: int) -> str:
     seeds = listed_seeds(training["seed"]) or "runs"
     how = (
         f"Thick: mean over {seeds}, at the steps that each of an arm's runs has reached; "
-        f"{'thin: each seed; ' if thin else ''}band: from the lowest to the highest seed, not a confidence interval."
-        if banded
+        + (
+            "thin: each seed; band: from the lowest to the highest seed, not a confidence interval."
+            if arms <= FEW_ARMS
+            else f"with {FEW_ARMS} arms or fewer chosen, each seed and their range are drawn, too."
+        )
+        if several
         else f"Line: {seeds}, without an interval."
     )
     rows = training[training[list(columns)].notna().any(axis=1)]

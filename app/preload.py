@@ -1,0 +1,27 @@
+"""Let the browser load what draws figures while the server is still reading tables.
+
+Streamlit's page asks for its Plotly, five megabytes of script, when the first figure arrives. On a first visit that is
+after everything else; asked for at once, it is there by then. Nothing else is imported here, so that this is quick.
+"""
+
+from pathlib import Path
+
+import streamlit as st
+
+#: Streamlit's own chunk, whose name changes with its version; without it, figures come a little later as they always did.
+CHUNKS = sorted((Path(st.__file__).parent / "static" / "static" / "js").glob("PlotlyChart.*.js"))
+
+
+def preload() -> None:
+    """On the first run of a session only: an invisible element that asks for the chunk."""
+    if not CHUNKS or "preloaded" in st.session_state:
+        return
+    st.session_state["preloaded"] = True
+    with st.container(key="preload"):
+        st.html(
+            "<style>.st-key-preload {display: none}</style><script>"
+            "import(new URL('"
+            + CHUNKS[-1].name
+            + "', document.querySelector('script[type=module][src]').src))</script>",
+            unsafe_allow_javascript=True,
+        )
