@@ -145,8 +145,8 @@ def drift_by_layer(
     )
     if several:
         how = (
-            f"Line: mean over {listed_seeds(rows['seed'])}; {'thin lines: each seed; ' if thin else ''}band: from the lowest to the "
-            f"highest end of the seeds' {level:.0%} intervals (bootstrap over examples)."
+            f"Line: mean over {listed_seeds(rows['seed'])}; {'thin lines: each seed; ' if thin else ''}band: from the "
+            f"lowest to the highest end of the seeds' {level:.0%} intervals (bootstrap over examples)."
         )
     else:
         how = f"Band: {level:.0%} interval (bootstrap over examples)."
