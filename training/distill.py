@@ -19,6 +19,7 @@ from cr_interp.models import Loaded, tokenizer_fingerprint
 from cr_interp.study import Study
 from cr_interp.tasks.base import Example, Task
 from cr_interp.views import Context, check_fits, render
+from training import parallel
 from training.config import StudyConfig
 from training.lora import base_fingerprint, refuse_adapter, with_adapter
 from training.objectives import Term, arm_terms
@@ -97,6 +98,8 @@ def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: S
         return run_path / f"checkpoint-{config.training.steps}"
     terms = arm_terms(arm, config.own_arms)
     torch.set_num_threads(config.threads)
+    if not parallel.is_main():  # the main process holds the lock for all
+        return _train(config, arm, seed, study, terms, callbacks)
     run_path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_path / ".lock")
     try:
@@ -113,8 +116,9 @@ def _train(
     config: StudyConfig, arm: str, seed: int, study: Study, terms: Sequence[Term], callbacks: Sequence[Any]
 ) -> Path:
     run_path = study.run_path(arm, seed)
-    for leftover in run_path.glob(".saving-*"):  # a kill in the middle of writing a checkpoint
-        shutil.rmtree(leftover, ignore_errors=True)
+    with parallel.main_first():
+        for leftover in run_path.glob(".saving-*"):  # a kill in the middle of writing a checkpoint
+            shutil.rmtree(leftover, ignore_errors=True)
     task = study_task(config)
     student, teacher = load_pair(config)
     last = latest_checkpoint(run_path)

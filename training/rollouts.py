@@ -7,6 +7,7 @@ own module does it; an inference server can stand behind the same two lines.
 from collections.abc import Sequence
 from typing import Protocol
 
+from cr_interp.errors import UserError
 from cr_interp.generation import Decoding, Response, generate, noise
 from cr_interp.models import Loaded
 from training.lora import merged
@@ -20,6 +21,10 @@ class Rollouts(Protocol):
     def sample(
         self, student: Loaded, prompts: Sequence[Sequence[int]], step: int, rows: Sequence[int] | None = None
     ) -> list[Response]: ...
+
+
+class RolloutsLost(UserError):
+    """There are no more responses to be had; what was trained so far is sound and can be saved."""
 
 
 class LocalRollouts:

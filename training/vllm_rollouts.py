@@ -19,10 +19,7 @@ from torch import nn
 from cr_interp.errors import UserError
 from cr_interp.generation import Decoding, Response
 from cr_interp.models import Loaded
-
-
-class RolloutsLost(UserError):
-    """There are no more responses to be had; what was trained so far is sound and can be saved."""
+from training.rollouts import RolloutsLost
 
 
 class Server(Protocol):

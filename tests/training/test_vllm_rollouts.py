@@ -10,7 +10,8 @@ from vllm_stand_in import StandIn, serving
 
 from cr_interp.errors import UserError
 from cr_interp.generation import Decoding, generate
-from training.vllm_rollouts import RolloutsLost, ServerRollouts, connect
+from training.rollouts import RolloutsLost
+from training.vllm_rollouts import ServerRollouts, connect
 
 client_module = pytest.importorskip("trl.generation.vllm_client", reason="the extra `trl` is not installed")
 PROMPTS = [[3, 40, 41, 42], [3, 50, 51], [3, 60]]
