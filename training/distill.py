@@ -24,10 +24,11 @@ from training.config import StudyConfig
 from training.lora import base_fingerprint, refuse_adapter, with_adapter
 from training.objectives import Term, arm_terms
 from training.precision import frozen_dtype
-from training.rollouts import LocalRollouts
+from training.rollouts import LocalRollouts, Rollouts
 from training.step import Prompt
 from training.subject import exact_context, load_for, study_task
 from training.trainer import DistillTrainer, latest_checkpoint
+from training.vllm_rollouts import ServerRollouts, connect
 
 
 def training_examples(task: Task, n: int, seed: int) -> list[Example]:
@@ -141,10 +142,22 @@ def _train(
     longest = max(len(prompt.with_context) for prompt in prompts) + task.max_new_tokens
     check_fits(longest, student.max_positions, "The longest with-context sequence")
     decoding = Decoding(task.max_new_tokens, chosen.temperature, batch_size=chosen.batch_size)
-    trainer = DistillTrainer(
-        student, teacher, prompts, terms,
-        LocalRollouts(decoding, seed, None if chosen.share_prefix else 0, chosen.bf16),
-        chosen, run_path, seed, validation(task, context, config), callbacks=list(callbacks),
-    )  # fmt: skip
+    rollouts: Rollouts
+    if chosen.vllm:
+        rollouts = ServerRollouts(connect(chosen.vllm, student.model.device), decoding)
+    else:
+        rollouts = LocalRollouts(decoding, seed, None if chosen.share_prefix else 0, chosen.bf16)
+    try:
+        trainer = DistillTrainer(
+            student, teacher, prompts, terms, rollouts, chosen, run_path, seed,
+            validation(task, context, config), callbacks=list(callbacks), report_to=list(config.report_to),
+            run_name=f"{config.name} {arm} seed {seed}",
+        )  # fmt: skip
+    except (RuntimeError, ValueError) as error:
+        if not config.report_to:
+            raise
+        raise UserError(
+            f"The Trainer cannot report to {', '.join(config.report_to)}: {error} Install that logger, or leave report_to out."
+        ) from error
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     return run_path / f"checkpoint-{chosen.steps}"

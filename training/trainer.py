@@ -224,6 +224,8 @@ class DistillTrainer(Trainer):
                 **read_peak(device, self._peak_is_of_step),
             }
             self._append(row)
+            if self.args.report_to:
+                logs = {**logs, **flat({"tokens": tokens, "terms": row["terms"], "topk_mass": row["topk_mass"]})}
             self._row = {}
         super().log(logs, start_time)
 
@@ -241,6 +243,8 @@ class DistillTrainer(Trainer):
         found = self._evaluate_views(self.student)
         self._append({"kind": "eval", "step": self.state.global_step, **found})
         self._evaluated = step, {f"eval_{name}": value for name, value in found.items() if value is not None}
+        if self.args.report_to:
+            self.log(dict(self._evaluated[1]))
         return self._evaluated[1]
 
     # -- checkpoints that appear whole -------------------------------------------------------------------------
@@ -288,6 +292,15 @@ class DistillTrainer(Trainer):
         else:
             self.student.model.save_pretrained(target, state_dict=state_dict)
         self.student.tokenizer.save_pretrained(target)
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, float]:
+    """Nested numbers under names with a slash, as loggers group them."""
+    return {
+        (f"{name}/{inner}" if inner else name): number
+        for name, value in values.items()
+        for inner, number in (value if isinstance(value, dict) else {"": value}).items()
+    }
 
 
 def add(sums: dict[str, float], values: Mapping[str, float]) -> None:

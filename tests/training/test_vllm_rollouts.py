@@ -66,6 +66,25 @@ def test_the_server_answers_as_the_student_is_now(server, student):
     ]  # fmt: skip
 
 
+def test_an_adapter_is_sent_merged_and_under_its_bases_names(server, student):
+    from training.lora import Lora, plain_parameters, with_adapter
+
+    base = {name: value.clone() for name, value in student.model.named_parameters()}
+    adapted = with_adapter(student, Lora(rank=2, alpha=8), seed=0)
+    with torch.no_grad():
+        for name, parameter in adapted.model.named_parameters():
+            if "lora_B" in name:  # zero in a fresh adapter
+                parameter.add_(0.3)
+    expected = generate(adapted, PROMPTS, GREEDY)
+    assert expected != generate(server.loaded, PROMPTS, GREEDY)
+    assert rollouts(server).sample(adapted, PROMPTS, 0) == expected
+    for name, value in plain_parameters(adapted.model):  # and the student has its own tensors back
+        assert torch.equal(value, base[name]), name
+    half = SimpleNamespace(model=adapted.model.to(torch.bfloat16))
+    with pytest.raises(UserError, match=r"training.bf16=false"):
+        rollouts(server).sample(half, PROMPTS, 0)
+
+
 def test_the_decoding_is_asked_for_and_no_seed_is_given(server, student):
     rollouts(server, Decoding(4, 0.7, 20, 0.8)).sample(student, PROMPTS, 3)
     body = server.bodies[-1]
