@@ -18,6 +18,7 @@ from accelerate import PartialState
 from torch import distributed, nn
 
 from cr_interp.errors import UserError
+from cr_interp.shards import is_sharded
 
 Result = TypeVar("Result")
 
@@ -76,6 +77,11 @@ def teach_forward(model: nn.Module) -> None:
 def inside(model: nn.Module, step: Callable[[], Result]) -> Result:
     """``step()`` within the forward of a (wrapped) model that :func:`teach_forward` has seen."""
     return step() if processes() == 1 else model(step=step)
+
+
+def gathering(model: nn.Module, step: Callable[[], Result]) -> Result:
+    """``step()`` where the parts of the model that are outside of its layers are whole, if it is sharded at all."""
+    return model(step=step) if is_sharded(model) else step()
 
 
 def per_process(batch: int, micro: int | None) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from cr_interp.errors import UserError
 from cr_interp.generation import Decoding, Response, generate, noise
 from cr_interp.models import Loaded
 from training.lora import merged
+from training.parallel import gathering
 from training.precision import precision
 
 
@@ -49,6 +50,9 @@ class LocalRollouts:
         student.model.eval()
         try:
             with merged(student.model), precision(self.bf16, student.model):
-                return generate(student, prompts, self.decoding, uniform, self.prefix_length)
+                return gathering(
+                    student.model,
+                    lambda: generate(student, prompts, self.decoding, uniform, self.prefix_length),
+                )
         finally:
             student.model.train(was_training)

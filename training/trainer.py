@@ -24,6 +24,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from cr_interp.errors import NotFinite, UserError
 from cr_interp.forward import device_of
 from cr_interp.models import Loaded
+from cr_interp.shards import is_sharded
 from cr_interp.study import append_jsonl
 from cr_interp.views import shared_prefix
 from training import parallel
@@ -136,6 +137,11 @@ class DistillTrainer(Trainer):
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         if not self._responses:
+            if self.config.share_prefix and is_sharded(self.student.model):
+                raise UserError(
+                    "Sharded weights (FSDP) need training.share_prefix=false: the shared prefix's keys and values leave a layer "
+                    "beside its output, where FSDP does not see their gradient come back. DDP and LoRA keep the prefix."
+                )
             self._begin_step()
         indices = inputs["index"].tolist()
         batch, responses = [self.prompts[i] for i in indices], [self._responses[i] for i in indices]
@@ -240,7 +246,8 @@ class DistillTrainer(Trainer):
         if self._evaluated is not None and self._evaluated[0] == step:
             return self._evaluated[1]
         self.student.model.eval()
-        found = self._evaluate_views(self.student)
+        measure = self._evaluate_views
+        found = parallel.gathering(self.student.model, lambda: measure(self.student))
         self._append({"kind": "eval", "step": self.state.global_step, **found})
         self._evaluated = step, {f"eval_{name}": value for name, value in found.items() if value is not None}
         if self.args.report_to:

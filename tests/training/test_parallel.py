@@ -92,6 +92,20 @@ def test_two_processes_train_what_one_trains_and_continue_when_killed(tmp_path):
     close(tmp_path / "two", tmp_path / "killed", 1e-5)
 
 
+@pytest.mark.slow
+def test_a_step_with_sharded_weights_is_that_with_whole_ones(tmp_path):
+    """torch's FSDP2 over two processes on the CPU; the library's own switch for it wants GPUs."""
+    script = Path(__file__).with_name("sharded_step.py")
+    found = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)], cwd=tmp_path,
+        env={
+            **os.environ, "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", script.parent))),
+        }, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
 def test_a_batch_has_to_be_divisible(monkeypatch):
     assert parallel.per_process(64, None) == (64, 1)
     assert parallel.per_process(64, 16) == (16, 4)
