@@ -128,3 +128,20 @@ def test_forward_learns_one_more_call_and_forgets_none():
     model.register_forward_pre_hook(lambda module, _: seen.append(module))
     assert model(step=lambda: 5) == 5
     assert seen == [model]  # the hooks, in which DDP and FSDP do their work, ran around it
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp2", "zero3"])
+def test_the_launchers_files_say_what_the_launcher_knows(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    found = load_config_from_file(str(ROOT / "training" / "engines" / f"{name}.yaml"))
+    assert found.num_processes == 8
+    kinds = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "zero3": "DEEPSPEED"}
+    assert found.distributed_type.value == kinds[name]
+    if name == "fsdp2":
+        from accelerate.utils import FullyShardedDataParallelPlugin
+
+        known = {f"fsdp_{each}" for each in FullyShardedDataParallelPlugin.__dataclass_fields__} | {
+            "fsdp_offload_params", "fsdp_version",
+        }  # fmt: skip
+        assert set(found.fsdp_config) <= known
