@@ -5,6 +5,7 @@ import torch
 from games import Guess
 from tiny import tiny
 
+from cr_interp.compare import compare_checkpoints
 from cr_interp.drift import measure_drift
 from cr_interp.evaluation import evaluate
 from cr_interp.generation import Response, generate
@@ -137,6 +138,18 @@ def test_the_states_of_a_turn_are_those_behind_its_own_prompt(rows, loaded):
     expected = (log_p[0].exp() * (log_p[0] - log_p[1])).sum().item()
     row = found[(found["site"] == "output") & (found["example_id"] == name) & (found["position"] == first)]
     assert row["kl"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_checkpoints_of_ones_own_are_compared_on_a_game(loaded, tmp_path):
+    loaded.model.save_pretrained(tmp_path / "model")
+    loaded.tokenizer.save_pretrained(tmp_path / "model")
+    task = tmp_path / "guess.py"
+    task.write_text("from games import Guess\n\n\ndef task():\n    return Guess()\n")
+    study = compare_checkpoints([f"base={tmp_path / 'model'}"], tmp_path / "study", str(task), examples=6)
+    rows = study.table("generations")
+    assert set(own_turns(rows)) == {f"test:{letter}" for letter in "abcdef"}
+    tokens = rows.loc[rows["view"] == "no_context", "n_tokens"].sum()
+    assert (study.table("token_drift")["site"] == "output").sum() == tokens
 
 
 def test_the_first_turn_draws_what_a_single_question_would(rows, loaded):

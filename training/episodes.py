@@ -6,6 +6,7 @@ holds so many examples, with all their turns.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from cr_interp.generation import Response, decode_text
 from cr_interp.models import Loaded
@@ -60,6 +61,7 @@ class Episodes:
         Raises :class:`~cr_interp.errors.UserError` if a turn no longer fits the model's positions in either view.
         """
         place = list(range(len(indices)) if rows is None else rows)
+        render = cache(self.render)  # of a turn: once to play it, once to learn from it
 
         def sample(prompts: list[list[int]], playing: list[int], turn: int) -> list[Response]:
             return rollouts.sample(
@@ -69,11 +71,11 @@ class Episodes:
         played = play(
             self.task,
             [self.examples[i] for i in indices],
-            lambda prompt: self.render(prompt).no_context,
+            lambda prompt: render(prompt).no_context,
             sample,
             lambda response: decode_text(student, response),
         )
-        episodes = [[(self.render(t.prompt), list(t.response.ids)) for t in episode.turns] for episode in played]
+        episodes = [[(render(t.prompt), list(t.response.ids)) for t in episode.turns] for episode in played]
         longest = max(len(prompt.with_context) + len(said) for pairs in episodes for prompt, said in pairs)
         check_fits(longest, student.max_positions, "The longest with-context turn")
         return episodes
