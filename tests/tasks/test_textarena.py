@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cr_interp.errors import UserError
+from cr_interp.generation import Response
 from cr_interp.tasks import get_task
 from cr_interp.tasks.arena import grid
 from cr_interp.tasks.base import SPLITS, TakesTurns, Task
 from cr_interp.tasks.grids import canonical
 from cr_interp.tasks.textarena import GAMES, MAX_TURNS, open_arena, read_move
 from cr_interp.tasks.transcript import transcript
+from cr_interp.turns import play
 
 pytest.importorskip("textarena")
 
@@ -127,6 +129,20 @@ def walks(arena, move):
     before = env.state.game_state["player_pos"]
     env.step(move)
     return env.state.game_state["player_pos"] != before
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_players_who_know_the_way_win_together(game):
+    made = task(game)
+    examples = [e for e in made.examples("train")[:8] if best_play(game, e, 4)][:5]
+    paths = [best_play(game, e, 4) for e in examples]
+
+    def sample(prompts, rows, turn):
+        return [Response(tuple(map(ord, paths[row][turn])), truncated=False) for row in rows]
+
+    episodes = play(made, examples, lambda text: list(map(ord, text)), sample, lambda r: "".join(map(chr, r.ids)))
+    assert [episode.outcome for episode in episodes] == ["right"] * 5
+    assert [len(episode.turns) for episode in episodes] == list(map(len, paths))
 
 
 @pytest.mark.parametrize("game", GAMES)
