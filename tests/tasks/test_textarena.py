@@ -134,14 +134,15 @@ def walks(arena, move):
 @pytest.mark.parametrize("game", GAMES)
 def test_players_who_know_the_way_win_together(game):
     made = task(game)
-    examples = [e for e in made.examples("train")[:8] if best_play(game, e, 4)][:5]
+    examples = [e for e in made.examples("train")[:8] if best_play(game, e, 4)]
     paths = [best_play(game, e, 4) for e in examples]
 
     def sample(prompts, rows, turn):
         return [Response(tuple(map(ord, paths[row][turn])), truncated=False) for row in rows]
 
     episodes = play(made, examples, lambda text: list(map(ord, text)), sample, lambda r: "".join(map(chr, r.ids)))
-    assert [episode.outcome for episode in episodes] == ["right"] * 5
+    assert len(episodes) > 3
+    assert {episode.outcome for episode in episodes} == {"right"}
     assert [len(episode.turns) for episode in episodes] == list(map(len, paths))
 
 
