@@ -18,6 +18,7 @@ from torch import Tensor
 from cr_interp.errors import NotFinite
 from cr_interp.forward import Prefix, attention_mask, backbone, device_of, encode_prefix, logits
 from cr_interp.models import Loaded
+from cr_interp.shards import all_agree, is_sharded
 from cr_interp.views import check_fits, shared_prefix
 
 
@@ -97,6 +98,7 @@ def _decode(
     ends = torch.tensor(loaded.eos_ids, device=device)
     done = torch.zeros(len(ids), dtype=torch.bool, device=device)
     chosen: list[Tensor] = []
+    finished = all_agree if is_sharded(loaded.model) else bool
     drawn = None if uniform is None else uniform.to(device)
     for t in range(decoding.max_new_tokens):
         outputs = model(
@@ -116,7 +118,7 @@ def _decode(
         )
         chosen.append(token)
         done |= torch.isin(token, ends)
-        if bool(done.all()):
+        if finished(bool(done.all())):
             break
         ids = token[:, None]
         positions = torch.cat([positions, positions[:, -1:] + 1], dim=1)

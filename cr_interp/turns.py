@@ -43,13 +43,18 @@ def play(
     render: Callable[[str], list[int]],
     sample: Sample,
     decode: Callable[[Response], str],
+    go_on: Callable[[bool], bool] = bool,
 ) -> list[Played]:
-    """Play an episode of each example to its end, in at most ``max_turns`` calls of ``sample``."""
+    """Play an episode of each example to its end, in at most ``max_turns`` calls of ``sample``.
+
+    ``go_on`` is told whether there are episodes to play on, and says whether there is another turn: processes that can
+    only sample together go on for as long as one of them has to, and then ``sample`` may be given no prompts.
+    """
     episodes = [task.start(example) for example in examples]
     turns: list[list[Turn]] = [[] for _ in episodes]
     for number in range(task.max_turns):
         rows = [row for row, episode in enumerate(episodes) if not episode.done]
-        if not rows:
+        if not go_on(bool(rows)):
             break
         prompts = [render(episodes[row].prompt) for row in rows]
         for row, ids, response in zip(rows, prompts, sample(prompts, rows, number), strict=True):

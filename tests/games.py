@@ -36,6 +36,13 @@ class Guess:
         return replay(self.start(example), response, truncated)
 
 
+class Uneven(Guess):
+    """Nobody gets it right: ``a`` and ``b`` are over after a turn, the others after all of them."""
+
+    def start(self, example):
+        return _Guessing("", 1 if example.answer in "ab" else self.max_turns)
+
+
 class _Guessing:
     def __init__(self, secret, max_turns):
         self.secret, self.max_turns, self.said, self.cut = secret, max_turns, [], False

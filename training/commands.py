@@ -109,6 +109,7 @@ def distill(
     in_process: Annotated[bool, typer.Option(help="one after the other in this process")] = False,
 ) -> None:
     """Distil a configuration's arms × seeds into a study."""
+    from training import parallel
     from training.config import load_config
     from training.distill import distill as run
     from training.pipeline import open_or_create
@@ -117,20 +118,23 @@ def distill(
 
     chosen = load_config(config, [*_chosen(arms, seeds, None), *(overrides or [])])
     path = out or Path("studies") / chosen.name
-    study = open_or_create(chosen, path)
+    parallel.join()
+    with parallel.main_first():
+        study = open_or_create(chosen, path)
     started = [(a, s) for a in chosen.arms for s in chosen.seeds if latest_checkpoint(study.run_path(a, s))]
     if started and not resume:
         raise UserError(
             f"{path} already holds checkpoints of {', '.join(f'{a} seed {s}' for a, s in started)}. Continue them with "
             f"--resume, or give another folder with --out."
         )
-    if in_process:
+    if in_process or parallel.processes() > 1:
         for arm in chosen.arms:
             for seed in chosen.seeds:
                 run(chosen, arm, seed, study)
     else:
         run_all(chosen, study, workers)
-    console.print(f"Checkpoints are in {path / 'runs'}.")
+    if parallel.is_main():
+        console.print(f"Checkpoints are in {path / 'runs'}.")
 
 
 def reproduce(

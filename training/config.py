@@ -46,6 +46,8 @@ class Training(Strict):
     """Matrix products in bfloat16, and weights that are not trained; what is trained and the losses stay float32."""
     lora: Lora | None = None
     """Train an adapter instead of the weights; null: full fine-tuning."""
+    vllm: str | None = Field(None, pattern="^https?://")
+    """Address of a vLLM server that samples the responses (``vllm_rollouts.py``); null: the student's own module."""
     eval_every: int = Field(25, gt=0)
     eval_examples: int = Field(64, gt=0)
     save_every: int = Field(25, gt=0)
@@ -86,6 +88,8 @@ class StudyConfig(Strict):
     """Of each run: part of the configuration, since results are bit-identical only at equal thread counts."""
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    report_to: tuple[str, ...] = ()
+    """Loggers of the Trainer that also get the log's rows, such as tensorboard, wandb, trackio."""
     every_step: bool = False
     """Also measure the checkpoints that a run keeps on its way: when did the drift emerge?"""
 

@@ -19,15 +19,17 @@ from cr_interp.models import Loaded, tokenizer_fingerprint
 from cr_interp.study import Study
 from cr_interp.tasks.base import Example, TakesTurns, Task
 from cr_interp.views import Context, check_fits, render
+from training import parallel
 from training.config import StudyConfig
 from training.episodes import Episodes
 from training.lora import base_fingerprint, refuse_adapter, with_adapter
 from training.objectives import Term, arm_terms
 from training.precision import frozen_dtype
-from training.rollouts import LocalRollouts
+from training.rollouts import LocalRollouts, Rollouts
 from training.step import Prompt
 from training.subject import exact_context, load_for, study_task
 from training.trainer import DistillTrainer, latest_checkpoint
+from training.vllm_rollouts import ServerRollouts, connect
 
 
 def training_examples(task: Task, n: int, seed: int) -> list[Example]:
@@ -98,6 +100,8 @@ def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: S
         return run_path / f"checkpoint-{config.training.steps}"
     terms = arm_terms(arm, config.own_arms)
     torch.set_num_threads(config.threads)
+    if not parallel.is_main():  # the main process holds the lock for all
+        return _train(config, arm, seed, study, terms, callbacks)
     run_path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_path / ".lock")
     try:
@@ -114,8 +118,9 @@ def _train(
     config: StudyConfig, arm: str, seed: int, study: Study, terms: Sequence[Term], callbacks: Sequence[Any]
 ) -> Path:
     run_path = study.run_path(arm, seed)
-    for leftover in run_path.glob(".saving-*"):  # a kill in the middle of writing a checkpoint
-        shutil.rmtree(leftover, ignore_errors=True)
+    with parallel.main_first():
+        for leftover in run_path.glob(".saving-*"):  # a kill in the middle of writing a checkpoint
+            shutil.rmtree(leftover, ignore_errors=True)
     task = study_task(config)
     student, teacher = load_pair(config)
     last = latest_checkpoint(run_path)
@@ -139,11 +144,25 @@ def _train(
     longest = max(len(prompt.with_context) for prompt in prompts) + task.max_new_tokens
     check_fits(longest, student.max_positions, "The longest with-context sequence")
     decoding = Decoding(task.max_new_tokens, chosen.temperature, batch_size=chosen.batch_size)
-    trainer = DistillTrainer(
-        student, teacher, prompts, terms,
-        LocalRollouts(decoding, seed, None if chosen.share_prefix else 0, chosen.bf16),
-        chosen, run_path, seed, validation(task, context, config), callbacks=list(callbacks),
-        episodes=Episodes(task, examples, in_both_views, chosen.batch_size) if isinstance(task, TakesTurns) else None,
-    )  # fmt: skip
+    rollouts: Rollouts
+    if chosen.vllm:
+        rollouts = ServerRollouts(connect(chosen.vllm, student.model.device), decoding)
+    else:
+        rollouts = LocalRollouts(decoding, seed, None if chosen.share_prefix else 0, chosen.bf16)
+    episodes = None
+    if isinstance(task, TakesTurns):
+        episodes = Episodes(task, examples, in_both_views, chosen.batch_size)
+    try:
+        trainer = DistillTrainer(
+            student, teacher, prompts, terms, rollouts, chosen, run_path, seed,
+            validation(task, context, config), callbacks=list(callbacks), report_to=list(config.report_to),
+            run_name=f"{config.name} {arm} seed {seed}", episodes=episodes,
+        )  # fmt: skip
+    except (RuntimeError, ValueError) as error:
+        if not config.report_to:
+            raise
+        raise UserError(
+            f"The Trainer cannot report to {', '.join(config.report_to)}: {error} Install that logger, or leave report_to out."
+        ) from error
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     return run_path / f"checkpoint-{chosen.steps}"

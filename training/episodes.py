@@ -10,6 +10,7 @@ from functools import cache
 
 from cr_interp.generation import Response, decode_text
 from cr_interp.models import Loaded
+from cr_interp.shards import all_agree, is_sharded
 from cr_interp.tasks.base import Example, TakesTurns
 from cr_interp.turns import places, play
 from cr_interp.views import check_fits
@@ -64,6 +65,9 @@ class Episodes:
         render = cache(self.render)  # of a turn: once to play it, once to learn from it
 
         def sample(prompts: list[list[int]], playing: list[int], turn: int) -> list[Response]:
+            if not prompts:  # the other processes cannot sample without this one
+                rollouts.sample(student, [self.start.no_context], step, place[:1])
+                return []
             return rollouts.sample(
                 student, prompts, step, places([place[row] for row in playing], turn, self.batch)
             )
@@ -74,8 +78,14 @@ class Episodes:
             lambda prompt: render(prompt).no_context,
             sample,
             lambda response: decode_text(student, response),
+            someone_plays if is_sharded(student.model) else bool,
         )
         episodes = [[(render(t.prompt), list(t.response.ids)) for t in episode.turns] for episode in played]
         longest = max(len(prompt.with_context) + len(said) for pairs in episodes for prompt, said in pairs)
         check_fits(longest, student.max_positions, "The longest with-context turn")
         return episodes
+
+
+def someone_plays(here: bool) -> bool:
+    """Whether any process has an episode to play on."""
+    return not all_agree(not here)

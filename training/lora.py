@@ -121,6 +121,14 @@ def save_adapter(model: nn.Module, folder: str | Path, state_dict: Any = None) -
     note_base(Path(folder), adapted.peft_config["default"].base_model_name_or_path, base_fingerprint(model))
 
 
+def plain_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """A (merged) model's weights under the names that its base has without an adapter."""
+    inner = cast(Any, model).get_base_model() if is_adapted(model) else model
+    for name, parameter in inner.named_parameters():
+        if "lora_" not in name:
+            yield name.replace(".base_layer.", "."), parameter.data
+
+
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
     """The adapter merged into its base while this is open; afterwards the base has its own tensors back, bit for bit.

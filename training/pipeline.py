@@ -69,7 +69,7 @@ def open_or_create(config: StudyConfig, path: Path) -> Study:
 
 def different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Keys that decide numbers and differ. Arms and seeds may grow; a study may be continued with more of them."""
-    free = {"arms", "seeds", "name", "own_arms", "every_step"}
+    free = {"arms", "seeds", "name", "own_arms", "every_step", "report_to"}
     # An older study lacks keys that came later; it was made with what are their defaults now.
     with suppress(ValidationError):  # a key that is gone: then it differs, and is shown as it was
         old = StudyConfig.model_validate(old).model_dump(mode="json")

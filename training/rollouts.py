@@ -7,9 +7,11 @@ own module does it; an inference server can stand behind the same two lines.
 from collections.abc import Sequence
 from typing import Protocol
 
+from cr_interp.errors import UserError
 from cr_interp.generation import Decoding, Response, generate, noise
 from cr_interp.models import Loaded
 from training.lora import merged
+from training.parallel import gathering
 from training.precision import precision
 
 
@@ -20,6 +22,10 @@ class Rollouts(Protocol):
     def sample(
         self, student: Loaded, prompts: Sequence[Sequence[int]], step: int, rows: Sequence[int] | None = None
     ) -> list[Response]: ...
+
+
+class RolloutsLost(UserError):
+    """There are no more responses to be had; what was trained so far is sound and can be saved."""
 
 
 class LocalRollouts:
@@ -44,6 +50,9 @@ class LocalRollouts:
         student.model.eval()
         try:
             with merged(student.model), precision(self.bf16, student.model):
-                return generate(student, prompts, self.decoding, uniform, self.prefix_length)
+                return gathering(
+                    student.model,
+                    lambda: generate(student, prompts, self.decoding, uniform, self.prefix_length),
+                )
         finally:
             student.model.train(was_training)

@@ -10,7 +10,6 @@ checkpoint appears whole or not at all, and each step and each evaluation is a r
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,15 +24,17 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from cr_interp.errors import NotFinite, UserError
 from cr_interp.forward import device_of
 from cr_interp.models import Loaded
+from cr_interp.shards import is_sharded
 from cr_interp.study import append_jsonl
 from cr_interp.views import shared_prefix
+from training import parallel
 from training.config import Training
 from training.episodes import Episodes, Pair, ask
 from training.lora import is_adapted, save_adapter
 from training.objectives import Losses, Term, Whole
 from training.peak import read_peak, start_peak
 from training.recompute import recompute_layers
-from training.rollouts import Rollouts
+from training.rollouts import Rollouts, RolloutsLost
 from training.step import Prompt, Reader
 
 
@@ -65,6 +66,7 @@ class DistillTrainer(Trainer):
         # The step at hand: its examples, and, once its first micro-batch asks, what was said in each.
         self._indices: list[int] = []
         self._pairs: dict[int, list[Pair]] = {}
+        self._whole: Whole | None = None
         self._peak_is_of_step = False
         self._step_started = time.perf_counter()
         self._staging: Path | None = None
@@ -83,13 +85,15 @@ class DistillTrainer(Trainer):
         self._prefix_x = share([prompt.no_context for prompt in starts])
         self._prefix_c = share([prompt.with_context for prompt in starts])
         self.reader = Reader(student, teacher, terms, config, self._prefix_x, self._prefix_c)
+        rows, times = parallel.per_process(config.batch_size, config.micro_batch)
+        parallel.teach_forward(student.model)
         super().__init__(
             model=student.model,
             args=TrainingArguments(
                 output_dir=str(run_path),
                 max_steps=config.steps,
-                per_device_train_batch_size=config.micro_batch or config.batch_size,
-                gradient_accumulation_steps=config.batch_size // (config.micro_batch or config.batch_size),
+                per_device_train_batch_size=rows,
+                gradient_accumulation_steps=times,
                 learning_rate=config.lr,
                 lr_scheduler_type=config.schedule,
                 warmup_steps=config.warmup_steps,
@@ -111,6 +115,7 @@ class DistillTrainer(Trainer):
                 remove_unused_columns=False,
                 disable_tqdm=True,
                 dataloader_pin_memory=False,
+                ddp_find_unused_parameters=False,
                 **arguments,
             ),
             train_dataset=list(range(len(prompts))),  # type: ignore[arg-type]
@@ -137,33 +142,47 @@ class DistillTrainer(Trainer):
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         if not self._pairs:
+            if self.config.share_prefix and is_sharded(self.student.model):
+                raise UserError(
+                    "Sharded weights (FSDP) need training.share_prefix=false: the shared prefix's keys and values leave a layer "
+                    "beside its output, where FSDP does not see their gradient come back. DDP and LoRA keep the prefix."
+                )
             self._begin_step()
         pairs = [pair for i in inputs["index"].tolist() for pair in self._pairs[i]]
         batch, responses = [prompt for prompt, _ in pairs], [said for _, said in pairs]
-        whole = Whole.of([said for each in self._pairs.values() for _, said in each])
-        result = self.losses(model, batch, responses, whole)
+        result = parallel.inside(model, lambda: self.losses(self.student.model, batch, responses, self._whole))
         if not torch.isfinite(result.total):
             self._refuse_nan(f"the loss is {result.total.item()}", batch)
         add(self._row["terms"], {name: value.item() for name, value in result.terms.items()})
         # Summed over tokens here and divided in the log: shares would add up to a little less than 1.
         add(self._row["topk_mass"], {name: sum(map(len, responses)) * m for name, m in result.mass.items()})
-        return (result.total, {}) if return_outputs else result.total
+        # The shares of all processes add up to the step's means, and their gradients are averaged: hence the factor.
+        total = result.total * parallel.processes()
+        return (total, {}) if return_outputs else total
 
     def _begin_step(self) -> None:
         """Sample for the whole step, so that its responses do not depend on how it is divided."""
         self._step_started = time.perf_counter()
         self._peak_is_of_step = start_peak(device_of(self.student.model))
         batch, step = [self.prompts[i] for i in self._indices], self.state.global_step
+        rows = [i % self.config.batch_size for i in self._indices]
         try:
             if self.episodes is None:
-                sampled = ask(self.student, self.rollouts, batch, step)
+                sampled = ask(self.student, self.rollouts, batch, step, rows)
             else:
-                sampled = self.episodes.play(self.student, self.rollouts, self._indices, step)
+                sampled = self.episodes.play(self.student, self.rollouts, self._indices, step, rows)
         except NotFinite:
             self._refuse_nan("the student's logits are not finite", batch)
+        except RolloutsLost:
+            self._save_checkpoint(self.student.model, trial=None)  # all that was trained so far
+            raise
         self._pairs = dict(zip(self._indices, sampled, strict=True))
-        tokens = sum(len(said) for pairs in sampled for _, said in pairs)
-        self._row = {"terms": {}, "topk_mass": {}, "response_tokens": tokens}
+        mine = Whole.of([said for pairs in sampled for _, said in pairs])
+        counts = parallel.summed(
+            {"tokens": mine.tokens, "sequences": mine.sequences}, device_of(self.student.model)
+        )
+        self._whole = Whole(int(counts["tokens"]), int(counts["sequences"]))
+        self._row = {"terms": {}, "topk_mass": {}, "response_tokens": self._whole.tokens}
 
     def losses(
         self,
@@ -202,6 +221,8 @@ class DistillTrainer(Trainer):
         if "loss" in logs and self._row:
             seconds = time.perf_counter() - self._step_started
             tokens = self._row["response_tokens"]
+            device = device_of(self.student.model)
+            self._row |= {name: parallel.summed(self._row[name], device) for name in ("terms", "topk_mass")}
             row = {
                 "kind": "train",
                 "step": self.state.global_step,
@@ -212,11 +233,17 @@ class DistillTrainer(Trainer):
                 "learning_rate": logs.get("learning_rate"),
                 "tokens_per_second": tokens / seconds,
                 "seconds": seconds,
-                **read_peak(device_of(self.student.model), self._peak_is_of_step),
+                **read_peak(device, self._peak_is_of_step),
             }
-            append_jsonl(self.run_path / "train.jsonl", row)
+            self._append(row)
+            if self.args.report_to:
+                logs = {**logs, **flat({"tokens": tokens, "terms": row["terms"], "topk_mass": row["topk_mass"]})}
             self._row = {}
         super().log(logs, start_time)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        if parallel.is_main():
+            append_jsonl(self.run_path / "train.jsonl", row)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
         """Both views on validation examples; a row of ``train.jsonl``. Changes nothing in the run's randomness."""
@@ -225,9 +252,12 @@ class DistillTrainer(Trainer):
         if self._evaluated is not None and self._evaluated[0] == step:
             return self._evaluated[1]
         self.student.model.eval()
-        found = self._evaluate_views(self.student)
-        append_jsonl(self.run_path / "train.jsonl", {"kind": "eval", "step": self.state.global_step, **found})
+        measure = self._evaluate_views
+        found = parallel.gathering(self.student.model, lambda: measure(self.student))
+        self._append({"kind": "eval", "step": self.state.global_step, **found})
         self._evaluated = step, {f"eval_{name}": value for name, value in found.items() if value is not None}
+        if self.args.report_to:
+            self.log(dict(self._evaluated[1]))
         return self._evaluated[1]
 
     # -- checkpoints that appear whole -------------------------------------------------------------------------
@@ -241,15 +271,14 @@ class DistillTrainer(Trainer):
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         final = self.run_path / name
         try:
-            self._staging = Path(tempfile.mkdtemp(dir=self.run_path, prefix=".saving-"))
+            self._staging = self.run_path / f".saving-{name}"
+            with parallel.main_first():
+                self._staging.mkdir(exist_ok=True)
             super()._save_checkpoint(model, trial)
-            for file in (self._staging / name).rglob("*"):
-                if file.is_file():
-                    with open(file, "rb+") as handle:
-                        os.fsync(handle.fileno())
-            # Deterministic runs write the same checkpoint twice after a resume; the older one may go first.
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(self._staging / name, final)
+            parallel.wait()
+            if parallel.is_main():
+                sync_and_move(self._staging / name, final)
+            parallel.wait()
         except Exception as error:
             if isinstance(error, UserError) or not _is_disk_error(error):
                 raise
@@ -258,10 +287,12 @@ class DistillTrainer(Trainer):
                 f"checkpoints and train.jsonl are kept; free some space or make the folder writable, then resume."
             ) from error
         finally:
-            if self._staging is not None:
+            if self._staging is not None and parallel.is_main():
                 shutil.rmtree(self._staging, ignore_errors=True)
             self._staging = None
         self._saved_step = self.state.global_step
+        if not parallel.is_main():
+            return
         for old in checkpoints(self.run_path)[: -self.config.keep_checkpoints]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -276,9 +307,29 @@ class DistillTrainer(Trainer):
         self.student.tokenizer.save_pretrained(target)
 
 
+def flat(values: Mapping[str, Any]) -> dict[str, float]:
+    """Nested numbers under names with a slash, as loggers group them."""
+    return {
+        (f"{name}/{inner}" if inner else name): number
+        for name, value in values.items()
+        for inner, number in (value if isinstance(value, dict) else {"": value}).items()
+    }
+
+
 def add(sums: dict[str, float], values: Mapping[str, float]) -> None:
     for name, value in values.items():
         sums[name] = sums.get(name, 0.0) + value
+
+
+def sync_and_move(folder: Path, final: Path) -> None:
+    """Put a folder that is complete into its place, so that it appears whole or not at all."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with open(file, "rb+") as handle:
+                os.fsync(handle.fileno())
+    # Deterministic runs write the same checkpoint twice after a resume; the older one may go first.
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(folder, final)
 
 
 def switch_dropout_off(model: nn.Module) -> None:

@@ -11,26 +11,41 @@ with it resume, but not bit for bit.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from cr_interp.errors import UserError
 from cr_interp.generation import Decoding, Response
 from cr_interp.models import Loaded
-
-
-class RolloutsLost(UserError):
-    """There are no more responses to be had; what was trained so far is sound and can be saved."""
+from training.lora import is_adapted, merged, plain_parameters
+from training.rollouts import RolloutsLost
 
 
 class Server(Protocol):
     """What is used of ``trl.generation.vllm_client.VLLMClient``."""
 
     def generate(self, prompts: list[list[int]], **options: Any) -> dict[str, Any]: ...
-    def update_model_params(self, model: nn.Module) -> None: ...
+    def update_model_params(self, model: Any) -> None: ...
     def reset_prefix_cache(self) -> None: ...
+
+
+class Named:
+    """A model as the server knows it: an adapter's, merged, under the names of its base."""
+
+    def __init__(self, model: nn.Module):
+        if is_adapted(model) and model.dtype == torch.bfloat16:
+            raise UserError(
+                "A vLLM server takes whole weights, and adding an adapter to bfloat16 weights rounds most of it away. Set "
+                "training.bf16=false beside training.lora and training.vllm, or sample with the student's own module."
+            )
+        self._model = model
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for name, value in plain_parameters(self._model):
+            yield name, nn.Parameter(value, requires_grad=False)
 
 
 class ServerRollouts:
@@ -47,7 +62,9 @@ class ServerRollouts:
         Raises :class:`RolloutsLost` if the server answers none of ``attempts``, and :class:`UserError` if what it answers
         cannot be the student's: another tokenizer's prompts, or ids that the student's vocabulary does not have.
         """
-        self._try("took the student's weights", lambda: self.server.update_model_params(student.model))
+        with merged(student.model):
+            weights = Named(student.model)
+            self._try("took the student's weights", lambda: self.server.update_model_params(weights))
         self._try("emptied its prefix cache", self.server.reset_prefix_cache)
         chosen = self.decoding
         found = self._try(

@@ -1,5 +1,10 @@
 """Distilling tasks with turns: all turns in one update, an exact mean over their tokens, and the same bits after a stop."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from games import Guess, Told
@@ -20,6 +25,7 @@ from training.rollouts import LocalRollouts
 from training.step import Prompt, Reader
 from training.trainer import DistillTrainer
 
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = 8
 #: How long the three guesses of each row's game are: games of one, two and three turns in a batch.
 SCRIPT = ["a", "xxq b", "x x x", "d", "xy xyz e", "xyz yy z", "xy q", "q"]
@@ -197,3 +203,29 @@ def test_a_game_that_was_stopped_ends_with_the_same_bits(micro, tmp_path):
 def test_a_task_of_ones_own_may_have_turns(tmp_path):
     with pytest.raises(UserError, match="has 3 turns at most, but max_turns is 1"):
         distill(configured(tmp_path, "max_turns=1"), "opd", 0, Study.create(tmp_path / "s", {}))
+
+
+@pytest.mark.slow
+def test_two_processes_distil_the_game_that_one_does(tmp_path):
+    configured(tmp_path)
+    command = [
+        "-m", "cr_interp", "distill", "organism-shift", f"model={tmp_path / 'model'}", f"task={tmp_path / 'guess.py'}",
+        "max_turns=3", "training.steps=2", "training.batch_size=8", "training.micro_batch=2", "training.save_every=2",
+        "training.eval_every=2", "training.eval_examples=4", "evaluation.examples=4", "--arms", "nca", "--seeds", "0",
+    ]  # fmt: skip
+    two = ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    for name, given in (("one", [*command, "--in-process"]), ("two", [*two, *command])):
+        paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        found = subprocess.run(
+            [sys.executable, *given, "--out", str(tmp_path / name)], capture_output=True, text=True, timeout=200,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, cwd=tmp_path,
+        )  # fmt: skip
+        assert found.returncode == 0, found.stdout + found.stderr
+    one, two = ([row for row in Study.open(tmp_path / name).train_rows("nca", 0) if row["kind"] == "train"]
+                for name in ("one", "two"))  # fmt: skip
+    assert len(one) == len(two) == 2
+    for single, double in zip(one, two, strict=True):
+        assert double["response_tokens"] == single["response_tokens"]
+        assert double["loss"] == pytest.approx(single["loss"], rel=1e-4)
+        assert double["grad_norm"] == pytest.approx(single["grad_norm"], rel=1e-4)
+        assert double["terms"] == pytest.approx(single["terms"], rel=1e-4)

@@ -18,7 +18,7 @@ from cr_interp.tasks import get_task
 from training.config import load_config
 from training.distill import distill, exact_context, training_examples
 from training.objectives import arm_terms
-from training.rollouts import LocalRollouts
+from training.rollouts import LocalRollouts, RolloutsLost
 from training.trainer import DistillTrainer, Prompt, checkpoints, latest_checkpoint
 
 SMALL = ["training.steps=6", "training.batch_size=8", "training.save_every=2", "training.eval_every=3",
@@ -137,6 +137,56 @@ def test_a_run_stopped_between_checkpoints_ends_with_the_same_bits(tmp_path):
         return [(r["step"], r["loss"]) for r in study.train_rows("nca", 1) if r["kind"] == "train"]
 
     assert logged(whole) == logged(parts)
+
+
+def test_rollouts_that_end_leave_a_checkpoint_of_the_step_before(tmp_path, monkeypatch):
+    whole, parts = Study.create(tmp_path / "whole", {}), Study.create(tmp_path / "parts", {})
+    final = distill(small(), "nca", 1, whole)
+    sample = LocalRollouts.sample
+
+    def gone(self, student, prompts, step, rows=None):
+        if step == 3:
+            raise RolloutsLost("The server is gone.")
+        return sample(self, student, prompts, step, rows)
+
+    rarely = small("training.save_every=100")
+    monkeypatch.setattr(LocalRollouts, "sample", gone)
+    with pytest.raises(RolloutsLost):
+        distill(rarely, "nca", 1, parts)
+    assert latest_checkpoint(parts.run_path("nca", 1)).name == "checkpoint-3"
+    monkeypatch.setattr(LocalRollouts, "sample", sample)
+    assert_same(weights(final), weights(distill(rarely, "nca", 1, parts)))
+
+
+def test_a_logger_of_the_trainer_gets_the_terms_and_the_metrics(tmp_path, monkeypatch):
+    from transformers import TrainerCallback
+    from transformers.integrations import integration_utils
+
+    logged: list[dict] = []
+
+    class Board(TrainerCallback):
+        def on_log(self, args, state, control, logs=None, **kwargs):
+            logged.append(dict(logs))
+
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "tensorboard", Board)
+    plain, told = Study.create(tmp_path / "plain", {}), Study.create(tmp_path / "told", {})
+    distill(small(), "nca", 0, plain)
+    distill(small("report_to=[tensorboard]"), "nca", 0, told)
+    steps = [logs for logs in logged if "loss" in logs]
+    assert len(steps) == 6
+    assert {"grad_norm", "tokens", "terms/KL(q_x || f)", "terms/KL(sg[q_x] || q_c)", "topk_mass/f"} <= set(
+        steps[0]
+    )
+    assert any("eval_acc_xc" in logs for logs in logged)
+
+    def kept(study):
+        timed = ("seconds", "tokens_per_second", "peak_resident_bytes")
+        return [{k: v for k, v in row.items() if k not in timed} for row in study.train_rows("nca", 0)]
+
+    assert kept(told) == kept(plain)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"cannot report to tensorboard.*Install"):
+        distill(small("report_to=[tensorboard]"), "opd", 0, told)
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ from vllm_stand_in import StandIn, serving
 
 from cr_interp.errors import UserError
 from cr_interp.generation import Decoding, generate
-from training.vllm_rollouts import RolloutsLost, ServerRollouts, connect
+from training.rollouts import RolloutsLost
+from training.vllm_rollouts import ServerRollouts, connect
 
 client_module = pytest.importorskip("trl.generation.vllm_client", reason="the extra `trl` is not installed")
 PROMPTS = [[3, 40, 41, 42], [3, 50, 51], [3, 60]]
@@ -63,6 +64,25 @@ def test_the_server_answers_as_the_student_is_now(server, student):
     assert last == [
         "/start_weight_update", "/update_weights", "/finish_weight_update", "/reset_prefix_cache", "/v1/completions",
     ]  # fmt: skip
+
+
+def test_an_adapter_is_sent_merged_and_under_its_bases_names(server, student):
+    from training.lora import Lora, plain_parameters, with_adapter
+
+    base = {name: value.clone() for name, value in student.model.named_parameters()}
+    adapted = with_adapter(student, Lora(rank=2, alpha=8), seed=0)
+    with torch.no_grad():
+        for name, parameter in adapted.model.named_parameters():
+            if "lora_B" in name:  # zero in a fresh adapter
+                parameter.add_(0.3)
+    expected = generate(adapted, PROMPTS, GREEDY)
+    assert expected != generate(server.loaded, PROMPTS, GREEDY)
+    assert rollouts(server).sample(adapted, PROMPTS, 0) == expected
+    for name, value in plain_parameters(adapted.model):  # and the student has its own tensors back
+        assert torch.equal(value, base[name]), name
+    half = SimpleNamespace(model=adapted.model.to(torch.bfloat16))
+    with pytest.raises(UserError, match=r"training.bf16=false"):
+        rollouts(server).sample(half, PROMPTS, 0)
 
 
 def test_the_decoding_is_asked_for_and_no_seed_is_given(server, student):

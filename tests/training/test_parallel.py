@@ -1,0 +1,147 @@
+"""Several processes train what one does: the same draws, losses and weights; stopped, they continue."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import tiny
+from torch import nn
+
+from cr_interp.errors import UserError
+from training import parallel
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = [
+    "distill", "organism-shift", "training.steps=6", "training.batch_size=8", "training.save_every=2",
+    "training.eval_every=3", "training.eval_examples=8", "--arms", "nca", "--seeds", "0", "--resume",
+]  # fmt: skip
+ONE = [sys.executable, "-m", "cr_interp", *RUN, "--in-process"]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "cr_interp", *RUN]
+
+
+def run(command: list[str], out: Path, seconds: float = 300) -> bool:
+    """Whether it ended by itself; after ``seconds`` it and its children are killed without a warning."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with (out.parent / "log").open("w") as log:
+        process = psutil.Popen(
+            [*command, "--out", str(out)], cwd=out.parent, stdout=log, stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        try:
+            code = process.wait(timeout=seconds)
+        except psutil.TimeoutExpired:
+            for each in [process, *process.children(recursive=True)]:
+                each.kill()
+            process.wait()
+            return False
+    assert code == 0, (out.parent / "log").read_text()
+    return True
+
+
+def rows(out: Path) -> dict[tuple[str, int], dict]:
+    """The last row of each kind and step: a step that was done again after a stop is written twice."""
+    lines = (out / "runs" / "nca-s0" / "train.jsonl").read_text().splitlines()
+    return {(row["kind"], row["step"]): row for row in map(json.loads, lines)}
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "runs" / "nca-s0" / "checkpoint-6" / "model.safetensors")
+
+
+def close(one: Path, two: Path, bound: float) -> None:
+    for name, value in weights(one).items():
+        assert (weights(two)[name] - value).norm() <= bound * value.norm(), name
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains_and_continue_when_killed(tmp_path):
+    assert run(ONE, tmp_path / "one")
+    assert run(TWO, tmp_path / "two")
+    single, double = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert single.keys() == double.keys()
+    for key, row in single.items():
+        if key[0] == "eval":
+            assert {name: double[key][name] for name in ("acc_x", "acc_xc", "n")} == {
+                name: row[name] for name in ("acc_x", "acc_xc", "n")
+            }
+            continue
+        assert double[key]["response_tokens"] == row["response_tokens"]  # the same draws
+        for name in ("loss", "grad_norm"):
+            assert double[key][name] == pytest.approx(row[name], rel=1e-4)
+        assert double[key]["terms"] == pytest.approx(row["terms"], rel=1e-4)
+        assert double[key]["topk_mass"] == pytest.approx(row["topk_mass"])
+    close(tmp_path / "one", tmp_path / "two", 1e-5)
+    # Killed at moments that are nobody's choice; a start takes about half of the time that a whole run takes.
+    rng = random.Random(0)
+    started = time.monotonic()
+    assert run(TWO, tmp_path / "timed")
+    whole = time.monotonic() - started
+    for _ in range(3):
+        if run(TWO, tmp_path / "killed", whole * rng.uniform(0.3, 0.9)):
+            break
+    assert run(TWO, tmp_path / "killed")
+    assert not list((tmp_path / "killed").rglob(".saving-*"))
+    close(tmp_path / "two", tmp_path / "killed", 1e-5)
+
+
+@pytest.mark.slow
+def test_a_step_with_sharded_weights_is_that_with_whole_ones(tmp_path):
+    """torch's FSDP2 over two processes on the CPU; the library's own switch for it wants GPUs."""
+    script = Path(__file__).with_name("sharded_step.py")
+    found = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)], cwd=tmp_path,
+        env={
+            **os.environ, "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", script.parent))),
+        }, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_a_batch_has_to_be_divisible(monkeypatch):
+    assert parallel.per_process(64, None) == (64, 1)
+    assert parallel.per_process(64, 16) == (16, 4)
+    monkeypatch.setattr(parallel, "processes", lambda: 4)
+    assert parallel.per_process(64, None) == (16, 1)
+    assert parallel.per_process(64, 4) == (4, 4)
+    with pytest.raises(UserError, match=r"batch_size = 6 cannot be divided among 4 processes.*multiple of 4"):
+        parallel.per_process(6, None)
+    with pytest.raises(UserError, match=r"micro_batch = 12.*multiple of 48"):
+        parallel.per_process(64, 12)
+
+
+def test_forward_learns_one_more_call_and_forgets_none():
+    model = tiny().model
+    ids = torch.tensor([[3, 40, 41]])
+    expected = model(input_ids=ids).logits
+    parallel.teach_forward(model)
+    assert torch.equal(model(input_ids=ids).logits, expected)
+    seen: list[nn.Module] = []
+    model.register_forward_pre_hook(lambda module, _: seen.append(module))
+    assert model(step=lambda: 5) == 5
+    assert seen == [model]  # the hooks, in which DDP and FSDP do their work, ran around it
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp2", "zero3"])
+def test_the_launchers_files_say_what_the_launcher_knows(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    found = load_config_from_file(str(ROOT / "training" / "engines" / f"{name}.yaml"))
+    assert found.num_processes == 8
+    kinds = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "zero3": "DEEPSPEED"}
+    assert found.distributed_type.value == kinds[name]
+    if name == "fsdp2":
+        from accelerate.utils import FullyShardedDataParallelPlugin
+
+        known = {f"fsdp_{each}" for each in FullyShardedDataParallelPlugin.__dataclass_fields__} | {
+            "fsdp_offload_params", "fsdp_version",
+        }  # fmt: skip
+        assert set(found.fsdp_config) <= known
