@@ -17,7 +17,7 @@ from cr_interp.tasks.textarena import GAMES, MAX_TURNS, open_arena, read_move
 from cr_interp.tasks.transcript import transcript
 from cr_interp.turns import play
 
-pytest.importorskip("textarena")
+pytest.importorskip("textarena", reason="the extra `games` is not installed")
 
 MOVES = ("[up]", "[down]", "[left]", "[right]")
 
