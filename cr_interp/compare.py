@@ -6,7 +6,7 @@ from typing import Any
 
 from cr_interp.drift import measure_drift
 from cr_interp.errors import UserError, unknown
-from cr_interp.measure import Evaluation, Subject, behaviour_rows, own_responses
+from cr_interp.measure import Evaluation, Subject, behaviour_rows, own_responses, own_turns
 from cr_interp.models import Loaded, fingerprint, load, tokenizer_fingerprint
 from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
@@ -97,9 +97,10 @@ def measure_checkpoints(
                 first = opened(models[order[0]])
             # Layers of models of unlike depth have no counterparts.
             alike = first is not None and len(blocks(first.model)) == len(blocks(loaded.model))
+            answers = generations[generations["arm"] == (fixed or arm)]
             found = measure_drift(
-                loaded, subject, own_responses(generations[generations["arm"] == (fixed or arm)]),
-                first if alike else None, sites_per_pass, progress=bar(arm),
+                loaded, subject, own_responses(answers), first if alike else None, sites_per_pass, progress=bar(arm),
+                turns=own_turns(answers),
             )  # fmt: skip
             found.labelled(arm=arm, seed=0, step=0).put(study)
             if across and arm == order[0]:

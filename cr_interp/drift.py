@@ -5,6 +5,8 @@ control, and once more without it along another arithmetic path (``repeat``: the
 captured in one forward of a batch; the states go into one accumulator per site and control and are forgotten.
 Beside the controls stands the ``floor``: the reference states of *unrelated* tokens at the same place of two
 responses. A drift means something where it is far from ``repeat``, and little where it is near ``floor``.
+Of an episode with turns every turn is read, behind its own prompt; its tokens follow one another as one response, and
+intervals are over episodes.
 
     drift         the panel of every site and control, with intervals over examples; attention sinks left out
                   (drift_with_sinks: the same with them, where there were any)
@@ -14,6 +16,7 @@ responses. A drift means something where it is far from ``repeat``, and little w
 
 import hashlib
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -86,18 +89,21 @@ def measure_drift(
     save_states: Path | None = None,
     progress: Progress = lambda done, total: None,
     backend: str = "hooks",
+    turns: Mapping[str, Sequence[tuple[str, int]]] | None = None,
 ) -> DriftTables:
     """Measure one checkpoint at the embedding and after every block.
 
     ``responses`` maps an example's id to the response ids on which the views are compared (usually the checkpoint's
-    own no-context answers). ``reference`` (the base model) is read on the same tokens for the map across checkpoints.
+    own no-context answers). ``turns`` cuts those of a task with turns: prompt and number of response ids of each turn
+    (:func:`~cr_interp.measure.own_turns`). ``reference`` (the base model) is read on the same tokens for the map across
+    checkpoints.
     ``sites_per_pass`` bounds memory: the accumulators of so many sites at a time, at the price of more passes.
     ``save_states`` keeps the states as safetensors shards, which a second run reads instead of running the model.
 
     Raises :class:`UserError` for no responses, sequences that do not fit, states that are not finite (with site,
     context and example), and exhausted memory (with what to set).
     """
-    plan = _Plan.of(loaded, subject, responses, reference)
+    plan = _Plan.of(loaded, subject, responses, reference, turns or {})
     saved = open_states(save_states, plan.key()) if save_states else None
     sites = residual_sites(loaded.model)
     size = sites_per_pass or len(sites)
@@ -144,7 +150,7 @@ def measure_drift(
 
 @dataclass(frozen=True)
 class _Batch:
-    """The states of some examples in every view, and which example each token is of."""
+    """The states of some examples in every view, and which example each token is of. ``start`` counts sequences."""
 
     start: int
     view: ViewBatch
@@ -154,34 +160,51 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The sequences of every view, the same responses behind each."""
+    """The sequences of every view, the same responses behind each. An example is a sequence, or one for each of its turns."""
 
     loaded: Loaded
     subject: Subject
     reference: Loaded | None
     ids: list[str]
+    """Of the examples."""
+    owners: list[int]
+    """Of every sequence: its example's place in ``ids``, rising."""
     answers: list[list[int]]
     views: dict[str, list[list[int]]]
 
     @staticmethod
     def of(
-        loaded: Loaded, subject: Subject, responses: Mapping[str, Sequence[int]], reference: Loaded | None
+        loaded: Loaded,
+        subject: Subject,
+        responses: Mapping[str, Sequence[int]],
+        reference: Loaded | None,
+        turns: Mapping[str, Sequence[tuple[str, int]]],
     ) -> "_Plan":
         examples = [example for example in subject.examples if len(responses.get(example.id, ()))]
         if not examples:
             raise UserError("None of the examples has a response to compare the views on. Run `evaluate` first.")
 
+        owners: list[int] = []
+        texts: list[str] = []
+        answers: list[list[int]] = []
+        for place, example in enumerate(examples):
+            ids, start = list(responses[example.id]), 0
+            for text, tokens in turns.get(example.id, [(example.prompt, len(ids))]):
+                owners.append(place)
+                texts.append(text)
+                answers.append(ids[start : start + tokens])
+                start += tokens
+
         def prompts(context: Context | None) -> list[list[int]]:
-            return [render(loaded.tokenizer, each.prompt, context, subject.no_context) for each in examples]
+            return [render(loaded.tokenizer, text, context, subject.no_context) for text in texts]
 
         views = {REFERENCE: prompts(None), **{c: prompts(context) for c, context in subject.contexts.items()}}
         views[REPEAT] = views[REFERENCE]
-        answers = [list(responses[example.id]) for example in examples]
-        for c, ids in views.items():
-            check_same_prompt(loaded.tokenizer, views[REFERENCE], ids, c)
-            longest = max(len(p) + len(a) for p, a in zip(ids, answers, strict=True))
+        for c, rendered in views.items():
+            check_same_prompt(loaded.tokenizer, views[REFERENCE], rendered, c)
+            longest = max(len(p) + len(a) for p, a in zip(rendered, answers, strict=True))
             check_fits(longest, loaded.max_positions, f"The longest sequence with context '{c}'")
-        return _Plan(loaded, subject, reference, [example.id for example in examples], answers, views)
+        return _Plan(loaded, subject, reference, [example.id for example in examples], owners, answers, views)
 
     @property
     def controls(self) -> list[str]:
@@ -199,13 +222,16 @@ class _Plan:
         # The repeat goes along another path: every sequence whole, nothing shared.
         shared = {c: 0 if c == REPEAT else shared_prefix(ids) for c, ids in self.views.items()}
         prefixes: dict[str, Prefix] = {}
-        size = self.subject.evaluation.batch_size
-        for start in range(0, len(self.ids), size):
-            part = slice(start, start + size)
+        owners = torch.tensor(self.owners)
+        # So many sequences at most, but all of an example's, which belong together.
+        size = max(1, self.subject.evaluation.batch_size // int(owners.bincount().max()))
+        for first in range(0, len(self.ids), size):
+            start, end = (bisect_left(self.owners, example) for example in (first, first + size))
+            part = slice(start, end)
             states: dict[str, dict[Site, Tensor]] = {}
             for c, ids in self.views.items():
                 view = build_view(ids[part], self.answers[part], self.loaded.pad_id, shared[c])
-                owner = (view.rows + start).tolist()
+                owner = owners[view.rows + start].tolist()
                 found = None if saved is None else saved.batch(c, start, sites)
                 if found is None:
                     if c not in prefixes:
@@ -217,7 +243,7 @@ class _Plan:
                 states[c] = found
                 count(len(owner))
             reference = build_view(self.views[REFERENCE][part], self.answers[part], self.loaded.pad_id)
-            yield _Batch(start, reference, states, reference.rows + start)
+            yield _Batch(start, reference, states, owners[reference.rows + start])
 
     def _capture(
         self, view: ViewBatch, sites: list[Site], prefix: Prefix, c: str, start: int, backend: str
@@ -226,7 +252,7 @@ class _Plan:
         for site, state in found.items():
             finite = state.float().sum(1).isfinite()
             if not bool(finite.all()):
-                bad = sorted({self.ids[start + row] for row in view.rows[~finite.cpu()].tolist()})
+                bad = sorted({self.ids[self.owners[start + row]] for row in view.rows[~finite.cpu()].tolist()})
                 raise UserError(
                     f"At {site}, context '{c}': states of {int((~finite).sum())} of {len(finite)} tokens are not finite, in "
                     f"the examples {', '.join(bad[:5])}{' …' if len(bad) > 5 else ''}. Check the checkpoint (its training "
@@ -295,7 +321,9 @@ def _token_rows(plan: _Plan, batch: _Batch, sites: list[Site], with_output: bool
     """A row per token and site under the exact context; ``kl`` stands in the rows of the site ``output``."""
     without, given = batch.states[REFERENCE], batch.states["exact"]
     owner = batch.owner.tolist()
-    position = [i for answer in plan.answers[batch.start :][: len(set(owner))] for i in range(len(answer))]
+    # Tokens of an example stand together and in order, its turns one after the other.
+    _, counts = torch.unique_consecutive(batch.owner, return_counts=True)
+    position = [i for count in counts.tolist() for i in range(count)]
     vocabulary: Any = plan.loaded.tokenizer
     common = pd.DataFrame(
         {

@@ -6,9 +6,11 @@ from zlib import crc32
 
 import pandas as pd
 
-from cr_interp.generation import Decoding, decode_text, generate, noise
+from cr_interp.generation import Decoding, Response, decode_text, generate, noise
 from cr_interp.models import Loaded
-from cr_interp.tasks.base import Example, GivesNewInstruction, Task
+from cr_interp.tasks.base import Example, GivesNewInstruction, TakesTurns, Task
+from cr_interp.tasks.transcript import transcript
+from cr_interp.turns import Played, as_turns, places, play
 from cr_interp.views import Context, NoContext, render
 
 
@@ -30,34 +32,62 @@ def evaluate(
     ``contexts`` maps a control (``exact``, …) to its context; the no-context view is always run and has control
     ``none``. ``obeys_new`` says whether the response does what the *mismatched* context asks for. Columns of the
     ``generations`` table except ``arm, seed, step, split``, which the caller knows.
+
+    A task with turns is played anew in every view, and an episode is a row: ``prompt`` is its first turn's, ``response``
+    a transcript, ``n_tokens`` and ``response_ids`` are of all turns, one after the other. Two more columns take them
+    apart: ``turn_prompts``, without the context, and ``turn_tokens``, the tokens of each turn's response.
     """
     decoding = Decoding(task.max_new_tokens, temperature, top_k, top_p, batch_size)
     views: list[tuple[str, str, Context | None]] = [("no_context", "none", None)]
     views += [("with_context", control, context) for control, context in contexts.items()]
     rows: list[dict[str, Any]] = []
     for view, control, context in views:
-        prompts = [render(loaded.tokenizer, example.prompt, context, no_context) for example in examples]
         for sample in range(samples):
             # The views' draws are independent: Harm's noise floor is about two samples that share nothing.
-            drawn = noise(
-                crc32(f"{seed} {control} {sample}".encode()), range(len(prompts)), decoding.max_new_tokens
-            )
-            responses = generate(loaded, prompts, decoding, drawn)
-            for example, response in zip(examples, responses, strict=True):
-                text = decode_text(loaded, response)
-                rows.append(
-                    {
-                        "example_id": example.id,
-                        "view": view,
-                        "control": control,
-                        "sample": sample,
-                        "prompt": example.prompt,
-                        "answer": example.answer,
-                        "response": text,
-                        "response_ids": list(response.ids),
-                        "n_tokens": len(response.ids),
-                        "outcome": task.grade(example, text, response.truncated),
-                        "obeys_new": task.obeys(example, text) if isinstance(task, GivesNewInstruction) else None,
-                    }
-                )
+            draws = crc32(f"{seed} {control} {sample}".encode())
+            episodes = _play(loaded, task, examples, context, no_context, decoding, draws)
+            for example, episode in zip(examples, episodes, strict=True):
+                text = transcript([turn.text for turn in episode.turns])
+                ids = [id for turn in episode.turns for id in turn.response.ids]
+                row = {
+                    "example_id": example.id,
+                    "view": view,
+                    "control": control,
+                    "sample": sample,
+                    "prompt": example.prompt,
+                    "answer": example.answer,
+                    "response": text,
+                    "response_ids": ids,
+                    "n_tokens": len(ids),
+                    "outcome": episode.outcome,
+                    "obeys_new": task.obeys(example, text) if isinstance(task, GivesNewInstruction) else None,
+                }
+                if isinstance(task, TakesTurns):
+                    row["turn_prompts"] = [turn.prompt for turn in episode.turns]
+                    row["turn_tokens"] = [len(turn.response.ids) for turn in episode.turns]
+                rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _play(
+    loaded: Loaded,
+    task: Task,
+    examples: Sequence[Example],
+    context: Context | None,
+    no_context: NoContext,
+    decoding: Decoding,
+    seed: int,
+) -> list[Played]:
+    """Every example in one view; the random numbers come from the seed, the example's place and the turn."""
+
+    def sample(prompts: list[list[int]], rows: list[int], turn: int) -> list[Response]:
+        drawn = noise(seed, places(rows, turn, len(examples)), decoding.max_new_tokens)
+        return generate(loaded, prompts, decoding, drawn)
+
+    return play(
+        as_turns(task),
+        examples,
+        lambda prompt: render(loaded.tokenizer, prompt, context, no_context),
+        sample,
+        lambda response: decode_text(loaded, response),
+    )

@@ -51,9 +51,15 @@ def build_view(
 ) -> ViewBatch:
     """Lay out prompts and responses (lists of ids). ``prefix_length=0`` turns sharing off, ``None`` finds it.
 
-    Both paddings give the same states; right padding is faster, since it needs no mask.
+    Both paddings give the same states; right padding is faster, since it needs no mask. Raises :class:`UserError` for
+    prompts that do not begin with the prefix they are said to share.
     """
     shared = shared_prefix(prompts) if prefix_length is None else prefix_length
+    if any(list(prompt[:shared]) != list(prompts[0][:shared]) for prompt in prompts):
+        raise UserError(
+            f"The prompts do not all begin with the same {shared} tokens. If the later turns of a task begin otherwise than "
+            f"its first ones, set training.share_prefix=false."
+        )
     rows: list[int] = []
     columns: list[int] = []
     targets: list[int] = []

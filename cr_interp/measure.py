@@ -85,3 +85,14 @@ def own_responses(generations: pd.DataFrame) -> dict[str, list[int]]:
     return {
         str(i): [int(t) for t in ids] for i, ids in zip(rows["example_id"], rows["response_ids"], strict=True)
     }
+
+
+def own_turns(generations: pd.DataFrame) -> dict[str, list[tuple[str, int]]]:
+    """How :func:`own_responses` divides into turns: prompt and number of ids of each; empty for a task without turns."""
+    if "turn_prompts" not in generations:
+        return {}
+    rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]
+    return {
+        str(i): [(str(prompt), int(n)) for prompt, n in zip(prompts, tokens, strict=True)]
+        for i, prompts, tokens in zip(rows["example_id"], rows["turn_prompts"], rows["turn_tokens"], strict=True)
+    }

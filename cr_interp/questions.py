@@ -38,7 +38,17 @@ def examples(study: Study) -> list[Example]:
             for i, prompt, answer in zip(rows["example_id"], rows["prompt"], answers, strict=True)
         ]
     task = task_of(study)
-    return [] if task is None or _far(task) else task.examples("test", DRAWN)
+    return [] if task is None or _far(task) else _drawn(task)
+
+
+def _drawn(task: Task) -> list[Example]:
+    """So many test examples, or all if there are fewer; none if the task lacks what it needs here."""
+    for n in (DRAWN, None):
+        try:
+            return task.examples("test", n)
+        except UserError:
+            continue
+    return []
 
 
 def contexts(study: Study) -> dict[str, Context]:

@@ -36,7 +36,8 @@ class Training(Strict):
     share_prefix: bool = True
     """Compute the context once per batch. Off only to measure what that saves."""
     micro_batch: int | None = Field(None, gt=0)
-    """Sequences in a forward and backward pass; gradients add up to exactly those of the whole batch. null: all."""
+    """Examples in a forward and backward pass, each a sequence, or one for each of its turns; gradients add up to exactly
+    those of the whole batch. null: all."""
     chunk: int | None = Field(None, gt=0)
     """Response tokens whose logits exist at a time (``head.py``); null: those of all. 1024 suits a real vocabulary."""
     gradient_checkpointing: bool = False

@@ -17,10 +17,11 @@ from cr_interp.generation import Decoding
 from cr_interp.measure import label
 from cr_interp.models import Loaded, tokenizer_fingerprint
 from cr_interp.study import Study
-from cr_interp.tasks.base import Example, Task
+from cr_interp.tasks.base import Example, TakesTurns, Task
 from cr_interp.views import Context, check_fits, render
 from training import parallel
 from training.config import StudyConfig
+from training.episodes import Episodes
 from training.lora import base_fingerprint, refuse_adapter, with_adapter
 from training.objectives import Term, arm_terms
 from training.precision import frozen_dtype
@@ -131,14 +132,15 @@ def _train(
             check_base(last, config.model, base_fingerprint(student.model))
     context = exact_context(task, student, config)
     chosen = config.training
-    prompts = [
-        Prompt(
-            example.prompt,
-            render(student.tokenizer, example.prompt, None, config.no_context),
-            render(student.tokenizer, example.prompt, context, config.no_context),
-        )
-        for example in training_examples(task, chosen.steps * chosen.batch_size, seed)
-    ]
+
+    def in_both_views(text: str) -> Prompt:
+        def ids(given: Context | None) -> list[int]:
+            return render(student.tokenizer, text, given, config.no_context)
+
+        return Prompt(text, ids(None), ids(context))
+
+    examples = training_examples(task, chosen.steps * chosen.batch_size, seed)
+    prompts = [in_both_views(example.prompt) for example in examples]
     longest = max(len(prompt.with_context) for prompt in prompts) + task.max_new_tokens
     check_fits(longest, student.max_positions, "The longest with-context sequence")
     decoding = Decoding(task.max_new_tokens, chosen.temperature, batch_size=chosen.batch_size)
@@ -147,11 +149,14 @@ def _train(
         rollouts = ServerRollouts(connect(chosen.vllm, student.model.device), decoding)
     else:
         rollouts = LocalRollouts(decoding, seed, None if chosen.share_prefix else 0, chosen.bf16)
+    episodes = None
+    if isinstance(task, TakesTurns):
+        episodes = Episodes(task, examples, in_both_views, chosen.batch_size)
     try:
         trainer = DistillTrainer(
             student, teacher, prompts, terms, rollouts, chosen, run_path, seed,
             validation(task, context, config), callbacks=list(callbacks), report_to=list(config.report_to),
-            run_name=f"{config.name} {arm} seed {seed}",
+            run_name=f"{config.name} {arm} seed {seed}", episodes=episodes,
         )  # fmt: skip
     except (RuntimeError, ValueError) as error:
         if not config.report_to:

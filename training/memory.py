@@ -110,7 +110,7 @@ def context_cache(
     terms: Sequence[Term], student: Architecture, teacher: Architecture, lengths: Lengths, setup: Setup
 ) -> int:
     """Keys and values that the rows of a micro-batch see behind the context, in the views that have one."""
-    tokens = setup.micro_batch * (lengths.context + lengths.own)
+    tokens = setup.micro_batch * (lengths.turns * lengths.context + lengths.own)  # every turn is a row
     of_student = student.kv_bytes if needs(terms, "q_c") else 0
     of_teacher = teacher.kv_bytes if needs(terms, "f") else 0
     return tokens * (of_student + of_teacher) * BYTES[setup.precision][4] // 2

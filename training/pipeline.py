@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from cr_interp.drift import measure_drift
 from cr_interp.errors import UserError, unknown
-from cr_interp.measure import Subject, behaviour_rows, own_responses
+from cr_interp.measure import Subject, behaviour_rows, own_responses, own_turns
 from cr_interp.models import Loaded, fingerprint, tokenizer_fingerprint
 from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
@@ -149,12 +149,12 @@ def capture_study(
     with tokens_progress() as bar:
         for arm, seed, step, where in todo:
             loaded = load_for(config, where)
-            responses = own_responses(_answers_of(generations, arm, seed, step, fixed))
+            answers = _answers_of(generations, arm, seed, step, fixed)
             found = measure_drift(
-                loaded, _subject(loaded, config), responses,
+                loaded, _subject(loaded, config), own_responses(answers),
                 None if arm == "base" else base, sites_per_pass,
                 save_states / f"{arm}-s{seed}-{step}" if save_states else None,
-                bar(f"{config.name} {arm} seed {seed}"), backend,
+                bar(f"{config.name} {arm} seed {seed}"), backend, own_turns(answers),
             ).labelled(arm=arm, seed=seed, step=step)  # fmt: skip
             # Tokens and maps are large, and looked at at the end.
             found.put(study, tokens_and_maps=arm == "base" or step == config.training.steps)

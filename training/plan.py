@@ -81,7 +81,7 @@ def make_plan(
 ) -> Plan:
     """Plan a configuration on ``number`` GPUs of a kind (null: the fewest that do).
 
-    ``prompt``, ``context`` and ``response`` are tokens, of a turn; null is the cap that the configuration sets, else
+    ``prompt``, ``context`` and ``response`` are tokens, ``prompt`` of what a turn adds; null is the cap that is set, else
     :data:`PROMPT` and :data:`CONTEXT`. Raises
     :class:`UserError` for shapes, GPUs, arms and terms that are not known; what else would stop a run is in ``problems``.
     """
@@ -90,8 +90,11 @@ def make_plan(
     response = response or config.max_new_tokens or (task.max_new_tokens if task else CONTEXT)
     context = config.context_cap if context is None else context
     # What is only assumed cannot be wrong.
-    problems += too_long(Lengths(prompt or 1, response, context or 0, config.max_turns), student, teacher)
-    lengths = Lengths(prompt or PROMPT, response, CONTEXT if context is None else context, config.max_turns)
+    # A turn reads all that was shown before it, and is a sequence of its own: the last one is the longest.
+    turns = config.max_turns
+    problems += too_long(Lengths(prompt * turns if prompt else 1, response, context or 0), student, teacher)
+    average = (prompt or PROMPT) * (turns + 1) // 2
+    lengths = Lengths(average, response, CONTEXT if context is None else context, turns)
     terms = {arm: arm_terms(arm, config.own_arms) for arm in config.arms}
     rows = config.training.batch_size
     work = {arm: step(t, student, teacher, rows, lengths, checkpointing) for arm, t in terms.items()}

@@ -11,7 +11,7 @@ import torch
 from cr_interp.errors import UserError
 from cr_interp.models import Loaded, load
 from cr_interp.tasks import get_task
-from cr_interp.tasks.base import Task
+from cr_interp.tasks.base import TakesTurns, Task
 from cr_interp.templates import fix_template
 from cr_interp.views import Context, context_length, render
 from training.config import StudyConfig
@@ -23,7 +23,7 @@ def study_task(config: StudyConfig) -> Task:
     Raises :class:`UserError` for an unknown task, a length that the task cannot take, or turns that it does not have.
     """
     task = get_task(config.task, run_code=True)
-    turns = getattr(task, "max_turns", 1)
+    turns = task.max_turns if isinstance(task, TakesTurns) else 1
     if config.max_turns != turns:
         raise UserError(
             f"The task '{config.task}' has {turns} turn{'s' if turns > 1 else ''} at most, but max_turns is "

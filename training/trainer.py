@@ -29,6 +29,7 @@ from cr_interp.study import append_jsonl
 from cr_interp.views import shared_prefix
 from training import parallel
 from training.config import Training
+from training.episodes import Episodes, Pair, ask
 from training.lora import is_adapted, save_adapter
 from training.objectives import Losses, Term, Whole
 from training.peak import read_peak, start_peak
@@ -38,7 +39,8 @@ from training.step import Prompt, Reader
 
 
 class DistillTrainer(Trainer):
-    """``Trainer`` for objectives over views. ``prompts`` are used in order, one batch a step."""
+    """``Trainer`` for objectives over views. ``prompts`` are used in order, one batch a step; with ``episodes`` each is the
+    first of several turns, and all turns are learned from in the same update."""
 
     def __init__(
         self,
@@ -52,16 +54,18 @@ class DistillTrainer(Trainer):
         seed: int = 0,
         evaluate: Callable[[Loaded], dict[str, float | None]] | None = None,
         callbacks: Sequence[Any] = (),
+        episodes: Episodes | None = None,
         **arguments: Any,
     ):
         self.student, self.teacher = student, teacher
         self.prompts, self.terms, self.rollouts, self.config = prompts, terms, rollouts, config
         self.run_path = run_path
+        self.episodes = episodes
         self._evaluate_views = evaluate
         self._row: dict[str, Any] = {}
-        # The step at hand: its prompts, and, once its first micro-batch asks, a response for each.
+        # The step at hand: its examples, and, once its first micro-batch asks, what was said in each.
         self._indices: list[int] = []
-        self._responses: dict[int, list[int]] = {}
+        self._pairs: dict[int, list[Pair]] = {}
         self._whole: Whole | None = None
         self._peak_is_of_step = False
         self._step_started = time.perf_counter()
@@ -77,8 +81,9 @@ class DistillTrainer(Trainer):
             recompute_layers(student.model)
         # Found once over all prompts, so that the frozen teacher's prefix is the same at every step.
         share = shared_prefix if config.share_prefix else (lambda _: 0)
-        self._prefix_x = share([prompt.no_context for prompt in prompts])
-        self._prefix_c = share([prompt.with_context for prompt in prompts])
+        starts = [*prompts, *([episodes.start] if episodes else [])]
+        self._prefix_x = share([prompt.no_context for prompt in starts])
+        self._prefix_c = share([prompt.with_context for prompt in starts])
         self.reader = Reader(student, teacher, terms, config, self._prefix_x, self._prefix_c)
         rows, times = parallel.per_process(config.batch_size, config.micro_batch)
         parallel.teach_forward(student.model)
@@ -130,21 +135,21 @@ class DistillTrainer(Trainer):
         """All micro-batches of a step, so that what they share is known before the first one runs."""
         found = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._indices = [index for batch in found[0] for index in batch["index"].tolist()]
-        self._responses = {}
+        self._pairs = {}
         return found
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        if not self._responses:
+        if not self._pairs:
             if self.config.share_prefix and is_sharded(self.student.model):
                 raise UserError(
                     "Sharded weights (FSDP) need training.share_prefix=false: the shared prefix's keys and values leave a layer "
                     "beside its output, where FSDP does not see their gradient come back. DDP and LoRA keep the prefix."
                 )
             self._begin_step()
-        indices = inputs["index"].tolist()
-        batch, responses = [self.prompts[i] for i in indices], [self._responses[i] for i in indices]
+        pairs = [pair for i in inputs["index"].tolist() for pair in self._pairs[i]]
+        batch, responses = [prompt for prompt, _ in pairs], [said for _, said in pairs]
         result = parallel.inside(model, lambda: self.losses(self.student.model, batch, responses, self._whole))
         if not torch.isfinite(result.total):
             self._refuse_nan(f"the loss is {result.total.item()}", batch)
@@ -159,19 +164,20 @@ class DistillTrainer(Trainer):
         """Sample for the whole step, so that its responses do not depend on how it is divided."""
         self._step_started = time.perf_counter()
         self._peak_is_of_step = start_peak(device_of(self.student.model))
-        batch = [self.prompts[i] for i in self._indices]
+        batch, step = [self.prompts[i] for i in self._indices], self.state.global_step
         rows = [i % self.config.batch_size for i in self._indices]
         try:
-            sampled = self.rollouts.sample(
-                self.student, [each.no_context for each in batch], self.state.global_step, rows
-            )
+            if self.episodes is None:
+                sampled = ask(self.student, self.rollouts, batch, step, rows)
+            else:
+                sampled = self.episodes.play(self.student, self.rollouts, self._indices, step, rows)
         except NotFinite:
             self._refuse_nan("the student's logits are not finite", batch)
         except RolloutsLost:
             self._save_checkpoint(self.student.model, trial=None)  # all that was trained so far
             raise
-        self._responses = {i: list(response.ids) for i, response in zip(self._indices, sampled, strict=True)}
-        mine = Whole.of(list(self._responses.values()))
+        self._pairs = dict(zip(self._indices, sampled, strict=True))
+        mine = Whole.of([said for pairs in sampled for _, said in pairs])
         counts = parallel.summed(
             {"tokens": mine.tokens, "sequences": mine.sequences}, device_of(self.student.model)
         )

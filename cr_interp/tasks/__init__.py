@@ -25,6 +25,7 @@ def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
     from cr_interp.tasks.grids import LEGENDS
     from cr_interp.tasks.rules import RULES, rules_task
     from cr_interp.tasks.sokoban import sokoban_task
+    from cr_interp.tasks.textarena import GAMES, arena_task
 
     return {
         "rules": (rules_task, list(RULES)),
@@ -32,6 +33,7 @@ def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
         "frozenlake": (frozenlake_task, list(LEGENDS)),
         "sokoban": (sokoban_task, list(LEGENDS)),
         "hub": (published_task, published_names()),
+        "textarena": (arena_task, list(GAMES)),
     }
 
 

@@ -59,6 +59,45 @@ class Task(Protocol):
         ...
 
 
+class Episode(Protocol):
+    """One example being played, turn after turn: texts in, texts out, and the same answers lead to the same texts."""
+
+    @property
+    def prompt(self) -> str:
+        """What is read at this turn, without the context: all that has happened so far."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Is it won, lost, or out of turns?"""
+        ...
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of the whole episode, once it is ``done``."""
+        ...
+
+    def act(self, response: str, truncated: bool) -> None:
+        """Take this turn with a decoded response."""
+        ...
+
+
+@runtime_checkable
+class TakesTurns(Protocol):
+    """A task whose examples are played: the environment answers a response with the next prompt.
+
+    Beside that it is a :class:`Task`. The prompt of an example is its first turn's, ``max_new_tokens`` is of a turn, and
+    ``grade`` judges a whole episode by its transcript (``transcript.py``). How it is played: ``cr_interp/turns.py``.
+    """
+
+    @property
+    def max_turns(self) -> int: ...
+
+    def start(self, example: Example) -> Episode:
+        """A fresh episode. It depends on the example alone, and on no episode beside it."""
+        ...
+
+
 @runtime_checkable
 class GivesNewInstruction(Protocol):
     """A task whose ``mismatched`` context is an instruction of its own, so that one can see whether it is obeyed."""

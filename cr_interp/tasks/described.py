@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cr_interp.errors import UserError, unknown
 from cr_interp.tasks import graders
 from cr_interp.tasks.base import SPLITS, CountTokens, Example, Outcome, Split
-from cr_interp.tasks.lengths import FILLER, equal_length
+from cr_interp.tasks.lengths import irrelevant_in_place
 from cr_interp.tasks.sources import Rows, Text, column, is_local, placed, read_rows, read_text
 from cr_interp.views import Context
 
@@ -119,17 +119,8 @@ class DescribedTask:
         contexts = {
             control: self._context(read_text(text, self.folder)) for control, text in texts.items() if text
         }
-        wanted, start = count_tokens(contexts["exact"]), Context.system(FILLER[0])
-
-        def in_place(filler: Context) -> Context:
-            return self._context(filler.messages[0]["content"])
-
-        def count_in_place(filler: Context) -> int:
-            return count_tokens(in_place(filler))
-
-        if count_in_place(start) <= wanted:
-            contexts["irrelevant"] = in_place(equal_length(start, wanted, FILLER[1:], count_in_place))
-        return contexts
+        irrelevant = irrelevant_in_place(self._context, contexts["exact"], count_tokens)
+        return contexts if irrelevant is None else {**contexts, "irrelevant": irrelevant}
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
         return self.description.grader.grader()(example.answer, response, truncated)

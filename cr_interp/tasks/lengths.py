@@ -5,7 +5,7 @@ time, until a token counter says stop. Nothing here knows a tokenizer: the count
 context, so merges across word boundaries and the chat template's own tokens are always counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from cr_interp.errors import UserError
@@ -60,6 +60,23 @@ def equal_length(
             f"to {like_tokens}. Give filler words that are shorter in this tokenizer."
         )
     return context
+
+
+def irrelevant_in_place(
+    place: Callable[[str], Context], exact: Context, count_tokens: CountTokens
+) -> Context | None:
+    """Filler where ``place`` puts a text, as long as the exact context; None if that is shorter than a single word."""
+    wanted, start = count_tokens(exact), Context.system(FILLER[0])
+
+    def in_place(filler: Context) -> Context:
+        return place(filler.messages[0]["content"])
+
+    def count_in_place(filler: Context) -> int:
+        return count_tokens(in_place(filler))
+
+    if count_in_place(start) > wanted:
+        return None
+    return in_place(equal_length(start, wanted, FILLER[1:], count_in_place))
 
 
 def _append(context: Context, word: str) -> Context:

@@ -6,18 +6,22 @@ Prints nothing and exits with 0 if losses, gradients and responses are those of 
 import copy
 
 import torch
+from games import Uneven
 from steps import batch, pair, reader
+from tiny import tiny
 from torch import distributed
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from cr_interp.generation import Decoding
 from cr_interp.models import Loaded
+from cr_interp.views import render
 from training import parallel
 from training.config import Training
+from training.episodes import Episodes
 from training.objectives import Whole, arm_terms
 from training.rollouts import LocalRollouts
-from training.step import Reader
+from training.step import Prompt, Reader
 
 parallel.join()
 rank, n = distributed.get_rank(), parallel.processes()
@@ -56,3 +60,23 @@ rollouts = LocalRollouts(Decoding(8, 1.0), seed=0)
 here = rollouts.sample(student, asked[mine], 3, range(rank * 2, rank * 2 + 2))
 there = rollouts.sample(Loaded("whole", plain, student.tokenizer), asked, 3)
 assert here == there[mine]
+
+# Of two turns only the second process has something to play: the first takes part with nothing to say.
+student = tiny("llama")
+game = Uneven()
+examples = game.examples("train", 4)
+context = game.contexts(len)["exact"]
+plain = Loaded("whole", copy.deepcopy(student.model), student.tokenizer)
+episodes = Episodes(
+    game, examples,
+    lambda text: Prompt(text, render(student.tokenizer, text), render(student.tokenizer, text, context)), 4,
+)  # fmt: skip
+parallel.teach_forward(student.model)
+for layer in student.model.model.layers:
+    fully_shard(layer)
+fully_shard(student.model)
+rows = range(rank * 2, rank * 2 + 2)
+rollouts = LocalRollouts(Decoding(4, 1.0), seed=0, prefix_length=0)
+here = episodes.play(student, rollouts, rows, 3, rows)
+assert [len(pairs) for pairs in here] == ([1, 1] if rank == 0 else [3, 3])
+assert here == episodes.play(plain, rollouts, range(4), 3)[mine]

@@ -14,6 +14,7 @@ from training.pipeline import capture_study, evaluate_study, open_or_create
 SETTINGS = [
     name for name in config_names() if name.startswith("paper/") and load_config(name).task.startswith("hub:")
 ]
+GAMES = [name for name in config_names() if name.startswith("paper/") and "textarena:" in load_config(name).task]
 SMALL = ["seeds=[0]", "arms=[opd,nca]", "max_new_tokens=6", "training.steps=2", "training.batch_size=3",
          "training.top_k=16", "training.eval_every=2", "training.eval_examples=3",
          "evaluation.examples=4"]  # fmt: skip
@@ -27,14 +28,14 @@ def tiny_family(tmp_path_factory):
 
     from training.organism import build_tokenizer
 
-    def make(family):
-        folder = tmp_path_factory.getbasetemp() / f"tiny-{family}"
+    def make(family, layers=2):
+        folder = tmp_path_factory.getbasetemp() / f"tiny-{family}-{layers}"
         if not folder.exists():
             torch.manual_seed(0)
             tokenizer = build_tokenizer()
             config = AutoConfig.for_model(
-                family, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-                num_key_value_heads=2, head_dim=8, max_position_embeddings=2048, vocab_size=len(tokenizer),
+                family, hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4,
+                num_key_value_heads=2, head_dim=8, max_position_embeddings=4096, vocab_size=len(tokenizer),
                 bos_token_id=None, eos_token_id=1, pad_token_id=0,
                 tie_word_embeddings=family == "llama",
             )  # fmt: skip
@@ -68,6 +69,36 @@ def test_the_setting_runs_end_to_end(name, tiny_family, tmp_path):
     if name == "paper/safety-qwen3-8b":
         drift = capture_study(study, config).table("drift")
         assert set(drift["arm"]) == {"base", "opd", "nca"}
+
+
+@pytest.mark.parametrize("name", GAMES)
+def test_the_game_runs_end_to_end(name, tiny_family, tmp_path):
+    pytest.importorskip("textarena", reason="the extra `games` is not installed")
+    published = load_config(name)
+    family = architecture_of(published.model).family
+    teacher = f"teacher={tiny_family(family, layers=3)}" if published.teacher else "teacher=null"
+    small = [*SMALL, "evaluation.samples=2", f"model={tiny_family(family)}", teacher]
+    config = load_config(name, small)
+    study = open_or_create(config, tmp_path / "study")
+    for arm in config.arms:
+        distill(config, arm, 0, study)
+    rows = evaluate_study(study, config).table("generations")
+    assert len(rows) == 3 * 4 * 5 * 2  # an episode is a row: arms, boards, views, samples
+    assert set(rows["arm"]) == {"base", "opd", "nca"}
+    assert set(rows["control"]) == {"none", "exact", "paraphrase", "mismatched", "irrelevant"}
+    assert set(rows["outcome"]) <= set(OUTCOMES)
+    # A random model names no move, and after two of those the game is over.
+    assert set(rows["turn_tokens"].map(len)) == {2}
+    assert (rows["turn_tokens"].map(sum) == rows["n_tokens"]).all()
+    assert (rows["response_ids"].map(len) == rows["n_tokens"]).all()
+    assert all("--- turn 2 ---" in response for response in rows["response"])
+    train = [row for row in study.train_rows("nca", 0) if row["kind"] == "train"]
+    assert [row["step"] for row in train] == [1, 2]
+    assert all(3 < row["response_tokens"] <= 3 * 2 * 6 for row in train)
+    if name == "paper/frozenlake-qwen3-4b":
+        found = capture_study(study, config)
+        assert set(found.table("drift")["arm"]) == {"base", "opd", "nca"}
+        assert found.table("drift")["n_examples"].max() == 4
 
 
 def test_a_context_over_the_cap_stops_before_anything_is_made(tiny_family, tmp_path):
