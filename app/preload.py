@@ -13,11 +13,10 @@ CHUNKS = sorted((Path(st.__file__).parent / "static" / "static" / "js").glob("Pl
 
 
 def preload() -> None:
-    """On the first run of a session only: an invisible element that asks for the chunk."""
-    if not CHUNKS or "preloaded" in st.session_state:
+    """An invisible element that asks for the chunk. It is there in every run, so that nothing below it moves up."""
+    if not CHUNKS:
         return
-    st.session_state["preloaded"] = True
-    with st.container(key="preload"):
+    with st.sidebar.container(key="preload"):
         st.html(
             "<style>.st-key-preload {display: none}</style><script>"
             "import(new URL('"

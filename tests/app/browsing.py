@@ -151,7 +151,8 @@ def shoot(page: Page, name: str) -> None:
     page.set_viewport_size(size)
 
 
-def metric_values(page: Page) -> list[str]:
+def metric_values(page: Page, number: int) -> list[str]:
+    expect(page.get_by_test_id("stMetricValue")).to_have_count(number, timeout=20_000)
     return page.get_by_test_id("stMetricValue").all_inner_texts()
 
 

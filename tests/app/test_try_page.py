@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from synthetic import make_study
 
 from cr_interp import study as studies
-from cr_interp.checkpoints import ORGANISMS
+from cr_interp.checkpoints import ORGANISMS, builtin_names
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 PAGE = "screens/try_it.py"
@@ -74,7 +74,7 @@ def test_the_page_opens_with_the_study_and_explains_itself(trained):
     assert app.text_area(key="context").value == "rule: shift"
     assert app.number_input(key="limit").value == 18
     assert "Nothing is loaded" in said(app)
-    assert not app.get("html")
+    assert not app.main.get("html")
     assert all(app.selectbox(key=key).help for key in ("checkpoint", "beside"))
 
 
@@ -232,7 +232,7 @@ def test_a_manifest_of_the_wrong_shape_and_no_responses(good, manifest):
     app = open_page()
     assert not app.exception
     assert not app.error
-    assert app.selectbox(key="checkpoint").value == "builtin:organism-llama"
+    assert app.selectbox(key="checkpoint").value == builtin_names()[0]
     assert "Type a prompt" in said(app)
     app.text_area(key="prompt").set_value("abcd").run()
     app = load(app)
