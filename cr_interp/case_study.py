@@ -9,7 +9,7 @@
 
 Mental model: ``compare`` with the responses held fixed, so that curves of different checkpoints are about the same tokens;
 all layers, all context controls, the floor and the repeat. The result is a study like any other, and beside its tables
-the figure (``case-study.html``) and its numbers (``case-study.csv``).
+the curves under every control (``case-study.html``) and their numbers (``case-study.csv``).
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+import plotly.graph_objects as go
 import torch
 from pydantic import Field
 
@@ -86,11 +87,31 @@ def case_study(config: CaseStudy, out: Path) -> Study:
     )  # fmt: skip
     study = study.update_manifest(name=config.name, case_study=config.model_dump(mode="json"))
     drift = study.table("drift")
-    page = figures.to_page(figures.on_paper(figures.drift_by_layer(drift, "cosine", movement=True)), config.name)
+    page = figures.to_page(*curves_by_control(drift, responses), title=config.name)
     write_atomic(out / "case-study.html", lambda file: file.write(page.encode()))
     curves = layers(drift).to_csv(index=False)
     write_atomic(out / "case-study.csv", lambda file: file.write(curves.encode()))
     return study
+
+
+#: In the page's order, with what has to be said of it. The repeat is in the table alone: all of it is below what is drawn.
+CONTROLS = {
+    "exact": "", "paraphrase": "", "mismatched": "", "irrelevant": "",
+    "floor": " Floor: not a context, but another response's token at the same place.",
+}  # fmt: skip
+
+
+def curves_by_control(drift: pd.DataFrame, responses: str) -> list[go.Figure]:
+    """1 − cosine by layer, a figure for each control that was measured, on white."""
+    whose = "each checkpoint's own" if responses == "own" else f"{responses}'s"
+    found = []
+    for control, note in CONTROLS.items():
+        if not (drift["control"] == control).any():
+            continue
+        figure = figures.on_paper(figures.drift_by_layer(drift, "cosine", control, movement=True))
+        text = f"{control.capitalize()}. {figures.caption(figure)} Read on {whose} responses.{note}"
+        found.append(figure.update_layout(meta={**figure.layout.meta, "caption": text}))
+    return found
 
 
 def layers(drift: pd.DataFrame) -> pd.DataFrame:

@@ -131,14 +131,19 @@ def on_paper(figure: go.Figure) -> go.Figure:
     return figure.update_layout(template="plotly_white", paper_bgcolor="white", plot_bgcolor="white")
 
 
-def to_page(figure: go.Figure, title: str = "cr_interp") -> str:
-    """The figure as one HTML file that works offline, with its caption below."""
-    drawn = figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False})
+def to_page(*figures: go.Figure, title: str = "cr_interp") -> str:
+    """Figures as one HTML file that works offline, each with its caption below."""
+    drawn = []
+    for number, figure in enumerate(figures):
+        div = figure.to_html(full_html=False, include_plotlyjs=number == 0, config={"displaylogo": False})
+        drawn.append(
+            f'<figure style="margin: 0 0 2rem"><div role="img" aria-label="{escape(alt_text(figure))}">{div}</div>\n'
+            f"<figcaption>{escape(caption(figure))}</figcaption></figure>\n"
+        )
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head>\n'
-        f'<body style="font-family: sans-serif; max-width: 72rem; margin: 2rem auto">\n'
-        f'<figure style="margin: 0"><div role="img" aria-label="{escape(alt_text(figure))}">{drawn}</div>\n'
-        f"<figcaption>{escape(caption(figure))}</figcaption></figure>\n</body></html>\n"
+        f'<body style="font-family: sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem">\n'
+        f"{''.join(drawn)}</body></html>\n"
     )
 
 

@@ -1,5 +1,7 @@
 """A case study: several checkpoints on the same responses, in one figure; stopped and continued."""
 
+import html
+
 import pandas as pd
 import pytest
 import yaml
@@ -53,7 +55,10 @@ def test_all_are_read_on_the_first_ones_responses(config, tmp_path):
     assert (
         len(curves[(curves["measure"] == "cosine") & (curves["control"] == "exact")]) == 3 * 3
     )  # emb and two blocks
-    assert "Cosine between a response token's state" in (tmp_path / "out" / "case-study.html").read_text()
+    page = html.unescape((tmp_path / "out" / "case-study.html").read_text())
+    assert "Cosine between a response token's state" in page
+    assert "Read on base's responses." in page
+    assert page.count("<figcaption") == 5  # the four contexts and the floor
     table = summary(study).set_index("arm")
     assert list(table.index) == ["base", "opd", "nca"]
     assert (table["lowest cosine"] < 1).all()

@@ -1,10 +1,11 @@
 """How much memory a step takes on each GPU, by part, in bytes. Upper bounds where lengths are, estimates elsewhere.
 
-Formulas. Weights, gradients and optimizer of mixed-precision AdamW take 2, 2 and 12 bytes a parameter (16-bit weights and
-gradients; a float32 copy and two moments), in float32 4, 4 and 8; fully sharded, each GPU holds 1/n of them (Rajbhandari et
-al. 2020, ZeRO, arXiv 1910.02054, section 3.1) and gathers the block that it computes and the next. Gradient checkpointing
-keeps the input of every block, ``layers · width`` a token, and what is inside of one block (Korthikanti et al. 2022, arXiv
-2205.05198, section 5); the inside is counted for a gated MLP and an attention kernel that stores no scores:
+Formulas. Weights, gradients and AdamW's two moments are float32, 4, 4 and 8 bytes a parameter (``precision.py`` says why);
+what is not trained, and what an engine writes responses with, is in 16 bits under mixed precision. Fully sharded, each GPU
+holds 1/n of them (Rajbhandari et al. 2020, ZeRO, arXiv 1910.02054, section 3.1) and gathers the block that it computes and
+the next. Gradient checkpointing keeps the input of every block, ``layers · width`` a token, and what is inside of one block
+(Korthikanti et al. 2022, arXiv 2205.05198, section 5); the inside is counted for a gated MLP and an attention kernel that
+stores no scores:
 
     6d of two norms (what comes in, normed, scaled), (2h + 2g)·w of q, k, v and z, 4f of the MLP, twice (h + g)·w more where
     q and k are normed; in 16 bits also the float32 copies that norms make
@@ -21,7 +22,7 @@ from training.objectives import Distribution, Term, gradient_into, needs
 from training.work import Lengths
 
 #: Bytes a parameter of weights, gradients, optimizer; of a frozen model; of an activation.
-BYTES = {"mixed": (2, 2, 12, 2, 2), "float32": (4, 4, 8, 4, 4)}
+BYTES = {"mixed": (4, 4, 8, 2, 2), "float32": (4, 4, 8, 4, 4)}
 #: Positions whose logits exist at once, with a top-k.
 CHUNK = 1024
 
@@ -64,8 +65,8 @@ def memory(
     rows_here = -(-rows // n)
     sampling = {
         # One process samples with the weights that it trains; sharded weights are no good for that, so an engine has a copy.
-        "rollout engine": own * weights if n > 1 else 0,
-        "rollout keys and values": rows_here * lengths.own * student.kv_bytes * weights // 2,
+        "rollout engine": own * frozen if n > 1 else 0,
+        "rollout keys and values": rows_here * lengths.own * student.kv_bytes * frozen // 2,
     }
     return {**held, **update, **sampling}
 

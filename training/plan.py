@@ -7,7 +7,7 @@ real responses are mostly shorter than their cap.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cr_interp.errors import UserError
@@ -45,6 +45,10 @@ class Plan:
     step_operations: dict[str, dict[str, int]]
     """arm → part → operations."""
     run_operations: dict[str, int]
+    context_a_row: dict[str, int]
+    """arm → operations of a step that reads the context once a row, as the trainer here does with sharded weights."""
+    teacher_whole: int
+    """Bytes a GPU needs more where the teacher is not sharded, as the trainer here does not."""
     checkpoint: int
     hours: list[dict[str, Any]]
     """A row per kind of GPU: ``gpu, number, micro_batch, hours_a_run, hours_in_all``; ``number`` null if 128 do not do."""
@@ -63,6 +67,8 @@ class Plan:
             "tokens_a_step": self.tokens,
             "flops_a_step": self.step_operations,
             "flops_a_run": self.run_operations,
+            "flops_a_step_context_a_row": self.context_a_row,
+            "memory_bytes_per_gpu_teacher_whole": self.teacher_whole,
             "checkpoint_bytes": self.checkpoint,
             "runs": len(self.config.arms) * len(self.config.seeds),
             "hours": self.hours,
@@ -140,6 +146,11 @@ def make_plan(
         },
         work,
         {arm: config.training.steps * sum(w.values()) for arm, w in work.items()},
+        {
+            arm: rows * sum(step(t, student, teacher, 1, lengths, checkpointing).values())
+            for arm, t in terms.items()
+        },
+        parts(replace(setup, gpus=1))["teacher"] - parts(setup)["teacher"],
         12 * student.parameters,  # weights and two moments in float32
         hours,
     )  # fmt: skip

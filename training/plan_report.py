@@ -103,6 +103,17 @@ def _small_print(plan: Plan) -> Iterator[Text]:
         f"are sharded, the head in chunks under a top-k. Nothing here has been measured on a GPU.",
         style="dim",
     )
+    if plan.setup.gpus > 1:
+        arm = max(plan.context_a_row, key=lambda each: plan.context_a_row[each])
+        shared, apart = sum(plan.step_operations[arm].values()), plan.context_a_row[arm]
+        unit, name = next((u, n) for u, n in UNITS if apart >= u or u == 1)
+        yield Text(
+            f"Sharded, the trainer here does not reach this yet. It reads the context once a row (training.share_prefix=false), "
+            f"so a step of {arm} is {_short(apart / unit)} · {name}operations instead of {_short(shared / unit)}, with hours and "
+            f"activations in proportion; and it holds the teacher whole, {_short(plan.teacher_whole / GIB)} GiB more a GPU. "
+            f"Where a run fits on one GPU (with training.lora it may), DDP shares the context.",
+            style="yellow",
+        )
 
 
 def _problems(plan: Plan) -> Iterator[Text]:

@@ -13,7 +13,7 @@ layer keeps, ``chunk`` and ``top_k`` the head, ``lora`` all that goes with train
 
 The formulas bound the tensors that PyTorch holds between operators; workspaces inside kernels and the allocator's
 fragments come on top (5–10 % on CUDA is usual). The counts per layer were read off the library's Llama, Qwen, Mistral, Phi-3,
-Gemma, OLMo-2, GPT-NeoX and GPT-2 blocks and are checked by ``tests/training/test_memory.py``, which counts live bytes.
+Gemma, OLMo-2, GPT-NeoX and GPT-2 blocks and are checked by ``tests/training/test_step_memory.py``, which counts live bytes.
 """
 
 from collections.abc import Sequence

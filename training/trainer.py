@@ -31,7 +31,7 @@ from training import parallel
 from training.config import Training
 from training.episodes import Episodes, Pair, ask
 from training.lora import is_adapted, save_adapter
-from training.objectives import Losses, Term, Whole
+from training.objectives import Term, Whole
 from training.peak import read_peak, start_peak
 from training.recompute import recompute_layers
 from training.rollouts import Rollouts, RolloutsLost
@@ -150,7 +150,9 @@ class DistillTrainer(Trainer):
             self._begin_step()
         pairs = [pair for i in inputs["index"].tolist() for pair in self._pairs[i]]
         batch, responses = [prompt for prompt, _ in pairs], [said for _, said in pairs]
-        result = parallel.inside(model, lambda: self.losses(self.student.model, batch, responses, self._whole))
+        result = parallel.inside(
+            model, lambda: self.reader.losses(self.student.model, batch, responses, self._whole)
+        )
         if not torch.isfinite(result.total):
             self._refuse_nan(f"the loss is {result.total.item()}", batch)
         add(self._row["terms"], {name: value.item() for name, value in result.terms.items()})
@@ -183,16 +185,6 @@ class DistillTrainer(Trainer):
         )
         self._whole = Whole(int(counts["tokens"]), int(counts["sequences"]))
         self._row = {"terms": {}, "topk_mass": {}, "response_tokens": self._whole.tokens}
-
-    def losses(
-        self,
-        model: nn.Module,
-        batch: Sequence[Prompt],
-        responses: Sequence[Sequence[int]],
-        whole: Whole | None = None,
-    ) -> Losses:
-        """The arm's terms for given responses (``whole``: of a step that they are a part of)."""
-        return self.reader.losses(model, batch, responses, whole)
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)

@@ -20,9 +20,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from cr_interp.configuration import read_mapping, validated
 from cr_interp.errors import UserError, unknown
 from cr_interp.tasks import graders
 from cr_interp.tasks.base import SPLITS, CountTokens, Example, Outcome, Split
@@ -143,19 +143,7 @@ def published_task(name: str) -> DescribedTask:
 
 def read_description(path: Path) -> DescribedTask:
     """Read a description; what is wrong in it is said with its place, and no row is read yet."""
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Could not read the task {path} ({error.strerror}). Give a YAML file.") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"The task {path} is not valid YAML: {error}") from error
-    try:
-        description = Description.model_validate(data)
-    except ValidationError as error:
-        found = "; ".join(f"'{'.'.join(map(str, e['loc'])) or 'file'}': {e['msg']}" for e in error.errors())
-        raise UserError(
-            f"The task {path} does not say what a task needs: {found}. Keys: {', '.join(Description.model_fields)}."
-        ) from error
+    description = validated(Description, read_mapping(path), path)
     splice = description.splice
     if splice is not None and (splice.count("{context}") != 1 or splice.count("{prompt}") != 1):
         raise UserError(

@@ -119,7 +119,7 @@ def test_a_step_against_trl(sides):
 
     def our_step(responses=None):
         responses = responses or [list(r.ids) for r in ours["nca"].rollouts.sample(student, asked, 0)]
-        total = ours["nca"].losses(student.model, prompts, responses).total
+        total = ours["nca"].reader.losses(student.model, prompts, responses).total
         total.backward()
         return total.detach()
 
@@ -160,7 +160,7 @@ def test_what_the_anchor_costs(sides):
         times = [time.perf_counter()]
         responses = [list(r.ids) for r in ours[arm].rollouts.sample(student, asked, 0)]
         times.append(time.perf_counter())
-        total = ours[arm].losses(student.model, prompts, responses).total
+        total = ours[arm].reader.losses(student.model, prompts, responses).total
         times.append(time.perf_counter())
         total.backward()
         times.append(time.perf_counter())

@@ -46,34 +46,27 @@ def expand(prefix, batch):
 @torch.no_grad()
 def sample(model, prompts, most, seed, end):
     """Left-padded sampling at temperature 1 with a cache."""
-    generator = torch.Generator().manual_seed(seed)
-    order = sorted(
-        range(len(prompts)), key=lambda i: len(prompts[i])
-    )  # as the framework draws its random numbers
-    rows = [prompts[i] for i in order]
-    longest = max(map(len, rows))
-    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
-    mask = (torch.arange(longest)[None] >= longest - torch.tensor([len(row) for row in rows])[:, None]).long()
+    uniform = torch.rand(len(prompts), most, generator=torch.Generator().manual_seed(seed))
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[0] * (longest - len(row)) + row for row in prompts])
+    mask = (torch.arange(longest)[None] >= longest - torch.tensor([len(row) for row in prompts])[:, None]).long()
     positions, cache = (mask.cumsum(-1) - 1).clamp(min=0), None
     done, tokens = torch.zeros(len(ids), dtype=torch.bool), []
-    for _ in range(most):
+    for t in range(most):
         out = model.model(
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         )
         cache = out.past_key_values
-        token = torch.multinomial(
-            model.lm_head(out.last_hidden_state[:, -1]).softmax(-1), 1, generator=generator
-        )[:, 0]
+        # As the framework draws: the first token whose cumulated probability exceeds the row's number.
+        cumulated = model.lm_head(out.last_hidden_state[:, -1]).softmax(-1).cumsum(-1)
+        token = torch.searchsorted(cumulated, uniform[:, t : t + 1] * cumulated[:, -1:], right=True)[:, 0]
         tokens.append(token)
         done |= token == end
         if done.all():
             break
         ids, positions = token[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-    responses: list = [None] * len(rows)
-    for i, row in zip(order, torch.stack(tokens, dim=1).tolist(), strict=True):
-        responses[i] = row[: row.index(end) + 1] if end in row else row
-    return responses
+    return [row[: row.index(end) + 1] if end in row else row for row in torch.stack(tokens, dim=1).tolist()]
 
 
 def log_p(model, prefix, start, prompts, responses):

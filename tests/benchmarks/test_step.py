@@ -97,7 +97,7 @@ def test_the_context_computed_once_against_the_naive_step(arm, setting, tmp_path
 
     def shared():
         shared_rollouts.sample(student, ids, 0)
-        result = trainer.losses(student.model, prompts, responses)
+        result = trainer.reader.losses(student.model, prompts, responses)
         result.total.backward()
         return result
 

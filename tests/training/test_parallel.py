@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -27,21 +28,24 @@ ONE = [sys.executable, "-m", "cr_interp", *RUN, "--in-process"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "cr_interp", *RUN]
 
 
-def run(command: list[str], out: Path, seconds: float = 300) -> bool:
-    """Whether it ended by itself; after ``seconds`` it and its children are killed without a warning."""
+def run(command: list[str], out: Path, seconds: float = 300, until: Callable[[], bool] = lambda: False) -> bool:
+    """Whether it ended by itself; after ``seconds``, or as soon as ``until`` is true, it and its children are killed without
+    a warning."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     with (out.parent / "log").open("w") as log:
         process = psutil.Popen(
             [*command, "--out", str(out)], cwd=out.parent, stdout=log, stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-        try:
-            code = process.wait(timeout=seconds)
-        except psutil.TimeoutExpired:
-            for each in [process, *process.children(recursive=True)]:
-                each.kill()
-            process.wait()
-            return False
+        ends = time.monotonic() + seconds
+        while process.poll() is None:
+            if until() or time.monotonic() > ends:
+                for each in [process, *process.children(recursive=True)]:
+                    each.kill()
+                process.wait()
+                return False
+            time.sleep(0.02)
+        code = process.returncode
     assert code == 0, (out.parent / "log").read_text()
     return True
 
@@ -90,6 +94,18 @@ def test_two_processes_train_what_one_trains_and_continue_when_killed(tmp_path):
     assert run(TWO, tmp_path / "killed")
     assert not list((tmp_path / "killed").rglob(".saving-*"))
     close(tmp_path / "two", tmp_path / "killed", 1e-5)
+
+
+@pytest.mark.slow
+def test_one_process_continues_what_two_began(tmp_path):
+    """The batch is the configuration's whatever it is divided by, so the number of processes may change on the way."""
+    assert run(ONE, tmp_path / "one")
+    out = tmp_path / "both"
+    began = out / "runs" / "nca-s0" / "checkpoint-2" / "trainer_state.json"
+    assert not run(TWO, out, until=began.is_file)
+    assert not (out / "runs" / "nca-s0" / "checkpoint-6").exists()
+    assert run(ONE, out)
+    close(tmp_path / "one", out, 1e-5)
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 """``cr-interp plan``: every configuration can be planned, its checks find what would stop a run, and nothing is downloaded."""
 
+import io
 import json
 import socket
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from cr_interp.errors import UserError
@@ -48,6 +50,23 @@ def test_every_configuration_of_the_paper_can_be_planned(name):
     assert made.config.training.top_k == 256
     assert 0 < min(row["hours_in_all"] for row in made.hours if row["number"]) < 1000
     assert sum(made.step_operations["opd"].values()) < sum(made.step_operations["nca"].values())
+
+
+def test_what_sharded_weights_cost_here_is_said():
+    """The trainer's own limits, in numbers: a plan must not promise what nothing here does."""
+    from training.plan_report import plan_text
+    from training.work import step
+
+    made = plan("paper/medmcqa-qwen3-8b", number=4)
+    one_row = step(arm_terms("nca"), made.student, made.teacher, 1, made.lengths)
+    assert made.context_a_row["nca"] == 128 * sum(one_row.values()) > sum(made.step_operations["nca"].values())
+    assert made.teacher_whole == 3 * made.memory["teacher"]
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(plan_text(made))
+    assert "does not reach this yet" in console.export_text()
+    alone = plan("smollm2-sentiment", precision="float32")
+    console.print(plan_text(alone))
+    assert "does not reach this yet" not in console.export_text()
 
 
 @pytest.mark.parametrize("name", ["organism-shift", "smollm2-sentiment", "suite/sokoban-cross"])

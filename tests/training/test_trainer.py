@@ -57,7 +57,7 @@ def trainer(arm="nca", share=True, tmp_path=None):
 
 def step_gradients(made, responses):
     made.model.zero_grad()
-    result = made.losses(made.model, made.prompts, responses)
+    result = made.reader.losses(made.model, made.prompts, responses)
     result.total.backward()
     return result, {n: p.grad.clone() for n, p in made.model.named_parameters() if p.grad is not None}
 
