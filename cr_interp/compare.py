@@ -132,8 +132,8 @@ def _begun(out: Path, told: Mapping[str, Any]) -> Study | None:
 def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:
     """``["base=PATH", …]`` → arm → model.
 
-    >>> parse_pairs(["base=builtin:organism-llama"])
-    {'base': 'builtin:organism-llama'}
+    >>> parse_pairs(["base=builtin:organism-rules"])
+    {'base': 'builtin:organism-rules'}
     """
     models: dict[str, str] = {}
     for pair in checkpoints:

@@ -54,7 +54,7 @@ MEASURES = {
 #: Measures that grow with drift; the others fall with it.
 MOVEMENTS = ("relative_l2",)
 #: Markers drawn of one line; all of its points can still be pointed at and clicked.
-MARKERS = 30
+MARKERS = 40
 #: Single seeds are drawn beside so few other arms; more lines are a tangle.
 FEW_ARMS = 4
 #: Below this a movement is float32 noise; on a logarithmic axis it would only squeeze everything else.

@@ -28,4 +28,4 @@ def organism():
     from cr_interp.models import load
 
     torch.set_num_threads(1)
-    return load("builtin:organism-llama")
+    return load("builtin:organism-rules")

@@ -78,7 +78,7 @@ def manifest(
         "finished": "2026-07-01T09:05:12+00:00",
         "command": "cr-interp reproduce organism --seeds 0,1,2" + text,
         "task": "rules:shift" + text,
-        "model": "builtin:organism-llama" + text,
+        "model": "builtin:organism-rules" + text,
         "model_fingerprint": "sha256:4f1c9a7d52b0e8d3",
         "teacher_fingerprint": "sha256:4f1c9a7d52b0e8d3",
         "tokenizer_fingerprint": "sha256:0be2771a90c4d6f5",

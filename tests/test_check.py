@@ -99,12 +99,12 @@ def test_half_precision_has_a_wider_limit():
 
 def test_the_command_prints_a_table_and_its_exit_code_tells(monkeypatch):
     runner = CliRunner(env={"COLUMNS": "200"})
-    result = runner.invoke(app, ["check", "builtin:organism-llama"])
+    result = runner.invoke(app, ["check", "builtin:organism-rules"])
     assert result.exit_code == 0, result.output
     assert "pass" in result.output
     assert "fail" not in result.output
     moved = dataclasses.replace(sites_module.ARCHITECTURES["llama"], attn_out=Place("mlp", "output"))
     monkeypatch.setitem(sites_module.ARCHITECTURES, "llama", moved)
-    result = runner.invoke(app, ["check", "builtin:organism-llama", "--backend", "hooks"])
+    result = runner.invoke(app, ["check", "builtin:organism-rules", "--backend", "hooks"])
     assert result.exit_code == 1
     assert "fail" in result.output

@@ -22,7 +22,7 @@ def study(tmp_path) -> Study:
 
 
 def put(study: Study, run: str) -> None:
-    shutil.copytree(ORGANISMS / "llama", study.path / "runs" / run)
+    shutil.copytree(ORGANISMS / "rules", study.path / "runs" / run)
 
 
 def test_a_study_offers_what_is_on_disk(study):
@@ -34,7 +34,7 @@ def test_a_study_offers_what_is_on_disk(study):
     found = checkpoints(study)
     assert [each.key for each in found] == [
         "base", "my-own-arm-s12/checkpoint-5", "nca-s0/checkpoint-75", "nca-s0/checkpoint-100",
-        *(name for name in builtin_names() if name != "builtin:organism-llama"),  # that one is this study's base
+        *(name for name in builtin_names() if name != "builtin:organism-rules"),  # that one is this study's base
     ]  # fmt: skip
     assert [each.arm for each in found[:3]] == ["base", "my-own-arm", "nca"]
     assert found[2].words == "nca, seed 0, step 75"
@@ -44,7 +44,7 @@ def test_a_study_offers_what_is_on_disk(study):
 
 def test_a_study_of_somebodys_own_checkpoints(study, tmp_path):
     here = tmp_path / "here"
-    shutil.copytree(ORGANISMS / "llama", here)
+    shutil.copytree(ORGANISMS / "rules", here)
     arms = {"mine": {"model": str(here)}, "gone": {"model": "/no/such/folder"}, "odd": 3}
     manifest = {"schema_version": 1, "arms": arms}
     (study.path / "manifest.json").write_text(json.dumps(manifest))
@@ -54,10 +54,10 @@ def test_a_study_of_somebodys_own_checkpoints(study, tmp_path):
 
 def test_a_folder_is_never_a_hub_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for typed in ("gpt2", "Qwen/Qwen3-1.7B", "builtin:organism-llama", "nothing/here"):
+    for typed in ("gpt2", "Qwen/Qwen3-1.7B", "builtin:organism-rules", "nothing/here"):
         with pytest.raises(UserError, match="There is no folder"):
             folder(typed)
-    shutil.copytree(ORGANISMS / "llama", tmp_path / "run" / "checkpoint-7")
+    shutil.copytree(ORGANISMS / "rules", tmp_path / "run" / "checkpoint-7")
     found = folder(" run/checkpoint-7 ")
     assert (found.arm, found.model) == ("run/checkpoint-7", str(tmp_path / "run" / "checkpoint-7"))
 

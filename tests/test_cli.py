@@ -28,7 +28,7 @@ def run(*words, code=0, cwd=None):
         (["reproduce", "organsim"], "Did you mean 'organism'"),
         (["distill", "organism-shift", "training.stps=3"], "Did you mean 'steps'"),
         (["distill", "organism-shift", "task=rules:shft"], "Did you mean 'rules:shift'"),
-        (["distill", "organism-shift", "model=builtin:organism-lama"], "builtin:organism-llama"),
+        (["distill", "organism-shift", "model=builtin:organism-rule"], "builtin:organism-rules"),
         (["distill", "organism-shift", "--arms", "ncaa"], "Did you mean 'nca'"),
         (["distill", "organism-shift", "--seeds", "a"], "whole numbers"),
         (["compare", "x"], "Missing option"),
@@ -111,7 +111,7 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
         "".join(json.dumps({"prompt": p, "answer": p}) + "\n" for p in ("abcd", "hgfe", "aaaa"))
     )
     (tmp_path / "c.txt").write_text("repeat the text")
-    arms = ["base=builtin:organism-llama", f"opd={study.path / 'runs/opd-s0/checkpoint-4'}"]
+    arms = ["base=builtin:organism-rules", f"opd={study.path / 'runs/opd-s0/checkpoint-4'}"]
     run("compare", *arms, "--prompts", "p.jsonl", "--context", "c.txt", "--out", "mine", cwd=tmp_path)
     mine = Study.open(tmp_path / "mine")
     again = run(

@@ -25,7 +25,7 @@ from cr_interp.views import Context, render
 @pytest.fixture(scope="module")
 def case():
     torch.set_num_threads(1)
-    loaded = load("builtin:organism-llama")
+    loaded = load("builtin:organism-rules")
     subject = Subject.of(
         get_task("rules:shift"), loaded.tokenizer, "empty_system", Evaluation(examples=16, batch_size=6)
     )
@@ -139,7 +139,7 @@ def test_exhausted_memory_says_what_to_set(case, monkeypatch):
 
 def test_states_that_are_not_finite_name_site_control_and_example(case):
     _, subject, responses = case
-    broken = load("builtin:organism-llama")
+    broken = load("builtin:organism-rules")
     with torch.no_grad():
         broken.model.model.layers[1].mlp.down_proj.weight[0, 0] = math.nan
     with pytest.raises(UserError, match=r"resid_post\.1.*test:"):

@@ -13,13 +13,13 @@ def test_the_bundled_organism_is_the_one_its_card_describes(organism):
 
     from cr_interp.models import ORGANISMS
 
-    card = json.loads((ORGANISMS / "llama" / "card.json").read_text())
+    card = json.loads((ORGANISMS / "rules" / "card.json").read_text())
     assert fingerprint(organism.model, organism.tokenizer) == card["fingerprint"]
     assert min(rule["exact"] for rule in card["accuracy"].values()) >= 0.98
 
 
 def test_unknown_names_are_told_the_list():
-    with pytest.raises(UserError, match="builtin:organism-llama"):
+    with pytest.raises(UserError, match="builtin:organism-rules"):
         load("builtin:organism-lama")
     with pytest.raises(UserError, match="no folder"):
         load("./nowhere")
@@ -103,7 +103,7 @@ def test_small_models_load_without_a_progress_bar(capfd):
     enabled = logging.is_progress_bar_enabled()
     logging.enable_progress_bar()
     try:
-        load("builtin:organism-llama")
+        load("builtin:organism-rules")
         assert "Loading weights" not in capfd.readouterr().err
         assert logging.is_progress_bar_enabled()  # for whoever uses transformers beside this
     finally:

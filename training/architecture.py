@@ -36,6 +36,17 @@ class Architecture(BaseModel):
     tied: bool
     positions: int | None = None
     counted: int | None = None
+    eager: bool = False
+    """Attention that keeps its probabilities; fused kernels do not."""
+
+    @property
+    def queries(self) -> int:
+        return self.heads * self.head
+
+    @property
+    def keys(self) -> int:
+        """Width of the keys, and of the values: of the grouped heads, once."""
+        return self.kv_heads * self.head
 
     @property
     def block(self) -> int:
@@ -120,6 +131,8 @@ def of_config(config: Any) -> Architecture:
         tied=bool(config.tie_word_embeddings),
         positions=getattr(config, "max_position_embeddings", None),
         counted=None if family in DETAILS and plain else count(config),
+        # Gemma-2 caps its scores, which the fused kernels do not.
+        eager=family == "gemma2" or getattr(config, "_attn_implementation", None) == "eager",
     )
 
 

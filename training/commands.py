@@ -72,8 +72,6 @@ def plan(
     ] = None,
     gpu: Annotated[str, typer.Option(help="the kind whose memory is shown by part")] = "H100-80GB",
     gpus: Annotated[int | None, typer.Option(min=1, help="how many; default: the fewest that do")] = None,
-    float32: Annotated[bool, typer.Option("--float32", help="not mixed precision")] = False,
-    checkpointing: Annotated[bool, typer.Option(help="gradient checkpointing")] = True,
     prompt_tokens: Annotated[
         int | None, typer.Option(min=1, help="of a prompt, or of what a turn adds to it; default: 256")
     ] = None,
@@ -87,8 +85,7 @@ def plan(
     from training.plan_report import plan_text
 
     made = make_plan(
-        load_config(config, overrides), gpu, gpus, "float32" if float32 else "mixed", checkpointing,
-        prompt_tokens, context_tokens, response_tokens,
+        load_config(config, overrides), gpu, gpus, prompt_tokens, context_tokens, response_tokens
     )  # fmt: skip
     if as_json:
         print(json.dumps(made.to_dict(), indent=1))

@@ -1,127 +1,214 @@
-"""How much memory a step takes on each GPU, by part, in bytes. Upper bounds where lengths are, estimates elsewhere.
+"""What a step needs at most on each GPU, from shapes alone: bytes by part. A bound, and the tests count live bytes against it.
 
-Formulas. Weights, gradients and AdamW's two moments are float32, 4, 4 and 8 bytes a parameter (``precision.py`` says why);
-what is not trained, and what an engine writes responses with, is in 16 bits under mixed precision. Fully sharded, each GPU
-holds 1/n of them (Rajbhandari et al. 2020, ZeRO, arXiv 1910.02054, section 3.1) and gathers the block that it computes and
-the next. Gradient checkpointing keeps the input of every block, ``layers · width`` a token, and what is inside of one block
-(Korthikanti et al. 2022, arXiv 2205.05198, section 5); the inside is counted for a gated MLP and an attention kernel that
-stores no scores:
+Mental model. Some memory is held throughout (weights, gradients, the optimiser's moments, the teacher). On top of that a
+step has two heights, and the higher one counts: the rollout, whose keys and values grow with every token, and the
+losses, whose activations wait for the backward pass. The losses' height is
 
-    6d of two norms (what comes in, normed, scaled), (2h + 2g)·w of q, k, v and z, 4f of the MLP, twice (h + g)·w more where
-    q and k are normed; in 16 bits also the float32 copies that norms make
+    activations (what every layer keeps)  +  head (logits and what is made of them)
 
-Logits exist for a chunk of positions at a time where the support is a top-k, else for all.
+and the four options that matter each shrink one factor: ``micro_batch`` the rows, ``gradient_checkpointing`` what a
+layer keeps, ``chunk`` and ``top_k`` the head, ``lora`` all that goes with trained weights. Weights, gradients and AdamW's two
+moments are float32; what is not trained is in 16 bits with ``bf16`` (``precision.py`` says why). Sharded over n GPUs, each
+holds 1/n of what goes with the student (Rajbhandari et al. 2020, ZeRO, arXiv 1910.02054, section 3.1), gathers the block that
+it computes and the next, and holds the teacher whole.
+
+The formulas bound the tensors that PyTorch holds between operators; workspaces inside kernels and the allocator's
+fragments come on top (5–10 % on CUDA is usual). The counts per layer were read off the library's Llama, Qwen, Mistral, Phi-3,
+Gemma, OLMo-2, GPT-NeoX and GPT-2 blocks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
 
-from training.architecture import DETAILS, Architecture
+from training.architecture import Architecture
+from training.config import Training
+from training.lora import Lora
 from training.objectives import Distribution, Term, gradient_into, needs
-from training.work import Lengths
 
-#: Bytes a parameter of weights, gradients, optimizer; of a frozen model; of an activation.
-BYTES = {"mixed": (4, 4, 8, 2, 2), "float32": (4, 4, 8, 4, 4)}
-#: Positions whose logits exist at once, with a top-k.
-CHUNK = 1024
+FLOAT = 4
 
 
 @dataclass(frozen=True)
-class Setup:
-    """How a run is spread: ``gpus`` hold 1/n of everything each if there are several, ``micro_batch`` rows at a time."""
+class Sizes:
+    """A micro-batch in tokens: ``rows`` sequences, each view a shared prefix (once) and what follows it (per row,
+    padding included)."""
 
-    gpus: int = 1
-    micro_batch: int = 1
-    precision: Literal["mixed", "float32"] = "mixed"
-    checkpointing: bool = True
+    rows: int
+    response: int
+    own_x: int
+    """Tokens of a row behind the prefix, without context: the rest of the prompt and the response."""
+    own_c: int
+    prefix_x: int = 0
+    prefix_c: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Aligned positions, at most."""
+        return self.rows * self.response
 
 
-def memory(
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by part; ``total`` is the higher of the two heights on top of what is held throughout."""
+
+    weights: int
+    teacher: int
+    gradients: int
+    optimiser: int
+    gathered: int
+    """Blocks of sharded weights that are whole for a moment."""
+    activations: int
+    head: int
+    rollout: int
+
+    @property
+    def held(self) -> int:
+        return self.weights + self.teacher + self.gradients + self.optimiser
+
+    @property
+    def losses(self) -> int:
+        return self.activations + self.head
+
+    @property
+    def total(self) -> int:
+        return self.held + self.gathered + max(self.losses, self.rollout)
+
+    def table(self) -> dict[str, int]:
+        return {**asdict(self), "total": self.total}
+
+
+def step_memory(
+    shape: Architecture,
+    sizes: Sizes,
     terms: Sequence[Term],
-    student: Architecture,
-    teacher: Architecture,
-    rows: int,
-    lengths: Lengths,
-    top_k: int | None,
-    setup: Setup,
-) -> dict[str, int]:
-    """Bytes on each GPU, by part. ``rows`` is the whole batch; see :func:`peak` for which parts exist together."""
-    weights, gradients, optimizer, frozen, _ = BYTES[setup.precision]
-    own, n = student.parameters, setup.gpus
-    held = {
-        "weights": own * weights // n,
-        "gradients": own * gradients // n,
-        "optimizer": own * optimizer // n,
-        "teacher": teacher.parameters * frozen // n if needs(terms, "f") else 0,
-    }
-    largest = max(student, teacher, key=lambda shape: shape.parameters) if held["teacher"] else student
-    update = {
-        "gathered blocks": (2 * largest.block + outside(largest)) * weights if n > 1 else 0,
-        "activations": activations(terms, student, lengths, setup),
-        "context's keys and values": context_cache(terms, student, teacher, lengths, setup),
-        "logits": logits(terms, student, setup.micro_batch * lengths.aligned, top_k),
-    }
-    rows_here = -(-rows // n)
-    sampling = {
-        # One process samples with the weights that it trains; sharded weights are no good for that, so an engine has a copy.
-        "rollout engine": own * frozen if n > 1 else 0,
-        "rollout keys and values": rows_here * lengths.own * student.kv_bytes * frozen // 2,
-    }
-    return {**held, **update, **sampling}
+    training: Training,
+    teacher: Architecture | None = None,
+    processes: int = 1,
+    sharded: bool = False,
+) -> Memory:
+    """An upper bound for one step on each of ``processes`` GPUs.
 
-
-HELD = ("weights", "gradients", "optimizer", "teacher")
-UPDATE = ("gathered blocks", "activations", "context's keys and values", "logits")
-SAMPLING = ("rollout engine", "rollout keys and values")
-
-
-def peak(parts: dict[str, int]) -> int:
-    """What is held throughout, and the larger of the update and of the rollouts, which take turns."""
-    return sum(parts[p] for p in HELD) + max(sum(parts[p] for p in UPDATE), sum(parts[p] for p in SAMPLING))
-
-
-def outside(shape: Architecture) -> int:
-    """Parameters outside of the blocks."""
-    return shape.parameters - shape.layers * shape.block if shape.counted is None else 2 * shape.embedding
-
-
-def inside(shape: Architecture, precision: str) -> int:
-    """Bytes that one block keeps of one token for its backward pass."""
-    element = BYTES[precision][4]
-    normed_heads = 2 * (shape.heads + shape.kv_heads) * shape.head if DETAILS.get(shape.family, (0, 0))[1] else 0
-    values = (
-        6 * shape.width + 2 * (shape.heads + shape.kv_heads) * shape.head + 4 * shape.intermediate + normed_heads
+    ``teacher`` is the shape of a teacher of its own; without one it is a frozen copy of the student, or with
+    ``training.lora`` no copy at all.
+    """
+    trained = adapter_parameters(shape, training.lora) if training.lora else shape.parameters
+    frozen = shape.parameters if training.lora else 0
+    parts = processes if sharded else 1
+    frozen_bytes = 2 if training.bf16 else FLOAT
+    other = teacher or shape
+    copies = 0 if training.lora and teacher is None else 1
+    prefix_kept = FLOAT * 2 * other.layers * sizes.prefix_c * other.keys  # the teacher's, once per run
+    cast = 2 * shape.parameters if training.bf16 and not training.lora else 0  # weights as the products see them
+    return Memory(
+        weights=(FLOAT * trained + frozen_bytes * frozen) // parts,
+        teacher=copies * frozen_bytes * other.parameters + (prefix_kept if needs(terms, "f") else 0),
+        gradients=FLOAT * trained // parts,
+        optimiser=2 * FLOAT * trained // parts,
+        gathered=FLOAT * (2 * shape.block + shape.parameters - shape.body) if parts > 1 else 0,
+        activations=activation_bytes(shape, sizes, terms, training, other) + cast,
+        head=head_bytes(shape, sizes.tokens, terms, training, whole_head=not training.lora),
+        rollout=rollout_bytes(shape, -(-training.batch_size // processes), sizes) + merged_bytes(shape, training),
     )
-    copies = 8 * shape.width + 2 * normed_heads
-    return element * values + (copies if element == 2 else 0)
 
 
-def activations(terms: Sequence[Term], shape: Architecture, lengths: Lengths, setup: Setup) -> int:
-    """What a micro-batch keeps for its backward pass: the graphs of both student views exist at once."""
-    x = setup.micro_batch * lengths.own if gradient_into(terms, "q_x") else 0
-    c = setup.micro_batch * lengths.own + lengths.context if gradient_into(terms, "q_c") else 0
-    if not setup.checkpointing:
-        return (x + c) * shape.layers * inside(shape, setup.precision)
-    inputs = (x + c) * shape.layers * shape.width * BYTES[setup.precision][4]
-    return inputs + max(x, c) * inside(shape, setup.precision)
+def adapter_parameters(shape: Architecture, lora: Lora) -> int:
+    """Of an adapter for every linear map of the blocks: rank · (in + out) each; one for fewer maps has fewer."""
+    attention = 4 * shape.width + 2 * shape.queries + 2 * shape.keys
+    return shape.layers * lora.rank * (attention + 3 * (shape.width + shape.intermediate))
 
 
-def context_cache(
-    terms: Sequence[Term], student: Architecture, teacher: Architecture, lengths: Lengths, setup: Setup
+def activation_bytes(
+    shape: Architecture,
+    sizes: Sizes,
+    terms: Sequence[Term],
+    training: Training,
+    teacher: Architecture | None = None,
 ) -> int:
-    """Keys and values that the rows of a micro-batch see behind the context, in the views that have one."""
-    tokens = setup.micro_batch * (lengths.turns * lengths.context + lengths.own)  # every turn is a row
-    of_student = student.kv_bytes if needs(terms, "q_c") else 0
-    of_teacher = teacher.kv_bytes if needs(terms, "f") else 0
-    return tokens * (of_student + of_teacher) * BYTES[setup.precision][4] // 2
+    """What the backbones keep for the backward pass in the views that are trained, and the one layer at work.
+
+    Everything counts 4 bytes: with bfloat16 products, too, the residual stream, the norms and the rotation are float32.
+    """
+    kept = at_work = 0
+    views: list[tuple[Distribution, int, int]] = [("q_x", sizes.own_x, sizes.prefix_x)]
+    views += [("q_c", sizes.own_c, sizes.prefix_c)] if needs(terms, "q_c") else []
+    for name, own, prefix in views:
+        layer = _layer_floats(shape, sizes.rows, own, prefix)
+        positions = prefix + sizes.rows * own
+        keys_values = shape.layers * prefix * 2 * shape.keys
+        if not gradient_into(terms, name):
+            at_work = max(at_work, layer // 2 + keys_values)
+        elif training.gradient_checkpointing:
+            kept += shape.layers * positions * shape.width + keys_values
+            at_work = max(at_work, 3 * layer // 2)  # computed again, and its gradients
+        else:
+            kept += shape.layers * layer
+            at_work = max(at_work, layer // 2)  # gradients
+        kept += 3 * positions * shape.width + _mask_floats(sizes.rows, own, prefix)  # embeddings, last norm
+    if needs(terms, "f"):
+        layer = _layer_floats(teacher or shape, sizes.rows, sizes.own_c, sizes.prefix_c)
+        at_work = max(at_work, layer // 2 + _mask_floats(sizes.rows, sizes.own_c, sizes.prefix_c))
+    states = 2 * len(views) * sizes.tokens * shape.width  # at the aligned positions, and their gradients
+    return FLOAT * (kept + at_work + states)
 
 
-def logits(terms: Sequence[Term], shape: Architecture, positions: int, top_k: int | None) -> int:
-    """float32: logits, their log-softmax and its gradient for a chunk, and the gathered support of every distribution;
-    on the full vocabulary all distributions at all positions, and two temporaries of a term."""
-    names: tuple[Distribution, ...] = ("q_x", "q_c", "f")
-    distributions = sum(needs(terms, name) for name in names)
-    if top_k is None or top_k >= shape.vocabulary:
-        return positions * shape.vocabulary * 4 * (distributions + 2)
-    return min(CHUNK, positions) * shape.vocabulary * 4 * 3 + positions * top_k * (8 + 4 * distributions)
+def _layer_floats(shape: Architecture, rows: int, own: int, prefix: int) -> int:
+    """One layer with everything that it keeps for its backward pass; without one, half of that exists at a time.
+
+    Per position: norms with their inputs and residuals, the MLP, queries and outputs, own keys and values. Per row and
+    key: keys and values as the row sees them, prefix included, repeated for grouped heads, and probabilities where
+    attention is eager.
+    """
+    norms = 4 if shape.family.startswith("gemma") else 2
+    # Of the MLP: gate, its activation, the other factor and their product. GPT-2's activation is written out in elementary
+    # operations, each of which keeps its argument.
+    kept = 9 if shape.family == "gpt2" else 4
+    per_position = 4 * norms * shape.width + kept * shape.intermediate + 5 * shape.queries + 4 * shape.keys
+    floats = (prefix + rows * own) * per_position
+    if prefix:
+        floats += rows * (prefix + own) * 2 * (shape.keys + shape.queries)
+    if shape.eager:
+        floats += 3 * shape.heads * (rows * own * (prefix + own) + prefix * prefix)
+    return floats
+
+
+def _mask_floats(rows: int, own: int, prefix: int) -> int:
+    return 2 * rows * own * (prefix + own) if prefix else 0
+
+
+def head_bytes(
+    shape: Architecture, tokens: int, terms: Sequence[Term], training: Training, whole_head: bool = True
+) -> int:
+    """Logits and what becomes of them, at the highest; ``whole_head``: the head's weights are trained.
+
+    Full vocabulary: a matrix [chunk, vocabulary] per distribution, two per term (its probabilities and difference), and
+    four that come and go. With ``top_k``: three that come and go, and small matrices [tokens, top_k].
+    """
+    distributions = 1 + needs(terms, "q_c") + needs(terms, "f")  # q_x is always there
+    at_once = min(training.chunk or tokens, tokens)
+    k = training.top_k
+    if k is not None and k < shape.vocabulary:
+        matrices = 3 * at_once * shape.vocabulary
+        small = tokens * k * (4 * distributions + 4 * len(terms) + 2)
+    else:
+        matrices = (distributions + 2 * len(terms) + 4) * at_once * shape.vocabulary
+        small = 0
+    # Where chunks add up, a gradient of the head's weights is added to another.
+    weights = 2 * shape.vocabulary * shape.width if whole_head else 0
+    return FLOAT * (matrices + small + weights + 6 * tokens)
+
+
+def rollout_bytes(shape: Architecture, rows: int, sizes: Sizes) -> int:
+    """Decoding ``rows`` sequences at once: keys and values of all layers, the layer that grows, and the last logits."""
+    length = sizes.prefix_x + sizes.own_x
+    cache = 2 * shape.keys * rows * length * (shape.layers + 2)
+    repeated = 2 * shape.queries * rows * length
+    prompts = _layer_floats(shape, rows, max(sizes.own_x - sizes.response, 1), sizes.prefix_x) // 2
+    return FLOAT * (cache + max(repeated, prompts) + 4 * rows * shape.vocabulary)
+
+
+def merged_bytes(shape: Architecture, training: Training) -> int:
+    """The adapted weights once more while an adapter is merged, which it is in float32 only."""
+    if not training.lora or training.bf16:
+        return 0
+    per_layer = shape.width * (2 * shape.queries + 2 * shape.keys + 3 * shape.intermediate)
+    return FLOAT * shape.layers * per_layer

@@ -2,20 +2,21 @@
 
 Mental model: lengths (as long as the configuration allows) and shapes (from a table, or a local config.json) go into the
 formulas of ``work.py``, ``memory.py`` and ``duration.py``; :func:`make_plan` collects what they say for the dearest arm,
-for one kind of GPU in detail and for all in a table. Every number is an estimate, and the largest that can be expected:
-real responses are mostly shorter than their cap.
+for one kind of GPU in detail and for all in a table. It plans what the trainer here does with the options that the file
+sets: whole weights on every GPU (DDP) where they fit, else sharded ones (FSDP2), which read the context once a row. Every
+number is an estimate, and the largest that can be expected: real responses are mostly shorter than their cap.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from cr_interp.errors import UserError
 from cr_interp.tasks.base import Task
 from training.architecture import Architecture, architecture_of
 from training.config import StudyConfig
 from training.duration import USABLE, Gpu, computing, gpu, gpus, writing
-from training.memory import Setup, memory, peak
+from training.memory import Memory, Sizes, step_memory
 from training.objectives import arm_terms
 from training.subject import study_task
 from training.work import Lengths, step
@@ -28,6 +29,20 @@ PROMPT, CONTEXT = 256, 512
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How a run is spread: over ``gpus``, each of which holds all weights or, ``sharded``, its part of them, and reads
+    ``micro_batch`` examples at a time."""
+
+    gpus: int
+    sharded: bool
+    micro_batch: int
+
+    def readings(self, rows: int) -> int:
+        """How often a step of ``rows`` examples reads the context."""
+        return rows if self.sharded else rows // self.micro_batch
+
+
+@dataclass(frozen=True)
 class Plan:
     """Memory in bytes, work in floating-point operations, time in hours; see the fields' names for of what."""
 
@@ -36,19 +51,14 @@ class Plan:
     teacher: Architecture
     lengths: Lengths
     problems: list[str]
-    setup: Setup
+    spread: Spread
     gpu: str
     fits: bool
-    memory: dict[str, int]
-    peak: int
+    memory: Memory
     tokens: dict[str, int]
     step_operations: dict[str, dict[str, int]]
     """arm → part → operations."""
     run_operations: dict[str, int]
-    context_a_row: dict[str, int]
-    """arm → operations of a step that reads the context once a row, as the trainer here does with sharded weights."""
-    teacher_whole: int
-    """Bytes a GPU needs more where the teacher is not sharded, as the trainer here does not."""
     checkpoint: int
     hours: list[dict[str, Any]]
     """A row per kind of GPU: ``gpu, number, micro_batch, hours_a_run, hours_in_all``; ``number`` null if 128 do not do."""
@@ -61,14 +71,12 @@ class Plan:
             "parameters": {"student": self.student.parameters, "teacher": self.teacher.parameters},
             "lengths": self.lengths.__dict__,
             "gpu": self.gpu,
-            "setup": self.setup.__dict__,
+            "spread": self.spread.__dict__,
             "fits": self.fits,
-            "memory_bytes_per_gpu": {**self.memory, "peak": self.peak},
+            "memory_bytes_per_gpu": self.memory.table(),
             "tokens_a_step": self.tokens,
             "flops_a_step": self.step_operations,
             "flops_a_run": self.run_operations,
-            "flops_a_step_context_a_row": self.context_a_row,
-            "memory_bytes_per_gpu_teacher_whole": self.teacher_whole,
             "checkpoint_bytes": self.checkpoint,
             "runs": len(self.config.arms) * len(self.config.seeds),
             "hours": self.hours,
@@ -79,8 +87,6 @@ def make_plan(
     config: StudyConfig,
     on: str = "H100-80GB",
     number: int | None = None,
-    precision: Literal["mixed", "float32"] = "mixed",
-    checkpointing: bool = True,
     prompt: int | None = None,
     context: int | None = None,
     response: int | None = None,
@@ -101,59 +107,80 @@ def make_plan(
     problems += too_long(Lengths(prompt * turns if prompt else 1, response, context or 0), student, teacher)
     average = (prompt or PROMPT) * (turns + 1) // 2
     lengths = Lengths(average, response, CONTEXT if context is None else context, turns)
+    training, rows = config.training, config.training.batch_size
     terms = {arm: arm_terms(arm, config.own_arms) for arm in config.arms}
-    rows = config.training.batch_size
-    work = {arm: step(t, student, teacher, rows, lengths, checkpointing) for arm, t in terms.items()}
-    dearest = terms[max(work, key=lambda arm: sum(work[arm].values()))]
 
-    def parts(setup: Setup) -> dict[str, int]:
-        return memory(dearest, student, teacher, rows, lengths, config.training.top_k, setup)
+    def work(spread: Spread) -> dict[str, dict[str, int]]:
+        readings = spread.readings(rows)
+        checkpointing = training.gradient_checkpointing
+        return {
+            arm: step(t, student, teacher, rows, lengths, checkpointing, readings) for arm, t in terms.items()
+        }
 
-    def fitting(kind: Gpu, numbers: Sequence[int]) -> Setup | None:
-        """The fewest GPUs, and then the largest micro-batch, that leave room."""
-        room = kind.memory * GIB * USABLE
+    once = work(Spread(1, False, rows))
+    dearest = terms[max(once, key=lambda arm: sum(once[arm].values()))]
+
+    def needs(spread: Spread) -> Memory:
+        of_its_own = teacher if config.teacher else None
+        sizes = sizes_of(spread, lengths)
+        return step_memory(student, sizes, dearest, training, of_its_own, spread.gpus, spread.sharded)
+
+    def fitting(kind: Gpu, numbers: Sequence[int]) -> Spread | None:
+        """The fewest GPUs, whole weights before sharded ones, and then the largest micro-batch that leaves room."""
         for n in numbers:
-            best = None
-            micro = 1
-            while micro <= max(1, rows // n):
-                setup = Setup(n, micro, precision, checkpointing)
-                if peak(parts(setup)) > room:
-                    break
-                best, micro = setup, 2 * micro
-            if best:
-                return best
+            for sharded in (False, True) if n > 1 else (False,):
+                for micro in micro_batches(rows, n, training.micro_batch):
+                    spread = Spread(n, sharded, micro)
+                    if needs(spread).total <= kind.memory * GIB * USABLE:
+                        return spread
         return None
 
-    possible = [n for n in NUMBERS if n <= rows]
+    possible = [n for n in NUMBERS if micro_batches(rows, n, training.micro_batch)]
+    numbers = possible if number is None else [number]
+    if number is not None and not micro_batches(rows, number, training.micro_batch):
+        cut = f" in micro-batches of {training.micro_batch}" if training.micro_batch else ""
+        problems.append(f"A batch of {rows} cannot be divided among {number} GPUs{cut}.")
     hours = []
     for name, kind in gpus().items():
-        setup = fitting(kind, possible if number is None else [number])
-        found: dict[str, Any] = {"gpu": name, "number": None, "micro_batch": None}
-        if setup is not None:
-            a_run = max(run_seconds(config, student, lengths, w, kind, setup.gpus) for w in work.values()) / 3600
-            in_all = sum(run_seconds(config, student, lengths, w, kind, setup.gpus) for w in work.values()) / 3600
-            found |= {"number": setup.gpus, "micro_batch": setup.micro_batch}
-            found |= {"hours_a_run": a_run, "hours_in_all": in_all * len(config.seeds)}
+        spread = fitting(kind, numbers)
+        found: dict[str, Any] = {"gpu": name, "number": None, "sharded": None, "micro_batch": None}
+        if spread is not None:
+            a_run = [
+                run_seconds(config, student, lengths, w, kind, spread.gpus) / 3600 for w in work(spread).values()
+            ]
+            found |= {"number": spread.gpus, "sharded": spread.sharded, "micro_batch": spread.micro_batch}
+            found |= {"hours_a_run": max(a_run), "hours_in_all": sum(a_run) * len(config.seeds)}
         hours.append(found)
-    chosen = fitting(gpu(on), possible if number is None else [number])
-    setup = chosen or Setup(number or possible[-1], 1, precision, checkpointing)
+    chosen = fitting(gpu(on), numbers)
+    spread = chosen or Spread(numbers[-1], numbers[-1] > 1, training.micro_batch or 1)
+    operations = work(spread)
     return Plan(
-        config, student, teacher, lengths, problems, setup, on, chosen is not None, parts(setup), peak(parts(setup)),
+        config, student, teacher, lengths, problems, spread, on, chosen is not None, needs(spread),
         {
             "response": rows * lengths.aligned,
             "no_context": rows * lengths.own,
-            "with_context": rows * lengths.own + lengths.context,
+            "with_context": rows * lengths.own + spread.readings(rows) * lengths.context,
         },
-        work,
-        {arm: config.training.steps * sum(w.values()) for arm, w in work.items()},
-        {
-            arm: rows * sum(step(t, student, teacher, 1, lengths, checkpointing).values())
-            for arm, t in terms.items()
-        },
-        parts(replace(setup, gpus=1))["teacher"] - parts(setup)["teacher"],
+        operations,
+        {arm: training.steps * sum(w.values()) for arm, w in operations.items()},
         12 * student.parameters,  # weights and two moments in float32
         hours,
     )  # fmt: skip
+
+
+def micro_batches(rows: int, gpus: int, fixed: int | None) -> list[int]:
+    """Micro-batches that divide a step's ``rows`` among so many GPUs, largest first; ``fixed`` is the only one if it is set."""
+    if rows % gpus:
+        return []
+    mine = rows // gpus
+    return [micro for micro in range(mine, 0, -1) if mine % micro == 0 and fixed in (None, micro)]
+
+
+def sizes_of(spread: Spread, lengths: Lengths) -> Sizes:
+    """A micro-batch in tokens: every turn is a sequence, and only whole weights share a prefix."""
+    own, shared = lengths.prompt + lengths.response, 0 if spread.sharded else lengths.context
+    rows = spread.micro_batch * lengths.turns
+    return Sizes(rows, lengths.response, own, own + lengths.context - shared, 0, shared)
 
 
 def run_seconds(

@@ -9,9 +9,14 @@ from rich.text import Text
 
 from training.architecture import Architecture
 from training.duration import BANDWIDTH, COMPUTE, USABLE
-from training.memory import HELD, SAMPLING, UPDATE
 from training.plan import GIB, Plan
 
+#: When its parts are there, and the parts' names in :class:`~training.memory.Memory`.
+PARTS = (
+    ("throughout", ("weights", "gradients", "optimiser", "teacher", "gathered")),
+    ("in the update", ("activations", "head")),
+    ("in the rollouts", ("rollout",)),
+)
 #: Of work: the first that a run reaches.
 UNITS = ((1e15, "10¹⁵ "), (1e12, "10¹² "), (1e9, "10⁹ "), (1, ""))
 
@@ -44,22 +49,27 @@ def _counted(shape: Architecture) -> str:
 
 
 def _memory(plan: Plan) -> Table:
-    setup = plan.setup
-    unit, name = (GIB, "GiB") if plan.peak >= GIB else (2**20, "MiB")
-    spread = "sharded over " if setup.gpus > 1 else ""
+    spread, training, parts = plan.spread, plan.config.training, plan.memory.table()
+    unit, name = (GIB, "GiB") if plan.memory.total >= GIB else (2**20, "MiB")
+    how = f"{'sharded over ' if spread.sharded else ''}{spread.gpus} × {plan.gpu}"
+    options = [f"micro-batch {spread.micro_batch}"]
+    options += [option for option in ("bf16", "gradient_checkpointing", "lora") if getattr(training, option)]
+    options += [f"{option} {value}" for option in ("top_k", "chunk") if (value := getattr(training, option))]
     table = Table(
-        title=f"Memory per GPU, {name} ({spread}{setup.gpus} × {plan.gpu}, {setup.precision} precision, micro-batch "
-        f"{setup.micro_batch}{', gradient checkpointing' if setup.checkpointing else ''})",
-        box=SIMPLE_HEAD, title_justify="left",
-    )  # fmt: skip
+        title=f"Memory per GPU at most, {name} ({how}; {', '.join(options)})",
+        box=SIMPLE_HEAD,
+        title_justify="left",
+    )
     table.add_column("when")
     table.add_column("part")
     table.add_column(name, justify="right")
-    for when, parts in (("throughout", HELD), ("in the update", UPDATE), ("in the rollouts", SAMPLING)):
-        for i, part in enumerate(parts):
-            table.add_row(when if i == 0 else "", part, f"{plan.memory[part] / unit:.2f}")
+    for when, names in PARTS:
+        for i, part in enumerate(names):
+            table.add_row(when if i == 0 else "", part, f"{parts[part] / unit:.2f}")
     verdict = "fits" if plan.fits else "does not fit"
-    table.add_row("peak", f"{verdict}, at {USABLE:.0%} of its memory", f"{plan.peak / unit:.2f}", style="bold")
+    table.add_row(
+        "peak", f"{verdict}, at {USABLE:.0%} of its memory", f"{plan.memory.total / unit:.2f}", style="bold"
+    )
     return table
 
 
@@ -83,14 +93,14 @@ def _work(plan: Plan) -> Table:
 
 def _hours(plan: Plan) -> Table:
     table = Table(title="Estimated hours, evaluation included", box=SIMPLE_HEAD, title_justify="left")
-    for name in ("GPU", "number", "micro-batch", "dearest run", "all runs"):
+    for name in ("GPU", "number", "weights", "micro-batch", "dearest run", "all runs"):
         table.add_column(name, justify="left" if name == "GPU" else "right")
     for row in plan.hours:
         if row["number"] is None:
-            table.add_row(row["gpu"], "does not fit", "–", "–", "–")
+            table.add_row(row["gpu"], "does not fit", "–", "–", "–", "–")
         else:
             table.add_row(
-                row["gpu"], str(row["number"]), str(row["micro_batch"]),
+                row["gpu"], str(row["number"]), "sharded" if row["sharded"] else "whole", str(row["micro_batch"]),
                 _short(row["hours_a_run"]), _short(row["hours_in_all"]),
             )  # fmt: skip
     return table
@@ -99,19 +109,15 @@ def _hours(plan: Plan) -> Table:
 def _small_print(plan: Plan) -> Iterator[Text]:
     yield Text(
         f"Estimates for responses and contexts as long as they may be. Assumed: {COMPUTE:.0%} of the published 16-bit throughput "
-        f"in updates, {BANDWIDTH:.0%} of the memory bandwidth in rollouts, an engine with whole weights for these where weights "
-        f"are sharded, the head in chunks under a top-k. Nothing here has been measured on a GPU.",
+        f"in updates, {BANDWIDTH:.0%} of the memory bandwidth in rollouts, which an engine with whole weights writes. Nothing "
+        f"here has been measured on a GPU.",
         style="dim",
     )
-    if plan.setup.gpus > 1:
-        arm = max(plan.context_a_row, key=lambda each: plan.context_a_row[each])
-        shared, apart = sum(plan.step_operations[arm].values()), plan.context_a_row[arm]
-        unit, name = next((u, n) for u, n in UNITS if apart >= u or u == 1)
+    if plan.spread.sharded:
         yield Text(
-            f"Sharded, the trainer here does not reach this yet. It reads the context once a row (training.share_prefix=false), "
-            f"so a step of {arm} is {_short(apart / unit)} · {name}operations instead of {_short(shared / unit)}, with hours and "
-            f"activations in proportion; and it holds the teacher whole, {_short(plan.teacher_whole / GIB)} GiB more a GPU. "
-            f"Where a run fits on one GPU (with training.lora it may), DDP shares the context.",
+            "Sharded weights read the context once a row (training.share_prefix=false), and the teacher is held whole; both "
+            "are counted above. Without a server for the rollouts (training.vllm), every layer is gathered for every token, "
+            "which is not. With training.lora a run may fit on one GPU.",
             style="yellow",
         )
 

@@ -4,7 +4,8 @@ Formulas. A multiply and an add are two operations, so a token costs ``2N`` in a
 attention ``4 · layers · heads · head`` for every earlier token it looks at (queries times keys, weights times values); a
 backward pass costs twice its forward pass (Kaplan et al. 2020, arXiv 2001.08361, table 1; Hoffmann et al. 2022, arXiv
 2203.15556, appendix F). Gradient checkpointing computes the forward pass of the blocks once more (Chen et al. 2016, arXiv
-1604.06174). The head runs at aligned positions only, and a context in front of a whole batch once.
+1604.06174). The head runs at aligned positions only, and a context in front of several
+rows once.
 """
 
 from collections.abc import Sequence
@@ -52,11 +53,19 @@ def pairs(own: int, before: int = 0) -> int:
 
 
 def view(
-    shape: Architecture, rows: int, lengths: Lengths, with_context: bool, gradient: bool, checkpointing: bool
+    shape: Architecture,
+    rows: int,
+    lengths: Lengths,
+    with_context: bool,
+    gradient: bool,
+    checkpointing: bool,
+    readings: int = 1,
 ) -> int:
-    """One view of a batch, from ids to log-probabilities, with its backward pass if it has a gradient."""
+    """One view of a batch, from ids to log-probabilities, with its backward pass if it has a gradient; the context is read
+    ``readings`` times."""
     before = lengths.context if with_context else 0
-    tokens, seen = rows * lengths.own + before, rows * pairs(lengths.own, before) + pairs(before)
+    tokens = rows * lengths.own + readings * before
+    seen = rows * pairs(lengths.own, before) + readings * pairs(before)
     times = 1 + (2 + checkpointing if gradient else 0)
     return times * forward(shape, tokens, seen) + (3 if gradient else 1) * head(shape, rows * lengths.aligned)
 
@@ -73,11 +82,13 @@ def step(
     teacher: Architecture,
     rows: int,
     lengths: Lengths,
-    checkpointing: bool = True,
+    checkpointing: bool = False,
+    readings: int = 1,
 ) -> dict[str, int]:
-    """Operations of one step, by part; what no term looks at is not computed. ``rows`` is the whole batch.
+    """Operations of one step, by part; what no term looks at is not computed. ``rows`` is the whole batch, ``readings`` how
+    often it reads the context: once a micro-batch, or once a row where no prefix is shared.
 
-    The teacher's context, which is computed once a run, is counted in every step (less than one part in a hundred).
+    A teacher that shares it reads it once a run, but is counted as if once a step.
     """
     parts = {"rollouts": rollouts(student, rows, lengths)}
     names: tuple[Distribution, ...] = ("q_x", "q_c", "f")
@@ -85,5 +96,6 @@ def step(
         if name == "q_x" or needs(terms, name):
             shape = teacher if name == "f" else student
             gradient = name != "f" and gradient_into(terms, name)
-            parts[name] = view(shape, rows, lengths, name != "q_x", gradient, checkpointing)
+            often = 1 if name == "f" and readings < rows else readings
+            parts[name] = view(shape, rows, lengths, name != "q_x", gradient, checkpointing, often)
     return parts

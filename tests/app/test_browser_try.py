@@ -34,7 +34,7 @@ def server(studies: Path, tmp_path_factory: pytest.TempPathFactory):
 def changed(folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    shutil.copytree(ORGANISMS / "llama", folder)
+    shutil.copytree(ORGANISMS / "rules", folder)
     weights = load_file(folder / "model.safetensors")
     last = max(int(name.split(".")[2]) for name in weights if name.startswith("model.layers."))
     for name, tensor in weights.items():
@@ -170,7 +170,7 @@ def test_a_wrong_path_says_what_to_do(server, page, studies, tmp_path):
 
 
 def test_hostile_text_is_shown_as_text(server, page):
-    page.goto(f"{server}/try_it?study=hostile&checkpoint=builtin:organism-llama&beside=none")
+    page.goto(f"{server}/try_it?study=hostile&checkpoint=builtin:organism-rules&beside=none")
     expect(page.get_by_text("the less its states move")).to_be_visible(timeout=60_000)
     settle(page)
     write(page, "Context", "copy what you read")

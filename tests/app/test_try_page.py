@@ -35,7 +35,7 @@ def trained(good: Path) -> Path:
         "nca-s1/checkpoint-100",
         "opd-s0/checkpoint-100",
     ):
-        shutil.copytree(ORGANISMS / "llama", good / "runs" / run, dirs_exist_ok=True)
+        shutil.copytree(ORGANISMS / "rules", good / "runs" / run, dirs_exist_ok=True)
     return good
 
 
@@ -177,7 +177,7 @@ def test_a_wrong_folder_is_said_at_once(good, tmp_path, kind, words):
     if kind in ("empty", "weightless", "pickled"):
         folder.mkdir()
     if kind in ("weightless", "pickled"):
-        shutil.copy(ORGANISMS / "llama" / "config.json", folder)
+        shutil.copy(ORGANISMS / "rules" / "config.json", folder)
     if kind == "pickled":
         (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
     if kind == "file":
@@ -190,7 +190,7 @@ def test_a_wrong_folder_is_said_at_once(good, tmp_path, kind, words):
 
 
 def test_a_folder_of_ones_own(good, tmp_path):
-    shutil.copytree(ORGANISMS / "llama", tmp_path / "mine")
+    shutil.copytree(ORGANISMS / "rules", tmp_path / "mine")
     app = open_page(checkpoint="folder")
     assert "Type the folder" in said(app)
     app = load(app.text_input(key="folder").set_value(str(tmp_path / "mine")).run())

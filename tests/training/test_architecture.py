@@ -50,7 +50,7 @@ def test_a_folder_and_an_organism_are_read_from_their_own_configuration(tmp_path
     loaded = tiny("qwen3")
     loaded.model.save_pretrained(tmp_path)
     assert architecture_of(str(tmp_path)).parameters == loaded.model.num_parameters()
-    assert architecture_of("builtin:organism-llama").family == "llama"
+    assert architecture_of("builtin:organism-rules").family == "llama"
 
 
 def test_an_unknown_hub_id_is_not_downloaded():

@@ -164,7 +164,7 @@ def test_a_run_saves_adapters_and_resumes_with_the_same_bits(tmp_path):
     assert not names & {"model.safetensors", "README.md"}
     assert (
         json.loads((final / "adapter_config.json").read_text())["base_model_name_or_path"]
-        == "builtin:organism-llama"
+        == "builtin:organism-rules"
     )
 
     class Stop(Exception):
@@ -236,8 +236,8 @@ def test_an_adapter_for_another_base_is_refused(tmp_path, base_folder):
     # Without a note of its base an adapter is judged by its tensors.
     (tmp_path / "adapter" / "base.json").unlink()
     load(str(tmp_path / "adapter"))
-    refit(tmp_path / "adapter", base_model_name_or_path="builtin:organism-llama")
-    with pytest.raises(UserError, match=r"does not fit its base builtin:organism-llama"):
+    refit(tmp_path / "adapter", base_model_name_or_path="builtin:organism-rules")
+    with pytest.raises(UserError, match=r"does not fit its base builtin:organism-rules"):
         load(str(tmp_path / "adapter"))
     refit(tmp_path / "adapter", base_model_name_or_path=str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"The base of the adapter .* could not be loaded\. There is no folder"):
@@ -262,8 +262,8 @@ def test_a_resumed_run_checks_its_base(tmp_path):
     study = Study.create(tmp_path / "s", {})
     distill(small(*LORA, "steps=2"), "opd", 0, study)
     noted = study.run_path("opd", 0) / "checkpoint-2" / "base.json"
-    noted.write_text(json.dumps({"base": "builtin:organism-llama", "fingerprint": "0" * 32}))
-    with pytest.raises(UserError, match="trained on builtin:organism-llama with the fingerprint 000"):
+    noted.write_text(json.dumps({"base": "builtin:organism-rules", "fingerprint": "0" * 32}))
+    with pytest.raises(UserError, match="trained on builtin:organism-rules with the fingerprint 000"):
         distill(small(*LORA, "steps=4"), "opd", 0, study)
 
 
@@ -299,5 +299,5 @@ def test_configurations_say_what_an_adapter_can_be():
 
 
 def test_another_teacher_stays_another_model():
-    student, teacher = load_pair(small(*LORA, "teacher=builtin:organism-qwen3", "model=builtin:organism-llama"))
+    student, teacher = load_pair(small(*LORA, "teacher=builtin:organism-qwen3", "model=builtin:organism-rules"))
     assert teacher is not student

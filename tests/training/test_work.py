@@ -45,6 +45,17 @@ def test_the_context_is_computed_once_for_the_batch():
     assert two == 2 * one - forward(shape, LENGTHS.context, pairs(LENGTHS.context))
 
 
+def test_micro_batches_read_the_context_once_each_but_a_sharing_teacher_once():
+    shape = published()["Qwen/Qwen3-4B"]
+    once, twice, each = (step(arm_terms("nca"), shape, shape, 4, LENGTHS, readings=n) for n in (1, 2, 4))
+    context = forward(shape, LENGTHS.context, pairs(LENGTHS.context))
+    assert twice["q_c"] - once["q_c"] == 3 * context
+    assert each["q_c"] == 4 * step(arm_terms("nca"), shape, shape, 1, LENGTHS)["q_c"]
+    assert twice["f"] == once["f"]
+    assert each["f"] - once["f"] == 3 * context
+    assert twice["rollouts"] == each["rollouts"]
+
+
 def test_arms_do_the_work_that_their_terms_ask_for():
     shape = published()["Qwen/Qwen3-4B"]
     opd = step(arm_terms("opd"), shape, shape, 8, LENGTHS)
