@@ -2,16 +2,13 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
+from killing import killed_on_its_way, ran_until
 from safetensors.torch import load_file
 from tiny import tiny
 from torch import nn
@@ -20,34 +17,27 @@ from cr_interp.errors import UserError
 from training import parallel
 
 ROOT = Path(__file__).resolve().parents[2]
+STEPS = 6
 RUN = [
-    "distill", "organism-shift", "training.steps=6", "training.batch_size=8", "training.save_every=2",
+    "distill", "organism-shift", f"training.steps={STEPS}", "training.batch_size=8", "training.save_every=2",
     "training.eval_every=3", "training.eval_examples=8", "--arms", "nca", "--seeds", "0", "--resume",
 ]  # fmt: skip
 ONE = [sys.executable, "-m", "cr_interp", *RUN, "--in-process"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "cr_interp", *RUN]
 
 
-def run(command: list[str], out: Path, seconds: float = 300, until: Callable[[], bool] = lambda: False) -> bool:
-    """Whether it ended by itself; after ``seconds``, or as soon as ``until`` is true, it and its children are killed without
-    a warning."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    with (out.parent / "log").open("w") as log:
-        process = psutil.Popen(
-            [*command, "--out", str(out)], cwd=out.parent, stdout=log, stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        ends = time.monotonic() + seconds
-        while process.poll() is None:
-            if until() or time.monotonic() > ends:
-                for each in [process, *process.children(recursive=True)]:
-                    each.kill()
-                process.wait()
-                return False
-            time.sleep(0.02)
-        code = process.returncode
-    assert code == 0, (out.parent / "log").read_text()
-    return True
+@pytest.fixture(autouse=True)
+def of_this_clone(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def to(out: Path, command: list[str]) -> list[str]:
+    return [*command, "--out", str(out)]
+
+
+def run(command: list[str], out: Path) -> None:
+    ran_until(to(out, command), out.parent / "log")
 
 
 def rows(out: Path) -> dict[tuple[str, int], dict]:
@@ -57,7 +47,7 @@ def rows(out: Path) -> dict[tuple[str, int], dict]:
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(out / "runs" / "nca-s0" / "checkpoint-6" / "model.safetensors")
+    return load_file(out / "runs" / "nca-s0" / f"checkpoint-{STEPS}" / "model.safetensors")
 
 
 def close(one: Path, two: Path, bound: float) -> None:
@@ -67,8 +57,8 @@ def close(one: Path, two: Path, bound: float) -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains_and_continue_when_killed(tmp_path):
-    assert run(ONE, tmp_path / "one")
-    assert run(TWO, tmp_path / "two")
+    run(ONE, tmp_path / "one")
+    run(TWO, tmp_path / "two")
     single, double = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert single.keys() == double.keys()
     for key, row in single.items():
@@ -83,28 +73,22 @@ def test_two_processes_train_what_one_trains_and_continue_when_killed(tmp_path):
         assert double[key]["terms"] == pytest.approx(row["terms"], rel=1e-4)
         assert double[key]["topk_mass"] == pytest.approx(row["topk_mass"])
     close(tmp_path / "one", tmp_path / "two", 1e-5)
-    # Killed at moments that are nobody's choice; a start takes about half of the time that a whole run takes.
-    rng = random.Random(0)
-    started = time.monotonic()
-    assert run(TWO, tmp_path / "timed")
-    whole = time.monotonic() - started
-    for _ in range(3):
-        if run(TWO, tmp_path / "killed", whole * rng.uniform(0.3, 0.9)):
-            break
-    assert run(TWO, tmp_path / "killed")
+    kills = killed_on_its_way(to(tmp_path / "killed", TWO), tmp_path / "killed", "nca-s0", STEPS)
+    assert kills >= 1
     assert not list((tmp_path / "killed").rglob(".saving-*"))
     close(tmp_path / "two", tmp_path / "killed", 1e-5)
+    print(f"two processes, killed {kills} times")
 
 
 @pytest.mark.slow
 def test_one_process_continues_what_two_began(tmp_path):
     """The batch is the configuration's whatever it is divided by, so the number of processes may change on the way."""
-    assert run(ONE, tmp_path / "one")
+    run(ONE, tmp_path / "one")
     out = tmp_path / "both"
     began = out / "runs" / "nca-s0" / "checkpoint-2" / "trainer_state.json"
-    assert not run(TWO, out, until=began.is_file)
-    assert not (out / "runs" / "nca-s0" / "checkpoint-6").exists()
-    assert run(ONE, out)
+    assert not ran_until(to(out, TWO), tmp_path / "log", began.is_file)
+    assert not (out / "runs" / "nca-s0" / f"checkpoint-{STEPS}").exists()
+    run(ONE, out)
     close(tmp_path / "one", out, 1e-5)
 
 
