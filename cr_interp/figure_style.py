@@ -67,7 +67,12 @@ TRAINING = {
     "length": ("Response length", "tokens, while training"),
     "tokens_per_second": ("Speed", "tokens per second"),
     "topk_mass": ("Probability mass inside the support", "share (%)"),
+    "peak_cuda_bytes": ("Peak of a step, device", "bytes of tensors"),
+    "peak_resident_bytes": ("Peak of a step, process", "resident bytes"),
+    "peak_resident_bytes_so_far": ("Peak so far, process", "resident bytes"),
 }
+#: How the columns of measured memory begin.
+PEAK = "peak_"
 PERCENT = (*METRICS, "topk_mass")
 GRID = "rgba(128,128,128,0.22)"
 ZERO = "rgba(128,128,128,0.65)"

@@ -23,6 +23,7 @@ from cr_interp.figure_style import (
     METRICS,
     MOVEMENTS,
     NOISE,
+    PEAK,
     PERCENT,
     TRAINING,
     ZERO,
@@ -62,7 +63,8 @@ def training_columns(training: pd.DataFrame) -> list[str]:
     terms = sorted(name for name in names if name.startswith("terms."))
     masses = [name for name in names if name.partition(".")[0] == "topk_mass" and training[name].min() < 1]
     rate = [name for name in names if name == "learning_rate" and training[name].nunique() > 1]
-    known = [*METRICS, "loss", *terms, "grad_norm", *rate, *masses, "length", "tokens_per_second"]
+    peaks = sorted(name for name in names if name.startswith(PEAK))
+    known = [*METRICS, "loss", *terms, "grad_norm", *rate, *masses, "length", "tokens_per_second", *peaks]
     return [name for name in known if name in training and training[name].notna().any()]
 
 
@@ -94,7 +96,7 @@ def training_curves(
     legend: set[Any] = set()
     hidden, several = 0, False
     for column, words, (row, at) in zip(columns, titles, places, strict=True):
-        digits = ".1%" if column in PERCENT else ".4g"
+        digits = ".1%" if column in PERCENT else ".4s" if column.startswith(PEAK) else ".4g"
         flat = not (log and is_loss(column) and (training[column] > 0).any())
         drawn = []
         for arm in names:
@@ -128,7 +130,8 @@ def training_curves(
             drawn.append(line["mean"])
             legend.add(arm)
         if flat:
-            axis: dict[str, Any] = {"tickformat": SHARE if column in PERCENT else None, "rangemode": "tozero"}
+            ticks = SHARE if column in PERCENT else "~s" if column.startswith(PEAK) else None
+            axis: dict[str, Any] = {"tickformat": ticks, "rangemode": "tozero"}
         else:
             axis = {"type": "log", **log_ticks(go.Figure([go.Scatter(y=values) for values in drawn]))}
         figure.update_yaxes(title=words[1] if flat else f"{words[1]}, log", row=row, col=at, **axis)

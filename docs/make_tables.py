@@ -1,6 +1,7 @@
 """Refresh the metric tables of README.md from the bundled studies: ``python docs/make_tables.py``.
 
-A table stands under a line that begins with the study's name in bold code, and is replaced as a whole.
+A study's table stands under a line that begins with its name in bold code, a suite's tables between two comments with its
+name; each is replaced as a whole.
 """
 
 import re
@@ -9,9 +10,13 @@ from pathlib import Path
 from cr_interp.errors import UserError
 from cr_interp.report import markdown_table, metric_table
 from cr_interp.study import open_study
+from cr_interp.suite import open_suite
+from cr_interp.suite_report import markdown_suite
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-TABLE = re.compile(r"(\*\*`(?P<name>[\w-]+)`\*\*[^\n]*\n\n)(?:\|[^\n]*\n)+")
+TABLE = re.compile(r"(\*\*`(?P<name>[\w/-]+)`\*\*[^\n]*\n\n)(?:\|[^\n]*\n)+")
+
+SUITE = re.compile(r"(<!-- suite (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def refreshed(text: str) -> str:
@@ -20,10 +25,13 @@ def refreshed(text: str) -> str:
     def table(found: re.Match[str]) -> str:
         return f"{found[1]}{markdown_table(metric_table(open_study(found['name'])))}\n"
 
+    def suite(found: re.Match[str]) -> str:
+        return f"{found[1]}\n{markdown_suite(open_suite(found['name']))}\n\n{found[3]}"
+
     new, count = TABLE.subn(table, text)
     if not count:
         raise UserError(f"{README} has no table to refresh.")
-    return new
+    return SUITE.sub(suite, new)
 
 
 if __name__ == "__main__":

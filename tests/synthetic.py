@@ -255,7 +255,7 @@ def training(rng: np.random.Generator, arm: str, steps: int, examples: int) -> l
                 {
                     "kind": "train", "step": step, "loss": sum(terms.values()), "terms": terms,
                     "grad_norm": float(rng.gamma(4, 0.3)), "tokens_per_second": float(rng.normal(900, 20)),
-                    "response_tokens": int(64 * (8 - 2 * done)),
+                    "response_tokens": int(64 * (8 - 2 * done)), "peak_resident_bytes": int(7e8 + 1e6 * step),
                     "topk_mass": 1.0,
                 }
             )  # fmt: skip

@@ -184,7 +184,13 @@ def test_training_columns_find_metrics_terms_and_the_rest(study):
     columns = figures.training_columns(study.training())
     assert columns[0] == "acc_x"
     assert "terms.KL(q_x || f)" in columns
-    assert columns[-1] == "tokens_per_second"
+    assert columns[-2:] == ["tokens_per_second", "peak_resident_bytes"]
+
+
+def test_memory_is_drawn_in_units_that_can_be_read(study):
+    figure = figures.training_curves(study.training(), ["peak_resident_bytes"])
+    assert figure.layout.yaxis.tickformat == "~s"  # 700M
+    assert figure.layout.yaxis.title.text == "resident bytes"
 
 
 @pytest.mark.parametrize("layers", [1, 12, 80])

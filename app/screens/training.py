@@ -22,7 +22,7 @@ FOLLOW = 3
 WIDE = 740
 #: Panels of the behaviour figure: what is evaluated during training, and how long the sampled responses are.
 DURING = ("acc_x", "acc_xc", "harm", "both_correct", "delta_len", "length")
-CURVES = {"loss": "loss and its terms", "speed": "gradient and speed"}
+CURVES = {"loss": "loss and its terms", "speed": "gradient, speed and memory"}
 EVALUATED = {"validation": "validation examples, during training", "checkpoints": "checkpoints, afterwards"}
 
 
@@ -285,7 +285,7 @@ def page(chosen: Selection) -> None:
     if curves == "loss":
         st.subheader("Losses", help=GLOSSARY["loss"], anchor="losses")
     else:
-        st.subheader("Gradient and speed", anchor="losses")
+        st.subheader("Gradient, speed and memory", anchor="losses")
     # Only what is drawn is drawn anew while a run is followed: choices stand outside, so that they reach the URL.
     st.fragment(losses, run_every=every)(chosen, curves, logarithmic)
     st.subheader("Behaviour", help=GLOSSARY["harm"], anchor="behaviour")

@@ -72,8 +72,8 @@ def test_a_narrow_window(server, browser):
 def test_every_choice_is_in_the_address(server, page, browser):
     page.goto(f"{server}/training?study=steps")
     ready(page, 4)
-    page.get_by_test_id("stButtonGroup").get_by_text("gradient and speed").click()
-    expect(page.get_by_role("heading", name="Gradient and speed")).to_be_visible(timeout=20_000)
+    page.get_by_test_id("stButtonGroup").get_by_text("gradient, speed and memory").click()
+    expect(page.get_by_role("heading", name="Gradient, speed and memory")).to_be_visible(timeout=20_000)
     page.get_by_text("Logarithmic losses").click()
     settle(page)
     page.get_by_test_id("stButtonGroup").get_by_text("checkpoints, afterwards").click()
