@@ -6,6 +6,7 @@ import pytest
 from planted import BASE, PLANTED, N, answers, partial_suite, plant, planted_suite, printed, random_suite
 
 from cr_interp import behaviour, suite
+from cr_interp import study as studies
 from cr_interp.drift_figures import layer_table
 from cr_interp.errors import UserError
 from cr_interp.report import metric_table
@@ -42,6 +43,7 @@ def test_what_is_not_a_suite_is_refused_with_a_reason(tmp_path, monkeypatch):
     assert not suite.is_suite(one.path)
     assert not suite.is_suite(tmp_path / "empty")
     assert not suite.is_suite("nowhere")
+    monkeypatch.setattr(studies, "BUNDLED", tmp_path / "no-examples")
     with pytest.raises(UserError, match="one study, not a suite"):
         suite.open_suite(one.path)
     with pytest.raises(UserError, match=r"none of its folders is a study \(it holds: notes\)"):
