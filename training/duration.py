@@ -55,14 +55,12 @@ def writing(
 ) -> float:
     """Seconds to answer ``rows`` prompts, shared out over the GPUs, each of which holds all weights in 16 bits."""
     before = lengths.context if with_context else 0
-    prompts = lengths.turns * lengths.prompt
-    reading = computing(
-        rows * forward(shape, prompts, pairs(prompts, before)) + forward(shape, before, pairs(before)), on, number
-    )
+    turn = forward(shape, lengths.prompt, pairs(lengths.prompt, before))
+    reading = computing(rows * lengths.turns * turn + forward(shape, before, pairs(before)), on, number)
     seconds, left = reading, -(-rows // number)
     while left > 0:
         at_once = min(left, ENGINE_ROWS)
-        seen = before + lengths.own / 2  # of a row, on average over its tokens
+        seen = before + lengths.prompt + lengths.response / 2  # of a row, on average over its tokens
         read = (2 * shape.parameters + at_once * seen * shape.kv_bytes) / (on.bandwidth * 1e9 * BANDWIDTH)
         computed = computing(at_once * (forward(shape, 1, int(seen)) + head(shape, 1)), on, 1)
         seconds += lengths.aligned * max(read, computed)

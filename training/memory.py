@@ -1,8 +1,8 @@
 """What a step needs at most on each GPU, from shapes alone: bytes by part. A bound, and the tests count live bytes against it.
 
-Mental model. Some memory is held throughout (weights, gradients, the optimiser's moments, the teacher). On top of that a
-step has two heights, and the higher one counts: the rollout, whose keys and values grow with every token, and the
-losses, whose activations wait for the backward pass. The losses' height is
+Mental model. Some memory is held throughout (weights, gradients, the optimiser's moments, the teacher). On top of that there
+are three heights, and the highest counts: the rollout, whose keys and values grow with every token, the evaluation between
+steps, which does the same behind the context, and the losses, whose activations wait for the backward pass. Their height is
 
     activations (what every layer keeps)  +  head (logits and what is made of them)
 
@@ -18,7 +18,7 @@ Gemma, OLMo-2, GPT-NeoX and GPT-2 blocks.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from training.architecture import Architecture
 from training.config import Training
@@ -49,7 +49,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes by part; ``total`` is the higher of the two heights on top of what is held throughout."""
+    """Bytes by part; ``total`` is the highest of the three heights on top of what is held throughout."""
 
     weights: int
     teacher: int
@@ -60,6 +60,8 @@ class Memory:
     activations: int
     head: int
     rollout: int
+    evaluation: int
+    """Answering validation prompts with the context, which every process does whole."""
 
     @property
     def held(self) -> int:
@@ -71,7 +73,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        return self.held + self.gathered + max(self.losses, self.rollout)
+        return self.held + self.gathered + max(self.losses, self.rollout, self.evaluation)
 
     def table(self) -> dict[str, int]:
         return {**asdict(self), "total": self.total}
@@ -85,11 +87,12 @@ def step_memory(
     teacher: Architecture | None = None,
     processes: int = 1,
     sharded: bool = False,
+    evaluated: int = 0,
 ) -> Memory:
     """An upper bound for one step on each of ``processes`` GPUs.
 
     ``teacher`` is the shape of a teacher of its own; without one it is a frozen copy of the student, or with
-    ``training.lora`` no copy at all.
+    ``training.lora`` no copy at all. ``evaluated`` prompts are answered at a time between the steps.
     """
     trained = adapter_parameters(shape, training.lora) if training.lora else shape.parameters
     frozen = shape.parameters if training.lora else 0
@@ -102,12 +105,16 @@ def step_memory(
     return Memory(
         weights=(FLOAT * trained + frozen_bytes * frozen) // parts,
         teacher=copies * frozen_bytes * other.parameters + (prefix_kept if needs(terms, "f") else 0),
-        gradients=FLOAT * trained // parts,
+        # Whole weights in several processes: the buckets in which DDP averages gradients are a second copy of them.
+        gradients=FLOAT * trained // parts * (2 if processes > 1 and not sharded else 1),
         optimiser=2 * FLOAT * trained // parts,
         gathered=FLOAT * (2 * shape.block + shape.parameters - shape.body) if parts > 1 else 0,
         activations=activation_bytes(shape, sizes, terms, training, other) + cast,
         head=head_bytes(shape, sizes.tokens, terms, training, whole_head=not training.lora),
-        rollout=rollout_bytes(shape, -(-training.batch_size // processes), sizes) + merged_bytes(shape, training),
+        rollout=0
+        if training.vllm
+        else rollout_bytes(shape, -(-training.batch_size // processes), sizes) + merged_bytes(shape, training),
+        evaluation=rollout_bytes(shape, evaluated, replace(sizes, own_x=sizes.own_c, prefix_x=sizes.prefix_c)),
     )
 
 

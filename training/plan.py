@@ -16,10 +16,10 @@ from cr_interp.tasks.base import Task
 from training.architecture import Architecture, architecture_of
 from training.config import StudyConfig
 from training.duration import USABLE, Gpu, computing, gpu, gpus, writing
-from training.memory import Memory, Sizes, step_memory
+from training.memory import Memory, Sizes, adapter_parameters, step_memory
 from training.objectives import arm_terms
 from training.subject import study_task
-from training.work import Lengths, step
+from training.work import Lengths, readings, step
 
 GIB = 2**30
 #: How many GPUs are tried, fewest first.
@@ -36,10 +36,6 @@ class Spread:
     gpus: int
     sharded: bool
     micro_batch: int
-
-    def readings(self, rows: int) -> int:
-        """How often a step of ``rows`` examples reads the context."""
-        return rows if self.sharded else rows // self.micro_batch
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,7 @@ class Plan:
     """arm → part → operations."""
     run_operations: dict[str, int]
     checkpoint: int
+    """Bytes: what is trained and its two moments in float32."""
     hours: list[dict[str, Any]]
     """A row per kind of GPU: ``gpu, number, micro_batch, hours_a_run, hours_in_all``; ``number`` null if 128 do not do."""
 
@@ -105,25 +102,31 @@ def make_plan(
     # A turn reads all that was shown before it, and is a sequence of its own: the last one is the longest.
     turns = config.max_turns
     problems += too_long(Lengths(prompt * turns if prompt else 1, response, context or 0), student, teacher)
-    average = (prompt or PROMPT) * (turns + 1) // 2
+    longest, average = (prompt or PROMPT) * turns, (prompt or PROMPT) * (turns + 1) // 2
     lengths = Lengths(average, response, CONTEXT if context is None else context, turns)
     training, rows = config.training, config.training.batch_size
     terms = {arm: arm_terms(arm, config.own_arms) for arm in config.arms}
 
+    def shares(spread: Spread) -> bool:
+        return training.share_prefix and not spread.sharded
+
     def work(spread: Spread) -> dict[str, dict[str, int]]:
-        readings = spread.readings(rows)
-        checkpointing = training.gradient_checkpointing
         return {
-            arm: step(t, student, teacher, rows, lengths, checkpointing, readings) for arm, t in terms.items()
+            arm: step(t, student, teacher, training, lengths, spread.micro_batch, shares(spread))
+            for arm, t in terms.items()
         }
 
     once = work(Spread(1, False, rows))
     dearest = terms[max(once, key=lambda arm: sum(once[arm].values()))]
 
     def needs(spread: Spread) -> Memory:
-        of_its_own = teacher if config.teacher else None
-        sizes = sizes_of(spread, lengths)
-        return step_memory(student, sizes, dearest, training, of_its_own, spread.gpus, spread.sharded)
+        own, shared = longest + response, lengths.context if shares(spread) else 0
+        sequences = spread.micro_batch * turns
+        return step_memory(
+            student, Sizes(sequences, response, own, own + lengths.context - shared, 0, shared), dearest, training,
+            teacher if config.teacher else None, spread.gpus, spread.sharded,
+            min(training.eval_examples, config.evaluation.batch_size),
+        )  # fmt: skip
 
     def fitting(kind: Gpu, numbers: Sequence[int]) -> Spread | None:
         """The fewest GPUs, whole weights before sharded ones, and then the largest micro-batch that leaves room."""
@@ -159,11 +162,12 @@ def make_plan(
         {
             "response": rows * lengths.aligned,
             "no_context": rows * lengths.own,
-            "with_context": rows * lengths.own + spread.readings(rows) * lengths.context,
+            "with_context": rows * lengths.own
+            + readings(training, lengths, spread.micro_batch, shares(spread)) * lengths.context,
         },
         operations,
         {arm: training.steps * sum(w.values()) for arm, w in operations.items()},
-        12 * student.parameters,  # weights and two moments in float32
+        12 * (adapter_parameters(student, training.lora) if training.lora else student.parameters),
         hours,
     )  # fmt: skip
 
@@ -174,13 +178,6 @@ def micro_batches(rows: int, gpus: int, fixed: int | None) -> list[int]:
         return []
     mine = rows // gpus
     return [micro for micro in range(mine, 0, -1) if mine % micro == 0 and fixed in (None, micro)]
-
-
-def sizes_of(spread: Spread, lengths: Lengths) -> Sizes:
-    """A micro-batch in tokens: every turn is a sequence, and only whole weights share a prefix."""
-    own, shared = lengths.prompt + lengths.response, 0 if spread.sharded else lengths.context
-    rows = spread.micro_batch * lengths.turns
-    return Sizes(rows, lengths.response, own, own + lengths.context - shared, 0, shared)
 
 
 def run_seconds(

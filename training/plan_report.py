@@ -16,6 +16,7 @@ PARTS = (
     ("throughout", ("weights", "gradients", "optimiser", "teacher", "gathered")),
     ("in the update", ("activations", "head")),
     ("in the rollouts", ("rollout",)),
+    ("in the evaluation", ("evaluation",)),
 )
 #: Of work: the first that a run reaches.
 UNITS = ((1e15, "10¹⁵ "), (1e12, "10¹² "), (1e9, "10⁹ "), (1, ""))
@@ -116,8 +117,8 @@ def _small_print(plan: Plan) -> Iterator[Text]:
     if plan.spread.sharded:
         yield Text(
             "Sharded weights read the context once a row (training.share_prefix=false), and the teacher is held whole; both "
-            "are counted above. Without a server for the rollouts (training.vllm), every layer is gathered for every token, "
-            "which is not. With training.lora a run may fit on one GPU.",
+            "are counted above. In the rollouts every layer is gathered for every token, which is not. With training.lora a run "
+            "may fit on one GPU, and a server can write the responses (training.vllm).",
             style="yellow",
         )
 

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from training.architecture import Architecture
+from training.config import Training
 from training.objectives import Distribution, Term, gradient_into, needs
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of one episode: ``turns`` times a prompt of its own and a response, behind a context that all share."""
+    """Tokens of one episode: ``turns`` times a prompt of its own (on average) and a response, behind a context that all share."""
 
     prompt: int
     response: int
@@ -52,50 +53,59 @@ def pairs(own: int, before: int = 0) -> int:
     return own * before + own * (own + 1) // 2
 
 
+def readings(training: Training, lengths: Lengths, micro_batch: int | None = None, shared: bool = True) -> int:
+    """How often a step reads the context in a view of the student: once a micro-batch, or where no prefix is ``shared`` once a
+    sequence."""
+    if not shared:
+        return training.batch_size * lengths.turns
+    return training.batch_size // (micro_batch or training.micro_batch or training.batch_size)
+
+
 def view(
-    shape: Architecture,
-    rows: int,
-    lengths: Lengths,
-    with_context: bool,
-    gradient: bool,
-    checkpointing: bool,
-    readings: int = 1,
+    shape: Architecture, rows: int, lengths: Lengths, contexts: int, backward: int, checkpointing: bool
 ) -> int:
-    """One view of a batch, from ids to log-probabilities, with its backward pass if it has a gradient; the context is read
-    ``readings`` times."""
-    before = lengths.context if with_context else 0
-    tokens = rows * lengths.own + readings * before
-    seen = rows * pairs(lengths.own, before) + readings * pairs(before)
-    times = 1 + (2 + checkpointing if gradient else 0)
-    return times * forward(shape, tokens, seen) + (3 if gradient else 1) * head(shape, rows * lengths.aligned)
+    """One view of ``rows`` episodes, from ids to log-probabilities, behind a context (if any) that is read ``contexts`` times.
+
+    ``backward`` is how many products the backward pass has for one of the forward pass: 0 without a gradient, 1 where weights
+    have none (an adapter's are few), else 2. Turns are sequences of their own, and do not look at each other.
+    """
+    before = lengths.context if contexts else 0
+    sequences, own = rows * lengths.turns, lengths.prompt + lengths.response
+    tokens = sequences * own + contexts * before
+    seen = sequences * pairs(own, before) + contexts * pairs(before)
+    times = 1 + backward + (checkpointing and backward > 0)
+    return times * forward(shape, tokens, seen) + (1 + backward) * head(shape, rows * lengths.aligned)
 
 
 def rollouts(shape: Architecture, rows: int, lengths: Lengths) -> int:
     """Reading the prompts and writing the responses, without context, with keys and values kept."""
-    tokens, seen = rows * lengths.own, rows * pairs(lengths.own)
-    return forward(shape, tokens, seen) + head(shape, rows * lengths.aligned)
+    return view(shape, rows, lengths, 0, 0, False)
 
 
 def step(
     terms: Sequence[Term],
     student: Architecture,
     teacher: Architecture,
-    rows: int,
+    training: Training,
     lengths: Lengths,
-    checkpointing: bool = False,
-    readings: int = 1,
+    micro_batch: int | None = None,
+    shared: bool | None = None,
 ) -> dict[str, int]:
-    """Operations of one step, by part; what no term looks at is not computed. ``rows`` is the whole batch, ``readings`` how
-    often it reads the context: once a micro-batch, or once a row where no prefix is shared.
+    """Operations of one step of the whole batch, by part; what no term looks at is not computed.
 
-    A teacher that shares it reads it once a run, but is counted as if once a step.
+    ``micro_batch`` and ``shared`` (the prefix) are the configuration's if they are not given. A teacher that shares the context
+    reads it once a run, but is counted as if once a step.
     """
+    shared = training.share_prefix if shared is None else shared
+    rows = training.batch_size
+    student_reads = readings(training, lengths, micro_batch, shared)
     parts = {"rollouts": rollouts(student, rows, lengths)}
     names: tuple[Distribution, ...] = ("q_x", "q_c", "f")
     for name in names:
-        if name == "q_x" or needs(terms, name):
-            shape = teacher if name == "f" else student
-            gradient = name != "f" and gradient_into(terms, name)
-            often = 1 if name == "f" and readings < rows else readings
-            parts[name] = view(shape, rows, lengths, name != "q_x", gradient, checkpointing, often)
+        if name == "f" and needs(terms, name):
+            parts[name] = view(teacher, rows, lengths, 1 if shared else rows * lengths.turns, 0, False)
+        elif name == "q_x" or needs(terms, name):
+            backward = (1 if training.lora else 2) if gradient_into(terms, name) else 0
+            contexts = 0 if name == "q_x" else student_reads
+            parts[name] = view(student, rows, lengths, contexts, backward, training.gradient_checkpointing)
     return parts

@@ -194,7 +194,8 @@ def arithmetic(student, prompts):
     context = statistics.fmean(len(prompt.with_context) for prompt in prompts) - own
     lengths = Lengths(round(own), RESPONSE, round(context))
     # A teacher that shares the context has read it before the first step.
-    steps = [step(arm_terms(arm), shape, shape, ROWS, lengths) for arm in ("nca", "opd")]
+    training = Training(batch_size=ROWS)
+    steps = [step(arm_terms(arm), shape, shape, training, lengths) for arm in ("nca", "opd")]
     read = forward(shape, lengths.context, pairs(lengths.context))
     nca, opd = (sum(parts.values()) - read for parts in steps)
     return nca / opd

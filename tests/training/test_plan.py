@@ -51,15 +51,15 @@ def test_every_configuration_of_the_paper_can_be_planned(name):
     assert sum(made.step_operations["opd"].values()) < sum(made.step_operations["nca"].values())
 
 
-def test_sharded_weights_read_the_context_once_a_row_and_hold_the_teacher_whole():
+def test_sharded_weights_read_the_context_once_a_sequence_and_hold_the_teacher_whole():
     """The trainer's own limits, in numbers: a plan must not promise what nothing here does."""
     from training.plan_report import plan_text
     from training.work import step
 
     made = plan("paper/medmcqa-qwen3-8b", number=8)
     assert made.spread.sharded
-    one_row = step(arm_terms("nca"), made.student, made.teacher, 1, made.lengths, checkpointing=True)
-    assert sum(made.step_operations["nca"].values()) == 128 * sum(one_row.values())
+    apart = step(arm_terms("nca"), made.student, made.teacher, made.config.training, made.lengths, shared=False)
+    assert made.step_operations["nca"] == apart
     assert made.tokens["with_context"] == 128 * (768 + 4096)
     assert made.memory.teacher == 2 * made.teacher.parameters
     console = Console(width=200, record=True, file=io.StringIO())
@@ -68,6 +68,32 @@ def test_sharded_weights_read_the_context_once_a_row_and_hold_the_teacher_whole(
     alone = plan("smollm2-sentiment")
     console.print(plan_text(alone))
     assert "Sharded" not in console.export_text()
+    game = plan("paper/sokoban-qwen3-4b", number=16)
+    assert game.spread.sharded
+    lengths = game.lengths
+    assert game.tokens["with_context"] == 64 * 5 * (lengths.prompt + 1024 + lengths.context)
+
+
+def test_memory_is_that_of_the_longest_turn():
+    game = plan("paper/sokoban-qwen3-4b-to-1b7", prompt=100, number=1, on="H200-141GB")
+    assert game.lengths.prompt == 300  # the mean of 100, 200, … 500: what is computed
+    shape = game.student
+    keys = 2 * 4 * shape.keys * (shape.layers + 2) * 64 * (500 + 1024)  # of 64 episodes in the rollout
+    assert keys < game.memory.rollout < 1.5 * keys
+
+
+def test_what_the_configuration_sets_is_what_is_planned():
+    plain = plan("paper/medmcqa-llama32-3b", number=1, on="H200-141GB")
+    apart = plan("paper/medmcqa-llama32-3b", "training.share_prefix=false", number=1, on="H200-141GB")
+    assert sum(apart.step_operations["nca"].values()) > sum(plain.step_operations["nca"].values())
+    assert plan("paper/medmcqa-llama32-3b", "training.vllm=http://a:1", number=1).memory.rollout == 0
+    adapter = plan("paper/medmcqa-llama32-3b", "training.lora={}", number=1)
+    assert adapter.checkpoint < plain.checkpoint / 50
+    assert adapter.step_operations["nca"]["q_c"] < plain.step_operations["nca"]["q_c"]
+    many = plan("paper/medmcqa-llama32-3b", "evaluation.batch_size=64", number=1, on="H200-141GB")
+    assert many.memory.evaluation > 7 * plain.memory.evaluation
+    two = plan("paper/medmcqa-llama32-3b", number=2, on="H200-141GB")
+    assert (two.spread.sharded, two.memory.gradients) == (False, 2 * plain.memory.gradients)  # and DDP's buckets
 
 
 def test_whole_weights_come_before_sharded_ones_and_large_micro_batches_before_small_ones():
@@ -78,7 +104,7 @@ def test_whole_weights_come_before_sharded_ones_and_large_micro_batches_before_s
     assert (free.spread.gpus, free.spread.sharded) == (1, False)
     fixed = plan("paper/medmcqa-llama32-3b", on="B200-180GB")
     assert fixed.spread.micro_batch == 1 < free.spread.micro_batch
-    assert fixed.spread.readings(128) == 128 > free.spread.readings(128)
+    assert fixed.tokens["with_context"] > free.tokens["with_context"]
     odd = plan("paper/medmcqa-llama32-3b", number=3)
     assert any("128 cannot be divided among 3 GPUs in micro-batches of 1" in problem for problem in odd.problems)
 

@@ -6,6 +6,7 @@ from tiny import tiny_model
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.architecture import of_config, published
+from training.config import Training
 from training.objectives import arm_terms
 from training.work import Lengths, forward, head, pairs, step, view
 
@@ -30,39 +31,57 @@ def test_closed_forms():
     # Two bytes of 16-bit keys and values: 36 layers × 8 heads × 128 wide, twice.
     assert shape.kv_bytes == 2 * 2 * 36 * 8 * 128
     short = Lengths(1, 1, 0)
-    without = view(shape, 1, short, False, gradient=False, checkpointing=True)
+    without = view(shape, 1, short, 0, backward=0, checkpointing=True)
     assert without == 2 * shape.body * 2 + 4 * 36 * 32 * 128 * 3 + 2 * shape.embedding
-    with_gradient = view(shape, 1, short, False, gradient=True, checkpointing=False)
+    with_gradient = view(shape, 1, short, 0, backward=2, checkpointing=False)
     assert with_gradient == 3 * without
-    recomputed = view(shape, 1, short, False, gradient=True, checkpointing=True)
+    assert view(shape, 1, short, 0, backward=1, checkpointing=False) == 2 * without  # under an adapter
+    recomputed = view(shape, 1, short, 0, backward=2, checkpointing=True)
     assert recomputed - with_gradient == forward(shape, 2, 3)
 
 
 def test_the_context_is_computed_once_for_the_batch():
     shape = published()["Qwen/Qwen3-4B"]
-    one = view(shape, 1, LENGTHS, True, False, False)
-    two = view(shape, 2, LENGTHS, True, False, False)
+    one, two = (view(shape, rows, LENGTHS, 1, 0, False) for rows in (1, 2))
     assert two == 2 * one - forward(shape, LENGTHS.context, pairs(LENGTHS.context))
+
+
+def operations(arm, lengths=LENGTHS, **options):
+    shape = published()["Qwen/Qwen3-4B"]
+    return step(arm_terms(arm), shape, shape, Training(**{"batch_size": 8, **options}), lengths)
 
 
 def test_micro_batches_read_the_context_once_each_but_a_sharing_teacher_once():
     shape = published()["Qwen/Qwen3-4B"]
-    once, twice, each = (step(arm_terms("nca"), shape, shape, 4, LENGTHS, readings=n) for n in (1, 2, 4))
     context = forward(shape, LENGTHS.context, pairs(LENGTHS.context))
+    once, twice, each = operations("nca"), operations("nca", micro_batch=4), operations("nca", micro_batch=1)
     assert twice["q_c"] - once["q_c"] == 3 * context
-    assert each["q_c"] == 4 * step(arm_terms("nca"), shape, shape, 1, LENGTHS)["q_c"]
-    assert twice["f"] == once["f"]
-    assert each["f"] - once["f"] == 3 * context
+    assert each["q_c"] - once["q_c"] == 3 * 7 * context
+    assert each["f"] == twice["f"] == once["f"]
     assert twice["rollouts"] == each["rollouts"]
+    apart = operations("nca", share_prefix=False)
+    assert apart["q_c"] == each["q_c"]
+    assert apart["f"] - once["f"] == 7 * context
+
+
+def test_an_adapter_s_base_has_no_gradients_of_weights():
+    whole, adapter = operations("nca"), operations("nca", lora={})
+    assert 3 * adapter["q_x"] == 2 * whole["q_x"]
+    assert adapter["f"] == whole["f"]
 
 
 def test_arms_do_the_work_that_their_terms_ask_for():
-    shape = published()["Qwen/Qwen3-4B"]
-    opd = step(arm_terms("opd"), shape, shape, 8, LENGTHS)
-    nca = step(arm_terms("nca"), shape, shape, 8, LENGTHS)
+    opd, nca = operations("opd"), operations("nca")
     assert set(opd) == {"rollouts", "q_x", "f"}
     assert set(nca) - set(opd) == {"q_c"}
     assert {part: nca[part] for part in opd} == opd
     assert nca["q_c"] > nca["q_x"] > nca["f"] / 2
-    turns = step(arm_terms("opd"), shape, shape, 8, Lengths(10, 6, 20, turns=3))
-    assert turns["rollouts"] > 3 * opd["rollouts"]
+
+
+def test_turns_are_sequences_that_do_not_look_at_each_other():
+    three = Lengths(10, 6, 20, turns=3)
+    one, many = operations("nca"), operations("nca", three)
+    assert many["rollouts"] == 3 * one["rollouts"]
+    assert many["q_x"] == 3 * one["q_x"]
+    apart = operations("nca", three, share_prefix=False)
+    assert apart == {part: 3 * value for part, value in operations("nca", share_prefix=False).items()}
