@@ -17,6 +17,7 @@ import torch
 from accelerate import PartialState
 from torch import distributed, nn
 
+from cr_interp.devices import chosen_device
 from cr_interp.errors import UserError
 from cr_interp.shards import is_sharded
 
@@ -26,7 +27,7 @@ Result = TypeVar("Result")
 def join() -> None:
     """Form the group that a launcher (``accelerate launch``, ``torchrun``) has started this process for."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        PartialState(cpu=not torch.cuda.is_available())
+        PartialState(cpu=chosen_device().type == "cpu")
 
 
 def processes() -> int:
