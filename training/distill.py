@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from cr_interp.adapters import check_base
 from cr_interp.behaviour import metrics
+from cr_interp.devices import chosen_device
 from cr_interp.errors import UserError
 from cr_interp.evaluation import evaluate
 from cr_interp.generation import Decoding
@@ -122,6 +123,10 @@ def _train(
         for leftover in run_path.glob(".saving-*"):  # a kill in the middle of writing a checkpoint
             shutil.rmtree(leftover, ignore_errors=True)
     task = study_task(config)
+    # Before anything is loaded, since it may be told that there is none; on the device where the student is going to be.
+    server = (
+        connect(config.training.vllm, chosen_device()) if config.training.vllm and parallel.is_main() else None
+    )
     student, teacher = load_pair(config)
     last = latest_checkpoint(run_path)
     if config.training.lora:
@@ -146,7 +151,7 @@ def _train(
     decoding = Decoding(task.max_new_tokens, chosen.temperature, batch_size=chosen.batch_size)
     rollouts: Rollouts
     if chosen.vllm:
-        rollouts = ServerRollouts(connect(chosen.vllm, student.model.device), decoding)
+        rollouts = ServerRollouts(server, decoding)
     else:
         rollouts = LocalRollouts(decoding, seed, None if chosen.share_prefix else 0, chosen.bf16)
     episodes = None

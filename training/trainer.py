@@ -150,8 +150,8 @@ class DistillTrainer(Trainer):
         if not self._pairs:
             if self.config.share_prefix and is_sharded(self.student.model):
                 raise UserError(
-                    "Sharded weights (FSDP) need training.share_prefix=false: the shared prefix's keys and values leave a layer "
-                    "beside its output, where FSDP does not see their gradient come back. DDP and LoRA keep the prefix."
+                    "Sharded weights (FSDP, ZeRO-3) need training.share_prefix=false: the shared prefix's keys and values leave "
+                    "a layer beside its output, where nothing sees their gradient come back. DDP and LoRA keep the prefix."
                 )
             self._begin_step()
         pairs = [pair for i in inputs["index"].tolist() for pair in self._pairs[i]]

@@ -110,6 +110,13 @@ def test_the_teacher_is_where_the_trainer_puts_the_student(tmp_path, monkeypatch
     assert total.item() == pytest.approx(norm.item(), rel=1e-3)
 
 
+def test_zero3s_weights_and_a_shared_prefix_exclude_each_other(tmp_path):
+    made = trainer("nca", True, tmp_path)
+    next(made.student.model.parameters()).ds_id = 0
+    with pytest.raises(UserError, match=r"ZeRO-3.*training.share_prefix=false"):
+        made.compute_loss(made.model, {"index": torch.tensor([0])})
+
+
 def test_of_several_gpus_a_process_takes_one(tmp_path, monkeypatch):
     """Behind no launcher the Trainer multiplies the batch by the number of GPUs that it sees."""
     set_up = TrainingArguments._setup_devices.func
