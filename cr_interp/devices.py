@@ -20,6 +20,15 @@ def chosen_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
+def visible_gpus() -> list[str]:
+    """Every GPU that this process sees, as ``CUDA_VISIBLE_DEVICES`` names it."""
+    if not torch.cuda.is_available():
+        return []
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in named.split(",")][:count] if named else [str(i) for i in range(count)]
+
+
 def place(loaded: Loaded, device: torch.device | None = None) -> Loaded:
     """The same, moved to ``device`` (default: this process's); a model that ``device_map`` has spread out stays as it is."""
     if not hasattr(unwrap(loaded.model), "hf_device_map"):

@@ -34,6 +34,16 @@ def test_the_gpu_of_the_local_rank_else_the_cpu(monkeypatch):
     assert chosen_device() == torch.device("cuda", 0)
 
 
+def test_gpus_have_the_names_that_this_process_was_given(monkeypatch):
+    gpus(monkeypatch, 0)
+    assert devices.visible_gpus() == []
+    gpus(monkeypatch, 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert devices.visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 3,-1,2")  # nothing behind a -1 is seen
+    assert devices.visible_gpus() == ["5", "3"]
+
+
 def test_a_model_that_is_spread_out_stays_as_it_is():
     moved = []
     model = SimpleNamespace(hf_device_map={"": 0}, to=moved.append)
