@@ -14,6 +14,7 @@ from cr_interp.behaviour import metrics
 from cr_interp.devices import chosen_device
 from cr_interp.errors import UserError
 from cr_interp.evaluation import evaluate
+from cr_interp.forward import vocabulary
 from cr_interp.generation import Decoding
 from cr_interp.measure import label
 from cr_interp.models import Loaded, tokenizer_fingerprint
@@ -73,6 +74,8 @@ def load_pair(config: StudyConfig) -> tuple[Loaded, Loaded]:
     """Student and teacher; without a teacher of its own, a study's teacher is the frozen initial student.
 
     With an adapter to be trained that is the student itself, for which there needs to be no second copy.
+
+    Raises :class:`UserError` if the two have different tokenizers, chat templates or numbers of rows in the LM head.
     """
     chosen = config.training
     frozen = frozen_dtype(chosen.bf16)
@@ -85,6 +88,13 @@ def load_pair(config: StudyConfig) -> tuple[Loaded, Loaded]:
         raise UserError(
             f"Student {config.model} and teacher {config.teacher} have different tokenizers or chat templates, so "
             f"the teacher cannot score the student's tokens. Take a teacher with the same tokenizer."
+        )
+    rows = vocabulary(student.model), vocabulary(teacher.model)
+    if rows[0] != rows[1]:  # models of one family pad their heads to different lengths
+        raise UserError(
+            f"The LM heads of student {config.model} and teacher {config.teacher} have {rows[0]} and {rows[1]} rows, so their "
+            f"distributions cannot be compared, though the tokenizer is the same. Take a teacher with as many rows, or give "
+            f"both the same number (transformers' resize_token_embeddings, then save_pretrained)."
         )
     return student, teacher
 
