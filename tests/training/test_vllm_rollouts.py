@@ -23,7 +23,7 @@ from training.rollouts import RolloutsLost
 from training.vllm_rollouts import ServerRollouts, connect
 
 client_module = pytest.importorskip(
-    "trl.generation.vllm_client", reason="the package trl is not installed (extra `trl`)"
+    "trl.generation.vllm_client", reason="the extra `trl` is not installed"
 )
 PROMPTS = [[3, 40, 41, 42], [3, 50, 51], [3, 60]]
 GREEDY = Decoding(6)
