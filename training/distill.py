@@ -1,6 +1,7 @@
 """One run: distil one arm with one seed into a study, or continue where a killed run stopped."""
 
 import shutil
+import sys
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -99,6 +100,12 @@ def load_pair(config: StudyConfig) -> tuple[Loaded, Loaded]:
     return student, teacher
 
 
+def end_logging(loggers: Sequence[str]) -> None:
+    """End W&B's run with ours: its integration joins one that is open, so a process's second run would be written into it."""
+    if "wandb" in loggers and (wandb := sys.modules.get("wandb")):
+        wandb.finish()
+
+
 def is_finished(study: Study, arm: str, seed: int, config: StudyConfig) -> bool:
     last = latest_checkpoint(study.run_path(arm, seed))
     return last is not None and last.name == f"checkpoint-{config.training.steps}"
@@ -179,5 +186,8 @@ def _train(
         raise UserError(
             f"The Trainer cannot report to {', '.join(config.report_to)}: {error} Install that logger, or leave report_to out."
         ) from error
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    finally:
+        end_logging(config.report_to)
     return run_path / f"checkpoint-{chosen.steps}"

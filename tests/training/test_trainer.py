@@ -232,9 +232,34 @@ def test_a_logger_of_the_trainer_gets_the_terms_and_the_metrics(tmp_path, monkey
         return [{k: v for k, v in row.items() if k not in timed} for row in study.train_rows("nca", 0)]
 
     assert kept(told) == kept(plain)
-    monkeypatch.undo()
-    with pytest.raises(UserError, match=r"cannot report to tensorboard.*Install"):
-        distill(small("report_to=[tensorboard]"), "opd", 0, told)
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio", "treckio"])
+def test_a_logger_that_is_not_there_is_refused_before_the_first_step(tmp_path, monkeypatch, name):
+    from transformers.integrations import integration_utils
+
+    for known in ("tensorboard", "wandb", "trackio"):
+        monkeypatch.setattr(integration_utils, f"is_{known}_available", lambda: False)
+    study = Study.create(tmp_path / "s", {})
+    with pytest.raises(
+        UserError, match=rf"cannot report to {name}.*{name}.*Install that logger, or leave report_to"
+    ):
+        distill(small(f"report_to=[{name}]"), "opd", 0, study)
+    assert not study.train_rows("opd", 0)
+
+
+@pytest.mark.slow
+def test_each_run_of_a_process_is_a_run_of_its_own_in_wandb(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    study = Study.create(tmp_path / "s", {})
+    for arm in ("opd", "nca"):
+        distill(small("training.steps=2", "report_to=[wandb]"), arm, 0, study)
+    written = [file.read_bytes() for file in tmp_path.glob("wandb/offline-run-*/*.wandb")]
+    assert len(written) == 2
+    assert all(b"terms/KL(q_x || f)" in each and b"acc_xc" in each for each in written)
+    assert [b"terms/KL(sg[q_x] || q_c)" in each for each in written].count(True) == 1
 
 
 @pytest.mark.slow

@@ -22,9 +22,7 @@ from training.distill import distill
 from training.rollouts import RolloutsLost
 from training.vllm_rollouts import ServerRollouts, connect
 
-client_module = pytest.importorskip(
-    "trl.generation.vllm_client", reason="the extra `trl` is not installed"
-)
+client_module = pytest.importorskip("trl.generation.vllm_client", reason="the extra `trl` is not installed")
 PROMPTS = [[3, 40, 41, 42], [3, 50, 51], [3, 60]]
 GREEDY = Decoding(6)
 
