@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cr_interp.devices import place
 from cr_interp.drift import measure_drift
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure import Evaluation, Subject, behaviour_rows, own_responses, own_turns
@@ -71,7 +72,7 @@ def measure_checkpoints(
             where = models[arm]
             if (arms := study.manifest["arms"] if study else {}).get(arm, {}).get("model") == where:
                 continue
-            loaded = opened(where)
+            loaded = place(opened(where))
             tokenizer = tokenizer_fingerprint(loaded.tokenizer)
             subject = Subject.of(task, loaded.tokenizer, no_context, evaluation)
             if study is None:
@@ -94,7 +95,7 @@ def measure_checkpoints(
             study.put("generations", behaviour_rows(loaded, subject, arm, 0, 0))
             generations = study.table("generations")
             if across and first is None and arm != order[0]:  # it was measured before a stop
-                first = opened(models[order[0]])
+                first = place(opened(models[order[0]]))
             # Layers of models of unlike depth have no counterparts.
             alike = first is not None and len(blocks(first.model)) == len(blocks(loaded.model))
             answers = generations[generations["arm"] == (fixed or arm)]
@@ -107,6 +108,7 @@ def measure_checkpoints(
                 first = loaded
             about = {"model": where, "fingerprint": fingerprint(loaded.model, loaded.tokenizer)}
             study = study.update_manifest(arms={**arms, arm: about})
+            del loaded  # before the next one comes beside it
     assert study is not None
     return study.update_manifest(finished=now())
 

@@ -21,6 +21,7 @@ from transformers import DynamicCache
 
 from cr_interp.errors import UserError
 from cr_interp.prefix_cache import reading, recording
+from cr_interp.shards import shape_of
 from cr_interp.views import aligned_positions, shared_prefix
 
 
@@ -205,6 +206,11 @@ def soft_cap(model: nn.Module, scores: Float[Tensor, "*token support"]) -> Float
     """The soft cap of a head that has one. Entry by entry and monotone: some entries can be taken before it."""
     cap = getattr(unwrap(model).config.get_text_config(), "final_logit_softcapping", None)
     return scores if cap is None else torch.tanh(scores / cap) * cap
+
+
+def vocabulary(model: nn.Module) -> int:
+    """Rows of the LM head. They may be a few more than the tokenizer has words."""
+    return int(shape_of(unwrap(model).get_output_embeddings().weight)[0])
 
 
 @torch.no_grad()

@@ -111,11 +111,10 @@ def _decode(
             use_cache=True,
         )
         cache = outputs.past_key_values
-        token = choose(
-            logits(loaded.model, outputs.last_hidden_state[:, -1]).float(),
-            decoding,
-            None if drawn is None else drawn[:, t],
-        )
+        scores = (
+            logits(loaded.model, outputs.last_hidden_state[:, -1]).float().to(device)
+        )  # a spread model's head is elsewhere
+        token = choose(scores, decoding, None if drawn is None else drawn[:, t])
         chosen.append(token)
         done |= torch.isin(token, ends)
         if finished(bool(done.all())):

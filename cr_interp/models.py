@@ -25,6 +25,7 @@ from cr_interp.adapters import check_base, check_tensors, knows_base
 from cr_interp.checkpoints import ORGANISMS, SMOLLM2, builtin_names, refuse_pickles
 from cr_interp.errors import UserError, unknown
 from cr_interp.forward import check_head
+from cr_interp.hub import hub_problem
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,20 @@ def load(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Loaded
                 path, dtype=dtype, use_safetensors=True, trust_remote_code=False, **kwargs
             )
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the hub's client and its HTTP library have exceptions of their own
+        built_in = ", ".join(builtin_names())
+        if not isinstance(path, Path):
+            instead = f"give a checkpoint's folder or a built-in ({built_in}) instead"
+            if problem := hub_problem(error, "model", name, instead):
+                raise UserError(problem) from error
+        if not isinstance(error, OSError | ValueError | KeyError):
+            raise
         if isinstance(path, Path):
             raise UserError(
                 f"{path} could not be loaded as a Hugging Face checkpoint: {_first(error)}"
             ) from error
         raise UserError(
-            f"'{name}' is neither a folder here nor a built-in ({', '.join(builtin_names())}), and the hub did not "
+            f"'{name}' is neither a folder here nor a built-in ({built_in}), and the hub did not "
             f"give it as safetensors: {_first(error)}"
         ) from error
     check_head(model)

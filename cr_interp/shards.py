@@ -1,17 +1,35 @@
-"""Models whose weights are spread over processes (FSDP2): each holds a part of every tensor and gathers a layer to run it.
+"""Models whose weights are spread over processes: each holds a part of every tensor and gathers a layer to run it.
 
 Mental model: gathering needs all processes at once, so they have to run the same layers equally often. Decoding is where
-they would not: one process's responses end earlier than another's.
+they would not: one process's responses end earlier than another's. FSDP2 makes its parts DTensors; DeepSpeed's ZeRO-3 leaves
+empty tensors with a ``ds_id``, and their shape in ``ds_shape``.
 """
 
+from collections.abc import Sequence
+
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
 
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether each process holds a part of the weights only."""
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    return is_partitioned(model) or any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def is_partitioned(model: nn.Module) -> bool:
+    """Whether it is ZeRO-3 that does so."""
+    return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
+
+
+def shape_of(parameter: Tensor) -> Sequence[int]:
+    """Of the whole tensor, whatever part of it is here."""
+    return getattr(parameter, "ds_shape", parameter.shape)
+
+
+def whole(parameter: Tensor) -> Tensor:
+    """All of a tensor (FSDP2), for which every process has to ask."""
+    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
 def all_agree(value: bool) -> bool:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from tiny import tiny
 
+from cr_interp import models
 from cr_interp.errors import UserError
 from cr_interp.models import builtin_names, fingerprint, load, tokenizer_fingerprint
 
@@ -23,9 +24,40 @@ def test_unknown_names_are_told_the_list():
         load("builtin:organism-lama")
     with pytest.raises(UserError, match="no folder"):
         load("./nowhere")
-    with pytest.raises(UserError, match="neither a folder"):
+    with pytest.raises(UserError, match=r"hub did not answer.*HF_HUB_OFFLINE.*builtin:organism-rules"):
         load("nobody/nothing")
     assert "builtin:smollm2-135m-instruct" in builtin_names()
+
+
+@pytest.mark.parametrize(
+    ("cause", "text", "said"),
+    [
+        ("GatedRepoError", "You are trying to access a gated repo.\nMake sure to have access to it at …",
+         r"owner/name is gated.*Ask on https://huggingface.co/owner/name, then.*hf auth login"),
+        ("RepositoryNotFoundError", "owner/name is not a local folder and is not a valid model identifier\nlisted on …",
+         r"has no model owner/name, or it is private.*Check the name.*hf auth login"),
+        ("ConnectError", "There was a specific connection error when trying to load owner/name:\n503",
+         r"hub did not answer.*when trying to load owner/name: 503.*Connect to the network"),
+        ("EntryNotFoundError", "owner/name does not appear to have a file named model.safetensors.",
+         r"hub did not give it as safetensors: owner/name does not appear"),
+    ],
+)  # fmt: skip
+def test_what_the_hub_says_of_a_model_is_told_with_what_to_do(cause, text, said, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(text) from type(cause, (Exception,), {})("401")
+
+    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", fail)
+    with pytest.raises(UserError, match=said):
+        load("owner/name")
+
+
+def test_what_is_not_the_hubs_doing_keeps_its_traceback(monkeypatch):
+    def fail(*_, **__):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", fail)
+    with pytest.raises(ZeroDivisionError):
+        load("owner/name")
 
 
 def test_a_folder_round_trips_with_the_same_fingerprint(tmp_path):

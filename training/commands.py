@@ -102,7 +102,9 @@ def distill(
     seeds: Annotated[str | None, typer.Option(help="a list, such as 0,1,2")] = None,
     out: Annotated[Path | None, typer.Option(help="the study's folder; default ./studies/NAME")] = None,
     resume: Annotated[bool, typer.Option(help="continue runs that were stopped")] = False,
-    workers: Annotated[int | None, typer.Option(help="runs at a time; default: as the cores allow")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="runs at a time; default: one a GPU, or as the cores allow")
+    ] = None,
     in_process: Annotated[bool, typer.Option(help="one after the other in this process")] = False,
 ) -> None:
     """Distil a configuration's arms × seeds into a study."""
@@ -165,7 +167,9 @@ def suite(
     out: Annotated[Path, typer.Option(help="the suite's folder, a study for each setting")] = Path(
         "studies/suite"
     ),
-    workers: Annotated[int | None, typer.Option(help="jobs at a time; default: as the cores allow")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="jobs at a time; default: one a GPU, or as the cores allow")
+    ] = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="only choose the learning rates, with opd on the validation split")
     ] = False,

@@ -1,6 +1,7 @@
 """One run: distil one arm with one seed into a study, or continue where a killed run stopped."""
 
 import shutil
+import sys
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -11,8 +12,10 @@ from filelock import FileLock, Timeout
 
 from cr_interp.adapters import check_base
 from cr_interp.behaviour import metrics
+from cr_interp.devices import chosen_device
 from cr_interp.errors import UserError
 from cr_interp.evaluation import evaluate
+from cr_interp.forward import vocabulary
 from cr_interp.generation import Decoding
 from cr_interp.measure import label
 from cr_interp.models import Loaded, tokenizer_fingerprint
@@ -72,6 +75,8 @@ def load_pair(config: StudyConfig) -> tuple[Loaded, Loaded]:
     """Student and teacher; without a teacher of its own, a study's teacher is the frozen initial student.
 
     With an adapter to be trained that is the student itself, for which there needs to be no second copy.
+
+    Raises :class:`UserError` if the two have different tokenizers, chat templates or numbers of rows in the LM head.
     """
     chosen = config.training
     frozen = frozen_dtype(chosen.bf16)
@@ -85,7 +90,20 @@ def load_pair(config: StudyConfig) -> tuple[Loaded, Loaded]:
             f"Student {config.model} and teacher {config.teacher} have different tokenizers or chat templates, so "
             f"the teacher cannot score the student's tokens. Take a teacher with the same tokenizer."
         )
+    rows = vocabulary(student.model), vocabulary(teacher.model)
+    if rows[0] != rows[1]:  # models of one family pad their heads to different lengths
+        raise UserError(
+            f"The LM heads of student {config.model} and teacher {config.teacher} have {rows[0]} and {rows[1]} rows, so their "
+            f"distributions cannot be compared, though the tokenizer is the same. Take a teacher with as many rows, or give "
+            f"both the same number (transformers' resize_token_embeddings, then save_pretrained)."
+        )
     return student, teacher
+
+
+def end_logging(loggers: Sequence[str]) -> None:
+    """End W&B's run with ours: its integration joins one that is open, so a process's second run would be written into it."""
+    if "wandb" in loggers and (wandb := sys.modules.get("wandb")):
+        wandb.finish()
 
 
 def is_finished(study: Study, arm: str, seed: int, config: StudyConfig) -> bool:
@@ -122,6 +140,10 @@ def _train(
         for leftover in run_path.glob(".saving-*"):  # a kill in the middle of writing a checkpoint
             shutil.rmtree(leftover, ignore_errors=True)
     task = study_task(config)
+    # Before anything is loaded, since it may be told that there is none; on the device where the student is going to be.
+    server = (
+        connect(config.training.vllm, chosen_device()) if config.training.vllm and parallel.is_main() else None
+    )
     student, teacher = load_pair(config)
     last = latest_checkpoint(run_path)
     if config.training.lora:
@@ -146,7 +168,7 @@ def _train(
     decoding = Decoding(task.max_new_tokens, chosen.temperature, batch_size=chosen.batch_size)
     rollouts: Rollouts
     if chosen.vllm:
-        rollouts = ServerRollouts(connect(chosen.vllm, student.model.device), decoding)
+        rollouts = ServerRollouts(server, decoding)
     else:
         rollouts = LocalRollouts(decoding, seed, None if chosen.share_prefix else 0, chosen.bf16)
     episodes = None
@@ -164,5 +186,8 @@ def _train(
         raise UserError(
             f"The Trainer cannot report to {', '.join(config.report_to)}: {error} Install that logger, or leave report_to out."
         ) from error
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    finally:
+        end_logging(config.report_to)
     return run_path / f"checkpoint-{chosen.steps}"

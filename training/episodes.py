@@ -10,10 +10,11 @@ from functools import cache
 
 from cr_interp.generation import Response, decode_text
 from cr_interp.models import Loaded
-from cr_interp.shards import all_agree, is_sharded
+from cr_interp.shards import all_agree
 from cr_interp.tasks.base import Example, TakesTurns
 from cr_interp.turns import places, play
 from cr_interp.views import check_fits
+from training import parallel
 from training.rollouts import Rollouts
 from training.step import Prompt
 
@@ -65,7 +66,9 @@ class Episodes:
         render = cache(self.render)  # of a turn: once to play it, once to learn from it
 
         def sample(prompts: list[list[int]], playing: list[int], turn: int) -> list[Response]:
-            if not prompts:  # the other processes cannot sample without this one
+            if (
+                not prompts
+            ):  # the others may not be able to sample without this one: sharded weights, a server asked for all
                 rollouts.sample(student, [self.start.no_context], step, place[:1])
                 return []
             return rollouts.sample(
@@ -78,7 +81,7 @@ class Episodes:
             lambda prompt: render(prompt).no_context,
             sample,
             lambda response: decode_text(student, response),
-            someone_plays if is_sharded(student.model) else bool,
+            someone_plays if parallel.processes() > 1 else bool,
         )
         episodes = [[(render(t.prompt), list(t.response.ids)) for t in episode.turns] for episode in played]
         longest = max(len(prompt.with_context) + len(said) for pairs in episodes for prompt, said in pairs)

@@ -2,7 +2,8 @@
 
 Mental model: a :class:`Job` is a command that can be repeated by hand, what has to be finished before it, and a way to
 read from disk how far it is. Nothing is kept in memory that a kill would lose: type the same command again, and jobs
-that are done are not made again by whoever lists them.
+that are done are not made again by whoever lists them. Where there are GPUs a job sees one of them; workers beyond their number
+share.
 """
 
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from cr_interp.devices import visible_gpus
 from cr_interp.errors import UserError
 
 #: glibc hands large blocks back to the kernel after every tensor; faulting them in again can cost more than the
@@ -39,8 +41,9 @@ class Job:
     threads: int = 1
 
 
-def worker_environment(threads: int) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), **KEEP_MEMORY}
+def worker_environment(threads: int, gpu: str | None = None) -> dict[str, str]:
+    seen = {"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {}
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), **KEEP_MEMORY, **seen}
 
 
 def run_jobs(jobs: Sequence[Job], workers: int) -> None:
@@ -50,7 +53,8 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> None:
     listed the jobs can list what is left.
     """
     waiting, finished = list(jobs), set[Job]()
-    running: dict[Job, tuple[subprocess.Popen[bytes], TaskID]] = {}
+    running: dict[Job, tuple[subprocess.Popen[bytes], TaskID, int]] = {}
+    gpus, places = visible_gpus(), list(range(workers))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}")) as progress:
         whole = progress.add_task("all", total=len(jobs), note="", visible=len(jobs) > 1)
@@ -59,30 +63,33 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> None:
                 ready = [job for job in waiting if finished.issuperset(job.after)]
                 for job in ready[: workers - len(running)]:
                     waiting.remove(job)
-                    running[job] = (_start(job), progress.add_task(job.name, total=job.total, note=""))
+                    place = places.pop(0)
+                    process = _start(job, gpus[place % len(gpus)] if gpus else None)
+                    running[job] = process, progress.add_task(job.name, total=job.total, note=""), place
                 time.sleep(0.2)
-                for job, (process, bar) in list(running.items()):
+                for job, (process, bar, place) in list(running.items()):
                     progress.update(bar, **job.progress())
                     if process.poll() is None:
                         continue
                     del running[job]
+                    places.append(place)
                     if process.returncode != 0:
                         raise UserError(_last_words(job))
                     finished.add(job)
                     progress.update(bar, completed=job.total, visible=len(jobs) <= 2 * workers)
                     progress.advance(whole)
         finally:
-            for process, _ in running.values():
+            for process, *_ in running.values():
                 process.terminate()
-            for process, _ in running.values():
+            for process, *_ in running.values():
                 process.wait()
 
 
-def _start(job: Job) -> subprocess.Popen[bytes]:
+def _start(job: Job, gpu: str | None) -> subprocess.Popen[bytes]:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
         return subprocess.Popen(
-            list(job.command), stdout=log, stderr=subprocess.STDOUT, env=worker_environment(job.threads)
+            list(job.command), stdout=log, stderr=subprocess.STDOUT, env=worker_environment(job.threads, gpu)
         )
 
 

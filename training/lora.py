@@ -66,7 +66,7 @@ def with_adapter(loaded: Loaded, chosen: Lora, seed: int) -> Loaded:
         target_modules=targets if isinstance(targets, str) else list(targets),
     )
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):  # the model is still on the CPU
             torch.manual_seed(seed)
             model: Any = get_peft_model(cast(Any, loaded.model), config)
     except ValueError as error:

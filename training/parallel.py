@@ -17,16 +17,19 @@ import torch
 from accelerate import PartialState
 from torch import distributed, nn
 
+from cr_interp.devices import chosen_device
 from cr_interp.errors import UserError
 from cr_interp.shards import is_sharded
 
 Result = TypeVar("Result")
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
 
 
 def join() -> None:
     """Form the group that a launcher (``accelerate launch``, ``torchrun``) has started this process for."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        PartialState(cpu=not torch.cuda.is_available())
+        PartialState(cpu=chosen_device().type == "cpu")
 
 
 def processes() -> int:
@@ -62,6 +65,29 @@ def summed(values: dict[str, float], device: torch.device) -> dict[str, float]:
     tensor = torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64, device=device)
     distributed.all_reduce(tensor)
     return dict(zip(sorted(values), tensor.tolist(), strict=True))
+
+
+def ask_main(question: Question, answer: Callable[[list[Question]], list[Answer]]) -> Answer:
+    """The main process answers the questions of all, in their ranks' order, and each process gets its own answer.
+
+    Both have to be picklable. What goes wrong there is raised in every process, so that none waits for the others for ever.
+    """
+    if processes() == 1:
+        return answer([question])[0]
+    asked: list[Any] = [None] * processes()
+    distributed.all_gather_object(asked, question)
+    outcome: list[Any] = [None]
+    if is_main():
+        try:
+            outcome = [answer(asked)]
+        except UserError as error:
+            outcome = [error]
+        except Exception as error:  # it may hold what cannot be sent
+            outcome = [RuntimeError(f"{type(error).__name__}: {error}")]
+    distributed.broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0][distributed.get_rank()]  # type: ignore[no-any-return]
 
 
 def teach_forward(model: nn.Module) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from pydantic import ValidationError
 
+from cr_interp.devices import place
 from cr_interp.drift import measure_drift
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure import Subject, behaviour_rows, own_responses, own_turns
@@ -122,8 +123,9 @@ def evaluate_study(study: Study, config: StudyConfig) -> Study:
     """Fill ``generations`` for every checkpoint that has no rows there."""
     todo = missing(study, "generations", config)
     for arm, seed, step, where in tracked(todo, f"{config.name} generations"):
-        loaded = load_for(config, where)
+        loaded = place(load_for(config, where))
         study.put("generations", behaviour_rows(loaded, _subject(loaded, config), arm, seed, step))
+        del loaded  # before the next one comes beside it
     return study
 
 
@@ -145,10 +147,10 @@ def capture_study(
     if fixed != "own" and fixed not in set(generations["arm"]):
         raise unknown("arm with responses", fixed, ["own", *generations["arm"].unique()])
     todo = study_checkpoints(study, config) if again else missing(study, "drift", config)
-    base = load_for(config, study.manifest["model"]) if todo else None
+    base = place(load_for(config, study.manifest["model"])) if todo else None
     with tokens_progress() as bar:
         for arm, seed, step, where in todo:
-            loaded = load_for(config, where)
+            loaded = place(load_for(config, where))
             answers = _answers_of(generations, arm, seed, step, fixed)
             found = measure_drift(
                 loaded, _subject(loaded, config), own_responses(answers),
@@ -158,6 +160,7 @@ def capture_study(
             ).labelled(arm=arm, seed=seed, step=step)  # fmt: skip
             # Tokens and maps are large, and looked at at the end.
             found.put(study, tokens_and_maps=arm == "base" or step == config.training.steps)
+            del loaded
     return study
 
 

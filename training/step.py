@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cr_interp.forward import Prefix, ViewBatch, build_view, device_of, encode_prefix, hidden_states, unwrap
+from cr_interp.forward import Prefix, ViewBatch, build_view, device_of, encode_prefix, hidden_states, vocabulary
 from cr_interp.models import Loaded
 from training.config import Training
 from training.head import Source, chunked_divergences, on_support
@@ -74,7 +74,7 @@ class Reader:
         with precision(chosen.bf16, model):
             sources = self._sources(model, x, batch, responses)
             per_token: Iterable[Tensor]
-            if restricts(chosen.top_k, _vocabulary(model)):
+            if restricts(chosen.top_k, vocabulary(model)):
                 assert chosen.top_k is not None
                 log_p, mass = on_support(dict(sources), chosen.top_k, chosen.temperature, chosen.chunk)
                 per_token = (divergence(term, log_p) for term in self.terms)
@@ -116,8 +116,3 @@ class Reader:
             if self._teacher_prefix is None:
                 self._teacher_prefix = encode_prefix(self.teacher.model, c.prefix)
             return hidden_states(self.teacher.model, c, self._teacher_prefix)
-
-
-def _vocabulary(model: nn.Module) -> int:
-    """Rows of the LM head. It may be a little more than the tokenizer's words."""
-    return int(unwrap(model).get_output_embeddings().weight.shape[0])

@@ -21,6 +21,7 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from cr_interp.devices import chosen_device, place
 from cr_interp.errors import NotFinite, UserError
 from cr_interp.forward import device_of
 from cr_interp.models import Loaded
@@ -87,42 +88,47 @@ class DistillTrainer(Trainer):
         self.reader = Reader(student, teacher, terms, config, self._prefix_x, self._prefix_c)
         rows, times = parallel.per_process(config.batch_size, config.micro_batch)
         parallel.teach_forward(student.model)
+        args = TrainingArguments(
+            output_dir=str(run_path),
+            max_steps=config.steps,
+            per_device_train_batch_size=rows,
+            gradient_accumulation_steps=times,
+            learning_rate=config.lr,
+            lr_scheduler_type=config.schedule,
+            warmup_steps=config.warmup_steps,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+            adam_beta1=0.9,
+            adam_beta2=0.999,
+            optim="adamw_torch_fused",
+            logging_steps=1,
+            logging_nan_inf_filter=False,
+            save_strategy="steps",
+            save_steps=config.save_every,
+            eval_strategy="steps" if evaluate else "no",
+            eval_steps=config.eval_every,
+            eval_on_start=evaluate is not None,
+            seed=seed,
+            report_to=arguments.pop("report_to", "none"),
+            use_cpu=chosen_device().type == "cpu",
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            dataloader_pin_memory=False,
+            ddp_find_unused_parameters=False,
+            **arguments,
+        )
+        # A process has one GPU. The Trainer would spread the batch over all that it sees, and multiply it by their number.
+        args._n_gpu = min(args.n_gpu, 1)
         super().__init__(
             model=student.model,
-            args=TrainingArguments(
-                output_dir=str(run_path),
-                max_steps=config.steps,
-                per_device_train_batch_size=rows,
-                gradient_accumulation_steps=times,
-                learning_rate=config.lr,
-                lr_scheduler_type=config.schedule,
-                warmup_steps=config.warmup_steps,
-                weight_decay=config.weight_decay,
-                max_grad_norm=config.max_grad_norm,
-                adam_beta1=0.9,
-                adam_beta2=0.999,
-                optim="adamw_torch_fused",
-                logging_steps=1,
-                logging_nan_inf_filter=False,
-                save_strategy="steps",
-                save_steps=config.save_every,
-                eval_strategy="steps" if evaluate else "no",
-                eval_steps=config.eval_every,
-                eval_on_start=evaluate is not None,
-                seed=seed,
-                report_to=arguments.pop("report_to", "none"),
-                use_cpu=not torch.cuda.is_available(),
-                remove_unused_columns=False,
-                disable_tqdm=True,
-                dataloader_pin_memory=False,
-                ddp_find_unused_parameters=False,
-                **arguments,
-            ),
+            args=args,
             train_dataset=list(range(len(prompts))),  # type: ignore[arg-type]
             eval_dataset=[0],  # type: ignore[arg-type]  # never read; the Trainer insists on one
             data_collator=lambda indices: {"index": torch.tensor(indices)},
             callbacks=list(callbacks),
         )
+        if teacher.model is not student.model:
+            place(teacher, self.args.device)  # where the Trainer has the student
         self.callback_handler.callbacks = [
             each for each in self.callback_handler.callbacks if type(each).__name__ != "PrinterCallback"
         ]
@@ -144,8 +150,8 @@ class DistillTrainer(Trainer):
         if not self._pairs:
             if self.config.share_prefix and is_sharded(self.student.model):
                 raise UserError(
-                    "Sharded weights (FSDP) need training.share_prefix=false: the shared prefix's keys and values leave a layer "
-                    "beside its output, where FSDP does not see their gradient come back. DDP and LoRA keep the prefix."
+                    "Sharded weights (FSDP, ZeRO-3) need training.share_prefix=false: the shared prefix's keys and values leave "
+                    "a layer beside its output, where nothing sees their gradient come back. DDP and LoRA keep the prefix."
                 )
             self._begin_step()
         pairs = [pair for i in inputs["index"].tolist() for pair in self._pairs[i]]

@@ -12,14 +12,18 @@ with it resume, but not bit for bit.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cr_interp.errors import UserError
+from cr_interp.forward import device_of, vocabulary
 from cr_interp.generation import Decoding, Response
 from cr_interp.models import Loaded
+from cr_interp.shards import is_partitioned, is_sharded, whole
+from training import parallel
 from training.lora import is_adapted, merged, plain_parameters
 from training.rollouts import RolloutsLost
 
@@ -28,53 +32,85 @@ class Server(Protocol):
     """What is used of ``trl.generation.vllm_client.VLLMClient``."""
 
     def generate(self, prompts: list[list[int]], **options: Any) -> dict[str, Any]: ...
-    def update_model_params(self, model: Any) -> None: ...
+    def update_named_params(
+        self, metadata: list[tuple[str, str, list[int]]], named_params: Iterator[tuple[str, Tensor]]
+    ) -> None: ...
     def reset_prefix_cache(self) -> None: ...
 
 
-class Named:
-    """A model as the server knows it: an adapter's, merged, under the names of its base."""
+Weights = list[tuple[str, Tensor]]
+"""Names as the server knows them, those of the base if there is an adapter."""
 
-    def __init__(self, model: nn.Module):
-        if is_adapted(model) and model.dtype == torch.bfloat16:
-            raise UserError(
-                "A vLLM server takes whole weights, and adding an adapter to bfloat16 weights rounds most of it away. Set "
-                "training.bf16=false beside training.lora and training.vllm, or sample with the student's own module."
-            )
-        self._model = model
 
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        for name, value in plain_parameters(self._model):
-            yield name, nn.Parameter(value, requires_grad=False)
+def gathered_weights(model: nn.Module) -> Weights:
+    """A (merged) model's whole weights; every process has to ask, and only the main one is told.
+
+    Weights that are whole already are not copied; sharded ones are, into the main process's memory.
+
+    Raises :class:`UserError` where they cannot be had exactly: an adapter in bfloat16 or in shards, and ZeRO-3's parts.
+    """
+    if is_adapted(model) and model.dtype == torch.bfloat16:
+        raise UserError(
+            "A vLLM server takes whole weights, and adding an adapter to bfloat16 weights rounds most of it away. Set "
+            "training.bf16=false beside training.lora and training.vllm, or sample with the student's own module."
+        )
+    if is_partitioned(model) or (is_adapted(model) and is_sharded(model)):
+        found = "ZeRO-3" if is_partitioned(model) else "an adapter in shards"
+        raise UserError(
+            f"A vLLM server takes whole weights, and {found} is not put together for it here. Leave training.vllm out, or take "
+            f"FSDP2 for full fine-tuning and DDP for an adapter."
+        )
+    sharded, found_weights = is_sharded(model), Weights()
+    for name, value in plain_parameters(model):
+        all_of_it = whole(value)
+        if parallel.is_main():
+            found_weights.append((name, all_of_it.cpu() if sharded else all_of_it))
+    return found_weights
 
 
 class ServerRollouts:
-    """Samples from ``server``, whose weights are the student's of this step."""
+    """Samples from ``server``, whose weights are the student's of this step.
 
-    def __init__(self, server: Server, decoding: Decoding, attempts: int = 3, pause: float = 5.0):
+    The main process alone speaks with it, for all: it has one set of weights, which is sent once. The others have ``None``.
+    """
+
+    def __init__(self, server: Server | None, decoding: Decoding, attempts: int = 3, pause: float = 5.0):
         self.server, self.decoding, self.attempts, self.pause = server, decoding, attempts, pause
 
     def sample(
         self, student: Loaded, prompts: Sequence[Sequence[int]], step: int, rows: Sequence[int] | None = None
     ) -> list[Response]:
-        """A response per prompt, in order.
+        """A response per prompt, in order. All processes have to ask equally often.
 
         Raises :class:`RolloutsLost` if the server answers none of ``attempts``, and :class:`UserError` if what it answers
         cannot be the student's: another tokenizer's prompts, or ids that the student's vocabulary does not have.
         """
         with merged(student.model):
-            weights = Named(student.model)
-            self._try("took the student's weights", lambda: self.server.update_model_params(weights))
-        self._try("emptied its prefix cache", self.server.reset_prefix_cache)
-        chosen = self.decoding
+            weights = gathered_weights(student.model)
+            return parallel.ask_main(
+                [list(prompt) for prompt in prompts], lambda asked: self._answer(student, weights, asked)
+            )
+
+    def _answer(self, student: Loaded, weights: Weights, asked: list[list[list[int]]]) -> list[list[Response]]:
+        """The responses to each process's prompts."""
+        assert self.server is not None
+        server, chosen = self.server, self.decoding
+        device = device_of(student.model)
+        told = [(name, str(value.dtype).removeprefix("torch."), list(value.shape)) for name, value in weights]
+        self._try(
+            "took the student's weights",
+            lambda: server.update_named_params(told, ((name, value.to(device)) for name, value in weights)),
+        )
+        self._try("emptied its prefix cache", server.reset_prefix_cache)
+        prompts = [prompt for each in asked for prompt in each]
         found = self._try(
             "answered",
-            lambda: self.server.generate(
-                [list(prompt) for prompt in prompts], max_tokens=chosen.max_new_tokens,
-                temperature=chosen.temperature, top_p=chosen.top_p or 1.0, top_k=chosen.top_k or 0, logprobs=None,
+            lambda: server.generate(
+                prompts, max_tokens=chosen.max_new_tokens, temperature=chosen.temperature, top_p=chosen.top_p or 1.0,
+                top_k=chosen.top_k or 0, logprobs=None,
             ),
         )  # fmt: skip
-        if [list(ids) for ids in found["prompt_ids"]] != [list(prompt) for prompt in prompts]:
+        if [list(ids) for ids in found["prompt_ids"]] != prompts:
             raise UserError(
                 "The vLLM server read other prompts than it was sent, so it is not the student's model. Start it with the "
                 "model that the study distils."
@@ -82,14 +118,14 @@ class ServerRollouts:
         responses = [
             Response(tuple(ids), not ids or ids[-1] not in student.eos_ids) for ids in found["completion_ids"]
         ]
-        embeddings: Any = student.model.get_input_embeddings()
         highest = max((id for response in responses for id in response.ids), default=0)
-        if highest >= (vocabulary := embeddings.weight.shape[0]):
+        if highest >= (rows := vocabulary(student.model)):
             raise UserError(
-                f"The vLLM server answered with token {highest}, and the student's vocabulary has {vocabulary}: it serves "
+                f"The vLLM server answered with token {highest}, and the student's vocabulary has {rows}: it serves "
                 f"another model. Start it with the model that the study distils."
             )
-        return responses
+        rest = iter(responses)
+        return [list(islice(rest, len(each))) for each in asked]
 
     def _try(self, what: str, ask: Callable[[], Any]) -> Any:
         """TRL's client itself asks again after a dropped connection; this is for a server that is slow to come back."""

@@ -10,6 +10,7 @@ import sys
 from functools import partial
 from typing import Any
 
+from cr_interp.devices import visible_gpus
 from cr_interp.study import Study, write_atomic
 from training.config import StudyConfig
 from training.distill import is_finished
@@ -17,18 +18,20 @@ from training.jobs import Job, run_jobs
 
 
 def run_all(config: StudyConfig, study: Study, workers: int | None = None) -> None:
-    """Every arm × seed of ``config``, at most ``workers`` at a time; those already finished are skipped.
+    """Every arm × seed of ``config``, at most ``workers`` at a time; those already finished are skipped. With a vLLM server
+    it is one at a time, whose weights the server has.
 
     Raises :class:`~cr_interp.errors.UserError` with the run's own message if one fails; the others are stopped and can
     be resumed.
     """
     jobs = run_list(config, study)
     if jobs:
-        run_jobs(jobs, workers or default_workers(config.threads))
+        run_jobs(jobs, 1 if config.training.vllm else workers or default_workers(config.threads))
 
 
 def default_workers(threads: int) -> int:
-    return max(1, (os.cpu_count() or 1) // threads)
+    """As many as there are GPUs; without one, as many as the cores allow with so many threads each."""
+    return len(visible_gpus()) or max(1, (os.cpu_count() or 1) // threads)
 
 
 def run_list(config: StudyConfig, study: Study) -> list[Job]:

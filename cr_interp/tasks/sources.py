@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cr_interp.errors import UserError
+from cr_interp.hub import hub_problem
 from cr_interp.study import write_atomic
 from cr_interp.tasks.own import read_context
 from cr_interp.views import Context
@@ -178,28 +179,11 @@ def _no_column(name: str, found: list[str], where: str) -> UserError:
 
 def _explained(error: Exception, rows: Rows) -> UserError:
     """What the libraries raise for a gated or missing repository, no network, another split, a damaged file."""
+    instead = "give a local JSONL or Parquet file instead"
+    if problem := hub_problem(error, "dataset", rows.dataset, instead, rows.revision):
+        return UserError(problem)
     said = str(error).strip().split("\n")[0]
-    name = type(error).__name__
     where = rows.dataset + (f" ({rows.subset})" if rows.subset else "")
-    if "gated" in str(error).casefold():
-        return UserError(
-            f"{where} is gated: its owner lets only people in who have asked. Ask on https://huggingface.co/datasets/"
-            f"{rows.dataset}, then log in here with `hf auth login`. ({said})"
-        )
-    if name in ("DatasetNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError"):
-        return UserError(
-            f"The hub has no dataset {where}{f' at revision {rows.revision}' if rows.revision else ''}, or it is "
-            f"private. Check the name; for a private one log in with `hf auth login`; or give a local JSONL or Parquet "
-            f"file instead. ({said})"
-        )
-    if isinstance(error, ConnectionError | TimeoutError) or any(
-        word in f"{name} {said}" for word in ("Offline", "Connect", "Timeout", "resolve host")
-    ):
-        return UserError(
-            f"{where} is neither on this machine nor within reach: the hub did not answer ({said}). Connect to the "
-            f"network (and unset HF_HUB_OFFLINE), or load it once where there is one, or give a local JSONL or Parquet "
-            f"file instead."
-        )
     if "split" in said.casefold():
         return UserError(f"{where} has no split '{rows.split}'. {said}")
     cause = str(error.__cause__ or "").strip().split("\n")[0]

@@ -1,7 +1,8 @@
 """Kill a run again and again at random moments, and continue it each time: what is left has to be as if nothing had happened.
 
 A moment is a step, drawn at random, and a random part of a second after it was logged: so it is in the middle of a rollout, of
-an update or of a checkpoint being written, on fast machines and on slow ones. ``CR_INTERP_KILLS=10`` asks for more kills.
+an update or of a checkpoint being written, on fast machines and on slow ones. ``CR_INTERP_KILLS=10`` (``make kills``) asks for
+more kills.
 """
 
 import os

@@ -8,6 +8,10 @@ from functools import partial
 import pytest
 
 from cr_interp.errors import UserError
+from cr_interp.study import Study
+from training import jobs as jobs_module
+from training import workers
+from training.config import load_config
 from training.jobs import Job, run_jobs
 
 
@@ -70,3 +74,29 @@ def test_progress_is_read_while_a_job_runs(tmp_path):
     watched = job(tmp_path, "x", "import time; time.sleep(0.7)", progress=partial(look, "x"), total=10)
     run_jobs([watched], workers=1)
     assert len(seen) >= 2
+
+
+def test_jobs_side_by_side_have_a_gpu_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs_module, "visible_gpus", lambda: ["4", "7"])
+    file = tmp_path / "gpus"
+    file.touch()
+    tell = f"import os, time\nopen({str(file)!r}, 'a').write(os.environ['CUDA_VISIBLE_DEVICES'] + ' ')"
+    wait = f"\nwhile len(open({str(file)!r}).read().split()) < 4: time.sleep(0.05)"
+    run_jobs([job(tmp_path, str(i), tell + (wait if i == 0 else "")) for i in range(4)], workers=2)
+    assert sorted(file.read_text().split()) == ["4", "7", "7", "7"]  # the first one keeps its own
+
+
+def test_one_run_a_gpu_unless_something_else_is_asked_for(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(workers, "run_jobs", lambda jobs, n: asked.append(n))
+    config = load_config("organism-shift")
+    study = Study.create(tmp_path / "s", {})
+    monkeypatch.setattr(workers, "visible_gpus", list)
+    monkeypatch.setattr(workers.os, "cpu_count", lambda: 6)
+    workers.run_all(config, study)
+    monkeypatch.setattr(workers, "visible_gpus", lambda: ["0"])
+    workers.run_all(config, study)
+    workers.run_all(config, study, 3)
+    served = load_config("organism-shift", ["training.vllm=http://127.0.0.1:9"])
+    workers.run_all(served, study, 3)  # the server has one student's weights
+    assert asked == [6, 1, 3, 1]

@@ -1,7 +1,13 @@
-"""Which configurations continue a study."""
+"""From a configuration to tables: which configurations continue a study, and where its models run."""
 
+import pandas as pd
+from elsewhere import elsewhere
+
+from cr_interp import devices
+from cr_interp.forward import device_of
+from training import pipeline
 from training.config import load_config
-from training.pipeline import different
+from training.pipeline import capture_study, different, evaluate_study, open_or_create
 
 
 def test_an_older_study_is_continued_with_what_are_the_defaults_now():
@@ -13,3 +19,24 @@ def test_an_older_study_is_continued_with_what_are_the_defaults_now():
     assert different(older, config) == []
     lora = load_config("organism-shift", ["training.lora.rank=4"]).model_dump(mode="json")
     assert different(older, lora) == ["training"]
+
+
+def test_a_study_is_measured_on_the_device_there_is(tmp_path, monkeypatch):
+    """On a second device that is pretended, with the tables of the CPU."""
+    config = load_config("organism-shift", ["evaluation.examples=3", "evaluation.batch_size=2"])
+    here = capture_study(evaluate_study(open_or_create(config, tmp_path / "here"), config), config)
+    ran = []
+    rows, drift = pipeline.behaviour_rows, pipeline.measure_drift
+    monkeypatch.setattr(
+        pipeline, "behaviour_rows", lambda loaded, *rest: ran.append(loaded) or rows(loaded, *rest)
+    )
+    monkeypatch.setattr(
+        pipeline, "measure_drift", lambda loaded, *rest: ran.append(loaded) or drift(loaded, *rest)
+    )
+    with elsewhere() as there:
+        monkeypatch.setattr(devices, "chosen_device", lambda: there)
+        away = capture_study(evaluate_study(open_or_create(config, tmp_path / "away"), config), config)
+    assert [device_of(each.model) for each in ran] == [there, there]
+    assert away.manifest["model_fingerprint"] == here.manifest["model_fingerprint"]
+    for table in ("generations", "token_drift", "cka_map"):
+        pd.testing.assert_frame_equal(away.table(table), here.table(table), rtol=1e-3, atol=1e-5)

@@ -1,4 +1,5 @@
-"""What a configuration does to its task and models: response length, fixed template variables, the cap on contexts."""
+"""What a configuration does to its task and models: response length, fixed template variables, the cap on contexts; and which
+teachers it can have."""
 
 import pytest
 from tiny import tiny
@@ -7,6 +8,7 @@ from cr_interp.errors import UserError
 from cr_interp.models import tokenizer_fingerprint
 from cr_interp.views import render
 from training.config import load_config
+from training.distill import load_pair
 from training.subject import exact_context, fix_template, study_task
 
 
@@ -55,3 +57,23 @@ def test_template_variables_are_fixed_once_and_saved(tmp_path):
     assert render(saved, "x") == render(tokenizer, "x")
     with pytest.raises(UserError, match="not the name of a variable"):
         fix_template(loaded, {"a b": 1})
+
+
+@pytest.mark.parametrize("lora", ["null", "{rank: 2}"])
+def test_a_teacher_that_does_not_score_the_students_tokens_is_refused(tmp_path, lora):
+    def saved(name, change):
+        loaded = tiny()
+        change(loaded)
+        loaded.model.save_pretrained(tmp_path / name)
+        loaded.tokenizer.save_pretrained(tmp_path / name)
+        return str(tmp_path / name)
+
+    student = saved("student", lambda _: None)
+    longer = saved("longer", lambda loaded: loaded.model.resize_token_embeddings(108))
+    other = saved("other", lambda loaded: setattr(loaded.tokenizer, "chat_template", "x"))
+    taught = [f"model={student}", f"training.lora={lora}"]
+    assert load_pair(config(*taught, f"teacher={student}"))
+    with pytest.raises(UserError, match=r"101 and 108 rows.*resize_token_embeddings"):
+        load_pair(config(*taught, f"teacher={longer}"))
+    with pytest.raises(UserError, match="different tokenizers or chat templates"):
+        load_pair(config(*taught, f"teacher={other}"))

@@ -5,10 +5,13 @@ import sys
 
 import pytest
 import torch
+from elsewhere import elsewhere
 from killing import killed_on_its_way, ran_until
 from safetensors.torch import load_file
+from transformers import TrainingArguments
 
 from cr_interp.errors import UserError
+from cr_interp.forward import device_of
 from cr_interp.models import load
 from cr_interp.study import Study
 from cr_interp.tasks import get_task
@@ -79,6 +82,54 @@ def test_a_step_with_the_context_computed_once_equals_the_naive_one(arm, tmp_pat
         assert first.terms[name].item() == pytest.approx(second.terms[name].item(), rel=1e-4)
     error = sum((first_grads[n] - g).square().sum() for n, g in second_grads.items()).sqrt()
     assert error <= 1e-4 * sum(g.square().sum() for g in second_grads.values()).sqrt()
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("top_k", [None, 16])
+def test_the_teacher_is_where_the_trainer_puts_the_student(tmp_path, monkeypatch, share, top_k):
+    """On a second device that is pretended, and refuses the CPU's tensors."""
+    here = trainer("nca", share, tmp_path)
+    prompts = [prompt.no_context for prompt in here.prompts]
+    responses = [list(r.ids) for r in here.rollouts.sample(here.student, prompts, 0)]
+    here.config.top_k = top_k
+    expected, gradients = step_gradients(here, responses)
+    with elsewhere() as there:
+        monkeypatch.setattr(TrainingArguments, "device", property(lambda args: args._setup_devices and there))
+        away = trainer("nca", share, tmp_path)
+        assert {device_of(each.model) for each in (away.student, away.teacher)} == {there}
+        away.student.model.tie_weights()  # a real device keeps them tied
+        away.config.top_k = top_k
+        assert [list(r.ids) for r in away.rollouts.sample(away.student, prompts, 0)] == responses
+        found, moved = step_gradients(away, responses)
+        assert {gradient.device for gradient in moved.values()} == {there}
+        assert {n: v.item() for n, v in found.terms.items()} == pytest.approx(
+            {n: v.item() for n, v in expected.terms.items()}, rel=1e-4
+        )
+        norm = sum(g.square().sum() for g in gradients.values()).sqrt()
+        total = sum(g.cpu().square().sum() for g in moved.values()).sqrt()
+    assert total.item() == pytest.approx(norm.item(), rel=1e-3)
+
+
+def test_zero3s_weights_and_a_shared_prefix_exclude_each_other(tmp_path):
+    made = trainer("nca", True, tmp_path)
+    next(made.student.model.parameters()).ds_id = 0
+    with pytest.raises(UserError, match=r"ZeRO-3.*training.share_prefix=false"):
+        made.compute_loss(made.model, {"index": torch.tensor([0])})
+
+
+def test_of_several_gpus_a_process_takes_one(tmp_path, monkeypatch):
+    """Behind no launcher the Trainer multiplies the batch by the number of GPUs that it sees."""
+    set_up = TrainingArguments._setup_devices.func
+
+    def sees_eight(args):
+        device = set_up(args)
+        args._n_gpu = 8
+        return device
+
+    monkeypatch.setattr(TrainingArguments._setup_devices, "func", sees_eight)
+    made = trainer("nca", True, tmp_path)
+    made.train_dataset = list(range(128))
+    assert {len(batch["index"]) for batch in made.get_train_dataloader()} == {made.config.batch_size}
 
 
 def test_the_frozen_teacher_does_not_move_and_equals_q_c_at_the_start(tmp_path):
@@ -181,9 +232,34 @@ def test_a_logger_of_the_trainer_gets_the_terms_and_the_metrics(tmp_path, monkey
         return [{k: v for k, v in row.items() if k not in timed} for row in study.train_rows("nca", 0)]
 
     assert kept(told) == kept(plain)
-    monkeypatch.undo()
-    with pytest.raises(UserError, match=r"cannot report to tensorboard.*Install"):
-        distill(small("report_to=[tensorboard]"), "opd", 0, told)
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio", "treckio"])
+def test_a_logger_that_is_not_there_is_refused_before_the_first_step(tmp_path, monkeypatch, name):
+    from transformers.integrations import integration_utils
+
+    for known in ("tensorboard", "wandb", "trackio"):
+        monkeypatch.setattr(integration_utils, f"is_{known}_available", lambda: False)
+    study = Study.create(tmp_path / "s", {})
+    with pytest.raises(
+        UserError, match=rf"cannot report to {name}.*{name}.*Install that logger, or leave report_to"
+    ):
+        distill(small(f"report_to=[{name}]"), "opd", 0, study)
+    assert not study.train_rows("opd", 0)
+
+
+@pytest.mark.slow
+def test_each_run_of_a_process_is_a_run_of_its_own_in_wandb(tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    study = Study.create(tmp_path / "s", {})
+    for arm in ("opd", "nca"):
+        distill(small("training.steps=2", "report_to=[wandb]"), arm, 0, study)
+    written = [file.read_bytes() for file in tmp_path.glob("wandb/offline-run-*/*.wandb")]
+    assert len(written) == 2
+    assert all(b"terms/KL(q_x || f)" in each and b"acc_xc" in each for each in written)
+    assert [b"terms/KL(sg[q_x] || q_c)" in each for each in written].count(True) == 1
 
 
 @pytest.mark.slow

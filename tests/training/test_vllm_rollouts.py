@@ -1,15 +1,24 @@
 """Rollouts from a vLLM server: TRL's own client against a stand-in that speaks the same HTTP."""
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny import tiny
-from vllm_stand_in import StandIn, serving
+from vllm_stand_in import StandIn, client, serving
 
+import training.distill
 from cr_interp.errors import UserError
 from cr_interp.generation import Decoding, generate
+from cr_interp.models import load
+from cr_interp.study import Study
+from training.config import load_config
+from training.distill import distill
 from training.rollouts import RolloutsLost
 from training.vllm_rollouts import ServerRollouts, connect
 
@@ -24,33 +33,20 @@ def student():
 
 
 @pytest.fixture
-def server(student, monkeypatch):
-    """The stand-in, with a copy of the student as it was at first, and tensors handed over instead of NCCL's broadcast."""
-    stand_in = StandIn(copy.deepcopy(student))
-    stub = SimpleNamespace(
-        trainer_init=lambda info: None,
-        trainer_send_weights=lambda iterator, trainer_args: stand_in.receive(iterator),
-    )
-    monkeypatch.setattr(client_module, "is_vllm_available", lambda *_, **__: True)
-    monkeypatch.setattr(client_module, "_HAS_STATEFUL_TRAINER_ENGINE", False)
-    monkeypatch.setattr(client_module, "_HAS_RESET_PREFIX_CACHE_SUCCESS", True)
-    monkeypatch.setattr(client_module, "NCCLWeightTransferEngine", stub, raising=False)
-    monkeypatch.setattr(client_module, "get_ip", lambda: "127.0.0.1", raising=False)
-    monkeypatch.setattr(client_module, "NCCLTrainerSendWeightsArgs", lambda **_: None, raising=False)
-    with serving(stand_in):
+def server(student):
+    """The stand-in, with a copy of the student as it was at first."""
+    with serving(StandIn(copy.deepcopy(student))) as stand_in:
         yield stand_in
 
 
-def rollouts(server: StandIn, decoding: Decoding = GREEDY) -> ServerRollouts:
-    client = client_module.VLLMClient(base_url=server.url)
-    # The client waits for seconds between its own attempts.
-    for adapter in client.session.adapters.values():
-        adapter.max_retries = adapter.max_retries.new(backoff_factor=0)
-    return ServerRollouts(client, decoding, pause=0.0)
+@pytest.fixture
+def rollouts(server, monkeypatch):
+    made = client(monkeypatch, server)
+    return lambda decoding=GREEDY: ServerRollouts(made, decoding, pause=0.0)
 
 
-def test_the_server_answers_as_the_student_is_now(server, student):
-    ask = rollouts(server)
+def test_the_server_answers_as_the_student_is_now(server, student, rollouts):
+    ask = rollouts()
     assert ask.sample(student, PROMPTS, 0) == generate(student, PROMPTS, GREEDY)
     before = generate(student, PROMPTS, GREEDY)
     with torch.no_grad():
@@ -66,7 +62,7 @@ def test_the_server_answers_as_the_student_is_now(server, student):
     ]  # fmt: skip
 
 
-def test_an_adapter_is_sent_merged_and_under_its_bases_names(server, student):
+def test_an_adapter_is_sent_merged_and_under_its_bases_names(server, student, rollouts):
     from training.lora import Lora, plain_parameters, with_adapter
 
     base = {name: value.clone() for name, value in student.model.named_parameters()}
@@ -77,16 +73,16 @@ def test_an_adapter_is_sent_merged_and_under_its_bases_names(server, student):
                 parameter.add_(0.3)
     expected = generate(adapted, PROMPTS, GREEDY)
     assert expected != generate(server.loaded, PROMPTS, GREEDY)
-    assert rollouts(server).sample(adapted, PROMPTS, 0) == expected
+    assert rollouts().sample(adapted, PROMPTS, 0) == expected
     for name, value in plain_parameters(adapted.model):  # and the student has its own tensors back
         assert torch.equal(value, base[name]), name
     half = SimpleNamespace(model=adapted.model.to(torch.bfloat16))
     with pytest.raises(UserError, match=r"training.bf16=false"):
-        rollouts(server).sample(half, PROMPTS, 0)
+        rollouts().sample(half, PROMPTS, 0)
 
 
-def test_the_decoding_is_asked_for_and_no_seed_is_given(server, student):
-    rollouts(server, Decoding(4, 0.7, 20, 0.8)).sample(student, PROMPTS, 3)
+def test_the_decoding_is_asked_for_and_no_seed_is_given(server, student, rollouts):
+    rollouts(Decoding(4, 0.7, 20, 0.8)).sample(student, PROMPTS, 3)
     body = server.bodies[-1]
     assert {name: body[name] for name in ("max_tokens", "temperature", "top_k", "top_p")} == {
         "max_tokens": 4, "temperature": 0.7, "top_k": 20, "top_p": 0.8,
@@ -95,24 +91,65 @@ def test_the_decoding_is_asked_for_and_no_seed_is_given(server, student):
     assert "seed" not in body  # one for all prompts would make their draws alike
 
 
-def test_a_server_that_stumbles_is_asked_again(server, student):
+def test_a_server_that_stumbles_is_asked_again(server, student, rollouts):
     server.failing = 2
-    assert rollouts(server).sample(student, PROMPTS, 0) == generate(student, PROMPTS, GREEDY)
+    assert rollouts().sample(student, PROMPTS, 0) == generate(student, PROMPTS, GREEDY)
 
 
-def test_a_server_that_is_gone_says_so(server, student):
+def test_a_server_that_is_gone_says_so(server, student, rollouts):
     server.failing = -1
     with pytest.raises(RolloutsLost, match=r"no longer answered.*start it again.*the run continues"):
-        rollouts(server).sample(student, PROMPTS, 0)
+        rollouts().sample(student, PROMPTS, 0)
 
 
-def test_another_model_behind_the_address_is_refused(server, student):
+def test_another_model_behind_the_address_is_refused(server, student, rollouts):
     server.shift = 1000
     with pytest.raises(UserError, match=r"token 1.*the student's vocabulary has 101"):
-        rollouts(server).sample(student, PROMPTS, 0)
+        rollouts().sample(student, PROMPTS, 0)
 
 
-def test_connecting(server, monkeypatch):
+def test_a_run_connects_where_the_trainer_puts_the_student(tmp_path, monkeypatch):
+    """The Trainer moves the student after the run has connected; what counts is where it is going to be."""
+    config = load_config(
+        "organism-shift",
+        ["training.steps=2", "training.batch_size=4", "training.eval_examples=2", "training.lr=1e-2"],
+    )
+    first = load(config.model).model.state_dict()
+    devices = []
+    monkeypatch.setattr(training.distill, "chosen_device", lambda: torch.device("cuda", 0))
+    with serving(StandIn(load(config.model))) as stand_in:
+        client(monkeypatch, stand_in)
+        monkeypatch.setattr(
+            client_module.VLLMClient, "init_communicator", lambda _, device: devices.append(device)
+        )
+        config.training.vllm = stand_in.url
+        final = distill(config, "nca", 0, Study.create(tmp_path / "s", {}))
+    assert devices == [torch.device("cuda", 0)]
+    assert stand_in.asked.count("/update_weights") == stand_in.asked.count("/v1/completions") == 2
+    # What it has is the student of the last step's beginning: neither the first one nor the last.
+    for other in (first, load(str(final)).model.state_dict()):
+        assert any(not torch.equal(v, other[n]) for n, v in stand_in.loaded.model.named_parameters())
+
+
+@pytest.mark.slow
+def test_of_two_processes_one_speaks_with_the_server_for_both(tmp_path):
+    """With whole weights, with sharded ones, and with a server that is gone."""
+    root, script = Path(__file__).resolve().parents[2], Path(__file__).with_name("served_step.py")
+    places = os.pathsep.join(map(str, (root, root / "tests", script.parent)))
+    found = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)], cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_parts_that_are_not_put_together_are_refused(student, rollouts):
+    next(student.model.parameters()).ds_id = 0  # as ZeRO-3 marks its own
+    with pytest.raises(UserError, match=r"ZeRO-3 is not put together.*FSDP2"):
+        rollouts().sample(student, PROMPTS, 0)
+
+
+def test_connecting(server, rollouts, monkeypatch):
     with pytest.raises(UserError, match=r"cannot take the student's weights.*CUDA"):
         connect(server.url, "cpu", timeout=0)
     assert "/server_info" in server.asked

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -67,6 +68,27 @@ class StandIn:
     def receive(self, iterator: Any, **_: Any) -> None:
         """In the place of NCCL's broadcast."""
         self.received = [(name, value.clone()) for name, value in iterator]
+
+
+def client(monkeypatch: Any, stand_in: StandIn) -> Any:
+    """TRL's own on a served stand-in, with tensors handed over instead of NCCL's broadcast."""
+    import trl.generation.vllm_client as module
+
+    stub = SimpleNamespace(
+        trainer_init=lambda info: None,
+        trainer_send_weights=lambda iterator, trainer_args: stand_in.receive(iterator),
+    )
+    monkeypatch.setattr(module, "is_vllm_available", lambda *_, **__: True)
+    monkeypatch.setattr(module, "_HAS_STATEFUL_TRAINER_ENGINE", False)
+    monkeypatch.setattr(module, "_HAS_RESET_PREFIX_CACHE_SUCCESS", True)
+    monkeypatch.setattr(module, "NCCLWeightTransferEngine", stub, raising=False)
+    monkeypatch.setattr(module, "get_ip", lambda: "127.0.0.1", raising=False)
+    monkeypatch.setattr(module, "NCCLTrainerSendWeightsArgs", lambda **_: None, raising=False)
+    made = module.VLLMClient(base_url=stand_in.url)
+    # The client waits for seconds between its own attempts.
+    for adapter in made.session.adapters.values():
+        adapter.max_retries = adapter.max_retries.new(backoff_factor=0)
+    return made
 
 
 @contextmanager
