@@ -32,7 +32,7 @@ def metrics(chosen: Selection) -> str:
         chosen, "behaviour, figures",
         _answers(chosen),
         f"table = rows_of(behaviour.metrics(answers, {chosen.control!r}, split={chosen.split!r}), {_arms(chosen)})",
-        "figure = figures.metric_forest(table)",
+        f"figure = figures.metric_forest(table, control={chosen.control!r})",
     )  # fmt: skip
 
 
@@ -71,7 +71,8 @@ def metrics_over_steps(chosen: Selection, names: Sequence[str]) -> str:
         _answers(chosen),
         f"table = behaviour.metrics_by_step(answers, {chosen.control!r}, split={chosen.split!r})",
         f"table = rows_of(table, {_arms(chosen)})",
-        "figure = " + call("figures.metrics_over_steps", Name("table"), list(names), list(chosen.all_arms)),
+        "figure = "
+        + call("figures.metrics_over_steps", Name("table"), list(names), list(chosen.all_arms), control=chosen.control),
     )  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def metrics(chosen: Selection) -> None:
     st.subheader("Metrics, side by side", help=GLOSSARY["interval"], anchor="metrics")
     table = chosen.metrics()
     show_figure(
-        lambda: figures.metric_forest(table), "metrics", table, chosen.image,
+        lambda: figures.metric_forest(table, control=chosen.control), "metrics", table, chosen.image,
         on_click=lambda metric, _, y: examples(metric, figures.arm_order(table["arm"])[round(y)]),
         code=recipes.metrics(chosen), files=chosen.files,
     )  # fmt: skip

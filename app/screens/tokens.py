@@ -12,7 +12,7 @@ from app.state import Selection, current
 from app.token_table import Tokens
 from app.words import GLOSSARY, plain
 from cr_interp import token_html, token_strips, token_view
-from cr_interp.drift_figures import extreme_layer
+from cr_interp.drift_tables import extreme_layer
 from cr_interp.errors import UserError
 from cr_interp.example_pairs import MARKS_SAY
 from cr_interp.figure_style import layer_name

@@ -160,8 +160,8 @@ def behaviour(chosen: Selection, source: str) -> None:
             names = [name for name in DURING if name in METRICS]
             code = recipes.metrics_over_steps(chosen, names)
             show_figure(
-                lambda: figures.metrics_over_steps(table, names, chosen.all_arms), "behaviour-checkpoints", table,
-                chosen.image, wide=WIDE, code=code, files=chosen.files,
+                lambda: figures.metrics_over_steps(table, names, chosen.all_arms, control=chosen.control),
+                "behaviour-checkpoints", table, chosen.image, wide=WIDE, code=code, files=chosen.files,
             )  # fmt: skip
             return
         log = read(chosen)

@@ -414,7 +414,9 @@ def test_a_figure_is_made_once_until_its_study_changes(good, monkeypatch):
 
     made = []
     original = figures.metric_forest
-    monkeypatch.setattr(figures, "metric_forest", lambda *given: made.append(1) or original(*given))
+    monkeypatch.setattr(
+        figures, "metric_forest", lambda *given, **more: made.append(1) or original(*given, **more)
+    )
     open_app("screens/overview.py")
     open_app("screens/overview.py")
     assert len(made) == 1
