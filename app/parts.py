@@ -11,11 +11,10 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.state import Stamp
+from app.state import Selection, Stamp
 from app.words import plain
 from cr_interp import cells, figures
 from cr_interp.errors import UserError
-from cr_interp.study import Study
 
 
 @contextmanager
@@ -101,9 +100,17 @@ def _made(files: Stamp, code: str, _make: Callable[[], go.Figure]) -> go.Figure:
     return _make()
 
 
-def lacks(study: Study, table: str, what: str) -> bool:
-    """Whether a study has not got a table, as those made before it was introduced; says so and what to do."""
-    if study.has_table(table):
+def clickable(figure: go.Figure) -> go.Figure:
+    """A click on a named line is reported under its name; what is not clicked does not turn pale."""
+    for trace in figure.data:
+        if trace.name:
+            trace.update(meta={"panel": trace.name}, unselected={"marker": {"opacity": 1}})
+    return figure
+
+
+def lacks(chosen: Selection, table: str, what: str) -> bool:
+    """Whether the study has not got a table, as those made before it was introduced; says so and what to do."""
+    if chosen.study.has_table(table):
         return False
     st.info(
         f"**This study has no {what}.** It was made without, or before there were any. Where its checkpoints are, this "
@@ -111,7 +118,7 @@ def lacks(study: Study, table: str, what: str) -> bool:
         icon=":material/grid_off:",
     )
     command = "evaluate" if table == "generations" else "capture"
-    st.code(f"cr-interp {command} {shlex.quote(study.path.name)}", language="bash")
+    st.code(f"cr-interp {command} {shlex.quote(chosen.name)}", language="bash")
     return True
 
 

@@ -199,6 +199,8 @@ def mark_layers(figure: go.Figure, places: Sequence[int], **where: Any) -> go.Fi
     ``where``: ``row`` and ``col`` of the panel, if there are several.
     """
     marked = sorted(set(places))
+    if not marked or not figure.data:
+        return figure
     left, right = next(figure.select_xaxes(**where)).range
     for place in marked:
         share = (place - left) / (right - left)

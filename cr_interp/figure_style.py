@@ -67,6 +67,8 @@ RATIOS = ("norm_ratio",)
 COMPOSITION = ("top3_share", "shift_share")
 #: Markers drawn of one line; all of its points can still be pointed at and clicked.
 MARKERS = 40
+#: … where many arms share a panel: enough to tell the arms apart. A browser's time grows with the markers it draws.
+FEW_MARKERS = 8
 #: Single seeds are drawn beside so few other arms; more lines are a tangle.
 FEW_ARMS = 4
 #: Below this a movement is float32 noise; on a logarithmic axis it would only squeeze everything else.

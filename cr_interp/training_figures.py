@@ -20,6 +20,8 @@ from cr_interp.drift_figures import drift_by_layer
 from cr_interp.drift_tables import as_movement, extreme_layer, extreme_word, layer_table
 from cr_interp.figure_style import (
     FEW_ARMS,
+    FEW_MARKERS,
+    MARKERS,
     MEASURES,
     METRICS,
     NOISE,
@@ -95,6 +97,7 @@ def training_curves(
     figure, places, down = _panels([title for title, _ in titles])
     legend: set[Any] = set()
     hidden, several = 0, False
+    shown = MARKERS if len(names) <= FEW_ARMS else FEW_MARKERS
     for column, words, (row, at) in zip(columns, titles, places, strict=True):
         digits = ".1%" if column in PERCENT else ".4s" if column.startswith(PEAK) else ".4g"
         flat = not (log and is_loss(column) and (training[column] > 0).any())
@@ -124,7 +127,8 @@ def training_curves(
             figure.add_scatter(
                 x=line.index, y=line["mean"], mode="lines+markers" if few else "lines", name=safe_text(arm),
                 line={"color": colour, "width": 2.2}, showlegend=arm not in legend,
-                marker={"color": colour, "size": 5, "symbol": arm_symbol(arm, arms)}, meta={"column": column},
+                marker={"color": colour, "size": 5, "symbol": arm_symbol(arm, arms), "maxdisplayed": shown},
+                meta={"column": column},
                 hovertemplate=f"<b>{safe_text(arm)}</b>, step %{{x}}: %{{y:{digits}}}<extra></extra>", **where,
             )  # fmt: skip
             drawn.append(line["mean"])

@@ -141,8 +141,8 @@ def ask_prompt(study: Study) -> tuple[str, Example | None]:
     prompt = st.text_area("Prompt", key="prompt", height=150, help=GLOSSARY["prompt"])
     if asked is not None:
         after = ids[(ids.index(asked.id) + 1) % len(ids)]
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.selectbox("Example", ids, key="example", label_visibility="collapsed")
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.selectbox("Example", ids, key="example", help=GLOSSARY["example"])
             st.button("Another example", icon=":material/shuffle:", on_click=put_back, args=("example", after))
     return prompt, asked if asked is not None and prompt == default else None
 
@@ -253,7 +253,7 @@ def in_short(tryout: "Tryout") -> str:
 
 def choose_view(chosen: Selection, layers: pd.DataFrame) -> tuple[str, int]:
     """The measure and the layer, under the names that the Tokens page has for them."""
-    measure = linked("token_measure", list(token_view.MOVES), "cosine")
+    measure = linked("token_measure", list(token_view.MOVES), chosen.token_measure)
     st.pills(
         "Measure", list(token_view.MOVES), key="token_measure", help=GLOSSARY["token_measure"], required=True,
         format_func=lambda name: token_view.MOVES[name][0],
