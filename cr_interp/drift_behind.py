@@ -20,8 +20,9 @@ SAID = {
 #: The measure that is another one's chance level.
 CHANCE = {"knn_overlap": "knn_chance"}
 _GREY = "rgba(128,128,128,0.8)"
-_DASHES = {"floor": "dash", "repeat": "dot", "chance": "dot"}
-_OTHERS = ("solid", "longdash", "dashdot", "longdashdot")
+#: In pixels, so short that a legend's entry shows more than one.
+_DASHES = {"floor": "4px,3px", "repeat": "1px,2px", "chance": "1px,5px"}
+_OTHERS = ("solid", "9px,3px", "9px,3px,2px,3px", "2px,2px,6px,2px")
 
 
 def draw_behind(
@@ -33,6 +34,7 @@ def draw_behind(
     """
     names: list[str] = []
     said, alt = [], []
+    counted = whole_range(resid_rows(drift, measure, control)["n_tokens"])
     for name, rows in _found(drift, measure, control, behind):
         line = rows.groupby(["arm", "place", "layer"], sort=False, as_index=False)["estimate"].mean()
         if movement:
@@ -43,13 +45,14 @@ def draw_behind(
         _draw(figure, name, line, _DASHES.get(name, _OTHERS[len(names) % len(_OTHERS)]), movement)
         if name not in _DASHES:
             names.append(name)
-        n = f"n = {whole_range(rows['n_tokens'])}"
-        said.append(f"{name} ({', '.join(part for part in (SAID.get(name), n) if part)})")
+        n = whole_range(rows["n_tokens"])
+        more = [part for part in (SAID.get(name), f"n = {n} tokens" if n != counted else "") if part]
+        said.append(name + (f" ({', '.join(more)})" if more else ""))
         alt.append(f"{name} from {line['estimate'].min():.4f} to {line['estimate'].max():.4f}")
     if not said:
         return "", ""
     return (
-        f" Grey, behind, mean over seeds, one line an arm: {', '.join(said)}; tokens per seed.",
+        f" Grey, behind, measured likewise, one line an arm without its interval: {', '.join(said)}.",
         f" In grey: {'; '.join(alt)}.",
     )
 
@@ -74,7 +77,7 @@ def _draw(figure: go.Figure, name: str, line: pd.DataFrame, dash: str, movement:
     strand = pd.concat(parts[:-1], ignore_index=True)
     figure.add_scatter(
         x=list(strand["place"]), y=list(strand["estimate"]), mode="lines", name=safe_text(name),
-        legendgroup=f"behind {name}", line={"color": _GREY, "width": 1.2, "dash": dash},
+        legendgroup=f"behind {name}", legendrank=2000, line={"color": _GREY, "width": 1.2, "dash": dash},
         customdata=[[safe_text(arm), layer] for arm, layer in zip(strand["arm"], strand["layer"], strict=True)],
         hovertemplate=f"{safe_text(name)}, %{{customdata[0]}}, layer %{{customdata[1]}}: "
         f"%{{y:{'.3g' if movement else '.4f'}}}<extra></extra>",

@@ -213,7 +213,9 @@ def test_floor_and_controls_stand_in_grey_behind_the_curves(drift):
     text = figures.caption(figure)
     assert "Grey, behind" in text
     assert "floor (unrelated tokens at the same place of two responses" in text
-    assert "mismatched (n = 280)" in text
+    assert "mismatched." in text
+    fewer = drift.assign(n_tokens=drift["n_tokens"].mask(drift["control"] == "floor", 99))
+    assert "n = 99 tokens" in figures.caption(figures.drift_by_layer(fewer, behind=["floor"]))
     assert "floor from 0.3000 to 0.3000" in figures.alt_text(figure)
     # On the logarithmic axis the numerical ceiling is float noise.
     far = figures.drift_by_layer(drift, movement=True, behind=["floor", "repeat"])
