@@ -51,8 +51,7 @@ def show_figure(
     lines of Python that make the figure (``recipes.py``). A figure given as a function is made once and kept, by what
     the code says of it, until one of the ``files`` that it is made from changes.
     """
-    if callable(figure):
-        figure = _made(files, code, figure)
+    figure = _made(files, code, figure) if callable(figure) else _on_page(figure)
     key = f"figure-{name}"
 
     def report() -> None:
@@ -97,7 +96,12 @@ def show_figure(
 
 @st.cache_resource(max_entries=256, show_spinner=False)
 def _made(files: Stamp, code: str, _make: Callable[[], go.Figure]) -> go.Figure:
-    return _make()
+    return _on_page(_make())
+
+
+def _on_page(figure: go.Figure) -> go.Figure:
+    """On the page's own background: the camera saves it too, or a dark page's light text would stand on nothing."""
+    return figure.update_layout(paper_bgcolor=None)
 
 
 def clickable(figure: go.Figure) -> go.Figure:
