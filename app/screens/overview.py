@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app import recipes, summary
+from app.address import linked
 from app.parts import below, download_table, guard, lacks, show_figure
 from app.state import Selection, current
 from app.words import GLOSSARY, measure_name, plain
@@ -20,6 +21,8 @@ BADGES: dict[summary.Verdict, tuple[str, Literal["green", "orange", "red", "gray
     "no": ("No", "red", ":material/cancel:"),
     "open": ("Not shown", "gray", ":material/help:"),
 }
+#: Of the answers: whatever became of them.
+ALL = "all"
 #: metric → the list of the Examples page that has its examples
 CASES = {
     "harm": "harmed", "rescue": "rescued", "both_correct": "kept", "acc_x": "right without", "acc_xc": "right with",
@@ -177,16 +180,18 @@ def answers(chosen: Selection) -> None:
     st.subheader("Answers, side by side", help=GLOSSARY["answers"], anchor="answers")
     generations = chosen.generations()
     pair = [arm for arm in dict.fromkeys((chosen.baseline, chosen.arm)) if arm in chosen.all_arms]
-    options = [*pair, ""]
-    left, right, _ = st.columns([3, 1, 3])
-    under = left.selectbox(
-        "Prompts", options, key="prompts", bind="query-params", help=GLOSSARY["harm"],
-        format_func=lambda arm: f"harmed under {arm}" if arm else "all",
-    )  # fmt: skip
     seeds = list(chosen.seeds) or sorted(int(seed) for seed in generations["seed"].dropna().unique())
-    seed = right.selectbox("Seed", seeds, key="seed", bind="query-params", help=GLOSSARY["seeds"])
+    under = linked("prompts", [*pair, ALL], pair[0] if pair else ALL)
+    seed = linked("seed", seeds, seeds[0])
+    left, right, _ = st.columns([3, 1, 3])
+    left.selectbox(
+        "Prompts", [*pair, ALL], key="prompts", help=GLOSSARY["harm"],
+        format_func=lambda arm: ALL if arm == ALL else f"harmed under {arm}",
+    )  # fmt: skip
+    right.selectbox("Seed", seeds, key="seed", help=GLOSSARY["seeds"])
+    harmed = None if under == ALL else under
     table = chosen.once(
-        "answers", lambda: summary.answers(generations, pair, chosen.control, seed, under or None), seed, under
+        "answers", lambda: summary.answers(generations, pair, chosen.control, seed, harmed), seed, harmed
     )
     # A data frame draws on a canvas: whatever a model has written is shown as text.
     st.dataframe(

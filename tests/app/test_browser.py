@@ -173,10 +173,10 @@ def test_what_overview_was_set_to_is_the_same_in_a_new_tab(server, page, browser
     pick(page, "Baseline", "sym_kl")
     pick(page, "Arm", "opd")
     settle(page)
-    pick(page, "Prompts", "harmed under sym_kl")
+    pick(page, "Prompts", "harmed under opd")
     pick(page, "Seed", "1")
     settle(page)
-    for part in ("arm=opd", "baseline=sym_kl", "prompts=", "seed=1"):
+    for part in ("arm=opd", "baseline=sym_kl", "prompts=opd", "seed=1"):
         expect(page).to_have_url(re.compile(f"[?&]{part}"))
     expect(page.get_by_role("heading", name="Did opd reduce Harm without losing accuracy?")).to_be_visible()
     same_in_a_new_tab(browser, page, 2)
