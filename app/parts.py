@@ -11,11 +11,10 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.state import Stamp
+from app.state import Selection, Stamp
 from app.words import plain
 from cr_interp import cells, figures
 from cr_interp.errors import UserError
-from cr_interp.study import Study
 
 
 @contextmanager
@@ -52,8 +51,7 @@ def show_figure(
     lines of Python that make the figure (``recipes.py``). A figure given as a function is made once and kept, by what
     the code says of it, until one of the ``files`` that it is made from changes.
     """
-    if callable(figure):
-        figure = _made(files, code, figure)
+    figure = _made(files, code, figure) if callable(figure) else _on_page(figure)
     key = f"figure-{name}"
 
     def report() -> None:
@@ -98,12 +96,25 @@ def show_figure(
 
 @st.cache_resource(max_entries=256, show_spinner=False)
 def _made(files: Stamp, code: str, _make: Callable[[], go.Figure]) -> go.Figure:
-    return _make()
+    return _on_page(_make())
 
 
-def lacks(study: Study, table: str, what: str) -> bool:
-    """Whether a study has not got a table, as those made before it was introduced; says so and what to do."""
-    if study.has_table(table):
+def _on_page(figure: go.Figure) -> go.Figure:
+    """On the page's own background: the camera saves it too, or a dark page's light text would stand on nothing."""
+    return figure.update_layout(paper_bgcolor=None)
+
+
+def clickable(figure: go.Figure) -> go.Figure:
+    """A click on a named line is reported under its name; what is not clicked does not turn pale."""
+    for trace in figure.data:
+        if trace.name:
+            trace.update(meta={"panel": trace.name}, unselected={"marker": {"opacity": 1}})
+    return figure
+
+
+def lacks(chosen: Selection, table: str, what: str) -> bool:
+    """Whether the study has not got a table, as those made before it was introduced; says so and what to do."""
+    if chosen.study.has_table(table):
         return False
     st.info(
         f"**This study has no {what}.** It was made without, or before there were any. Where its checkpoints are, this "
@@ -111,7 +122,7 @@ def lacks(study: Study, table: str, what: str) -> bool:
         icon=":material/grid_off:",
     )
     command = "evaluate" if table == "generations" else "capture"
-    st.code(f"cr-interp {command} {shlex.quote(study.path.name)}", language="bash")
+    st.code(f"cr-interp {command} {shlex.quote(chosen.name)}", language="bash")
     return True
 
 

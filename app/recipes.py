@@ -32,7 +32,7 @@ def metrics(chosen: Selection) -> str:
         chosen, "behaviour, figures",
         _answers(chosen),
         f"table = rows_of(behaviour.metrics(answers, {chosen.control!r}, split={chosen.split!r}), {_arms(chosen)})",
-        "figure = figures.metric_forest(table)",
+        f"figure = figures.metric_forest(table, control={chosen.control!r})",
     )  # fmt: skip
 
 
@@ -71,42 +71,50 @@ def metrics_over_steps(chosen: Selection, names: Sequence[str]) -> str:
         _answers(chosen),
         f"table = behaviour.metrics_by_step(answers, {chosen.control!r}, split={chosen.split!r})",
         f"table = rows_of(table, {_arms(chosen)})",
-        "figure = " + call("figures.metrics_over_steps", Name("table"), list(names), list(chosen.all_arms)),
+        "figure = "
+        + call("figures.metrics_over_steps", Name("table"), list(names), list(chosen.all_arms), control=chosen.control),
     )  # fmt: skip
 
 
-def drift_at_step(chosen: Selection, step: int, measure: str, movement: bool) -> str:
-    values = (step, measure, chosen.control, movement, list(chosen.all_arms))
+def drift_at_step(chosen: Selection, step: int, movement: bool) -> str:
+    values = (step, chosen.measure, chosen.control, movement, list(chosen.all_arms))
     return _of_study(
-        chosen, "figures", *_drift(chosen), "figure = " + call("figures.drift_at_step", Name("drift"), *values)
-    )
+        chosen, "figures", _drift(chosen), _under(chosen),
+        "figure = " + call("figures.drift_at_step", Name("drift"), *values),
+    )  # fmt: skip
 
 
-def drift_over_steps(chosen: Selection, step: int, measure: str, movement: bool) -> str:
-    values = (measure, chosen.control, movement, step, list(chosen.all_arms))
+def drift_over_steps(chosen: Selection, step: int, movement: bool) -> str:
+    values = (chosen.measure, chosen.control, movement, step, list(chosen.all_arms))
     return _of_study(
-        chosen, "figures", *_drift(chosen), "figure = " + call("figures.drift_over_steps", Name("drift"), *values)
-    )
+        chosen, "figures", _drift(chosen), _under(chosen),
+        "figure = " + call("figures.drift_over_steps", Name("drift"), *values),
+    )  # fmt: skip
 
 
-def drift(chosen: Selection, measure: str, movement: bool, marked: Sequence[int] = ()) -> str:
+def drift(chosen: Selection, movement: bool, marked: Sequence[int] = (), behind: Sequence[str] = ()) -> str:
+    more = {"behind": list(behind)} if behind else {}
     figure = call(
-        "figures.drift_by_layer", Name("drift"), measure, chosen.control, movement=movement,
-        arms=list(chosen.all_arms),
+        "figures.drift_by_layer", Name("drift"), chosen.measure, chosen.control, movement=movement,
+        arms=list(chosen.all_arms), **more,
     )  # fmt: skip
     return _of_study(
         chosen, "drift_figures, figures" if marked else "figures",
-        *_drift(chosen), f"figure = {figure}",
+        _drift(chosen), f"figure = {figure}",
         *([f"drift_figures.mark_layers(figure, {list(marked)!r})"] if marked else ()),
     )  # fmt: skip
 
 
-def drift_difference(chosen: Selection, measure: str) -> str:
+def drift_difference(chosen: Selection, marked: Sequence[int] = ()) -> str:
     figure = call(
-        "figures.drift_difference", Name("drift"), chosen.baseline, measure, chosen.control,
+        "figures.drift_difference", Name("drift"), chosen.baseline, chosen.measure, chosen.control,
         arms=list(chosen.all_arms),
     )  # fmt: skip
-    return _of_study(chosen, "figures", *_drift(chosen), f"figure = {figure}")
+    return _of_study(
+        chosen, "drift_figures, figures" if marked else "figures",
+        _drift(chosen), f"figure = {figure}",
+        *([f"drift_figures.mark_layers(figure, {list(marked)!r})"] if marked else ()),
+    )  # fmt: skip
 
 
 def maps(chosen: Selection, kind: str, scale: str, cell: Cell | None) -> str:
@@ -204,7 +212,8 @@ def suite_training(suite: str, arms: Sequence[str], metrics: Sequence[str]) -> s
     )
 
 
-def suite_drift(chosen: Selection, suite: str, measure: str, arms: Sequence[str]) -> str:
+def suite_drift(chosen: Selection, suite: str, arms: Sequence[str]) -> str:
+    measure = chosen.measure
     return _of_suite(
         suite,
         "drift = " + call("suite.suite_drift", Name("mine"), measure, chosen.control),
@@ -240,12 +249,13 @@ def _answers(chosen: Selection) -> str:
     return f"answers = rows_of(study.table('generations'){_seeds(chosen)})"
 
 
-def _drift(chosen: Selection) -> tuple[str, ...]:
+def _drift(chosen: Selection) -> str:
     table = "study.drift(sinks=True)" if chosen.sinks else "study.drift()"
-    return (
-        f"drift = rows_of({table}, {_arms(chosen)}{_seeds(chosen)})",
-        f"drift = drift[drift['control'] == {chosen.control!r}]",
-    )
+    return f"drift = rows_of({table}, {_arms(chosen)}{_seeds(chosen)})"
+
+
+def _under(chosen: Selection) -> str:
+    return f"drift = drift[drift['control'] == {chosen.control!r}]"
 
 
 def _maps(chosen: Selection, kind: str) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from typing import Any
 import streamlit as st
 
 from app.address import linked
-from app.state import Selection, arms_of, controls_of, seeds_of, sinks_in
-from app.words import GLOSSARY, plain
+from app.state import Selection, arms_of, controls_of, measures_of, seeds_of, sinks_in
+from app.words import GLOSSARY, MEASURE_HELP, measure_name, plain
 from cr_interp.study import Study, find_studies
 
 
@@ -44,6 +44,9 @@ def choose() -> Selection | None:
         "Context control", controls_of(study) or ["exact"], key="control", bind="query-params",
         help=GLOSSARY["control"],
     )  # fmt: skip
+    measures = measures_of(study)
+    measure = linked("measure", measures, measures[0])
+    st.selectbox("Measure", measures, key="measure", help=MEASURE_HELP, format_func=measure_name)
     st.caption("Compare", help="The headline, the cards and the paired differences answer for these two arms.")
     left, right = st.columns(2)
     first, second = default_pair(every)
@@ -77,6 +80,7 @@ def choose() -> Selection | None:
         image=image or "svg",
         all_seeds=tuple(trained),
         seeds=tuple(sorted(seeds)),
+        measure=measure,
         sinks=sinks,
         name=name,
     )

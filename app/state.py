@@ -8,27 +8,29 @@ The table of single tokens, which may be too large for this, is in ``token_table
 beyond the sidebar is in ``address.py``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import streamlit as st
 
-from cr_interp import behaviour, example_pairs, figures, map_figures
+from cr_interp import behaviour, drift_behind, drift_tables, example_pairs, figures, map_figures, token_view
 from cr_interp.errors import UserError
 from cr_interp.study import Study, rows_of
 from cr_interp.train_log import StudyLogs
 
 #: Path, time and size of files: what a cache entry is valid for.
 Stamp = tuple[tuple[str, int, int], ...]
+T = TypeVar("T")
 _cached = st.cache_resource(max_entries=128, show_spinner=False)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The shared choices: every page shows this study, these arms and seeds, this control; ``arm`` against ``baseline``."""
+    """The shared choices: every page shows this study, these arms and seeds, this control and measure; ``arm`` against
+    ``baseline``."""
 
     study: Study
     all_arms: tuple[str, ...]
@@ -39,6 +41,7 @@ class Selection:
     image: str = "svg"
     all_seeds: tuple[int, ...] = ()
     seeds: tuple[int, ...] = ()
+    measure: str = "cosine"
     sinks: bool = False
     """Whether attention sinks count."""
     name: str = ""
@@ -49,6 +52,11 @@ class Selection:
         """The chosen seeds; None if that is all of them."""
         return None if set(self.seeds) >= set(self.all_seeds) else self.seeds
 
+    @property
+    def token_measure(self) -> str:
+        """The chosen measure, if single tokens have it; else the cosine."""
+        return self.measure if self.measure in token_view.MOVES else "cosine"
+
     def address(self, **more: Any) -> dict[str, Any]:
         """The query of a link to another page: this study, and ``more`` for that page. The other shared choices are
         bound to the URL, and Streamlit takes them along itself."""
@@ -58,6 +66,11 @@ class Selection:
     def files(self) -> Stamp:
         """What a figure of this study is valid for."""
         return stamp_of(self.study.path, *sorted(self.study.path.glob("tables/*.parquet")))
+
+    def once(self, what: str, make: Callable[[], T], *more: Hashable) -> T:
+        """What ``make`` returns, made once for these choices (and ``more``) until a table of the study changes."""
+        choices = (self.arms, self.some_seeds, self.control, self.measure, self.sinks, self.arm, self.baseline)
+        return _once(what, self.files, (*choices, *more), make)
 
     @property
     def split(self) -> str | None:
@@ -94,22 +107,44 @@ class Selection:
         return self._only(_case_counts(self.study.path, *self._generations()))
 
     def drift(self) -> pd.DataFrame:
-        return rows_of(drift_of(self.study, self.sinks), self.arms, self.some_seeds)
+        """Rows of the chosen arms, seeds and measure (and of its chance level), under every control."""
+
+        def rows() -> pd.DataFrame:
+            measures = (self.measure, drift_behind.CHANCE.get(self.measure))
+            every = drift_of(self.study, self.sinks)
+            return rows_of(every[every["measure"].isin(measures)], self.arms, self.some_seeds)
+
+        return self.once("drift", rows)
+
+    def layer_table(self, control: str | None = None) -> pd.DataFrame:
+        """See :func:`cr_interp.drift_tables.layer_table`; of the chosen control, if no other is named."""
+        under = control or self.control
+        return self.once(
+            "layer_table", lambda: drift_tables.layer_table(self.drift(), self.measure, under), under
+        )
+
+    def extremes(self) -> pd.DataFrame:
+        """See :func:`cr_interp.drift_tables.extreme_layer`."""
+        return self.once("extremes", lambda: drift_tables.extreme_layer(self.drift(), self.measure, self.control))
 
     def map_kinds(self) -> list[str]:
         return _map_kinds(self.study.path, stamp_of(self.study.table_path("cka_map")))
 
-    def map_rows(self, kind: str) -> pd.DataFrame:
-        """One kind of ``cka_map``, of the chosen arms and seeds."""
-        return self._only(_map_rows(*self._maps(kind)))
+    def map_seeds(self, kind: str) -> pd.Series:
+        """The seeds behind one kind of ``cka_map``, of the chosen arms and seeds."""
+        return self.once(
+            "map_seeds", lambda: self._only(_map_rows(*self._maps(kind)))["seed"].drop_duplicates(), kind
+        )
 
     def map_table(self, kind: str) -> pd.DataFrame:
         """See :func:`cr_interp.map_figures.map_table`."""
-        return self._only(_map_table(*self._maps(kind)))
+        return self.once("map_table", lambda: self._only(_map_table(*self._maps(kind))), kind)
 
     def map_difference(self, kind: str) -> pd.DataFrame:
         """See :func:`cr_interp.map_figures.map_difference`; the baseline need not be among the chosen arms."""
-        return self._only(_map_difference(*self._maps(kind), self.baseline))
+        return self.once(
+            "map_difference", lambda: self._only(_map_difference(*self._maps(kind), self.baseline)), kind
+        )
 
     def metrics_by_step(self) -> pd.DataFrame:
         return self._only(_metrics_by_step(self.study.path, *self._generations()))
@@ -174,6 +209,13 @@ def controls_of(study: Study) -> list[str]:
     return known + sorted(str(name) for name in found - set(known))
 
 
+def measures_of(study: Study) -> list[str]:
+    """Measures of drift that a study has rows for, in the figures' order; all that there are if it has none."""
+    found = {*_distinct(study, "drift", "measure")} - {*drift_behind.CHANCE.values()}
+    known = [name for name in figures.MEASURES if name in found]
+    return known + sorted(str(name) for name in found - set(known)) or list(figures.MEASURES)
+
+
 def seeds_of(study: Study) -> list[int]:
     """Seeds that a study has rows for, sorted."""
     found = {*_distinct(study, "generations", "seed"), *_distinct(study, "drift", "seed")}
@@ -182,7 +224,7 @@ def seeds_of(study: Study) -> list[int]:
 
 def _distinct(study: Study, name: str, column: str) -> list[Any]:
     try:
-        return list(table(study, name)[column].dropna().unique())
+        return _distinct_values(study.path, stamp_of(study.table_path(name)), name, column)
     except (UserError, TypeError):
         return []  # the page that needs the table says what is wrong with it
 
@@ -202,6 +244,16 @@ def stamp_of(*files: Path) -> Stamp:
 @_cached
 def _table(path: Path, stamp: Stamp, name: str) -> pd.DataFrame:
     return Study.open(path).table(name)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _once(what: str, stamp: Stamp, choices: tuple[Hashable, ...], _make: Callable[[], Any]) -> Any:
+    return _make()
+
+
+@_cached
+def _distinct_values(path: Path, stamp: Stamp, name: str, column: str) -> list[Any]:
+    return list(_table(path, stamp, name)[column].dropna().unique())
 
 
 @_cached

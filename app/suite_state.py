@@ -31,11 +31,6 @@ def drift(chosen: Suite, measure: str, control: str) -> pd.DataFrame:
     return _drift(chosen.path, stamp(chosen), measure, control)
 
 
-def measures(chosen: Suite, control: str) -> list[str]:
-    """What was measured at the blocks' outputs in any setting under this control."""
-    return _measures(chosen.path, stamp(chosen), control)
-
-
 def early_gap(chosen: Suite, arms: tuple[str, ...]) -> pd.DataFrame:
     return _early_gap(chosen.path, stamp(chosen), arms)
 
@@ -57,17 +52,6 @@ def _comparisons(path: Path, files: Stamp, arm: str, baseline: str, control: str
 @_cached
 def _drift(path: Path, files: Stamp, measure: str, control: str) -> pd.DataFrame:
     return suite.suite_drift(suite.open_suite(path), measure, control)
-
-
-@_cached
-def _measures(path: Path, files: Stamp, control: str) -> list[str]:
-    found: dict[str, None] = {}
-    for study in suite.open_suite(path).studies.values():
-        if study.has_table("drift"):
-            rows = study.table("drift")
-            rows = rows[(rows["site"] == "resid_post") & (rows["control"] == control)]
-            found |= dict.fromkeys(rows["measure"])
-    return list(found)
 
 
 @_cached

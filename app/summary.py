@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from cr_interp import figures
 from cr_interp.example_pairs import MARKS
 
 Verdict = Literal["yes", "partly", "no", "open"]
@@ -189,8 +188,3 @@ def answers(
         if arm == harmed_under:
             harmed = right["without"].eq(True) & right["with"].eq(False)
     return (table if harmed is None else table[harmed]).reset_index()
-
-
-def arm_facts(drift: pd.DataFrame, measure: str, control: str) -> list[dict[str, Any]]:
-    """Per arm where a measure is extreme: ``arm, layer, estimate, low, high`` as plain values."""
-    return figures.extreme_layer(drift, measure, control).to_dict("records")

@@ -5,6 +5,8 @@ Every tooltip comes from :data:`GLOSSARY`, so a term means the same wherever it 
 
 import re
 
+from cr_interp.figures import MEASURES
+
 GLOSSARY = {
     "study": "One task, context, base model and teacher, with several arms and seeds, on disk.",
     "arm": "One training objective. base: the untrained model; opd: distillation alone; nca: opd plus No-Context "
@@ -37,7 +39,17 @@ GLOSSARY = {
     "other in both views, which raises the row-level value.",
     "cosine_p5": "The cosine that 95 % of the tokens exceed.",
     "cosine_trimmed": "Cosine without the three dimensions that contribute most to it.",
-    "knn_overlap": "Of a token's 10 nearest neighbours among other examples' tokens, the share that stays the same.",
+    "procrustes": "Similarity after the rotation that fits best: 1 if the views differ by a rotation and a scale only. Measured "
+    "under the exact context.",
+    "top3_share": "The share of the cosine that three dimensions make. It says of what a similarity is made, not how large "
+    "the drift is.",
+    "norm_ratio": "Length of the state with the context over that without; 1 means that no state grows or shrinks.",
+    "shift_share": "How much of the movement is one shift common to all tokens (from 0 to 1). It says what a movement is "
+    "like, not how large it is.",
+    "knn_overlap": "Of a token's 10 nearest neighbours among other examples' tokens, the share that stays the same; chance: "
+    "what neighbours drawn at random would share.",
+    "behind": "In grey, measured like the curves. floor: unrelated tokens, so what is near it says little; repeat: the same "
+    "view once more, the numerical ceiling; and the other contexts.",
     "movement": "Draws 1 − measure on a logarithmic axis. 0.997 and 0.999 look the same on a linear axis, though "
     "one is three times as far from identical.",
     "layer": "emb: after the embedding; a number: the residual stream after that layer (resid_post).",
@@ -66,6 +78,15 @@ GLOSSARY = {
     "claim": "What is counted. A setting counts where the claim can be asked: Harm is undefined where an arm is never "
     "right without the context.",
     "early": "Evaluated on validation examples while the arms were trained; each setting counts once.",
+    "setting": "One study of the suite: a task, with a model family or a kind of teacher.",
+    "of": "In how many settings the claim holds, of those in which it can be asked.",
+    "n_pairs": "Pairs of responses, without and with the context, of all seeds.",
+    "answers": "Each prompt with the responses of the two compared arms, without and with the context.",
+    "speed": "Length of the gradient before it is clipped, tokens a second, and the memory of a step at its peak.",
+    "pairs": "A card is a prompt's two responses, without and with the context, of one seed.",
+    "example": "A prompt of the study, with the context that it was asked behind.",
+    "only": "All pairs of one prompt: every seed and sample of the chosen arm.",
+    "statistic": "A response moves as far as its farthest token, or as its tokens do on average.",
     "loss": "What is minimised, and the divergences that it is the weighted sum of, each without its weight, in nats per "
     "token. q_x, q_c: the student without and with the context; f: the teacher, which sees it; sg: no gradient.",
     "log_loss": "Losses fall over orders of magnitude; a logarithmic axis shows the small ones too.",
@@ -91,12 +112,14 @@ GLOSSARY = {
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
 }  # fmt: skip
 
-_MEASURES = (
-    "cosine", "centred_cosine", "relative_l2", "cka", "cka_examples", "cosine_p5", "cosine_trimmed", "knn_overlap",
-)  # fmt: skip
-MEASURE_HELP = "\n\n".join(GLOSSARY[name] for name in _MEASURES)
+MEASURE_HELP = "\n\n".join(f"**{words[0]}**: {GLOSSARY[name]}" for name, words in MEASURES.items())
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=])")
+
+
+def measure_name(measure: str) -> str:
+    """What a measure of drift is called; one that is not known keeps its own name."""
+    return MEASURES.get(measure, (measure,))[0]
 
 
 def plain(text: object) -> str:

@@ -10,17 +10,20 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from cr_interp.drift_behind import draw_behind
+from cr_interp.drift_tables import as_movement, extreme_layer, extreme_word, resid_rows
 from cr_interp.figure_style import (
+    COMPOSITION,
     FEW_ARMS,
     MARKERS,
     MEASURES,
     MOVEMENTS,
     NOISE,
+    RATIOS,
     ZERO,
     arm_colour,
     arm_order,
     arm_symbol,
-    by_arm,
     empty_figure,
     finish,
     hover_columns,
@@ -33,50 +36,7 @@ from cr_interp.figure_style import (
     translucent,
     whole_range,
 )
-from cr_interp.study import last_step
-
-
-def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
-    """A measure per arm and layer over seeds; what :func:`drift_by_layer` draws.
-
-    Columns ``arm, layer, estimate, low, high, seeds, n_tokens, n_examples``. ``layer`` is ``emb`` (the
-    embedding) or a number (``resid_post``); ``estimate`` is the mean over seeds, ``low`` and ``high`` the
-    outermost ends of the seeds' intervals; ``n_tokens`` and ``n_examples`` are the smallest of the seeds'.
-    Of several training steps the last of each run is taken.
-    """
-    rows = _resid(drift, measure, control)
-    table = rows.groupby(["arm", "place", "layer"], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), seeds=("estimate", "size"),
-        n_tokens=("n_tokens", "min"), n_examples=("n_examples", "min"),
-    )  # fmt: skip
-    return by_arm(table, "place").drop(columns="place")
-
-
-def extreme_layer(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
-    """Per arm the block that drifts most: lowest similarity, or largest movement for ``relative_l2``.
-
-    Columns ``arm, layer, estimate, low, high, seeds``. Each seed has its own extreme layer; ``estimate`` is the
-    mean of the seeds' extremes, ``low`` and ``high`` the outermost ends of their intervals, and ``layer`` names
-    all their layers. For the cosine this is the ``min_cosine`` of ``cr-interp table``.
-    """
-    rows = _resid(drift, measure, control)
-    rows = rows[(rows["place"] >= 0) & rows["estimate"].notna()].reset_index(drop=True)
-    by_run = rows.groupby(["arm", "seed"], dropna=False)["estimate"]
-    worst = rows.loc[by_run.idxmax() if measure in MOVEMENTS else by_run.idxmin()]
-    found = []
-    for arm in arm_order(rows["arm"]):
-        mine = worst[worst["arm"] == arm]
-        found.append(
-            {
-                "arm": arm,
-                "layer": ", ".join(str(place) for place in sorted(set(mine["place"]))),
-                "estimate": mine["estimate"].mean(),
-                "low": mine["low"].min(),
-                "high": mine["high"].max(),
-                "seeds": len(mine),
-            }
-        )
-    return pd.DataFrame(found, columns=["arm", "layer", "estimate", "low", "high", "seeds"])
+from cr_interp.pairing import PAIRED, beside
 
 
 def drift_by_layer(
@@ -86,23 +46,25 @@ def drift_by_layer(
     movement: bool = False,
     level: float = 0.95,
     arms: Sequence[str] | None = None,
+    behind: Sequence[str] = (),
 ) -> go.Figure:
     """Where the context still changes the state: one curve an arm over the layers, with its band.
 
     ``movement`` shows 1 − measure on a logarithmic axis, where 0.997 and 0.999 are three times apart; a
     linear axis hides that. ``arms`` are all arms of the study, for stable colours, if only some are drawn.
+    ``behind`` names controls of ``drift`` that stand in grey behind the curves: ``floor``, ``repeat``, other contexts.
     """
-    rows = _resid(drift, measure, control)
+    rows = resid_rows(drift, measure, control)
     if rows.empty:
         return empty_figure(f"No {_measure(measure)} was measured under the {control} context.")
     arms = arm_order(arms or rows["arm"])
-    flip = movement and measure not in MOVEMENTS
-    if flip:
-        rows = rows.assign(estimate=1 - rows["estimate"], low=1 - rows["high"], high=1 - rows["low"])
+    if movement:
+        rows = as_movement(rows, measure)
     hidden = int((rows["estimate"] < NOISE).sum()) if movement else 0
     digits = ".3g" if movement else ".4f"
     thin = rows["arm"].nunique() <= FEW_ARMS
     figure = go.Figure()
+    behind_text, behind_alt = draw_behind(figure, drift, measure, control, behind, movement)
     for arm in arm_order(rows["arm"]):
         colour = arm_colour(arm, arms)
         mine = rows[rows["arm"] == arm]
@@ -139,25 +101,24 @@ def drift_by_layer(
     else:
         figure.update_yaxes(title=plain)
     place_legend(figure)
-    several = rows["seed"].nunique() > 1
+    interval = f"{100 * level:g} % interval"
     what = (
         f"{name[0].upper() + name[1:]} between a response token's state with and without the context ({control})."
     )
-    if several:
-        how = (
-            f"Line: mean over {listed_seeds(rows['seed'])}; {'thin lines: each seed; ' if thin else ''}band: from the "
-            f"lowest to the highest end of the seeds' {level:.0%} intervals (bootstrap over examples)."
-        )
+    if rows["seed"].nunique() > 1:
+        how = f"Line: mean over {listed_seeds(rows['seed'])}{'; thin lines: each seed' if thin else ''}"
+        band = f"from the lowest to the highest end of the seeds' {interval}s (bootstrap over examples)"
     else:
-        how = f"Band: {level:.0%} interval (bootstrap over examples)."
+        how, band = "Line: one seed", f"{interval} (bootstrap over examples)"
+    how += f"; band: {band}." if rows["low"].notna().any() else "; no interval is estimated."
     text = f"{what} {how} n = {whole_range(rows['n_tokens'])} tokens of {whole_range(rows['n_examples'])} examples per seed."
     if hidden:
         text += f" Movements below {NOISE:g} (float noise; usually the embedding) are not drawn."
     alt = f"{name} by layer, {control} context. " + " ".join(
-        f"{row.arm}: {'highest' if measure in MOVEMENTS else 'lowest'} {row.estimate:.4f}, layer {row.layer}."
+        f"{row.arm}: {extreme_word(measure)} {row.estimate:.4f}, layer {row.layer}."
         for row in extreme_layer(drift, measure, control).itertuples()
     )
-    return finish(figure, text, alt, height=410, top=44)
+    return finish(figure, text + behind_text, alt + behind_alt, height=410, top=44)
 
 
 def drift_difference(
@@ -167,30 +128,29 @@ def drift_difference(
     control: str = "exact",
     arms: Sequence[str] | None = None,
 ) -> go.Figure:
-    """Each arm minus the baseline arm at every layer, paired by seed.
+    """Each arm minus the baseline arm at every layer, paired by seed as :func:`cr_interp.pairing.beside` pairs them.
 
     The dots are the single seeds' differences and the band their range: the drift table keeps no values of
     single examples, so no paired interval can be made from it, and none is claimed.
     """
-    rows = _resid(drift, measure, control)
+    rows = resid_rows(drift, measure, control)
     reference = rows[rows["arm"] == baseline]
-    others = [arm for arm in arm_order(rows["arm"]) if arm != baseline]
-    if reference.empty or not others:
-        return empty_figure(f"Nothing to compare: choose {safe_text(baseline)} and another arm.")
+    pairs = {
+        arm: beside(rows[rows["arm"] == arm], reference, ("place",), "estimate")
+        for arm in arm_order(rows["arm"]) if arm != baseline
+    }  # fmt: skip
+    pairs = {arm: mine for arm, mine in pairs.items() if len(mine)}
+    if not pairs:
+        return empty_figure(
+            f"Nothing to compare: choose {safe_text(baseline)} and another arm that was run with the same seeds."
+        )
     arms = arm_order(arms or rows["arm"])
-    paired = reference.set_index(["seed", "place"])["estimate"]
-    mean = reference.groupby("place")["estimate"].mean()
+    few = len(pairs) <= FEW_ARMS
     figure = go.Figure()
     figure.add_hline(y=0, line={"color": ZERO, "width": 1})
-    for arm in others:
+    for arm, mine in pairs.items():
         colour = arm_colour(arm, arms)
-        mine = rows[rows["arm"] == arm].copy()
-        keys = pd.MultiIndex.from_frame(mine[["seed", "place"]])
-        # A baseline that was run once (the base model has no seeds of its own) is compared with every seed.
-        matched = paired.reindex(keys).to_numpy(dtype=float)
-        mine["difference"] = mine["estimate"] - np.where(
-            np.isnan(matched), mean.reindex(mine["place"]).to_numpy(dtype=float), matched
-        )
+        mine = mine.assign(difference=mine["estimate"] - mine["estimate_other"])
         line = mine.groupby("place").agg(
             difference=("difference", "mean"), low=("difference", "min"), high=("difference", "max"),
             layer=("layer", "first"),
@@ -200,10 +160,11 @@ def drift_difference(
             fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip",
             legendgroup=str(arm), showlegend=False,
         )  # fmt: skip
-        figure.add_scatter(
-            x=mine["place"], y=mine["difference"], mode="markers", legendgroup=str(arm), showlegend=False,
-            marker={"color": colour, "size": 4, "opacity": 0.55}, hoverinfo="skip",
-        )  # fmt: skip
+        if few:
+            figure.add_scatter(
+                x=mine["place"], y=mine["difference"], mode="markers", legendgroup=str(arm), showlegend=False,
+                marker={"color": colour, "size": 4, "opacity": 0.55}, hoverinfo="skip",
+            )  # fmt: skip
         figure.add_scatter(
             x=line.index, y=line["difference"], mode="lines+markers", legendgroup=str(arm),
             name=f"{safe_text(arm)} − {safe_text(baseline)}", line={"color": colour, "width": 2.5},
@@ -216,14 +177,20 @@ def drift_difference(
     name = _measure(measure)
     figure.update_yaxes(title=f"difference of {name}")
     place_legend(figure)
-    better = "below 0: less drift than" if measure in MOVEMENTS else "above 0: less drift than"
+    every = pd.concat(pairs.values())
+    better = "" if measure in (*RATIOS, *COMPOSITION) else "below" if measure in MOVEMENTS else "above"
     text = (
-        f"Difference of {name} from {baseline}, paired by seed ({better} {baseline}). Line: mean over "
-        f"{listed_seeds(rows['seed']) or 'one run'}; dots: each seed; band: their range, not a confidence interval."
+        f"Difference of {name} from {baseline} ({control} context), {PAIRED}"
+        f"{f'; {better} 0: less drift than {baseline}' if better else ''}. Line: mean over "
+        f"{listed_seeds(pd.concat([every['seed'], reference['seed']])) or 'one run'}; {'dots: each seed; ' if few else ''}"
+        f"band: the seeds' range, not a confidence interval. n = {whole_range(every['n_tokens'])} tokens of "
+        f"{whole_range(every['n_examples'])} examples per seed."
     )
-    return finish(
-        figure, text, f"{name} of {', '.join(map(str, others))} minus {baseline}, by layer.", height=310, top=44
+    alt = f"{name} of {', '.join(map(str, pairs))} minus {baseline}, by layer. " + " ".join(
+        f"{arm}: mean over layers {(mine['estimate'] - mine['estimate_other']).mean():+.4f}."
+        for arm, mine in pairs.items()
     )
+    return finish(figure, text, alt, height=310, top=44)
 
 
 def mark_layers(figure: go.Figure, places: Sequence[int], **where: Any) -> go.Figure:
@@ -232,6 +199,8 @@ def mark_layers(figure: go.Figure, places: Sequence[int], **where: Any) -> go.Fi
     ``where``: ``row`` and ``col`` of the panel, if there are several.
     """
     marked = sorted(set(places))
+    if not marked or not figure.data:
+        return figure
     left, right = next(figure.select_xaxes(**where)).range
     for place in marked:
         share = (place - left) / (right - left)
@@ -244,20 +213,6 @@ def mark_layers(figure: go.Figure, places: Sequence[int], **where: Any) -> go.Fi
             annotation_position=f"top {side}", **where,
         )  # fmt: skip
     return figure.update_annotations(selector={"name": "mark"}, font_size=11.5)
-
-
-def _resid(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
-    """Rows of the embedding and of ``resid_post``, last step of each run, with ``place`` on the layer axis."""
-    sites = drift["site"]
-    keep = (drift["measure"] == measure) & (drift["control"] == control)
-    keep &= ((sites == "resid_pre") & (drift["layer"] == 0)) | (sites == "resid_post")
-    rows = drift[keep]
-    if rows.empty:
-        return rows.assign(place=pd.Series(dtype=int))
-    rows = last_step(rows)
-    embedded = rows["site"] == "resid_pre"
-    layers = rows["layer"].astype(int)
-    return rows.assign(place=layers.where(~embedded, -1), layer=layers.astype(str).where(~embedded, "emb"))
 
 
 def _layer_axis(figure: go.Figure, rows: pd.DataFrame) -> None:

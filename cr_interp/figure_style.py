@@ -47,14 +47,28 @@ MEASURES = {
     "relative_l2": ("relative L2", "‖with − without‖ / ‖without‖", "relative L2"),
     "cka": ("debiased CKA", "debiased linear CKA", "1 − debiased CKA"),
     "cka_examples": ("example CKA", "debiased CKA between distinct examples", "1 − example CKA"),
+    "procrustes": ("Procrustes", "similarity after the best rotation", "1 − Procrustes similarity"),
     "cosine_p5": ("5th percentile", "5th percentile of the cosine", "1 − 5th percentile"),
     "cosine_trimmed": ("trimmed cosine", "cosine without its 3 largest dimensions", "1 − trimmed cosine"),
+    "top3_share": (
+        "top-3 share",
+        "share of the cosine from 3 dimensions",
+        "share of the cosine from 3 dimensions",
+    ),
+    "norm_ratio": ("norm ratio", "‖with‖ / ‖without‖", "|1 − ‖with‖ / ‖without‖|"),
+    "shift_share": ("shift share", "share of the movement common to all tokens", "share common to all tokens"),
     "knn_overlap": ("k-NN overlap", "mutual overlap of the 10 nearest neighbours", "1 − k-NN overlap"),
 }
-#: Measures that grow with drift; the others fall with it.
+#: Measures that grow with drift; the others fall with it, but for the next two kinds.
 MOVEMENTS = ("relative_l2",)
+#: Measures that are 1 where nothing moves and leave it in both directions.
+RATIOS = ("norm_ratio",)
+#: Measures that say of what a similarity or a movement is made: neither end of them is less drift.
+COMPOSITION = ("top3_share", "shift_share")
 #: Markers drawn of one line; all of its points can still be pointed at and clicked.
 MARKERS = 40
+#: … where many arms share a panel: enough to tell the arms apart. A browser's time grows with the markers it draws.
+FEW_MARKERS = 8
 #: Single seeds are drawn beside so few other arms; more lines are a tangle.
 FEW_ARMS = 4
 #: Below this a movement is float32 noise; on a logarithmic axis it would only squeeze everything else.

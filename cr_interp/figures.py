@@ -19,7 +19,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from cr_interp.drift_figures import drift_by_layer, drift_difference, extreme_layer, layer_table
+from cr_interp.drift_figures import drift_by_layer, drift_difference
+from cr_interp.drift_tables import extreme_layer, extreme_word, layer_table
 from cr_interp.figure_style import (
     ARM_COLOURS,
     FALLBACK_COLOURS,
@@ -68,6 +69,7 @@ __all__ = [
     "drift_difference",
     "drift_over_steps",
     "extreme_layer",
+    "extreme_word",
     "layer_table",
     "metric_forest",
     "metrics_over_steps",
@@ -81,12 +83,12 @@ __all__ = [
 # -- behaviour -----------------------------------------------------------------------------------------------
 
 
-def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
+def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "exact") -> go.Figure:
     """Intervals of every metric, the arms side by side, one panel a metric.
 
     ``metrics`` has the columns ``arm, seed, metric, estimate, low, high, n``; rows whose seed is missing are
     over seeds and drawn large, those of single seeds are small dots below. A marker's ``meta["panel"]`` is its metric,
-    and its y, rounded, the place of its arm in :func:`arm_order`.
+    and its y, rounded, the place of its arm in :func:`arm_order`. ``control``: which context the table is of, for the caption.
     """
     names = [name for name in METRICS if name in set(metrics["metric"])]
     arms = arm_order(metrics["arm"])
@@ -141,12 +143,12 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95) -> go.Figure:
     pairs = metrics.loc[(metrics["metric"] == "acc_x") & metrics["seed"].isna(), "n"]
     text = (
         (
-            f"Large marker: over {seeds}, with its {level:.0%} interval (bootstrap over seeds and examples); "
+            f"Large marker: over {seeds}, with its {100 * level:g} % interval (bootstrap over seeds and examples); "
             if several
-            else f"Large marker: one seed, with its {level:.0%} bootstrap interval over examples; "
+            else f"Large marker: one seed, with its {100 * level:g} % bootstrap interval over examples; "
         )
         + "small dots: each seed. "
-        + f"n = {whole_range(pairs)} pairs of responses to the same example, without and with the context."
+        + f"n = {whole_range(pairs)} pairs of responses to the same example, without and with the context ({control})."
     )
     pooled = metrics[metrics["seed"].isna()]
     alt = "Intervals of metrics by arm. " + " ".join(
@@ -212,7 +214,8 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
     text = (
         f"Share of responses by outcome, without and with the context ({control})"
         f"{', mean over ' + listed_seeds(shares['seed']) if averaged else ''}."
-        f"{' n = ' + n + ' responses per view' + (' and seed.' if averaged else '.') if n else ''}"
+        f"{' n = ' + n + ' responses per view' + (' and seed' if averaged else '') + '; no' if n else ' No'} "
+        "interval is estimated."
     )
     alt = "Outcomes of responses. " + " ".join(
         f"{arm} {view.replace('_', ' ')}: {_percent(float(table.get((arm, view, 'right'), 0.0)))} right."

@@ -43,6 +43,7 @@ from cr_interp.figure_style import (
     translucent,
     whole_range,
 )
+from cr_interp.pairing import PAIRED, beside
 from cr_interp.study import last_step
 
 
@@ -111,22 +112,25 @@ def map_table(maps: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 
 def map_difference(maps: pd.DataFrame, kind: str, baseline: str) -> pd.DataFrame:
-    """Every other arm's map minus the baseline's, paired by seed; a baseline with one seed meets every seed.
+    """Every other arm's map minus the baseline's, paired by seed as :func:`cr_interp.pairing.beside` pairs them.
 
-    Columns ``arm, layer_x, layer_y, difference, low, high, closer, closer_low, closer_high, seeds``: mean, lowest and
-    highest of the seeds' differences, and of how many times closer to 1 the arm is than the baseline (log₁₀ of the ratio
-    of their 1 − CKA; neither counts as less than :data:`CLOSEST`). Seeds that only one of the two has are left out.
+    Columns ``arm, layer_x, layer_y, difference, low, high, closer, closer_low, closer_high, seeds, n_tokens``: mean,
+    lowest and highest of the seeds' differences, and of how many times closer to 1 the arm is than the baseline (log₁₀ of
+    the ratio of their 1 − CKA; neither counts as less than :data:`CLOSEST`); the number of differences; the smallest
+    number of tokens behind one.
     """
     rows = last_step(maps[maps["map"] == kind])
     reference, others = rows[rows["arm"] == baseline], rows[rows["arm"] != baseline]
-    on = ["layer_x", "layer_y"] + (["seed"] if reference["seed"].nunique(dropna=False) > 1 else [])
-    both = others.merge(reference[[*on, "cka"]], on=on, suffixes=("", "_baseline"))
-    own, other = both["cka"].astype(float), both["cka_baseline"].astype(float)
+    parts = [
+        beside(mine, reference, ("layer_x", "layer_y"), "cka") for _, mine in others.groupby("arm", sort=False)
+    ]
+    both = pd.concat(parts) if parts else beside(others, reference, ("layer_x", "layer_y"), "cka")
+    own, other = both["cka"].astype(float), both["cka_other"].astype(float)
     both = both.assign(difference=own - other, closer=_distance(other) - _distance(own))
     table = both.groupby(["arm", "layer_x", "layer_y"], sort=False, as_index=False).agg(
         difference=("difference", "mean"), low=("difference", "min"), high=("difference", "max"),
         closer=("closer", "mean"), closer_low=("closer", "min"), closer_high=("closer", "max"),
-        seeds=("difference", "count"),
+        seeds=("difference", "count"), n_tokens=("n_tokens", "min"),
     )  # fmt: skip
     return by_arm(table, "layer_x", "layer_y")
 
@@ -212,8 +216,9 @@ def difference_panels(
         )
         + f"{kind_of(kind).says}. Teal: more similar than in {baseline}; brown: less; all panels share the scale"
         + (". " if far else ", whose ends are set by the largest difference. ")
-        + (f"Mean over {_seeds(seeds, table)}, paired by seed; " if several else "One seed; ")
-        + ("the pointer shows their range, which is not a confidence interval." if several else "no interval.")
+        + (f"Mean over {_seeds(seeds, table)}, {PAIRED}; " if several else "One seed; ")
+        + ("the pointer shows their range, which is not a confidence interval. " if several else "no interval. ")
+        + f"n = {whole_range(table['n_tokens'])} tokens per seed."
     )
     alt = f"Differences of layer by layer CKA from {baseline}, {kind_of(kind).name}. " + " ".join(
         _described(table, "difference", "+.3f")
@@ -284,8 +289,13 @@ def profile_curves(
     place_legend(figure)
     text = (
         f"The chosen cell's row and column of the map: {words.says}"
-        f"{', as 1 − CKA, no less than ' + format(CLOSEST, 'g') if far else ''}. Line: mean over seeds; band: from the "
-        f"lowest to the highest seed. n = {whole_range(table['n_tokens'])} tokens per seed; no interval is estimated."
+        f"{', as 1 − CKA, no less than ' + format(CLOSEST, 'g') if far else ''}. "
+        + (
+            "Line: mean over seeds; band: from the lowest to the highest seed. "
+            if (shown["seeds"] > 1).any()
+            else "One seed. "
+        )
+        + f"n = {whole_range(table['n_tokens'])} tokens per seed; no interval is estimated."
     )
     here = table[(table["layer_x"] == cell[0]) & (table["layer_y"] == cell[1])]
     alt = f"CKA of {layer_words(cell[0])} and {layer_words(cell[1])} with all layers. In the cell: " + " ".join(

@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from cr_interp.behaviour import METRICS, differences, metrics, regimes
-from cr_interp.drift_figures import layer_table
+from cr_interp.drift_tables import layer_table
 from cr_interp.errors import UserError, unknown
 from cr_interp.report import metric_table
 from cr_interp.statistics import bootstrap_weights, interval
@@ -328,7 +328,7 @@ def _on_common_seeds(answers: pd.DataFrame, arm: str, baseline: str) -> pd.DataF
 def suite_drift(suite: Suite, measure: str = "cosine", control: str = "exact") -> pd.DataFrame:
     """A measure at the blocks' outputs per setting, arm and layer, over seeds.
 
-    Columns ``setting`` and those of :func:`~cr_interp.drift_figures.layer_table`, with ``layer`` a number. Settings
+    Columns ``setting`` and those of :func:`~cr_interp.drift_tables.layer_table`, with ``layer`` a number. Settings
     without the table, or without this measure, are left out.
     """
 

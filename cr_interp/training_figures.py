@@ -16,12 +16,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from cr_interp.drift_figures import drift_by_layer, extreme_layer, layer_table
+from cr_interp.drift_figures import drift_by_layer
+from cr_interp.drift_tables import as_movement, extreme_layer, extreme_word, layer_table
 from cr_interp.figure_style import (
     FEW_ARMS,
+    FEW_MARKERS,
+    MARKERS,
     MEASURES,
     METRICS,
-    MOVEMENTS,
     NOISE,
     PEAK,
     PERCENT,
@@ -95,6 +97,7 @@ def training_curves(
     figure, places, down = _panels([title for title, _ in titles])
     legend: set[Any] = set()
     hidden, several = 0, False
+    shown = MARKERS if len(names) <= FEW_ARMS else FEW_MARKERS
     for column, words, (row, at) in zip(columns, titles, places, strict=True):
         digits = ".1%" if column in PERCENT else ".4s" if column.startswith(PEAK) else ".4g"
         flat = not (log and is_loss(column) and (training[column] > 0).any())
@@ -124,7 +127,8 @@ def training_curves(
             figure.add_scatter(
                 x=line.index, y=line["mean"], mode="lines+markers" if few else "lines", name=safe_text(arm),
                 line={"color": colour, "width": 2.2}, showlegend=arm not in legend,
-                marker={"color": colour, "size": 5, "symbol": arm_symbol(arm, arms)}, meta={"column": column},
+                marker={"color": colour, "size": 5, "symbol": arm_symbol(arm, arms), "maxdisplayed": shown},
+                meta={"column": column},
                 hovertemplate=f"<b>{safe_text(arm)}</b>, step %{{x}}: %{{y:{digits}}}<extra></extra>", **where,
             )  # fmt: skip
             drawn.append(line["mean"])
@@ -202,11 +206,12 @@ def metrics_over_steps(
     names: Sequence[str] = ("acc_x", "acc_xc", "harm", "delta_len"),
     arms: Sequence[str] | None = None,
     level: float = 0.95,
+    control: str = "exact",
 ) -> go.Figure:
     """Metrics of checkpoints over their steps, a panel a metric, with the bootstrap's interval.
 
-    ``metrics`` is :func:`cr_interp.behaviour.metrics_by_step`; drawn are the values over seeds. An arm that was measured
-    once, as the base model is, is a marker.
+    ``metrics`` is :func:`cr_interp.behaviour.metrics_by_step` under this ``control``, which only the caption
+    needs; drawn are the values over seeds. An arm that was measured once, as the base model is, is a marker.
     """
     rows = metrics[metrics["seed"].isna() & metrics["estimate"].notna()]
     names = [name for name in names if name in set(rows["metric"])]
@@ -237,9 +242,9 @@ def metrics_over_steps(
     place_legend(figure)
     pairs = rows.loc[rows["metric"] == names[0], "n"]
     text = (
-        f"Line: value over {listed_seeds(metrics['seed']) or 'runs'} at each checkpoint that was evaluated; band: {level:.0%} "
-        f"interval (bootstrap over seeds and examples). n = {whole_range(pairs)} pairs of responses to the same example, "
-        "without and with the context."
+        f"Line: value over {listed_seeds(metrics['seed']) or 'runs'} at each checkpoint that was evaluated; band: "
+        f"{100 * level:g} % interval (bootstrap over seeds and examples). n = {whole_range(pairs)} pairs of responses to the "
+        f"same example, without and with the context ({control})."
     )
     last = rows[rows["metric"].isin(names)].sort_values("step").groupby(["arm", "metric"], sort=False).tail(1)
     alt = "Metrics over training steps. " + " ".join(
@@ -266,7 +271,7 @@ def _untrained(drift: pd.DataFrame) -> pd.Series:
 
 
 def step_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
-    """:func:`cr_interp.drift_figures.layer_table` of every step, with ``step`` in front."""
+    """:func:`cr_interp.drift_tables.layer_table` of every step, with ``step`` in front."""
     drift = drift[(drift["measure"] == measure) & (drift["control"] == control)]
     parts = []
     if _untrained(drift).any():
@@ -294,9 +299,9 @@ def drift_at_step(
     if not figure.data:
         return figure
     every = step_table(drift, measure, control)
-    flip = movement and measure not in MOVEMENTS
-    ends = every[["estimate", "low", "high"]].to_numpy(dtype=float)
-    ends = 1 - ends if flip else ends
+    ends = (as_movement(every, measure) if movement else every)[["estimate", "low", "high"]].to_numpy(dtype=float)
+    grey = [np.asarray(trace.y, dtype=float) for trace in figure.data if trace.name == "chance"]
+    ends = np.concatenate([ends.ravel(), *grey])
     ends = ends[np.isfinite(ends) & (ends >= NOISE)] if movement else ends[np.isfinite(ends)]
     if len(ends):
         low, high = np.log10([ends.min(), ends.max()]) if movement else (ends.min(), ends.max())
@@ -311,7 +316,7 @@ def drift_at_step(
 
 
 def extremes_by_step(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
-    """:func:`cr_interp.drift_figures.extreme_layer` at every step, with ``step`` in front; untrained arms are step 0."""
+    """:func:`cr_interp.drift_tables.extreme_layer` at every step, with ``step`` in front; untrained arms are step 0."""
     drift = drift[(drift["measure"] == measure) & (drift["control"] == control)]
     steps = drift["step"].fillna(0)
     # Without a row in the table there is one part, which has the columns.
@@ -337,10 +342,8 @@ def drift_over_steps(
     """
     table = extremes_by_step(drift, measure, control)
     table = table[table["estimate"].notna()]
-    if movement and measure not in MOVEMENTS:
-        flipped = {"estimate": 1 - table["estimate"], "low": 1 - table["high"], "high": 1 - table["low"]}
-        table = table.assign(**flipped)
     if movement:
+        table = as_movement(table, measure)
         table = table[table["estimate"] >= NOISE]
     if table.empty:
         return empty_figure(f"No {safe_text(measure)} was measured under the {safe_text(control)} context.")
@@ -374,12 +377,12 @@ def drift_over_steps(
     else:
         figure.update_yaxes(title=plain)
     place_legend(figure)
-    most = "highest" if measure in MOVEMENTS else "lowest"
     rows = drift[(drift["measure"] == measure) & (drift["control"] == control)]
     text = (
-        f"The layer that drifts most ({most} {name}, {control} context), mean over {listed_seeds(rows['seed']) or 'runs'}, each "
-        "with its own layer; band: from the lowest to the highest end of the seeds' 95% intervals (bootstrap over "
-        f"examples). n = {whole_range(rows['n_tokens'])} tokens of {whole_range(rows['n_examples'])} examples per seed and step."
+        f"The layer that drifts most ({name} {extreme_word(measure)}, {control} context), mean over "
+        f"{listed_seeds(rows['seed']) or 'runs'}, each with its own layer; band: from the lowest to the highest end of the "
+        f"seeds' 95 % intervals (bootstrap over examples). n = {whole_range(rows['n_tokens'])} tokens of "
+        f"{whole_range(rows['n_examples'])} examples per seed and step."
     )
     if untrained:
         text += f" Dashed: {', '.join(map(str, arm_order(untrained)))}, not trained."

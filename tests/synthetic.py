@@ -25,7 +25,12 @@ ARMS: dict[str, tuple[float, float, float, float]] = {
 }
 #: How much of the exact context's effect each control has.
 CONTROLS = {"exact": 1.0, "paraphrase": 0.9, "mismatched": 1.3, "irrelevant": 0.5}
-MEASURES = ("cosine", "centred_cosine", "relative_l2", "cka")
+MEASURES = (
+    "cosine", "centred_cosine", "relative_l2", "cka", "cka_examples", "cosine_p5", "cosine_trimmed", "top3_share",
+    "norm_ratio", "shift_share", "knn_overlap", "knn_chance", "procrustes",
+)  # fmt: skip
+#: Measured beside the context controls: (1 − cosine) of unrelated tokens, and of the same view read once more.
+REFERENCES = {"floor": 0.7, "repeat": 1e-9}
 TERMS = {
     "opd": ["KL(q_x || f)"],
     "nca": ["KL(q_x || f)", "0.5 * KL(sg[q_x] || q_c)"],
@@ -147,20 +152,28 @@ def drift(
     for arm in arms:
         lowest = ARMS.get(arm, (0.9, 0.9, 0.5, 0.9))[3]
         for seed in seeds:
-            for control in controls:
-                gap = min(0.95, (1 - lowest) * CONTROLS.get(control, 1.0) * float(np.exp(rng.normal(0, 0.12))))
+            for control in (*controls, *REFERENCES):
+                if control in REFERENCES:
+                    gap = REFERENCES[control]
+                else:
+                    gap = min(
+                        0.95, (1 - lowest) * CONTROLS.get(control, 1.0) * float(np.exp(rng.normal(0, 0.12)))
+                    )
                 for position, (site, layer) in enumerate(sites):
                     depth = position / max(1, len(sites) - 1)
                     # The embedding does not see the context; drift rises in the middle and falls at the end.
                     moved = gap * float(np.sin(np.pi * min(0.98, 0.15 + 0.65 * depth))) if position else 0.0
+                    moved = gap if control == "floor" else moved
                     for measure in MEASURES:
+                        if measure == "procrustes" and control not in ("exact", "floor"):
+                            continue  # it is expensive, and measured where it is looked at
                         value, width = _measured(measure, moved)
                         rows.append(
                             {
                                 "arm": arm, "seed": seed, "step": 0 if arm == "base" else steps, "site": site,
                                 "layer": layer, "measure": measure, "control": control, "estimate": value,
                                 "low": value - width, "high": min(value + width, 1.0)
-                                if measure != "relative_l2" else value + width,
+                                if measure not in ("relative_l2", "norm_ratio") else value + width,
                                 "n_tokens": examples * 7, "n_examples": examples,
                             }
                         )  # fmt: skip
@@ -174,8 +187,18 @@ def _measured(measure: str, moved: float) -> tuple[float, float]:
         "centred_cosine": 1 - min(1.2, 1.4 * moved),
         "relative_l2": float(np.sqrt(2 * moved)),
         "cka": 1 - min(0.99, 0.8 * moved),
+        "cka_examples": 1 - min(0.99, 0.75 * moved),
+        "cosine_p5": 1 - min(1.5, 1.8 * moved),
+        "cosine_trimmed": 1 - min(1.2, 1.1 * moved),
+        "top3_share": 0.1 + 0.1 * moved,
+        "norm_ratio": 1 + 0.2 * moved,
+        "shift_share": min(1.0, 0.5 * moved),
+        "knn_overlap": 1 - min(0.97, 1.5 * moved),
+        "knn_chance": 0.02,
+        "procrustes": 1 - min(0.99, 0.5 * moved),
     }[measure]
-    return value, 0.12 * moved
+    exact = measure in ("knn_chance", "procrustes")  # no interval
+    return value, float("nan") if exact else 0.12 * moved
 
 
 def cka_map(

@@ -37,6 +37,7 @@ def drawn(study: Study, metrics: pd.DataFrame) -> dict[str, figures.go.Figure]:
         "outcomes": figures.outcomes_bar(behaviour.outcome_shares(study.table("generations"))),
         "drift": figures.drift_by_layer(drift),
         "log": figures.drift_by_layer(drift, "centred_cosine", movement=True),
+        "behind": figures.drift_by_layer(drift, behind=["floor", "repeat", "mismatched"]),
         "difference": figures.drift_difference(drift, "opd", "cka"),
         "training": figures.training_curves(log),
         "loss": figures.training_curves(log, figures.training_columns(log)),
@@ -53,7 +54,7 @@ def test_importing_needs_neither_torch_nor_streamlit():
 def test_every_figure_has_caption_alt_text_axis_titles_and_no_background(study, metrics):
     for name, figure in drawn(study, metrics).items():
         assert figure.data, name
-        assert "n = " in figures.caption(figure) or name in ("difference", "loss"), name
+        assert "n = " in figures.caption(figure) or name == "loss", name
         assert "seed" in figures.caption(figure), name
         assert figures.alt_text(figure), name
         assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)", name
@@ -169,6 +170,108 @@ def test_difference_is_paired_by_seed_and_a_baseline_with_one_seed_meets_all(dri
         [means["nca", layer] - means["base", layer] for layer in ["emb", *"0123"]]
     )
     assert "not a confidence interval" in figures.caption(figure)
+
+
+def test_an_arm_that_was_run_once_meets_the_mean_of_the_baseline_s_seeds(drift):
+    some = drift[~((drift["arm"] == "base") & (drift["seed"] > 0))]
+    figure = figures.drift_difference(some, "opd")
+    curve = next(trace for trace in figure.data if trace.name and trace.name.startswith("base"))
+    means = figures.layer_table(some, "cosine").set_index(["arm", "layer"])["estimate"]
+    assert list(curve.y) == pytest.approx(
+        [means["base", layer] - means["opd", layer] for layer in ["emb", *"0123"]]
+    )
+    dots = next(trace for trace in figure.data if trace.mode == "markers" and trace.legendgroup == "base")
+    assert len(dots.x) == 3 * 5
+
+
+def test_seeds_that_only_one_of_two_arms_has_are_not_compared(drift):
+    some = drift[
+        ~((drift["arm"] == "nca") & (drift["seed"] == 0)) & ~((drift["arm"] == "opd") & (drift["seed"] == 2))
+    ]
+    figure = figures.drift_difference(some[some["arm"] != "base"], "opd")
+    dots = next(trace for trace in figure.data if trace.mode == "markers")
+    assert len(dots.x) == 5  # seed 1, the only one that both have
+
+
+def test_of_many_arms_the_difference_draws_no_dots(drift):
+    many = pd.concat([drift, *(drift[drift["arm"] == "nca"].assign(arm=f"nca_{i}") for i in range(5))])
+    figure = figures.drift_difference(many, "opd")
+    assert not [trace for trace in figure.data if trace.mode == "markers"]
+    assert "dots" not in figures.caption(figure)
+    assert "dots: each seed" in figures.caption(figures.drift_difference(drift, "opd"))
+
+
+def test_floor_and_controls_stand_in_grey_behind_the_curves(drift):
+    plain = figures.drift_by_layer(drift)
+    figure = figures.drift_by_layer(drift, behind=["floor", "repeat", "mismatched", "exact", "nonesuch"])
+    grey = {trace.name: trace for trace in figure.data[: len(figure.data) - len(plain.data)]}
+    assert set(grey) == {"floor", "repeat", "mismatched"}  # the curves' own control and what is not there are not
+    assert len({trace.line.dash for trace in grey.values()}) == 3
+    rows = figures.layer_table(drift, "cosine", "floor")
+    assert [y for y in grey["floor"].y if y is not None] == pytest.approx(list(rows["estimate"]))
+    assert list(grey["floor"].y).count(None) == 2  # gaps between three arms' lines
+    text = figures.caption(figure)
+    assert "Grey, behind" in text
+    assert "floor (unrelated tokens at the same place of two responses" in text
+    assert "mismatched." in text
+    fewer = drift.assign(n_tokens=drift["n_tokens"].mask(drift["control"] == "floor", 99))
+    assert "n = 99 tokens" in figures.caption(figures.drift_by_layer(fewer, behind=["floor"]))
+    assert "floor from 0.3000 to 0.3000" in figures.alt_text(figure)
+    # On the logarithmic axis the numerical ceiling is float noise.
+    far = figures.drift_by_layer(drift, movement=True, behind=["floor", "repeat"])
+    names = [trace.name for trace in far.data]
+    assert "floor" in names
+    assert "repeat" not in names
+
+
+def test_the_overlap_of_neighbours_has_its_chance_level(drift):
+    figure = figures.drift_by_layer(drift, "knn_overlap")
+    chance = next(trace for trace in figure.data if trace.name == "chance")
+    assert {y for y in chance.y if y is not None} == {0.02}
+    assert "chance" in figures.caption(figure)
+    assert "knn_chance" not in figures.MEASURES
+
+
+@pytest.mark.parametrize("measure", figures.MEASURES)
+def test_every_measure_is_drawn_with_the_layer_that_moves_most(drift, measure):
+    for movement in (False, True):
+        assert figures.drift_by_layer(drift, measure, movement=movement).data
+    rows = drift[(drift["measure"] == measure) & (drift["control"] == "exact") & (drift["site"] == "resid_post")]
+    mine = rows[rows["arm"] == "base"].groupby("seed")["estimate"]
+    found = figures.extreme_layer(drift, measure).set_index("arm").loc["base"]
+    word = figures.extreme_word(measure)
+    expected = mine.min() if word == "lowest" else mine.max()  # the synthetic norm ratio is above 1 throughout
+    assert found["estimate"] == pytest.approx(expected.mean())
+    better = "less drift" in figures.caption(figures.drift_difference(drift, "opd", measure))
+    assert better == (measure not in ("norm_ratio", "top3_share", "shift_share"))
+
+
+def test_a_ratio_leaves_one_in_both_directions(drift):
+    rows = drift[(drift["measure"] == "norm_ratio") & (drift["arm"] == "opd") & (drift["seed"] == 0)]
+    below = rows.assign(estimate=2 - rows["estimate"], low=2 - rows["high"], high=2 - rows["low"])
+    curves = [
+        next(trace for trace in figures.drift_by_layer(each, "norm_ratio", movement=True).data if trace.name)
+        for each in (rows, below)
+    ]
+    assert list(curves[0].y) == pytest.approx(list(curves[1].y))
+    assert len(curves[0].y) == 4
+    mixed = pd.concat([rows, below[below["layer"] == 3].assign(estimate=0.5, low=0.4, high=0.6)])
+    assert figures.extreme_layer(
+        mixed[~mixed.duplicated(["site", "layer", "control"], keep="last")], "norm_ratio"
+    )["layer"].tolist() == ["3"]
+
+
+def test_a_measure_without_an_interval_says_so(drift):
+    assert "no interval is estimated" in figures.caption(figures.drift_by_layer(drift, "procrustes"))
+
+
+def test_captions_name_the_context_and_say_where_there_is_no_interval(study):
+    answers = study.table("generations")
+    forest = figures.metric_forest(behaviour.metrics(answers, "irrelevant"), control="irrelevant")
+    assert "context (irrelevant)" in figures.caption(forest)
+    steps = figures.metrics_over_steps(behaviour.metrics_by_step(answers, "irrelevant"), control="irrelevant")
+    assert "context (irrelevant)" in figures.caption(steps)
+    assert "no interval is estimated" in figures.caption(figures.outcomes_bar(behaviour.outcome_shares(answers)))
 
 
 def test_training_mean_uses_only_steps_that_every_seed_has(study):

@@ -69,9 +69,29 @@ def test_difference_is_paired_by_seed():
     assert row["seeds"] == 2
     # How many times closer to 1: 0.8 / 0.2 = 4 and 0.4 / 0.1 = 4.
     assert row["closer"] == pytest.approx(np.log10(4))
-    # Seed 1 has no partner in base.
-    assert cell(table, "base")["difference"] == pytest.approx(0.1 - 0.2)
-    assert cell(table, "base")["seeds"] == 1
+    assert row["n_tokens"] == 100
+    assert "n = 100 tokens per seed" in figures.caption(map_figures.difference_panels(table, "views", "opd"))
+
+
+def test_an_arm_that_was_run_once_meets_every_seed_of_the_baseline():
+    row = cell(map_figures.map_difference(RUNS, "views", "opd"), "base")
+    assert row["difference"] == pytest.approx(0.1 - (0.2 + 0.6) / 2)
+    assert row["seeds"] == 2
+
+
+def test_a_seed_that_only_one_of_two_arms_has_is_left_out():
+    runs = maps({("nca", 0): 0.8, ("nca", 2): 0.9, ("opd", 0): 0.2, ("opd", 1): 0.6})
+    row = cell(map_figures.map_difference(runs, "views", "opd"), "nca")
+    assert (row["difference"], row["seeds"]) == (pytest.approx(0.6), 1)
+    apart = maps({("nca", 2): 0.8, ("nca", 3): 0.9, ("opd", 0): 0.2, ("opd", 1): 0.6})
+    assert map_figures.map_difference(apart, "views", "opd").empty
+
+
+def test_curves_of_one_seed_do_not_speak_of_several():
+    one = map_figures.map_table(maps({("opd", 0): 0.4}), "views")
+    assert "One seed." in figures.caption(map_figures.profile_curves(one, "views", (0, 1)))
+    several = map_figures.profile_curves(map_figures.map_table(RUNS, "views"), "views", (0, 1))
+    assert "mean over seeds" in figures.caption(several)
 
 
 def test_a_baseline_with_one_seed_meets_every_seed():

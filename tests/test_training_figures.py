@@ -117,7 +117,7 @@ def test_metrics_over_steps(study):
     figure = figures.metrics_over_steps(table, ["acc_x", "harm"])
     assert list(thick(figure, "nca").x) == [25, 50, 100]
     assert list(thick(figure, "base").x) == [0]
-    assert "95% interval" in figures.caption(figure)
+    assert "95 % interval" in figures.caption(figure)
     assert "n = 60" in figures.caption(figure)
     assert "acc_x of nca at step 100" in figures.alt_text(figure)
     assert not figures.metrics_over_steps(table.iloc[:0]).data

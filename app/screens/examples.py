@@ -66,18 +66,14 @@ def controls(pairs: pd.DataFrame, arms: list[str]) -> tuple[str, str, list[str],
         required=True,
     )  # fmt: skip
     columns[2].selectbox(
-        "Example",
-        sorted(set(pairs["example_id"])),
-        index=None,
-        key="only",
-        placeholder="All",
-        on_change=first_page,
-    )
+        "Example", sorted(set(pairs["example_id"])), index=None, key="only", placeholder="All",
+        help=GLOSSARY["only"], on_change=first_page,
+    )  # fmt: skip
     return arm, cases, [] if error == "any" else [error], only or ""
 
 
 def listed(chosen: Selection, pairs: pd.DataFrame, arms: list[str]) -> None:
-    st.subheader("Responses, side by side", anchor="pairs")
+    st.subheader("Responses, side by side", help=GLOSSARY["pairs"], anchor="pairs")
     arm, cases, errors, only = controls(pairs, arms)
     found = example_pairs.choose(pairs, arm, LISTS[cases][1], errors)
     if only:
@@ -118,7 +114,7 @@ def page(chosen: Selection) -> None:
         "harmed where it was right until the context returned**. Click a cell to read its responses side by side; what "
         "differs is marked."
     )
-    if lacks(chosen.study, "generations", "responses"):
+    if lacks(chosen, "generations", "responses"):
         return
     pairs = chosen.pairs()
     if pairs.empty:

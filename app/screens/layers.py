@@ -4,34 +4,34 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import recipes, summary
+from app import recipes
 from app.address import linked
-from app.parts import guard, show_figure
-from app.state import Selection, current
-from app.words import GLOSSARY, MEASURE_HELP, plain
+from app.parts import clickable, guard, lacks, show_figure
+from app.state import Selection, controls_of, current
+from app.words import GLOSSARY, measure_name, plain
 from cr_interp import figures
 from cr_interp.drift_figures import mark_layers
-from cr_interp.figure_style import layer_name
+from cr_interp.figure_style import layer_name, layer_words
 
 
-def choose_measure(drift: pd.DataFrame) -> tuple[str, bool]:
-    found = set(drift["measure"])
-    measures = [name for name in figures.MEASURES if name in found] or sorted(found)
-    measure = st.pills(
-        "Measure", measures, default=measures[0], key="measure", bind="query-params", help=MEASURE_HELP,
-        format_func=lambda name: plain(name) if name not in figures.MEASURES else figures.MEASURES[name][0],
-    )  # fmt: skip
-    movement = st.toggle(
-        "Distance from identical, log scale", key="log", bind="query-params", help=GLOSSARY["movement"]
-    )
-    return measure or measures[0], movement
+def choose_look(chosen: Selection) -> tuple[bool, list[str]]:
+    """Whether the axis is logarithmic, and the controls that stand behind the curves."""
+    found = set(chosen.drift()["control"]) - {chosen.control}
+    behind = [name for name in ("floor", "repeat", *controls_of(chosen.study)) if name in found]
+    shown = linked("behind", [True, False], True)
+    with st.container(horizontal=True, gap="medium"):
+        movement = st.toggle(
+            "Distance from identical, log scale", key="log", bind="query-params", help=GLOSSARY["movement"]
+        )
+        if behind:
+            st.toggle("Floor and controls behind", key="behind", help=GLOSSARY["behind"])
+    return movement, behind if shown else []
 
 
-def cards(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
-    facts = summary.arm_facts(drift, measure, chosen.control)
-    word = "Highest" if measure in figures.MOVEMENTS else "Lowest"
-    name = figures.MEASURES.get(measure, (measure,))[0]
-    st.caption(f"{word} {name} of all layers", help=GLOSSARY["lowest"])
+def cards(chosen: Selection) -> None:
+    facts = chosen.extremes().to_dict("records")
+    word = figures.extreme_word(chosen.measure)
+    st.caption(f"{plain(measure_name(chosen.measure))}, {word} of all layers", help=GLOSSARY["lowest"])
     rows = -(-len(facts) // 4)
     columns = [column for _ in range(rows) for column in st.columns(4)]
     for column, fact in zip(columns, facts, strict=False):
@@ -42,26 +42,25 @@ def cards(chosen: Selection, drift: pd.DataFrame, measure: str) -> None:
         )  # fmt: skip
 
 
-def curves(chosen: Selection, drift: pd.DataFrame, table: pd.DataFrame, measure: str, movement: bool) -> None:
+def curves(chosen: Selection, marked: list[int], movement: bool, behind: list[str]) -> None:
     st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
-    layer = linked("layer", list(dict.fromkeys(table["layer"])), None)
-    marked = [] if layer is None else [_place(layer)]
+    drift, table = chosen.drift(), chosen.layer_table()
 
     def figure() -> go.Figure:
-        made = figures.drift_by_layer(drift, measure, chosen.control, movement=movement, arms=chosen.all_arms)
-        mark_layers(made, marked)
-        for trace in made.data:
-            if trace.name:
-                # A click on a curve chooses its layer; what is not clicked must not turn pale.
-                trace.update(meta={"panel": trace.name}, unselected={"marker": {"opacity": 1}})
-        return made
+        made = figures.drift_by_layer(
+            drift, chosen.measure, chosen.control, movement=movement, arms=chosen.all_arms, behind=behind
+        )
+        return clickable(mark_layers(made, marked))
 
-    code = recipes.drift(chosen, measure, movement, marked)
-    show_figure(figure, f"drift-{measure}", table, chosen.image, on_click=click, code=code, files=chosen.files)
-    closer(chosen, list(dict.fromkeys(table["layer"])), measure)
+    numbers = [chosen.layer_table(name).assign(control=name) for name in (chosen.control, *behind)]
+    show_figure(
+        figure, f"drift-{chosen.measure}", pd.concat(numbers), chosen.image, on_click=click,
+        code=recipes.drift(chosen, movement, marked, behind), files=chosen.files,
+    )  # fmt: skip
+    closer(chosen, list(dict.fromkeys(table["layer"])))
 
 
-def closer(chosen: Selection, layers: list[str], measure: str) -> None:
+def closer(chosen: Selection, layers: list[str]) -> None:
     """From a layer to its tokens and maps."""
     columns = st.columns([2, 2, 2, 3], vertical_alignment="bottom")
     layer = columns[0].selectbox(
@@ -70,11 +69,11 @@ def closer(chosen: Selection, layers: list[str], measure: str) -> None:
     )  # fmt: skip
     if layer is None:
         return
-    name = "the embedding" if layer == layer_name(-1) else f"layer {layer}"
-    token_measure = {"token_measure": measure} if measure in ("cosine", "relative_l2") else {}
+    name = layer_words(_place(layer))
+    of_tokens = {"token_measure": chosen.measure} if chosen.measure in ("cosine", "relative_l2") else {}
     columns[1].page_link(
         "screens/tokens.py", label=f"Tokens at {name}", icon=":material/format_ink_highlighter:",
-        query_params=chosen.address(layer=layer, **token_measure),
+        query_params=chosen.address(layer=layer, **of_tokens),
     )  # fmt: skip
     columns[2].page_link(
         "screens/maps.py", label=f"Maps at {name}", icon=":material/grid_on:",
@@ -90,19 +89,26 @@ def _place(layer: str) -> int:
     return -1 if layer == layer_name(-1) else int(layer)
 
 
-def difference(chosen: Selection, drift: pd.DataFrame, table: pd.DataFrame, measure: str) -> None:
+def difference(chosen: Selection, marked: list[int]) -> None:
     if chosen.baseline not in chosen.arms or len(chosen.arms) < 2:
         return
     st.subheader(f"Difference from {plain(chosen.baseline)}", help=GLOSSARY["baseline"], anchor="difference")
-    code = recipes.drift_difference(chosen, measure)
+
+    def figure() -> go.Figure:
+        made = figures.drift_difference(
+            chosen.drift(), chosen.baseline, chosen.measure, chosen.control, arms=chosen.all_arms
+        )
+        return clickable(mark_layers(made, marked))
+
     show_figure(
-        lambda: figures.drift_difference(drift, chosen.baseline, measure, chosen.control, arms=chosen.all_arms),
-        f"difference-{measure}", table, chosen.image, code=code, files=chosen.files,
+        figure, f"difference-{chosen.measure}", chosen.layer_table(), chosen.image, on_click=click,
+        code=recipes.drift_difference(chosen, marked), files=chosen.files,
     )  # fmt: skip
 
 
-def numbers(chosen: Selection, table: pd.DataFrame) -> None:
+def numbers(chosen: Selection) -> None:
     st.subheader("Numbers by layer", help=GLOSSARY["layer"], anchor="numbers")
+    table = chosen.layer_table()
     wide = table.pivot(index="layer", columns="arm", values="estimate")
     wide = wide.loc[list(dict.fromkeys(table["layer"])), [arm for arm in chosen.arms if arm in wide]]
     st.dataframe(
@@ -120,22 +126,24 @@ def page(chosen: Selection) -> None:
         "token are compared at every layer. **An arm that has internalised the context stays near 1 at every "
         "layer** (near 0 for relative L2); a dip shows where the context still changes what the model computes."
     )
-    drift = chosen.drift()
-    drift = drift[drift["control"] == chosen.control]
-    if drift.empty:
+    if lacks(chosen, "drift", "measured states"):
+        return
+    table = chosen.layer_table()
+    if table.empty:
         st.info(
-            f"No states were captured for these arms under the {plain(chosen.control)} context. Choose other "
-            "arms or another context control on the left.",
+            f"No {plain(measure_name(chosen.measure))} of these arms was measured under the {plain(chosen.control)} "
+            "context. Choose another measure, other arms or another context control on the left.",
             icon=":material/arrow_back:",
         )
         return
-    measure, movement = choose_measure(drift)
-    table = figures.layer_table(drift, measure, chosen.control)
+    movement, behind = choose_look(chosen)
+    layer = linked("layer", list(dict.fromkeys(table["layer"])), None)
+    marked = [] if layer is None else [_place(layer)]
     for what, draw in (
-        ("The summary", lambda: cards(chosen, drift, measure)),
-        ("The curves", lambda: curves(chosen, drift, table, measure, movement)),
-        ("The difference", lambda: difference(chosen, drift, table, measure)),
-        ("The table", lambda: numbers(chosen, table)),
+        ("The summary", lambda: cards(chosen)),
+        ("The curves", lambda: curves(chosen, marked, movement, behind)),
+        ("The difference", lambda: difference(chosen, marked)),
+        ("The table", lambda: numbers(chosen)),
     ):
         with guard(what):
             draw()

@@ -81,14 +81,14 @@ def differences(chosen: Selection, kind: str, scale: str, cell: tuple[int, int] 
 def two_layers(
     chosen: Selection, table: pd.DataFrame, kind: str, scale: str, cell: tuple[int, int] | None
 ) -> None:
-    st.subheader("Two layers", help=GLOSSARY["cell"], anchor="cell")
+    st.subheader("Two layers", help=GLOSSARY["profile"], anchor="cell")
     words = map_figures.kind_of(kind)
     columns = st.columns([1, 1, 2])
     for column, key, axis in zip(columns, ("layer_x", "layer_y"), (words.x, words.y), strict=False):
         arrow = "→" if key == "layer_x" else "↑"
         column.selectbox(
             f"{plain(axis[:1].upper() + axis[1:])} {arrow}", _names(table[key]), index=None, key=key,
-            placeholder="Choose a layer",
+            placeholder="Choose a layer", help=GLOSSARY["cell"],
         )  # fmt: skip
     if cell is None:
         st.caption("Click a cell of a map, or choose its two layers here, to see both layers' curves.")
@@ -115,17 +115,17 @@ def drift(chosen: Selection, cell: tuple[int, int] | None) -> None:
     """The Layers page's curves with the two layers marked; nothing if the study has none."""
     if cell is None or not chosen.study.has_table("drift"):
         return
-    rows = chosen.drift()
-    rows = rows[rows["control"] == chosen.control]
-    if not (rows["measure"] == "cosine").any():
+    rows, table = chosen.drift(), chosen.layer_table()
+    if table.empty:
         return
     st.subheader("Drift at these layers", help=GLOSSARY["drift"], anchor="drift")
 
     def figure() -> go.Figure:
-        return mark_layers(figures.drift_by_layer(rows, "cosine", chosen.control, arms=chosen.all_arms), cell)
+        return mark_layers(
+            figures.drift_by_layer(rows, chosen.measure, chosen.control, arms=chosen.all_arms), cell
+        )
 
-    table = figures.layer_table(rows, "cosine", chosen.control)
-    code = recipes.drift(chosen, "cosine", False, cell)
+    code = recipes.drift(chosen, False, cell)
     show_figure(figure, "map-drift", table, chosen.image, code=code, files=chosen.files)
 
 
@@ -140,7 +140,7 @@ def page(chosen: Selection) -> None:
         "the diagonal of *without × with*: an arm that has internalised the context is bright there to the last layer, "
         "and a dark band shows the layers at which the context still rearranges what the model computes."
     )
-    if lacks(chosen.study, "cka_map", "layer × layer maps"):
+    if lacks(chosen, "cka_map", "layer × layer maps"):
         return
     kinds = chosen.map_kinds()
     if not kinds:
@@ -148,15 +148,15 @@ def page(chosen: Selection) -> None:
     kind, scale = choose_map(kinds)
     if chosen.control != "exact":
         st.caption(f"Maps are measured under the exact context; {plain(chosen.control)} does not change them.")
-    rows, table = chosen.map_rows(kind), chosen.map_table(kind)
+    table, seeds = chosen.map_table(kind), chosen.map_seeds(kind)
     if table.empty:
         raise UserError(
             f"The chosen arms have no map “{map_figures.kind_of(kind).name}”. Choose other arms on the left."
         )
     cell = choose_cell(table)
     for what, draw in (
-        ("The maps", lambda: panels(chosen, table, kind, scale, cell, rows["seed"])),
-        ("The differences", lambda: differences(chosen, kind, scale, cell, rows["seed"])),
+        ("The maps", lambda: panels(chosen, table, kind, scale, cell, seeds)),
+        ("The differences", lambda: differences(chosen, kind, scale, cell, seeds)),
         ("The two layers", lambda: two_layers(chosen, table, kind, scale, cell)),
         ("The drift", lambda: drift(chosen, cell)),
     ):

@@ -6,12 +6,14 @@ import pandas as pd
 import streamlit as st
 
 from app import recipes, summary
-from app.parts import below, download_table, guard, show_figure
+from app.address import linked
+from app.parts import below, download_table, guard, lacks, show_figure
 from app.state import Selection, current
-from app.words import GLOSSARY, plain
+from app.words import GLOSSARY, measure_name, plain
 from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.example_pairs import MARKS_SAY
+from cr_interp.figure_style import COMPOSITION, RATIOS
 
 BADGES: dict[summary.Verdict, tuple[str, Literal["green", "orange", "red", "gray"], str]] = {
     "yes": ("Yes", "green", ":material/check_circle:"),
@@ -19,6 +21,8 @@ BADGES: dict[summary.Verdict, tuple[str, Literal["green", "orange", "red", "gray
     "no": ("No", "red", ":material/cancel:"),
     "open": ("Not shown", "gray", ":material/help:"),
 }
+#: Of the answers: whatever became of them.
+ALL = "all"
 #: metric → the list of the Examples page that has its examples
 CASES = {
     "harm": "harmed", "rescue": "rescued", "both_correct": "kept", "acc_x": "right without", "acc_xc": "right with",
@@ -74,18 +78,33 @@ def cards(chosen: Selection, metrics: pd.DataFrame, differences: pd.DataFrame) -
             help=GLOSSARY[metric],
         )
     try:
-        facts = {fact["arm"]: fact for fact in summary.arm_facts(chosen.drift(), "cosine", chosen.control)}
+        facts = {fact["arm"]: fact for fact in chosen.extremes().to_dict("records")}
     except UserError:
         return  # a study without captured states; the Layers page says so
     if chosen.arm in facts:
         mine, other = facts[chosen.arm], facts.get(chosen.baseline)
         columns[3].metric(
-            plain(f"Lowest cosine of {chosen.arm}"),
+            plain(extreme_of(chosen)),
             f"{mine['estimate']:.3f}",
             delta=f"{mine['estimate'] - other['estimate']:+.3f}" if other else None,
             delta_description=against if other else None,
+            delta_color=drift_colour(chosen.measure),
             help=f"{GLOSSARY['lowest']} Here at layer {mine['layer']}.",
         )
+
+
+def drift_colour(measure: str) -> Literal["normal", "inverse", "off"]:
+    """Whether more of a measure is good; of those that say what a movement is like it is neither."""
+    if measure in (*RATIOS, *COMPOSITION):
+        return "off"
+    return "inverse" if measure in figures.MOVEMENTS else "normal"
+
+
+def extreme_of(chosen: Selection) -> str:
+    """``Lowest cosine of nca``, ``Norm ratio farthest from 1 of nca``."""
+    name, word = measure_name(chosen.measure), figures.extreme_word(chosen.measure)
+    words = f"{name} {word}" if " " in word else f"{word} {name}"
+    return f"{words[:1].upper()}{words[1:]} of {chosen.arm}"
 
 
 def delta(moved: float) -> str | int | None:
@@ -99,7 +118,7 @@ def metrics(chosen: Selection) -> None:
     st.subheader("Metrics, side by side", help=GLOSSARY["interval"], anchor="metrics")
     table = chosen.metrics()
     show_figure(
-        lambda: figures.metric_forest(table), "metrics", table, chosen.image,
+        lambda: figures.metric_forest(table, control=chosen.control), "metrics", table, chosen.image,
         on_click=lambda metric, _, y: examples(metric, figures.arm_order(table["arm"])[round(y)]),
         code=recipes.metrics(chosen), files=chosen.files,
     )  # fmt: skip
@@ -109,8 +128,8 @@ def metrics(chosen: Selection) -> None:
         st.switch_page("screens/examples.py", query_params=chosen.address(case_arm=arm, cases=cases))
     st.caption("Click a marker to see the responses behind it.")
     regimes = chosen.regimes().set_index("arm")["regime"]
-    shown = summary.metric_table(table)
-    shown["regime"] = shown["arm"].map(regimes).fillna("–").astype(str)
+    shown = chosen.once("metric_table", lambda: summary.metric_table(table))
+    shown = shown.assign(regime=shown["arm"].map(regimes).fillna("–").astype(str))
     st.dataframe(
         shown, hide_index=True, key="metric-table",
         column_config={
@@ -151,23 +170,29 @@ def configuration(chosen: Selection) -> None:
                 "Terms of the loss: q_x the student without the context, q_c with it, f the frozen teacher with it; "
                 "sg[…] is not differentiated."
             )
-    with st.expander(f"What all arms share ({len(shared)} settings)"):
-        st.dataframe(shared, hide_index=True, key="shared-table")
+    # What a closed expander holds would be drawn nevertheless, each time the page is opened.
+    more = st.expander(f"What all arms share ({len(shared)} settings)", key="shared", on_change="rerun")
+    if more.open:
+        more.dataframe(shared, hide_index=True, key="shared-table")
 
 
 def answers(chosen: Selection) -> None:
-    st.subheader("Answers, side by side", anchor="answers")
+    st.subheader("Answers, side by side", help=GLOSSARY["answers"], anchor="answers")
     generations = chosen.generations()
     pair = [arm for arm in dict.fromkeys((chosen.baseline, chosen.arm)) if arm in chosen.all_arms]
-    options = [*pair, ""]
-    left, right, _ = st.columns([3, 1, 3])
-    under = left.selectbox(
-        "Prompts", options, key="prompts", bind="query-params", help=GLOSSARY["harm"],
-        format_func=lambda arm: f"harmed under {arm}" if arm else "all",
-    )  # fmt: skip
     seeds = list(chosen.seeds) or sorted(int(seed) for seed in generations["seed"].dropna().unique())
-    seed = right.selectbox("Seed", seeds, key="seed", bind="query-params")
-    table = summary.answers(generations, pair, chosen.control, seed, under or None)
+    under = linked("prompts", [*pair, ALL], pair[0] if pair else ALL)
+    seed = linked("seed", seeds, seeds[0])
+    left, right, _ = st.columns([3, 1, 3])
+    left.selectbox(
+        "Prompts", [*pair, ALL], key="prompts", help=GLOSSARY["harm"],
+        format_func=lambda arm: ALL if arm == ALL else f"harmed under {arm}",
+    )  # fmt: skip
+    right.selectbox("Seed", seeds, key="seed", help=GLOSSARY["seeds"])
+    harmed = None if under == ALL else under
+    table = chosen.once(
+        "answers", lambda: summary.answers(generations, pair, chosen.control, seed, harmed), seed, harmed
+    )
     # A data frame draws on a canvas: whatever a model has written is shown as text.
     st.dataframe(
         table.head(500), hide_index=True, key="answers-table", height=min(38 + 35 * max(1, len(table)), 320),
@@ -183,21 +208,34 @@ def answers(chosen: Selection) -> None:
 
 def provenance(chosen: Selection) -> None:
     manifest = chosen.study.manifest
-    with st.expander("Provenance", icon=":material/fingerprint:"):
-        st.caption(GLOSSARY["provenance"])
-        if manifest.get("command"):
-            st.code(str(manifest["command"]), language="bash", wrap_lines=True)
-        st.dataframe(summary.provenance(manifest), hide_index=True, key="provenance-table")
+    more = st.expander("Provenance", icon=":material/fingerprint:", key="provenance", on_change="rerun")
+    if more.open:
+        with more:
+            st.caption(GLOSSARY["provenance"])
+            if manifest.get("command"):
+                st.code(str(manifest["command"]), language="bash", wrap_lines=True)
+            st.dataframe(summary.provenance(manifest), hide_index=True, key="provenance-table")
 
 
-chosen = current()
-for what, draw in (
-    ("The headline", headline),
-    ("The metrics", metrics),
-    ("The outcomes", outcomes),
-    ("The configuration", configuration),
-    ("The answers", answers),
-    ("The provenance", provenance),
-):
-    with guard(what):
-        draw(chosen)
+def page(chosen: Selection) -> None:
+    st.markdown(
+        "A model was trained to behave without a context as it did with it; here the context comes back. **Look at Harm: "
+        "how often an answer that was right without the context is wrong with it**, and whether an arm avoids that without "
+        "losing accuracy; a click on a marker shows the answers behind it."
+    )
+    answered = not lacks(chosen, "generations", "responses")
+    for what, draw, of_answers in (
+        ("The headline", headline, True),
+        ("The metrics", metrics, True),
+        ("The outcomes", outcomes, True),
+        ("The configuration", configuration, False),
+        ("The answers", answers, True),
+        ("The provenance", provenance, False),
+    ):
+        if answered or not of_answers:
+            with guard(what):
+                draw(chosen)
+
+
+with guard("The overview"):
+    page(current())

@@ -7,8 +7,8 @@ from app import recipes, suite_state, summary
 from app.address import linked
 from app.parts import below, download_table, guard, show_figure
 from app.state import Selection, current
-from app.words import GLOSSARY, MEASURE_HELP, plain
-from cr_interp import figures, suite_figures
+from app.words import GLOSSARY, plain
+from cr_interp import suite_figures
 from cr_interp.suite import Suite, count_claims, find_suites, in_order, open_suite
 
 NO_SUITE = """
@@ -67,7 +67,8 @@ def headline(chosen: Selection, mine: Suite) -> None:
             shown, hide_index=True, key="counts-table", height=_height(shown),
             column_config={
                 "claim": st.column_config.TextColumn(width="large", help=GLOSSARY["claim"]),
-                "settings": st.column_config.TextColumn(width="small"),
+                "settings": st.column_config.TextColumn(width="small", help=GLOSSARY["of"]),
+                "which": st.column_config.TextColumn(help=GLOSSARY["setting"]),
             },
         )  # fmt: skip
         with below(
@@ -131,9 +132,11 @@ def table(chosen: Selection, mine: Suite) -> None:
     st.dataframe(
         shown, hide_index=True, key="settings-table", height=_height(shown),
         column_config={
-            "setting": st.column_config.TextColumn(pinned=True),
+            "setting": st.column_config.TextColumn(pinned=True, help=GLOSSARY["setting"]),
             "arm": st.column_config.TextColumn(help=GLOSSARY["arm"]),
             "regime": st.column_config.TextColumn(help=GLOSSARY["regime"]),
+            "seeds": st.column_config.NumberColumn(help=GLOSSARY["seeds"]),
+            "n": st.column_config.NumberColumn(help=GLOSSARY["n_pairs"]),
             **{summary.SHORT[name]: st.column_config.TextColumn(help=GLOSSARY[name]) for name in names},
         },
     )  # fmt: skip
@@ -154,23 +157,13 @@ def during(chosen: Selection, mine: Suite) -> None:
 
 def layers(chosen: Selection, mine: Suite) -> None:
     st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
-    found = suite_state.measures(mine, chosen.control)
-    if not found:
-        st.caption(f"No setting has states under the {plain(chosen.control)} context.")
-        return
-    names = [name for name in figures.MEASURES if name in found] or found
-    measure = linked("suite_measure", names, names[0])
-    st.pills(
-        "Measure", names, key="suite_measure", help=MEASURE_HELP, required=True, wrap=True,
-        format_func=lambda name: plain(figures.MEASURES.get(name, (name,))[0]),
-    )  # fmt: skip
-    arms = _arms(chosen)
+    arms, measure = _arms(chosen), chosen.measure
     drift = suite_state.drift(mine, measure, chosen.control)
 
     def click(panel: str, x: float, y: float) -> None:
         st.session_state["open setting"] = panel
 
-    code = recipes.suite_drift(chosen, mine.name, measure, arms)
+    code = recipes.suite_drift(chosen, mine.name, arms)
     show_figure(
         lambda: suite_figures.drift_small_multiples(drift, measure, arms, chosen.control), f"suite-drift-{measure}",
         drift, chosen.image, on_click=click, wide=740, code=code, files=suite_state.stamp(mine),
@@ -190,6 +183,21 @@ def _height(table: pd.DataFrame) -> int:
     return 38 + 35 * min(len(table), 36)
 
 
+def unheard(chosen: Selection) -> None:
+    """Which choices on the left change nothing here, if they were made."""
+    made = {
+        "Arms": set(chosen.arms) < set(chosen.all_arms),
+        "Seeds": chosen.some_seeds is not None,
+        "With attention sinks": chosen.sinks,
+    }
+    names = [name for name, was in made.items() if was]
+    if names:
+        st.caption(
+            f"A suite is shown with all seeds of each setting, without attention sinks, and with base and the two arms "
+            f"under Compare: {' and '.join(names)} on the left {'changes' if len(names) == 1 else 'change'} nothing here."
+        )
+
+
 def follow(mine: Suite) -> None:
     """A click on a figure in the run before asked for a setting's study."""
     setting = st.session_state.pop("open setting", None)
@@ -206,6 +214,7 @@ def page(chosen: Selection) -> None:
     if mine is None:
         return
     follow(mine)
+    unheard(chosen)
     if chosen.arm == chosen.baseline:
         st.info("Choose two different arms under Compare on the left.", icon=":material/compare_arrows:")
         return

@@ -12,7 +12,7 @@ from app.state import Selection, current
 from app.token_table import Tokens
 from app.words import GLOSSARY, plain
 from cr_interp import token_html, token_strips, token_view
-from cr_interp.drift_figures import extreme_layer
+from cr_interp.drift_tables import extreme_layer
 from cr_interp.errors import UserError
 from cr_interp.example_pairs import MARKS_SAY
 from cr_interp.figure_style import layer_name
@@ -41,7 +41,7 @@ def choose(chosen: Selection, tokens: Tokens, runs: dict[str, list[int]]) -> Cho
     arms = list(runs)
     layers = [place for place in tokens.layers() if place != token_view.OUTPUT]
     names = [layer_name(place) for place in layers]
-    measure = linked("token_measure", list(token_view.MOVES), "cosine")
+    measure = linked("token_measure", list(token_view.MOVES), chosen.token_measure)
     seed = linked("token_seed", several, several[0])
     by_arm = linked("by_arm", arms, chosen.arm if chosen.arm in arms else arms[-1])
     statistic = linked("statistic", list(token_view.STATISTICS), "max")
@@ -55,7 +55,7 @@ def choose(chosen: Selection, tokens: Tokens, runs: dict[str, list[int]]) -> Cho
     top = st.columns([3, 3, 1])
     top[0].selectbox("Sorted by the drift of", arms, key="by_arm", help=GLOSSARY["order"])
     top[1].segmented_control(
-        "by its response's", list(token_view.STATISTICS), key="statistic", required=True,
+        "by its response's", list(token_view.STATISTICS), key="statistic", required=True, help=GLOSSARY["statistic"],
         format_func=token_view.STATISTICS.__getitem__,
     )  # fmt: skip
     top[2].selectbox("Seed", several, key="token_seed", help=GLOSSARY["seeds"])
@@ -72,7 +72,7 @@ def farthest_layer(chosen: Selection, arm: str, layers: list[int]) -> int:
     """Where the arm drifts most according to the drift table; the last layer if there is none."""
     try:
         drift = chosen.drift()
-        found = extreme_layer(drift[drift["arm"] == arm], "cosine")["layer"]
+        found = extreme_layer(drift[drift["arm"] == arm], chosen.measure)["layer"]
         place = int(str(found.iloc[0]).split(",")[0])
     except (UserError, IndexError, ValueError):
         return layers[-1]
@@ -99,7 +99,7 @@ def choose_example(ranked: pd.DataFrame, choice: Choice) -> str:
                 on_click=show,
                 args=(example if idle else ids[to],),
             )
-        st.selectbox("Example", ids, key="example", label_visibility="collapsed", width=360)
+        st.selectbox("Example", ids, key="example", help=GLOSSARY["order"], width=360)
     row = ranked.iloc[here]
     st.caption(
         f"Example {here + 1} of {len(ids)}, sorted by the {token_view.STATISTICS[choice.statistic]} of "
@@ -238,7 +238,7 @@ def page(chosen: Selection) -> None:
         "colour, the farther the state that predicts this token moves**. Look for the token that carries the answer: "
         "where it is pale in one arm and strong in another, the context still decides for the second."
     )
-    if lacks(chosen.study, "token_drift", "drift of single tokens"):
+    if lacks(chosen, "token_drift", "drift of single tokens"):
         return
     tokens = Tokens(chosen.study)
     every = tokens.runs()

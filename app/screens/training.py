@@ -10,7 +10,7 @@ from app import recipes
 from app.address import linked
 from app.parts import guard, lacks, show_figure
 from app.state import Selection, current, log_stamp, logs_of
-from app.words import GLOSSARY, MEASURE_HELP, plain
+from app.words import GLOSSARY, measure_name, plain
 from cr_interp import figures
 from cr_interp.figure_style import METRICS
 from cr_interp.study import rows_of
@@ -148,9 +148,13 @@ def tested_steps(chosen: Selection) -> pd.Series:
     """Per trained arm the steps that ``generations`` has."""
     if not chosen.study.has_table("generations"):
         return pd.Series(dtype=object)
-    rows = rows_of(chosen.generations(), chosen.arms)
-    steps = rows[rows["step"] > 0].groupby("arm")["step"].unique()
-    return steps.map(lambda found: sorted(int(step) for step in found))
+
+    def found() -> pd.Series:
+        rows = rows_of(chosen.generations(), chosen.arms)
+        steps = rows[rows["step"] > 0].groupby("arm")["step"].unique()
+        return steps.map(lambda each: sorted(int(step) for step in each))
+
+    return chosen.once("tested_steps", found)
 
 
 def behaviour(chosen: Selection, source: str) -> None:
@@ -160,8 +164,8 @@ def behaviour(chosen: Selection, source: str) -> None:
             names = [name for name in DURING if name in METRICS]
             code = recipes.metrics_over_steps(chosen, names)
             show_figure(
-                lambda: figures.metrics_over_steps(table, names, chosen.all_arms), "behaviour-checkpoints", table,
-                chosen.image, wide=WIDE, code=code, files=chosen.files,
+                lambda: figures.metrics_over_steps(table, names, chosen.all_arms, control=chosen.control),
+                "behaviour-checkpoints", table, chosen.image, wide=WIDE, code=code, files=chosen.files,
             )  # fmt: skip
             return
         log = read(chosen)
@@ -201,27 +205,17 @@ def only_the_last(chosen: Selection) -> None:
 # -- drift ---------------------------------------------------------------------------------------------------------
 
 
-def choose_drift(drift: pd.DataFrame) -> tuple[str, bool]:
-    found = set(drift["measure"])
-    measures = [name for name in figures.MEASURES if name in found] or sorted(found)
-    measure = linked("step_measure", measures, measures[0])
-    movement = linked("step_log", [False, True], False)
-    st.pills(
-        "Measure", measures, key="step_measure", help=MEASURE_HELP, required=True, wrap=True,
-        format_func=lambda name: plain(figures.MEASURES.get(name, (name,))[0]),
-    )  # fmt: skip
-    st.toggle("Distance from identical, log scale", key="step_log", help=GLOSSARY["movement"])
-    return measure, movement
-
-
 def drift(chosen: Selection) -> None:
     st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
-    if lacks(chosen.study, "drift", "measured states"):
+    if lacks(chosen, "drift", "measured states"):
         return
-    rows = chosen.drift()
-    rows = rows[rows["control"] == chosen.control]
+    every = chosen.drift()
+    rows = chosen.once("drift of the control", lambda: every[every["control"] == chosen.control])
+    measure, control = chosen.measure, chosen.control
     if rows.empty:
-        st.caption(f"No states of these arms were captured under the {plain(chosen.control)} context.")
+        st.caption(
+            f"No {plain(measure_name(measure))} of these arms was measured under the {plain(control)} context."
+        )
         return
     steps = drift_steps(rows)
     if not steps:
@@ -229,7 +223,8 @@ def drift(chosen: Selection) -> None:
             "These arms were measured as they are, not at steps of a training: the page Layers shows them."
         )
         return
-    measure, movement = choose_drift(rows)
+    movement = linked("step_log", [False, True], False)
+    st.toggle("Distance from identical, log scale", key="step_log", help=GLOSSARY["movement"])
     before = [0] if len(at_step(rows, -1)) else []  # the arms that were not trained
     options = sorted({*before, *steps})
     step = linked("step", options, options[-1]) if len(steps) > 1 else steps[-1]
@@ -237,19 +232,19 @@ def drift(chosen: Selection) -> None:
         st.select_slider("Step", options, key="step", help=GLOSSARY["step"])
     else:
         one_step(chosen, step)
-    table = step_table(rows, measure, chosen.control)
-    code = recipes.drift_at_step(chosen, step, measure, movement)
+    table = chosen.once("step_table", lambda: step_table(rows, measure, control))
+    code = recipes.drift_at_step(chosen, step, movement)
     show_figure(
-        lambda: figures.drift_at_step(rows, step, measure, chosen.control, movement, chosen.all_arms),
+        lambda: figures.drift_at_step(rows, step, measure, control, movement, chosen.all_arms),
         f"drift-steps-{measure}", table, chosen.image, code=code, files=chosen.files,
     )  # fmt: skip
     if len(steps) > 1:
         st.subheader("Where it drifts most, over steps", help=GLOSSARY["lowest"], anchor="emergence")
-        table = extremes_by_step(rows, measure, chosen.control)
-        code = recipes.drift_over_steps(chosen, step, measure, movement)
+        table = chosen.once("extremes_by_step", lambda: extremes_by_step(rows, measure, control))
+        code = recipes.drift_over_steps(chosen, step, movement)
         click = partial(to_step, options)
         show_figure(
-            lambda: figures.drift_over_steps(rows, measure, chosen.control, movement, step, chosen.all_arms),
+            lambda: figures.drift_over_steps(rows, measure, control, movement, step, chosen.all_arms),
             f"drift-over-{measure}", table, chosen.image, on_click=click, code=code, files=chosen.files,
         )  # fmt: skip
         st.caption("Click a marker to see the layers at its step.")
@@ -285,7 +280,7 @@ def page(chosen: Selection) -> None:
     if curves == "loss":
         st.subheader("Losses", help=GLOSSARY["loss"], anchor="losses")
     else:
-        st.subheader("Gradient, speed and memory", anchor="losses")
+        st.subheader("Gradient, speed and memory", help=GLOSSARY["speed"], anchor="losses")
     # Only what is drawn is drawn anew while a run is followed: choices stand outside, so that they reach the URL.
     st.fragment(losses, run_every=every)(chosen, curves, logarithmic)
     st.subheader("Behaviour", help=GLOSSARY["harm"], anchor="behaviour")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from app import live
+from app import live, recipes_try
 from app.address import linked
-from app.parts import guard, show_figure
+from app.parts import clickable, guard, show_figure
 from app.state import Selection, current
 from app.typed import put_back, typed
 from app.words import GLOSSARY, plain
@@ -42,12 +42,18 @@ class Question:
     example: Example | None
     """Where the prompt comes from, if it is as the study has it."""
 
+    @property
+    def asked(self) -> tuple[str, Context | None, int, NoContext]:
+        """What a model is given."""
+        return self.prompt, self.context, self.limit, self.no_context
+
 
 @dataclass(frozen=True)
 class Tried:
-    """A checkpoint's answers, and its name in the figures."""
+    """A checkpoint's answers, its name in the figures, and what it was loaded by."""
 
     name: str
+    model: str
     tryout: "Tryout"
 
 
@@ -141,8 +147,8 @@ def ask_prompt(study: Study) -> tuple[str, Example | None]:
     prompt = st.text_area("Prompt", key="prompt", height=150, help=GLOSSARY["prompt"])
     if asked is not None:
         after = ids[(ids.index(asked.id) + 1) % len(ids)]
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.selectbox("Example", ids, key="example", label_visibility="collapsed")
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            st.selectbox("Example", ids, key="example", help=GLOSSARY["example"])
             st.button("Another example", icon=":material/shuffle:", on_click=put_back, args=("example", after))
     return prompt, asked if asked is not None and prompt == default else None
 
@@ -197,10 +203,8 @@ def answers(ready: list[Checkpoint], question: Question) -> list[Tried]:
                 if checkpoint is not ready[0] and found:
                     live.check_same_tokenizer(ready[0], checkpoint)
             with st.spinner(f"{plain(name)} answers …"):
-                tryout = live.answer(
-                    checkpoint, question.prompt, question.context, question.limit, question.no_context
-                )
-            found.append(Tried(name, tryout))
+                tryout = live.answer(checkpoint, *question.asked)
+            found.append(Tried(name, checkpoint.model, tryout))
     return found
 
 
@@ -253,7 +257,7 @@ def in_short(tryout: "Tryout") -> str:
 
 def choose_view(chosen: Selection, layers: pd.DataFrame) -> tuple[str, int]:
     """The measure and the layer, under the names that the Tokens page has for them."""
-    measure = linked("token_measure", list(token_view.MOVES), "cosine")
+    measure = linked("token_measure", list(token_view.MOVES), chosen.token_measure)
     st.pills(
         "Measure", list(token_view.MOVES), key="token_measure", help=GLOSSARY["token_measure"], required=True,
         format_func=lambda name: token_view.MOVES[name][0],
@@ -279,21 +283,25 @@ def on_curve(panel: str, x: float, y: float) -> None:
     st.session_state["layer"] = layer_name(round(x))
 
 
-def curves(chosen: Selection, tried: list[Tried], layers: pd.DataFrame, measure: str, layer: int) -> None:
+def curves(
+    chosen: Selection, tried: list[Tried], question: Question, layers: pd.DataFrame, measure: str, layer: int
+) -> None:
     if measure == "kl":
         st.caption("The output has no layers; choose another measure for the drift by layer.")
         return
     movement = linked("distance", [False, True], False)
     st.toggle("Distance from identical, log scale", key="distance", help=GLOSSARY["movement"])
     figure = response_drift(layers, measure, movement, [each.name for each in tried], layer)
-    for trace in figure.data:
-        if trace.name:
-            trace.update(meta={"panel": trace.name}, unselected={"marker": {"opacity": 1}})
     table = layers[layers["measure"] == measure]
-    show_figure(figure, f"tried-drift-{measure}", table, chosen.image, on_click=on_curve)
+    code = recipes_try.drift(models(tried), question.asked, measure, movement, layer)
+    show_figure(clickable(figure), f"tried-drift-{measure}", table, chosen.image, on_click=on_curve, code=code)
 
 
-def tokens(chosen: Selection, tried: list[Tried], measure: str, layer: int) -> None:
+def models(tried: list[Tried]) -> dict[str, str]:
+    return {each.name: each.model for each in tried}
+
+
+def tokens(chosen: Selection, tried: list[Tried], question: Question, measure: str, layer: int) -> None:
     rows = {each.name: each.tryout.token_rows(each.name) for each in tried}
     found = [token_view.Reading.of(name, mine, measure) for name, mine in rows.items()]
     columns = token_view.align([reading.tokens for reading in found])
@@ -304,12 +312,12 @@ def tokens(chosen: Selection, tried: list[Tried], measure: str, layer: int) -> N
         "scale ends at the token that moves most, so it changes with what you type. The pointer shows the numbers.",
         help=GLOSSARY["align"],
     )
-    figure = token_strips.strips(
-        found, columns, measure, end, layer, whose="the farthest token shown lies", context="the context"
-    )
+    said = {"whose": "the farthest token shown lies", "context": "the context"}
+    figure = token_strips.strips(found, columns, measure, end, layer, **said)
     table = pd.concat(rows.values(), ignore_index=True).drop(columns=["seed", "step", "example_id"])
     click = None if measure == "kl" else at_layer
-    show_figure(figure, f"tried-tokens-{measure}", table, chosen.image, on_click=click, wide=480)
+    code = recipes_try.strips(models(tried), question.asked, measure, layer, **said)
+    show_figure(figure, f"tried-tokens-{measure}", table, chosen.image, on_click=click, wide=480, code=code)
 
 
 def page(chosen: Selection) -> None:
@@ -335,10 +343,10 @@ def page(chosen: Selection) -> None:
     st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
     measure, layer = choose_view(chosen, layers)
     with guard("The curves"):
-        curves(chosen, tried, layers, measure, layer)
+        curves(chosen, tried, question, layers, measure, layer)
     st.subheader("Drift by token", help=GLOSSARY["token_drift"], anchor="tokens")
     with guard("The tokens"):
-        tokens(chosen, tried, measure, layer)
+        tokens(chosen, tried, question, measure, layer)
 
 
 with guard("This page"):

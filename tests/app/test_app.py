@@ -70,6 +70,64 @@ def test_overview_answers_the_question_with_the_numbers_of_the_tables(good):
     assert all(metric.help for metric in app.metric)
 
 
+def test_overview_says_in_two_sentences_what_to_look_at(good):
+    intro = open_app().markdown[0].value
+    assert "Look at Harm" in intro
+    assert intro.count(". ") == 1
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_study_that_lacks_a_table_says_the_command_that_makes_it(root, made, page):
+    """Under a name by which it is found: a suite's setting is not found under its own."""
+    study = Path(shutil.copytree(made / "organism-shift", root / "mine" / "rules-llama"))
+    (study / "tables" / ("generations" if page == PAGES[0] else "drift")).with_suffix(".parquet").unlink()
+    app = open_app(page)
+    assert not app.exception
+    assert not app.error
+    assert "This study has no" in said(app)
+    command = "evaluate" if page == PAGES[0] else "capture"
+    assert app.code[0].value == f"cr-interp {command} mine/rules-llama"
+    if page == PAGES[0]:
+        assert "What differs between the arms" in said(app)
+
+
+def test_what_stands_closed_is_not_drawn(good):
+    app = open_app()
+    assert [each.label for each in app.expander][1:] == ["Provenance"]
+    assert all(not each.children for each in app.expander)
+
+
+def test_floor_and_controls_stand_behind_the_curves_until_they_are_switched_off(good):
+    app = open_app(PAGES[1])
+    assert "Grey, behind" in said(app)
+    app.toggle(key="behind").set_value(False).run()
+    assert "Grey, behind" not in said(app)
+    assert app.query_params["behind"] in ("False", ["False"])
+
+
+def test_the_measure_is_one_choice_for_all_pages(good):
+    app = open_app(PAGES[1])
+    app.selectbox(key="measure").set_value("relative_l2").run()
+    for page, words in (
+        ("overview", "Highest relative L2 of nca"),
+        ("training", "Step 100. Relative L2 between"),
+        ("layers", "relative L2, highest of all layers"),
+    ):
+        app.switch_page(f"screens/{page}.py").run()
+        assert not app.exception
+        assert app.query_params["measure"] in ("relative_l2", ["relative_l2"])
+        assert words in said(app) + " ".join(metric.label for metric in app.metric)
+
+
+def test_a_measure_that_was_not_measured_under_a_control_is_said_so(good):
+    app = open_app(PAGES[1])
+    app.selectbox(key="measure").set_value("procrustes")
+    app.selectbox(key="control").set_value("mismatched").run()
+    assert not app.exception
+    assert not app.error
+    assert "No Procrustes of these arms was measured under the mismatched context" in said(app)
+
+
 def test_layers_explains_itself_and_orders_the_arms(good):
     app = open_app(PAGES[1])
     assert not app.exception
@@ -78,8 +136,8 @@ def test_layers_explains_itself_and_orders_the_arms(good):
     lowest = {metric.label: float(metric.value) for metric in app.metric}
     assert list(lowest) == ["base", "opd", "nca"]
     assert lowest["base"] < lowest["opd"] < lowest["nca"]
-    app.button_group(key="measure").set_value("relative_l2").run()
-    assert "Highest relative L2 of all layers" in said(app)
+    app.selectbox(key="measure").set_value("relative_l2").run()
+    assert "relative L2, highest of all layers" in said(app)
     assert not app.exception
 
 

@@ -4,12 +4,26 @@ Screenshots of every page are kept in ``tests/artefacts``: look at them. Maps, T
 ``test_browser_pages.py``.
 """
 
+import base64
+import http.client
 import re
 import socket
+import tomllib
 from pathlib import Path
 
 import pytest
-from browsing import expect, metric_values, pick, ready, shoot, watched
+from browsing import (
+    MAIN,
+    click_marker,
+    expect,
+    metric_values,
+    pick,
+    ready,
+    same_in_a_new_tab,
+    settle,
+    shoot,
+    watched,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -63,12 +77,13 @@ def test_every_measure_and_the_log_scale(server, page):
     page.goto(f"{server}/layers?study=five-arms")
     ready(page, 2)
     for name, axis in (
+        ("norm ratio", "‖with‖ / ‖without‖"),
         ("centred cosine", "cosine after removing each view"),
         ("relative L2", "‖with − without‖"),
         ("debiased CKA", "debiased linear CKA"),
         ("cosine", "cosine between the views"),
     ):
-        page.get_by_test_id("stButtonGroup").get_by_text(name, exact=True).click()
+        pick(page, "Measure", name)
         expect(page.locator(".js-plotly-plot").first.locator(".ytitle")).to_contain_text(axis, timeout=20_000)
     page.get_by_text("Distance from identical, log scale").click()
     expect(page.locator(".js-plotly-plot").first.locator(".ytitle")).to_contain_text("1 − cosine (log scale)")
@@ -86,10 +101,10 @@ def test_the_url_reproduces_the_view_in_a_new_tab(server, page, browser):
     ready(page, 2)
     page.get_by_role("link", name="Layers").click()
     expect(page.get_by_text("Drift by layer")).to_be_visible(timeout=20_000)
-    page.get_by_test_id("stButtonGroup").get_by_text("debiased CKA", exact=True).click()
+    pick(page, "Measure", "debiased CKA")
     expect(page.locator(".js-plotly-plot").first.locator(".ytitle")).to_contain_text("debiased linear CKA")
     ready(page, 2)
-    expect(page).to_have_url(re.compile("measure=debiased"))
+    expect(page).to_have_url(re.compile("[?&]measure=cka"))
     expect(page).to_have_url(re.compile("study=five-arms"))
     assert "control=mismatched" in page.url
     values = metric_values(page, 4)
@@ -117,7 +132,8 @@ def test_downloads(server, page):
     text = Path(waiting.value.path()).read_text()
     assert waiting.value.suggested_filename == "drift-cosine.csv"
     assert text.startswith("arm,layer,estimate,low,high,seeds,n_tokens,n_examples")
-    assert len(text.splitlines()) == 1 + 3 * 5
+    # Three arms at five places, under the exact context and the five that stand behind it.
+    assert len(text.splitlines()) == 1 + 6 * 3 * 5
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Figure, interactive (HTML)").click()
     assert "<figcaption>Cosine between" in Path(waiting.value.path()).read_text()
@@ -131,23 +147,93 @@ def test_downloads(server, page):
 
 
 def test_hostile_text_is_shown_as_text(server, page):
-    for path, figures in (("/?study=hostile", 2), ("/layers?study=hostile", 2)):
+    for path, figures in (("/?study=hostile", 2), ("/layers?study=hostile", 2), ("/suite?study=hostile", 4)):
         page.goto(server + path)
         ready(page, figures)
         page.wait_for_timeout(500)
         assert page.evaluate("window.hit") is None
         assert page.locator("img[src=x], [src*='x.invalid'], [href*='x.invalid']").count() == 0
         expect(page.get_by_test_id("stSidebar")).to_contain_text("rules:shift<script>window.hit=1</script>")
-        shoot(page, f"hostile-{'layers' if 'layers' in path else 'overview'}")
+        shoot(page, f"hostile-{path[1:].partition('?')[0] or 'overview'}")
 
 
-def test_a_narrow_window(server, browser):
+@pytest.mark.parametrize("name", ["", "layers"])
+def test_a_narrow_window(server, browser, name):
     for page in watched(browser, viewport={"width": 420, "height": 900}):
-        page.goto(f"{server}/layers?study=a-synthetic")
+        page.goto(f"{server}/{name}?study=a-synthetic")
         ready(page, 2)
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0
-        shoot(page, "layers-narrow")
+        shoot(page, f"{name or 'overview'}-narrow")
+
+
+def test_what_overview_was_set_to_is_the_same_in_a_new_tab(server, page, browser):
+    page.goto(f"{server}/?study=five-arms")
+    ready(page, 2)
+    pick(page, "Baseline", "sym_kl")
+    pick(page, "Arm", "opd")
+    settle(page)
+    pick(page, "Prompts", "harmed under opd")
+    pick(page, "Seed", "1")
+    settle(page)
+    for part in ("arm=opd", "baseline=sym_kl", "prompts=opd", "seed=1"):
+        expect(page).to_have_url(re.compile(f"[?&]{part}"))
+    expect(page.get_by_role("heading", name="Did opd reduce Harm without losing accuracy?")).to_be_visible()
+    same_in_a_new_tab(browser, page, 2)
+
+
+def test_from_overview_to_the_training(server, page):
+    page.goto(f"{server}/?study=a-synthetic")
+    ready(page, 2)
+    settle(page)
+    page.get_by_role("link", name="When did it emerge?").click()
+    expect(page.get_by_role("heading", name="Losses")).to_be_visible(timeout=20_000)
+    ready(page, 3)
+    expect(page).to_have_url(re.compile("/training.*study=a-synthetic"))
+
+
+def test_from_layers_to_the_tokens(server, page):
+    page.goto(f"{server}/layers?study=a-synthetic&layer=1&measure=relative_l2")
+    ready(page, 2)
+    settle(page)
+    page.get_by_role("link", name="Tokens at layer 1").click()
+    expect(page.get_by_role("heading", name="Text, coloured by drift")).to_be_visible(timeout=20_000)
+    ready(page, 1)
+    settle(page)
+    for part in ("layer=1", "measure=relative_l2"):
+        expect(page).to_have_url(re.compile(f"[?&]{part}"))
+    expect(page.locator(".js-plotly-plot").first).to_contain_text("relative L2")
+
+
+def test_a_click_on_a_difference_chooses_its_layer(server, page):
+    page.goto(f"{server}/layers?study=a-synthetic")
+    ready(page, 2)
+    click_marker(page, 1, -1)  # the last arm's last layer
+    settle(page)
+    expect(page).to_have_url(re.compile(r"[?&]layer=3"))
+    expect(page.get_by_role("link", name="Tokens at layer 3")).to_be_visible()
+
+
+def test_what_stands_behind_the_curves_is_part_of_the_address(server, page, browser):
+    page.goto(f"{server}/layers?study=a-synthetic")
+    ready(page, 2)
+    chart = page.locator(".js-plotly-plot").first
+    expect(chart.locator(".legend")).to_contain_text("floor")
+    settle(page)
+    page.get_by_text("Floor and controls behind").click()
+    settle(page)
+    expect(chart.locator(".legend")).not_to_contain_text("floor")
+    expect(page).to_have_url(re.compile("behind=False"))
+    same_in_a_new_tab(browser, page, 2)
+
+
+@pytest.mark.parametrize("address", ["", "layers", "maps", "tokens", "examples", "training", "suite"])
+def test_every_figure_has_its_description_in_the_page(server, page, address):
+    page.goto(f"{server}/{address}?study=four/rules-llama" if address == "suite" else f"{server}/{address}")
+    ready(page, {"layers": 2, "maps": 2, "tokens": 1, "examples": 1, "training": 3, "suite": 4}.get(address, 2))
+    for chart in page.get_by_test_id("stPlotlyChart").all():
+        assert chart.get_attribute("role") == "figure"
+        assert re.search(r"\d", chart.get_attribute("aria-label") or "")
 
 
 def test_only_this_machine_can_connect(server):
@@ -156,3 +242,30 @@ def test_only_this_machine_can_connect(server):
         probe.settimeout(2)
         # Another address of the loopback network: reachable only by a server that listens on all interfaces.
         assert probe.connect_ex(("127.0.0.2", port)) != 0
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 101), ("evil.example", 403)])
+@pytest.mark.parametrize("origin", [False, True])
+def test_only_a_page_of_this_machine_gets_at_the_data(server, host, status, origin):
+    """All data go through the websocket: another site that lets its name point here (DNS rebinding) is refused."""
+    address = server.removeprefix("http://")
+    connection = http.client.HTTPConnection(address, timeout=10)
+    connection.putrequest("GET", "/_stcore/stream", skip_host=True)
+    headers = {
+        "Host": f"{host}:{address.rpartition(':')[2]}", "Upgrade": "websocket", "Connection": "Upgrade",
+        "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(), "Sec-WebSocket-Version": "13",
+    }  # fmt: skip
+    if origin:
+        headers["Origin"] = f"http://{headers['Host']}"
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    assert connection.getresponse().status == status
+    connection.close()
+
+
+def test_nobody_is_told_of_its_use():
+    """The tabs' own check finds requests to other hosts; this one, that the setting which forbids them is there."""
+    settings = tomllib.loads((MAIN.parent / ".streamlit" / "config.toml").read_text())
+    assert settings["browser"]["gatherUsageStats"] is False
+    assert settings["server"]["address"] == "127.0.0.1"

@@ -180,6 +180,20 @@ def test_tokens_step_by_step(server, page, browser):
     shoot(page, "tokens-kl")
 
 
+@pytest.mark.parametrize(
+    ("link", "heading", "key", "figures"),
+    [("Drift at layer 2", "Drift by layer", "layer", 2), ("Maps at layer 2", "Two layers", "layer_x", 4)],
+)
+def test_from_tokens_to_the_layer(server, page, link, heading, key, figures):
+    page.goto(f"{server}/tokens?study=a-synthetic&layer=2")
+    ready(page, 1)
+    settle(page)
+    page.get_by_role("link", name=link).click()
+    expect(page.get_by_role("heading", name=heading)).to_be_visible(timeout=20_000)
+    ready(page, figures)
+    assert query(page)[key] == ["2"]
+
+
 def test_a_long_response_scrolls_and_is_read_in_windows(server, page, browser):
     page.goto(f"{server}/tokens?study=long-responses")
     ready(page, 1)

@@ -22,6 +22,15 @@ def test_from_a_marker_to_its_study(server, page):
     ready(page, 4)
 
 
+def test_a_marker_of_the_regimes_opens_its_study(server, page):
+    page.goto(f"{server}/suite?study=four/rules-llama")
+    ready(page, 4)
+    settle(page)
+    click_marker(page, 0, 0)
+    expect(page.get_by_role("heading", name=re.compile("reduce Harm without"))).to_be_visible(timeout=20_000)
+    expect(page).to_have_url(re.compile(r"[?&]study=four(/|%2F)"))
+
+
 def test_a_panel_of_the_drift_opens_its_study(server, page):
     page.goto(f"{server}/suite?study=four/sokoban-self")
     ready(page, 4)
@@ -34,9 +43,9 @@ def test_the_address_shows_the_same_to_somebody_else(server, page, browser):
     ready(page, 4)
     pick(page, "Context control", "paraphrase")
     settle(page)
-    page.get_by_test_id("stButtonGroup").get_by_text("relative L2").click()
+    pick(page, "Measure", "relative L2")
     settle(page)
-    expect(page).to_have_url(re.compile("suite_measure=relative_l2"))
+    expect(page).to_have_url(re.compile("[?&]measure=relative_l2"))
     same_in_a_new_tab(browser, page, 4)
 
 

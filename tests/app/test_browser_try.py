@@ -144,6 +144,19 @@ def test_a_click_on_the_curve_chooses_the_layer(server, page):
     expect(page).to_have_url(re.compile("layer=3"))
 
 
+def test_its_figures_are_saved(server, page):
+    from test_browser_downloads import menus
+
+    page.goto(f"{server}/try_it?study=a-synthetic&beside=none")
+    expect(page.get_by_text("the less its states move")).to_be_visible(timeout=60_000)
+    settle(page)
+    load(page)
+    found = menus(page)
+    names = ("tried-drift-cosine", "tried-tokens-cosine")
+    assert set(found) == {f"{name}{kind}" for name in names for kind in (".csv", ".html", ".py")}
+    assert "tryout.open_model" in found["tried-drift-cosine.py"].decode()
+
+
 def test_a_wrong_path_says_what_to_do(server, page, studies, tmp_path):
     (tmp_path / "pickled").mkdir()
     (tmp_path / "pickled" / "config.json").write_text("{}")

@@ -65,6 +65,25 @@ def test_a_page_opens_and_explains_itself(good, page):
     assert queries(app)["study"] == ["organism-shift"]
 
 
+@pytest.mark.parametrize(
+    "name", ["overview", "layers", "maps", "tokens", "examples", "training", "suite", "try_it"]
+)
+def test_every_choice_and_every_section_has_a_tooltip(root, made, name):
+    shutil.copytree(made, root / "mine" / "rules-llama")
+    app = open_app(f"screens/{name}.py", layer_x="1", layer_y="1")
+    assert not app.exception
+    kinds = (
+        "selectbox", "multiselect", "toggle", "button_group", "select_slider", "number_input", "text_area", "subheader",
+    )  # fmt: skip
+    silent = [
+        f"{kind} {getattr(element, 'label', element.value)}"
+        for kind in kinds for element in app.get(kind)
+        if not element.proto.help
+    ]  # fmt: skip
+    assert silent == []
+    assert len(app.get("selectbox")) >= 4
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_an_old_study_says_what_it_lacks_and_what_to_do(good, page):
     (good / "tables" / f"{TABLE[page]}.parquet").unlink()
@@ -174,6 +193,13 @@ def test_another_control_is_said_not_to_matter(good):
         app = open_app(page)
         app.selectbox(key="control").set_value("mismatched").run()
         assert "under the exact context; mismatched does not change them" in said(app)
+
+
+def test_tokens_have_the_measure_of_the_left_where_there_is_one(good):
+    app = open_app(TOKENS)
+    for measure, expected in (("relative_l2", "relative_l2"), ("cka", "cosine")):
+        app.selectbox(key="measure").set_value(measure).run()
+        assert app.button_group(key="token_measure").value == expected
 
 
 # -- tokens --------------------------------------------------------------------------------------------------
@@ -414,7 +440,9 @@ def test_a_figure_is_made_once_until_its_study_changes(good, monkeypatch):
 
     made = []
     original = figures.metric_forest
-    monkeypatch.setattr(figures, "metric_forest", lambda *given: made.append(1) or original(*given))
+    monkeypatch.setattr(
+        figures, "metric_forest", lambda *given, **more: made.append(1) or original(*given, **more)
+    )
     open_app("screens/overview.py")
     open_app("screens/overview.py")
     assert len(made) == 1

@@ -70,6 +70,22 @@ def test_an_arm_that_no_setting_has_and_one_arm_twice(suite, root):
     assert "Choose two different arms" in words(app)
 
 
+def test_choices_on_the_left_that_change_nothing_are_named(suite):
+    app = opened(study="mine/rules-llama")
+    assert "changes nothing here" not in words(app)
+    app.multiselect(key="seeds").set_value([1]).run()
+    assert "Seeds on the left changes nothing here" in words(app)
+    app.multiselect(key="arms").set_value(["opd"])
+    app.toggle(key="sinks").set_value(True).run()
+    assert "Arms and Seeds and With attention sinks on the left change nothing here" in words(app)
+
+
+def test_the_drift_has_the_measure_of_the_left(suite):
+    app = opened(study="mine/rules-llama")
+    app.selectbox(key="measure").set_value("relative_l2").run()
+    assert "Relative L2 between a response token's state after each block" in words(app)
+
+
 def test_a_damaged_setting_costs_the_page_a_message(suite):
     Study.open(suite / "sokoban-self").table_path("generations").write_bytes(b"no table")
     app = opened(study="mine/rules-llama")

@@ -95,13 +95,13 @@ def test_several_steps_have_a_slider_and_a_second_source(good):
 
 def test_the_address_chooses_and_nonsense_in_it_is_ignored(good):
     at_more_steps(Study.open(good), 25)
-    app = open_page(step="25", curves_of="speed", log_loss="False", follow="True", step_measure="cka")
+    app = open_page(step="25", curves_of="speed", log_loss="False", follow="True", measure="cka")
     assert app.select_slider(key="step").value == 25
     assert app.button_group(key="curves_of").value == "speed"
     assert not app.toggle(key="log_loss").value
     assert app.toggle(key="follow").value
-    assert app.button_group(key="step_measure").value == "cka"
-    app = open_page(step="26", curves_of="<b>", log_loss="1", step_measure="../x")
+    assert app.selectbox(key="measure").value == "cka"
+    app = open_page(step="26", curves_of="<b>", log_loss="1", measure="../x")
     assert not app.exception
     assert app.select_slider(key="step").value == 100
     assert app.button_group(key="curves_of").value == "loss"
@@ -259,7 +259,7 @@ def test_the_saved_lines_make_the_figures_of_several_steps(good, monkeypatch):
     monkeypatch.setattr(
         parts, "show_figure", lambda figure, name, *_, code, **__: found.update({name: (figure(), code)})
     )
-    open_page(step="25", evaluated="checkpoints", step_measure="relative_l2", step_log="True", curves_of="speed")
+    open_page(step="25", evaluated="checkpoints", measure="relative_l2", step_log="True", curves_of="speed")
     several = {"behaviour-checkpoints", "drift-steps-relative_l2", "drift-over-relative_l2", "training-speed"}
     assert several <= set(found)  # and those of the page that was open before
     for name, (figure, code) in found.items():

@@ -117,6 +117,31 @@ def test_both_checkpoints_answer_and_follow_what_is_typed(trained):
     assert app.button(key="load").label == "Load smollm2\\-135m\\-instruct and answer"
 
 
+@pytest.mark.parametrize("address", [{}, {"token_measure": "kl"}, {"token_measure": "relative_l2", "layer": "1"}])
+def test_the_saved_lines_make_the_figures(trained, monkeypatch, address):
+    from test_recipes import drawing, made_by
+
+    from app import parts
+
+    found = {}
+    monkeypatch.setattr(
+        parts, "show_figure", lambda figure, name, *_, code, **__: found.update({name: (figure, code)})
+    )
+    app = load(open_page(**address))
+    found.clear()  # of the page that was open before
+    app.text_area(key="context").set_value("[user]\nab 'c'\n\n[assistant]\nba\n\n[prompt]\nNow {prompt}").run()
+    app.text_area(key="prompt").set_value('dab"c').run()
+    assert not app.exception
+    assert not app.error
+    assert len(found) == (1 if address.get("token_measure") == "kl" else 2)
+    for name, (figure, code) in found.items():
+        assert drawing(made_by(code)) == drawing(figure), name
+    app.text_area(key="context").set_value("").run()
+    for name, (figure, code) in found.items():
+        assert "context = None" in code
+        assert drawing(made_by(code)) == drawing(figure), name
+
+
 def test_no_context_moves_nothing(good):
     app = load(open_page())
     app.text_area(key="context").set_value(" ").run()

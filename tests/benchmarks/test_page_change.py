@@ -1,9 +1,9 @@
 """How long the workbench takes to open and to change its page, in a real browser.
 
 It opens on the bundled studies, on a server that has just started and a browser that has cached nothing. Pages change on a
-study as large as they come: 80 layers, 8 arms, 3 seeds, all tables. A page counts as there when the script has ended and
-every figure is drawn. Beside it stands the same change on a study of 2 layers and 3 arms: what Streamlit and the browser
-take on this machine anyway.
+study as large as they come: 80 layers, 8 arms, 3 seeds, all measures, controls and tables, beside a suite of twelve settings.
+A page counts as there when the script has ended and the curves, cells or bars of every figure are drawn. Beside it stands
+the same change on a study of 2 layers and 3 arms: what Streamlit and the browser take on this machine anyway.
 """
 
 import statistics
@@ -16,13 +16,27 @@ from rich.console import Console
 from rich.table import Table
 from synthetic import make_study
 
+from cr_interp.suite import SETTINGS
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 ALL = ("generations", "drift", "training", "cka_map", "token_drift")
 ARMS = ("base", "opd", "nca", "dual_opd", "sym_kl", "nca_beta01", "nca_beta1", "nca_no_stop")
-PAGES = {"Layers": 2, "Maps": 2, "Tokens": 1, "Examples": 1, "Training": 2, "Overview": 2}
+#: page → its figures; Try it has none before a model is loaded.
+PAGES = {
+    "Layers": 2,
+    "Maps": 2,
+    "Tokens": 1,
+    "Examples": 1,
+    "Training": 3,
+    "Suite": 4,
+    "Try it": 0,
+    "Overview": 2,
+}
 ROUNDS, WANTED, FIRST_WANTED = 4, 0.7, 3.0
+#: A page of the large study takes at most so many times as long as the small one's.
+RATIO = 4
 
 
 def test_the_first_page(tmp_path):
@@ -49,6 +63,8 @@ def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
     make_study(folder / "large", ARMS, layers=80, examples=60, tables=ALL)
     make_study(folder / "small", layers=2, examples=20, tables=ALL)
+    for number, setting in enumerate(SETTINGS):
+        make_study(folder / "twelve" / setting, layers=12, examples=40, seed=number)
     return folder
 
 
@@ -72,6 +88,9 @@ def test_changing_the_page(studies, tmp_path):
         slow += [label] if large > WANTED else []
     Console().print(table)
     Console().print(f"wanted: {WANTED} s" + (f"; not met by {', '.join(slow)}" if slow else ", met by all"))
+    for label in PAGES:
+        large, small = (statistics.median(times[name][label]) for name in ("large", "small"))
+        assert large < RATIO * small, label
 
 
 def changes(page, browsing) -> dict[str, list[float]]:
@@ -87,12 +106,14 @@ def changes(page, browsing) -> dict[str, list[float]]:
     return found
 
 
-#: The address is the page's, its script has ended, and so many figures are drawn.
+#: The address is the page's, its script has ended, and all its figures are drawn, and no other page's.
 DRAWN = """([label, figures]) => {
     const path = location.pathname.replace(/.*\\//, '');
     const app = document.querySelector('[data-testid=stApp]');
-    return path === (label === 'Overview' ? '' : label.toLowerCase())
+    const plots = [...document.querySelectorAll('[data-testid=stMain] .js-plotly-plot')];
+    const drawn = plot => plot.querySelector('.main-svg .cartesianlayer :is(.trace, image)');
+    return path === (label === 'Overview' ? '' : label.toLowerCase().replace(' ', '_'))
         && app?.getAttribute('data-test-script-state') === 'notRunning'
-        && document.querySelectorAll('[data-testid=stMain] .js-plotly-plot .main-svg').length >= figures
+        && plots.length === figures && plots.every(drawn)
         && !document.querySelector('[data-stale=true]');
 }"""
