@@ -204,6 +204,15 @@ def suite_harm(chosen: Selection, suite: str, arms: Sequence[str]) -> str:
     )
 
 
+def suite_ablations(chosen: Selection, suite: str) -> str:
+    return _of_suite(
+        suite,
+        "rows = " + call("suite_ablations.ablation_rows", Name("mine"), chosen.control, chosen.baseline),
+        "figure = " + call("suite_figures.harm_forest", Name("rows"), Name("suite_ablations.ablation_arms(mine)")),
+        modules="suite, suite_ablations, suite_figures",
+    )
+
+
 def suite_training(suite: str, arms: Sequence[str], metrics: Sequence[str]) -> str:
     return _of_suite(
         suite,
@@ -230,8 +239,8 @@ def _of_study(chosen: Selection, modules: str, *body: str, study: str = "open_st
     return first + "\n".join(body) + "\nfigure.show()\n"
 
 
-def _of_suite(suite: str, *body: str) -> str:
-    first = f"from cr_interp import suite, suite_figures\n\nmine = suite.open_suite({suite!r})\n"
+def _of_suite(suite: str, *body: str, modules: str = "suite, suite_figures") -> str:
+    first = f"from cr_interp import {modules}\n\nmine = suite.open_suite({suite!r})\n"
     return first + "\n".join(body) + "\nfigure.show()\n"
 
 

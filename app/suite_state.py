@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.state import Stamp, stamp_of
-from cr_interp import suite
+from cr_interp import suite, suite_ablations
 from cr_interp.suite import Suite
 
 _cached = st.cache_resource(max_entries=64, show_spinner=False)
@@ -25,6 +25,10 @@ def setting_rows(chosen: Suite, arms: tuple[str, ...], control: str) -> pd.DataF
 
 def comparisons(chosen: Suite, arm: str, baseline: str, control: str) -> pd.DataFrame:
     return _comparisons(chosen.path, stamp(chosen), arm, baseline, control)
+
+
+def ablation_rows(chosen: Suite, baseline: str, control: str) -> pd.DataFrame:
+    return _ablation_rows(chosen.path, stamp(chosen), baseline, control)
 
 
 def drift(chosen: Suite, measure: str, control: str) -> pd.DataFrame:
@@ -47,6 +51,11 @@ def _setting_rows(path: Path, files: Stamp, arms: tuple[str, ...], control: str)
 @_cached
 def _comparisons(path: Path, files: Stamp, arm: str, baseline: str, control: str) -> pd.DataFrame:
     return suite.comparisons(suite.open_suite(path), arm, baseline, control)
+
+
+@_cached
+def _ablation_rows(path: Path, files: Stamp, baseline: str, control: str) -> pd.DataFrame:
+    return suite_ablations.ablation_rows(suite.open_suite(path), control, baseline)
 
 
 @_cached

@@ -77,6 +77,8 @@ GLOSSARY = {
     "suite": "Several studies side by side, one for each setting: a task, a model family and a kind of teacher.",
     "claim": "What is counted. A setting counts where the claim can be asked: Harm is undefined where an arm is never "
     "right without the context.",
+    "ablation": "Other arms than the paper's, run in some settings: another weight β of the anchor, no stop-gradient, the "
+    "reverse KL, or the teacher instead of the anchor. Their terms are in each study's Overview.",
     "early": "Evaluated on validation examples while the arms were trained; each setting counts once.",
     "setting": "One study of the suite: a task, with a model family or a kind of teacher.",
     "of": "In how many settings the claim holds, of those in which it can be asked.",

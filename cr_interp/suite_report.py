@@ -1,8 +1,9 @@
 """The tables of a suite as text: for the terminal, for the README, and as JSON.
 
 Mental model: three tables say everything. *Rows* have the metrics of each setting and arm, *comparisons* the paired
-differences between two arms in each setting, *counts* in how many settings each claim holds. All numbers are in per
-cent (differences in points), with 95 % intervals in brackets, over seeds and examples.
+differences between two arms in each setting, *counts* in how many settings each claim holds. A fourth has every arm of
+the settings that were run with ablations. All numbers are in per cent (differences in points), with 95 % intervals in
+brackets, over seeds and examples.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from cr_interp.behaviour import metrics_json
 from cr_interp.suite import ARMS, SETTINGS, Suite, comparisons, count_claims, in_order, setting_rows, unfinished
+from cr_interp.suite_ablations import COMPARED, ablation_rows
 
 #: The terminal has room for the interval of one metric; the others are in the README's table and in --json.
 _SHOWN = ("acc_x", "acc_xc", "harm", "both_correct", "rescue", "delta_len")
@@ -42,6 +44,9 @@ def rich_suite(
     parts: list[Any] = [_rich_rows(setting_rows(suite, arms, control), f"{suite.name} (context: {control})")]
     if len(compared):
         parts += [_rich_comparisons(compared, arm, baseline), _rich_counts(count_claims(compared, arm, baseline))]
+    ablations = ablation_rows(suite, control, baseline)
+    if len(ablations):
+        parts.append(_rich_ablations(ablations, baseline))
     parts += [Text(note) for note in (*_notes(suite), *_floors(compared, baseline))]
     spaced = [each for part in parts for each in (part, Text(""))]
     return Group(*spaced[:-1])
@@ -94,6 +99,24 @@ def _rich_counts(counts: pd.DataFrame) -> Table:
     return out
 
 
+def _rich_ablations(rows: pd.DataFrame, baseline: str) -> Table:
+    out = _table(
+        "Ablations",
+        f"in %; minus: paired difference from {escape(baseline)}, in points; * the interval excludes 0",
+    )
+    for name in ("setting", "arm"):
+        out.add_column(name, overflow="fold")
+    for name in ("acc_x", "acc_xc", "harm", "harm minus", "seeds"):
+        out.add_column(name, justify="right")
+    before = None
+    for row in rows.to_dict("records"):
+        name = "" if row["setting"] == before else escape(str(row["setting"]))
+        values = [_value(row, metric, interval=metric == "harm") for metric in ("acc_x", "acc_xc", "harm")]
+        out.add_row(name, escape(str(row["arm"])), *values, _difference(_minus(row, "harm")), str(row["seeds"]))
+        before = row["setting"]
+    return out
+
+
 def _table(title: str, caption: str | None) -> Table:
     return Table(
         title=title, caption=caption, box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False,
@@ -115,6 +138,9 @@ def markdown_suite(
     if len(compared):
         counts = count_claims(compared, arm, baseline)
         parts += [_markdown_counts(counts, list(dict.fromkeys(compared["setting"])))]
+    ablations = ablation_rows(suite, control, baseline)
+    if len(ablations):
+        parts += [_markdown_ablations(ablations, baseline)]
     parts += [_folded("All metrics of every setting and arm", _markdown_rows(rows))]
     if len(compared):
         title = f"All paired differences, {arm} − {baseline}"
@@ -169,6 +195,33 @@ def _markdown_comparisons(compared: pd.DataFrame) -> str:
         by_metric = of_setting.set_index("metric")
         body.append([_code(setting), *(_difference(by_metric.loc[name], mark="") for name in metrics)])
     return _markdown(["setting", *metrics], "l" + "r" * len(metrics), body)
+
+
+def _markdown_ablations(rows: pd.DataFrame, baseline: str) -> str:
+    head = [
+        "setting",
+        "arm",
+        "acc_x",
+        "acc_xc",
+        "both",
+        "harm",
+        *(f"{name} − `{baseline}`" for name in COMPARED),
+        "seeds",
+    ]
+    body = []
+    for row in rows.to_dict("records"):
+        cells = [
+            _value(row, name, interval=name == "harm") for name in ("acc_x", "acc_xc", "both_correct", "harm")
+        ]
+        cells += [_difference(_minus(row, name), mark="") for name in COMPARED]
+        body.append([_code(row["setting"]), _code(row["arm"]), *cells, str(row["seeds"])])
+    return _markdown(head, "ll" + "r" * (len(head) - 2), body)
+
+
+def _minus(row: Any, metric: str) -> dict[str, Any]:
+    """The difference from the baseline as a row of comparisons has it."""
+    low, high = row[f"{metric}_minus_low"], row[f"{metric}_minus_high"]
+    return {"estimate": row[f"{metric}_minus"], "low": low, "high": high, "excludes_zero": low > 0 or high < 0}
 
 
 def _markdown_counts(counts: pd.DataFrame, settings: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from planted import BASE, PLANTED, N, answers, partial_suite, plant, planted_sui
 
 from cr_interp import behaviour, suite
 from cr_interp import study as studies
-from cr_interp.drift_figures import layer_table
+from cr_interp.drift_tables import layer_table
 from cr_interp.errors import UserError
 from cr_interp.report import metric_table
 from cr_interp.study import Study, find_studies, open_study

@@ -9,6 +9,7 @@ from app.parts import below, download_table, guard, show_figure
 from app.state import Selection, current
 from app.words import GLOSSARY, plain
 from cr_interp import suite_figures
+from cr_interp.figure_style import arm_order
 from cr_interp.suite import Suite, count_claims, find_suites, in_order, open_suite
 
 NO_SUITE = """
@@ -144,6 +145,18 @@ def table(chosen: Selection, mine: Suite) -> None:
         download_table(rows, "suite-settings")
 
 
+def ablations(chosen: Selection, mine: Suite) -> None:
+    """Nothing, in a suite without them."""
+    rows = suite_state.ablation_rows(mine, chosen.baseline, chosen.control)
+    if rows.empty:
+        return
+    st.subheader("Which part of the anchor does it?", help=GLOSSARY["ablation"], anchor="ablations")
+    show_figure(
+        lambda: suite_figures.harm_forest(rows, arm_order(rows["arm"])), "suite-ablations", rows, chosen.image, wide=740,
+        code=recipes.suite_ablations(chosen, mine.name), files=suite_state.stamp(mine),
+    )  # fmt: skip
+
+
 def during(chosen: Selection, mine: Suite) -> None:
     st.subheader("During training, mean of the settings", help=GLOSSARY["early"], anchor="training")
     arms = tuple(dict.fromkeys((chosen.baseline, chosen.arm)))
@@ -223,6 +236,7 @@ def page(chosen: Selection) -> None:
         ("The regimes", regimes),
         ("The forest", forest),
         ("The table", table),
+        ("The ablations", ablations),
         ("The training curves", during),
         ("The drift", layers),
     ):

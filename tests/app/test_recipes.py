@@ -18,8 +18,10 @@ ALL = ("generations", "drift", "training", "cka_map", "token_drift")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recipes")
+    arms = ("base", "opd", "nca", "sym_kl")
     for index, setting in enumerate(("rules-llama", "sokoban-self")):
-        make_study(folder / "mine" / setting, examples=20, seeds=(0, 1), tables=ALL, layers=3, seed=index)
+        some = arms[: 3 + index]  # the second has an ablation
+        make_study(folder / "mine" / setting, some, examples=20, seeds=(0, 1), tables=ALL, layers=3, seed=index)
     return folder
 
 

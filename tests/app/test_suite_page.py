@@ -44,6 +44,15 @@ def test_the_counts_are_those_of_the_table(suite):
     assert "9 settings are not" in app.expander[0].label
 
 
+def test_other_arms_than_the_papers_have_a_figure_of_their_own(suite, root):
+    make_study(root / "mine" / "rules-qwen3", ("base", "opd", "nca", "sym_kl"), examples=30, seeds=(0, 1), seed=3)
+    app = opened(study="mine/rules-llama")
+    assert not app.exception
+    assert not app.error
+    assert len(app.get("plotly_chart")) == 5
+    assert "Which part of the anchor does it?" in [each.value for each in app.subheader]
+
+
 def test_without_a_suite_it_says_how_to_make_one(root):
     make_study(root / "alone", examples=10)
     app = opened()
