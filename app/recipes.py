@@ -208,7 +208,8 @@ def suite_ablations(chosen: Selection, suite: str) -> str:
     return _of_suite(
         suite,
         "rows = " + call("suite_ablations.ablation_rows", Name("mine"), chosen.control, chosen.baseline),
-        "figure = " + call("suite_figures.harm_forest", Name("rows"), Name("suite_ablations.ablation_arms(mine)")),
+        "figure = "
+        + call("suite_figures.harm_forest", Name("rows"), Name("suite_ablations.ablation_arms(mine)")),
         modules="suite, suite_ablations, suite_figures",
     )
 

@@ -17,11 +17,11 @@ Writes are atomic (temporary file, fsync, rename). Reading never executes anythi
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 
@@ -276,11 +276,12 @@ def write_atomic(path: Path, write: Any) -> None:
 
     ``write`` takes an open binary file. A full disk or a read-only folder is a :class:`UserError`.
     """
-    temporary = None
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
+        # Not by tempfile, whose files only their owner may read: a study is shared with others.
+        temporary = path.parent / f".{path.name}.{uuid4().hex}"
+        with open(temporary, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -292,8 +293,8 @@ def write_atomic(path: Path, write: Any) -> None:
             f"space or choose a folder that can be written, then run the same command again."
         ) from error
     finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:

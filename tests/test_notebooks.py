@@ -23,7 +23,11 @@ nbclient = pytest.importorskip("nbclient", reason="the extra `notebooks` is not 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 #: What a notebook has to print of the study that it is about.
-STUDY = {"01_layer_drift": "organism-shift", "02_compare_checkpoints": "codebook:A, small, large"}
+STUDY = {
+    "01_layer_drift": "organism-shift",
+    "02_compare_checkpoints": "codebook:A, small, large",
+    "03_twelve_settings": "suite: 12 settings",
+}
 
 
 @pytest.fixture

@@ -61,6 +61,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in study.path.iterdir()] == ["manifest.json"]
 
 
+def test_others_may_read_what_the_umask_lets_them(tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_text("x")
+    study = make_study(tmp_path / "s", arms=("base", "opd"), seeds=(0,), examples=10)
+    for file in (study.path / "manifest.json", study.table_path("generations")):
+        assert file.stat().st_mode == plain.stat().st_mode
+    assert not [file.name for file in study.path.rglob(".*")]
+
+
 def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="Could not write"):
