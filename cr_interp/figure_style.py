@@ -6,7 +6,7 @@ carries its caption and its alternative text, and a name that comes from a table
 
 import re
 from collections.abc import Hashable, Iterable, Sequence
-from html import escape
+from html import escape, unescape
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,8 @@ TRAINING = {
 #: How the columns of measured memory begin.
 PEAK = "peak_"
 PERCENT = (*METRICS, "topk_mass")
+#: Widths of a letter of a tick label, and what an axis title takes with its distance, in pixels: a little more than needed.
+_LETTER, _TITLE = 6.8, 27
 GRID = "rgba(128,128,128,0.22)"
 ZERO = "rgba(128,128,128,0.65)"
 
@@ -180,15 +182,43 @@ def log_ticks(figure: go.Figure) -> dict[str, Any]:
 
 def finish(figure: go.Figure, text: str, alt: str, height: int, top: int = 64) -> go.Figure:
     figure.update_layout(
-        height=height, margin={"l": 8, "r": 12, "t": top, "b": 8}, hovermode="closest",
+        height=height, margin={"t": top, "r": 20, **_room(figure)}, hovermode="closest",
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
         meta={"caption": text, "alt": alt},
     )  # fmt: skip
-    figure.update_xaxes(gridcolor=GRID, showgrid=True, automargin=True, title_standoff=8)
-    figure.update_yaxes(gridcolor=GRID, automargin=True, title_standoff=8)
+    figure.update_xaxes(gridcolor=GRID, showgrid=True, automargin=False, title_standoff=8)
+    figure.update_yaxes(gridcolor=GRID, automargin=False, title_standoff=8)
     figure.update_annotations(font_size=13.5)
     figure.update_layout(hoverlabel={"namelength": -1})
     return figure
+
+
+def _room(figure: go.Figure) -> dict[str, int]:
+    """Margins at the left and below that hold the outermost axes' labels and titles, in pixels.
+
+    Plotly would find them itself (``automargin``), by drawing every figure twice.
+    """
+    left, below = [12], [12]
+    for axis in figure.select_yaxes():
+        if _starts_at_edge(figure.layout, axis.anchor or "x"):
+            labels = 0 if axis.showticklabels is False else 10 + _LETTER * _longest_label(axis)
+            left.append(12 + labels + (axis.ticklabelstandoff or 0) + (_TITLE if axis.title.text else 0))
+    for axis in figure.select_xaxes():
+        if _starts_at_edge(figure.layout, axis.anchor or "y"):
+            below.append(8 + (0 if axis.showticklabels is False else 20) + (_TITLE if axis.title.text else 0))
+    return {"l": round(max(left)), "b": round(max(below))}
+
+
+def _starts_at_edge(layout: go.Layout, anchor: str) -> bool:
+    """Whether the axis that another one stands at (``x2``, ``y``, …) begins at the figure's left or lower edge."""
+    across = layout[f"{anchor[0]}axis{anchor[1:]}"] if anchor[0] in "xy" else None
+    return across is None or across.domain is None or across.domain[0] < 1e-6
+
+
+def _longest_label(axis: Any) -> int:
+    """In letters; of numbers that Plotly chooses, as many as they can be expected to have."""
+    lines = [re.sub(r"<[^>]*>", "", line) for text in axis.ticktext or () for line in str(text).split("<br>")]
+    return max((len(unescape(line)) for line in lines), default=5)
 
 
 def place_legend(figure: go.Figure) -> None:

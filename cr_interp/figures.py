@@ -97,8 +97,11 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     spans = {name: _span(metrics, name) for name in names}
+    drawn = rows * (
+        92 + 46 * len(arms)
+    )  # pixels; between two rows 100 of them hold ticks and titles, whatever the height
     figure = make_subplots(
-        rows, columns, shared_yaxes=True, horizontal_spacing=0.045, vertical_spacing=0.30 / rows + 0.08,
+        rows, columns, shared_yaxes=True, horizontal_spacing=0.045, vertical_spacing=100 / drawn,
         subplot_titles=[METRICS[name][0] for name in names],
     )  # fmt: skip
     for index, name in enumerate(names):
@@ -155,7 +158,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
         f"{row.metric} of {row.arm}: {_percent(row.estimate)}."
         for row in pooled[pooled["estimate"].notna()].itertuples()
     )
-    return finish(figure, text, alt, height=110 + rows * (92 + 46 * len(arms)))
+    return finish(figure, text, alt, height=110 + drawn)
 
 
 def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:

@@ -146,10 +146,7 @@ def training_curves(
         text += f" On a logarithmic axis {hidden} values of 0 or less have no place."
     if len(found) > len(columns):
         text += f" The first {len(columns)} of {len(found)} columns are drawn."
-    finish(figure, text, _log_alt(figure, columns, names), height=100 + 245 * down)
-    figure.update_xaxes(automargin=False)
-    figure.update_yaxes(automargin=False)
-    return figure.update_layout(margin={"l": 70, "b": 48})
+    return finish(figure, text, _log_alt(figure, columns, names), height=100 + 245 * down)
 
 
 def _log_caption(training: pd.DataFrame, columns: Sequence[str], several: bool, arms: int) -> str:

@@ -119,7 +119,7 @@ def metrics(chosen: Selection) -> None:
     table = chosen.metrics()
     show_figure(
         lambda: figures.metric_forest(table, control=chosen.control), "metrics", table, chosen.image,
-        on_click=lambda metric, _, y: examples(metric, figures.arm_order(table["arm"])[round(y)]),
+        on_click=lambda metric, _, y: examples(metric, figures.arm_order(table["arm"])[round(y)]), wide=640,
         code=recipes.metrics(chosen), files=chosen.files,
     )  # fmt: skip
     asked = st.session_state.pop("examples", None)

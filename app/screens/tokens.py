@@ -137,11 +137,10 @@ def window(columns: int) -> tuple[int, int]:
     return (part - 1) * token_view.WINDOW, min(part * token_view.WINDOW, columns)
 
 
-def answers(chosen: Selection, choice: Choice, runs: dict[str, list[int]], example: str) -> None:
-    """Prompt and outcomes of the same example, from ``generations``."""
-    if not chosen.study.has_table("generations"):
-        st.caption("This study has no table of responses.")
-        return
+def said(
+    chosen: Selection, choice: Choice, runs: dict[str, list[int]], example: str
+) -> tuple[pd.DataFrame, list[dict[str, str]]]:
+    """All answers to this example, and what each arm answered without and with the context."""
     generations = chosen.generations()
     mine = generations[generations["example_id"] == example]
     rows = []
@@ -152,6 +151,15 @@ def answers(chosen: Selection, choice: Choice, runs: dict[str, list[int]], examp
             rows.append(
                 {"arm": arm, "without context": given[f"{arm} · without"], "with context": given[f"{arm} · with"]}
             )
+    return mine, rows
+
+
+def answers(chosen: Selection, choice: Choice, runs: dict[str, list[int]], example: str) -> None:
+    """Prompt and outcomes of the same example, from ``generations``."""
+    if not chosen.study.has_table("generations"):
+        st.caption("This study has no table of responses.")
+        return
+    mine, rows = chosen.once("token answers", lambda: said(chosen, choice, runs, example), example, choice.seed)
     if not rows:
         st.caption("The table of responses has no such example.")
         return
@@ -253,7 +261,9 @@ def page(chosen: Selection) -> None:
     if ranked.empty:
         raise UserError(f"{choice.by_arm} has no tokens at this layer with seed {seed}.")
     example = choose_example(ranked, choice)
-    found = readings(chosen, tokens, runs, choice, example)
+    found = chosen.once(
+        "readings", lambda: readings(chosen, tokens, runs, choice, example), example, choice.seed, choice.measure
+    )
     columns = token_view.align([reading.tokens for reading in found])
     end = token_view.farthest(found) if choice.stretch else tokens.scale_end(choice.measure)
     part = (0, len(columns[0]))
