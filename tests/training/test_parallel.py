@@ -14,6 +14,7 @@ from tiny import tiny
 from torch import nn
 
 from cr_interp.errors import UserError
+from cr_interp.models import load
 from training import parallel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +105,31 @@ def test_a_step_with_sharded_weights_is_that_with_whole_ones(tmp_path):
         }, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.slow
+def test_a_run_with_sharded_weights_is_that_with_whole_ones_and_continues(tmp_path):
+    """The library's own FSDP2, told that the CPU's processes are GPUs; stopped on its way, and whole at the end."""
+    script = str(Path(__file__).with_name("sharded_run.py"))
+    launched = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", script]
+    sharded = [*launched, *RUN, "training.share_prefix=false"]
+    run([*ONE, "training.share_prefix=false"], tmp_path / "one")
+    out = tmp_path / "sharded"
+    began = out / "runs" / "nca-s0" / "checkpoint-2" / "trainer_state.json"
+    assert not ran_until(to(out, sharded), tmp_path / "log", began.is_file)
+    assert not (out / "runs" / "nca-s0" / f"checkpoint-{STEPS}").exists()
+    run(sharded, out)
+    single, double = rows(tmp_path / "one"), rows(out)
+    assert single.keys() <= double.keys()  # a resumed run evaluates where it begins
+    for key, row in single.items():
+        if key[0] == "train":
+            assert double[key]["response_tokens"] == row["response_tokens"]
+            assert double[key]["loss"] == pytest.approx(row["loss"], rel=1e-4)
+    close(tmp_path / "one", out, 1e-5)
+    last = out / "runs" / "nca-s0" / f"checkpoint-{STEPS}"
+    assert (last / "pytorch_model_fsdp.bin").is_file()  # which only sharded weights leave
+    again = load(str(last))
+    assert again.model.get_output_embeddings().weight is again.model.get_input_embeddings().weight
 
 
 def test_a_batch_has_to_be_divisible(monkeypatch):
