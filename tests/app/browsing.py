@@ -46,7 +46,7 @@ def make_studies(root: Path) -> None:
         make_study(root / "four" / setting, examples=40, seeds=(0, 1), seed=number)
 
 
-def serve(studies: Path, elsewhere: Path) -> Iterator[str]:
+def serve(studies: Path, elsewhere: Path, main: Path = MAIN) -> Iterator[str]:
     """Started from a folder that is not the repository, with nothing but the command of the README."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -54,7 +54,7 @@ def serve(studies: Path, elsewhere: Path) -> Iterator[str]:
     ARTEFACTS.mkdir(exist_ok=True)
     log = (ARTEFACTS / "server.log").open("w")
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", str(MAIN), f"--server.port={port}", "--server.headless=true"],
+        [sys.executable, "-m", "streamlit", "run", str(main), f"--server.port={port}", "--server.headless=true"],
         cwd=elsewhere, env={**os.environ, "CR_INTERP_STUDIES": str(studies)},
         stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
