@@ -320,16 +320,27 @@ def _arrow(figure: go.Figure, start: Any, end: Any) -> None:
 def _label(
     figure: go.Figure, drawn: pd.DataFrame, baseline: str, x_range: Sequence[float], y_range: Sequence[float]
 ) -> None:
-    """Each setting's name beside its baseline's marker, at the first of several places where nothing else is."""
+    """Each setting's name beside its baseline's marker, at the first of several places where nothing else is. Settings whose
+    markers lie on each other share a label; the pointer tells them apart."""
     width, height = 0.009 * (x_range[1] - x_range[0]), 0.042 * (y_range[1] - y_range[0])
     taken = [(x - 1.3 * width, x + 1.3 * width, y, 0.4 * height) for x, y in drawn[["harm", "change"]].to_numpy()]
     first = drawn.sort_values("arm", key=lambda arms: arms != baseline, kind="stable").drop_duplicates("setting")
+    together: list[tuple[float, float, list[str]]] = []
     for row in first.sort_values(["change", "harm"], ascending=False).to_dict("records"):
-        name = safe_text(row["setting"])
-        x, reach = row["harm"], (1.6 * width, (1.6 + len(row["setting"])) * width)
+        near = [
+            names for x, y, names in together
+            if abs(x - row["harm"]) < 2.6 * width and abs(y - row["change"]) < 0.8 * height
+        ]  # fmt: skip
+        if near:
+            near[0].append(row["setting"])
+        else:
+            together.append((row["harm"], row["change"], [row["setting"]]))
+    for x, middle, names in together:
+        name = ", ".join(names) if len(names) <= 2 else f"{len(names)} settings"
+        reach = (1.6 * width, (1.6 + len(name)) * width)
         places = []
         for shift in (0, 0.75, -0.75, 1.5, -1.5, 2.3, -2.3):
-            y = row["change"] + shift * height
+            y = middle + shift * height
             places += [
                 ("left", (x + reach[0], x + reach[1], y, height)),
                 ("right", (x - reach[1], x - reach[0], y, height)),
@@ -341,7 +352,7 @@ def _label(
         anchor, box = (free or places)[0]
         taken.append(box)
         figure.add_annotation(
-            text=name, x=x, y=box[2], xanchor=anchor, xshift=9 if anchor == "left" else -9, showarrow=False,
+            text=safe_text(name), x=x, y=box[2], xanchor=anchor, xshift=9 if anchor == "left" else -9, showarrow=False,
             opacity=0.85, name="setting",
         )  # fmt: skip
 

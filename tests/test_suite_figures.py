@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -103,14 +104,31 @@ def test_regimes_are_drawn_where_they_are(tables):
 def test_names_beside_crowded_markers_do_not_lie_on_each_other(tables):
     row = tables["rows"][tables["rows"]["arm"] == "opd"].iloc[[0]]
     crowd = pd.concat(
-        [row.assign(setting=f"setting-{i}", harm=0.2 + i / 1000) for i in range(6)], ignore_index=True
+        [row.assign(setting=f"setting-{i}", harm=0.2 + i / 100) for i in range(6)], ignore_index=True
     )
     figure = regime_scatter(crowd)
-    places = [(note.xanchor, round(note.y, 6)) for note in figure.layout.annotations if note.name == "setting"]
-    assert len(places) == len(set(places)) == 6
     left, right = figure.layout.xaxis.range
+    low, high = figure.layout.yaxis.range
+    boxes = []
+    for note in figure.layout.annotations:
+        if note.name == "setting":  # a letter is about 0.8 % of the figure's width, a line 4 % of its height
+            reach = 0.008 * (right - left) * len(note.text)
+            span = (note.x, note.x + reach) if note.xanchor == "left" else (note.x - reach, note.x)
+            boxes.append((span, note.y))
+    assert len(boxes) == 6
+    for one, other in combinations(boxes, 2):
+        apart = one[0][1] <= other[0][0] or other[0][1] <= one[0][0]
+        assert apart or abs(one[1] - other[1]) >= 0.03 * (high - low)
     assert left < min(crowd["harm"])
     assert max(crowd["harm"]) < right
+
+
+def test_markers_that_lie_on_each_other_share_a_label(tables):
+    row = tables["rows"][tables["rows"]["arm"] == "opd"].iloc[[0]]
+    places = [0.2, 0.2, 0.2, 0.3, 0.3, 0.4]
+    crowd = pd.concat([row.assign(setting=f"s{i}", harm=x) for i, x in enumerate(places)], ignore_index=True)
+    named = {note.text for note in regime_scatter(crowd).layout.annotations if note.name == "setting"}
+    assert named == {"3 settings", "s3, s4", "s5"}
 
 
 def test_the_forest_has_a_row_a_setting_and_the_intervals(tables):
