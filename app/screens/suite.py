@@ -133,7 +133,7 @@ def table(chosen: Selection, mine: Suite) -> None:
     st.dataframe(
         shown, hide_index=True, key="settings-table", height=_height(shown),
         column_config={
-            "setting": st.column_config.TextColumn(pinned=True, help=GLOSSARY["setting"]),
+            "setting": st.column_config.TextColumn(pinned=True, width=150, help=GLOSSARY["setting"]),
             "arm": st.column_config.TextColumn(help=GLOSSARY["arm"]),
             "regime": st.column_config.TextColumn(help=GLOSSARY["regime"]),
             "seeds": st.column_config.NumberColumn(help=GLOSSARY["seeds"]),
