@@ -198,7 +198,8 @@ def _room(figure: go.Figure) -> dict[str, int]:
 
     Plotly would find them itself (``automargin``), by drawing every figure twice.
     """
-    left, below = [12], [12]
+    left: list[float] = [12]
+    below: list[float] = [12]
     for axis in figure.select_yaxes():
         if _starts_at_edge(figure.layout, axis.anchor or "x"):
             labels = 0 if axis.showticklabels is False else 10 + _LETTER * _longest_label(axis)
