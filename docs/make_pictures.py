@@ -1,4 +1,4 @@
-"""Make the README's picture from a bundled study: ``python docs/make_pictures.py`` (needs Debian's chromium)."""
+"""Make the README's pictures from what is bundled: ``python docs/make_pictures.py`` (needs Debian's chromium)."""
 
 import os
 import shutil
@@ -12,7 +12,11 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).resolve().parent
-PAGES = {"layers": "layers?study=organism-shift", "overview": "?study=organism-shift"}
+PAGES = {
+    "layers": "layers?study=organism-shift",
+    "overview": "?study=organism-shift",
+    "suite": "suite?study=suite/rules-qwen3",
+}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
