@@ -101,7 +101,7 @@ def arm_order(arms: Iterable[Hashable]) -> list[Any]:
     as numbers (``step-9`` before ``step-10``).
     """
     found = set(arms)
-    others = sorted(found - ARM_COLOURS.keys(), key=lambda arm: _natural(str(arm)))
+    others = sorted(found - ARM_COLOURS.keys(), key=lambda arm: (_natural(str(arm)), str(arm)))
     return [arm for arm in ARM_COLOURS if arm in found] + others
 
 

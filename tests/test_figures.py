@@ -341,3 +341,9 @@ def test_hostile_names_are_shown_as_text(metrics, drift):
         page = figures.to_page(figure)
         assert "<img src=x" not in page.rpartition("</script>")[2]
         assert "<figcaption>" in page
+
+
+def test_arms_whose_numbers_are_equal_keep_an_order():
+    """01 and 1 are the same number: without a second rule, their places and colours would change from run to run."""
+    arms = ["nca_beta1", "nca_beta01"]
+    assert figures.arm_order(arms) == figures.arm_order(arms[::-1]) == ["nca_beta01", "nca_beta1"]
