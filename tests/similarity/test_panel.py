@@ -106,9 +106,11 @@ def test_order_inside_a_batch_does_not_matter():
 def test_identical_views_do_not_drift():
     x, _, example = states()
     rows = panel(x, x, example)
-    for measure, expected in {"cosine": 1, "centred_cosine": 1, "relative_l2": 0, "cka": 1}.items():
+    # CKA multiplies in the states' float32, xᵀx by other blocks than xᵀy: equal bits only on some processors.
+    exact = {"cosine": (1, 1e-12), "centred_cosine": (1, 1e-12), "relative_l2": (0, 1e-12), "cka": (1, 1e-6)}
+    for measure, (expected, rounding) in exact.items():
         for column in ("estimate", "low", "high"):
-            assert rows[measure][column] == pytest.approx(expected, abs=1e-12)
+            assert rows[measure][column] == pytest.approx(expected, abs=rounding)
 
 
 def test_unrelated_states_with_a_common_component():
