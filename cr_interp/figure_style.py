@@ -92,6 +92,8 @@ PERCENT = (*METRICS, "topk_mass")
 _LETTER, _TITLE = 6.8, 27
 GRID = "rgba(128,128,128,0.22)"
 ZERO = "rgba(128,128,128,0.65)"
+#: Of intervals whose markers have the arms' colours.
+WHISKER = "rgba(128,128,128,0.9)"
 
 
 def arm_order(arms: Iterable[Hashable]) -> list[Any]:

@@ -29,11 +29,13 @@ from cr_interp.figure_style import (
     MOVEMENTS,
     OUTCOME_COLOURS,
     OUTCOME_PATTERNS,
+    WHISKER,
     ZERO,
     alt_text,
     arm_colour,
     arm_order,
     arm_symbol,
+    by_arm,
     caption,
     empty_figure,
     finish,
@@ -106,30 +108,28 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
     )  # fmt: skip
     for index, name in enumerate(names):
         row, column = index // columns + 1, index % columns + 1
-        part = metrics[metrics["metric"] == name]
-        dots: list[pd.DataFrame] = []
-        for position, arm in enumerate(arms):
-            colour, symbol = arm_colour(arm, arms), arm_symbol(arm, arms)
-            here = part[(part["arm"] == arm) & part["estimate"].notna()]
-            seeds, pooled = here[here["seed"].notna()], here[here["seed"].isna()]
-            offsets = position + 0.26 + 0.05 * (np.arange(len(seeds)) % 3 - 1)
-            dots.append(seeds.assign(y=offsets, colour=colour, name=safe_text(arm)))
-            figure.add_scatter(
-                x=pooled["estimate"], y=[position] * len(pooled), mode="markers+text", showlegend=False,
-                marker={"color": colour, "size": 11, "symbol": symbol},
-                text=[_percent(value) for value in pooled["estimate"]], textposition="top center",
-                cliponaxis=False, meta={"panel": name},
-                error_x=_errors(pooled, colour),
-                customdata=hover_columns(pooled, "low", "high", "n"),
-                hovertemplate=f"<b>{safe_text(arm)}</b>, over seeds: %{{x:.1%}} "
-                "[%{customdata[0]:.1%}, %{customdata[1]:.1%}], n = %{customdata[2]}<extra></extra>",
-                row=row, col=column,
-            )  # fmt: skip
-        each = pd.concat(dots)
+        part = metrics[(metrics["metric"] == name) & metrics["estimate"].notna()]
+        part = part.assign(
+            place=part["arm"].map(arms.index).astype(float), name=part["arm"].map(safe_text),
+            colour=part["arm"].map(lambda arm: arm_colour(arm, arms)), symbol=part["arm"].map(lambda arm: arm_symbol(arm, arms)),
+        )  # fmt: skip
+        pooled, seeds = (by_arm(each) for each in (part[part["seed"].isna()], part[part["seed"].notna()]))
+        # All arms in one trace: what a browser takes grows with the traces.
         figure.add_scatter(
-            x=each["estimate"], y=each["y"], mode="markers", showlegend=False,
-            marker={"color": each["colour"], "size": 5, "opacity": 0.55}, meta={"panel": name},
-            customdata=hover_columns(each, "seed", "low", "high", "n", "name"),
+            x=pooled["estimate"], y=pooled["place"], mode="markers+text", showlegend=False,
+            marker={"color": pooled["colour"], "size": 11, "symbol": pooled["symbol"], "opacity": 1},
+            text=[_percent(value) for value in pooled["estimate"]], textposition="top center",
+            cliponaxis=False, meta={"panel": name}, error_x=_whiskers(pooled),
+            customdata=hover_columns(pooled, "low", "high", "n", "name"),
+            hovertemplate="<b>%{customdata[3]}</b>, over seeds: %{x:.1%} "
+            "[%{customdata[0]:.1%}, %{customdata[1]:.1%}], n = %{customdata[2]}<extra></extra>",
+            row=row, col=column,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=seeds["estimate"], y=seeds["place"] + 0.26 + 0.05 * (seeds.groupby("arm").cumcount() % 3 - 1),
+            mode="markers", showlegend=False,
+            marker={"color": seeds["colour"], "size": 5, "opacity": 0.55}, meta={"panel": name},
+            customdata=hover_columns(seeds, "seed", "low", "high", "n", "name"),
             hovertemplate="<b>%{customdata[4]}</b>, seed %{customdata[0]}: %{x:.1%} "
             "[%{customdata[1]:.1%}, %{customdata[2]:.1%}], n = %{customdata[3]}<extra></extra>",
             row=row, col=column,
@@ -230,10 +230,10 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
 # -- helpers -------------------------------------------------------------------------------------------------
 
 
-def _errors(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
+def _whiskers(rows: pd.DataFrame) -> dict[str, Any]:
     above, below = rows["high"] - rows["estimate"], rows["estimate"] - rows["low"]
     return {
-        "type": "data", "symmetric": False, "color": colour, "thickness": 2.4, "width": 5,
+        "type": "data", "symmetric": False, "color": WHISKER, "thickness": 2.4, "width": 5,
         "array": above.fillna(0), "arrayminus": below.fillna(0),
     }  # fmt: skip
 

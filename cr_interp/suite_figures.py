@@ -128,7 +128,9 @@ def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.
     figure = go.Figure()
     for place in range(0, len(settings), 2):  # every second row is shaded, so that a row is followed to its name
         figure.add_hrect(y0=place - 0.5, y1=place + 0.5, fillcolor=_BAND, line_width=0, layer="below")
-    spread = np.linspace(-0.19, 0.19, len(names)) if len(names) > 1 else [0.0]
+    apart = 14  # pixels between two arms of a setting
+    height = max(36, apart * len(names) + 8)
+    spread = (np.arange(len(names)) - (len(names) - 1) / 2) * apart / height
     for name, offset in zip(names, spread, strict=True):
         mine = drawn[drawn["arm"] == name]
         colour = arm_colour(name, names)
@@ -171,7 +173,7 @@ def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.
         f"{row.setting}, {row.arm}: {row.harm:.1%} ({row.harm_low:.1%} to {row.harm_high:.1%})."
         for row in drawn.itertuples()
     )
-    return finish(figure, text, alt, height=100 + 36 * len(settings), top=44)
+    return finish(figure, text, alt, height=100 + height * len(settings), top=44)
 
 
 def early_gap_curves(early: pd.DataFrame, names: Sequence[str] = ("acc_xc", "harm")) -> go.Figure:

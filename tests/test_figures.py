@@ -114,10 +114,19 @@ def contrast(one: str, other: str) -> float:
 def test_forest_shows_the_table_s_numbers(metrics):
     figure = figures.metric_forest(metrics)
     pooled = metrics[metrics["seed"].isna() & metrics["estimate"].notna()].set_index(["arm", "metric"])
-    large = [trace for trace in figure.data if trace.mode == "markers+text" and len(trace.x)]
-    assert sorted(float(trace.x[0]) for trace in large) == pytest.approx(sorted(pooled["estimate"]))
-    ends = sorted(float(trace.x[0] + trace.error_x.array[0]) for trace in large)
-    assert ends == pytest.approx(sorted(pooled["high"]))
+    arms = figures.arm_order(metrics["arm"])
+    large = [trace for trace in figure.data if trace.mode == "markers+text"]
+    shown = {
+        (arms[int(y)], trace.meta["panel"]): (x, x - below, x + above, colour)
+        for trace in large
+        for x, y, below, above, colour in zip(
+            trace.x, trace.y, trace.error_x.arrayminus, trace.error_x.array, trace.marker.color, strict=True
+        )
+    }
+    assert shown.keys() == set(pooled.index)
+    for key, (*numbers, colour) in shown.items():
+        assert numbers == pytest.approx(list(pooled.loc[key, ["estimate", "low", "high"]]))
+        assert colour == figures.arm_colour(key[0], arms)
 
 
 def test_layer_table_and_extreme_layer_agree_with_a_plain_recomputation(drift):

@@ -9,6 +9,7 @@ from app.parts import below, download_table, guard, show_figure
 from app.state import Selection, current
 from app.words import GLOSSARY, plain
 from cr_interp import suite_figures
+from cr_interp.errors import UserError
 from cr_interp.figure_style import arm_order
 from cr_interp.suite import Suite, count_claims, find_suites, in_order, open_suite
 
@@ -146,10 +147,7 @@ def table(chosen: Selection, mine: Suite) -> None:
 
 
 def ablations(chosen: Selection, mine: Suite) -> None:
-    """Nothing, in a suite without them."""
     rows = suite_state.ablation_rows(mine, chosen.baseline, chosen.control)
-    if rows.empty:
-        return
     st.subheader("Which part of the anchor does it?", help=GLOSSARY["ablation"], anchor="ablations")
     show_figure(
         lambda: suite_figures.harm_forest(rows, arm_order(rows["arm"])), "suite-ablations", rows, chosen.image, wide=740,
@@ -218,6 +216,25 @@ def follow(mine: Suite) -> None:
         st.switch_page("screens/overview.py", query_params={"study": f"{mine.name}/{setting}"})
 
 
+#: Tab → its sections. Only the open tab is made and sent: five figures and two tables at once would take a browser long.
+VIEWS = {
+    "Harm": {"The counts": headline, "The regimes": regimes, "The forest": forest},
+    "Every setting": {"The table": table},
+    "Ablations": {"The ablations": ablations},
+    "Training": {"The training curves": during},
+    "Drift by layer": {"The drift": layers},
+}
+
+
+def views_of(chosen: Selection, mine: Suite) -> list[str]:
+    """The tabs' names; a suite without ablations has no tab of them."""
+    try:
+        none = suite_state.ablation_rows(mine, chosen.baseline, chosen.control).empty
+    except UserError:  # a damaged table: its own section says so
+        none = False
+    return [view for view in VIEWS if not (none and view == "Ablations")]
+
+
 def page(chosen: Selection) -> None:
     st.markdown(
         "A suite is the same comparison in several settings: tasks, model families, kinds of teacher. **Look at how many "
@@ -231,17 +248,13 @@ def page(chosen: Selection) -> None:
     if chosen.arm == chosen.baseline:
         st.info("Choose two different arms under Compare on the left.", icon=":material/compare_arrows:")
         return
-    for what, draw in (
-        ("The counts", headline),
-        ("The regimes", regimes),
-        ("The forest", forest),
-        ("The table", table),
-        ("The ablations", ablations),
-        ("The training curves", during),
-        ("The drift", layers),
-    ):
-        with guard(what):
-            draw(chosen, mine)
+    views = views_of(chosen, mine)
+    view = linked("view", views, views[0])
+    tabs = st.tabs(views, key="view", on_change="rerun")
+    with tabs[views.index(view)]:
+        for what, draw in VIEWS[view].items():
+            with guard(what):
+                draw(chosen, mine)
 
 
 with guard("The suite"):

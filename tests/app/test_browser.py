@@ -147,7 +147,9 @@ def test_downloads(server, page):
 
 
 def test_hostile_text_is_shown_as_text(server, page):
-    for path, figures in (("/?study=hostile", 2), ("/layers?study=hostile", 2), ("/suite?study=hostile", 4)):
+    suite = "/suite?study=hostile"
+    paths = {"/?study=hostile": 2, "/layers?study=hostile": 2, suite: 2, f"{suite}&view=Every+setting": 0, f"{suite}&view=Training": 1}
+    for path, figures in paths.items():
         page.goto(server + path)
         ready(page, figures)
         page.wait_for_timeout(500)
@@ -227,10 +229,16 @@ def test_what_stands_behind_the_curves_is_part_of_the_address(server, page, brow
     same_in_a_new_tab(browser, page, 2)
 
 
-@pytest.mark.parametrize("address", ["", "layers", "maps", "tokens", "examples", "training", "suite"])
+OF_A_SUITE = {
+    "suite": "suite?study=four/rules-llama",
+    "suite-drift": "suite?study=four/rules-llama&view=Drift+by+layer",
+}
+
+
+@pytest.mark.parametrize("address", ["", "layers", "maps", "tokens", "examples", "training", *OF_A_SUITE])
 def test_every_figure_has_its_description_in_the_page(server, page, address):
-    page.goto(f"{server}/{address}?study=four/rules-llama" if address == "suite" else f"{server}/{address}")
-    ready(page, {"layers": 2, "maps": 2, "tokens": 1, "examples": 1, "training": 3, "suite": 4}.get(address, 2))
+    page.goto(f"{server}/{OF_A_SUITE.get(address, address)}")
+    ready(page, {"tokens": 1, "examples": 1, "training": 3, "suite-drift": 1}.get(address, 2))
     for chart in page.get_by_test_id("stPlotlyChart").all():
         assert chart.get_attribute("role") == "figure"
         assert re.search(r"\d", chart.get_attribute("aria-label") or "")

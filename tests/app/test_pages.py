@@ -66,11 +66,13 @@ def test_a_page_opens_and_explains_itself(good, page):
 
 
 @pytest.mark.parametrize(
-    "name", ["overview", "layers", "maps", "tokens", "examples", "training", "suite", "try_it"]
+    ("name", "view"),
+    [(name, "") for name in ("overview", "layers", "maps", "tokens", "examples", "training", "try_it")]
+    + [("suite", view) for view in ("Harm", "Every setting", "Training", "Drift by layer")],
 )
-def test_every_choice_and_every_section_has_a_tooltip(root, made, name):
+def test_every_choice_and_every_section_has_a_tooltip(root, made, name, view):
     shutil.copytree(made, root / "mine" / "rules-llama")
-    app = open_app(f"screens/{name}.py", layer_x="1", layer_y="1")
+    app = open_app(f"screens/{name}.py", layer_x="1", layer_y="1", **({"view": view} if view else {}))
     assert not app.exception
     kinds = (
         "selectbox", "multiselect", "toggle", "button_group", "select_slider", "number_input", "text_area", "subheader",

@@ -11,7 +11,11 @@ from test_app import MAIN
 from app import parts
 from cr_interp import study as studies
 
-PAGES = ("overview", "layers", "maps", "tokens", "examples", "training", "suite")
+#: A page, and which of its tabs.
+PAGES = (
+    "overview", "layers", "maps", "tokens", "examples", "training", "suite", "suite Ablations", "suite Training",
+    "suite Drift by layer",
+)  # fmt: skip
 ALL = ("generations", "drift", "training", "cka_map", "token_drift")
 
 
@@ -45,7 +49,8 @@ def shown(made, monkeypatch):
 
 def opened(page: str, **chosen: object) -> AppTest:
     app = AppTest.from_file(MAIN, default_timeout=60)
-    for key, value in chosen.items():
+    page, _, view = page.partition(" ")
+    for key, value in (chosen | ({"view": view} if view else {})).items():
         app.session_state[key] = value
     return (app if page == "overview" else app.switch_page(f"screens/{page}.py")).run()
 

@@ -40,17 +40,34 @@ def test_the_counts_are_those_of_the_table(suite):
     assert list(shown["claim"]) == list(expected["claim"])
     assert list(shown["settings"]) == [f"{row.k} of {row.of}" for row in expected.itertuples()]
     assert f"In {expected.iloc[0]['k']} of {expected.iloc[0]['of']}" in words(app)
-    assert len(app.get("plotly_chart")) == 4
+    assert len(app.get("plotly_chart")) == 2
     assert "9 settings are not" in app.expander[0].label
 
 
 def test_other_arms_than_the_papers_have_a_figure_of_their_own(suite, root):
     make_study(root / "mine" / "rules-qwen3", ("base", "opd", "nca", "sym_kl"), examples=30, seeds=(0, 1), seed=3)
-    app = opened(study="mine/rules-llama")
+    app = opened(study="mine/rules-llama", view="Ablations")
     assert not app.exception
     assert not app.error
-    assert len(app.get("plotly_chart")) == 5
-    assert "Which part of the anchor does it?" in [each.value for each in app.subheader]
+    assert len(app.get("plotly_chart")) == 1
+    assert [each.value for each in app.subheader] == ["Which part of the anchor does it?"]
+
+
+def test_a_tab_is_in_the_address_and_the_only_one_that_is_made(suite):
+    app = opened(study="mine/rules-llama")
+    assert [tab.label for tab in app.tabs] == ["Harm", "Every setting", "Training", "Drift by layer"]  # no ablations
+    for view, heading in {"Every setting": "Every setting", "Training": "During training, mean of the settings"}.items():
+        app.session_state["view"] = view  # what a click does
+        app.run()
+        assert not app.exception
+        assert app.query_params["view"] == view
+        assert [each.value for each in app.subheader] == [heading]
+    app.session_state["view"] = "Harm"
+    app.run()
+    assert "view" not in app.query_params
+    app = opened(study="mine/rules-llama", view="Ablations")  # somebody else's suite had them
+    assert not app.exception
+    assert len(app.get("plotly_chart")) == 2
 
 
 def test_without_a_suite_it_says_how_to_make_one(root):
@@ -90,7 +107,7 @@ def test_choices_on_the_left_that_change_nothing_are_named(suite):
 
 
 def test_the_drift_has_the_measure_of_the_left(suite):
-    app = opened(study="mine/rules-llama")
+    app = opened(study="mine/rules-llama", view="Drift by layer")
     app.selectbox(key="measure").set_value("relative_l2").run()
     assert "Relative L2 between a response token's state after each block" in words(app)
 

@@ -2,7 +2,7 @@
 
 It opens on the bundled studies, on a server that has just started and a browser that has cached nothing; beside it stands what
 a page of one line takes, a figure of two points, which is Streamlit's and Plotly's own share. Pages change on a study as large
-as they come: 80 layers, 8 arms, 3 seeds, all measures, controls and tables, beside a suite of twelve settings. A page counts as
+as they come: 80 layers, 8 arms, 3 seeds, all measures, controls and tables; the Suite page's is the bundled suite. A page counts as
 there when the script has ended and the curves, cells or bars of every figure are drawn. Beside it stands the same change on a
 study of 2 layers and 3 arms: what Streamlit and the browser take on this machine anyway.
 """
@@ -17,8 +17,6 @@ from rich.console import Console
 from rich.table import Table
 from synthetic import make_study
 
-from cr_interp.suite import SETTINGS
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
@@ -31,7 +29,7 @@ PAGES = {
     "Tokens": 1,
     "Examples": 1,
     "Training": 3,
-    "Suite": 4,
+    "Suite": 2,
     "Try it": 0,
     "Overview": 2,
 }
@@ -81,8 +79,6 @@ def studies(tmp_path_factory):
     folder = tmp_path_factory.mktemp("studies")
     make_study(folder / "large", ARMS, layers=80, examples=60, tables=ALL)
     make_study(folder / "small", layers=2, examples=20, tables=ALL)
-    for number, setting in enumerate(SETTINGS):
-        make_study(folder / "twelve" / setting, layers=12, examples=40, seed=number)
     return folder
 
 
