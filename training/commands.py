@@ -159,6 +159,9 @@ def reproduce(
 
 
 def suite(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value …, for every setting, such as training.lr=1e-3")
+    ] = None,
     settings: Annotated[
         str | None, typer.Option(help="a list, such as rules-llama,sokoban-self; default: all")
     ] = None,
@@ -180,12 +183,15 @@ def suite(
     from training.suite import chosen_rates, run_suite, suite_configs, tune_suite
 
     if tune:
+        if overrides:
+            raise UserError(f"--tune chooses the learning rates itself; leave out {' '.join(overrides)}.")
         found = tune_suite(_list(settings), out.with_name(f"{out.name}-tuning"), workers)
         found.to_csv(out.with_name(f"{out.name}-tuning") / "tuning.csv", index=False)
         for name, rate in chosen_rates(found).items():
             console.print(f"{name:24s} lr {rate:g}")
         return
-    run_suite(suite_configs(_list(settings), _list(arms), _chosen(None, seeds, None)), out, workers)
+    chosen = [*_chosen(None, seeds, None), *(overrides or [])]
+    run_suite(suite_configs(_list(settings), _list(arms), chosen), out, workers)
     console.print(rich_suite(open_suite(out)))
 
 

@@ -114,6 +114,22 @@ def test_a_suite_runs_and_typed_again_does_only_what_is_left(quick, tmp_path, ca
     assert set(table["arm"]) == {"base", "opd", "nca"}
 
 
+def test_every_setting_takes_what_the_command_line_changes(monkeypatch, tmp_path):
+    import training.suite as suite
+    from training.commands import suite as command
+
+    asked: list[dict] = []
+    monkeypatch.setattr(suite, "run_suite", lambda configs, out, workers: asked.append(configs))
+    monkeypatch.setattr("cr_interp.suite.open_suite", lambda path: None)
+    monkeypatch.setattr("cr_interp.suite_report.rich_suite", lambda found: "")
+    command(["training.lr=1e-3"], settings="rules-llama,sokoban-self", arms="opd", seeds="1", out=tmp_path)
+    assert {name: (c.training.lr, c.seeds) for name, c in asked[0].items()} == {
+        "rules-llama": (1e-3, (1,)), "sokoban-self": (1e-3, (1,)),
+    }  # fmt: skip
+    with pytest.raises(UserError, match="chooses the learning rates itself"):
+        command(["training.lr=1e-3"], tune=True, out=tmp_path)
+
+
 @pytest.mark.slow
 def test_tuning_runs_opd_alone(quick, tmp_path):
     found = tune_suite(["rules-llama"], tmp_path, workers=2, rates=(1e-4, 1e-3))
