@@ -148,7 +148,13 @@ def test_downloads(server, page):
 
 def test_hostile_text_is_shown_as_text(server, page):
     suite = "/suite?study=hostile"
-    paths = {"/?study=hostile": 2, "/layers?study=hostile": 2, suite: 2, f"{suite}&view=Every+setting": 0, f"{suite}&view=Training": 1}
+    paths = {
+        "/?study=hostile": 2,
+        "/layers?study=hostile": 2,
+        suite: 2,
+        f"{suite}&view=Every+setting": 0,
+        f"{suite}&view=Training": 1,
+    }
     for path, figures in paths.items():
         page.goto(server + path)
         ready(page, figures)

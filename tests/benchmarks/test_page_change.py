@@ -2,9 +2,9 @@
 
 It opens on the bundled studies, on a server that has just started and a browser that has cached nothing; beside it stands what
 a page of one line takes, a figure of two points, which is Streamlit's and Plotly's own share. Pages change on a study as large
-as they come: 80 layers, 8 arms, 3 seeds, all measures, controls and tables; the Suite page's is the bundled suite. A page counts as
-there when the script has ended and the curves, cells or bars of every figure are drawn. Beside it stands the same change on a
-study of 2 layers and 3 arms: what Streamlit and the browser take on this machine anyway.
+as they come: 80 layers, 8 arms, 3 seeds, all measures, controls and tables; the Suite page shows the bundled suite. A page
+counts as there when the script has ended and the curves, cells or bars of every figure are drawn. Beside it stands the same
+change on a study of 2 layers and 3 arms: what Streamlit and the browser take on this machine anyway.
 """
 
 import statistics
