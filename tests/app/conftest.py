@@ -1,5 +1,6 @@
 """``synthetic.py`` lies one folder up; pytest puts only a test's own folder on the path."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -40,3 +41,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CR_INTERP_STUDIES", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study with every table."""
+    from synthetic import make_study
+
+    tables = ("generations", "drift", "training", "cka_map", "token_drift")
+    return make_study(tmp_path_factory.mktemp("made") / "organism-shift", examples=24, tables=tables).path
+
+
+@pytest.fixture
+def good(root: Path, made: Path) -> Path:
+    """A copy of that study, where studies are looked for."""
+    return Path(shutil.copytree(made, root / "organism-shift"))

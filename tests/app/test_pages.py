@@ -13,7 +13,7 @@ from synthetic import make_study
 
 from app import token_table
 from app.token_table import Tokens
-from cr_interp import behaviour, example_pairs, token_view
+from cr_interp import example_pairs, token_view
 from cr_interp import study as studies
 from cr_interp.study import rows_of
 
@@ -21,16 +21,6 @@ MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 MAPS, TOKENS, EXAMPLES = PAGES = ("screens/maps.py", "screens/tokens.py", "screens/examples.py")
 TABLE = {MAPS: "cka_map", TOKENS: "token_drift", EXAMPLES: "generations"}
 ALL = ("generations", "drift", "training", "cka_map", "token_drift")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_study(tmp_path_factory.mktemp("made") / "organism-shift", examples=24, tables=ALL).path
-
-
-@pytest.fixture
-def good(root: Path, made: Path) -> Path:
-    return Path(shutil.copytree(made, root / "organism-shift"))
 
 
 def open_app(page: str, /, **address: str) -> AppTest:
@@ -327,128 +317,3 @@ def test_examples_of_one_seed_and_another_control(good):
 
 
 # -- what all pages share ------------------------------------------------------------------------------------
-
-
-def test_chosen_seeds_hold_on_every_page_and_enter_the_numbers(good):
-    app = AppTest.from_file(str(MAIN), default_timeout=60).run()
-    app.multiselect(key="seeds").set_value([2]).run()
-    metrics = behaviour.metrics(rows_of(table(good, "generations"), seeds=(2,)))
-    harm = metrics[(metrics["arm"] == "nca") & (metrics["metric"] == "harm") & metrics["seed"].isna()][
-        "estimate"
-    ].iloc[0]
-    assert app.metric[0].value == f"{100 * harm:.1f} %"
-    for page in ("screens/layers.py", *PAGES):
-        app.switch_page(page).run()
-        assert not app.exception
-        assert app.multiselect(key="seeds").value == [2]
-
-
-def test_an_arm_that_was_run_once_stays_whatever_seeds_are_chosen():
-    frame = pd.DataFrame({"arm": ["base", "opd", "opd"], "seed": [0, 0, 1]})
-    assert list(rows_of(frame, seeds=(1,))["arm"]) == ["base", "opd"]
-    assert rows_of(frame) is frame
-
-
-def test_another_study_starts_with_all_its_arms_and_seeds_unless_some_were_left_out(good, root):
-    make_study(root / "two-seeds", arms=("base", "opd"), seeds=(0, 1), examples=10, tables=ALL)
-    make_study(root / "strange", arms=("left", "right"), seeds=(7, 8), examples=10, tables=ALL)
-
-    def chosen(study: str) -> tuple[list[str], list[int]]:
-        app.selectbox(key="study").set_value(study).run()
-        assert not app.exception
-        return app.multiselect(key="arms").value, app.multiselect(key="seeds").value
-
-    app = AppTest.from_file(str(MAIN), default_timeout=60).run()
-    assert chosen("two-seeds") == (["base", "opd"], [0, 1])
-    assert chosen("organism-shift") == (["base", "opd", "nca"], [0, 1, 2])
-    app.multiselect(key="arms").set_value(["opd", "nca"])
-    app.multiselect(key="seeds").set_value([1]).run()
-    assert chosen("two-seeds") == (["opd"], [1])
-    assert chosen("strange") == (["left", "right"], [7, 8])
-
-
-def test_what_a_page_was_set_to_is_found_again(good):
-    app = open_app(TOKENS, example="test-0007", layer="1")
-    app.switch_page(MAPS).run()
-    app.query_params.clear()  # as the menu does
-    app.switch_page(TOKENS).run()
-    assert app.selectbox(key="example").value == "test-0007"
-    assert app.select_slider(key="layer").value == "1"
-    assert queries(app)["example"] == ["test-0007"]
-
-
-def test_a_new_address_wins_over_what_was_chosen(good):
-    app = open_app(TOKENS, example="test-0007")
-    app.query_params["example"] = "test-0001"
-    app.run()
-    assert app.selectbox(key="example").value == "test-0001"
-
-
-def test_what_nobody_chose_follows_its_default_and_what_was_chosen_stays(good):
-    app = open_app(TOKENS, layer="2")
-    first = app.selectbox(key="example").value
-    app.selectbox(key="by_arm").set_value("base").run()
-    drift = table(good, "token_drift")
-    mine = drift[
-        (drift["arm"] == "base") & (drift["seed"] == 0) & (drift["site"] == "resid_post") & (drift["layer"] == 2)
-    ]
-    assert (
-        app.selectbox(key="example").value == token_view.rank(mine, "cosine", "max").loc[0, "example_id"] != first
-    )
-    assert "example" not in queries(app)
-    app.selectbox(key="example").set_value("test-0009").run()
-    app.selectbox(key="by_arm").set_value("opd").run()
-    assert app.selectbox(key="example").value == "test-0009"
-    assert queries(app)["example"] == ["test-0009"]
-
-
-def test_links_carry_the_study_and_what_the_other_page_needs(good):
-    app = open_app("screens/layers.py", layer="2")
-    links = {link.proto.label: link.proto for link in app.get("page_link")}
-    assert set(links) == {"Tokens at layer 2", "Maps at layer 2"}
-    assert links["Maps at layer 2"].query_string == "study=organism-shift&layer_x=2&layer_y=2"
-    assert links["Tokens at layer 2"].query_string == "study=organism-shift&layer=2&token_measure=cosine"
-
-
-def test_the_switch_for_sinks_takes_their_table_or_says_why_it_changes_nothing(good):
-    def switched(on: bool) -> AppTest:
-        app = open_app("screens/layers.py")
-        return app.toggle(key="sinks").set_value(on).run()
-
-    app = switched(True)
-    assert not app.exception
-    assert "was measured without them only" in said(app)
-    study = studies.Study.open(good)
-    drift = study.table("drift")
-    study.put("drift", drift.assign(n_masked=3))
-    study.put("drift_with_sinks", drift[drift["measure"] == "cosine"].assign(estimate=0.25, low=0.2, high=0.3))
-    app = switched(True)
-    assert "Up to 3 tokens at a site" in said(app)
-    assert {metric.value for metric in app.metric} == {"0.250"}
-    assert "0.250" not in {metric.value for metric in switched(False).metric}
-
-
-def test_a_study_that_was_measured_with_its_sinks_is_not_said_to_have_none(good):
-    study = studies.Study.open(good)
-    study.put("drift", study.table("drift").assign(n_masked=0))  # none was masked, since none was looked for
-    study.update_manifest(evaluation={**study.manifest["evaluation"], "mask_sinks": False})
-    app = open_app("screens/layers.py").toggle(key="sinks").set_value(True).run()
-    assert "measured with them throughout" in said(app)
-    assert "None of this study's tokens" not in said(app)
-
-
-def test_a_figure_is_made_once_until_its_study_changes(good, monkeypatch):
-    from cr_interp import figures
-
-    made = []
-    original = figures.metric_forest
-    monkeypatch.setattr(
-        figures, "metric_forest", lambda *given, **more: made.append(1) or original(*given, **more)
-    )
-    open_app("screens/overview.py")
-    open_app("screens/overview.py")
-    assert len(made) == 1
-    study = studies.Study.open(good)
-    study.put("generations", study.table("generations"))
-    open_app("screens/overview.py")
-    assert len(made) == 2
