@@ -7,6 +7,7 @@ with every arm that there is, each compared with the baseline as NCA is, on the 
 import pandas as pd
 
 from cr_interp.figure_style import arm_order
+from cr_interp.obedience import new_instruction
 from cr_interp.suite import ARMS, Suite, comparisons, setting_rows
 
 #: By what an arm is compared with the baseline.
@@ -34,11 +35,14 @@ def ablation_rows(suite: Suite, control: str = "exact", baseline: str = "opd") -
 
     For each of :data:`COMPARED`, ``<metric>_minus`` with its interval ``<metric>_minus_low, <metric>_minus_high`` is the
     paired difference from ``baseline``; NaN for the baseline itself, for ``base``, and where the two have no seed in common.
-    Without ablations: no rows.
+    ``new_instruction, new_instruction_low, new_instruction_high``: the share of prompts in which a new instruction is obeyed; NaN
+    where that was not measured. Without ablations: no rows.
     """
     mine = ablated(suite)
     arms = ablation_arms(suite)
     rows = setting_rows(mine, arms, control)
+    if rows.empty:
+        return rows
     parts = [
         comparisons(mine, arm, baseline, control).assign(arm=arm) for arm in arms if arm not in ("base", baseline)
     ]
@@ -50,4 +54,20 @@ def ablation_rows(suite: Suite, control: str = "exact", baseline: str = "opd") -
             continue
         of_metric = compared[compared["metric"] == metric].rename(columns=names)
         rows = rows.merge(of_metric[["setting", "arm", *names.values()]], on=["setting", "arm"], how="left")
-    return rows
+    obeyed = pd.concat([_obeyed(study.table("generations"), name) for name, study in mine.studies.items()])
+    return rows.merge(obeyed, on=["setting", "arm"], how="left")
+
+
+def _obeyed(generations: pd.DataFrame, setting: str) -> pd.DataFrame:
+    found = new_instruction(generations)
+    if found.empty:
+        return _none()
+    found = found[found["seed"].isna() & (found["metric"] == "new_instruction")].assign(setting=setting)
+    return found.rename(columns=_OBEYED)[["setting", "arm", *_OBEYED.values()]]
+
+
+_OBEYED = {"estimate": "new_instruction", "low": "new_instruction_low", "high": "new_instruction_high"}
+
+
+def _none() -> pd.DataFrame:
+    return pd.DataFrame(columns=["setting", "arm", *_OBEYED.values()])

@@ -102,17 +102,19 @@ def _rich_counts(counts: pd.DataFrame) -> Table:
 def _rich_ablations(rows: pd.DataFrame, baseline: str) -> Table:
     out = _table(
         "Ablations",
-        f"in %; minus: paired difference from {escape(baseline)}, in points; * the interval excludes 0",
+        f"in %; minus: paired difference from {escape(baseline)}, in points; * the interval excludes 0; new: obeys a new "
+        "instruction",
     )
     for name in ("setting", "arm"):
         out.add_column(name, overflow="fold")
-    for name in ("acc_x", "acc_xc", "harm", "harm minus", "seeds"):
+    for name in ("acc_x", "acc_xc", "harm", "harm minus", "new", "seeds"):
         out.add_column(name, justify="right")
     before = None
     for row in rows.to_dict("records"):
         name = "" if row["setting"] == before else escape(str(row["setting"]))
         values = [_value(row, metric, interval=metric == "harm") for metric in ("acc_x", "acc_xc", "harm")]
-        out.add_row(name, escape(str(row["arm"])), *values, _difference(_minus(row, "harm")), str(row["seeds"]))
+        values += [_difference(_minus(row, "harm")), _value(row, "new_instruction")]
+        out.add_row(name, escape(str(row["arm"])), *values, str(row["seeds"]))
         before = row["setting"]
     return out
 
@@ -206,6 +208,7 @@ def _markdown_ablations(rows: pd.DataFrame, baseline: str) -> str:
         "both",
         "harm",
         *(f"{name} − `{baseline}`" for name in COMPARED),
+        "new instruction",
         "seeds",
     ]
     body = []
@@ -214,6 +217,7 @@ def _markdown_ablations(rows: pd.DataFrame, baseline: str) -> str:
             _value(row, name, interval=name == "harm") for name in ("acc_x", "acc_xc", "both_correct", "harm")
         ]
         cells += [_difference(_minus(row, name), mark="") for name in COMPARED]
+        cells.append(_value(row, "new_instruction", interval=True))
         body.append([_code(row["setting"]), _code(row["arm"]), *cells, str(row["seeds"])])
     return _markdown(head, "ll" + "r" * (len(head) - 2), body)
 

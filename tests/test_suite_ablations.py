@@ -1,5 +1,6 @@
 """Ablations of a suite: every arm of the settings that have more than the paper's, each beside the baseline."""
 
+import pandas as pd
 import pytest
 from planted import N, plant, planted_suite, printed
 
@@ -37,6 +38,19 @@ def test_each_is_compared_with_the_baseline_on_common_examples(mine):
     assert rows.loc["dual_opd", "acc_xc_minus"] == pytest.approx(-0.5)
     assert rows.loc["sym_kl", "acc_x_minus"] == pytest.approx(-0.5)
     assert rows.loc[["base", "opd"], ["harm_minus", "acc_x_minus", "acc_xc_minus"]].isna().all(axis=None)
+
+
+def test_how_often_a_new_instruction_is_obeyed_stands_beside(mine, tmp_path):
+    assert ablation_rows(mine)["new_instruction"].isna().all()  # it was not asked
+    study = plant(tmp_path / "rules-qwen3", {"opd": (RIGHT, HALF), "sym_kl": (HALF, HALF)})
+    rows = study.table("generations")
+    told = rows[rows["view"] == "with_context"].assign(control="mismatched")
+    told["obeys_new"] = (told["arm"] == "sym_kl") & (told["example_id"] == told["example_id"].iloc[0])
+    study.put("generations", pd.concat([rows.assign(obeys_new=None), told]))
+    found = ablation_rows(suite.open_suite(tmp_path)).set_index("arm")
+    assert found.loc["opd", "new_instruction"] == 0
+    assert found.loc["sym_kl", "new_instruction"] == pytest.approx(1 / N)
+    assert 0 == found.loc["sym_kl", "new_instruction_low"] < 1 / N < found.loc["sym_kl", "new_instruction_high"]
 
 
 def test_they_stand_below_the_counts_in_text_and_in_the_forest(mine):
