@@ -252,11 +252,11 @@ def test_from_the_headline_to_the_token_in_three_clicks(server, page):
     plot.scroll_into_view_if_needed()
     x, y = plot.evaluate(
         """plot => {
-            const of = each => each.meta?.panel === "harm" && each.mode.includes("text") && each.y[0] === 1;
-            const trace = plot._fullData.find(of);
+            const trace = plot._fullData.find(each => each.meta?.panel === "harm" && each.mode.includes("text"));
+            const opd = Array.from(trace.y).indexOf(1);  // the second arm's row
             const axes = [trace.xaxis, trace.yaxis].map(name => plot._fullLayout[name[0] + "axis" + name.slice(1)]);
             const box = plot.getBoundingClientRect();
-            return [box.left + axes[0]._offset + axes[0].l2p(trace.x[0]), box.top + axes[1]._offset + axes[1].l2p(trace.y[0])];
+            return [box.left + axes[0]._offset + axes[0].l2p(trace.x[opd]), box.top + axes[1]._offset + axes[1].l2p(1)];
         }"""
     )
     page.mouse.move(x, y)
