@@ -31,6 +31,11 @@ def ablation_rows(chosen: Suite, baseline: str, control: str) -> pd.DataFrame:
     return _ablation_rows(chosen.path, stamp(chosen), baseline, control)
 
 
+def has_ablations(chosen: Suite) -> bool:
+    """Without comparing anything: the page asks before it knows whether anybody will look at them."""
+    return _has_ablations(chosen.path, stamp(chosen))
+
+
 def drift(chosen: Suite, measure: str, control: str) -> pd.DataFrame:
     return _drift(chosen.path, stamp(chosen), measure, control)
 
@@ -56,6 +61,11 @@ def _comparisons(path: Path, files: Stamp, arm: str, baseline: str, control: str
 @_cached
 def _ablation_rows(path: Path, files: Stamp, baseline: str, control: str) -> pd.DataFrame:
     return suite_ablations.ablation_rows(suite.open_suite(path), control, baseline)
+
+
+@_cached
+def _has_ablations(path: Path, files: Stamp) -> bool:
+    return bool(suite_ablations.ablated(suite.open_suite(path)).studies)
 
 
 @_cached

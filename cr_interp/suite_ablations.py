@@ -13,6 +13,8 @@ from cr_interp.suite import ARMS, Suite, comparisons, setting_rows
 #: By what an arm is compared with the baseline.
 COMPARED = ("harm", "acc_x", "acc_xc")
 
+_OBEYED = {"estimate": "new_instruction", "low": "new_instruction_low", "high": "new_instruction_high"}
+
 
 def ablated(suite: Suite) -> Suite:
     """The settings that have answers of an arm beyond the paper's, and only these."""
@@ -64,9 +66,6 @@ def _obeyed(generations: pd.DataFrame, setting: str) -> pd.DataFrame:
         return _none()
     found = found[found["seed"].isna() & (found["metric"] == "new_instruction")].assign(setting=setting)
     return found.rename(columns=_OBEYED)[["setting", "arm", *_OBEYED.values()]]
-
-
-_OBEYED = {"estimate": "new_instruction", "low": "new_instruction_low", "high": "new_instruction_high"}
 
 
 def _none() -> pd.DataFrame:

@@ -226,13 +226,13 @@ VIEWS = {
 }
 
 
-def views_of(chosen: Selection, mine: Suite) -> list[str]:
+def views_of(mine: Suite) -> list[str]:
     """The tabs' names; a suite without ablations has no tab of them."""
     try:
-        none = suite_state.ablation_rows(mine, chosen.baseline, chosen.control).empty
+        some = suite_state.has_ablations(mine)
     except UserError:  # a damaged table: its own section says so
-        none = False
-    return [view for view in VIEWS if not (none and view == "Ablations")]
+        some = True
+    return [view for view in VIEWS if some or view != "Ablations"]
 
 
 def page(chosen: Selection) -> None:
@@ -248,7 +248,7 @@ def page(chosen: Selection) -> None:
     if chosen.arm == chosen.baseline:
         st.info("Choose two different arms under Compare on the left.", icon=":material/compare_arrows:")
         return
-    views = views_of(chosen, mine)
+    views = views_of(mine)
     view = linked("view", views, views[0])
     tabs = st.tabs(views, key="view", on_change="rerun")
     with tabs[views.index(view)]:

@@ -53,6 +53,15 @@ def test_other_arms_than_the_papers_have_a_figure_of_their_own(suite, root):
     assert [each.value for each in app.subheader] == ["Which part of the anchor does it?"]
 
 
+def test_ablations_that_were_not_asked_under_this_context(suite, root):
+    arms = ("base", "opd", "nca", "sym_kl")
+    make_study(root / "mine" / "rules-qwen3", arms, examples=30, seeds=(0, 1), controls=("exact",))
+    app = opened(study="mine/rules-llama", view="Ablations", control="paraphrase")
+    assert not app.exception
+    assert not app.error
+    assert "No setting has answers of these arms yet" in app.get("plotly_chart")[0].proto.spec
+
+
 def test_a_tab_is_in_the_address_and_the_only_one_that_is_made(suite):
     app = opened(study="mine/rules-llama")
     assert "Ablations" not in [tab.label for tab in app.tabs]
