@@ -1,14 +1,14 @@
 """``cr-interp``: the command line.
 
-Commands that only look at models and studies are here; those that train are plugged in from outside through the
-entry-point group ``cr_interp.commands``, so that this package never imports the trainer. A :class:`UserError` is
+Commands that only look at models and studies are here; those that train are plugged in by ``training.commands``, so that
+this package never imports the trainer. A :class:`UserError` is
 printed as one paragraph and ends with exit code 2.
 """
 
 import json
 import os
 import sys
-from importlib.metadata import entry_points
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from cr_interp.errors import UserError
+from cr_interp.house import put_first
 
 app = typer.Typer(
     name="cr-interp",
@@ -38,10 +39,10 @@ def table(
     control: Annotated[str, typer.Option(help="exact, paraphrase, mismatched or irrelevant")] = "exact",
 ) -> None:
     """Print the metrics of a study, or of a suite of studies, with their intervals."""
-    from cr_interp.behaviour import metrics_json
-    from cr_interp.report import markdown_table, metric_table, rich_table
-    from cr_interp.study import open_study
-    from cr_interp.suite import is_suite
+    from cr_interp.report.study import markdown_table, metric_table, rich_table
+    from cr_interp.study.searching import open_study
+    from cr_interp.tables.behaviour import metrics_json
+    from cr_interp.tables.suite import is_suite
 
     if is_suite(study):
         _suite_table(study, as_json, markdown, seeds, control)
@@ -57,8 +58,8 @@ def table(
 
 
 def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control: str) -> None:
-    from cr_interp.suite import open_suite, suite_table
-    from cr_interp.suite_report import markdown_suite, rich_suite, suite_json
+    from cr_interp.report.suite import markdown_suite, rich_suite, suite_json
+    from cr_interp.tables.suite import open_suite, suite_table
 
     suite = open_suite(name)
     if as_json:
@@ -83,8 +84,8 @@ def controls(
     markdown: Annotated[bool, typer.Option("--markdown", help="as in the README")] = False,
 ) -> None:
     """Print a measure under every context control, its floor, and the drift relative to that floor."""
-    from cr_interp.controls import control_table, markdown_controls, rich_controls, worst
-    from cr_interp.study import open_study
+    from cr_interp.study.searching import open_study
+    from cr_interp.tables.controls import control_table, markdown_controls, rich_controls, worst
 
     opened = open_study(study)
     table = control_table(opened.table("drift"), measure)
@@ -99,7 +100,7 @@ def controls(
 @app.command()
 def studies() -> None:
     """List the studies that can be found, and where."""
-    from cr_interp.study import find_studies
+    from cr_interp.study.searching import find_studies
 
     for name, path in find_studies().items():
         console.print(f"{name:28s} {path}")
@@ -121,8 +122,8 @@ def compare(
     no_context: Annotated[str, typer.Option(help="empty_system or template_default")] = "empty_system",
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
-    from cr_interp.compare import compare_checkpoints
-    from cr_interp.report import metric_table, rich_table
+    from cr_interp.measure.compare import compare_checkpoints
+    from cr_interp.report.study import metric_table, rich_table
 
     study = compare_checkpoints(checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context)
     console.print(rich_table(metric_table(study), study.name))
@@ -131,15 +132,15 @@ def compare(
 @app.command()
 def case_study(
     config: Annotated[
-        Path, typer.Argument(help="a YAML file: task, checkpoints, …; see cr_interp/case_study.py")
+        Path, typer.Argument(help="a YAML file: task, checkpoints, …; see cr_interp/measure/case_study.py")
     ],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as examples=128")] = None,
     out: Annotated[Path | None, typer.Option(help="the study's folder; default studies/NAME")] = None,
 ) -> None:
     """Read several checkpoints on the same responses: every layer, every control, one figure."""
-    from cr_interp.case_study import case_study as measure
-    from cr_interp.case_study import read_case_study, summary
-    from cr_interp.report import plain_table
+    from cr_interp.measure.case_study import case_study as measure
+    from cr_interp.measure.case_study import read_case_study, summary
+    from cr_interp.report.study import plain_table
 
     chosen = read_case_study(config, overrides or [])
     study = measure(chosen, out or Path("studies") / chosen.name)
@@ -154,7 +155,7 @@ def new_task(
     out: Annotated[Path | None, typer.Option(help="a new folder; default ./NAME")] = None,
 ) -> None:
     """Write a task of your own to start from, with a study of it that runs as written."""
-    from cr_interp.tasks.new import new_task as write
+    from cr_interp.tasks.yours.new import new_task as write
 
     folder = out or Path(name)
     for path in write(name, folder, python):
@@ -171,9 +172,9 @@ def export(
     ] = False,
 ) -> None:
     """Copy a study, or all of a suite, without checkpoints: tables and logs, small enough to share."""
-    from cr_interp.study import export as copy
-    from cr_interp.study import open_study
-    from cr_interp.suite import is_suite, open_suite
+    from cr_interp.study.searching import open_study
+    from cr_interp.study.study import export as copy
+    from cr_interp.tables.suite import is_suite, open_suite
 
     if is_suite(study):
         for setting, each in open_suite(study).studies.items():
@@ -191,8 +192,8 @@ def check(
     ] = None,
 ) -> None:
     """Check that what is captured from a model is what its name says; exit code 1 if anything fails."""
-    from cr_interp.check import check_model, check_table
-    from cr_interp.models import load
+    from cr_interp.capture.check import check_model, check_table
+    from cr_interp.models.loading import load
 
     loaded = load(model)
     checks = check_model(loaded.model, loaded.pad_id, backend)
@@ -202,9 +203,9 @@ def check(
 
 
 def plug_in() -> None:
-    """Let other packages add their commands."""
-    for entry in entry_points(group="cr_interp.commands"):
-        entry.load()(app)
+    """Add the commands that train. They live in a package of their own, which this one never imports by name."""
+    put_first()
+    import_module("training.commands").register(app)
 
 
 def main() -> None:

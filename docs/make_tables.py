@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 
 from cr_interp.errors import UserError
-from cr_interp.report import markdown_table, metric_table
-from cr_interp.study import open_study
-from cr_interp.suite import open_suite
-from cr_interp.suite_report import markdown_suite
+from cr_interp.report.study import markdown_table, metric_table
+from cr_interp.report.suite import markdown_suite
+from cr_interp.study.searching import open_study
+from cr_interp.tables.suite import open_suite
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 TABLE = re.compile(r"(\*\*`(?P<name>[\w/-]+)`\*\*[^\n]*\n\n)(?:\|[^\n]*\n)+")

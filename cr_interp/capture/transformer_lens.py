@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from cr_interp.capture.copies import cached, new_cache
 from cr_interp.capture.edits import Edits
 from cr_interp.capture.recorder import Recorder
+from cr_interp.capture.sites import Site, SiteName
 from cr_interp.errors import UserError
-from cr_interp.forward import Prefix, ViewBatch, device_of, run_inputs, unwrap
-from cr_interp.sites import Site, SiteName
+from cr_interp.models.forward import Prefix, ViewBatch, device_of, run_inputs, unwrap
 
 #: TransformerLens's names for our sites, inside ``blocks.N`` (its post-norm architectures point them behind the norm).
 HOOK_NAMES: dict[SiteName, str] = {
@@ -31,7 +31,7 @@ HOOK_NAMES: dict[SiteName, str] = {
 }
 #: Sites that a bridge lacks or has elsewhere: ``config.model_type`` → site → why. Empty for transformer-lens 4.3: in
 #: all ten architectures of ``sites.ARCHITECTURES`` every hook point above was found to be our site. A mistake in here
-#: or in a later version shows in `cr-interp check MODEL` and in tests/test_capture.py.
+#: or in a later version shows in `cr-interp check MODEL` and in tests/capture/test_capture.py.
 EXCEPTIONS: dict[str, dict[SiteName, str]] = {}
 
 _BRIDGES = new_cache()
