@@ -139,11 +139,13 @@ def case_study(
 ) -> None:
     """Read several checkpoints on the same responses: every layer, every control, one figure."""
     from cr_interp.measure.case_study import case_study as measure
-    from cr_interp.measure.case_study import read_case_study, summary
+    from cr_interp.measure.case_study import read_case_study
+    from cr_interp.report.case_study import summary, write_page
     from cr_interp.report.study import plain_table
 
     chosen = read_case_study(config, overrides or [])
     study = measure(chosen, out or Path("studies") / chosen.name)
+    write_page(study)
     console.print(plain_table(summary(study), f"{chosen.name}: the layer that moves most"))
     console.print(f"{study.path / 'case-study.html'}")
 

@@ -1,1 +1,1 @@
-"""The pages, each a script that Streamlit runs. What a page shows is asked of ``app.queries``; what it draws, of ``cr_interp.figures``."""
+"""The pages, each a script that Streamlit runs: a page asks ``app.queries`` and draws with ``cr_interp.figures``."""

@@ -8,31 +8,24 @@
     load: {dtype: bfloat16, device_map: auto}
 
 Mental model: ``compare`` with the responses held fixed, so that curves of different checkpoints are about the same tokens;
-all layers, all context controls, the floor and the repeat. The result is a study like any other, and beside its tables
-the curves under every control (``case-study.html``) and their numbers (``case-study.csv``).
+all layers, all context controls, the floor and the repeat. The result is a study like any other; its curves and their
+numbers are written by ``report/case_study.py``.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import pandas as pd
-import plotly.graph_objects as go
 import torch
 from pydantic import Field
 
-from cr_interp import figures
 from cr_interp.configuration import Strict, apply_overrides, read_mapping, validated
-from cr_interp.files import write_atomic
 from cr_interp.measure.compare import measure_checkpoints
 from cr_interp.measure.subject import Evaluation
 from cr_interp.models.loading import Loaded, load
 from cr_interp.models.templates import fix_template
 from cr_interp.study.study import Study
 from cr_interp.tasks import get_task
-
-#: What the paper's claim is about, and what has to stand beside it: states of language models are never far apart by cosine.
-MEASURES = ("cosine", "centred_cosine", "relative_l2", "cka")
 
 
 class Loading(Strict):
@@ -68,7 +61,7 @@ def read_case_study(path: Path, overrides: Sequence[str] = ()) -> CaseStudy:
 
 
 def case_study(config: CaseStudy, out: Path) -> Study:
-    """Measure every checkpoint, write the study with its figure, and return it; called again, it continues.
+    """Measure every checkpoint, write the study and return it; called again, it continues.
 
     Raises :class:`~cr_interp.errors.UserError` for what ``compare`` refuses: an unknown task, another tokenizer, a model
     that cannot be loaded, memory that is exhausted (with what to set).
@@ -86,54 +79,4 @@ def case_study(config: CaseStudy, out: Path) -> Study:
         config.evaluation.model_copy(update={"responses": responses}), out, config.no_context, opened, config.across,
         config.sites_per_pass,
     )  # fmt: skip
-    study = study.update_manifest(name=config.name, case_study=config.model_dump(mode="json"))
-    drift = study.table("drift")
-    page = figures.to_page(*curves_by_control(drift, responses), title=config.name)
-    write_atomic(out / "case-study.html", lambda file: file.write(page.encode()))
-    curves = layers(drift).to_csv(index=False)
-    write_atomic(out / "case-study.csv", lambda file: file.write(curves.encode()))
-    return study
-
-
-#: In the page's order, with what has to be said of it. The repeat is in the table alone: all of it is below what is drawn.
-CONTROLS = {
-    "exact": "", "paraphrase": "", "mismatched": "", "irrelevant": "",
-    "floor": " Floor: not a context, but another response's token at the same place.",
-}  # fmt: skip
-
-
-def curves_by_control(drift: pd.DataFrame, responses: str) -> list[go.Figure]:
-    """1 − cosine by layer, a figure for each control that was measured, on white."""
-    whose = "each checkpoint's own" if responses == "own" else f"{responses}'s"
-    found = []
-    for control, note in CONTROLS.items():
-        if not (drift["control"] == control).any():
-            continue
-        figure = figures.on_paper(figures.drift_by_layer(drift, "cosine", control, movement=True))
-        text = f"{control.capitalize()}. {figures.caption(figure)} Read on {whose} responses.{note}"
-        found.append(figure.update_layout(meta={**figure.layout.meta, "caption": text}))
-    return found
-
-
-def layers(drift: pd.DataFrame) -> pd.DataFrame:
-    """Every layer of every arm under the exact context and against the floor: columns ``measure, control, arm, layer,
-    estimate, low, high, …`` of :func:`~cr_interp.figures.behaviour.layer_table`."""
-    parts = [
-        figures.layer_table(drift, measure, control).assign(measure=measure, control=control)
-        for measure in MEASURES
-        for control in drift["control"].unique()
-    ]
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    return table[["measure", "control", *(name for name in table if name not in ("measure", "control"))]]
-
-
-def summary(study: Study) -> pd.DataFrame:
-    """Per arm the block that moves most by the cosine, with its interval, and the floor's and the other measures' extremes."""
-    drift = study.table("drift")
-    table = figures.extreme_layer(drift, "cosine").rename(columns={"estimate": "lowest cosine"})
-    for name, measure, control in (
-        ("floor", "cosine", "floor"), *((measure, measure, "exact") for measure in MEASURES[1:])
-    ):  # fmt: skip
-        extremes = figures.extreme_layer(drift, measure, control).set_index("arm")["estimate"]
-        table[name.replace("_", " ")] = table["arm"].map(extremes)
-    return table.drop(columns="seeds")
+    return study.update_manifest(name=config.name, case_study=config.model_dump(mode="json"))

@@ -9,7 +9,8 @@ from tiny import tiny
 
 from cr_interp.errors import UserError
 from cr_interp.measure import compare
-from cr_interp.measure.case_study import case_study, read_case_study, summary
+from cr_interp.measure.case_study import case_study, read_case_study
+from cr_interp.report.case_study import summary, write_page
 from cr_interp.study.study import Study
 
 
@@ -50,6 +51,7 @@ def test_all_are_read_on_the_first_ones_responses(config, tmp_path):
         )
     drift = study.table("drift")
     assert set(drift["control"]) == {"exact", "paraphrase", "mismatched", "irrelevant", "floor", "repeat"}
+    write_page(study)
     curves = pd.read_csv(tmp_path / "out" / "case-study.csv")
     assert set(curves["arm"]) == {"base", "opd", "nca"}
     assert (
