@@ -89,7 +89,9 @@ def test_names_of_wrappers_are_taken_out(wrappers, shards, whole, tmp_path):
     assert fingerprint(loaded.model, loaded.tokenizer) == fingerprint(plainly.model, plainly.tokenizer)
     assert loaded.eos_ids == plainly.eos_ids
     loaded.model.save_pretrained(tmp_path / "again")  # what is trained from it is saved under plain names
-    assert set(load_file(tmp_path / "again" / "model.safetensors")) == set(load_file(whole[0] / "model.safetensors"))
+    assert set(load_file(tmp_path / "again" / "model.safetensors")) == set(
+        load_file(whole[0] / "model.safetensors")
+    )
 
 
 @pytest.mark.parametrize(
