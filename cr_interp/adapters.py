@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import safe_open
 
 from cr_interp.errors import UserError
+from cr_interp.text_files import read_json
 
 BASE_FILE = "base.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -28,7 +29,7 @@ def knows_base(folder: Path) -> bool:
 
 def check_base(folder: Path, name: str, fingerprint: str) -> None:
     """Refuse a base that is not the one an adapter was made for (``fingerprint``: of the base at hand, in bfloat16)."""
-    noted = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
+    noted = read_json(folder / BASE_FILE)
     if noted["fingerprint"] != fingerprint:
         raise UserError(
             f"The adapter {folder} was trained on {noted['base']} with the fingerprint {noted['fingerprint']}, but "

@@ -26,6 +26,7 @@ from cr_interp.checkpoints import ORGANISMS, SMOLLM2, builtin_names, refuse_pick
 from cr_interp.errors import UserError, unknown
 from cr_interp.forward import check_head
 from cr_interp.hub import hub_problem
+from cr_interp.text_files import read_json
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _load_adapter(name: str, path: Path, dtype: torch.dtype, kwargs: dict[str, A
     except ImportError as error:
         raise UserError(f"{path} is a PEFT adapter; install the extra 'lora' to load it.") from error
     refuse_pickles(path)
-    config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_json(path / "adapter_config.json")
     try:
         base = load(config["base_model_name_or_path"], dtype, **kwargs)
     except UserError as error:

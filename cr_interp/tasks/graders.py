@@ -4,7 +4,7 @@ Mental model: a grader first *reads* an answer (a tag, a box, a phrase), then co
 cannot be read is ``truncated`` if the response was cut off and ``unparsable`` if it was not; an answer that was given
 before the cut counts as given. So the errors of a study divide into what ran out of space, what broke the format and
 what is false. Only ``right`` counts for an accuracy, as in the published scoring, where a missing tag is wrong. An empty
-expected answer can be judged by nobody and is never right; tasks refuse it when they read it (:func:`lacks_answer`).
+expected answer can be judged by nobody and is never right; tasks refuse it when they read it.
 
 Whatever the response is, a grader returns, and its work grows with the response's length only: a model that repeats
 ``<answer>``, ``{`` or a digit for ever is graded in a moment, and no power is ever written out. This is why ``boxed``
