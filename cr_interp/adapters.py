@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from cr_interp.errors import UserError
 from cr_interp.forward import device_of, embedded
+from cr_interp.text_files import read_json
 from cr_interp.weights import first_few, plain, unwrapped
 
 BASE_FILE = "base.json"
@@ -45,7 +46,7 @@ def knows_base(folder: Path) -> bool:
 
 def check_base(folder: Path, name: str, fingerprint: str) -> None:
     """Refuse a base that is not the one an adapter was made for (``fingerprint``: of the base at hand, in bfloat16)."""
-    noted = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
+    noted = read_json(folder / BASE_FILE)
     if noted["fingerprint"] != fingerprint:
         raise UserError(
             f"The adapter {folder} was trained on {noted['base']} with the fingerprint {noted['fingerprint']}, but "
@@ -60,7 +61,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     from peft import PeftConfig
 
     try:
-        given = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        given = read_json(folder / CONFIG)
         config: Any = PeftConfig.from_pretrained(str(folder))
         kind = str(getattr(config.peft_type, "value", config.peft_type))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

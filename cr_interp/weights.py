@@ -6,7 +6,6 @@ of another shape is refused by name. Two things are not damage: the wrappers' na
 and DeepSpeed put into the keys (:func:`plain`) are taken out, and constants of old checkpoints (causal masks) are dropped.
 """
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from transformers import (
 from transformers.utils import cached_file, logging
 
 from cr_interp.errors import UserError
+from cr_interp.text_files import read_json
 
 #: Modules that hold a model as their only child: DDP and DataParallel, torch.compile, FSDP, its recomputing, DeepSpeed.
 WRAPPERS = frozenset(
@@ -168,7 +168,7 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
     if single.is_file() or not index.is_file():
         files = ["model.safetensors"]
     else:
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = sorted(set(read_json(index)["weight_map"].values()))
     for name in files:
         with safe_open(folder / name, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118  # not a dictionary
