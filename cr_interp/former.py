@@ -1,4 +1,4 @@
-"""Addresses of the first edition: ``from cr_interp.forward import build_view`` goes on working.
+"""Addresses of the first edition: ``from cr_interp.models.forward import build_view`` goes on working.
 
 Mental model: modules have moved into folders, and scripts of users name them where they were. A finder at the end of the
 import system's list answers for the names in :data:`MOVED` (and ``training``'s) with the module itself, so that there is

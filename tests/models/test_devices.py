@@ -1,6 +1,7 @@
 """Models run where they are put: inputs follow them, and numbers come back."""
 
 import copy
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -87,16 +88,18 @@ def test_responses_of_a_model_whose_head_is_on_another_device_than_its_beginning
 
 def test_a_comparison_runs_elsewhere_and_has_the_same_tables(tmp_path, monkeypatch):
     models = {"a": tiny(seed=0), "b": tiny(seed=1)}
+    folders = {arm: str(tmp_path / "models" / arm) for arm in models}
+    for arm, folder in folders.items():  # what a study was made of is told from files
+        models[arm].model.save_pretrained(folder)
+        models[arm].tokenizer.save_pretrained(folder)
     evaluation = Evaluation(examples=3, batch_size=2, controls=("exact", "irrelevant"))
     ran = []
 
     def measured(name):
-        return measure_checkpoints(
-            {arm: arm for arm in models}, get_task("codebook:A"), evaluation, tmp_path / name, opened=opened
-        )
+        return measure_checkpoints(folders, get_task("codebook:A"), evaluation, tmp_path / name, opened=opened)
 
-    def opened(arm):
-        ran.append(copy.deepcopy(models[arm]))
+    def opened(folder):
+        ran.append(copy.deepcopy(models[Path(folder).name]))
         return ran[-1]
 
     here = measured("here")
