@@ -8,7 +8,8 @@ from tiny import tiny
 from cr_interp.measure.compare import compare_checkpoints
 from cr_interp.measure.drift import measure_drift
 from cr_interp.measure.evaluate import evaluate
-from cr_interp.measure.subject import Evaluation, Subject, own_responses, own_turns
+from cr_interp.measure.settings import Evaluation
+from cr_interp.measure.subject import Subject, own_responses, own_turns
 from cr_interp.measure.turns import as_turns, places, play
 from cr_interp.models.generation import Response, generate
 from cr_interp.tasks.base import OUTCOMES, TakesTurns, Task

@@ -28,11 +28,12 @@ from training.run.lora import base_fingerprint, refuse_adapter, with_adapter
 from training.run.precision import frozen_dtype
 from training.run.rollouts import LocalRollouts, Rollouts
 from training.run.step import Prompt
-from training.run.subject import exact_context, load_for, study_task, training_examples
+from training.run.subject import exact_context, load_for
 from training.run.trainer import DistillTrainer, latest_checkpoint
 from training.run.vllm_rollouts import ServerRollouts, connect
 from training.settings import StudyConfig
 from training.studies.made_of import Making, note, refuse_other
+from training.task_of import study_task, training_examples
 
 
 def validation(task: Task, context: Context, config: StudyConfig) -> Any:

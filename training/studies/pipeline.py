@@ -21,11 +21,12 @@ from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
 from training.run.distill import is_finished
-from training.run.subject import check_cap, load_for, study_task
+from training.run.subject import check_cap, load_for
 from training.run.trainer import checkpoints, step_of
 from training.settings import StudyConfig
 from training.studies.made_of import Making, different, discard, made_otherwise, refuse, term_texts
 from training.studies.workers import run_all
+from training.task_of import study_task
 
 __all__ = ["different"]
 
