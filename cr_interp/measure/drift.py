@@ -39,6 +39,7 @@ from cr_interp.models.loading import Loaded, fingerprint
 from cr_interp.similarity import MEASURES, CkaMapAccumulator, DriftAccumulator, not_sinks, unrelated
 from cr_interp.study.study import Study
 from cr_interp.views import Context, check_fits, check_same_prompt, render, shared_prefix
+from cr_interp.vocabulary import EMBEDDING
 
 REFERENCE, REPEAT, FLOOR = "none", "repeat", "floor"
 FINAL = Site("final", -1)
@@ -373,7 +374,7 @@ def _map_rows(maps: Mapping[str, CkaMapAccumulator], sites: list[Site]) -> pd.Da
 
 
 def _number(site: Site) -> int:
-    return -1 if site.name == "resid_pre" else site.layer
+    return EMBEDDING if site.name == "resid_pre" else site.layer
 
 
 def _short(error: BaseException) -> str:
