@@ -119,10 +119,10 @@ def distill(
 ) -> None:
     """Distil a configuration's arms × seeds into a study."""
     from training import parallel
+    from training.checkpoints import folders
     from training.config import load_config
     from training.distill import distill as run
     from training.pipeline import open_or_create
-    from training.trainer import latest_checkpoint
     from training.workers import run_all
 
     chosen = load_config(config, [*_chosen(arms, seeds, None), *(overrides or [])])
@@ -130,7 +130,7 @@ def distill(
     parallel.join()
     with parallel.main_first():
         study = open_or_create(chosen, path, again)
-    started = [(a, s) for a in chosen.arms for s in chosen.seeds if latest_checkpoint(study.run_path(a, s))]
+    started = [(a, s) for a in chosen.arms for s in chosen.seeds if folders(study.run_path(a, s))]
     if started and not resume:
         raise UserError(
             f"{path} already holds checkpoints of {', '.join(f'{a} seed {s}' for a, s in started)}. Continue them with "

@@ -1,6 +1,5 @@
 """One run: distil one arm with one seed into a study, or continue where a killed run stopped."""
 
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,12 @@ from cr_interp.forward import vocabulary
 from cr_interp.generation import Decoding
 from cr_interp.measure import label
 from cr_interp.models import Loaded, tokenizer_fingerprint
+from cr_interp.notes import say
 from cr_interp.study import Study
 from cr_interp.tasks.base import TakesTurns, Task
 from cr_interp.views import Context, check_fits, render
 from training import parallel
+from training.checkpoints import latest_checkpoint, passed_over, sweep_run
 from training.config import StudyConfig
 from training.episodes import Episodes
 from training.lora import base_fingerprint, refuse_adapter, with_adapter
@@ -31,7 +32,7 @@ from training.precision import frozen_dtype
 from training.rollouts import LocalRollouts, Rollouts
 from training.step import Prompt
 from training.subject import exact_context, load_for, study_task, training_examples
-from training.trainer import DistillTrainer, latest_checkpoint
+from training.trainer import DistillTrainer
 from training.vllm_rollouts import ServerRollouts, connect
 
 
@@ -128,14 +129,15 @@ def _train(
 ) -> Path:
     run_path = study.run_path(arm, seed)
     with parallel.main_first():
-        for leftover in run_path.glob(".saving-*"):  # a kill in the middle of writing a checkpoint
-            shutil.rmtree(leftover, ignore_errors=True)
+        sweep_run(run_path)
     task = study_task(config)
     # Before anything is loaded, since it may be told that there is none; on the device where the student is going to be.
     server = (
         connect(config.training.vllm, chosen_device()) if config.training.vllm and parallel.is_main() else None
     )
     student, teacher = load_pair(config)
+    if parallel.is_main() and (told := passed_over(run_path)):
+        say(told)
     last = latest_checkpoint(run_path)
     if config.training.lora:
         adapted = with_adapter(student, config.training.lora, seed)
@@ -177,6 +179,8 @@ def _train(
         raise UserError(
             f"The Trainer cannot report to {', '.join(config.report_to)}: {error} Install that logger, or leave report_to out."
         ) from error
+    if last:  # it was evaluated before it was written, if that was due
+        trainer.args.eval_on_start = False
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:

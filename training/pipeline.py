@@ -18,11 +18,11 @@ from cr_interp.models import Loaded, fingerprint, tokenizer_fingerprint
 from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
 from cr_interp.study import Study, last_step, open_study
+from training.checkpoints import checkpoints, step_of
 from training.config import StudyConfig
 from training.distill import is_finished
 from training.made_of import Making, different, discard, made_otherwise, refuse, term_texts
 from training.subject import check_cap, load_for, study_task
-from training.trainer import checkpoints, step_of
 from training.workers import run_all
 
 __all__ = ["different"]
@@ -110,7 +110,9 @@ def study_checkpoints(study: Study, config: StudyConfig) -> list[Checkpoint]:
         if is_finished(study, arm, seed, config):
             for path in checkpoints(study.run_path(arm, seed)):
                 step = step_of(path)
-                if step == config.training.steps or (config.every_step and step < config.training.steps):
+                last, every = config.training.steps, config.training.save_every
+                # One that was written because something broke is off the schedule, and of one run alone.
+                if step == last or (config.every_step and step < last and step % every == 0):
                     found.append((arm, seed, step, str(path)))
     return found
 

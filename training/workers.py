@@ -11,7 +11,9 @@ from functools import partial
 from typing import Any
 
 from cr_interp.devices import visible_gpus
+from cr_interp.notes import say
 from cr_interp.study import Study, write_atomic
+from training.checkpoints import passed_over
 from training.config import StudyConfig
 from training.distill import is_finished
 from training.jobs import Job, run_jobs
@@ -43,6 +45,8 @@ def run_list(config: StudyConfig, study: Study) -> list[Job]:
         for arm in config.arms:
             if is_finished(study, arm, seed, config):
                 continue
+            if told := passed_over(study.run_path(arm, seed)):
+                say(told)
             command = [sys.executable, "-m", "cr_interp", "distill", str(config_file)]
             command += ["--arms", arm, "--seeds", str(seed), "--out", str(study.path), "--in-process", "--resume"]
             jobs.append(
