@@ -21,7 +21,7 @@ from cr_interp.study import Study, last_step, open_study
 from training.checkpoints import checkpoints, step_of
 from training.config import StudyConfig
 from training.distill import is_finished
-from training.made_of import Making, different, discard, made_otherwise, refuse, term_texts
+from training.made_of import Making, different, discard, made_otherwise, refuse, sweep, term_texts
 from training.subject import check_cap, load_for, study_task
 from training.workers import run_all
 
@@ -37,6 +37,7 @@ def open_or_create(config: StudyConfig, path: Path, again: bool = False) -> Stud
     if not (path / "manifest.json").is_file():
         return Study.create(path, _manifest(config))
     study, making = Study.open(path), Making(config)
+    sweep(study)
     found = made_otherwise(study, making)
     if found and not again:
         raise refuse(study, found)
@@ -131,6 +132,7 @@ def checked(study: Study, config: StudyConfig, again: bool = False) -> tuple[Stu
 
     With ``again`` rows are discarded to be made anew. A run is not: only ``reproduce`` and ``distill`` make those.
     """
+    sweep(study)
     making = Making(config)
     found = made_otherwise(study, making)
     if found and (not again or any(each.run for each in found)):

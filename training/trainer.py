@@ -21,6 +21,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from cr_interp.devices import chosen_device, place
+from cr_interp.disk import disk_trouble
 from cr_interp.errors import NotFinite, UserError
 from cr_interp.forward import device_of
 from cr_interp.models import Loaded
@@ -281,10 +282,14 @@ class DistillTrainer(Trainer):
                 put_in_place(self._staging / name, final)
             parallel.wait()
         except Exception as error:
-            if isinstance(error, UserError) or not _is_disk_error(error):
+            if isinstance(error, UserError):
+                raise
+            # Before the clean-up, while what is half-written still takes the room that was lacking.
+            trouble = disk_trouble(error, self.run_path, self._checkpoint_bytes())
+            if trouble is None:
                 raise
             raise UserError(
-                f"Could not write the checkpoint of step {self.state.global_step} to {self.run_path} ({error}). Earlier "
+                f"Could not write the checkpoint of step {self.state.global_step} to {self.run_path} ({trouble}). Earlier "
                 f"checkpoints and train.jsonl are kept; free some space or make the folder writable, then resume."
             ) from error
         finally:
@@ -294,6 +299,11 @@ class DistillTrainer(Trainer):
         self._saved_step = self.state.global_step
         if parallel.is_main():
             keep_last(self.run_path, self.state.global_step, self.config.keep_checkpoints)
+
+    def _checkpoint_bytes(self) -> int:
+        """About how large a checkpoint is: the weights, and two numbers of the optimizer for each that is trained."""
+        sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in self.student.model.parameters()]
+        return sum(size * (3 if trained else not is_adapted(self.student.model)) for size, trained in sizes)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Weights, or the adapter's, and tokenizer only. The Trainer would add a pickle of its arguments, which nothing
@@ -327,8 +337,3 @@ def switch_dropout_off(model: nn.Module) -> None:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0  # type: ignore[assignment]
-
-
-def _is_disk_error(error: Exception) -> bool:
-    text = str(error)
-    return isinstance(error, OSError) or "No space" in text or "os error" in text or "PytorchStreamWriter" in text
