@@ -19,8 +19,8 @@ REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the file system is read-only",
-    errno.EACCES: "no permission to write there",
-    errno.EPERM: "no permission to write there",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
     errno.EIO: "the disk reports an error",
     errno.EFBIG: "the file is larger than is allowed there",
     errno.ENOTDIR: "a part of the path is a file",
@@ -48,6 +48,18 @@ def disk_trouble(error: BaseException, folder: Path, needed: int = _TRIAL) -> st
 
 def _words(number: int) -> str | None:
     return f"{REASONS[number]}: {os.strerror(number)}" if number in REASONS else None
+
+
+def refusal(error: OSError) -> str | None:
+    """One paragraph for what the system refused, wherever that happened; None for what only a mistake of ours can cause."""
+    words = _words(error.errno or 0)
+    if words is None:
+        return None
+    what = f" ({error.filename})" if error.filename else ""
+    return (
+        f"The system refused to read or write{what}: {words}. Free some space, or give a place where you may write; the same "
+        f"command then continues."
+    )
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

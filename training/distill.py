@@ -35,6 +35,9 @@ from training.subject import exact_context, load_for, study_task, training_examp
 from training.trainer import DistillTrainer
 from training.vllm_rollouts import ServerRollouts, connect
 
+#: So many seconds a run waits for another process to let go of it: one that was killed is gone a moment later.
+PATIENCE = 3.0
+
 
 def validation(task: Task, context: Context, config: StudyConfig) -> Any:
     """What is looked at during training: the metrics of both views on validation examples, greedily decoded."""
@@ -113,7 +116,7 @@ def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: S
     run_path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_path / ".lock")
     try:
-        lock.acquire(timeout=0)  # the system lets go of it when the process ends, however it ends
+        lock.acquire(timeout=PATIENCE)  # the system lets go of it when the process ends, however it ends
     except Timeout as error:
         raise UserError(
             f"Another process is training {arm} with seed {seed} in {run_path}. Wait for it, or stop it first."
