@@ -16,15 +16,14 @@ from cr_interp.stopping import MESSAGE, PARENT, Stopped, raise_on_signals
 
 #: A study whose runs take long: it is stopped on its way.
 LONG = [
-    "distill", "organism-shift", "training.steps=100000", "training.batch_size=2", "training.eval_every=100000",
+    "distill", "organism-shift", "training.steps=2000", "training.batch_size=2", "training.eval_every=100000",
     "training.eval_examples=2", "training.save_every=100000", "--arms", "opd", "--seeds", "0", "--out",
 ]  # fmt: skip
 
 
-def started(words: list[str], out: Path, ignored: bool = False) -> psutil.Popen:
+def started(words: list[str], out: Path) -> psutil.Popen:
     """The command, once its worker has logged a step."""
-    ignore = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN);" if ignored else ""
-    code = f"{ignore} import sys; sys.argv = ['cr-interp', *{words!r}]; from cr_interp.cli import main; main()"
+    code = f"import sys; sys.argv = ['cr-interp', *{words!r}]; from cr_interp.cli import main; main()"
     process = psutil.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.DEVNULL,
