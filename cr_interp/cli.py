@@ -5,6 +5,7 @@ this package never imports the trainer. A :class:`UserError` is
 printed as one paragraph and ends with exit code 2.
 """
 
+import io
 import json
 import os
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cr_interp.errors import UserError
 from cr_interp.house import put_first
+from cr_interp.shown import console as terminal
+from cr_interp.shown import one_line, visible
 
 app = typer.Typer(
     name="cr-interp",
@@ -25,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+console = terminal()
 
 
 #: Results of two experiments are never mixed in one study.
@@ -109,7 +111,7 @@ def studies() -> None:
     from cr_interp.study.searching import find_studies
 
     for name, path in find_studies().items():
-        console.print(f"{name:28s} {path}")
+        console.print(f"{one_line(name):28s} {one_line(path)}", soft_wrap=True)
 
 
 @app.command()
@@ -223,11 +225,14 @@ def plug_in() -> None:
 def main() -> None:
     """Run the command line; see the module's first lines for what errors look like."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may have no minus sign, and no Chinese
     plug_in()
     try:
         app(standalone_mode=False)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("Stopped. The same command continues where this one was.", file=sys.stderr)
