@@ -5,6 +5,7 @@ this package never imports the trainer. A :class:`UserError` is
 printed as one paragraph and ends with exit code 2.
 """
 
+import io
 import json
 import os
 import sys
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cr_interp.disk import refusal
 from cr_interp.errors import UserError
 from cr_interp.house import put_first
+from cr_interp.shown import console as terminal
+from cr_interp.shown import one_line, visible
 from cr_interp.stopping import MESSAGE, Stopped, end_with_parent, raise_on_signals
 
 #: The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number.
@@ -30,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+console = terminal()
 
 
 #: Results of two experiments are never mixed in one study.
@@ -114,7 +116,7 @@ def studies() -> None:
     from cr_interp.study.searching import find_studies
 
     for name, path in find_studies().items():
-        console.print(f"{name:28s} {path}")
+        console.print(f"{one_line(name):28s} {one_line(path)}", soft_wrap=True)
 
 
 @app.command()
@@ -230,6 +232,9 @@ def main() -> None:
     end_with_parent()
     raise_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may have no minus sign, and no Chinese
     try:
         plug_in()
         code = app(standalone_mode=False)
@@ -237,7 +242,7 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(error)}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         print(MESSAGE, file=sys.stderr)
@@ -249,7 +254,7 @@ def main() -> None:
         told = refusal(error)
         if told is None:
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {visible(told)}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         # typer raises its usage errors when not standalone; they know how to print themselves.
