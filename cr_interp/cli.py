@@ -5,6 +5,7 @@ this package never imports the trainer. A :class:`UserError` is
 printed as one paragraph and ends with exit code 2.
 """
 
+import io
 import json
 import os
 import sys
@@ -17,10 +18,10 @@ import typer
 from cr_interp.disk import refusal
 from cr_interp.errors import UserError
 from cr_interp.house import put_first
-from cr_interp.names import printable
 from cr_interp.notes import say
+from cr_interp.shown import console as terminal
+from cr_interp.shown import one_line, visible
 from cr_interp.stopping import MESSAGE, Stopped, end_with_parent, raise_on_signals
-from cr_interp.terminal import PlainConsole
 
 #: The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number.
 _INTERRUPTED = 130
@@ -32,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = PlainConsole()
+console = terminal()
 
 
 #: Results of two experiments are never mixed in one study.
@@ -65,7 +66,7 @@ def table(
     if as_json:
         print(json.dumps(metrics_json(found), indent=1))
     elif markdown:
-        print(printable(markdown_table(found)))
+        print(visible(markdown_table(found)))
     else:
         console.print(rich_table(found, f"{opened.name} (context: {control})", seeds))
 
@@ -78,7 +79,7 @@ def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control:
     if as_json:
         print(json.dumps(suite_json(suite_table(suite, control)), indent=1))
     elif markdown:
-        print(printable(markdown_suite(suite, control)))
+        print(visible(markdown_suite(suite, control)))
     elif seeds:
         one = next(iter(suite.studies))
         raise UserError(
@@ -105,7 +106,7 @@ def controls(
     table = table if layers else worst(table)
     title = f"{opened.name}: {measure}" + ("" if layers else ", each arm's worst layer relative to its floor")
     if markdown:
-        print(printable(markdown_controls(table)))
+        print(visible(markdown_controls(table)))
     else:
         console.print(rich_controls(table, title))
 
@@ -116,7 +117,7 @@ def studies() -> None:
     from cr_interp.study.searching import find_studies
 
     for name, path in find_studies().items():
-        console.print(f"{name:28s} {path}", markup=False, highlight=False)
+        console.print(f"{one_line(name):28s} {one_line(path)}", soft_wrap=True)
 
 
 @app.command()
@@ -238,6 +239,9 @@ def main() -> None:
     end_with_parent()
     raise_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may have no minus sign, and no Chinese
     try:
         plug_in()
         code = app(standalone_mode=False)
@@ -245,7 +249,7 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {visible(error)}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         print(MESSAGE, file=sys.stderr)
@@ -257,7 +261,7 @@ def main() -> None:
         told = refusal(error)
         if told is None:
             raise
-        print(f"error: {printable(told)}", file=sys.stderr)
+        print(f"error: {visible(told)}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         # typer raises its usage errors when not standalone; they know how to print themselves.

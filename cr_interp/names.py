@@ -2,7 +2,7 @@
 
 Mental model. A name is written by people, put into paths (``runs/ARM-s0``), lists on the command line (``--arms a,b``), pairs
 (``ARM=MODEL``) and pages. So it may be anything that can be read in one line and holds nothing that those take for their own.
-What came from elsewhere under another name is still shown, by :func:`printable`.
+What came from elsewhere under another name is still shown (``shown.py``).
 """
 
 import os
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from cr_interp.errors import UserError
+from cr_interp.shown import visible
 
 #: In bytes: a folder's name may have 255, and ``-s4294967295`` or a file's ending comes after.
 LONGEST = 120
@@ -52,7 +53,7 @@ def check_name(kind: str, name: Any) -> str:
     wrong = fault(name) if isinstance(name, str) else f"is no text but {type(name).__name__}"
     if wrong:
         raise UserError(
-            f"{printable(repr(name))[:160]} cannot be the name of {kind}: it {wrong}. Take up to {LONGEST} letters, digits, "
+            f"{visible(repr(name))[:160]} cannot be the name of {kind}: it {wrong}. Take up to {LONGEST} letters, digits, "
             f"spaces and signs, without any of {' '.join(SEPARATORS)}, and not beginning with . or -."
         )
     return str(name)
@@ -63,25 +64,13 @@ def check_folder(path: Path) -> Path:
     for part in path.parts[-1:]:
         if any(hidden(character) for character in part):
             raise UserError(
-                f"{printable(repr(str(path)))} has characters in it that cannot be seen. Give another folder."
+                f"{visible(repr(str(path)))} has characters in it that cannot be seen. Give another folder."
             )
         if len(os.fsencode(part)) > 255:
             raise UserError(
                 f"The folder's name {part[:40]}… has {len(os.fsencode(part))} bytes; 255 are the most."
             )
     return path
-
-
-def printable(text: str) -> str:
-    r"""A text with everything that a terminal would act on, or cannot show, written out; lines stay lines.
-
-    >>> printable("red \x1b[31m\udcff")
-    'red \\x1b[31m\\udcff'
-    """
-    return "".join(
-        character if character in "\n\t" or not hidden(character) else character.encode("unicode_escape").decode()
-        for character in text
-    )
 
 
 # -- for configurations --------------------------------------------------------------------------------------

@@ -1,23 +1,20 @@
 """One rule for names, checked before anything runs; and what has another name all the same is found and shown."""
 
-import io
 import json
 import os
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cr_interp.cli import main
 from cr_interp.errors import UserError
 from cr_interp.measure.compare import parse_pairs
-from cr_interp.names import LONGEST, check_folder, check_name, fault, printable
+from cr_interp.names import LONGEST, check_folder, check_name, fault
+from cr_interp.shown import visible
 from cr_interp.study.searching import find_studies
 from cr_interp.study.study import Study
 from cr_interp.tables.suite import open_suite
 from cr_interp.tasks.yours.new import new_task
-from cr_interp.terminal import PlainConsole
 from training.commands import _chosen
 from training.settings import load_config
 
@@ -57,7 +54,7 @@ def test_what_is_no_name_is_refused_before_anything_is_made(name, tmp_path, monk
     for override in (f"name={text}", f"arms=[{text}]", f'own_arms={{{text}: ["KL(q_x || f)"]}}'):
         with pytest.raises(UserError) as refused:
             load_config("organism-shift", [override])
-        assert not any(character in printable(str(refused.value)) for character in "\x1b\x00\u202e\udcff")
+        assert not any(character in visible(str(refused.value)) for character in "\x1b\x00\u202e\udcff")
     assert not list(tmp_path.iterdir())
 
 
@@ -87,25 +84,6 @@ def test_what_yaml_or_the_study_takes_for_something_else_is_said(override, said)
 def test_a_new_task_of_any_name_can_be_read(name, tmp_path):
     new_task(name, tmp_path / "task")
     assert load_config(str(tmp_path / "task" / "study.yaml")).name.startswith(name)
-
-
-@given(st.text())
-def test_what_is_printed_moves_no_terminal(text):
-    shown = printable(text)
-    shown.encode()
-    assert all(character.isprintable() or character in "\n\t " or character.isspace() for character in shown)
-    assert "\x1b" not in shown
-    assert printable(shown) == shown
-
-
-def test_a_table_with_such_names_moves_no_terminal_and_keeps_its_own_colours():
-    file = io.StringIO()
-    console = PlainConsole(file=file, force_terminal=True, color_system="standard")
-    console.print("[bold]bold[/bold] \x1b]0;title \x9b31m", highlight=False)
-    assert "\x1b]" not in file.getvalue()
-    assert "\x9b" not in file.getvalue()
-    assert "\\x1b]0;title" in file.getvalue()
-    assert "\x1b[1mbold" in file.getvalue()
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from cr_interp.errors import UserError, unknown
-from cr_interp.terminal import PlainConsole
+from cr_interp.shown import console as terminal
+from cr_interp.shown import one_line
 
-console = PlainConsole()
+console = terminal()
 
 #: What ``reproduce`` runs: a name and its configurations, one study each.
 REPRODUCTIONS = {
@@ -201,7 +202,7 @@ def suite(
         found = tune_suite(_list(settings), out.with_name(f"{out.name}-tuning"), workers)
         found.to_csv(out.with_name(f"{out.name}-tuning") / "tuning.csv", index=False)
         for name, rate in chosen_rates(found).items():
-            console.print(f"{name:24s} lr {rate:g}")
+            console.print(f"{one_line(name):24s} lr {rate:g}")
         return
     chosen = [*_chosen(None, seeds, None), *(overrides or [])]
     run_suite(suite_configs(_list(settings), _list(arms), chosen), out, workers, again)
