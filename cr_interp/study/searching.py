@@ -17,9 +17,21 @@ def search_paths() -> list[Path]:
 
 def studies_in(folder: Path) -> dict[str, Path]:
     """Name → folder of the studies directly inside ``folder``; none if it is a study itself."""
-    if (folder / "manifest.json").is_file():
+    if _there(folder / "manifest.json"):
         return {}
-    return {manifest.parent.name: manifest.parent for manifest in sorted(folder.glob("*/manifest.json"))}
+    return {
+        manifest.parent.name: manifest.parent
+        for manifest in sorted(folder.glob("*/manifest.json"))
+        if _there(manifest)
+    }
+
+
+def _there(manifest: Path) -> bool:
+    """Is it a file that can be looked at? A folder that lets nobody in hides no other."""
+    try:
+        return manifest.is_file()
+    except OSError:
+        return False
 
 
 def find_studies() -> dict[str, Path]:
