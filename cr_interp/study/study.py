@@ -191,7 +191,7 @@ def export(study: Study, target: Path, light: bool = False) -> Study:
             continue
         content = file.read_bytes()
         if light and file.suffix == ".jsonl":
-            rows = [row for row in read_jsonl(file) if row.get("kind") != "train" or row["step"] % 10 == 0]
+            rows = [row for row in read_jsonl(file) if row.get("kind") != "train" or row.get("step", 0) % 10 == 0]
             content = "".join(json.dumps(row) + "\n" for row in rows).encode()
         write_atomic(target / file.relative_to(study.path), lambda out, content=content: out.write(content))
     return Study.create(target, study.manifest)  # the manifest last: only then is it a study
