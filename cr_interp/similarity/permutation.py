@@ -4,7 +4,7 @@ Mental model. If a view's states said nothing about the other's of the *same* ex
 good as the true one. So the null is made by giving every example of the first view the states of another one in the second,
 all its tokens together; p = (1 + number of permutations that reach the estimate) / (1 + permutations). A permutation is a
 function of the example's id, hence the same in every layer, which makes statements about the most similar of many layers
-possible (arXiv 2602.14486): :func:`over_layers` compares each with the maximum over layers under the same permutation.
+possible (arXiv 2602.14486): :func:`over_layers` compares each with the largest of all layers under the same permutation.
 
 The examples have to be exchangeable: where some are versions of one another (a cluster), p is a little too small.
 """
@@ -56,11 +56,19 @@ def p_value(estimate: float, null: Float[ndarray, " permutations"]) -> float:
 def over_layers(
     estimates: Mapping[Any, float], nulls: Mapping[Any, Float[ndarray, " permutations"]]
 ) -> dict[Any, float]:
-    """p of every layer when all layers are looked at: against the largest of them in each permutation (Westfall and Young)."""
-    defined = [layer for layer in estimates if np.isfinite(p_value(estimates[layer], nulls[layer]))]
+    """p of every layer when all are looked at: against the largest of all layers in each permutation (Westfall and Young).
+
+    Each layer's values are first taken relative to its own null, (value − mean) / SD: where unrelated examples are alike, as
+    equal tokens' embeddings are, chance is high, and would otherwise speak for all layers.
+    """
+    defined = {
+        layer: nulls[layer] for layer, value in estimates.items() if np.isfinite(p_value(value, nulls[layer]))
+    }
     if not defined:
         return dict.fromkeys(estimates, float("nan"))
-    largest = np.max([nulls[layer] for layer in defined], axis=0)
+    scale = {layer: (null.mean(), max(null.std(), 1e-12)) for layer, null in defined.items()}
+    largest = np.max([(null - scale[layer][0]) / scale[layer][1] for layer, null in defined.items()], axis=0)
     return {
-        layer: p_value(value, largest) if layer in defined else float("nan") for layer, value in estimates.items()
+        layer: p_value((value - scale[layer][0]) / scale[layer][1], largest) if layer in defined else float("nan")
+        for layer, value in estimates.items()
     }
