@@ -13,6 +13,7 @@ from cr_interp.measure.subject import Evaluation, Subject, behaviour_rows, own_r
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, load, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of
+from cr_interp.names import check_folder, check_name
 from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
 from cr_interp.study.study import Study
@@ -70,6 +71,7 @@ def measure_checkpoints(
     the variables of the chat ``template`` that it fixes, belong to what the study is made of, as does the task as it was
     ``named``. What was begun with anything else is refused, or with ``again`` begun anew.
     """
+    check_folder(out)
     fixed = None if evaluation.responses == "own" else evaluation.responses
     if fixed is not None and fixed not in models:
         raise unknown("checkpoint with responses", fixed, ["own", *models])
@@ -206,7 +208,7 @@ def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:
             raise UserError(
                 f"'{pair}' is not ARM=MODEL with a new arm; write for example base=PATH opd=PATH nca=PATH."
             )
-        models[arm] = where
+        models[check_name("an arm", arm)] = where
     if not models:
         raise UserError("Nothing to compare: give at least one ARM=MODEL.")
     return models

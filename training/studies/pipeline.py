@@ -15,6 +15,7 @@ from cr_interp.measure.drift import measure_drift
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, tokenizer_fingerprint
+from cr_interp.names import check_folder
 from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
 from cr_interp.study.rows import last_step
@@ -36,6 +37,7 @@ Checkpoint = tuple[str, int, int, str]
 def open_or_create(config: StudyConfig, path: Path, again: bool = False) -> Study:
     """The study of this configuration. One that holds results which were made otherwise (with another configuration, terms,
     task, data or model) is refused, not mixed into; ``again`` discards those, so that they are made anew."""
+    check_folder(path)
     if not (path / "manifest.json").is_file():
         return Study.create(path, _manifest(config))
     study, making = Study.open(path), Making(config)
