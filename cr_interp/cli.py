@@ -18,6 +18,7 @@ import typer
 from cr_interp.disk import refusal
 from cr_interp.errors import UserError
 from cr_interp.house import put_first
+from cr_interp.notes import say
 from cr_interp.shown import console as terminal
 from cr_interp.shown import one_line, visible
 from cr_interp.stopping import MESSAGE, Stopped, end_with_parent, raise_on_signals
@@ -64,7 +65,7 @@ def table(
     if as_json:
         print(json.dumps(metrics_json(metric_table(opened, control)), indent=1))
     elif markdown:
-        print(markdown_study(opened, control))
+        print(visible(markdown_study(opened, control)))
     else:
         console.print(rich_study(opened, control, seeds, f"{opened.name} (context: {control})"))
 
@@ -77,7 +78,7 @@ def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control:
     if as_json:
         print(json.dumps(suite_json(suite_table(suite, control)), indent=1))
     elif markdown:
-        print(markdown_suite(suite, control))
+        print(visible(markdown_suite(suite, control)))
     elif seeds:
         one = next(iter(suite.studies))
         raise UserError(
@@ -104,7 +105,7 @@ def controls(
     table = table if layers else worst(table)
     title = f"{opened.name}: {measure}" + ("" if layers else ", each arm's worst layer relative to its floor")
     if markdown:
-        print(markdown_controls(table))
+        print(visible(markdown_controls(table)))
     else:
         console.print(rich_controls(table, title))
 
@@ -190,15 +191,21 @@ def export(
     ] = False,
 ) -> None:
     """Copy a study, or all of a suite, without checkpoints: tables and logs, small enough to share."""
+    from cr_interp.study.exporting import check_target, links
+    from cr_interp.study.exporting import export as copy
     from cr_interp.study.searching import open_study
-    from cr_interp.study.study import export as copy
     from cr_interp.tables.suite import is_suite, open_suite
 
     if is_suite(study):
-        for setting, each in open_suite(study).studies.items():
-            copy(each, target / setting, light)
+        suite = open_suite(study)
+        check_target(target, suite.path)
+        copied = {target / setting: each for setting, each in suite.studies.items()}
     else:
-        copy(open_study(study), target, light)
+        copied = {target: open_study(study)}
+    for place, each in copied.items():
+        copy(each, place, light)
+        if left := links(each):
+            say(f"Not copied, since they are links or no files: {', '.join(left)} in {each.path}.")
     console.print(f"{target}: {sum(f.stat().st_size for f in target.rglob('*') if f.is_file()) / 1e6:.2f} MB")
 
 

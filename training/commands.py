@@ -42,7 +42,8 @@ def _chosen(arms: str | None, seeds: str | None, steps: int | None) -> list[str]
     """Options that are short for overrides."""
     if not all(seed.isdecimal() for seed in _list(seeds)):
         raise UserError(f"--seeds is a list of whole numbers, such as 0,1,2; found '{seeds}'.")
-    overrides = [f"arms=[{','.join(_list(arms))}]"] if arms else []
+    # Quoted, so that an arm may be called what YAML has another meaning for.
+    overrides = [f"arms={json.dumps(_list(arms))}"] if arms else []
     overrides += [f"seeds=[{','.join(_list(seeds))}]"] if seeds else []
     return overrides + ([f"training.steps={steps}"] if steps else [])
 
