@@ -10,7 +10,7 @@ from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts, made_of
 from cr_interp.measure.drift import measure_drift
 from cr_interp.measure.settings import Evaluation
-from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns
+from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, load, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of
@@ -91,9 +91,13 @@ def measure_checkpoints(
     told = {"task": task.name, "no_context": no_context, "evaluation": evaluation.model_dump(mode="json")}
     study = _begun(out, told, parts, again)
     first: Loaded | None = None
+    # All have to have answered before the first is measured, on how many tokens depends on the shortest answers.
+    phases = (True,) if fixed or len(models) == 1 else (False, True)
     with tokens_progress() as bar:
-        for arm in order:
+        for measuring, arm in ((phase, arm) for phase in phases for arm in order):
             where = models[arm]
+            if not measuring and study is not None and _answered(study, arm):
+                continue
             arms = study.manifest["arms"] if study else {}
             if arms.get(arm, {}).get("model") == where:
                 continue
@@ -119,9 +123,13 @@ def measure_checkpoints(
                     f"{where} ({arm}) has another tokenizer or chat template than the first checkpoint, so their views "
                     f"cannot be compared token by token. Give checkpoints of one model family."
                 )
-            rows = behaviour_rows(loaded, subject, arm, 0, 0)
-            study.put("generations", rows.assign(made_of=made_of(asked, files[arm])))
+            if not _answered(study, arm):
+                rows = behaviour_rows(loaded, subject, arm, 0, 0)
+                study.put("generations", rows.assign(made_of=made_of(asked, files[arm])))
+            if not measuring:
+                continue
             generations = study.table("generations")
+            study = with_tokens(study, generations, fixed or "own")
             if across and first is None and arm != order[0]:  # it was measured before a stop
                 first = place(opened(models[order[0]]))
             # Layers of models of unlike depth have no counterparts.
@@ -129,7 +137,7 @@ def measure_checkpoints(
             answers = generations[generations["arm"] == (fixed or arm)]
             found = measure_drift(
                 loaded, subject, own_responses(answers), first if alike else None, sites_per_pass, progress=bar(arm),
-                turns=own_turns(answers),
+                turns=own_turns(answers), example_tokens=study.manifest["example_tokens"],
             )  # fmt: skip
             origin = made_of(asked, files[arm], files[fixed] if fixed else None)
             found.labelled(arm=arm, seed=0, step=0, made_of=origin).put(study)
@@ -140,6 +148,10 @@ def measure_checkpoints(
             del loaded  # before the next one comes beside it
     assert study is not None
     return study.update_manifest(finished=now())
+
+
+def _answered(study: Study, arm: str) -> bool:
+    return study.has_table("generations") and arm in set(study.table("generations")["arm"])
 
 
 def _begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool) -> Study | None:

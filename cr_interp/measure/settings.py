@@ -26,5 +26,7 @@ class Evaluation(BaseModel):
     (its first seed), the same for all."""
     mask_sinks: bool = True
     """Leave attention sinks out of the drift (``similarity/sinks.py``); how many there were is in ``n_masked``."""
+    permutations: int = Field(199, ge=0)
+    """Of the examples, which give the example-level CKA its p (``similarity/permutation.py``); 0: none."""
     seed: int = 0
     """Which examples are drawn; the same for every arm and every training seed."""
