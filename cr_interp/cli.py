@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -114,6 +115,17 @@ def controls(
         print(earlier)
 
 
+@app.command("app")
+def workbench(
+    study: Annotated[str | None, typer.Argument(help="a study's or suite's name, or its folder")] = None,
+    port: Annotated[int, typer.Option(help="of this machine", min=1, max=65535)] = 8501,
+) -> None:
+    """Open the workbench on the studies that can be found; Ctrl-C ends it."""
+    from cr_interp.workbench import serve
+
+    serve(study, port)
+
+
 @app.command()
 def studies() -> None:
     """List the studies that can be found, and where."""
@@ -140,6 +152,10 @@ def compare(
     again: Again = False,
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
+    from cr_interp.measure.pairs import choose_task, parse_pairs
+
+    parse_pairs(checkpoints)  # what is typed wrongly is said before the seconds that torch takes
+    choose_task(task, prompts, context, max_new_tokens)
     from cr_interp.measure.compare import compare_checkpoints
     from cr_interp.report.study import rich_study
 
@@ -229,6 +245,21 @@ def check(
     console.print(check_table(checks, loaded.name))
     if any(found.status == "fail" for found in checks):
         raise SystemExit(1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.print(f"cr-interp {version('cr-interp')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    """What a privileged context still does to a model that is supposed to have internalised it."""
 
 
 def plug_in() -> None:
