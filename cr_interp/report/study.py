@@ -11,6 +11,7 @@ from cr_interp.study.rows import last_step
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import METRICS, metrics
 from cr_interp.tables.obedience import OBEDIENCE, new_instruction
+from cr_interp.tables.truncation import TRUNCATED, counted, truncation
 
 PERCENT = {*METRICS, *OBEDIENCE}
 
@@ -18,12 +19,14 @@ PERCENT = {*METRICS, *OBEDIENCE}
 def metric_table(study: Study, control: str = "exact") -> pd.DataFrame:
     """Rows ``arm, seed, metric, estimate, low, high, n``: the metrics, and what else was measured.
 
-    That is ``new_instruction`` (``obedience.py``) and ``min_cosine``.
+    That is ``truncated_x`` and ``truncated_xc`` where answers were cut (``truncation.py``), ``new_instruction``
+    (``obedience.py``) and ``min_cosine``.
     """
     generations = study.table("generations")
     splits = generations["split"].unique()
-    table = metrics(generations, control=control, split="test" if "test" in splits else str(splits[0]))
-    more = [new_instruction(generations)]
+    split = "test" if "test" in splits else str(splits[0])
+    table = metrics(generations, control=control, split=split)
+    more = [truncation(generations, control, split), new_instruction(generations)]
     if study.has_table("drift"):
         more.append(min_cosine(study.table("drift"), control))
     table = pd.concat([table, *(each for each in more if len(each))], ignore_index=True)
@@ -85,18 +88,39 @@ def rich_table(table: pd.DataFrame, title: str, seeds: bool = False) -> Table:
         for seed in [None, *(sorted(rows["seed"].dropna().unique()) if seeds else [])]:
             of_seed = rows[rows["seed"].isna() if seed is None else rows["seed"] == seed].set_index("arm")
             label = name if seed is None else f"  seed {seed}"
+            cut = _truncated(table, name, seed)
             cells = (
-                _cell(name, of_seed.loc[arm]).replace(" %", "") if arm in of_seed.index else "" for arm in arms
+                _cell(name, of_seed.loc[arm], cut.get(arm)).replace(" %", "")
+                if arm in of_seed.index
+                else _absent(name)
+                for arm in arms
             )
             out.add_row(label, *cells)
     return out
 
 
 def metric_names(table: pd.DataFrame) -> list[str]:
-    return [name for name in (*METRICS, *OBEDIENCE, "min_cosine") if name in set(table["metric"])]
+    known = (*METRICS, *TRUNCATED.values(), *OBEDIENCE, "min_cosine")
+    return [name for name in known if name in set(table["metric"])]
 
 
-def _cell(name: str, row: Any) -> str:
+def _truncated(table: pd.DataFrame, name: str, seed: Any = None) -> dict[str, tuple[float, int]]:
+    """arm → share truncated and n, of the answers that an accuracy is about; empty for another metric."""
+    rows = table[table["metric"] == TRUNCATED.get(name, "")]
+    rows = rows[rows["seed"].isna() if seed is None else rows["seed"] == seed]
+    return {str(row.arm): (float(row.estimate), int(row.n)) for row in rows.itertuples()}  # type: ignore[arg-type]
+
+
+def _absent(name: str) -> str:
+    """For an arm without a metric: of what was truncated there is a row only where something was."""
+    return "0" if name in TRUNCATED.values() else ""
+
+
+def _cell(name: str, row: Any, truncated: tuple[float, int] | None = None) -> str:
+    if name in TRUNCATED.values():
+        return counted(row["estimate"], int(row["n"]))
+    if truncated is not None and truncated[0] == 1:  # 0 % right would say that they were wrong
+        return f"{counted(*truncated)} truncated"
     return format_estimate(name, row["estimate"], row["low"], row["high"])
 
 
@@ -114,7 +138,13 @@ def markdown_table(table: pd.DataFrame) -> str:
     lines = ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for arm in arm_order(shown["arm"]):
         cells = shown[shown["arm"] == arm].set_index("metric")
-        lines.append(f"| {code(arm)} | " + " | ".join(_cell(name, cells.loc[name]) for name in names) + " |")
+        shown_cells = [
+            _cell(name, cells.loc[name], _truncated(table, name).get(arm))
+            if name in cells.index
+            else _absent(name)
+            for name in names
+        ]
+        lines.append(f"| {code(arm)} | " + " | ".join(shown_cells) + " |")
     return "\n".join(lines)
 
 

@@ -34,9 +34,11 @@ def started(words: list[str], out: Path) -> psutil.Popen:
     log = out / "runs" / "opd-s0" / "train.jsonl"
     ends = time.monotonic() + 200
     while not log.is_file() or '"train"' not in log.read_text():
-        if process.poll() is not None or time.monotonic() > ends:
-            kill(process)
+        if process.poll() is not None:
             raise AssertionError(process.stderr.read())
+        if time.monotonic() > ends:
+            kill(process)
+            raise AssertionError("no step within 200 seconds")
         time.sleep(0.05)
     return process
 
