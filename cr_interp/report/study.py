@@ -1,17 +1,20 @@
 """The table of a study: metrics of every arm and seed, as rows, as JSON and for the terminal."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from rich.console import Group
 from rich.table import Table
 
-from cr_interp.figures.style import arm_order
-from cr_interp.shown import PlainTable, code
+from cr_interp.shown import PlainTable, code, in_markdown, literal
 from cr_interp.study.rows import last_step
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import METRICS, metrics
+from cr_interp.tables.methods import with_minimum
 from cr_interp.tables.obedience import OBEDIENCE, new_instruction
-from cr_interp.tables.truncation import TRUNCATED, counted, truncation
+from cr_interp.tables.unread import instead, sentences, unread
+from cr_interp.vocabulary import arm_order
 
 PERCENT = {*METRICS, *OBEDIENCE}
 
@@ -19,14 +22,12 @@ PERCENT = {*METRICS, *OBEDIENCE}
 def metric_table(study: Study, control: str = "exact") -> pd.DataFrame:
     """Rows ``arm, seed, metric, estimate, low, high, n``: the metrics, and what else was measured.
 
-    That is ``truncated_x`` and ``truncated_xc`` where answers were cut (``truncation.py``), ``new_instruction``
-    (``obedience.py``) and ``min_cosine``.
+    That is ``new_instruction`` (``obedience.py``) and ``min_cosine``.
     """
     generations = study.table("generations")
     splits = generations["split"].unique()
-    split = "test" if "test" in splits else str(splits[0])
-    table = metrics(generations, control=control, split=split)
-    more = [truncation(generations, control, split), new_instruction(generations)]
+    table = metrics(generations, control=control, split="test" if "test" in splits else str(splits[0]))
+    more = [new_instruction(generations)]
     if study.has_table("drift"):
         more.append(min_cosine(study.table("drift"), control))
     table = pd.concat([table, *(each for each in more if len(each))], ignore_index=True)
@@ -44,6 +45,7 @@ def min_cosine(drift: pd.DataFrame, control: str = "exact") -> pd.DataFrame:
     chosen = drift[
         (drift["site"] == "resid_post") & (drift["measure"] == "cosine") & (drift["control"] == control)
     ]
+    chosen = with_minimum(chosen)
     rows: list[dict[str, Any]] = []
     for arm, of_arm in chosen.groupby("arm", sort=False):
         lowest = of_arm.loc[of_arm.groupby("seed")["estimate"].idxmin()]
@@ -74,8 +76,41 @@ def _row(arm: Any, seed: Any, estimate: float, low: float, high: float, n: int) 
     }
 
 
-def rich_table(table: pd.DataFrame, title: str, seeds: bool = False) -> Table:
-    """A column per arm, a row per metric (with ``seeds``, also per seed): that fits a terminal of 80 columns."""
+def rich_study(study: Study, control: str = "exact", seeds: bool = False, title: str | None = None) -> Group:
+    """:func:`rich_table` of a study, and under it how many answers could not be read."""
+    rows = unread_of(study, control)
+    table = rich_table(metric_table(study, control), title or study.name, seeds, instead(rows))
+    return Group(table, *map(literal, unread_sentences(rows)))
+
+
+def markdown_study(study: Study, control: str = "exact") -> str:
+    """:func:`markdown_table` of a study, and under it how many answers could not be read."""
+    notes = map(in_markdown, unread_sentences(unread_of(study, control)))
+    return "\n\n".join([markdown_table(metric_table(study, control)), *notes])
+
+
+def unread_of(study: Study, control: str = "exact") -> pd.DataFrame:
+    """:func:`~cr_interp.tables.unread.unread` of the split that :func:`metric_table` has."""
+    generations = study.table("generations")
+    splits = generations["split"].unique()
+    return unread(generations, control, "test" if "test" in splits else str(splits[0]))
+
+
+def unread_sentences(rows: pd.DataFrame, least: float = 0.0) -> list[str]:
+    return sentences(rows, arm_order(rows["arm"]), least)
+
+
+def rich_table(
+    table: pd.DataFrame,
+    title: str,
+    seeds: bool = False,
+    shown_instead: Mapping[tuple[str, str], str] | None = None,
+) -> Table:
+    """A column per arm, a row per metric (with ``seeds``, also per seed): that fits a terminal of 80 columns.
+
+    ``shown_instead``: (arm, metric) → what stands there for the value over seeds.
+    """
+    other = shown_instead or {}
     arms = arm_order(table["arm"])
     scope = "by seed and over all" if seeds else "over seeds and examples"
     caption = f"in %, but for min_cosine; 95 % intervals {scope}"
@@ -88,11 +123,9 @@ def rich_table(table: pd.DataFrame, title: str, seeds: bool = False) -> Table:
         for seed in [None, *(sorted(rows["seed"].dropna().unique()) if seeds else [])]:
             of_seed = rows[rows["seed"].isna() if seed is None else rows["seed"] == seed].set_index("arm")
             label = name if seed is None else f"  seed {seed}"
-            cut = _truncated(table, name, seed)
             cells = (
-                _cell(name, of_seed.loc[arm], cut.get(arm)).replace(" %", "")
-                if arm in of_seed.index
-                else _absent(name)
+                other.get((str(arm), name) if seed is None else ("", ""))
+                or (_cell(name, of_seed.loc[arm]).replace(" %", "") if arm in of_seed.index else "")
                 for arm in arms
             )
             out.add_row(label, *cells)
@@ -100,27 +133,10 @@ def rich_table(table: pd.DataFrame, title: str, seeds: bool = False) -> Table:
 
 
 def metric_names(table: pd.DataFrame) -> list[str]:
-    known = (*METRICS, *TRUNCATED.values(), *OBEDIENCE, "min_cosine")
-    return [name for name in known if name in set(table["metric"])]
+    return [name for name in (*METRICS, *OBEDIENCE, "min_cosine") if name in set(table["metric"])]
 
 
-def _truncated(table: pd.DataFrame, name: str, seed: Any = None) -> dict[str, tuple[float, int]]:
-    """arm → share truncated and n, of the answers that an accuracy is about; empty for another metric."""
-    rows = table[table["metric"] == TRUNCATED.get(name, "")]
-    rows = rows[rows["seed"].isna() if seed is None else rows["seed"] == seed]
-    return {str(row.arm): (float(row.estimate), int(row.n)) for row in rows.itertuples()}  # type: ignore[arg-type]
-
-
-def _absent(name: str) -> str:
-    """For an arm without a metric: of what was truncated there is a row only where something was."""
-    return "0" if name in TRUNCATED.values() else ""
-
-
-def _cell(name: str, row: Any, truncated: tuple[float, int] | None = None) -> str:
-    if name in TRUNCATED.values():
-        return counted(row["estimate"], int(row["n"]))
-    if truncated is not None and truncated[0] == 1:  # 0 % right would say that they were wrong
-        return f"{counted(*truncated)} truncated"
+def _cell(name: str, row: Any) -> str:
     return format_estimate(name, row["estimate"], row["low"], row["high"])
 
 
@@ -138,13 +154,7 @@ def markdown_table(table: pd.DataFrame) -> str:
     lines = ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for arm in arm_order(shown["arm"]):
         cells = shown[shown["arm"] == arm].set_index("metric")
-        shown_cells = [
-            _cell(name, cells.loc[name], _truncated(table, name).get(arm))
-            if name in cells.index
-            else _absent(name)
-            for name in names
-        ]
-        lines.append(f"| {code(arm)} | " + " | ".join(shown_cells) + " |")
+        lines.append(f"| {code(arm)} | " + " | ".join(_cell(name, cells.loc[name]) for name in names) + " |")
     return "\n".join(lines)
 
 

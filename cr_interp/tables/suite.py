@@ -35,8 +35,6 @@ from cr_interp.study.searching import find_studies, search_paths, studies_in
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import METRICS, differences, metrics, regimes
 from cr_interp.tables.drift import layer_table
-from cr_interp.tables.truncation import COLUMNS as _TRUNCATION
-from cr_interp.tables.truncation import truncation
 
 #: The paper's twelve, mirrored: system-prompt tasks × families, then games × kinds of teacher.
 SETTINGS = (
@@ -182,16 +180,6 @@ def _is_evaluated(study: Study) -> bool:
 def suite_table(suite: Suite, control: str = "exact") -> pd.DataFrame:
     """:func:`~cr_interp.report.study.metric_table` of every setting; columns ``setting, arm, seed, metric, …, n``."""
     return _stacked(suite, lambda study: metric_table(study, control), _is_evaluated)
-
-
-def suite_truncation(suite: Suite, control: str = "exact") -> pd.DataFrame:
-    """:func:`~cr_interp.tables.truncation.truncation` of every setting, with a column ``setting`` in front."""
-
-    def rows(study: Study) -> pd.DataFrame:
-        answers, split = _answers(study)
-        return truncation(answers, control, split)
-
-    return _stacked(suite, rows, _is_evaluated).reindex(columns=["setting", *_TRUNCATION])
 
 
 def setting_rows(suite: Suite, arms: Sequence[str] = ARMS, control: str = "exact") -> pd.DataFrame:
