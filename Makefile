@@ -66,7 +66,7 @@ bench: $(VENV)/.ready
 
 kills: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 CR_INTERP_KILLS=10 $(BIN)/python -m pytest -s --timeout 3600 \
-		tests/training/test_trainer.py tests/training/test_parallel.py -k killed
+		tests/training/run/test_trainer.py tests/training/run/test_parallel.py -k killed
 
 notebooks: $(VENV)/.ready
 	BROWSER_PATH=$$(command -v chromium) PLOTLY_RENDERER=plotly_mimetype+png $(BIN)/jupyter execute --inplace notebooks/*.ipynb

@@ -11,10 +11,11 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from app.state import Selection, Stamp
+from app.queries.state import Selection, Stamp
 from app.words import plain
-from cr_interp import cells, figures
+from cr_interp import figures
 from cr_interp.errors import UserError
+from cr_interp.figures import cells
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def show_figure(
 ) -> None:
     """Draw a figure with its caption below; ``name`` is unique on the page and names the downloads.
 
-    ``on_click`` gets the panel, x and y of a cell that is clicked (see :mod:`cr_interp.cells`) before the page runs
+    ``on_click`` gets the panel, x and y of a cell that is clicked (see :mod:`cr_interp.figures.cells`) before the page runs
     again. ``wide`` pixels is how narrow the figure may get; in a narrower window it scrolls sideways. ``code`` are the
     lines of Python that make the figure (``recipes.py``). A figure given as a function is made once and kept, by what
     the code says of it, until one of the ``files`` that it is made from changes.

@@ -10,9 +10,10 @@ from typing import Any
 import streamlit as st
 
 from app.address import linked
-from app.state import Selection, arms_of, controls_of, measures_of, seeds_of, sinks_in
+from app.queries.state import Selection, arms_of, controls_of, measures_of, seeds_of, sinks_in
 from app.words import GLOSSARY, MEASURE_HELP, measure_name, plain
-from cr_interp.study import Study, find_studies
+from cr_interp.study.searching import find_studies
+from cr_interp.study.study import Study
 
 
 def choose() -> Selection | None:

@@ -2,3 +2,7 @@
 
 Importing this package imports neither torch nor transformers; the modules that need them do.
 """
+
+from cr_interp import former
+
+former.answer()

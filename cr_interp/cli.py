@@ -1,21 +1,27 @@
 """``cr-interp``: the command line.
 
-Commands that only look at models and studies are here; those that train are plugged in from outside through the
-entry-point group ``cr_interp.commands``, so that this package never imports the trainer. A :class:`UserError` is
+Commands that only look at models and studies are here; those that train are plugged in by ``training.commands``, so that
+this package never imports the trainer. A :class:`UserError` is
 printed as one paragraph and ends with exit code 2.
 """
 
 import json
 import os
 import sys
-from importlib.metadata import entry_points
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from cr_interp.disk import refusal
 from cr_interp.errors import UserError
+from cr_interp.house import put_first
+from cr_interp.stopping import MESSAGE, Stopped, end_with_parent, raise_on_signals
+
+#: The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number.
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="cr-interp",
@@ -44,10 +50,10 @@ def table(
     control: Annotated[str, typer.Option(help="exact, paraphrase, mismatched or irrelevant")] = "exact",
 ) -> None:
     """Print the metrics of a study, or of a suite of studies, with their intervals."""
-    from cr_interp.behaviour import metrics_json
-    from cr_interp.report import markdown_table, metric_table, rich_table
-    from cr_interp.study import open_study
-    from cr_interp.suite import is_suite
+    from cr_interp.report.study import markdown_table, metric_table, rich_table
+    from cr_interp.study.searching import open_study
+    from cr_interp.tables.behaviour import metrics_json
+    from cr_interp.tables.suite import is_suite
 
     if is_suite(study):
         _suite_table(study, as_json, markdown, seeds, control)
@@ -63,8 +69,8 @@ def table(
 
 
 def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control: str) -> None:
-    from cr_interp.suite import open_suite, suite_table
-    from cr_interp.suite_report import markdown_suite, rich_suite, suite_json
+    from cr_interp.report.suite import markdown_suite, rich_suite, suite_json
+    from cr_interp.tables.suite import open_suite, suite_table
 
     suite = open_suite(name)
     if as_json:
@@ -89,8 +95,8 @@ def controls(
     markdown: Annotated[bool, typer.Option("--markdown", help="as in the README")] = False,
 ) -> None:
     """Print a measure under every context control, its floor, and the drift relative to that floor."""
-    from cr_interp.controls import control_table, markdown_controls, rich_controls, worst
-    from cr_interp.study import open_study
+    from cr_interp.study.searching import open_study
+    from cr_interp.tables.controls import control_table, markdown_controls, rich_controls, worst
 
     opened = open_study(study)
     table = control_table(opened.table("drift"), measure)
@@ -105,7 +111,7 @@ def controls(
 @app.command()
 def studies() -> None:
     """List the studies that can be found, and where."""
-    from cr_interp.study import find_studies
+    from cr_interp.study.searching import find_studies
 
     for name, path in find_studies().items():
         console.print(f"{name:28s} {path}")
@@ -128,8 +134,8 @@ def compare(
     again: Again = False,
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
-    from cr_interp.compare import compare_checkpoints
-    from cr_interp.report import metric_table, rich_table
+    from cr_interp.measure.compare import compare_checkpoints
+    from cr_interp.report.study import metric_table, rich_table
 
     study = compare_checkpoints(
         checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again
@@ -140,19 +146,21 @@ def compare(
 @app.command()
 def case_study(
     config: Annotated[
-        Path, typer.Argument(help="a YAML file: task, checkpoints, …; see cr_interp/case_study.py")
+        Path, typer.Argument(help="a YAML file: task, checkpoints, …; see cr_interp/measure/case_study.py")
     ],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as examples=128")] = None,
     out: Annotated[Path | None, typer.Option(help="the study's folder; default studies/NAME")] = None,
     again: Again = False,
 ) -> None:
     """Read several checkpoints on the same responses: every layer, every control, one figure."""
-    from cr_interp.case_study import case_study as measure
-    from cr_interp.case_study import read_case_study, summary
-    from cr_interp.report import plain_table
+    from cr_interp.measure.case_study import case_study as measure
+    from cr_interp.measure.case_study import read_case_study
+    from cr_interp.report.case_study import summary, write_page
+    from cr_interp.report.study import plain_table
 
     chosen = read_case_study(config, overrides or [])
     study = measure(chosen, out or Path("studies") / chosen.name, again)
+    write_page(study)
     console.print(plain_table(summary(study), f"{chosen.name}: the layer that moves most"))
     console.print(f"{study.path / 'case-study.html'}")
 
@@ -164,7 +172,7 @@ def new_task(
     out: Annotated[Path | None, typer.Option(help="a new folder; default ./NAME")] = None,
 ) -> None:
     """Write a task of your own to start from, with a study of it that runs as written."""
-    from cr_interp.tasks.new import new_task as write
+    from cr_interp.tasks.yours.new import new_task as write
 
     folder = out or Path(name)
     for path in write(name, folder, python):
@@ -181,9 +189,9 @@ def export(
     ] = False,
 ) -> None:
     """Copy a study, or all of a suite, without checkpoints: tables and logs, small enough to share."""
-    from cr_interp.study import export as copy
-    from cr_interp.study import open_study
-    from cr_interp.suite import is_suite, open_suite
+    from cr_interp.study.searching import open_study
+    from cr_interp.study.study import export as copy
+    from cr_interp.tables.suite import is_suite, open_suite
 
     if is_suite(study):
         for setting, each in open_suite(study).studies.items():
@@ -201,8 +209,8 @@ def check(
     ] = None,
 ) -> None:
     """Check that what is captured from a model is what its name says; exit code 1 if anything fails."""
-    from cr_interp.check import check_model, check_table
-    from cr_interp.models import load
+    from cr_interp.capture.check import check_model, check_table
+    from cr_interp.models.loading import load
 
     loaded = load(model)
     checks = check_model(loaded.model, loaded.pad_id, backend)
@@ -212,23 +220,37 @@ def check(
 
 
 def plug_in() -> None:
-    """Let other packages add their commands."""
-    for entry in entry_points(group="cr_interp.commands"):
-        entry.load()(app)
+    """Add the commands that train. They live in a package of their own, which this one never imports by name."""
+    put_first()
+    import_module("training.commands").register(app)
 
 
 def main() -> None:
     """Run the command line; see the module's first lines for what errors look like."""
+    end_with_parent()
+    raise_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    plug_in()
     try:
-        app(standalone_mode=False)
+        plug_in()
+        code = app(standalone_mode=False)
+        if code == _INTERRUPTED:  # typer has caught Ctrl-C, and gives the code back
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("Stopped. The same command continues where this one was.", file=sys.stderr)
-        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort):
+        print(MESSAGE, file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    except Stopped as stopped:
+        print(MESSAGE, file=sys.stderr)
+        sys.exit(stopped.code)
+    except OSError as error:
+        told = refusal(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2)
     except Exception as error:
         # typer raises its usage errors when not standalone; they know how to print themselves.
         if hasattr(error, "show") and hasattr(error, "exit_code"):

@@ -25,7 +25,7 @@ def tiny_llama():
 def organism():
     import torch
 
-    from cr_interp.models import load
+    from cr_interp.models.loading import load
 
     torch.set_num_threads(1)
     return load("builtin:organism-rules")

@@ -9,8 +9,8 @@ import pytest
 from synthetic import make_study
 
 from cr_interp.errors import UserError
-from cr_interp.study import Study
-from training.pipeline import capture_study, config_of
+from cr_interp.study.study import Study
+from training.studies.pipeline import capture_study, config_of
 
 
 def run(*words, code=0, cwd=None):

@@ -7,7 +7,7 @@ import pytest
 
 from cr_interp.digests import changes, code_digest, digest_of, flat, folder_digest
 from cr_interp.tasks.base import Example
-from cr_interp.tasks.own_code import module_of, run_task_file
+from cr_interp.tasks.yours.own_code import module_of, run_task_file
 
 
 def test_order_of_keys_does_not_matter_and_content_does():

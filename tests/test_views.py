@@ -5,7 +5,7 @@ from tiny import INJECTING_TEMPLATE
 
 from cr_interp.errors import UserError
 from cr_interp.views import Context, aligned_positions, check_fits, render, shared_prefix
-from training.organism import build_tokenizer
+from training.organisms.organism import build_tokenizer
 
 
 @pytest.fixture(scope="module")

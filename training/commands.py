@@ -57,10 +57,10 @@ def pretrain(
     """Make an organism's weights from nothing, with a card that says how well it follows each context."""
     import torch
 
-    from training.card import write_card
-    from training.organism import ORGANISMS
-    from training.pretrain import PretrainConfig
-    from training.pretrain import pretrain as run
+    from training.organisms.card import write_card
+    from training.organisms.organism import ORGANISMS
+    from training.organisms.pretrain import PretrainConfig
+    from training.organisms.pretrain import pretrain as run
 
     if organism not in ORGANISMS:
         raise unknown("organism", organism, ORGANISMS)
@@ -89,9 +89,9 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="all numbers, in bytes, operations and hours")] = False,
 ) -> None:
     """Say what a configuration needs (memory, work, hours) and check it; downloads nothing. Exit code 1 for a problem."""
-    from training.config import load_config
-    from training.plan import make_plan
-    from training.plan_report import plan_text
+    from training.planning.plan import make_plan
+    from training.planning.plan_report import plan_text
+    from training.settings import load_config
 
     made = make_plan(
         load_config(config, overrides), gpu, gpus, prompt_tokens, context_tokens, response_tokens
@@ -118,19 +118,19 @@ def distill(
     again: Again = False,
 ) -> None:
     """Distil a configuration's arms × seeds into a study."""
-    from training import parallel
-    from training.config import load_config
-    from training.distill import distill as run
-    from training.pipeline import open_or_create
-    from training.trainer import latest_checkpoint
-    from training.workers import run_all
+    from training.run import parallel
+    from training.run.checkpoints import folders
+    from training.run.distill import distill as run
+    from training.settings import load_config
+    from training.studies.pipeline import open_or_create
+    from training.studies.workers import run_all
 
     chosen = load_config(config, [*_chosen(arms, seeds, None), *(overrides or [])])
     path = out or Path("studies") / chosen.name
     parallel.join()
     with parallel.main_first():
         study = open_or_create(chosen, path, again)
-    started = [(a, s) for a in chosen.arms for s in chosen.seeds if latest_checkpoint(study.run_path(a, s))]
+    started = [(a, s) for a in chosen.arms for s in chosen.seeds if folders(study.run_path(a, s))]
     if started and not resume:
         raise UserError(
             f"{path} already holds checkpoints of {', '.join(f'{a} seed {s}' for a, s in started)}. Continue them with "
@@ -157,9 +157,9 @@ def reproduce(
     again: Again = False,
 ) -> None:
     """Distil, evaluate, capture, and print the table. Typed again, it continues where it was stopped."""
-    from cr_interp.report import metric_table, rich_table
-    from training.config import config_names, load_config
-    from training.pipeline import reproduce as run
+    from cr_interp.report.study import metric_table, rich_table
+    from training.settings import config_names, load_config
+    from training.studies.pipeline import reproduce as run
 
     if what not in REPRODUCTIONS and what not in config_names() and not Path(what).is_file():
         raise unknown("reproduction", what, [*REPRODUCTIONS, *config_names()])
@@ -190,9 +190,9 @@ def suite(
     again: Again = False,
 ) -> None:
     """Run the twelve settings of the paper's table on organisms. Typed again, it continues where it was stopped."""
-    from cr_interp.suite import open_suite
-    from cr_interp.suite_report import rich_suite
-    from training.suite import chosen_rates, run_suite, suite_configs, tune_suite
+    from cr_interp.report.suite import rich_suite
+    from cr_interp.tables.suite import open_suite
+    from training.studies.suite import chosen_rates, run_suite, suite_configs, tune_suite
 
     if tune:
         if overrides:
@@ -218,7 +218,7 @@ def evaluate(
     again: Again = False,
 ) -> None:
     """Fill a study's ``generations``: both views of every checkpoint that has no rows yet."""
-    from training.pipeline import config_of, evaluate_study
+    from training.studies.pipeline import config_of, evaluate_study
 
     evaluate_study(*config_of(study, every_step, task), again)
 
@@ -237,7 +237,7 @@ def capture(
     task: TaskFile = None,
 ) -> None:
     """Fill a study's ``drift``, ``token_drift`` and ``cka_map``: the states of every checkpoint without rows."""
-    from training.pipeline import capture_study, config_of
+    from training.studies.pipeline import capture_study, config_of
 
     if sites_per_pass is not None and sites_per_pass < 1:
         raise UserError(f"--sites-per-pass is a number of sites from 1 on; found {sites_per_pass}.")

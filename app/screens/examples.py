@@ -3,13 +3,13 @@
 import pandas as pd
 import streamlit as st
 
-from app import recipes
 from app.address import linked
 from app.parts import below, download_table, guard, lacks, show_figure
-from app.state import Selection, current
+from app.queries.state import Selection, current
+from app.recipes import study as recipes
 from app.words import GLOSSARY, plain
-from cr_interp import example_pairs
 from cr_interp.errors import UserError
+from cr_interp.tables import example_pairs
 
 PAGE = 8
 #: What can be listed: all pairs, a case, or the cases that a metric counts.

@@ -4,14 +4,15 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import recipes
 from app.address import linked
 from app.parts import clickable, guard, lacks, show_figure
-from app.state import Selection, controls_of, current
+from app.queries.state import Selection, controls_of, current
+from app.recipes import study as recipes
 from app.words import GLOSSARY, measure_name, plain
 from cr_interp import figures
-from cr_interp.drift_figures import mark_layers
-from cr_interp.figure_style import layer_name, layer_words
+from cr_interp.figures.drift import mark_layers
+from cr_interp.figures.style import layer_name, layer_words
+from cr_interp.tables.drift import extreme_word
 
 
 def choose_look(chosen: Selection) -> tuple[bool, list[str]]:
@@ -30,7 +31,7 @@ def choose_look(chosen: Selection) -> tuple[bool, list[str]]:
 
 def cards(chosen: Selection) -> None:
     facts = chosen.extremes().to_dict("records")
-    word = figures.extreme_word(chosen.measure)
+    word = extreme_word(chosen.measure)
     st.caption(f"{plain(measure_name(chosen.measure))}, {word} of all layers", help=GLOSSARY["lowest"])
     rows = -(-len(facts) // 4)
     columns = [column for _ in range(rows) for column in st.columns(4)]

@@ -4,15 +4,16 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from app import recipes
 from app.address import linked
 from app.parts import guard, lacks, show_figure
-from app.state import Selection, current
+from app.queries.state import Selection, current
+from app.recipes import study as recipes
 from app.words import GLOSSARY, plain
-from cr_interp import figures, map_figures
-from cr_interp.drift_figures import mark_layers
+from cr_interp import figures
 from cr_interp.errors import UserError
-from cr_interp.figure_style import layer_name, layer_words
+from cr_interp.figures import maps as map_figures
+from cr_interp.figures.drift import mark_layers
+from cr_interp.figures.style import layer_name, layer_words
 
 #: How narrow three maps side by side may get, in pixels.
 WIDE = 740

@@ -5,15 +5,17 @@ from typing import Literal
 import pandas as pd
 import streamlit as st
 
-from app import recipes, summary
 from app.address import linked
 from app.parts import below, download_table, guard, lacks, show_figure
-from app.state import Selection, current
+from app.queries import summary
+from app.queries.state import Selection, current
+from app.recipes import study as recipes
 from app.words import GLOSSARY, measure_name, plain
 from cr_interp import figures
 from cr_interp.errors import UserError
-from cr_interp.example_pairs import MARKS_SAY
-from cr_interp.figure_style import COMPOSITION, RATIOS
+from cr_interp.figures.style import COMPOSITION, RATIOS
+from cr_interp.tables.drift import extreme_word
+from cr_interp.tables.example_pairs import MARKS_SAY
 
 BADGES: dict[summary.Verdict, tuple[str, Literal["green", "orange", "red", "gray"], str]] = {
     "yes": ("Yes", "green", ":material/check_circle:"),
@@ -102,7 +104,7 @@ def drift_colour(measure: str) -> Literal["normal", "inverse", "off"]:
 
 def extreme_of(chosen: Selection) -> str:
     """``Lowest cosine of nca``, ``Norm ratio farthest from 1 of nca``."""
-    name, word = measure_name(chosen.measure), figures.extreme_word(chosen.measure)
+    name, word = measure_name(chosen.measure), extreme_word(chosen.measure)
     words = f"{name} {word}" if " " in word else f"{word} {name}"
     return f"{words[:1].upper()}{words[1:]} of {chosen.arm}"
 

@@ -3,15 +3,16 @@
 import pandas as pd
 import streamlit as st
 
-from app import recipes, suite_state, summary
 from app.address import linked
 from app.parts import below, download_table, guard, show_figure
-from app.state import Selection, current
+from app.queries import suite_state, summary
+from app.queries.state import Selection, current
+from app.recipes import study as recipes
 from app.words import GLOSSARY, plain
-from cr_interp import suite_figures
 from cr_interp.errors import UserError
-from cr_interp.figure_style import arm_order
-from cr_interp.suite import Suite, count_claims, find_suites, in_order, open_suite
+from cr_interp.figures import suite as suite_figures
+from cr_interp.figures.style import arm_order
+from cr_interp.tables.suite import Suite, count_claims, find_suites, in_order, open_suite
 
 NO_SUITE = """
 **No suite was found.** A suite is a folder of studies, one for each setting, and stands where studies stand. This makes

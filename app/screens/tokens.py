@@ -5,17 +5,19 @@ from dataclasses import dataclass
 import pandas as pd
 import streamlit as st
 
-from app import recipes, summary
 from app.address import linked
 from app.parts import guard, lacks, show_figure
-from app.state import Selection, current
-from app.token_table import Tokens
+from app.queries import summary
+from app.queries.state import Selection, current
+from app.queries.token_table import Tokens
+from app.recipes import study as recipes
 from app.words import GLOSSARY, plain
-from cr_interp import token_html, token_strips, token_view
-from cr_interp.drift_tables import extreme_layer
 from cr_interp.errors import UserError
-from cr_interp.example_pairs import MARKS_SAY
-from cr_interp.figure_style import layer_name
+from cr_interp.figures import token_html, token_strips
+from cr_interp.figures.style import layer_name
+from cr_interp.tables import token_view
+from cr_interp.tables.drift import extreme_layer
+from cr_interp.tables.example_pairs import MARKS_SAY
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,29 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from app import live, recipes_try
 from app.address import linked
 from app.parts import clickable, guard, show_figure
-from app.state import Selection, current
+from app.queries import live
+from app.queries.state import Selection, current
+from app.recipes import tryout as recipes_try
 from app.typed import put_back, typed
 from app.words import GLOSSARY, plain
-from cr_interp import checkpoints, context_text, figures, questions, token_html, token_strips, token_view
-from cr_interp.checkpoints import Checkpoint
+from cr_interp import figures
 from cr_interp.errors import UserError
-from cr_interp.example_pairs import MARKS, responses_html
-from cr_interp.figure_style import NOISE, arm_colour, layer_name
-from cr_interp.study import Study
+from cr_interp.figures import token_html, token_strips
+from cr_interp.figures.style import NOISE, arm_colour, layer_name
+from cr_interp.figures.tryout import response_drift
+from cr_interp.study import checkpoints, questions
+from cr_interp.study.checkpoints import Checkpoint
+from cr_interp.study.study import Study
+from cr_interp.tables import token_view
+from cr_interp.tables.example_pairs import MARKS, responses_html
+from cr_interp.tasks import context_text
 from cr_interp.tasks.base import Example
-from cr_interp.tryout_figures import response_drift
 from cr_interp.views import Context, NoContext
 
 if TYPE_CHECKING:
-    from cr_interp.tryout import Answer, Tryout
+    from cr_interp.measure.tryout import Answer, Tryout
 
 FOLDER, NONE = "folder", "none"
 #: Tokens of a response at most: what is drawn at once, and on a CPU about as long as one wants to wait.

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from cr_interp.capture.edits import Edits, ablate, patch, steer
 from cr_interp.capture.locks import model_lock
 from cr_interp.capture.recorder import check_finite as refuse_not_finite
+from cr_interp.capture.sites import Site, check_site
 from cr_interp.errors import UserError, unknown
-from cr_interp.forward import Prefix, ViewBatch, encode_prefix
-from cr_interp.sites import Site, check_site
+from cr_interp.models.forward import Prefix, ViewBatch, encode_prefix
 
 __all__ = ["BACKENDS", "Backend", "Edits", "ablate", "capture", "model_lock", "patch", "steer"]
 

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from cr_interp.forward import unwrap
+from cr_interp.models.forward import unwrap
 
 Made = TypeVar("Made")
 Cache = MutableMapping[nn.Module, tuple[Any, Any]]

@@ -19,8 +19,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cr_interp.capture.sites import Site
 from cr_interp.errors import UserError
-from cr_interp.sites import Site
 
 Edit = Callable[[Float[Tensor, "batch length width"]], Float[Tensor, "batch length width"]]
 Edits = Mapping[Site, Edit]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from cr_interp.capture.edits import Edits
 from cr_interp.capture.recorder import Recorder
-from cr_interp.forward import Prefix, ViewBatch, device_of, run, unwrap
-from cr_interp.sites import Site, hook_point
+from cr_interp.capture.sites import Site, hook_point
+from cr_interp.models.forward import Prefix, ViewBatch, device_of, run, unwrap
 
 
 class _Done(Exception):

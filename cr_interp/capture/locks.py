@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from torch import nn
 
-from cr_interp.forward import unwrap
+from cr_interp.models.forward import unwrap
 
 _LOCKS: "WeakKeyDictionary[nn.Module, threading.RLock]" = WeakKeyDictionary()
 _LOCKS_LOCK = threading.Lock()

@@ -22,9 +22,9 @@ from cr_interp.capture.copies import shared_copy
 from cr_interp.capture.edits import Edits
 from cr_interp.capture.nnsight import load_nnsight
 from cr_interp.capture.recorder import Recorder
+from cr_interp.capture.sites import Site, path
 from cr_interp.errors import UserError
-from cr_interp.forward import ViewBatch, unwrap
-from cr_interp.sites import Site, path
+from cr_interp.models.forward import ViewBatch, unwrap
 
 #: Name, path in the causal model, side, whether to keep it, its edit, the edit of ``resid_mid`` around it, and the
 #: site's name and layer.

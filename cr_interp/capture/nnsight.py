@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from cr_interp.capture.copies import cached, new_cache
 from cr_interp.capture.edits import Edits
 from cr_interp.capture.recorder import Recorder
+from cr_interp.capture.sites import Site, path
 from cr_interp.errors import UserError
-from cr_interp.forward import Prefix, ViewBatch, backbone, device_of, run_inputs
-from cr_interp.sites import Site, path
+from cr_interp.models.forward import Prefix, ViewBatch, backbone, device_of, run_inputs
 
 _WRAPPERS = new_cache()
 

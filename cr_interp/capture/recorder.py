@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cr_interp.capture.edits import Edits, apply
+from cr_interp.capture.sites import Site, check_site, order
 from cr_interp.errors import NotFinite
-from cr_interp.forward import ViewBatch
-from cr_interp.sites import Site, check_site, order
+from cr_interp.models.forward import ViewBatch
 
 
 class Recorder:

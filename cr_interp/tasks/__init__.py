@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.tasks.base import Task
-from cr_interp.tasks.sentiment import sentiment_task
-from cr_interp.tasks.wordclass import wordclass_task
+from cr_interp.tasks.language.sentiment import sentiment_task
+from cr_interp.tasks.language.wordclass import wordclass_task
 
 #: Tasks without parameters.
 TASKS: dict[str, Callable[[], Task]] = {"sentiment": sentiment_task, "wordclass": wordclass_task}
@@ -19,13 +19,13 @@ TASKS: dict[str, Callable[[], Task]] = {"sentiment": sentiment_task, "wordclass"
 
 def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
     """Tasks with a parameter, ``family:name``: how to make one, and the names."""
-    from cr_interp.tasks.codebook import CODEBOOKS, codebook_task
-    from cr_interp.tasks.described import published_names, published_task
-    from cr_interp.tasks.frozenlake import frozenlake_task
-    from cr_interp.tasks.grids import LEGENDS
-    from cr_interp.tasks.rules import RULES, rules_task
-    from cr_interp.tasks.sokoban import sokoban_task
-    from cr_interp.tasks.textarena import GAMES, arena_task
+    from cr_interp.tasks.games.frozenlake import frozenlake_task
+    from cr_interp.tasks.games.grids import LEGENDS
+    from cr_interp.tasks.games.sokoban import sokoban_task
+    from cr_interp.tasks.games.textarena import GAMES, arena_task
+    from cr_interp.tasks.organisms.codebook import CODEBOOKS, codebook_task
+    from cr_interp.tasks.organisms.rules import RULES, rules_task
+    from cr_interp.tasks.yours.described import published_names, published_task
 
     return {
         "rules": (rules_task, list(RULES)),
@@ -51,7 +51,7 @@ def get_task(name: str, run_code: bool = False) -> Task:
     if name in TASKS:
         return TASKS[name]()
     if Path(name).suffix in (".yaml", ".yml"):
-        from cr_interp.tasks.described import read_description
+        from cr_interp.tasks.yours.described import read_description
 
         return read_description(Path(name))
     if Path(name).suffix == ".py":
@@ -60,7 +60,7 @@ def get_task(name: str, run_code: bool = False) -> Task:
                 f"The task is the Python file {name}, and reading a study never runs code. Name the file yourself "
                 f"(--task {name}) if you trust it."
             )
-        from cr_interp.tasks.own_code import run_task_file
+        from cr_interp.tasks.yours.own_code import run_task_file
 
         return run_task_file(Path(name))
     family, _, parameter = name.partition(":")

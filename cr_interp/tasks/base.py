@@ -87,7 +87,7 @@ class TakesTurns(Protocol):
     """A task whose examples are played: the environment answers a response with the next prompt.
 
     Beside that it is a :class:`Task`. The prompt of an example is its first turn's, ``max_new_tokens`` is of a turn, and
-    ``grade`` judges a whole episode by its transcript (``transcript.py``). How it is played: ``cr_interp/turns.py``.
+    ``grade`` judges a whole episode by its transcript (``transcript.py``). How it is played: ``cr_interp/measure/turns.py``.
     """
 
     @property

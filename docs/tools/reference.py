@@ -13,11 +13,11 @@ import typer
 from pydantic import BaseModel
 from typer.cli import get_docs_for_click
 
-from cr_interp.case_study import CaseStudy
+from cr_interp.measure.case_study import CaseStudy
 from cr_interp.cli import app, plug_in
-from cr_interp.study import COLUMNS
-from cr_interp.tasks.described import Description
-from training.config import StudyConfig, config_names
+from cr_interp.study.schema import COLUMNS
+from cr_interp.tasks.yours.described import Description
+from training.settings import StudyConfig, config_names
 from training.objectives import ARMS
 
 
@@ -31,7 +31,7 @@ def pages() -> dict[str, str]:
 
 def commands() -> str:
     """What ``--help`` says of every command, by typer's own writer."""
-    if not app.registered_commands or "plan" not in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
+    if "plan" not in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
         plug_in()
     group = typer.main.get_command(app)
     listed = "".join(

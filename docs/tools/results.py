@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cr_interp.behaviour import differences, harm_on_common, regimes
-from cr_interp.controls import control_table, worst
-from cr_interp.report import metric_table
-from cr_interp.study import Study, last_step, open_study
-from cr_interp.suite import (
+from cr_interp.tables.behaviour import differences, harm_on_common, regimes
+from cr_interp.tables.controls import control_table, worst
+from cr_interp.report.study import metric_table
+from cr_interp.study.rows import last_step
+from cr_interp.study.searching import open_study
+from cr_interp.study.study import Study
+from cr_interp.tables.suite import (
     SETTINGS,
     Suite,
     comparisons,
@@ -27,8 +29,8 @@ from cr_interp.suite import (
     suite_drift,
     suite_training,
 )
-from cr_interp.suite_ablations import ablation_rows
-from cr_interp.suite_report import markdown_suite
+from cr_interp.tables.ablations import ablation_rows
+from cr_interp.report.suite import markdown_suite
 
 #: Studies of the results pages, in the order of the site.
 STUDIES = ("organism-shift", "organism-swap", "smollm2-sentiment", "smollm2-wordclass")

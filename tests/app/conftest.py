@@ -1,14 +1,11 @@
-"""``synthetic.py`` lies one folder up; pytest puts only a test's own folder on the path."""
+"""One server for the tests of a worker, and what they share."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 
-from cr_interp import study as studies
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cr_interp.study import searching as studies
 
 
 @pytest.fixture(scope="session")

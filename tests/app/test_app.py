@@ -15,10 +15,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from synthetic import make_study
 
-from app import state, summary
+from app.queries import state, summary
 from app.words import plain
-from cr_interp import behaviour
-from cr_interp import study as studies
+from cr_interp.study import searching as studies
+from cr_interp.tables import behaviour
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 PAGES = ("screens/overview.py", "screens/layers.py")

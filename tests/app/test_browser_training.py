@@ -10,7 +10,8 @@ import synthetic
 from browsing import click_marker, expect, pick, ready, same_in_a_new_tab, settle, shoot, watched
 from synthetic import make_study
 
-from cr_interp.study import Study, append_jsonl
+from cr_interp.files import append_jsonl
+from cr_interp.study.study import Study
 
 pytestmark = pytest.mark.browser
 

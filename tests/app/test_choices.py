@@ -9,9 +9,9 @@ from synthetic import make_study
 from test_app import MAIN
 from test_pages import ALL, MAPS, PAGES, TOKENS, open_app, queries, said, table
 
-from cr_interp import behaviour, token_view
-from cr_interp import study as studies
-from cr_interp.study import rows_of
+from cr_interp.study import searching as studies
+from cr_interp.study.rows import rows_of
+from cr_interp.tables import behaviour, token_view
 
 
 def test_chosen_seeds_hold_on_every_page_and_enter_the_numbers(good):

@@ -11,11 +11,11 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from synthetic import make_study
 
-from app import token_table
-from app.token_table import Tokens
-from cr_interp import example_pairs, token_view
-from cr_interp import study as studies
-from cr_interp.study import rows_of
+from app.queries import token_table
+from app.queries.token_table import Tokens
+from cr_interp.study import searching as studies
+from cr_interp.study.rows import rows_of
+from cr_interp.tables import example_pairs, token_view
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 MAPS, TOKENS, EXAMPLES = PAGES = ("screens/maps.py", "screens/tokens.py", "screens/examples.py")

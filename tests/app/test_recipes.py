@@ -9,7 +9,7 @@ from synthetic import make_study
 from test_app import MAIN
 
 from app import parts
-from cr_interp import study as studies
+from cr_interp.study import searching as studies
 
 #: A page, and which of its tabs.
 PAGES = (

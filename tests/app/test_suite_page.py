@@ -5,7 +5,7 @@ from streamlit.testing.v1 import AppTest
 from synthetic import make_study
 from test_app import MAIN
 
-from cr_interp.study import Study
+from cr_interp.study.study import Study
 
 SETTINGS = ("rules-llama", "codebook-qwen3", "sokoban-self")
 
@@ -30,7 +30,7 @@ def words(app: AppTest) -> str:
 
 
 def test_the_counts_are_those_of_the_table(suite):
-    from cr_interp.suite import counts, open_suite
+    from cr_interp.tables.suite import counts, open_suite
 
     app = opened(study="mine/rules-llama")
     assert not app.exception

@@ -15,7 +15,8 @@ import synthetic
 from streamlit.testing.v1 import AppTest
 from synthetic import make_study
 
-from cr_interp.study import Study, append_jsonl
+from cr_interp.files import append_jsonl
+from cr_interp.study.study import Study
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 PAGE = "screens/training.py"
@@ -235,7 +236,7 @@ def test_hostile_names_are_text(root):
 
 
 def test_metrics_by_step_are_those_of_each_step(good):
-    from cr_interp import behaviour
+    from cr_interp.tables import behaviour
 
     study = Study.open(good)
     at_more_steps(study, 25)

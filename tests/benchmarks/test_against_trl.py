@@ -17,17 +17,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from cr_interp.generation import Decoding
-from cr_interp.models import Loaded, load
+from cr_interp.models.generation import Decoding
+from cr_interp.models.loading import Loaded, load
 from cr_interp.tasks.lengths import FILLER
-from training.architecture import of_config
-from training.config import Training
 from training.objectives import arm_terms
-from training.peak import read_peak, start_peak
-from training.rollouts import LocalRollouts
-from training.step import Prompt
-from training.trainer import DistillTrainer
-from training.work import Lengths, forward, pairs, step
+from training.planning.architecture import of_config
+from training.planning.work import Lengths, forward, pairs, step
+from training.run.peak import read_peak, start_peak
+from training.run.rollouts import LocalRollouts
+from training.run.step import Prompt
+from training.run.trainer import DistillTrainer
+from training.settings import Training
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(2400)]
 ROWS, CONTEXT, RESPONSE, LONG, ROUNDS = 16, 512, 32, 128, 3

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from cr_interp.capture import capture
 from cr_interp.capture.nnsight import load_nnsight
+from cr_interp.capture.sites import Site, residual_sites
 from cr_interp.capture.transformer_lens import bridge_of
-from cr_interp.forward import build_view, encode_prefix, run
-from cr_interp.models import load
-from cr_interp.sites import Site, residual_sites
+from cr_interp.models.forward import build_view, encode_prefix, run
+from cr_interp.models.loading import load
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 REPEATS = 10

@@ -15,15 +15,15 @@ import torch
 from rich.console import Console
 from transformers import DynamicCache
 
-from cr_interp.generation import Decoding
-from cr_interp.models import load
+from cr_interp.models.generation import Decoding
+from cr_interp.models.loading import load
 from cr_interp.tasks import get_task
 from cr_interp.views import render, shared_prefix
-from training.config import load_config
-from training.distill import exact_context, training_examples
 from training.objectives import arm_terms
-from training.rollouts import LocalRollouts
-from training.trainer import DistillTrainer, Prompt
+from training.run.distill import exact_context, training_examples
+from training.run.rollouts import LocalRollouts
+from training.run.trainer import DistillTrainer, Prompt
+from training.settings import load_config
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 STEPS, REPEATS, LIMIT = 10, 3, 1.3

@@ -8,7 +8,6 @@ change on a study of 2 layers and 3 arms: what Streamlit and the browser take on
 """
 
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -16,8 +15,6 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 from synthetic import make_study
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "app"))
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 ALL = ("generations", "drift", "training", "cka_map", "token_drift")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cr_interp.tasks.labels import read_label
+from cr_interp.tasks.language.labels import read_label
 from cr_interp.tasks.words import folded, is_border, mentions
 
 FOUND = [

@@ -1,8 +1,8 @@
 import pytest
 
 from cr_interp.errors import UserError
-from training.config import config_names, load_config
 from training.objectives import arm_terms
+from training.settings import config_names, load_config
 
 
 @pytest.mark.parametrize("name", config_names())

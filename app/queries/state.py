@@ -1,0 +1,347 @@
+"""What the user has chosen, and the tables that go with it, read once.
+
+A :class:`Selection` is made by the sidebar before a page runs; pages get it from :func:`current`. Tables and
+what is computed from them are cached for all sessions and are read-only: nobody may change a frame in place.
+The key of a cache entry is the file's path, time and size, so a study that is made again is read again.
+
+The table of single tokens, which may be too large for this, is in ``token_table.py``; what a page lets its reader choose
+beyond the sidebar is in ``address.py``.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import streamlit as st
+
+from cr_interp import figures
+from cr_interp.errors import UserError
+from cr_interp.figures import behind as drift_behind
+from cr_interp.figures import maps as map_figures
+from cr_interp.study.log import StudyLogs
+from cr_interp.study.rows import rows_of
+from cr_interp.study.study import Study
+from cr_interp.tables import behaviour, example_pairs, token_view
+from cr_interp.tables import drift as drift_tables
+
+#: Path, time and size of files: what a cache entry is valid for.
+Stamp = tuple[tuple[str, int, int], ...]
+T = TypeVar("T")
+_cached = st.cache_resource(max_entries=128, show_spinner=False)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The shared choices: every page shows this study, these arms and seeds, this control and measure; ``arm`` against
+    ``baseline``."""
+
+    study: Study
+    all_arms: tuple[str, ...]
+    arms: tuple[str, ...]
+    control: str
+    arm: str
+    baseline: str
+    image: str = "svg"
+    all_seeds: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+    measure: str = "cosine"
+    sinks: bool = False
+    """Whether attention sinks count."""
+    name: str = ""
+    """By which the study is found: its own, or SUITE/SETTING."""
+
+    @property
+    def some_seeds(self) -> tuple[int, ...] | None:
+        """The chosen seeds; None if that is all of them."""
+        return None if set(self.seeds) >= set(self.all_seeds) else self.seeds
+
+    @property
+    def token_measure(self) -> str:
+        """The chosen measure, if single tokens have it; else the cosine."""
+        return self.measure if self.measure in token_view.MOVES else "cosine"
+
+    def address(self, **more: Any) -> dict[str, Any]:
+        """The query of a link to another page: this study, and ``more`` for that page. The other shared choices are
+        bound to the URL, and Streamlit takes them along itself."""
+        return {key: str(value) for key, value in {"study": self.name, **more}.items() if value is not None}
+
+    @property
+    def files(self) -> Stamp:
+        """What a figure of this study is valid for."""
+        return stamp_of(self.study.path, *sorted(self.study.path.glob("tables/*.parquet")))
+
+    def once(self, what: str, make: Callable[[], T], *more: Hashable) -> T:
+        """What ``make`` returns, made once for these choices (and ``more``) until a table of the study changes."""
+        choices = (self.arms, self.some_seeds, self.control, self.measure, self.sinks, self.arm, self.baseline)
+        return _once(what, self.files, (*choices, *more), make)
+
+    @property
+    def split(self) -> str | None:
+        """Whose answers are counted: the test split's; all, if somebody's own prompts have none."""
+        return _split(table(self.study, "generations"))
+
+    def generations(self) -> pd.DataFrame:
+        return rows_of(table(self.study, "generations"), seeds=self.some_seeds)
+
+    def metrics(self) -> pd.DataFrame:
+        """Metrics of the chosen arms, in the order of the arms."""
+        return self._only(_metrics(self.study.path, *self._generations()))
+
+    def metrics_of(self, *arms: str) -> pd.DataFrame:
+        """Metrics of other arms than the chosen ones: those that are compared need not be among them."""
+        table = _metrics(self.study.path, *self._generations())
+        return table[table["arm"].isin(arms)]
+
+    def differences(self) -> pd.DataFrame:
+        return _differences(self.study.path, *self._generations(), self.arm, self.baseline)
+
+    def regimes(self) -> pd.DataFrame:
+        return self._only(_regimes(self.study.path, *self._generations()))
+
+    def outcome_shares(self) -> pd.DataFrame:
+        shares = self._only(_outcome_shares(self.study.path, *self._generations()))
+        return shares[shares["control"].isin(["none", self.control])]
+
+    def pairs(self) -> pd.DataFrame:
+        """The pairs of responses of the chosen arms and seeds; see :func:`cr_interp.tables.example_pairs.paired`."""
+        return self._only(_pairs(self.study.path, *self._generations()))
+
+    def case_counts(self) -> pd.DataFrame:
+        return self._only(_case_counts(self.study.path, *self._generations()))
+
+    def drift(self) -> pd.DataFrame:
+        """Rows of the chosen arms, seeds and measure (and of its chance level), under every control."""
+
+        def rows() -> pd.DataFrame:
+            measures = (self.measure, drift_behind.CHANCE.get(self.measure))
+            every = drift_of(self.study, self.sinks)
+            return rows_of(every[every["measure"].isin(measures)], self.arms, self.some_seeds)
+
+        return self.once("drift", rows)
+
+    def layer_table(self, control: str | None = None) -> pd.DataFrame:
+        """See :func:`cr_interp.tables.drift.layer_table`; of the chosen control, if no other is named."""
+        under = control or self.control
+        return self.once(
+            "layer_table", lambda: drift_tables.layer_table(self.drift(), self.measure, under), under
+        )
+
+    def extremes(self) -> pd.DataFrame:
+        """See :func:`cr_interp.tables.drift.extreme_layer`."""
+        return self.once("extremes", lambda: drift_tables.extreme_layer(self.drift(), self.measure, self.control))
+
+    def map_kinds(self) -> list[str]:
+        return _map_kinds(self.study.path, stamp_of(self.study.table_path("cka_map")))
+
+    def map_seeds(self, kind: str) -> pd.Series:
+        """The seeds behind one kind of ``cka_map``, of the chosen arms and seeds."""
+        return self.once(
+            "map_seeds", lambda: self._only(_map_rows(*self._maps(kind)))["seed"].drop_duplicates(), kind
+        )
+
+    def map_table(self, kind: str) -> pd.DataFrame:
+        """See :func:`cr_interp.figures.maps.map_table`."""
+        return self.once("map_table", lambda: self._only(_map_table(*self._maps(kind))), kind)
+
+    def map_difference(self, kind: str) -> pd.DataFrame:
+        """See :func:`cr_interp.figures.maps.map_difference`; the baseline need not be among the chosen arms."""
+        return self.once(
+            "map_difference", lambda: self._only(_map_difference(*self._maps(kind), self.baseline)), kind
+        )
+
+    def metrics_by_step(self) -> pd.DataFrame:
+        return self._only(_metrics_by_step(self.study.path, *self._generations()))
+
+    def _generations(self) -> tuple[Stamp, str, tuple[int, ...] | None]:
+        return stamp_of(self.study.table_path("generations")), self.control, self.some_seeds
+
+    def _maps(self, kind: str) -> tuple[Path, Stamp, str, tuple[int, ...] | None]:
+        return self.study.path, stamp_of(self.study.table_path("cka_map")), kind, self.some_seeds
+
+    def _only(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return rows_of(frame, self.arms)
+
+
+def current() -> Selection:
+    """The selection that the sidebar has just made."""
+    return st.session_state["selection"]
+
+
+def table(study: Study, name: str) -> pd.DataFrame:
+    """A table of a study, from the cache if the file has not changed."""
+    return _table(study.path, stamp_of(study.table_path(name)), name)
+
+
+def drift_of(study: Study, sinks: bool) -> pd.DataFrame:
+    return _drift(study.path, stamp_of(*(study.table_path(n) for n in ("drift", "drift_with_sinks"))), sinks)
+
+
+def sinks_in(study: Study) -> int | None:
+    """How many tokens were left out as attention sinks, at most at one site; None if the table does not say."""
+    try:
+        masked = drift_of(study, False)["n_masked"].max()
+    except (UserError, KeyError):
+        return None
+    return None if pd.isna(masked) else int(masked)
+
+
+def logs_of(study: Study) -> StudyLogs:
+    """The study's training logs, which read on from where they were, whoever asks."""
+    return _logs(study.path)
+
+
+def log_stamp(study: Study, log: pd.DataFrame) -> Stamp:
+    """What a figure of a log is valid for: these files, and as many rows as were read, since there may be more by now."""
+    return ((str(study.path), len(log), 0), *stamp_of(*sorted(study.path.glob("runs/*/train.jsonl"))))
+
+
+def arms_of(study: Study) -> list[str]:
+    """Arms that a study has rows for; those of its manifest if no table can be read."""
+    found: list[Any] = []
+    for name in ("generations", "drift"):
+        found += _distinct(study, name, "arm")
+    declared = study.manifest.get("arms")
+    return figures.arm_order(map(str, found or (declared if isinstance(declared, dict) else ())))
+
+
+def controls_of(study: Study) -> list[str]:
+    """Context controls that a study has rows for, the exact context first."""
+    found = {*_distinct(study, "generations", "control"), *_distinct(study, "drift", "control")}
+    found -= {"none", "repeat", "floor"}  # references that a context is compared with, not contexts
+    known = [name for name in behaviour.CONTROLS if name in found]
+    return known + sorted(str(name) for name in found - set(known))
+
+
+def measures_of(study: Study) -> list[str]:
+    """Measures of drift that a study has rows for, in the figures' order; all that there are if it has none."""
+    found = {*_distinct(study, "drift", "measure")} - {*drift_behind.CHANCE.values()}
+    known = [name for name in figures.MEASURES if name in found]
+    return known + sorted(str(name) for name in found - set(known)) or list(figures.MEASURES)
+
+
+def seeds_of(study: Study) -> list[int]:
+    """Seeds that a study has rows for, sorted."""
+    found = {*_distinct(study, "generations", "seed"), *_distinct(study, "drift", "seed")}
+    return sorted({int(seed) for seed in found if hasattr(seed, "__int__")})
+
+
+def _distinct(study: Study, name: str, column: str) -> list[Any]:
+    try:
+        return _distinct_values(study.path, stamp_of(study.table_path(name)), name, column)
+    except (UserError, TypeError):
+        return []  # the page that needs the table says what is wrong with it
+
+
+def stamp_of(*files: Path) -> Stamp:
+    found = []
+    for file in files:
+        try:
+            stat = file.stat()
+        except OSError:
+            found.append((str(file), 0, 0))
+        else:
+            found.append((str(file), stat.st_mtime_ns, stat.st_size))
+    return tuple(found)
+
+
+@_cached
+def _table(path: Path, stamp: Stamp, name: str) -> pd.DataFrame:
+    return Study.open(path).table(name)
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _once(what: str, stamp: Stamp, choices: tuple[Hashable, ...], _make: Callable[[], Any]) -> Any:
+    return _make()
+
+
+@_cached
+def _distinct_values(path: Path, stamp: Stamp, name: str, column: str) -> list[Any]:
+    return list(_table(path, stamp, name)[column].dropna().unique())
+
+
+@_cached
+def _drift(path: Path, stamp: Stamp, sinks: bool) -> pd.DataFrame:
+    return Study.open(path).drift(sinks)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _logs(path: Path) -> StudyLogs:
+    return StudyLogs(Study.open(path))
+
+
+@_cached
+def _metrics_by_step(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return _behaviour(behaviour.metrics_by_step, path, stamp, seeds, control=control)
+
+
+@_cached
+def _metrics(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return _behaviour(behaviour.metrics, path, stamp, seeds, control=control)
+
+
+@_cached
+def _differences(
+    path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None, arm: str, baseline: str
+) -> pd.DataFrame:
+    return _behaviour(behaviour.differences, path, stamp, seeds, arm=arm, baseline=baseline, control=control)
+
+
+@_cached
+def _regimes(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return _behaviour(behaviour.regimes, path, stamp, seeds, control=control)
+
+
+@_cached
+def _outcome_shares(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return _behaviour(behaviour.outcome_shares, path, stamp, seeds)
+
+
+@_cached
+def _pairs(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return _behaviour(example_pairs.paired, path, stamp, seeds, control=control)
+
+
+@_cached
+def _case_counts(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return example_pairs.case_counts(_pairs(path, stamp, control, seeds))
+
+
+def _behaviour(
+    function: Callable[..., pd.DataFrame],
+    path: Path,
+    stamp: Stamp,
+    seeds: tuple[int, ...] | None,
+    **options: Any,
+) -> pd.DataFrame:
+    """A study of somebody's own prompts need not have a test split; then all its answers count."""
+    generations = _table(path, stamp, "generations")
+    return function(rows_of(generations, seeds=seeds), split=_split(generations), **options)
+
+
+def _split(generations: pd.DataFrame) -> str | None:
+    return "test" if (generations["split"] == "test").any() else None
+
+
+@_cached
+def _map_kinds(path: Path, stamp: Stamp) -> list[str]:
+    return map_figures.map_kinds(_table(path, stamp, "cka_map"))
+
+
+@_cached
+def _map_rows(path: Path, stamp: Stamp, kind: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    maps = _table(path, stamp, "cka_map")
+    return rows_of(maps[maps["map"] == kind], seeds=seeds)
+
+
+@_cached
+def _map_table(path: Path, stamp: Stamp, kind: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
+    return map_figures.map_table(_map_rows(path, stamp, kind, seeds), kind)
+
+
+@_cached
+def _map_difference(
+    path: Path, stamp: Stamp, kind: str, seeds: tuple[int, ...] | None, baseline: str
+) -> pd.DataFrame:
+    return map_figures.map_difference(_map_rows(path, stamp, kind, seeds), kind, baseline)

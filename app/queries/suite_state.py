@@ -1,0 +1,84 @@
+"""The tables of a suite that the Suite page shows, computed once for all sessions until a file of the suite changes."""
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from app.queries.state import Stamp, stamp_of
+from cr_interp.tables import ablations as suite_ablations
+from cr_interp.tables import suite
+from cr_interp.tables.suite import Suite
+
+_cached = st.cache_resource(max_entries=64, show_spinner=False)
+
+
+def stamp(chosen: Suite) -> Stamp:
+    """What the tables of all settings, and their training logs, are valid for."""
+    files = [study.table_path(name) for study in chosen.studies.values() for name in ("generations", "drift")]
+    logs = [log for study in chosen.studies.values() for log in sorted(study.path.glob("runs/*/train.jsonl"))]
+    return stamp_of(*files, *logs)
+
+
+def setting_rows(chosen: Suite, arms: tuple[str, ...], control: str) -> pd.DataFrame:
+    return _setting_rows(chosen.path, stamp(chosen), arms, control)
+
+
+def comparisons(chosen: Suite, arm: str, baseline: str, control: str) -> pd.DataFrame:
+    return _comparisons(chosen.path, stamp(chosen), arm, baseline, control)
+
+
+def ablation_rows(chosen: Suite, baseline: str, control: str) -> pd.DataFrame:
+    return _ablation_rows(chosen.path, stamp(chosen), baseline, control)
+
+
+def has_ablations(chosen: Suite) -> bool:
+    """Without comparing anything: the page asks before it knows whether anybody will look at them."""
+    return _has_ablations(chosen.path, stamp(chosen))
+
+
+def drift(chosen: Suite, measure: str, control: str) -> pd.DataFrame:
+    return _drift(chosen.path, stamp(chosen), measure, control)
+
+
+def early_gap(chosen: Suite, arms: tuple[str, ...]) -> pd.DataFrame:
+    return _early_gap(chosen.path, stamp(chosen), arms)
+
+
+def lacking(chosen: Suite) -> dict[str, str]:
+    return _lacking(chosen.path, stamp(chosen))
+
+
+@_cached
+def _setting_rows(path: Path, files: Stamp, arms: tuple[str, ...], control: str) -> pd.DataFrame:
+    return suite.setting_rows(suite.open_suite(path), arms, control)
+
+
+@_cached
+def _comparisons(path: Path, files: Stamp, arm: str, baseline: str, control: str) -> pd.DataFrame:
+    return suite.comparisons(suite.open_suite(path), arm, baseline, control)
+
+
+@_cached
+def _ablation_rows(path: Path, files: Stamp, baseline: str, control: str) -> pd.DataFrame:
+    return suite_ablations.ablation_rows(suite.open_suite(path), control, baseline)
+
+
+@_cached
+def _has_ablations(path: Path, files: Stamp) -> bool:
+    return bool(suite_ablations.ablated(suite.open_suite(path)).studies)
+
+
+@_cached
+def _drift(path: Path, files: Stamp, measure: str, control: str) -> pd.DataFrame:
+    return suite.suite_drift(suite.open_suite(path), measure, control)
+
+
+@_cached
+def _early_gap(path: Path, files: Stamp, arms: tuple[str, ...]) -> pd.DataFrame:
+    return suite.early_gap(suite.suite_training(suite.open_suite(path)), arms=arms)
+
+
+@_cached
+def _lacking(path: Path, files: Stamp) -> dict[str, str]:
+    return suite.unfinished(suite.open_suite(path))

@@ -1,0 +1,1 @@
+"""The lines of Python behind every figure, as the Save button gives them."""

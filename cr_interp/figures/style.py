@@ -1,0 +1,312 @@
+"""How every figure looks and speaks: colours and markers of the arms, words for metrics and measures, captions.
+
+Mental model: what :mod:`cr_interp.figures.behaviour` has in common. An arm keeps its colour and marker in all figures, a figure
+carries its caption and its alternative text, and a name that comes from a table is escaped before plotly sees it.
+"""
+
+import re
+from collections.abc import Hashable, Iterable, Sequence
+from html import escape, unescape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+# -- colours and words ---------------------------------------------------------------------------------------
+
+ARM_COLOURS = {
+    "base": "#858585",
+    "opd": "#D55E00",
+    "nca": "#0072B2",
+    "dual_opd": "#CC79A7",
+    "sym_kl": "#009E73",
+}
+#: For arms that have no colour of their own, in the order of their names (Okabe–Ito's rest, then Tol's muted).
+FALLBACK_COLOURS = ("#E69F00", "#56B4E9", "#AA4499", "#999933", "#882255", "#44AA99")
+ARM_SYMBOLS = {"base": "circle", "opd": "square", "nca": "diamond", "dual_opd": "triangle-up", "sym_kl": "cross"}
+FALLBACK_SYMBOLS = ("triangle-down", "pentagon", "star", "hexagon", "x", "hourglass")
+
+#: Apart from the arms' colours on purpose: an outcome must not look like an arm.
+OUTCOME_COLOURS = {"right": "#A9B4C2", "wrong": "#882255", "unparsable": "#DDCC77", "truncated": "#44AA99"}
+OUTCOME_PATTERNS = {"right": "", "wrong": "", "unparsable": "/", "truncated": "x"}
+
+#: metric → (title of its panel, what its axis counts); both short enough for three panels side by side
+METRICS = {
+    "acc_x": ("Acc<sub>x</sub>", "right without context (%)"),
+    "acc_xc": ("Acc<sub>xc</sub>", "right with context (%)"),
+    "both_correct": ("BothCorrect", "right in both views (%)"),
+    "harm": ("Harm", "wrong with, of right without (%)"),
+    "rescue": ("Rescue", "right with, of wrong without (%)"),
+    "delta_len": ("Δlen", "longer with context (%)"),
+}
+#: measure → (name, what its axis is called when shown as it is, … as a movement)
+MEASURES = {
+    "cosine": ("cosine", "cosine between the views", "1 − cosine"),
+    "centred_cosine": ("centred cosine", "cosine after removing each view's mean", "1 − centred cosine"),
+    "relative_l2": ("relative L2", "‖with − without‖ / ‖without‖", "relative L2"),
+    "cka": ("debiased CKA", "debiased linear CKA", "1 − debiased CKA"),
+    "cka_examples": ("example CKA", "debiased CKA between distinct examples", "1 − example CKA"),
+    "procrustes": ("Procrustes", "similarity after the best rotation", "1 − Procrustes similarity"),
+    "cosine_p5": ("5th percentile", "5th percentile of the cosine", "1 − 5th percentile"),
+    "cosine_trimmed": ("trimmed cosine", "cosine without its 3 largest dimensions", "1 − trimmed cosine"),
+    "top3_share": (
+        "top-3 share",
+        "share of the cosine from 3 dimensions",
+        "share of the cosine from 3 dimensions",
+    ),
+    "norm_ratio": ("norm ratio", "‖with‖ / ‖without‖", "|1 − ‖with‖ / ‖without‖|"),
+    "shift_share": ("shift share", "share of the movement common to all tokens", "share common to all tokens"),
+    "knn_overlap": ("k-NN overlap", "mutual overlap of the 10 nearest neighbours", "1 − k-NN overlap"),
+}
+#: Measures that grow with drift; the others fall with it, but for the next two kinds.
+MOVEMENTS = ("relative_l2",)
+#: Measures that are 1 where nothing moves and leave it in both directions.
+RATIOS = ("norm_ratio",)
+#: Measures that say of what a similarity or a movement is made: neither end of them is less drift.
+COMPOSITION = ("top3_share", "shift_share")
+#: Markers drawn of one line; all of its points can still be pointed at and clicked.
+MARKERS = 40
+#: … where many arms share a panel: enough to tell the arms apart. A browser's time grows with the markers it draws.
+FEW_MARKERS = 8
+#: Single seeds are drawn beside so few other arms; more lines are a tangle.
+FEW_ARMS = 4
+#: Below this a movement is float32 noise; on a logarithmic axis it would only squeeze everything else.
+NOISE = 1e-6
+
+TRAINING = {
+    "loss": ("Loss", "nats per token"),
+    "grad_norm": ("Gradient norm", "L2 norm before clipping"),
+    "learning_rate": ("Learning rate", "learning rate"),
+    "length": ("Response length", "tokens, while training"),
+    "tokens_per_second": ("Speed", "tokens per second"),
+    "topk_mass": ("Probability mass inside the support", "share (%)"),
+    "peak_cuda_bytes": ("Peak of a step, device", "bytes of tensors"),
+    "peak_resident_bytes": ("Peak of a step, process", "resident bytes"),
+    "peak_resident_bytes_so_far": ("Peak so far, process", "resident bytes"),
+}
+#: How the columns of measured memory begin.
+PEAK = "peak_"
+PERCENT = (*METRICS, "topk_mass")
+#: Widths of a letter of a tick label, and what an axis title takes with its distance, in pixels: a little more than needed.
+_LETTER, _TITLE = 6.8, 27
+GRID = "rgba(128,128,128,0.22)"
+ZERO = "rgba(128,128,128,0.65)"
+#: Of intervals whose markers have the arms' colours.
+WHISKER = "rgba(128,128,128,0.9)"
+
+
+def arm_order(arms: Iterable[Hashable]) -> list[Any]:
+    """The arms once each in the order used everywhere: base, opd, nca, …, then others by name.
+
+    By name, since tables come in different orders and an arm has to look the same in all figures; numbers in names count
+    as numbers (``step-9`` before ``step-10``).
+    """
+    found = set(arms)
+    others = sorted(found - ARM_COLOURS.keys(), key=lambda arm: (_natural(str(arm)), str(arm)))
+    return [arm for arm in ARM_COLOURS if arm in found] + others
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts = re.findall(r"\d+|\D+", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def by_arm(table: pd.DataFrame, *then: str) -> pd.DataFrame:
+    """A table sorted by its arms in that order, then by other columns; rows are numbered anew."""
+    order = {arm: index for index, arm in enumerate(arm_order(table["arm"]))}
+    return table.sort_values(
+        ["arm", *then], kind="stable", ignore_index=True,
+        key=lambda column: column.map(order) if column.name == "arm" else column,
+    )  # fmt: skip
+
+
+def arm_colour(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
+    """The colour of an arm; ``arms`` (all arms of the study) keeps the fallback colours apart and stable."""
+    return _look(arm, arms, ARM_COLOURS, FALLBACK_COLOURS)
+
+
+def arm_symbol(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
+    """The marker of an arm; see :func:`arm_colour`."""
+    return _look(arm, arms, ARM_SYMBOLS, FALLBACK_SYMBOLS)
+
+
+def _look(arm: Hashable, arms: Iterable[Hashable], known: dict[str, str], rest: Sequence[str]) -> str:
+    if arm in known:
+        return known[str(arm)]
+    others = [each for each in arm_order(arms) if each not in known]
+    return rest[(others.index(arm) if arm in others else 0) % len(rest)]
+
+
+def caption(figure: go.Figure) -> str:
+    """What the figure shows: n, seeds, estimator, interval. Plain text."""
+    return (figure.layout.meta or {}).get("caption", "")
+
+
+def alt_text(figure: go.Figure) -> str:
+    """A description of the figure for screen readers, with its main numbers."""
+    return (figure.layout.meta or {}).get("alt", "")
+
+
+def on_paper(figure: go.Figure) -> go.Figure:
+    """A copy on white, with a plain template: for a notebook, a README or a paper."""
+    figure = go.Figure(figure)
+    return figure.update_layout(template="plotly_white", paper_bgcolor="white", plot_bgcolor="white")
+
+
+def to_page(*figures: go.Figure, title: str = "cr_interp") -> str:
+    """Figures as one HTML file that works offline, each with its caption below."""
+    drawn = []
+    for number, figure in enumerate(figures):
+        div = figure.to_html(full_html=False, include_plotlyjs=number == 0, config={"displaylogo": False})
+        drawn.append(
+            f'<figure style="margin: 0 0 2rem"><div role="img" aria-label="{escape(alt_text(figure))}">{div}</div>\n'
+            f"<figcaption>{escape(caption(figure))}</figcaption></figure>\n"
+        )
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title></head>\n'
+        f'<body style="font-family: sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem">\n'
+        f"{''.join(drawn)}</body></html>\n"
+    )
+
+
+def log_ticks(figure: go.Figure) -> dict[str, Any]:
+    """Ticks at 1, 2 and 5 of each decade, written out: 0.02 is read faster than 2 · 10⁻²."""
+    drawn = np.concatenate([np.asarray(trace.y, dtype=float) for trace in figure.data] or [np.array([])])
+    drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
+    if not len(drawn):
+        return {}
+    low, high = int(np.floor(np.log10(drawn.min()))), int(np.ceil(np.log10(drawn.max())))
+    heads = (1, 2, 5) if high - low <= 4 else (1,)
+    ticks = [head * 10.0**decade for decade in range(low, high + 1) for head in heads]
+    return {"tickvals": ticks, "ticktext": [f"{tick:.7f}".rstrip("0").rstrip(".") for tick in ticks]}
+
+
+def finish(figure: go.Figure, text: str, alt: str, height: int, top: int = 64) -> go.Figure:
+    figure.update_layout(
+        height=height, margin={"t": top, "r": 20, **_room(figure)}, hovermode="closest",
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        meta={"caption": text, "alt": alt},
+    )  # fmt: skip
+    figure.update_xaxes(gridcolor=GRID, showgrid=True, automargin=False, title_standoff=8)
+    figure.update_yaxes(gridcolor=GRID, automargin=False, title_standoff=8)
+    figure.update_annotations(font_size=13.5)
+    figure.update_layout(hoverlabel={"namelength": -1})
+    return figure
+
+
+def _room(figure: go.Figure) -> dict[str, int]:
+    """Margins at the left and below that hold the outermost axes' labels and titles, in pixels.
+
+    Plotly would find them itself (``automargin``), by drawing every figure twice.
+    """
+    left: list[float] = [12]
+    below: list[float] = [12]
+    for axis in figure.select_yaxes():
+        if _starts_at_edge(figure.layout, axis.anchor or "x"):
+            labels = 0 if axis.showticklabels is False else 10 + _LETTER * _longest_label(axis)
+            left.append(12 + labels + (axis.ticklabelstandoff or 0) + (_TITLE if axis.title.text else 0))
+    for axis in figure.select_xaxes():
+        if _starts_at_edge(figure.layout, axis.anchor or "y"):
+            below.append(8 + (0 if axis.showticklabels is False else 20) + (_TITLE if axis.title.text else 0))
+    return {"l": round(max(left)), "b": round(max(below))}
+
+
+def _starts_at_edge(layout: go.Layout, anchor: str) -> bool:
+    """Whether the axis that another one stands at (``x2``, ``y``, …) begins at the figure's left or lower edge."""
+    across = layout[f"{anchor[0]}axis{anchor[1:]}"] if anchor[0] in "xy" else None
+    return across is None or across.domain is None or across.domain[0] < 1e-6
+
+
+def _longest_label(axis: Any) -> int:
+    """In letters; of numbers that Plotly chooses, as many as they can be expected to have."""
+    lines = [re.sub(r"<[^>]*>", "", line) for text in axis.ticktext or () for line in str(text).split("<br>")]
+    return max((len(unescape(line)) for line in lines), default=5)
+
+
+def place_legend(figure: go.Figure) -> None:
+    """Above the panels, measured from the figure's top edge, so that its distance does not grow with height."""
+    figure.update_layout(
+        legend={
+            "orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 1, "yanchor": "top",
+            "title": "", "traceorder": "normal",
+        }
+    )  # fmt: skip
+
+
+def empty_figure(message: str) -> go.Figure:
+    figure = go.Figure()
+    figure.add_annotation(text=message, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper")
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return finish(figure, "", message, height=160)
+
+
+def translucent(colour: str, opacity: float) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def safe_text(name: Hashable) -> str:
+    """A name as plotly has to get it, so that it is shown as it is."""
+    return escape(str(name), quote=False)
+
+
+def strands(lines: Iterable[tuple[Iterable[Any], Iterable[Any]]]) -> dict[str, list[Any]]:
+    """Several lines of one look as one trace, with gaps between them: what a browser takes grows with the traces.
+
+    >>> strands([([0, 1], [5, 6]), ([0, 1], [7, 8])])
+    {'x': [0, 1, None, 0, 1], 'y': [5, 6, None, 7, 8]}
+    """
+    parts = [([*x, None], [*y, None]) for x, y in lines]
+    return {
+        "x": [value for x, _ in parts for value in x][:-1],
+        "y": [value for _, y in parts for value in y][:-1],
+    }
+
+
+def hover_columns(rows: pd.DataFrame, *names: str) -> np.ndarray:
+    """Columns for the hover text as one object array; missing ones are empty."""
+    missing = pd.Series([None] * len(rows), index=rows.index)
+    return np.stack([rows.get(name, missing).to_numpy(dtype=object) for name in names], axis=1)
+
+
+def layer_name(place: int) -> str:
+    """How a place on a layer axis is called: −1 is the embedding.
+
+    >>> layer_name(-1), layer_name(4)
+    ('emb', '4')
+    """
+    return "emb" if place < 0 else str(place)
+
+
+def layer_words(place: int) -> str:
+    """The same in a sentence: "the embedding", "layer 4"."""
+    return "the embedding" if place < 0 else f"layer {place}"
+
+
+def layer_ticks(places: Iterable[int], at_most: int = 16) -> dict[str, Any]:
+    """Ticks of a layer axis: at most ``at_most`` round numbers, and the embedding, whose name needs layer 0's room on a
+    dense axis."""
+    found = sorted(set(places))
+    stride = next(step for step in (1, 2, 4, 5, 8, 10, 20, 40, 10**6) if (max(found) + 1) / step <= at_most)
+    first = 1 if stride >= 4 and found[0] < 0 else 0
+    ticks = [place for place in found if place < 0 or (place >= first and place % stride == 0)]
+    return {"tickvals": ticks, "ticktext": [layer_name(tick) for tick in ticks]}
+
+
+def whole_range(values: pd.Series) -> str:
+    values = values.dropna()
+    if values.empty:
+        return "?"
+    low, high = int(values.min()), int(values.max())
+    return f"{low:,}".replace(",", " ") if low == high else f"{low:,}–{high:,}".replace(",", " ")
+
+
+def listed_seeds(seeds: pd.Series) -> str:
+    """``3 seeds (0, 1, 2)``; empty if no row has a seed."""
+    found = sorted({int(seed) for seed in seeds.dropna()})
+    if not found:
+        return ""
+    shown = ", ".join(map(str, found)) if len(found) <= 8 else f"{found[0]} … {found[-1]}"
+    return f"{len(found)} {'seed' if len(found) == 1 else 'seeds'} ({shown})"

@@ -1,0 +1,24 @@
+"""Let a package name what is public in it without importing it: torch is loaded by whoever needs it.
+
+Mental model: a package's ``__init__`` maps each public name to the module that has it; the first use imports that module.
+
+    __getattr__, __dir__, __all__ = lazily(__name__, {"load": "loading", "fingerprint": "loading"})
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def lazily(
+    package: str, names: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """The ``__getattr__``, ``__dir__`` and ``__all__`` of a package whose ``names`` map a name to its module inside."""
+    public = sorted(names)
+
+    def get(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        return getattr(import_module(f"{package}.{names[name]}"), name)
+
+    return get, lambda: public, public

@@ -1,0 +1,208 @@
+"""Compare checkpoints that the user brings: the same measurements as for our own, written as a study."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cr_interp.capture.sites import blocks
+from cr_interp.digests import Parts, changes, digest_of
+from cr_interp.errors import UserError, unknown
+from cr_interp.measure.asked import asked_parts, made_of
+from cr_interp.measure.drift import measure_drift
+from cr_interp.measure.subject import Evaluation, Subject, behaviour_rows, own_responses, own_turns
+from cr_interp.models.devices import place
+from cr_interp.models.loading import Loaded, fingerprint, load, tokenizer_fingerprint
+from cr_interp.models.named_models import model_digest, tokenizer_of
+from cr_interp.progress import tokens_progress
+from cr_interp.provenance import now, provenance
+from cr_interp.study.study import Study
+from cr_interp.tasks import get_task
+from cr_interp.tasks.base import Task
+from cr_interp.tasks.yours.own import OwnTask, read_context, read_prompts
+from cr_interp.views import NoContext
+
+
+def compare_checkpoints(
+    checkpoints: Sequence[str],
+    out: Path,
+    task: str | None = None,
+    prompts: Path | None = None,
+    context: Path | None = None,
+    examples: int = 256,
+    max_new_tokens: int = 32,
+    no_context: Any = "empty_system",
+    again: bool = False,
+) -> Study:
+    """Measure ``ARM=MODEL`` pairs on a built-in task, a task file, or prompts and a context of the user's own.
+
+    Returns the study. Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist,
+    checkpoints whose tokenizers differ from the first one's, or a folder with a study of something else.
+    """
+    models = parse_pairs(checkpoints)
+    chosen = choose_task(task, prompts, context, max_new_tokens)
+    if no_context not in ("empty_system", "template_default"):
+        raise UserError(f"no_context is 'empty_system' or 'template_default', not '{no_context}'.")
+    n = min(examples, len(chosen.examples("test")))
+    evaluation = Evaluation(
+        examples=n, controls=("exact",) if isinstance(chosen, OwnTask) else Evaluation().controls
+    )
+    return measure_checkpoints(models, chosen, evaluation, out, no_context, named=task, again=again)
+
+
+def measure_checkpoints(
+    models: Mapping[str, str],
+    task: Task,
+    evaluation: Evaluation,
+    out: Path,
+    no_context: NoContext = "empty_system",
+    opened: Callable[[str], Loaded] = load,
+    across: bool = True,
+    sites_per_pass: int | None = None,
+    named: str | None = None,
+    how: Mapping[str, Any] | None = None,
+    template: Mapping[str, bool | int | str] | None = None,
+    again: bool = False,
+) -> Study:
+    """Evaluate and capture the models (arm → name), and write a study; called again, it continues.
+
+    If ``evaluation.responses`` names an arm, all are read on that one's responses. Maps ``across`` checkpoints are against
+    the first that is measured, which stays in memory for them. ``opened`` loads a model by its name; ``how`` it does that, and
+    the variables of the chat ``template`` that it fixes, belong to what the study is made of, as does the task as it was
+    ``named``. What was begun with anything else is refused, or with ``again`` begun anew.
+    """
+    fixed = None if evaluation.responses == "own" else evaluation.responses
+    if fixed is not None and fixed not in models:
+        raise unknown("checkpoint with responses", fixed, ["own", *models])
+    order = sorted(models, key=lambda arm: arm != fixed)
+    tokenizer_first = tokenizer_of(models[order[0]], template)
+    subject = Subject.of(task, tokenizer_first, no_context, evaluation)
+    asked = asked_parts(subject, named or task.name, no_context, template)
+    files = {arm: model_digest(where) for arm, where in models.items()}
+    parts = {
+        **asked,
+        "list of checkpoints": [f"{arm}={where}" for arm, where in models.items()],
+        **{f"checkpoint of {arm}": digest for arm, digest in files.items()},
+        "across": across,
+        **(how or {}),
+    }
+    told = {"task": task.name, "no_context": no_context, "evaluation": evaluation.model_dump(mode="json")}
+    study = _begun(out, told, parts, again)
+    first: Loaded | None = None
+    with tokens_progress() as bar:
+        for arm in order:
+            where = models[arm]
+            arms = study.manifest["arms"] if study else {}
+            if arms.get(arm, {}).get("model") == where:
+                continue
+            loaded = place(opened(where))
+            tokenizer = tokenizer_fingerprint(loaded.tokenizer)
+            subject = Subject.of(task, loaded.tokenizer, no_context, evaluation)
+            if study is None:
+                manifest = {
+                    "name": out.name,
+                    "created": now(),
+                    "finished": None,
+                    **provenance(),
+                    **told,
+                    "arms": {},
+                    "made_of": parts,
+                    "asked": {digest_of(asked): asked},
+                }
+                context = subject.contexts["exact"].to_dict()
+                seen = {"seeds": [0], "tokenizer_fingerprint": tokenizer, "context": context}
+                study = Study.create(out, manifest | seen)
+            if tokenizer != study.manifest["tokenizer_fingerprint"]:
+                raise UserError(
+                    f"{where} ({arm}) has another tokenizer or chat template than the first checkpoint, so their views "
+                    f"cannot be compared token by token. Give checkpoints of one model family."
+                )
+            rows = behaviour_rows(loaded, subject, arm, 0, 0)
+            study.put("generations", rows.assign(made_of=made_of(asked, files[arm])))
+            generations = study.table("generations")
+            if across and first is None and arm != order[0]:  # it was measured before a stop
+                first = place(opened(models[order[0]]))
+            # Layers of models of unlike depth have no counterparts.
+            alike = first is not None and len(blocks(first.model)) == len(blocks(loaded.model))
+            answers = generations[generations["arm"] == (fixed or arm)]
+            found = measure_drift(
+                loaded, subject, own_responses(answers), first if alike else None, sites_per_pass, progress=bar(arm),
+                turns=own_turns(answers),
+            )  # fmt: skip
+            origin = made_of(asked, files[arm], files[fixed] if fixed else None)
+            found.labelled(arm=arm, seed=0, step=0, made_of=origin).put(study)
+            if across and arm == order[0]:
+                first = loaded
+            about = {"model": where, "fingerprint": fingerprint(loaded.model, loaded.tokenizer)}
+            study = study.update_manifest(arms={**arms, arm: about})
+            del loaded  # before the next one comes beside it
+    assert study is not None
+    return study.update_manifest(finished=now())
+
+
+def _begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool) -> Study | None:
+    """The study that was begun in a folder, if one was; not one that is finished or measures something else.
+
+    ``again`` begins anew instead of refusing; the tables go first, so that a stop leaves a study that is refused.
+    """
+    if not (out / "manifest.json").is_file():
+        if any((out / "tables").glob("*.parquet")):
+            raise UserError(
+                f"{out} holds tables but no manifest.json. Give another folder with --out, or remove it first."
+            )
+        return None
+    study = Study.open(out)
+    study.sweep()
+    before = study.manifest.get("made_of")
+    if isinstance(before, dict):
+        differing = changes(before, parts)
+    else:  # of before this was noted
+        differing = changes({name: study.manifest.get(name) for name in told}, told)
+    finished = bool(study.manifest.get("finished"))
+    if not finished and not differing:
+        return study
+    if again and (study.path / "runs").exists():
+        raise UserError(
+            f"{out} holds a study with runs of its own, which is not measured anew here. Give another folder."
+        )
+    if again:
+        for table in sorted((out / "tables").glob("*.parquet")):
+            table.unlink()
+        (out / "manifest.json").unlink()
+        return None
+    if finished:
+        raise UserError(
+            f"{out} already holds a finished study"
+            + (f", made with another {', another '.join(differing)}" if differing else "")
+            + "; give another folder with --out, or type the command with --again to measure it anew."
+        )
+    raise UserError(
+        f"{out} holds a study that was begun with another {', another '.join(differing)}. Give another folder with --out, or "
+        f"type the command with --again to begin it anew."
+    )
+
+
+def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:
+    """``["base=PATH", …]`` → arm → model.
+
+    >>> parse_pairs(["base=builtin:organism-rules"])
+    {'base': 'builtin:organism-rules'}
+    """
+    models: dict[str, str] = {}
+    for pair in checkpoints:
+        arm, equals, where = pair.partition("=")
+        if not (arm and equals and where) or arm in models:
+            raise UserError(
+                f"'{pair}' is not ARM=MODEL with a new arm; write for example base=PATH opd=PATH nca=PATH."
+            )
+        models[arm] = where
+    if not models:
+        raise UserError("Nothing to compare: give at least one ARM=MODEL.")
+    return models
+
+
+def choose_task(task: str | None, prompts: Path | None, context: Path | None, max_new_tokens: int) -> Task:
+    if task is not None and prompts is None and context is None:
+        return get_task(task, run_code=True)  # somebody has just typed it
+    if task is None and prompts is not None and context is not None:
+        return OwnTask(prompts.stem, read_prompts(prompts), read_context(context), max_new_tokens)
+    raise UserError("Say what to ask: either --task NAME, or both --prompts FILE.jsonl and --context FILE.")

@@ -1,0 +1,93 @@
+"""Run a model in both views and grade it: from a model to rows of the ``generations`` table."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from zlib import crc32
+
+import pandas as pd
+
+from cr_interp.measure.turns import Played, as_turns, places, play
+from cr_interp.models.generation import Decoding, Response, decode_text, generate, noise
+from cr_interp.models.loading import Loaded
+from cr_interp.tasks.base import Example, GivesNewInstruction, TakesTurns, Task
+from cr_interp.tasks.games.transcript import transcript
+from cr_interp.views import Context, NoContext, render
+
+
+def evaluate(
+    loaded: Loaded,
+    task: Task,
+    examples: Sequence[Example],
+    contexts: Mapping[str, Context],
+    no_context: NoContext = "empty_system",
+    temperature: float = 0.0,
+    samples: int = 1,
+    batch_size: int = 64,
+    seed: int = 0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> pd.DataFrame:
+    """A row per example, view, control and sample: the response, its ids and its grade.
+
+    ``contexts`` maps a control (``exact``, …) to its context; the no-context view is always run and has control
+    ``none``. ``obeys_new`` says whether the response does what the *mismatched* context asks for. Columns of the
+    ``generations`` table except ``arm, seed, step, split``, which the caller knows.
+
+    A task with turns is played anew in every view, and an episode is a row: ``prompt`` is its first turn's, ``response``
+    a transcript, ``n_tokens`` and ``response_ids`` are of all turns, one after the other. Two more columns take them
+    apart: ``turn_prompts``, without the context, and ``turn_tokens``, the tokens of each turn's response.
+    """
+    decoding = Decoding(task.max_new_tokens, temperature, top_k, top_p, batch_size)
+    views: list[tuple[str, str, Context | None]] = [("no_context", "none", None)]
+    views += [("with_context", control, context) for control, context in contexts.items()]
+    rows: list[dict[str, Any]] = []
+    for view, control, context in views:
+        for sample in range(samples):
+            # The views' draws are independent: Harm's noise floor is about two samples that share nothing.
+            draws = crc32(f"{seed} {control} {sample}".encode())
+            episodes = _play(loaded, task, examples, context, no_context, decoding, draws)
+            for example, episode in zip(examples, episodes, strict=True):
+                text = transcript([turn.text for turn in episode.turns])
+                ids = [id for turn in episode.turns for id in turn.response.ids]
+                row = {
+                    "example_id": example.id,
+                    "view": view,
+                    "control": control,
+                    "sample": sample,
+                    "prompt": example.prompt,
+                    "answer": example.answer,
+                    "response": text,
+                    "response_ids": ids,
+                    "n_tokens": len(ids),
+                    "outcome": episode.outcome,
+                    "obeys_new": task.obeys(example, text) if isinstance(task, GivesNewInstruction) else None,
+                }
+                if isinstance(task, TakesTurns):
+                    row["turn_prompts"] = [turn.prompt for turn in episode.turns]
+                    row["turn_tokens"] = [len(turn.response.ids) for turn in episode.turns]
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _play(
+    loaded: Loaded,
+    task: Task,
+    examples: Sequence[Example],
+    context: Context | None,
+    no_context: NoContext,
+    decoding: Decoding,
+    seed: int,
+) -> list[Played]:
+    """Every example in one view; the random numbers come from the seed, the example's place and the turn."""
+
+    def sample(prompts: list[list[int]], rows: list[int], turn: int) -> list[Response]:
+        drawn = noise(seed, places(rows, turn, len(examples)), decoding.max_new_tokens)
+        return generate(loaded, prompts, decoding, drawn)
+
+    return play(
+        as_turns(task),
+        examples,
+        lambda prompt: render(loaded.tokenizer, prompt, context, no_context),
+        sample,
+        lambda response: decode_text(loaded, response),
+    )

@@ -1,0 +1,98 @@
+"""What a checkpoint is asked, and its answers in every view.
+
+A :class:`Subject` says what is asked, :func:`behaviour_rows` gives rows for a study's ``generations`` table; how far
+the states move is measured in ``drift.py``.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from cr_interp.errors import UserError
+from cr_interp.measure.evaluate import evaluate
+from cr_interp.models.loading import Loaded
+from cr_interp.tasks.base import Example, Task
+from cr_interp.views import Context, NoContext, context_length
+
+
+class Evaluation(BaseModel):
+    """What is reported, on examples that neither training nor tuning has seen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    split: Literal["validation", "test"] = "test"
+    examples: int = Field(256, gt=0)
+    controls: tuple[Literal["exact", "paraphrase", "mismatched", "irrelevant"], ...] = (
+        "exact", "paraphrase", "mismatched", "irrelevant",
+    )  # fmt: skip
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy; with sampling, ``top_k`` is cut first, then ``top_p``."""
+    top_k: int | None = Field(None, gt=0)
+    top_p: float | None = Field(None, gt=0, le=1)
+    samples: int = Field(1, gt=0)
+    batch_size: int = Field(64, gt=0)
+    responses: str = "own"
+    """What the drift is measured on: each checkpoint's ``own`` no-context responses, or those of the arm named here
+    (its first seed), the same for all."""
+    mask_sinks: bool = True
+    """Leave attention sinks out of the drift (``similarity/sinks.py``); how many there were is in ``n_masked``."""
+    seed: int = 0
+    """Which examples are drawn; the same for every arm and every training seed."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a checkpoint is asked: examples of a task, and the contexts that may stand before them."""
+
+    task: Task
+    examples: Sequence[Example]
+    contexts: Mapping[str, Context]
+    no_context: NoContext
+    evaluation: Evaluation
+
+    @staticmethod
+    def of(task: Task, tokenizer: Any, no_context: NoContext, evaluation: Evaluation) -> "Subject":
+        """The examples of the evaluation's split, and the task's contexts as this tokenizer sees them."""
+        contexts = task.contexts(lambda context: context_length(tokenizer, context, no_context))
+        wanted: dict[str, Context] = {name: contexts[name] for name in evaluation.controls if name in contexts}
+        if "exact" not in wanted:
+            raise UserError(f"The controls {list(evaluation.controls)} lack 'exact', which every metric needs.")
+        examples = task.examples(evaluation.split, evaluation.examples, evaluation.seed)
+        return Subject(task, examples, wanted, no_context, evaluation)
+
+
+def label(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """Put identifying columns in front."""
+    return pd.concat([pd.DataFrame({k: [v] * len(rows) for k, v in columns.items()}), rows], axis=1)
+
+
+def behaviour_rows(loaded: Loaded, subject: Subject, arm: str, seed: int, step: int) -> pd.DataFrame:
+    """Rows of ``generations`` for one checkpoint."""
+    chosen = subject.evaluation
+    rows = evaluate(
+        loaded, subject.task, subject.examples, subject.contexts, subject.no_context,
+        chosen.temperature, chosen.samples, chosen.batch_size, chosen.seed, chosen.top_k, chosen.top_p,
+    )  # fmt: skip
+    return label(rows, arm=arm, seed=seed, step=step, split=chosen.split)
+
+
+def own_responses(generations: pd.DataFrame) -> dict[str, list[int]]:
+    """Response ids of the no-context view (first sample), by example id."""
+    rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]
+    return {
+        str(i): [int(t) for t in ids] for i, ids in zip(rows["example_id"], rows["response_ids"], strict=True)
+    }
+
+
+def own_turns(generations: pd.DataFrame) -> dict[str, list[tuple[str, int]]]:
+    """How :func:`own_responses` divides into turns: prompt and number of ids of each; empty for a task without turns."""
+    if "turn_prompts" not in generations:
+        return {}
+    rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]
+    return {
+        str(i): [(str(prompt), int(n)) for prompt, n in zip(prompts, tokens, strict=True)]
+        for i, prompts, tokens in zip(rows["example_id"], rows["turn_prompts"], rows["turn_tokens"], strict=True)
+    }

@@ -1,0 +1,129 @@
+"""The table of a study: metrics of every arm and seed, as rows, as JSON and for the terminal."""
+
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from cr_interp.figures.style import arm_order
+from cr_interp.study.rows import last_step
+from cr_interp.study.study import Study
+from cr_interp.tables.behaviour import METRICS, metrics
+from cr_interp.tables.obedience import OBEDIENCE, new_instruction
+
+PERCENT = {*METRICS, *OBEDIENCE}
+
+
+def metric_table(study: Study, control: str = "exact") -> pd.DataFrame:
+    """Rows ``arm, seed, metric, estimate, low, high, n``: the metrics, and what else was measured.
+
+    That is ``new_instruction`` (``obedience.py``) and ``min_cosine``.
+    """
+    generations = study.table("generations")
+    splits = generations["split"].unique()
+    table = metrics(generations, control=control, split="test" if "test" in splits else str(splits[0]))
+    more = [new_instruction(generations)]
+    if study.has_table("drift"):
+        more.append(min_cosine(study.table("drift"), control))
+    table = pd.concat([table, *(each for each in more if len(each))], ignore_index=True)
+    table["seed"] = table["seed"].astype("Int64")
+    return table
+
+
+def min_cosine(drift: pd.DataFrame, control: str = "exact") -> pd.DataFrame:
+    """The lowest cosine over the blocks' outputs, per arm and seed, with the interval of that layer.
+
+    Over seeds (``seed`` NA): the mean of the seeds' minima, between the lowest ``low`` and the highest ``high``.
+    n counts examples.
+    """
+    drift = last_step(drift)
+    chosen = drift[
+        (drift["site"] == "resid_post") & (drift["measure"] == "cosine") & (drift["control"] == control)
+    ]
+    rows: list[dict[str, Any]] = []
+    for arm, of_arm in chosen.groupby("arm", sort=False):
+        lowest = of_arm.loc[of_arm.groupby("seed")["estimate"].idxmin()]
+        for row in lowest.itertuples():
+            rows.append(_row(arm, row.seed, row.estimate, row.low, row.high, row.n_examples))
+        rows.append(
+            _row(
+                arm,
+                None,
+                lowest["estimate"].mean(),
+                lowest["low"].min(),
+                lowest["high"].max(),
+                lowest["n_examples"].sum(),
+            )
+        )
+    return pd.DataFrame(rows)
+
+
+def _row(arm: Any, seed: Any, estimate: float, low: float, high: float, n: int) -> dict[str, Any]:
+    return {
+        "arm": arm,
+        "seed": seed,
+        "metric": "min_cosine",
+        "estimate": estimate,
+        "low": low,
+        "high": high,
+        "n": int(n),
+    }
+
+
+def rich_table(table: pd.DataFrame, title: str, seeds: bool = False) -> Table:
+    """A column per arm, a row per metric (with ``seeds``, also per seed): that fits a terminal of 80 columns."""
+    arms = arm_order(table["arm"])
+    out = Table(title=title, box=SIMPLE_HEAD, padding=0, pad_edge=False, collapse_padding=True)
+    scope = "by seed and over all" if seeds else "over seeds and examples"
+    out.caption = f"in %, but for min_cosine; 95 % intervals {scope}"
+    out.add_column("metric")
+    for arm in arms:
+        out.add_column(str(arm), justify="right")
+    for name in metric_names(table):
+        rows = table[table["metric"] == name]
+        for seed in [None, *(sorted(rows["seed"].dropna().unique()) if seeds else [])]:
+            of_seed = rows[rows["seed"].isna() if seed is None else rows["seed"] == seed].set_index("arm")
+            label = name if seed is None else f"  seed {seed}"
+            cells = (
+                _cell(name, of_seed.loc[arm]).replace(" %", "") if arm in of_seed.index else "" for arm in arms
+            )
+            out.add_row(label, *cells)
+    return out
+
+
+def metric_names(table: pd.DataFrame) -> list[str]:
+    return [name for name in (*METRICS, *OBEDIENCE, "min_cosine") if name in set(table["metric"])]
+
+
+def _cell(name: str, row: Any) -> str:
+    return format_estimate(name, row["estimate"], row["low"], row["high"])
+
+
+def format_estimate(name: str, estimate: float, low: float, high: float) -> str:
+    if pd.isna(estimate):
+        return "–"
+    if name in PERCENT:
+        return f"{100 * estimate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{estimate:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def markdown_table(table: pd.DataFrame) -> str:
+    """The values over seeds as in the README: a row per arm."""
+    shown, names = table[table["seed"].isna()], metric_names(table)
+    lines = ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for arm in arm_order(shown["arm"]):
+        cells = shown[shown["arm"] == arm].set_index("metric")
+        lines.append(f"| `{arm}` | " + " | ".join(_cell(name, cells.loc[name]) for name in names) + " |")
+    return "\n".join(lines)
+
+
+def plain_table(rows: pd.DataFrame, title: str) -> Table:
+    """A data frame for the terminal: numbers to four digits, what is missing as a dash."""
+    out = Table(title=title, box=SIMPLE_HEAD)
+    for name in rows:
+        out.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(rows[name]) else "left")
+    for values in rows.itertuples(index=False):
+        shown = (f"{value:.4f}" if isinstance(value, float) else str(value) for value in values)
+        out.add_row(*("–" if text in ("nan", "None") else text for text in shown))
+    return out

@@ -1,0 +1,334 @@
+"""The tables of a suite as text: for the terminal, for the README, and as JSON.
+
+Mental model: three tables say everything. *Rows* have the metrics of each setting and arm, *comparisons* the paired
+differences between two arms in each setting, *counts* in how many settings each claim holds. A fourth has every arm of
+the settings that were run with ablations. All numbers are in per cent (differences in points), with 95 % intervals in
+brackets, over seeds and examples.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from cr_interp.tables.ablations import COMPARED, ablation_rows
+from cr_interp.tables.behaviour import metrics_json
+from cr_interp.tables.suite import (
+    ARMS,
+    SETTINGS,
+    Suite,
+    comparisons,
+    count_claims,
+    in_order,
+    setting_rows,
+    unfinished,
+)
+
+#: The terminal has room for the interval of one metric; the others are in the README's table and in --json.
+_SHOWN = ("acc_x", "acc_xc", "harm", "both_correct", "rescue", "delta_len")
+_HEADS = {"both_correct": "both", "delta_len": "Δlen"}
+_DIFFERENCES = ("harm", "acc_x", "acc_xc")
+_MISSING = "–"
+
+
+def suite_json(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of :func:`~cr_interp.tables.suite.suite_table` as plain dicts, ``None`` where a seed or a number is missing."""
+    rows = metrics_json(table) if len(table) else []
+    return [{"setting": str(name), **row} for name, row in zip(table["setting"], rows, strict=True)]
+
+
+# -- terminal ------------------------------------------------------------------------------------------------
+
+
+def rich_suite(
+    suite: Suite, control: str = "exact", arm: str = "nca", baseline: str = "opd", arms: Sequence[str] = ARMS
+) -> Group:
+    """The three tables under each other; they fit a terminal of 100 columns."""
+    compared = comparisons(suite, arm, baseline, control)
+    parts: list[Any] = [_rich_rows(setting_rows(suite, arms, control), f"{suite.name} (context: {control})")]
+    if len(compared):
+        parts += [_rich_comparisons(compared, arm, baseline), _rich_counts(count_claims(compared, arm, baseline))]
+    ablations = ablation_rows(suite, control, baseline)
+    if len(ablations):
+        parts.append(_rich_ablations(ablations, baseline))
+    parts += [Text(note) for note in (*_notes(suite), *_floors(compared, baseline))]
+    spaced = [each for part in parts for each in (part, Text(""))]
+    return Group(*spaced[:-1])
+
+
+def _rich_rows(rows: pd.DataFrame, title: str) -> Table:
+    """A row per setting and arm; a column says how many seeds there are only if that is not the same for all."""
+    trained = rows[rows["arm"] != "base"]["seeds"]
+    uneven = trained.nunique() > 1
+    out = _table(
+        escape(title) + ("" if uneven or trained.empty else f", seeds: {trained.iloc[0]}"),
+        "in %; 95 % intervals over seeds and examples; reg(ime) A: the context perturbs, B: it helps, C: neither",
+    )
+    out.add_column("setting", overflow="fold")
+    out.add_column("arm", overflow="fold")
+    for metric in _SHOWN:
+        out.add_column(_HEADS.get(metric, metric), justify="right")
+    out.add_column("reg.", justify="center")
+    if uneven:
+        out.add_column("seeds", justify="right")
+    before = None
+    for row in rows.to_dict("records"):
+        cells = [_value(row, name, interval=name == "harm") for name in _SHOWN] + [_regime(row["regime"])]
+        name = "" if row["setting"] == before else escape(str(row["setting"]))
+        out.add_row(name, escape(str(row["arm"])), *cells, *([str(row["seeds"])] if uneven else []))
+        before = row["setting"]
+    return out
+
+
+def _rich_comparisons(compared: pd.DataFrame, arm: str, baseline: str) -> Table:
+    out = _table(
+        f"{escape(arm)} − {escape(baseline)}, paired", "in points; 95 % intervals; * the interval excludes 0"
+    )
+    out.add_column("setting", overflow="fold")
+    for metric in _DIFFERENCES:
+        out.add_column(metric, justify="right")
+    for setting, of_setting in compared.groupby("setting", sort=False):
+        by_metric = of_setting.set_index("metric")
+        cells = [_difference(by_metric.loc[name]) for name in _DIFFERENCES]
+        out.add_row(escape(str(setting)), *cells)
+    return out
+
+
+def _rich_counts(counts: pd.DataFrame) -> Table:
+    out = _table("In how many settings", None)
+    out.add_column("claim")
+    out.add_column("settings", justify="right")
+    for row in counts.to_dict("records"):
+        out.add_row(escape(row["claim"]), f"{row['k']} of {row['of']}")
+    return out
+
+
+def _rich_ablations(rows: pd.DataFrame, baseline: str) -> Table:
+    out = _table(
+        "Ablations",
+        f"in %; minus: paired difference from {escape(baseline)}, in points; * the interval excludes 0; new: obeys a new "
+        "instruction",
+    )
+    for name in ("setting", "arm"):
+        out.add_column(name, overflow="fold")
+    for name in ("acc_x", "acc_xc", "harm", "harm minus", "new", "seeds"):
+        out.add_column(name, justify="right")
+    before = None
+    for row in rows.to_dict("records"):
+        name = "" if row["setting"] == before else escape(str(row["setting"]))
+        values = [_value(row, metric, interval=metric == "harm") for metric in ("acc_x", "acc_xc", "harm")]
+        values += [_difference(_minus(row, "harm")), _value(row, "new_instruction")]
+        out.add_row(name, escape(str(row["arm"])), *values, str(row["seeds"]))
+        before = row["setting"]
+    return out
+
+
+def _table(title: str, caption: str | None) -> Table:
+    return Table(
+        title=title, caption=caption, box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False,
+        collapse_padding=True, title_justify="left", caption_justify="left",
+    )  # fmt: skip
+
+
+# -- README --------------------------------------------------------------------------------------------------
+
+
+def markdown_suite(
+    suite: Suite, control: str = "exact", arm: str = "nca", baseline: str = "opd", arms: Sequence[str] = ARMS
+) -> str:
+    """The suite for the README: a row per setting, the counts, and all numbers folded away below."""
+    rows = setting_rows(suite, arms, control)
+    compared = comparisons(suite, arm, baseline, control)
+    named = [name for name in dict.fromkeys(arms) if name in set(rows["arm"])]
+    parts = [_markdown_settings(rows, compared, named, arm, baseline)]
+    if len(compared):
+        counts = count_claims(compared, arm, baseline)
+        parts += [_markdown_counts(counts, list(dict.fromkeys(compared["setting"])))]
+    ablations = ablation_rows(suite, control, baseline)
+    if len(ablations):
+        parts += [_markdown_ablations(ablations, baseline)]
+    parts += [_folded("All metrics of every setting and arm", _markdown_rows(rows))]
+    if len(compared):
+        title = f"All paired differences, {arm} − {baseline}"
+        parts += [_folded(title, _markdown_comparisons(compared))]
+    parts += [*_notes(suite), *_floors(compared, baseline)]
+    return "\n\n".join(parts)
+
+
+def _markdown_settings(
+    rows: pd.DataFrame, compared: pd.DataFrame, arms: Sequence[str], arm: str, baseline: str
+) -> str:
+    """One row per setting: values of the arms with a slash between them, then Harm of the two that are compared."""
+    together = " / ".join(f"`{name}`" for name in arms)
+    head = [
+        "setting",
+        f"regime {together}",
+        f"acc_x {together}",
+        f"acc_xc {together}",
+        f"both_correct {together}",
+    ]
+    head += [f"harm `{baseline}`", f"harm `{arm}`", f"harm `{arm}` − `{baseline}`"]
+    cells = rows.set_index(["setting", "arm"]) if len(rows) else rows
+    harm = compared[compared["metric"] == "harm"].set_index("setting")
+    body = []
+    for setting in in_order(rows["setting"]):
+        of_arm = {
+            name: cells.loc[(setting, name)] for name in (*arms, arm, baseline) if (setting, name) in cells.index
+        }
+        line = [_code(setting), _joined(_regime(of_arm[n]["regime"]) if n in of_arm else _MISSING for n in arms)]
+        for metric in ("acc_x", "acc_xc", "both_correct"):
+            line.append(_joined(_value(of_arm[n], metric) if n in of_arm else _MISSING for n in arms))
+        for name in (baseline, arm):
+            line.append(_value(of_arm[name], "harm", interval=True) if name in of_arm else _MISSING)
+        line.append(_difference(harm.loc[setting], mark="") if setting in harm.index else _MISSING)
+        body.append(line)
+    return _markdown(head, "l" + "c" * 4 + "r" * 3, body)
+
+
+def _markdown_rows(rows: pd.DataFrame) -> str:
+    head = ["setting", "arm", *_SHOWN, "regime", "seeds"]
+    body = []
+    for row in rows.to_dict("records"):
+        cells = [_value(row, name, interval=True) for name in _SHOWN]
+        body.append([_code(row["setting"]), _code(row["arm"]), *cells, _regime(row["regime"]), str(row["seeds"])])
+    return _markdown(head, "ll" + "r" * len(_SHOWN) + "cr", body)
+
+
+def _markdown_comparisons(compared: pd.DataFrame) -> str:
+    metrics = list(dict.fromkeys(compared["metric"]))
+    body = []
+    for setting, of_setting in compared.groupby("setting", sort=False):
+        by_metric = of_setting.set_index("metric")
+        body.append([_code(setting), *(_difference(by_metric.loc[name], mark="") for name in metrics)])
+    return _markdown(["setting", *metrics], "l" + "r" * len(metrics), body)
+
+
+def _markdown_ablations(rows: pd.DataFrame, baseline: str) -> str:
+    head = [
+        "setting",
+        "arm",
+        "acc_x",
+        "acc_xc",
+        "both",
+        "harm",
+        *(f"{name} − `{baseline}`" for name in COMPARED),
+        "new instruction",
+        "seeds",
+    ]
+    body = []
+    for row in rows.to_dict("records"):
+        cells = [
+            _value(row, name, interval=name == "harm") for name in ("acc_x", "acc_xc", "both_correct", "harm")
+        ]
+        cells += [_difference(_minus(row, name), mark="") for name in COMPARED]
+        cells.append(_value(row, "new_instruction", interval=True))
+        body.append([_code(row["setting"]), _code(row["arm"]), *cells, str(row["seeds"])])
+    return _markdown(head, "ll" + "r" * (len(head) - 2), body)
+
+
+def _minus(row: Any, metric: str) -> dict[str, Any]:
+    """The difference from the baseline as a row of comparisons has it."""
+    low, high = row[f"{metric}_minus_low"], row[f"{metric}_minus_high"]
+    return {"estimate": row[f"{metric}_minus"], "low": low, "high": high, "excludes_zero": low > 0 or high < 0}
+
+
+def _markdown_counts(counts: pd.DataFrame, settings: Sequence[str]) -> str:
+    body = [
+        [_safe(row["claim"]), f"{row['k']} of {row['of']}", _safe(_which(row, settings))]
+        for row in counts.to_dict("records")
+    ]
+    return _markdown(["claim", "settings", "which"], "lrl", body)
+
+
+def _which(row: Any, settings: Sequence[str]) -> str:
+    """The settings of a claim in the fewest words; "all but" only where the claim was asked of every setting."""
+    others = [name for name in settings if name not in row["settings"]]
+    if row["k"] and row["of"] == len(settings) and len(others) < row["k"]:
+        return f"all but {', '.join(others)}" if others else "all"
+    return ", ".join(row["settings"]) or _MISSING
+
+
+def _markdown(head: Sequence[str], justify: str, body: Sequence[Sequence[str]]) -> str:
+    marks = {"l": "---", "c": ":---:", "r": "---:"}
+    lines = [head, [marks[each] for each in justify], *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>"
+
+
+def _code(name: Any) -> str:
+    return f"`{_safe(name)}`"
+
+
+def _safe(text: Any) -> str:
+    """Text that cannot end its cell: a bar inside a table has to be written with a backslash."""
+    return str(text).replace("|", "\\|")
+
+
+def _joined(values: Iterable[str]) -> str:
+    return " / ".join(values)
+
+
+# -- words ---------------------------------------------------------------------------------------------------
+
+
+def _notes(suite: Suite) -> list[str]:
+    """What is not (or not wholly) in the tables, in one sentence; nothing for a finished suite."""
+    lacking = unfinished(suite)
+    if not lacking:
+        return []
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in lacking.items():
+        by_reason.setdefault(reason, []).append(name)
+    listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+    of = f" of the {len(SETTINGS)} settings" if set(SETTINGS) >= {*suite.studies, *lacking} else ""
+    return [f"Unfinished{of}: {listed}."]
+
+
+def _floors(compared: pd.DataFrame, baseline: str) -> list[str]:
+    """With sampled decoding Harm has a floor; greedy decoding has none to speak of."""
+    harm = compared[compared["metric"] == "harm"]
+    rows = harm[harm["baseline_floor"].isna() | (harm["baseline_floor"] > 0)]
+    if rows.empty:
+        return []
+    listed = ", ".join(
+        f"{row['setting']} {_percent(row['baseline_floor'])}" if pd.notna(row["baseline_floor"])
+        else f"{row['setting']} unknown (one sample, or none right)"
+        for row in rows.to_dict("records")
+    )  # fmt: skip
+    return [f"Harm's noise floor under sampled decoding, {baseline}, in %: {listed}."]
+
+
+def _value(row: Any, metric: str, interval: bool = False) -> str:
+    if pd.isna(row[metric]):
+        return _MISSING
+    text = _percent(row[metric])
+    return text + _ends(row[f"{metric}_low"], row[f"{metric}_high"]) if interval else text
+
+
+def _difference(row: Any, mark: str = "*") -> str:
+    if pd.isna(row["estimate"]):
+        return _MISSING
+    text = _percent(row["estimate"], sign=True) + _ends(row["low"], row["high"])
+    return f"{mark}{text}" if mark and row["excludes_zero"] else text
+
+
+def _ends(low: float, high: float) -> str:
+    return f" [{_percent(low)}, {_percent(high)}]" if pd.notna(low) and pd.notna(high) else ""
+
+
+def _percent(share: float, sign: bool = False) -> str:
+    """A share in per cent with a true minus sign; what rounds to zero has no sign."""
+    value = round(100 * share, 1) + 0.0
+    return f"{value:+.1f}".replace("-", "−") if sign and value else f"{value:.1f}".replace("-", "−")
+
+
+def _regime(regime: Any) -> str:
+    return _MISSING if pd.isna(regime) else str(regime)

@@ -1,0 +1,270 @@
+"""Training logs that may still be written: read further instead of anew, and thinned to what a line can show.
+
+Mental model: ``train.jsonl`` only grows. A :class:`RunLog` remembers how far it has read one and takes in what came
+since, whole lines only; :class:`StudyLogs` holds one for each run of a study and makes them one table. A line of a figure
+needs no more than :data:`POINTS` points, so long logs become means over equally many steps, the same for all runs.
+
+    logs = StudyLogs(study)
+    logs.read()     # all there is
+    logs.read()     # a moment later: opens each file, reads the new lines
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import json as arrow_json
+
+from cr_interp.study.study import Study
+
+#: A line of a figure gets at most so many points.
+POINTS = 500
+#: So much of a file is in memory as text at a time; a line that is longer is no row of a log.
+BLOCK = 16 << 20
+#: So many bytes before the place where reading stopped show that a file is still the one that was read.
+_TAIL = 64
+_SCHEMA = pa.schema([("kind", pa.string()), ("step", pa.float64())])
+#: Columns that this module and the name of the run's folder give, whatever the file says.
+_OWN = ("arm", "seed", "averaged")
+
+
+class RunLog:
+    """One ``train.jsonl``: ``rows`` is what it said when it was last read, ``unreadable`` counts lines that were no rows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem: str | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.rows = _no_rows()
+        self.unreadable = 0
+        self._offset, self._tail = 0, b""
+
+    def read(self) -> bool:
+        """Take in the lines that were written since the last time; whether ``rows`` changed.
+
+        A half-written last line is left for the next time. A file that does not continue what was read (it shrank, or
+        another was put in its place) is read anew.
+        """
+        before = self.rows
+        try:
+            with open(self.path, "rb") as file:
+                self.problem = None
+                if not self._continues(file):
+                    self._forget()
+                parts = list(self._fresh(file))
+        except OSError as error:
+            self._forget()
+            self.problem = error.strerror or type(error).__name__
+            return len(before) > 0
+        parts = [part for part in parts if len(part)]
+        if parts:
+            self.rows = _in_order(pd.concat([self.rows, *parts] if len(self.rows) else parts, ignore_index=True))
+        return self.rows is not before
+
+    def _continues(self, file: BinaryIO) -> bool:
+        file.seek(self._offset - len(self._tail))
+        return file.read(len(self._tail)) == self._tail
+
+    def _fresh(self, file: BinaryIO) -> Iterator[pd.DataFrame]:
+        while block := self._next(file):
+            whole = block.rfind(b"\n") + 1
+            if not whole and len(block) < BLOCK:
+                return
+            block = block[: whole or BLOCK]
+            self._offset += len(block)
+            self._tail = (self._tail + block)[-_TAIL:]
+            rows, unreadable = parse(block)
+            self.unreadable += unreadable
+            yield rows
+
+    def _next(self, file: BinaryIO) -> bytes:
+        file.seek(self._offset)
+        return file.read(BLOCK)
+
+
+class StudyLogs:
+    """The logs of all runs of a study as one table. May be shared by threads."""
+
+    def __init__(self, study: Study, points: int = POINTS) -> None:
+        self._study, self._points = study, points
+        self._logs: dict[tuple[str, int], RunLog] = {}
+        self._thinned: dict[tuple[str, int], tuple[pd.DataFrame, dict[str, int], pd.DataFrame]] = {}
+        self._table = self._join()
+        self._lock = Lock()
+
+    def read(self) -> pd.DataFrame:
+        """Columns ``arm, seed, kind, step, averaged, …``, sorted by run and step; the same frame while no log grew.
+
+        Nested values have dotted names, as in :meth:`cr_interp.study.study.Study.training`. Where a run has more rows of a
+        kind than ``points``, a row is the mean over ``averaged`` logged steps and stands at the last step they can have.
+        """
+        with self._lock:
+            runs = self._study.runs()
+            logs = {
+                run: self._logs.get(run) or RunLog(self._study.run_path(*run) / "train.jsonl") for run in runs
+            }
+            grown = [log.read() for log in logs.values()]
+            if any(grown) or list(logs) != list(self._logs):
+                self._logs = logs
+                self._table = self._join()
+            return self._table
+
+    def problems(self) -> list[str]:
+        """What of the files could not be read, a sentence each."""
+        with self._lock:
+            found = []
+            for (arm, seed), log in self._logs.items():
+                if log.problem:
+                    found.append(f"The log of {arm} seed {seed} cannot be read ({log.problem}).")
+                elif log.unreadable:
+                    lines = "1 line" if log.unreadable == 1 else f"{log.unreadable} lines"
+                    found.append(f"{lines} of {arm} seed {seed} could not be read and were left out.")
+            return found
+
+    def written(self) -> datetime | None:
+        """When the last row was written, in this machine's time."""
+        times = []
+        for run in self._logs:
+            try:
+                times.append((self._study.run_path(*run) / "train.jsonl").stat().st_mtime)
+            except OSError:
+                continue
+        return datetime.fromtimestamp(max(times)) if times else None
+
+    def _join(self) -> pd.DataFrame:
+        widths = bin_widths([log.rows for log in self._logs.values()], self._points)
+        parts = {}
+        for run, log in self._logs.items():
+            rows, with_widths, thinned = self._thinned.get(run, (None, None, None))
+            if rows is not log.rows or with_widths != widths or thinned is None:
+                thinned = thin(log.rows, widths)
+                thinned.insert(0, "arm", run[0])
+                thinned.insert(1, "seed", run[1])
+            parts[run] = (log.rows, widths, thinned)
+        self._thinned = parts
+        tables = [thinned for *_, thinned in parts.values() if len(thinned)]
+        if not tables:
+            return _no_rows().reindex(columns=["arm", "seed", "kind", "step", "averaged"])
+        return pd.concat(tables, ignore_index=True)
+
+
+def parse(block: bytes) -> tuple[pd.DataFrame, int]:
+    """The rows of some whole lines, numbers only and ``kind``; and how many lines were no rows with a step."""
+    lines = sum(1 for line in block.split(b"\n") if line.strip())
+    try:
+        table = arrow_json.read_json(
+            io.BytesIO(block),
+            # One block, since a row's terms differ between kinds of rows and pyarrow settles the columns block by block.
+            arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
+            arrow_json.ParseOptions(explicit_schema=_SCHEMA),
+        )
+        frame = _numbers(_flat(table).to_pandas())
+    except (pa.ArrowException, ValueError):
+        # A torn line, or a value that is a number here and a text there: then each line for itself.
+        rows = [row for line in block.split(b"\n") if (row := _row(line)) is not None]
+        frame = _numbers(pd.json_normalize(rows)) if rows else _no_rows()
+    steps = frame["step"]
+    frame = frame[(steps >= 0) & (steps < 2**53)].astype({"step": "int64"})
+    return frame, max(0, lines - len(frame))
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """Nested columns with dotted names, and of the others those that can hold numbers."""
+    while any(pa.types.is_struct(kind) for kind in table.schema.types):
+        table = table.flatten()
+    kept = [
+        index
+        for index, (name, kind) in enumerate(zip(table.schema.names, table.schema.types, strict=True))
+        if name == "kind" or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
+    ]
+    return table.select(kept)
+
+
+def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """``kind`` as text and all else as float64, what is no finite number missing; ``kind`` and ``step`` first."""
+    frame = frame.loc[:, ~frame.columns.duplicated()]
+    kind = frame["kind"].map(str, na_action="ignore").fillna("") if "kind" in frame else ""
+    step = frame.get("step", np.nan)
+    rest = frame.drop(columns=[name for name in ("kind", "step", *_OWN) if name in frame])
+    frame = pd.concat([pd.DataFrame({"kind": kind, "step": step}, index=frame.index), rest], axis=1)
+    numbers = [
+        pd.to_numeric(_plain(frame[name]), errors="coerce").astype(float) for name in frame if name != "kind"
+    ]
+    found = pd.concat([frame["kind"].astype(str), *numbers], axis=1)
+    return found.replace([np.inf, -np.inf], np.nan)
+
+
+def _plain(column: pd.Series) -> pd.Series:
+    """Without lists, dicts and texts, for which a number must not be guessed."""
+    if column.dtype != object and not pd.api.types.is_string_dtype(column):
+        return column
+    return column.where(column.map(lambda value: isinstance(value, int | float) and not isinstance(value, bool)))
+
+
+def _no_rows() -> pd.DataFrame:
+    return pd.DataFrame({"kind": pd.Series(dtype=str), "step": pd.Series(dtype="int64")})
+
+
+def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """By step; of a step that a resumed run repeated, the row that was written last."""
+    rows = rows.drop_duplicates(["step", "kind"], keep="last")
+    return rows.sort_values(["step", "kind"], ignore_index=True)
+
+
+def bin_widths(runs: list[pd.DataFrame], points: int = POINTS) -> dict[str, int]:
+    """Per kind of row over how many steps is averaged: 1, or the round number that leaves at most ``points``."""
+    last = max((int(rows["step"].max()) for rows in runs if len(rows)), default=0)
+    most: dict[str, int] = {}
+    for rows in runs:
+        for kind, count in rows["kind"].value_counts().items():
+            most[str(kind)] = max(most.get(str(kind), 0), int(count))
+    return {kind: round_up(-(-last // points)) if count > points else 1 for kind, count in most.items()}
+
+
+def round_up(steps: int) -> int:
+    """The next of 1, 2, 5, 10, 20, …
+
+    >>> [round_up(n) for n in (0, 1, 3, 6, 11, 201)]
+    [1, 1, 5, 10, 20, 500]
+    """
+    decade = 1
+    while True:
+        for head in (1, 2, 5):
+            if head * decade >= steps:
+                return head * decade
+        decade *= 10
+
+
+def thin(rows: pd.DataFrame, widths: dict[str, int]) -> pd.DataFrame:
+    """The mean over each (n − 1)·width < step ≤ n·width, at n·width, with ``averaged``, the number of its rows.
+
+    The bins do not depend on the run, so that means over seeds can be taken; step 0 has one to itself.
+    """
+    width = rows["kind"].map(widths).fillna(1).astype("int64") if len(rows) else 1
+    rows = rows.assign(step=-(-rows["step"] // width) * width)
+    keys = ["step", "kind"]
+    if not rows.duplicated(keys).any():
+        rows.insert(2, "averaged", 1)
+        return rows
+    grouped = rows.groupby(keys, sort=True)
+    found = grouped.mean()
+    found.insert(0, "averaged", grouped.size())
+    found = found.reset_index()
+    return found[["kind", "step", *(name for name in found if name not in keys)]]

@@ -1,0 +1,197 @@
+"""A study on disk: one task, context, base model and teacher, with several arms and seeds.
+
+This is the only module that knows a study's file names, and a table is the only thing that crosses from computing
+to looking, so the app and the notebooks need this package and no torch.
+
+    STUDY/manifest.json               schema version, configuration, fingerprints, versions, times
+    STUDY/tables/generations.parquet  a row per arm, seed, example, view, control and sample
+    STUDY/tables/drift.parquet        a row per arm, seed, site, layer, measure and control
+    STUDY/tables/drift_with_sinks.parquet  the same with attention sinks, where drift leaves some out
+    STUDY/tables/token_drift.parquet  a row per arm, seed, example, token and site, under the exact context
+    STUDY/tables/cka_map.parquet      a row per arm, seed, map and pair of layers
+    STUDY/runs/opd-s0/train.jsonl     a row a step, append-only
+    STUDY/runs/opd-s0/checkpoint-100/ Hugging Face format
+
+Writes are atomic (temporary file, fsync, rename). Reading never executes anything: JSON and Parquet only.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cr_interp.disk import sweep
+from cr_interp.errors import UserError
+from cr_interp.files import read_jsonl, write_atomic, write_json
+from cr_interp.study.schema import COLUMNS, SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that exists on disk. ``manifest`` is what ``manifest.json`` held when it was opened."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def create(path: str | Path, manifest: dict[str, Any]) -> "Study":
+        """Make the folder and write its manifest; an existing study keeps its tables and runs."""
+        path = Path(path)
+        manifest = {"schema_version": SCHEMA_VERSION, **manifest}
+        write_json(path / "manifest.json", manifest)
+        return Study(path, manifest)
+
+    @staticmethod
+    def open(path: str | Path) -> "Study":
+        """Open a study; a missing, damaged or newer one is a :class:`UserError` that says which."""
+        path = Path(path)
+        file = path / "manifest.json"
+        if not file.is_file():
+            raise UserError(f"{path} is not a study: it has no manifest.json. Give the folder of a study.")
+        try:
+            manifest = json.loads(file.read_text(encoding="utf-8"))
+            version = manifest["schema_version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"The manifest of {path} is damaged ({type(error).__name__}: {error}). Its tables, if any, are "
+                f"untouched; restore manifest.json from a copy, or make the study again."
+            ) from error
+        if not isinstance(version, int) or version > SCHEMA_VERSION:
+            raise UserError(
+                f"{path} has schema version {version!r}; this cr_interp reads versions up to {SCHEMA_VERSION}. "
+                f"Update cr_interp to open it."
+            )
+        return Study(path, manifest)
+
+    def update_manifest(self, **changes: Any) -> "Study":
+        return Study.create(self.path, {**self.manifest, **changes})
+
+    def sweep(self) -> None:
+        """Remove what a kill left half-written in the study's folders, by any process that is gone."""
+        for folder in (self.path, self.path / "tables", *(self.path / "runs").glob("*-s*")):
+            sweep(folder)
+
+    # -- tables --------------------------------------------------------------------------------------------
+
+    def table_path(self, name: str) -> Path:
+        return self.path / "tables" / f"{name}.parquet"
+
+    def has_table(self, name: str) -> bool:
+        return self.table_path(name).is_file()
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Read one table. Raises :class:`UserError` if it is missing, unreadable or lacks columns."""
+        file = self.table_path(name)
+        if not file.is_file():
+            there = [each.stem for each in sorted((self.path / "tables").glob("*.parquet"))]
+            raise UserError(f"Study {self.name} has no table '{name}' (it has: {', '.join(there) or 'none'}).")
+        try:
+            frame = pd.read_parquet(file, engine="pyarrow")
+        except Exception as error:  # pyarrow raises many kinds
+            raise UserError(f"{file} is not readable as Parquet ({error}). Make the table again.") from error
+        missing = [column for column in COLUMNS.get(name, ()) if column not in frame.columns]
+        if missing:
+            raise UserError(f"{file} lacks the columns {missing}; it was damaged or written by something else.")
+        return frame
+
+    def drift(self, sinks: bool = False) -> pd.DataFrame:
+        """The table ``drift``, which leaves attention sinks out; or with ``sinks`` the same with them.
+
+        Where a site had none, both are the same rows.
+        """
+        masked = self.table("drift")
+        if not sinks or not self.has_table("drift_with_sinks"):
+            return masked
+        kept = self.table("drift_with_sinks")
+        of = ["arm", "seed", "step", "site", "layer", "control"]
+        replaced = pd.MultiIndex.from_frame(masked[of]).isin(pd.MultiIndex.from_frame(kept[of]))
+        return pd.concat([masked[~replaced], kept], ignore_index=True)
+
+    def put(self, name: str, rows: pd.DataFrame, keys: Sequence[str] = ("arm", "seed", "step")) -> None:
+        """Add rows to a table; earlier rows with the same ``keys`` are replaced. Atomic."""
+        missing = [column for column in COLUMNS.get(name, ()) if column not in rows.columns]
+        if missing:
+            raise ValueError(f"rows for '{name}' lack {missing}")
+        if self.has_table(name):
+            old = self.table(name)
+            replaced = pd.MultiIndex.from_frame(old[list(keys)]).isin(pd.MultiIndex.from_frame(rows[list(keys)]))
+            rows = pd.concat([old[~replaced], rows], ignore_index=True)
+        self.replace(name, rows)
+
+    def replace(self, name: str, rows: pd.DataFrame) -> None:
+        """Make these the rows of a table, whatever it held. Atomic."""
+        write_atomic(
+            self.table_path(name),
+            lambda file: rows.to_parquet(file, engine="pyarrow", index=False, compression="zstd"),
+        )
+
+    def drop(self, name: str, rows: pd.DataFrame, keys: Sequence[str] = ("arm", "seed", "step")) -> None:
+        """Take out of a table, if there is one, what has the same ``keys`` as ``rows``."""
+        if self.has_table(name):
+            old = self.table(name)
+            gone = pd.MultiIndex.from_frame(old[list(keys)]).isin(pd.MultiIndex.from_frame(rows[list(keys)]))
+            if gone.any():
+                self.replace(name, old[~gone])
+
+    # -- runs ----------------------------------------------------------------------------------------------
+
+    def run_path(self, arm: str, seed: int) -> Path:
+        return self.path / "runs" / f"{arm}-s{seed}"
+
+    def runs(self) -> list[tuple[str, int]]:
+        """The (arm, seed) pairs that have a training log, sorted."""
+        found = []
+        for log in sorted((self.path / "runs").glob("*-s*/train.jsonl")):
+            arm, _, seed = log.parent.name.rpartition("-s")
+            if arm and seed.isdecimal():
+                found.append((arm, int(seed)))
+        return found
+
+    def checkpoints(self) -> list[tuple[str, int, int, Path]]:
+        """(arm, seed, step, folder) of every checkpoint or adapter that is on disk, sorted. A folder gets this name only
+        when it is whole."""
+        found = []
+        for folder in (self.path / "runs").glob("*-s*/checkpoint-*"):
+            arm, _, seed = folder.parent.name.rpartition("-s")
+            step = folder.name.removeprefix("checkpoint-")
+            model = any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+            if arm and seed.isdecimal() and step.isdecimal() and model and any(folder.glob("*.safetensors")):
+                found.append((arm, int(seed), int(step), folder))
+        return sorted(found)
+
+    def train_rows(self, arm: str, seed: int) -> list[dict[str, Any]]:
+        """Rows of ``train.jsonl`` in step order; see :func:`read_jsonl` for what resuming leaves behind."""
+        return read_jsonl(self.run_path(arm, seed) / "train.jsonl")
+
+    def training(self) -> pd.DataFrame:
+        """All runs' logs as one table with columns ``arm, seed, kind, step, …`` (empty if there are none)."""
+        rows = [
+            {"arm": arm, "seed": seed, **row} for arm, seed in self.runs() for row in self.train_rows(arm, seed)
+        ]
+        return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["arm", "seed", "kind", "step"])
+
+
+def export(study: Study, target: Path, light: bool = False) -> Study:
+    """Copy what can be looked at (manifest, tables, training logs) without the checkpoints: megabytes, not gigabytes.
+
+    ``light`` leaves out the largest: ``token_drift``, and of the logs all but every tenth training step.
+    """
+    kept = [*study.path.glob("tables/*.parquet"), *study.path.glob("runs/*-s*/train.jsonl")]
+    for file in kept:
+        if light and file.stem == "token_drift":
+            continue
+        content = file.read_bytes()
+        if light and file.suffix == ".jsonl":
+            rows = [row for row in read_jsonl(file) if row.get("kind") != "train" or row["step"] % 10 == 0]
+            content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        write_atomic(target / file.relative_to(study.path), lambda out, content=content: out.write(content))
+    return Study.create(target, study.manifest)  # the manifest last: only then is it a study

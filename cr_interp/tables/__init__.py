@@ -1,0 +1,11 @@
+"""Stored tables in, answers out: pandas only, no model, no figure, no file.
+
+behaviour      generations → the paper's metrics, with intervals; differences between arms
+obedience      generations → is a new instruction followed?
+drift          drift → a measure per layer, the layer that moves most
+controls       drift → a measure under every context control, beside its floor
+example_pairs  generations → prompts whose answers flip
+token_view     token_drift → which tokens move, arms aligned
+suite          several studies side by side; ablations
+matching, pairing   what the others share
+"""

@@ -1,0 +1,1 @@
+"""Tasks in English for small real models: reviews, words."""

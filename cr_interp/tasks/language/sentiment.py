@@ -1,0 +1,57 @@
+"""Sentiment: is a short review positive or negative? For a real instruct model.
+
+Mental model: a review is an opinion *phrase* in a neutral *frame* ("Bought it last month: the battery lasts
+for days."). Both are in ``sentiment.yaml``, already split: no phrase **and no frame** of the test split is
+seen in training, so a test review is new in both parts. The context is a system message and six answered
+reviews that belong to no split. The paper's effect to look for: once the student answers like that without
+the context, does it still do so with it?
+"""
+
+from functools import cache
+from typing import Any
+
+from cr_interp.tasks.base import SPLITS, Example
+from cr_interp.tasks.language.labels import LabelTask, Sources, read_contexts, read_data, read_label
+
+#: The question comes first: everything before the review is a prefix that all examples share, computed once.
+PROMPT = "Is this review positive or negative? Answer with one word.\nReview: {review}"
+
+
+@cache
+def sentiment_task() -> LabelTask:
+    data = read_data("sentiment.yaml")
+    return LabelTask(
+        name="sentiment",
+        labels=tuple(data["phrases"]),
+        sources={split: _sources(data, split) for split in SPLITS},
+        fixed_contexts=read_contexts(data["contexts"], PROMPT.replace("{review}", "{text}")),
+        new_instruction=answers_in_spanish,
+    )
+
+
+def answers_in_spanish(example: Example, response: str) -> bool:
+    """The mismatched context asks for "bueno" or "malo"; which of them is not graded."""
+    return read_label(response, ("bueno", "malo")) is not None
+
+
+def put_in_frame(phrase: str, frame: str) -> str:
+    """Put a phrase where a frame has ``{phrase}``, or ``{Phrase}`` for a capital first letter.
+
+    >>> put_in_frame("it works", "{Phrase}. Mine is blue.")
+    'It works. Mine is blue.'
+    """
+    return frame.format(phrase=phrase, Phrase=phrase[0].upper() + phrase[1:])
+
+
+def _sources(data: dict[str, Any], split: str) -> Sources:
+    def example(label: str, p: int, phrase: str, f: int, frame: str) -> Example:
+        prompt = PROMPT.format(review=put_in_frame(phrase, frame))
+        return Example(id=f"sentiment-{split}-{label}-{p:02}-{f:02}", prompt=prompt, answer=label)
+
+    return {
+        label: [
+            [example(label, p, phrase, f, frame) for f, frame in enumerate(data["frames"][split])]
+            for p, phrase in enumerate(phrases[split])
+        ]
+        for label, phrases in data["phrases"].items()
+    }

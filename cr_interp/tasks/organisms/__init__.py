@@ -1,0 +1,1 @@
+"""Tasks that organisms are pre-trained on: string rules, codebooks."""

@@ -1,0 +1,60 @@
+"""The new-instruction check against counting by hand."""
+
+import pandas as pd
+import pytest
+
+from cr_interp.tables.obedience import new_instruction
+
+
+def rows(
+    arm: str,
+    seed: int,
+    obeyed: list[bool],
+    view: str = "with_context",
+    control: str = "mismatched",
+    step: int = 5,
+):
+    return pd.DataFrame(
+        {
+            "arm": arm, "seed": seed, "step": step, "example_id": [f"e{i}" for i in range(len(obeyed))],
+            "view": view, "control": control, "sample": 0, "obeys_new": obeyed,
+        }
+    )  # fmt: skip
+
+
+def test_shares_per_arm_and_seed():
+    table = new_instruction(
+        pd.concat(
+            [
+                rows("opd", 0, [True, False, False, False]),
+                rows("opd", 1, [True, True, False, False]),
+                rows("opd", 1, [True, True, True, True], step=1),  # an earlier step does not count
+                rows("opd", 0, [False] * 4, "no_context", "none"),
+                rows("opd", 0, [True] * 4, control="exact"),
+            ]
+        )
+    ).set_index(["metric", "seed"])
+    assert table.loc[("new_instruction", 0), "estimate"] == 0.25
+    assert table.loc[("new_instruction", 1), "estimate"] == 0.5
+    overall = table.loc["new_instruction"]
+    overall = overall[overall.index.isna()].iloc[0]
+    assert overall["estimate"] == 0.375
+    assert overall["low"] <= 0.375 <= overall["high"]
+    assert overall["n"] == 8
+    assert table.loc[("new_instruction_x", 0), "estimate"] == 0.0
+
+
+def test_a_study_without_the_check_has_no_rows():
+    frame = rows("opd", 0, [True])
+    assert new_instruction(frame.drop(columns="obeys_new")).empty
+    assert new_instruction(frame.assign(control="exact")).empty
+    assert new_instruction(frame.assign(obeys_new=None)).empty
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_samples_of_an_example_are_averaged(samples):
+    frame = pd.concat([rows("nca", 0, [i == 0, True]).assign(sample=i) for i in range(samples)])
+    found = new_instruction(frame)
+    first = found[found["seed"] == 0].iloc[0]
+    assert first["estimate"] == pytest.approx((1 / samples + 1) / 2)
+    assert first["n"] == 2

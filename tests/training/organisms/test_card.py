@@ -1,0 +1,47 @@
+"""Every bundled organism is the one that its card describes, and follows every task's context as it should."""
+
+import json
+
+import pytest
+
+from cr_interp.models.loading import fingerprint, load
+from cr_interp.study.checkpoints import ORGANISMS
+from training.organisms.card import accuracy, by_family
+
+#: Names of the bundled ones that were made to do all four tasks.
+ALL_TASKS = sorted(
+    path.parent.name
+    for path in ORGANISMS.glob("*/card.json")
+    if "examples_per_task" in json.loads(path.read_text())
+)
+AIMS = {"rules": 0.95, "codebook": 0.95, "frozenlake": 0.85, "sokoban": 0.85}
+
+
+def card_of(name):
+    return json.loads((ORGANISMS / name / "card.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", ALL_TASKS)
+def test_it_follows_every_task_s_context_and_does_not_without(name):
+    card = card_of(name)
+    loaded = load(f"builtin:organism-{name}")
+    assert fingerprint(loaded.model, loaded.tokenizer) == card["fingerprint"]
+    assert sum(file.stat().st_size for file in (ORGANISMS / name).iterdir()) <= 4e6
+    table = by_family(card["accuracy"])
+    for task, aim in AIMS.items():
+        assert table.loc[task, "exact"] >= aim, task
+        # A mixture of eight answers like one of them in an eighth; short paths also win by luck.
+        assert table.loc[task, "none"] <= 0.3, task
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALL_TASKS)
+def test_the_card_s_numbers_come_out_again(name):
+    card = card_of(name)
+    again = accuracy(load(f"builtin:organism-{name}"), examples=24)
+    for task in AIMS:
+        shown, found = (
+            by_family({key: value for key, value in each.items() if key.startswith(task)}).loc[task, "exact"]
+            for each in (card["accuracy"], again)
+        )
+        assert found == pytest.approx(shown, abs=0.05), task  # 24 of the 96 items

@@ -1,0 +1,1 @@
+"""Pre-training of organisms: lessons, packing, weights, the card."""

@@ -1,0 +1,1 @@
+"""What a run will need: memory, arithmetic, hours. From the configuration alone."""

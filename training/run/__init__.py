@@ -1,0 +1,1 @@
+"""One run: student, teacher, rollouts, a step, the Trainer around it."""

@@ -1,0 +1,126 @@
+"""One batch of a step, or a micro-batch of it: from prompts and responses to the arm's terms.
+
+Mental model. Student and teacher read the responses in the views that the terms name; what no term names is not
+computed. That gives final states at the aligned positions; how they become losses (all at once, on a top-k support, in
+chunks) is a matter of memory and changes the values by rounding only.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cr_interp.models.forward import (
+    Prefix,
+    ViewBatch,
+    build_view,
+    device_of,
+    encode_prefix,
+    hidden_states,
+    vocabulary,
+)
+from cr_interp.models.loading import Loaded
+from training.objectives import (
+    Distribution,
+    Losses,
+    Term,
+    Whole,
+    divergence,
+    gradient_into,
+    needs,
+    restricts,
+    weigh,
+)
+from training.run.head import Source, chunked_divergences, on_support
+from training.run.lora import adapter_off
+from training.run.precision import precision
+from training.settings import Training
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One training prompt, rendered in both views."""
+
+    text: str
+    no_context: list[int]
+    with_context: list[int]
+
+
+class Reader:
+    """Student and teacher with their terms; the frozen teacher's prefix is read once and kept.
+
+    ``prefix_x`` and ``prefix_c`` are how many tokens all prompts of a run share in each view. The teacher may be the
+    student's own module with its adapter off (``teacher is student``): then there is no second copy.
+    """
+
+    def __init__(
+        self,
+        student: Loaded,
+        teacher: Loaded,
+        terms: Sequence[Term],
+        config: Training,
+        prefix_x: int,
+        prefix_c: int,
+    ):
+        self.student, self.teacher, self.terms, self.config = student, teacher, terms, config
+        self.prefix_x, self.prefix_c = prefix_x, prefix_c
+        self._teacher_prefix: Prefix | None = None
+
+    def losses(
+        self,
+        model: nn.Module,
+        batch: Sequence[Prompt],
+        responses: Sequence[Sequence[int]],
+        whole: Whole | None = None,
+    ) -> Losses:
+        """The arm's terms for given responses; ``whole`` says of which step they are a part."""
+        chosen = self.config
+        x = build_view([each.no_context for each in batch], responses, self.student.pad_id, self.prefix_x)
+        with precision(chosen.bf16, model):
+            sources = self._sources(model, x, batch, responses)
+            per_token: Iterable[Tensor]
+            if restricts(chosen.top_k, vocabulary(model)):
+                assert chosen.top_k is not None
+                log_p, mass = on_support(dict(sources), chosen.top_k, chosen.temperature, chosen.chunk)
+                per_token = (divergence(term, log_p) for term in self.terms)
+            elif chosen.chunk:
+                states = dict(sources)
+                mass = {name: 1.0 for name in states}
+                per_token = chunked_divergences(self.terms, states, chosen.temperature, chosen.chunk)
+            else:
+                # Each head right behind its backbone: the order in which gradients add up is part of a study's bits.
+                log_p = {name: source.log_probs(chosen.temperature) for name, source in sources}
+                mass = {name: 1.0 for name in log_p}
+                per_token = (divergence(term, log_p) for term in self.terms)
+            owner = x.rows.to(device_of(model))
+            return weigh(self.terms, per_token, owner, mass, chosen.reduction, whole)
+
+    def _sources(
+        self, model: nn.Module, x: ViewBatch, batch: Sequence[Prompt], responses: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[Distribution, Source]]:
+        """The distributions that the terms name, each computed when it is asked for."""
+        trained = gradient_into(self.terms, "q_x")
+        with torch.set_grad_enabled(trained):
+            states = hidden_states(model, x)
+        yield "q_x", Source(model, states, trained)
+        if not (needs(self.terms, "q_c") or needs(self.terms, "f")):
+            return
+        c = build_view([each.with_context for each in batch], responses, self.student.pad_id, self.prefix_c)
+        if needs(self.terms, "q_c"):
+            trained = gradient_into(self.terms, "q_c")
+            with torch.set_grad_enabled(trained):
+                states = hidden_states(model, c)
+            yield "q_c", Source(model, states, trained)
+        if needs(self.terms, "f"):
+            yield "f", Source(self.teacher.model, self._teacher_states(c), trained=False)
+
+    @torch.no_grad()
+    def _teacher_states(self, c: ViewBatch) -> Any:
+        own_module = self.teacher.model is self.student.model
+        with adapter_off(self.teacher.model) if own_module else nullcontext():
+            if self._teacher_prefix is None:
+                self._teacher_prefix = encode_prefix(self.teacher.model, c.prefix)
+            return hidden_states(self.teacher.model, c, self._teacher_prefix)

@@ -1,0 +1,123 @@
+"""The configuration of a study: one YAML file says everything that decides its numbers.
+
+How it is read, and what is refused, is in ``cr_interp/configuration.py``. What is written here is copied whole into the
+study's manifest.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from cr_interp.configuration import Strict, apply_overrides, read_mapping, validated
+from cr_interp.errors import unknown
+from cr_interp.measure.subject import Evaluation
+from training.run.lora import Lora
+
+CONFIGS = Path(__file__).parent / "configs"
+TASK_FILES = (".yaml", ".yml", ".py")
+
+
+class Training(Strict):
+    """One run. Defaults are OPCD's where it says (constant rate, no warm-up, clip 1, weight decay 0.01)."""
+
+    steps: int = Field(100, gt=0)
+    batch_size: int = Field(64, gt=0)
+    lr: float = Field(3e-4, gt=0)
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    max_grad_norm: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    """Of the rollouts; logits are divided by it in the losses too."""
+    top_k: int | None = None
+    """Support of the losses: the student's no-context top-k, renormalised; null is the full vocabulary."""
+    reduction: Literal["token_mean", "sequence_mean"] = "token_mean"
+    share_prefix: bool = True
+    """Compute the context once per batch. Off only to measure what that saves."""
+    micro_batch: int | None = Field(None, gt=0)
+    """Examples in a forward and backward pass, each a sequence, or one for each of its turns; gradients add up to exactly
+    those of the whole batch. null: all."""
+    chunk: int | None = Field(None, gt=0)
+    """Response tokens whose logits exist at a time (``head.py``); null: those of all. 1024 suits a real vocabulary."""
+    gradient_checkpointing: bool = False
+    """Keep one state per token and layer, and compute the rest of a layer again in the backward pass."""
+    bf16: bool = False
+    """Matrix products in bfloat16, and weights that are not trained; what is trained and the losses stay float32."""
+    lora: Lora | None = None
+    """Train an adapter instead of the weights; null: full fine-tuning."""
+    vllm: str | None = Field(None, pattern="^https?://")
+    """Address of a vLLM server that samples the responses (``vllm_rollouts.py``); null: the student's own module."""
+    eval_every: int = Field(25, gt=0)
+    eval_examples: int = Field(64, gt=0)
+    save_every: int = Field(25, gt=0)
+    keep_checkpoints: int = Field(2, gt=0)
+
+    @field_validator("micro_batch")
+    @classmethod
+    def _micro_batches_make_a_batch(cls, value: int | None, info: ValidationInfo) -> int | None:
+        batch_size = info.data.get("batch_size")
+        if value is not None and batch_size is not None and batch_size % value:
+            raise ValueError(f"micro_batch has to divide batch_size, which is {batch_size}")
+        return value
+
+
+class StudyConfig(Strict):
+    """One task, context, base model and teacher, with several arms × seeds."""
+
+    name: str
+    task: str
+    """A name, or a file of your own: a description (``.yaml``) or Python (``.py``, which is executed)."""
+    model: str
+    teacher: str | None = None
+    """null: the frozen initial student."""
+    no_context: Literal["empty_system", "template_default"] = "empty_system"
+    template: dict[str, bool | int | str] = Field(default_factory=dict)
+    """Variables of the chat template, such as ``enable_thinking``; fixed in every tokenizer of the study."""
+    context_cap: int | None = Field(None, gt=0)
+    """Longest exact context, in tokens; a longer one is refused, never cut. null: what the model's positions hold."""
+    max_new_tokens: int | None = Field(None, gt=0)
+    """Longest response, of a turn in a game; null: the task's own."""
+    max_turns: int = Field(1, gt=0)
+    """Of an episode; 1 is a question and its answer."""
+    arms: tuple[str, ...] = ("opd", "nca")
+    own_arms: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Arms of your own: a name and its terms."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    threads: int = Field(1, gt=0)
+    """Of each run: part of the configuration, since results are bit-identical only at equal thread counts."""
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    report_to: tuple[str, ...] = ()
+    """Loggers of the Trainer that also get the log's rows, such as tensorboard, wandb, trackio."""
+    every_step: bool = False
+    """Also measure the checkpoints that a run keeps on its way: when did the drift emerge?"""
+
+
+def config_names() -> list[str]:
+    """Names as ``load_config`` takes them, such as ``organism-shift`` or ``suite/rules-llama``."""
+    return sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
+
+
+def load_config(name_or_path: str, overrides: list[str] | None = None) -> StudyConfig:
+    """Read a configuration by its name in ``training/configs`` or by path, and apply ``key=value`` overrides.
+
+    Keys are dotted (``training.lr=1e-4``); a key of ``training`` may be given without its section.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        if name_or_path not in config_names():
+            raise unknown("configuration", name_or_path, config_names())
+        path = CONFIGS / f"{name_or_path}.yaml"
+    data = _with_task_beside(read_mapping(path), path.parent)
+    apply_overrides(StudyConfig, data, overrides or [], short="training")
+    return validated(StudyConfig, data, path)
+
+
+def _with_task_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A task file is looked for here and, if it is not, beside the configuration that names it."""
+    task = data.get("task")
+    if isinstance(task, str) and Path(task).suffix in TASK_FILES and not Path(task).exists():
+        beside = folder / task
+        return {**data, "task": str(beside)} if beside.exists() else data
+    return data

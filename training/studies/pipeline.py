@@ -1,0 +1,239 @@
+"""From a configuration to a finished study: distil, evaluate, capture. Every part can be stopped and continued.
+
+A part that is already in the study's tables is not done again; so the same command, typed again, continues.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from cr_interp.errors import UserError, unknown
+from cr_interp.measure.asked import made_of, note_asked
+from cr_interp.measure.drift import measure_drift
+from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns
+from cr_interp.models.devices import place
+from cr_interp.models.loading import Loaded, fingerprint, tokenizer_fingerprint
+from cr_interp.progress import tokens_progress, tracked
+from cr_interp.provenance import now, provenance
+from cr_interp.study.rows import last_step
+from cr_interp.study.searching import open_study
+from cr_interp.study.study import Study
+from training.run.checkpoints import checkpoints, step_of
+from training.run.distill import is_finished
+from training.run.made_of import Making, different, discard, made_otherwise, refuse, sweep, term_texts
+from training.run.subject import check_cap, load_for, study_task
+from training.settings import StudyConfig
+from training.studies.workers import run_all
+
+__all__ = ["different"]
+
+Checkpoint = tuple[str, int, int, str]
+"""arm, seed, step, and where the model is."""
+
+
+def open_or_create(config: StudyConfig, path: Path, again: bool = False) -> Study:
+    """The study of this configuration. One that holds results which were made otherwise (with another configuration, terms,
+    task, data or model) is refused, not mixed into; ``again`` discards those, so that they are made anew."""
+    if not (path / "manifest.json").is_file():
+        return Study.create(path, _manifest(config))
+    study, making = Study.open(path), Making(config)
+    sweep(study)
+    found = made_otherwise(study, making)
+    if found and not again:
+        raise refuse(study, found)
+    discard(study, found, config)
+    if found or study.manifest.get("made_of", making.shared) != making.shared:
+        # Nothing is left of what the manifest said.
+        new, arms = _manifest(config), study.manifest.get("arms", {})
+        kept = {
+            "created": study.manifest.get("created"),
+            "arms": {**arms, **new["arms"]},
+            "seeds": sorted({*study.manifest.get("seeds", []), *config.seeds}),
+        }
+        study = study.update_manifest(**{**new, **kept})
+    return study
+
+
+def _manifest(config: StudyConfig) -> dict[str, Any]:
+    base = load_for(config, config.model)
+    making = Making(config)
+    contexts = making.subject.contexts
+    check_cap(contexts["exact"], base, config)
+    teacher = load_for(config, config.teacher) if config.teacher else base
+    return {
+        "name": config.name,
+        "created": now(),
+        "finished": None,
+        **provenance(),
+        "task": config.task,
+        "model": config.model,
+        "teacher": config.teacher or config.model,
+        "model_fingerprint": fingerprint(base.model, base.tokenizer),
+        "teacher_fingerprint": fingerprint(teacher.model, teacher.tokenizer),
+        "tokenizer_fingerprint": tokenizer_fingerprint(base.tokenizer),
+        "no_context": config.no_context,
+        "context": contexts["exact"].to_dict(),
+        "controls": {name: context.to_dict() for name, context in contexts.items()},
+        "arms": {arm: {"terms": term_texts(arm, config)} for arm in config.arms},
+        "seeds": list(config.seeds),
+        "training": config.training.model_dump(mode="json"),
+        "evaluation": config.evaluation.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
+        "made_of": making.shared,
+    }
+
+
+def reproduce(config: StudyConfig, path: Path, workers: int | None = None, again: bool = False) -> Study:
+    """Distil every arm × seed, evaluate them and the base, capture their drift; returns the finished study."""
+    study = open_or_create(config, path, again)
+    torch.set_num_threads(config.threads)
+    run_all(config, study, workers)
+    study = evaluate_study(study, config)
+    return close(capture_study(study, config), config)
+
+
+def close(study: Study, config: StudyConfig) -> Study:
+    """Write into the manifest that, and with which arms and seeds, the study is finished."""
+    study = Study.open(study.path)
+    terms = {arm: {"terms": term_texts(arm, config)} for arm in config.arms}
+    return study.update_manifest(
+        finished=now(),
+        arms={**study.manifest["arms"], **terms},
+        seeds=sorted({*study.manifest["seeds"], *config.seeds}),
+    )
+
+
+def study_checkpoints(study: Study, config: StudyConfig) -> list[Checkpoint]:
+    """The base (arm ``base``, seed 0, step 0) and the last checkpoint of every run that is finished: one that was
+    stopped half-way must not stand in a table beside finished ones. With ``every_step`` the earlier ones, too."""
+    found: list[Checkpoint] = [("base", 0, 0, study.manifest["model"])]
+    for arm, seed in study.runs():
+        if is_finished(study, arm, seed, config):
+            for path in checkpoints(study.run_path(arm, seed)):
+                step = step_of(path)
+                last, every = config.training.steps, config.training.save_every
+                # One that was written because something broke is off the schedule, and of one run alone.
+                if step == last or (config.every_step and step < last and step % every == 0):
+                    found.append((arm, seed, step, str(path)))
+    return found
+
+
+def missing(study: Study, table: str, config: StudyConfig) -> list[Checkpoint]:
+    """Checkpoints whose rows are not yet in a table."""
+    there: set[tuple[str, int, int]] = set()
+    if study.has_table(table):
+        rows = study.table(table)[["arm", "seed", "step"]].drop_duplicates()
+        there = {(str(a), int(s), int(t)) for a, s, t in rows.itertuples(index=False)}
+    return [each for each in study_checkpoints(study, config) if each[:3] not in there]
+
+
+def checked(study: Study, config: StudyConfig, again: bool = False) -> tuple[Study, Making]:
+    """What this configuration asks, noted in the study; refuses one that holds results which were made otherwise.
+
+    With ``again`` rows are discarded to be made anew. A run is not: only ``reproduce`` and ``distill`` make those.
+    """
+    sweep(study)
+    making = Making(config)
+    found = made_otherwise(study, making)
+    if found and (not again or any(each.run for each in found)):
+        raise refuse(study, found)
+    # Rows of every arm are made here, whichever arms the configuration names.
+    runs = study.runs()
+    every = {"arms": tuple(arm for arm, _ in runs), "seeds": tuple(seed for _, seed in runs)}
+    discard(study, found, config.model_copy(update=every))
+    return note_asked(Study.open(study.path), making.asked), making
+
+
+def evaluate_study(study: Study, config: StudyConfig, again: bool = False) -> Study:
+    """Fill ``generations`` for every checkpoint that has no rows there."""
+    study, making = checked(study, config, again)
+    todo = missing(study, "generations", config)
+    for arm, seed, step, where in tracked(todo, f"{config.name} generations"):
+        loaded = place(load_for(config, where))
+        rows = behaviour_rows(loaded, _subject(loaded, config), arm, seed, step)
+        origin = made_of(making.asked, str(making.checkpoint(study, arm, seed, step)))
+        study.put("generations", rows.assign(made_of=origin))
+        del loaded  # before the next one comes beside it
+    return study
+
+
+def capture_study(
+    study: Study,
+    config: StudyConfig,
+    sites_per_pass: int | None = None,
+    save_states: Path | None = None,
+    backend: str = "hooks",
+    again: bool = False,
+) -> Study:
+    """Fill ``drift``, ``token_drift`` and ``cka_map``, on each checkpoint's own no-context responses or on one arm's.
+
+    The options are those of :func:`cr_interp.measure.drift.measure_drift`; ``save_states`` is a folder that gets one of its
+    own for each checkpoint. ``again`` measures checkpoints that have rows, too.
+    """
+    generations = study.table("generations")
+    fixed = config.evaluation.responses
+    if fixed != "own" and fixed not in set(generations["arm"]):
+        raise unknown("arm with responses", fixed, ["own", *generations["arm"].unique()])
+    study, making = checked(study, config, again)
+    generations = study.table("generations")
+    todo = study_checkpoints(study, config) if again else missing(study, "drift", config)
+    base = place(load_for(config, study.manifest["model"])) if todo else None
+    with tokens_progress() as bar:
+        for arm, seed, step, where in todo:
+            loaded = place(load_for(config, where))
+            answers = _answers_of(generations, arm, seed, step, fixed)
+            read = None if fixed == "own" else _digest_of_answers(making, study, answers)
+            origin = made_of(making.asked, str(making.checkpoint(study, arm, seed, step)), read)
+            found = measure_drift(
+                loaded, _subject(loaded, config), own_responses(answers),
+                None if arm == "base" else base, sites_per_pass,
+                save_states / f"{arm}-s{seed}-{step}" if save_states else None,
+                bar(f"{config.name} {arm} seed {seed}"), backend, own_turns(answers),
+            ).labelled(arm=arm, seed=seed, step=step, made_of=origin)  # fmt: skip
+            # Tokens and maps are large, and looked at at the end.
+            found.put(study, tokens_and_maps=arm == "base" or step == config.training.steps)
+            del loaded
+    return study
+
+
+def _answers_of(generations: pd.DataFrame, arm: str, seed: int, step: int, fixed: str) -> pd.DataFrame:
+    """A checkpoint's own answers, or those of the arm ``fixed``: its first seed's, at the last step."""
+    if fixed == "own":
+        mine = (generations["arm"] == arm) & (generations["seed"] == seed) & (generations["step"] == step)
+        return generations[mine]
+    of_arm = last_step(generations[generations["arm"] == fixed])
+    return of_arm[of_arm["seed"] == of_arm["seed"].min()]
+
+
+def _digest_of_answers(making: Making, study: Study, answers: pd.DataFrame) -> str | None:
+    """The checkpoint that gave them."""
+    arm, seed, step = answers[["arm", "seed", "step"]].iloc[0]
+    return making.checkpoint(study, str(arm), int(seed), int(step))
+
+
+def _subject(loaded: Loaded, config: StudyConfig) -> Subject:
+    return Subject.of(study_task(config), loaded.tokenizer, config.no_context, config.evaluation)
+
+
+def config_of(
+    name_or_path: str, every_step: bool = False, task_file: str | None = None
+) -> tuple[Study, StudyConfig]:
+    """A study with the configuration that made it; ``every_step`` adds to what that says.
+
+    A study may come from anybody, so a Python file that it names as its task is not run: the user names it, with
+    ``task_file``, or is told to.
+    """
+    study = open_study(name_or_path)
+    if "config" not in study.manifest:
+        raise UserError(f"{study.path} was not made by `distill` or `reproduce`, so it has no runs to measure.")
+    config = StudyConfig.model_validate(study.manifest["config"])
+    if task_file is not None:
+        config = config.model_copy(update={"task": task_file})
+    elif Path(config.task).suffix == ".py":
+        raise UserError(
+            f"The task of {study.path} is the Python file {config.task}, and what a study names is not run. Name it "
+            f"yourself if you trust it: --task {config.task}"
+        )
+    return study, config.model_copy(update={"every_step": every_step or config.every_step})

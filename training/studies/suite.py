@@ -1,0 +1,152 @@
+"""The suite: twelve settings that mirror the paper's, each a study of its own, run side by side.
+
+A setting is a configuration in ``configs/suite/``; its study is ``SUITE/<setting>``, an ordinary one. Runs, then the
+evaluation, then the capture of a setting are jobs that wait for each other only within the setting, so that all cores
+are busy until the end. Everything can be killed at any time: typed again, the command lists what is left.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cr_interp.errors import UserError, unknown
+from cr_interp.measure.evaluate import evaluate
+from cr_interp.study.study import Study
+from training.run.subject import exact_context, load_for, study_task
+from training.settings import CONFIGS, StudyConfig, load_config
+from training.studies.jobs import Job, run_jobs
+from training.studies.pipeline import close, missing, open_or_create
+from training.studies.workers import default_workers, run_list
+
+#: The learning rates among which each setting's is chosen, by the validation accuracy of ``opd`` alone.
+RATES = (3e-4, 1e-3, 3e-3)
+#: A teacher is asked so many validation prompts, and has to be right in this share of them with the context.
+ASKED, FOLLOWS = 64, 0.5
+
+
+def setting_names() -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / "suite").glob("*.yaml"))
+
+
+def suite_configs(
+    settings: Sequence[str] = (), arms: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> dict[str, StudyConfig]:
+    """The configurations of these settings (all if none are named), cut to these arms.
+
+    A setting that has none of the arms is left out, since only some settings run the ablations.
+    """
+    known = setting_names()
+    for name in settings:
+        if name not in known:
+            raise unknown("setting", name, known)
+    found = {}
+    for name in settings or known:
+        config = load_config(f"suite/{name}", list(overrides))
+        kept = tuple(arm for arm in config.arms if not arms or arm in arms)
+        if kept:
+            found[name] = config.model_copy(update={"arms": kept})
+    if not found:
+        raise UserError(f"None of these settings has an arm among {', '.join(arms)}.")
+    return found
+
+
+def check_teachers(configs: dict[str, StudyConfig]) -> None:
+    """Refuse settings whose teacher is missing, or does not do what the context says: nothing could be internalised.
+
+    Asked on validation examples, greedily; one message for all settings, so that one knows which can be run.
+    """
+    cannot = {}
+    for name, config in configs.items():
+        where = config.teacher or config.model
+        try:
+            load_for(config, config.model)
+            teacher = load_for(config, where)
+        except UserError as error:
+            cannot[name] = str(error).partition(". ")[0]
+            continue
+        task = study_task(config)
+        rows = evaluate(
+            teacher, task, task.examples("validation", ASKED), {"exact": exact_context(task, teacher, config)}
+        )
+        right = (rows.loc[rows["view"] == "with_context", "outcome"] == "right").mean()
+        if right < FOLLOWS:
+            cannot[name] = f"{where} is right in {right:.0%} of {ASKED} prompts with the context"
+    if cannot:
+        able = ",".join(name for name in configs if name not in cannot)
+        listed = "; ".join(f"{name} ({why})" for name, why in cannot.items())
+        raise UserError(
+            f"Settings that cannot be run: {listed}. A teacher has to follow the context in at least {FOLLOWS:.0%}; "
+            f"`cr-interp pretrain` makes organisms. "
+            + (f"The others run with --settings {able}." if able else "None of those asked for is left.")
+        )
+
+
+def run_suite(
+    configs: dict[str, StudyConfig], out: Path, workers: int | None = None, again: bool = False
+) -> None:
+    """Distil, evaluate and capture every setting into ``out/<setting>``; what is there already is kept, or, with ``again``
+    and if it was made otherwise, made anew.
+
+    Raises :class:`~cr_interp.errors.UserError` before anything is made, if the teacher of a new setting is no teacher.
+    """
+    check_teachers(
+        {name: config for name, config in configs.items() if not (out / name / "manifest.json").is_file()}
+    )
+    jobs: list[Job] = []
+    studies: dict[str, Study] = {}
+    for name, config in configs.items():
+        study = studies[name] = open_or_create(config, out / name, again)
+        runs = run_list(config, study)
+        answers = _measure("evaluate", name, study, tuple(runs))
+        states = _measure("capture", name, study, (answers,))
+        jobs += runs
+        if runs or missing(study, "generations", config) or missing(study, "drift", config):
+            jobs += [answers, states]
+    if jobs:
+        run_jobs(jobs, workers or default_workers(max(config.threads for config in configs.values())))
+    for name, study in studies.items():
+        close(study, configs[name])
+
+
+def _measure(command: str, name: str, study: Study, after: tuple[Job, ...]) -> Job:
+    return Job(
+        f"{name} {command}",
+        [sys.executable, "-m", "cr_interp", command, str(study.path)],
+        study.path / f"{command}.log",
+        after=after,
+    )
+
+
+def tune_suite(
+    settings: Sequence[str], out: Path, workers: int | None = None, rates: Sequence[float] = RATES
+) -> pd.DataFrame:
+    """Run ``opd`` with seed 0 at every rate and return what validation said at every evaluated step.
+
+    Columns ``setting, lr, step, acc_x, acc_xc, harm``. The rule: of the rates, the one with the highest ``acc_x`` at
+    the last step; of equal ones the lowest. ``nca`` is not looked at.
+    """
+    jobs, studies = [], {}
+    check_teachers(suite_configs(settings, ["opd"]))
+    for rate in rates:
+        for name, config in suite_configs(settings, ["opd"], [f"training.lr={rate}", "seeds=[0]"]).items():
+            study = studies[name, rate] = open_or_create(config, out / f"{name}-lr{rate:g}")
+            jobs += run_list(config.model_copy(update={"name": f"{name} lr {rate:g}"}), study)
+    if jobs:
+        run_jobs(jobs, workers or default_workers(1))
+    rows = []
+    for (name, rate), study in studies.items():
+        for row in study.train_rows("opd", 0):
+            if row.get("kind") == "eval":
+                rows.append(
+                    {"setting": name, "lr": rate} | {k: row.get(k) for k in ("step", "acc_x", "acc_xc", "harm")}
+                )
+    return pd.DataFrame(rows).sort_values(["setting", "lr", "step"], ignore_index=True)
+
+
+def chosen_rates(tuning: pd.DataFrame) -> dict[str, float]:
+    """setting → learning rate, by the rule of :func:`tune_suite`."""
+    last = tuning[tuning["step"] == tuning.groupby(["setting", "lr"])["step"].transform("max")]
+    best = last.sort_values(["setting", "acc_x", "lr"], ascending=[True, False, True])
+    return {str(name): float(rate) for name, rate in best.groupby("setting")["lr"].first().items()}

@@ -1,0 +1,75 @@
+"""The runs of a study as jobs: one process per arm and seed.
+
+Small models gain more from two runs side by side than from two threads in one run. A run is
+``cr-interp distill … --arms A --seeds S``, so that anything seen here can be repeated by hand; its progress is read
+from its ``train.jsonl``, and killing everything loses at most the steps since the last checkpoint.
+"""
+
+import os
+import sys
+from functools import partial
+from typing import Any
+
+from cr_interp.files import write_atomic
+from cr_interp.models.devices import visible_gpus
+from cr_interp.notes import say
+from cr_interp.study.study import Study
+from training.run.checkpoints import passed_over
+from training.run.distill import is_finished
+from training.settings import StudyConfig
+from training.studies.jobs import Job, run_jobs
+
+
+def run_all(config: StudyConfig, study: Study, workers: int | None = None) -> None:
+    """Every arm × seed of ``config``, at most ``workers`` at a time; those already finished are skipped. With a vLLM server
+    it is one at a time, whose weights the server has.
+
+    Raises :class:`~cr_interp.errors.UserError` with the run's own message if one fails; the others are stopped and can
+    be resumed.
+    """
+    jobs = run_list(config, study)
+    if jobs:
+        run_jobs(jobs, 1 if config.training.vllm else workers or default_workers(config.threads))
+
+
+def default_workers(threads: int) -> int:
+    """As many as there are GPUs; without one, as many as the cores allow with so many threads each."""
+    return len(visible_gpus()) or max(1, (os.cpu_count() or 1) // threads)
+
+
+def run_list(config: StudyConfig, study: Study) -> list[Job]:
+    """The runs that are not finished."""
+    config_file = study.path / "config.json"
+    write_atomic(config_file, lambda file: file.write(config.model_dump_json(indent=2).encode()))
+    jobs = []
+    for seed in config.seeds:
+        for arm in config.arms:
+            if is_finished(study, arm, seed, config):
+                continue
+            if told := passed_over(study.run_path(arm, seed)):
+                say(told)
+            command = [sys.executable, "-m", "cr_interp", "distill", str(config_file)]
+            command += ["--arms", arm, "--seeds", str(seed), "--out", str(study.path), "--in-process", "--resume"]
+            jobs.append(
+                Job(
+                    f"{config.name} {arm} seed {seed}",
+                    command,
+                    study.run_path(arm, seed) / "worker.log",
+                    config.training.steps,
+                    partial(_progress, study, arm, seed),
+                    threads=config.threads,
+                )
+            )
+    return jobs
+
+
+def _progress(study: Study, arm: str, seed: int) -> dict[str, Any]:
+    rows = study.train_rows(arm, seed)
+    steps = [row["step"] for row in rows if row.get("kind") == "train"]
+    evals = [row for row in rows if row.get("kind") == "eval"]
+    found: dict[str, Any] = {"completed": max(steps, default=0)}
+    if evals and evals[-1].get("acc_x") is not None:
+        last = evals[-1]
+        harm = "–" if last.get("harm") is None else f"{last['harm']:.0%}"
+        return {**found, "note": f"Acc_x {last['acc_x']:.2f}  Acc_xc {last['acc_xc']:.2f}  Harm {harm}"}
+    return found
