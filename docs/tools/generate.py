@@ -44,7 +44,11 @@ def environment() -> Environment:
         lstrip_blocks=True, autoescape=False,
     )  # fmt: skip
     made.globals |= {"claim": claim, "r": results}
-    made.filters |= {"pct": lambda share: f"{results.percent(share)}{results.NBSP}%", "num": results.plain, "code": results.code}
+    made.filters |= {
+        "pct": lambda share: f"{results.percent(share)}{results.NBSP}%",
+        "num": results.plain,
+        "code": results.code,
+    }
     made.filters |= {"pts": lambda share: f"{results.percent(share)} points", "pcts": _percents}
     made.filters |= {"listed": results.listed, "times": results.times}
     return made
@@ -57,7 +61,9 @@ def _tidy(text: str) -> str:
     for block in filter(str.strip, blocks):
         fenced ^= block.count("```") % 2 == 1
         prose = not fenced and not re.match(r"\s*([#|<!]|```|- |\d+\. |\?\?\?|    )", block)
-        tidy.append(fill(block.strip(), WIDTH, break_long_words=False, break_on_hyphens=False) if prose else block)
+        tidy.append(
+            fill(block.strip(), WIDTH, break_long_words=False, break_on_hyphens=False) if prose else block
+        )
     return re.sub(r"\n{3,}", "\n\n", "\n\n".join(tidy)) + "\n"
 
 

@@ -11,14 +11,15 @@ from typing import Any, get_args
 import griffe
 import typer
 from pydantic import BaseModel
+from roles import readable
 from typer.cli import get_docs_for_click
 
-from cr_interp.measure.case_study import CaseStudy
 from cr_interp.cli import app, plug_in
+from cr_interp.measure.case_study import CaseStudy
 from cr_interp.study.schema import COLUMNS
 from cr_interp.tasks.yours.described import Description
-from training.settings import StudyConfig, config_names
 from training.objectives import ARMS
+from training.settings import StudyConfig, config_names
 
 
 def pages() -> dict[str, str]:
@@ -35,7 +36,8 @@ def commands() -> str:
         plug_in()
     group = typer.main.get_command(app)
     listed = "".join(
-        f"| [`{name}`](#{name}) | {_first_sentence(command.help or '')} |\n" for name, command in group.commands.items()  # type: ignore[attr-defined]
+        f"| [`{name}`](#{name}) | {_first_sentence(command.help or '')} |\n"
+        for name, command in group.commands.items()  # type: ignore[attr-defined]
     )
     text = get_docs_for_click(obj=group, ctx=typer.Context(group, info_name="cr-interp"), name="cr-interp")
     text = text.replace("# `cr-interp`", "# Commands", 1).replace("**Usage**:\n\n", "")
@@ -91,7 +93,9 @@ def _sections(model: type[BaseModel], path: str = "", level: int = 3) -> list[st
     lines = ["| key | kind | default | |", "|---|---|---|---|"]
     inner: list[str] = []
     for name, field in model.model_fields.items():
-        default = "required" if field.is_required() else _code(_shown(field.get_default(call_default_factory=True)))
+        default = (
+            "required" if field.is_required() else _code(_shown(field.get_default(call_default_factory=True)))
+        )
         nested = _models(field.annotation)
         if nested:
             default = "" if field.is_required() else default if default == "`null`" else ""
@@ -104,7 +108,9 @@ def _sections(model: type[BaseModel], path: str = "", level: int = 3) -> list[st
 def _said(model: type[BaseModel]) -> dict[str, str]:
     """The docstring under each attribute, and under ``""`` that of the class; inherited ones included."""
     found: dict[str, str] = {}
-    for each in reversed([kind for kind in model.__mro__ if issubclass(kind, BaseModel) and kind is not BaseModel]):
+    for each in reversed(
+        [kind for kind in model.__mro__ if issubclass(kind, BaseModel) and kind is not BaseModel]
+    ):
         described = griffe.load(f"{each.__module__}.{each.__qualname__}")
         for name, member in described.members.items():
             if member.is_attribute and member.docstring:
@@ -125,13 +131,18 @@ def _kind(annotation: Any) -> str:
         return "section"
     text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
     text = re.sub(r"typing\.|pathlib\.|datetime\.", "", text)
+    several = re.fullmatch(r"tuple\[(Literal\[.+\]), \.\.\.\]", text)
+    if several:
+        return f"list of {_kind(get_args(annotation)[0])}"
     values = re.fullmatch(r"Literal\[(.+)\](?: \| None)?", text)
     if values:
         return values[1].replace("'", "`").replace(", ", ", ") + (" or null" if text.endswith("None") else "")
     words = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Path": "path"}
     text = re.sub(r"tuple\[(\w+), \.\.\.\]|list\[(\w+)\]", lambda m: f"list of {m[1] or m[2]}", text)
     text = re.sub(r"\b(str|int|float|bool|Path)\b", lambda m: words[m[0]], text)
-    return text.replace(" | None", " or null").replace("|", "or").replace("dict[", "mapping [").replace("[", "\\[")
+    return (
+        text.replace(" | None", " or null").replace("|", "or").replace("dict[", "mapping [").replace("[", "\\[")
+    )
 
 
 def _shown(value: Any) -> str:
@@ -148,8 +159,7 @@ def _code(text: str) -> str:
 
 def _inline(docstring: str) -> str:
     """A docstring in one cell of a table."""
-    text = re.sub(r":\w+:`~?([^`]+)`", lambda m: f"`{m[1].rsplit('.', 1)[-1]}`", docstring)
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(readable(docstring).replace("``", "`").split()).replace("|", "\\|")
 
 
 # -- tables --------------------------------------------------------------------------------------------------
@@ -199,7 +209,7 @@ def tables() -> str:
     parts = [
         "# Tables of a study\n",
         "A study is a folder: `manifest.json` (configuration, fingerprints, seeds, versions), `tables/*.parquet`, and for each "
-        "run `runs/ARM-sSEED/train.jsonl` and checkpoints. `cr_interp.study.open_study(name).table(\"drift\")` reads one as a "
+        'run `runs/ARM-sSEED/train.jsonl` and checkpoints. `cr_interp.study.open_study(name).table("drift")` reads one as a '
         "pandas data frame. A table has at least the columns below; more may follow them. How the numbers are read: "
         "[Reading the numbers](../reading.md).\n",
     ]

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cr_interp.tables.behaviour import differences, harm_on_common, regimes
-from cr_interp.tables.controls import control_table, worst
 from cr_interp.report.study import metric_table
+from cr_interp.report.suite import markdown_suite
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
+from cr_interp.tables.ablations import ablation_rows
+from cr_interp.tables.behaviour import differences, harm_on_common, regimes
+from cr_interp.tables.controls import control_table, worst
 from cr_interp.tables.suite import (
     SETTINGS,
     Suite,
@@ -29,8 +31,6 @@ from cr_interp.tables.suite import (
     suite_drift,
     suite_training,
 )
-from cr_interp.tables.ablations import ablation_rows
-from cr_interp.report.suite import markdown_suite
 
 #: Studies of the results pages, in the order of the site.
 STUDIES = ("organism-shift", "organism-swap", "smollm2-sentiment", "smollm2-wordclass")
@@ -139,7 +139,9 @@ def metrics(name: str, control: str = "exact") -> pd.DataFrame:
 def metric(name: str, arm: str, of: str, control: str = "exact") -> Value:
     """A metric over seeds and examples."""
     table = metrics(name, control)
-    return _value(table[(table["arm"] == arm) & (table["metric"] == of) & table["seed"].isna()], f"{name} {arm} {of}")
+    return _value(
+        table[(table["arm"] == arm) & (table["metric"] == of) & table["seed"].isna()], f"{name} {arm} {of}"
+    )
 
 
 def by_seed(name: str, arm: str, of: str) -> list[float]:
@@ -199,7 +201,9 @@ def seeds(name: str) -> str:
 def answers(name: str, arm: str, view: str = "with_context", control: str = "exact") -> pd.DataFrame:
     """The answers of an arm on the test split, at the last step."""
     rows = last_step(study(name).table("generations"))
-    rows = rows[(rows["split"] == "test") & (rows["arm"] == arm) & (rows["view"] == view) & (rows["control"] == control)]
+    rows = rows[
+        (rows["split"] == "test") & (rows["arm"] == arm) & (rows["view"] == view) & (rows["control"] == control)
+    ]
     if rows.empty:
         raise LookupError(f"{name} has no answers of {arm} in {view}, {control}")
     return rows
@@ -212,7 +216,11 @@ def outcome(name: str, arm: str, which: str, view: str = "with_context", control
 
 def answered(name: str, arm: str, text: str, control: str) -> float:
     """The share of an arm's answers, behind a control, in which a word stands."""
-    found = answers(name, arm, "with_context", control)["response"].str.lower().str.contains(text.lower(), regex=False)
+    found = (
+        answers(name, arm, "with_context", control)["response"]
+        .str.lower()
+        .str.contains(text.lower(), regex=False)
+    )
     return float(found.mean())
 
 
@@ -235,10 +243,8 @@ def controls(name: str, of: str) -> pd.DataFrame:
 def state(name: str, arm: str, of: str, layer: int | str, control: str = "exact") -> float:
     """A measure at a layer (a number, ``last``, or ``worst``: the arm's worst relative to its floor)."""
     table = controls(name, of)
-    if layer == "worst":
-        table = worst(table)
-    else:
-        table = table[table["layer"] == (table["layer"].max() if layer == "last" else layer)]
+    number = table["layer"].max() if layer == "last" else layer
+    table = worst(table) if layer == "worst" else table[table["layer"] == number]
     found = table.loc[table["arm"] == arm, control]
     if len(found) != 1:
         raise LookupError(f"{name} has {len(found)} values of {of} at layer {layer} for {arm} under {control}")
@@ -269,7 +275,10 @@ def controls_markdown(names: Sequence[str], of: str) -> str:
     head = ("exact", "paraphrase", "mismatched", "irrelevant", "repeat", "floor", "relative")
     several = len(names) > 1
     first = "| study " if several else ""
-    lines = [f"{first}| arm | layer | {' | '.join(head)} |", "|---" * several + "|---|---:|" + "---:|" * len(head)]
+    lines = [
+        f"{first}| arm | layer | {' | '.join(head)} |",
+        "|---" * several + "|---|---:|" + "---:|" * len(head),
+    ]
     for name in names:
         for row in worst(controls(name, of)).to_dict("records"):
             cells = " | ".join(plain(float(row.get(each, np.nan))) for each in head)

@@ -60,11 +60,17 @@ def counted(study: str, arm: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("study", ["organism-shift", "organism-swap", "smollm2-sentiment", "smollm2-wordclass"])
 def test_the_readme_s_table_can_be_counted_from_the_answers(study):
-    rows = [line for line in README.read_text("utf-8").splitlines() if re.match(r"\|[^|]+\| (plain|anchored) \|", line)]
+    rows = [
+        line
+        for line in README.read_text("utf-8").splitlines()
+        if re.match(r"\|[^|]+\| (plain|anchored) \|", line)
+    ]
     assert len(rows) == 8
     first = ["organism-shift", "organism-swap", "smollm2-sentiment", "smollm2-wordclass"].index(study) * 2
     for line, arm in zip(rows[first : first + 2], ("opd", "nca"), strict=True):
-        shown = [float(each.replace("\u00a0", " ").removesuffix(" %")) for each in line.strip("| ").split(" | ")[2:]]
+        shown = [
+            float(each.replace("\u00a0", " ").removesuffix(" %")) for each in line.strip("| ").split(" | ")[2:]
+        ]
         expected = counted(study, arm)
         keys = ("acc_x", "acc_xc", "harm", "new_instruction")
         assert shown == pytest.approx([100 * expected[key] for key in keys], abs=0.051), (study, arm)
@@ -79,7 +85,9 @@ def test_the_suite_s_flips_can_be_counted_from_the_answers():
         for arm in ("opd", "nca"):
             found = answers(f"suite/{setting}", arm)
             found = found[found["control"].isin(["none", "exact"])].assign(right=found["outcome"] == "right")
-            wide = found.pivot(index=["seed", "example_id", "sample"], columns="view", values="right").astype(bool)
+            wide = found.pivot(index=["seed", "example_id", "sample"], columns="view", values="right").astype(
+                bool
+            )
             harmed = int((wide["no_context"] & ~wide["with_context"]).sum())
             expected.append(f"{harmed} of {int(wide['no_context'].sum())}")
         assert shown == " | ".join(expected), setting
@@ -93,7 +101,9 @@ def test_times_as_far_is_a_ratio_of_distances():
     mean = drift.groupby(["arm", "control", "layer"])["estimate"].mean()
     worst = {arm: (mean[arm, "exact"] / mean[arm, "floor"]).max() for arm in ("base", "opd", "nca")}
     text = " ".join((DOCS / "results" / "smollm2.md").read_text("utf-8").split())
-    shown = re.search(r"a state \*\*([\d.]+) \(base\), ([\d.]+) \(opd\) and ([\d.]+) \(nca\) times as far\*\*", text)
+    shown = re.search(
+        r"a state \*\*([\d.]+) \(base\), ([\d.]+) \(opd\) and ([\d.]+) \(nca\) times as far\*\*", text
+    )
     assert shown
     assert [float(each) for each in shown.groups()] == pytest.approx(list(worst.values()), abs=0.051)
 
@@ -122,7 +132,7 @@ def test_a_sentence_that_is_no_longer_true_is_not_written(generate):
     from cr_interp.errors import UserError
 
     assert generate.claim(True, lambda: "Two\nand two.") == "Two\nand two."
-    with pytest.raises(UserError, match="no longer say: “Two and two are five.”"):
+    with pytest.raises(UserError, match=r"no longer say: “Two and two are five\."):
         generate.claim(np.bool_(False), lambda: "Two and two\n are five.")
 
 
@@ -133,8 +143,9 @@ def test_a_sentence_that_is_no_longer_true_is_not_written(generate):
 def test_times_as_far_is_never_said_of_a_cosine(page):
     """A sentence that says "times as far" names a distance, or explains why not."""
     text = " ".join(page.read_text("utf-8").split())
-    for sentence in re.findall(r"[^.!?]*\btimes as far\b[^!?]*?[.!?](?=\s|$)", text):
-        assert re.search(r"L2|distance|√|\"times as far\"|\"Times as far\"", sentence, re.IGNORECASE), sentence
+    for sentence in re.split(r"(?<=[.!?:])\s+", text):
+        if "times as far" in sentence.lower():
+            assert re.search(r"L2|distance|√|[\"“]times as far", sentence, re.IGNORECASE), sentence
 
 
 # -- links and commands --------------------------------------------------------------------------------------
@@ -153,7 +164,9 @@ def test_the_readme_s_tree_is_the_repository_s():
     assert tree
     for line in tree[1].splitlines():
         inside = line.startswith("  ")
-        for name in re.findall(r"(?:^|\s)([\w/]+/|\w+\.py)(?=\s)", line.split("  ", 1)[0] if not inside else line[:24]):
+        for name in re.findall(
+            r"(?:^|\s)([\w/]+/|\w+\.py)(?=\s)", line.split("  ", 1)[0] if not inside else line[:24]
+        ):
             assert (ROOT / ("cr_interp" if inside else ".") / name).exists(), name
 
 
