@@ -89,7 +89,12 @@ def twelve_suite(root) -> suite.Suite:
 
 
 def run(*words, code=0, cwd=None, **environment):
-    command = [sys.executable, "-m", "cr_interp", *map(str, words)]
+    command = [
+        sys.executable,
+        "-m",
+        "cr_interp",
+        *(word if isinstance(word, bytes) else str(word) for word in words),
+    ]
     done = warm.run(command, cwd=cwd, env={**os.environ, **environment})
     assert done.returncode == code, done.stdout + done.stderr
     return done

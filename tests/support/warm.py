@@ -57,32 +57,34 @@ def received(line: socket.socket, length: int) -> bytes:
 class Popen:
     """A process on its way. ``stdout`` and ``stderr`` are open files; it has no standard input.
 
-    ``cold``: in an interpreter of its own.
+    ``cold``: in an interpreter of its own. ``jobs``: what it starts itself is warm as well, and a child of the server's then.
     """
 
     def __init__(
         self, args: Sequence[str], *, stdout: Any, stderr: Any, cwd: Any = None, env: Mapping[str, str] | None = None,
-        cold: bool = False,
+        cold: bool = False, jobs: bool = True,
     ):  # fmt: skip
         self.args, self.returncode = list(args), None
         self._cold: subprocess.Popen | None = None
+        stdout = open(os.devnull, "wb") if stdout == subprocess.DEVNULL else stdout  # noqa: SIM115
         errors = stdout if stderr == subprocess.STDOUT else stderr
-        self.pid = 0 if cold else self._start_warm(stdout, errors, cwd, env)
+        self.pid = 0 if cold else self._start_warm(stdout, errors, cwd, env, jobs)
         if not self.pid:
             self._cold = subprocess.Popen(
                 args, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, cwd=cwd, env=env
             )
             self.pid = self._cold.pid
 
-    def _start_warm(self, stdout: Any, stderr: Any, cwd: Any, env: Mapping[str, str] | None) -> int:
+    def _start_warm(self, stdout: Any, stderr: Any, cwd: Any, env: Mapping[str, str] | None, jobs: bool) -> int:
         """Its number, or 0 if it has to be started otherwise."""
         if self.args[0] != sys.executable or self.args[1] == "-c":
             return 0
         asked = json.dumps(
             {
-                "arguments": self.args[1:],
+                "arguments": [os.fsdecode(word) for word in self.args[1:]],
                 "cwd": str(cwd or Path.cwd()),
                 "env": dict(os.environ if env is None else env),
+                "jobs": jobs,
             }
         ).encode()
         self._line = socket.socket(socket.AF_UNIX)

@@ -33,6 +33,8 @@ LIBRARIES = (
 )  # fmt: skip
 #: Read while the interpreter or a library starts, too early for a fork to follow. ``PYTHONPATH`` it can follow.
 EARLY = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "OPENBLAS_", "HF_", "TRANSFORMERS_", "TORCH_", "ACCELERATE_")
+#: Names the process that a job must not outlive; see ``cr_interp.stopping``.
+PARENT = "CR_INTERP_PARENT"
 #: The commands that start processes themselves.
 WITH_JOBS = {"distill", "reproduce", "suite"}
 
@@ -127,12 +129,14 @@ def become(asked: dict[str, Any], files: list[int], server: Server) -> NoReturn:
         os.close(file)
     os.environ.clear()
     os.environ.update(asked["env"])
+    if PARENT in os.environ:
+        os.environ[PARENT] = str(os.getppid())  # which ends it when whoever asked has ended
     os.chdir(asked["cwd"])
     arguments = asked["arguments"]
     if arguments[:3] == warm.TORCHRUN:
         spread(int(arguments[3]), arguments[4:])
     else:
-        play(arguments)
+        play(arguments, asked["jobs"])
 
 
 def spread(processes: int, arguments: list[str]) -> NoReturn:
@@ -162,7 +166,7 @@ def spread(processes: int, arguments: list[str]) -> NoReturn:
     os._exit(int(failed))
 
 
-def play(arguments: list[str]) -> NoReturn:
+def play(arguments: list[str], jobs: bool = False) -> NoReturn:
     """Run ``-m MODULE …`` or ``SCRIPT …`` as a new interpreter would, to its end."""
     import numpy as np
 
@@ -175,7 +179,7 @@ def play(arguments: list[str]) -> NoReturn:
     sys.path[:] = [own, *map(os.path.abspath, places), *INSTALLED]
     code: Any = 0
     try:
-        if arguments[:2] == ["-m", "cr_interp"] and arguments[2:3] and arguments[2] in WITH_JOBS:
+        if jobs and arguments[:2] == ["-m", "cr_interp"] and WITH_JOBS.intersection(arguments[2:3]):
             start_jobs_warm()
         if named:
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)

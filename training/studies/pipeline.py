@@ -12,19 +12,20 @@ import torch
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import made_of, note_asked
 from cr_interp.measure.drift import measure_drift
-from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns
+from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, tokenizer_fingerprint
+from cr_interp.names import check_folder
 from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
+from training.run.checkpoints import checkpoints, step_of
 from training.run.distill import is_finished
+from training.run.made_of import Making, different, discard, made_otherwise, refuse, sweep, term_texts
 from training.run.subject import check_cap, load_for, study_task
-from training.run.trainer import checkpoints, step_of
 from training.settings import StudyConfig
-from training.studies.made_of import Making, different, discard, made_otherwise, refuse, term_texts
 from training.studies.workers import run_all
 
 __all__ = ["different"]
@@ -36,9 +37,11 @@ Checkpoint = tuple[str, int, int, str]
 def open_or_create(config: StudyConfig, path: Path, again: bool = False) -> Study:
     """The study of this configuration. One that holds results which were made otherwise (with another configuration, terms,
     task, data or model) is refused, not mixed into; ``again`` discards those, so that they are made anew."""
+    check_folder(path)
     if not (path / "manifest.json").is_file():
         return Study.create(path, _manifest(config))
     study, making = Study.open(path), Making(config)
+    sweep(study)
     found = made_otherwise(study, making)
     if found and not again:
         raise refuse(study, found)
@@ -112,7 +115,9 @@ def study_checkpoints(study: Study, config: StudyConfig) -> list[Checkpoint]:
         if is_finished(study, arm, seed, config):
             for path in checkpoints(study.run_path(arm, seed)):
                 step = step_of(path)
-                if step == config.training.steps or (config.every_step and step < config.training.steps):
+                last, every = config.training.steps, config.training.save_every
+                # One that was written because something broke is off the schedule, and of one run alone.
+                if step == last or (config.every_step and step < last and step % every == 0):
                     found.append((arm, seed, step, str(path)))
     return found
 
@@ -131,6 +136,7 @@ def checked(study: Study, config: StudyConfig, again: bool = False) -> tuple[Stu
 
     With ``again`` rows are discarded to be made anew. A run is not: only ``reproduce`` and ``distill`` make those.
     """
+    sweep(study)
     making = Making(config)
     found = made_otherwise(study, making)
     if found and (not again or any(each.run for each in found)):
@@ -176,6 +182,8 @@ def capture_study(
     generations = study.table("generations")
     todo = study_checkpoints(study, config) if again else missing(study, "drift", config)
     base = place(load_for(config, study.manifest["model"])) if todo else None
+    if todo:
+        study = with_tokens(study, generations, fixed, anew=again)
     with tokens_progress() as bar:
         for arm, seed, step, where in todo:
             loaded = place(load_for(config, where))
@@ -186,7 +194,7 @@ def capture_study(
                 loaded, _subject(loaded, config), own_responses(answers),
                 None if arm == "base" else base, sites_per_pass,
                 save_states / f"{arm}-s{seed}-{step}" if save_states else None,
-                bar(f"{config.name} {arm} seed {seed}"), backend, own_turns(answers),
+                bar(f"{config.name} {arm} seed {seed}"), backend, own_turns(answers), study.manifest["example_tokens"],
             ).labelled(arm=arm, seed=seed, step=step, made_of=origin)  # fmt: skip
             # Tokens and maps are large, and looked at at the end.
             found.put(study, tokens_and_maps=arm == "base" or step == config.training.steps)
