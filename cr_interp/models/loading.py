@@ -161,7 +161,10 @@ def _load_adapter(name: str, path: Path, dtype: torch.dtype, kwargs: dict[str, A
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False) if own else base.tokenizer
     except UNREADABLE as error:
         raise UserError(f"The tokenizer of the adapter {path} could not be loaded: {_said(error)}") from error
-    model = attach(path, base.name, base.model, tokenizer)
+    known = base.tokenizer.get_vocab()
+    words = {word: i for word, i in tokenizer.get_vocab().items() if known.get(word) != i}
+    model = attach(path, base.name, base.model, words)
+    check_vocabulary(path, model, tokenizer)
     check_decoder(model)
     return Loaded(name, cast(PreTrainedModel, model.eval()), tokenizer)
 

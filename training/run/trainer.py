@@ -315,9 +315,7 @@ class DistillTrainer(Trainer):
         Raises :class:`UserError` for a checkpoint that does not hold what the model has.
         """
         folder, student = Path(resume_from_checkpoint), self.student.model
-        if (
-            self.is_fsdp_enabled or self.is_deepspeed_enabled
-        ):  # their shards are files of their own, read strictly
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # shards in files of their own, read strictly
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         try:
             if is_adapted(student):
