@@ -7,7 +7,6 @@ import pandas as pd
 from rich.console import Group
 from rich.table import Table
 
-from cr_interp.figures.style import arm_order
 from cr_interp.shown import PlainTable, code, in_markdown, literal
 from cr_interp.study.rows import last_step
 from cr_interp.study.study import Study
@@ -15,6 +14,7 @@ from cr_interp.tables.behaviour import METRICS, metrics
 from cr_interp.tables.methods import with_minimum
 from cr_interp.tables.obedience import OBEDIENCE, new_instruction
 from cr_interp.tables.unread import instead, sentences, unread
+from cr_interp.vocabulary import arm_order
 
 PERCENT = {*METRICS, *OBEDIENCE}
 

@@ -31,11 +31,12 @@ from cr_interp.models.loading import Loaded
 from cr_interp.models.shards import is_sharded
 from cr_interp.models.weights import load_whole
 from cr_interp.views import shared_prefix
-from training.objectives import Term, Whole
+from training.objectives import Term
 from training.run import parallel
 from training.run.checkpoints import STAGING, checkpoints, keep_last, latest_checkpoint, put_in_place, seal
 from training.run.episodes import Episodes, Pair, ask
 from training.run.lora import is_adapted, save_adapter
+from training.run.losses import Whole
 from training.run.peak import read_peak, start_peak
 from training.run.recompute import recompute_layers
 from training.run.rollouts import Rollouts, RolloutsLost

@@ -16,9 +16,9 @@ from cr_interp.models.loading import Loaded, load
 from cr_interp.study.study import Study
 from training.run.checkpoints import SEAL, seal
 from training.run.distill import distill, load_pair
-from training.run.lora import Lora, adapter_off, merged, save_adapter, with_adapter
+from training.run.lora import adapter_off, merged, save_adapter, with_adapter
 from training.run.recompute import recompute_layers
-from training.settings import load_config
+from training.settings import Lora, load_config
 
 pytest.importorskip("peft")
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -200,6 +200,7 @@ def test_a_checkpoint_is_the_trained_model(tmp_path, base_folder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_jobs")
 def test_adapters_are_evaluated_and_captured_like_any_checkpoint(tmp_path):
     from training.studies.pipeline import reproduce
 
