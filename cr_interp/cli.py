@@ -238,9 +238,9 @@ def check(
 ) -> None:
     """Check that what is captured from a model is what its name says; exit code 1 if anything fails."""
     from cr_interp.capture.check import check_model, check_table
-    from cr_interp.models.loading import load
+    from cr_interp.models.loading import open_model
 
-    loaded = load(model)
+    loaded = open_model(model)
     checks = check_model(loaded.model, loaded.pad_id, backend)
     console.print(check_table(checks, loaded.name))
     if any(found.status == "fail" for found in checks):

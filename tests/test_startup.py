@@ -18,8 +18,8 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.St
         main()
     except SystemExit as end:
         code = end.code or 0
-print(json.dumps([code, [name for name in %r if name in sys.modules]]))
-""" % (HEAVY,)
+print(json.dumps([code, [name for name in HEAVY if name in sys.modules]]))
+""".replace("HEAVY", repr(HEAVY))
 
 
 @pytest.mark.parametrize(
