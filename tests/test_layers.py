@@ -16,7 +16,7 @@ FLOORS = (
     {"training.planning"},
     {"training.run"},
     {"training.task_of", "training.objectives"},
-    {"training.settings"},
+    {"training", "training.settings"},
     {"cr_interp.cli", "cr_interp.__main__"},
     {"cr_interp.report", "cr_interp.workbench"},
     {"cr_interp.figures"},

@@ -62,7 +62,8 @@ def load_whole(path: Path | str, dtype: torch.dtype, strip: bool = True, **kwarg
     """Load a checkpoint of which every tensor is known to be in its place.
 
     ``path`` is a folder or a hub id, ``kwargs`` go to ``from_pretrained``. Names that a wrapper gave are taken out if
-    ``strip``. Raises :class:`UserError` for a checkpoint that is incomplete, and whatever the library raises for one that it cannot read.
+    ``strip``. Raises :class:`UserError` for a checkpoint that is incomplete, and
+    whatever the library raises for one that it cannot read.
     """
     with _bar_if_large(path), _report_is_ours():
         # Said, not left to the default: with that, code beside the weights is asked about, and run on a yes.
@@ -79,8 +80,8 @@ def load_whole(path: Path | str, dtype: torch.dtype, strip: bool = True, **kwarg
         if wrapped and not strip:
             raise UserError(
                 f"{path} was saved from a wrapped model (torch.compile, DDP or FSDP): its tensors are called "
-                f"{first_few(wrapped)}. Load it with strip=True, as the command line does, or save the unwrapped model again (accelerate's "
-                f"unwrap_model, or the model's _orig_mod)."
+                f"{first_few(wrapped)}. Load it with strip=True, as the command line does, or save the unwrapped model again "
+                f"(accelerate's unwrap_model, or the model's _orig_mod)."
             )
         if wrapped:
             model, info = _load_wrapped(model, path, dtype, kwargs)
