@@ -4,7 +4,7 @@ This is the only module that knows file names, and a table is the only thing tha
 to looking, so the app and the notebooks need this module and no torch.
 
     STUDY/manifest.json               schema version, configuration, fingerprints, versions, times
-    STUDY/tables/generations.parquet  a row per arm, seed, example, view, control and sample
+    STUDY/tables/generations.parquet  a row per arm, seed, example, view, control and sample; with the example's cluster
     STUDY/tables/drift.parquet        a row per arm, seed, site, layer, measure and control
     STUDY/tables/drift_with_sinks.parquet  the same with attention sinks, where drift leaves some out
     STUDY/tables/token_drift.parquet  a row per arm, seed, example, token and site, under the exact context
@@ -26,6 +26,7 @@ from uuid import uuid4
 import pandas as pd
 
 from cr_interp.errors import UserError, unknown
+from cr_interp.tasks.clusters import clusters_of
 
 SCHEMA_VERSION = 1
 
@@ -107,7 +108,10 @@ class Study:
         return self.table_path(name).is_file()
 
     def table(self, name: str) -> pd.DataFrame:
-        """Read one table. Raises :class:`UserError` if it is missing, unreadable or lacks columns."""
+        """Read one table. Raises :class:`UserError` if it is missing, unreadable or lacks columns.
+
+        Answers that were written without their ``cluster`` get it from their ids, if the task is a built-in one.
+        """
         file = self.table_path(name)
         if not file.is_file():
             there = [each.stem for each in sorted((self.path / "tables").glob("*.parquet"))]
@@ -119,6 +123,8 @@ class Study:
         missing = [column for column in COLUMNS.get(name, ()) if column not in frame.columns]
         if missing:
             raise UserError(f"{file} lacks the columns {missing}; it was damaged or written by something else.")
+        if name == "generations" and "cluster" not in frame:
+            frame["cluster"] = clusters_of(str(self.manifest.get("task")), frame["example_id"])
         return frame
 
     def drift(self, sinks: bool = False) -> pd.DataFrame:
