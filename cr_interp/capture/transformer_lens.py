@@ -4,21 +4,34 @@ Booting a bridge replaces modules of the model and forces eager attention, so it
 weights (see ``copies.py``), once per model. Its forward takes the library's own cache, so the shared prefix is computed
 once here too.
 
-With SDPA in the model and eager attention in the bridge, states differ by about 2e-6 (relative).
+With SDPA in the model and eager attention in the bridge, states differ by about 2e-6 (relative). The bridge writes some
+architectures' blocks anew (Falcon with ALiBi: 6 % off; DeepSeek: a crash). So each bridge is tried once, behind a prefix and in
+padded rows, against plain hooks on the model; what differs or stops is refused.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cr_interp.capture.copies import cached, new_cache
 from cr_interp.capture.edits import Edits
+from cr_interp.capture.hooks import capture as by_hooks
 from cr_interp.capture.recorder import Recorder
-from cr_interp.capture.sites import Site, SiteName
+from cr_interp.capture.sites import Site, SiteName, all_sites
 from cr_interp.errors import UserError
-from cr_interp.models.forward import Prefix, ViewBatch, device_of, run_inputs, unwrap
+from cr_interp.models.forward import (
+    Prefix,
+    ViewBatch,
+    build_view,
+    device_of,
+    embedded,
+    encode_prefix,
+    run_inputs,
+    unwrap,
+)
 
 #: TransformerLens's names for our sites, inside ``blocks.N`` (its post-norm architectures point them behind the norm).
 HOOK_NAMES: dict[SiteName, str] = {
@@ -40,9 +53,14 @@ _BRIDGES = new_cache()
 def capture(
     model: nn.Module, view: ViewBatch, sites: Sequence[Site], prefix: Prefix, edits: Edits
 ) -> dict[Site, Float[Tensor, "token width"]]:
+    return _states(bridge_of(model), model, view, sites, prefix, edits)
+
+
+def _states(
+    bridge: Any, model: nn.Module, view: ViewBatch, sites: Sequence[Site], prefix: Prefix, edits: Edits
+) -> dict[Site, Float[Tensor, "token width"]]:
     device = device_of(model)
     recorder = Recorder(model, view, sites, edits, device)
-    bridge = bridge_of(model)
     hooks = []
     for site in recorder.stops:
         hooks.append((hook_name(model, bridge, site), _visitor(recorder, site)))
@@ -78,8 +96,53 @@ def hook_name(model: nn.Module, bridge: Any, site: Site) -> str:
 
 
 def bridge_of(model: nn.Module) -> Any:
-    """The model's bridge."""
-    return cached(_BRIDGES, model, _boot)
+    """The model's bridge. Raises :class:`UserError` if there is none, or one that computes something else."""
+
+    def made(clone: Any) -> Any:
+        bridge = _boot(clone)
+        _check(bridge, model)
+        return bridge
+
+    return cached(_BRIDGES, model, made)
+
+
+def _check(bridge: Any, model: nn.Module) -> None:
+    """Refuse a bridge whose states are not those of the model, on a few ids in both paddings."""
+    kind = type(unwrap(model)).__name__
+    rows = embedded(model)
+    prompts = [[i % rows for i in (*range(2, 11), first, *range(20, 20 + n))] for first, n in ((11, 1), (12, 5))]
+    shown = [site for site in all_sites(model) if _has(bridge, model, site)]
+    limit = 1e-3 if next(model.parameters()).dtype == torch.float32 else 5e-2
+    paddings: tuple[Literal["right", "left"], ...] = ("right", "left")
+    for padding in paddings:
+        responses = [[3 % rows, 4 % rows], [5 % rows]]
+        view = build_view(prompts, responses, 0, padding=padding)
+        prefix = encode_prefix(model, view.prefix)
+        if view.prefix and not prefix.keys_values:  # a model that keeps none
+            view, prefix = build_view(prompts, responses, 0, 0, padding), Prefix((), ())
+        expected = by_hooks(model, view, shown, prefix, {})
+        try:
+            found = _states(bridge, model, view, shown, prefix, {})
+        except Exception as error:  # whatever the bridge's own blocks raise
+            said = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"TransformerLens's bridge cannot run {kind} ({type(error).__name__}: {said}). Use backend='hooks'."
+            ) from error
+        for site in shown:
+            norm = expected[site].float().norm()
+            off = ((found[site].float() - expected[site].float()).norm() / norm).item()
+            if torch.isfinite(norm) and not off <= limit:
+                raise UserError(
+                    f"TransformerLens's bridge computes another {kind} than the model is: at {site} its states are off by "
+                    f"{off:.1%}. Use backend='hooks'."
+                )
+
+
+def _has(bridge: Any, model: nn.Module, site: Site) -> bool:
+    try:
+        return bool(hook_name(model, bridge, site))
+    except UserError:
+        return False
 
 
 def _boot(clone: Any) -> Any:
@@ -93,7 +156,7 @@ def _boot(clone: Any) -> Any:
     try:
         # Not boot_transformers, which is this plus a tokenizer that nobody needs to pass ids.
         return build_bridge_from_module(clone, type(clone).__name__, hf_config=clone.config)
-    except (ValueError, KeyError, AttributeError) as error:
+    except Exception as error:  # no such bridge, a package that it needs, blocks that it does not expect
         reason = str(error).split("\n")[0][:200]
         raise UserError(
             f"TransformerLens has no bridge for {type(clone).__name__} ({reason}). Use backend='hooks'."

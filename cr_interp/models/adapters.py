@@ -31,6 +31,8 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 #: Kinds that need more than the model inside the wrapper: a router, a task's number, the wrapper's own forward.
 BESIDE_THE_MODEL = ("ADAPTION_PROMPT", "XLORA", "POLY")
+#: Settings of LoRA by which its wrapper decides, sequence by sequence, where it is on: after a phrase, by a router.
+CONDITIONAL = ("alora_invocation_tokens", "arrow_config")
 #: Initialisations of LoRA that move the base's weights: what the adapter is added to is not what is in the base's files.
 MOVES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
@@ -74,12 +76,14 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder / CONFIG} does not say which base the adapter belongs to. Write the base's folder or hub id there, as "
             f"base_model_name_or_path."
         )
-    if config.is_prompt_learning or kind in BESIDE_THE_MODEL:
+    waits = [switch for switch in CONDITIONAL if given.get(switch)]
+    kind = " with ".join([kind, *waits])
+    if config.is_prompt_learning or kind in BESIDE_THE_MODEL or waits:
         raise UserError(
             f"{folder} is an adapter of the kind {kind}, which acts outside the model's own layers (virtual tokens before the "
-            f"sequence, a router, a task's number), so the states looked at here would be those of the base. Adapters that "
-            f"change layers can be read: LoRA and its relatives, IA3, OFT and others; or write a prompt-tuned prefix out "
-            f"as a context."
+            f"sequence, a router, a phrase or a number that switches it on), so the states looked at here would be those of "
+            f"the base. Adapters that change layers can be read: LoRA and its relatives, IA3, OFT and others; or write a "
+            f"prompt-tuned prefix out as a context."
         )
     begun = str(getattr(config, "init_lora_weights", "")).lower()
     if begun.startswith(MOVES_THE_BASE):

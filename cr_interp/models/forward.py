@@ -253,9 +253,13 @@ def unwrap(model: nn.Module) -> Any:
 def backbone(model: nn.Module) -> Any:
     """The decoder of text without its LM head: of a model that also takes images or sound, what continues the text."""
     found = unwrap(model).base_model
-    while (inner := found.get_decoder() if hasattr(found, "get_decoder") else found) is not found:
-        found = inner if inner.base_model is inner else inner.base_model
-    return found
+    while True:
+        inner = found.get_decoder() if hasattr(found, "get_decoder") else found
+        if inner is found and hasattr(found, "lm_head") and hasattr(found, "model"):
+            inner = found.model  # Llama-4's decoder, which says that it is its own
+        if inner is found:
+            return found
+        found = inner
 
 
 def device_of(model: nn.Module) -> torch.device:

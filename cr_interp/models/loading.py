@@ -24,7 +24,8 @@ from cr_interp.errors import UserError, unknown
 from cr_interp.hub import hub_problem
 from cr_interp.models.adapters import CONFIG, attach, check_base, knows_base, read_config
 from cr_interp.models.fingerprints import fingerprint, tokenizer_fingerprint
-from cr_interp.models.forward import check_head, embedded
+from cr_interp.models.forward import embedded
+from cr_interp.models.suitable import check_decoder, check_vocabulary
 from cr_interp.models.weights import first_few, load_whole, refuse_incomplete
 from cr_interp.study.checkpoints import ORGANISMS, SMOLLM2, builtin_names, refuse_pickles
 
@@ -95,7 +96,7 @@ def load(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Loaded
             f"give it as safetensors: {_said(error)}"
         ) from error
     check_vocabulary(path, model, tokenizer)
-    check_head(model)
+    check_decoder(model)
     return Loaded(name, model.eval(), tokenizer)
 
 
@@ -121,29 +122,6 @@ def adapter_folder(path: Path | str) -> Path | None:
         )
     except Exception:  # whoever loads it as a model meets the same, and explains it
         return None
-
-
-def check_vocabulary(where: Path | str, model: PreTrainedModel, tokenizer: Any) -> None:
-    """Refuse a tokenizer whose ids the model has no rows for: words, what its template writes, what ends a turn.
-
-    A few special tokens more (Gemma-3's for images) are no harm while nothing writes them.
-    """
-    rows = embedded(model)
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    template = str(tokenizer.chat_template or "")
-    ends = (tokenizer.eos_token, tokenizer.bos_token)
-    beyond = sorted((i, token) for token, i in tokenizer.get_vocab().items() if i >= rows)
-    used = [
-        token
-        for i, token in beyond
-        if i not in added or not added[i].special or token in template or token in ends
-    ]
-    if used:
-        raise UserError(
-            f"The tokenizer of {where} has {len(used)} tokens beyond the model's {rows} rows ({first_few(used)}), so it is "
-            f"another model's, or the model was not resized for it (resize_token_embeddings). Give the tokenizer it was "
-            f"trained with."
-        )
 
 
 def resolve(name: str) -> Path | str:
@@ -184,7 +162,7 @@ def _load_adapter(name: str, path: Path, dtype: torch.dtype, kwargs: dict[str, A
     except UNREADABLE as error:
         raise UserError(f"The tokenizer of the adapter {path} could not be loaded: {_said(error)}") from error
     model = attach(path, base.name, base.model, tokenizer)
-    check_head(model)
+    check_decoder(model)
     return Loaded(name, cast(PreTrainedModel, model.eval()), tokenizer)
 
 
