@@ -29,7 +29,11 @@ def said_intervals(table: pd.DataFrame, short: bool = False, wanted: str = "acro
         return words["within"] + (", one seed" if wanted == "across" else "")
     if kinds == {"across"}:
         return words["across"]
-    alone = [
-        arm for arm in arm_order(table["arm"]) if set(table.loc[table["arm"] == arm, "interval"]) == {"within"}
-    ]
-    return f"{words['across']}; of {', '.join(alone)}, one seed: {words['within']}"
+    kinds_of = {arm: set(rows["interval"].dropna()) for arm, rows in table.groupby("arm", sort=False)}
+    alone = [str(arm) for arm in arm_order(table["arm"]) if kinds_of[arm] == {"within"}]
+    said = words["across"]
+    if alone:
+        said += f"; of {', '.join(alone)}, one seed: {words['within']}"
+    if any(len(each) > 1 for each in kinds_of.values()):
+        said += f"; what one seed alone has a value of{'' if alone else ': ' + words['within']}{' likewise' * bool(alone)}"
+    return said
