@@ -3,10 +3,10 @@
 from typing import Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cr_interp.figures.style import arm_order
+from cr_interp.shown import PlainTable, code, in_markdown
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import METRICS, metrics
 from cr_interp.tables.drift import extremes, mean_interval
@@ -61,10 +61,10 @@ def _row(arm: Any, seed: Any, estimate: float, low: float, high: float, n: int, 
 def rich_table(table: pd.DataFrame, title: str, seeds: bool = False, interval: Kind = "across") -> Table:
     """A column per arm, a row per metric (with ``seeds``, also per seed): that fits a terminal of 80 columns."""
     arms = arm_order(table["arm"])
-    out = Table(title=title, box=SIMPLE_HEAD, padding=0, pad_edge=False, collapse_padding=True)
     scope = said_intervals(table[table["seed"].isna()], short=True, wanted=interval)
     by_seed = f"; each seed: {SHORT['within']}" if seeds else ""
-    out.caption = f"in %, but for min_cosine; 95 % intervals: {scope}{by_seed}"
+    caption = f"in %, but for min_cosine; 95 % intervals: {scope}{by_seed}"
+    out = PlainTable(title, caption, padding=0, pad_edge=False, collapse_padding=True)
     out.add_column("metric")
     for arm in arms:
         out.add_column(str(arm), justify="right")
@@ -104,13 +104,13 @@ def markdown_table(table: pd.DataFrame, interval: Kind = "across") -> str:
     lines = ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for arm in arm_order(shown["arm"]):
         cells = shown[shown["arm"] == arm].set_index("metric")
-        lines.append(f"| `{arm}` | " + " | ".join(_cell(name, cells.loc[name]) for name in names) + " |")
-    return "\n".join([*lines, "", f"95 % intervals: {said_intervals(shown, wanted=interval)}."])
+        lines.append(f"| {code(arm)} | " + " | ".join(_cell(name, cells.loc[name]) for name in names) + " |")
+    return "\n".join([*lines, "", f"95 % intervals: {in_markdown(said_intervals(shown, wanted=interval))}."])
 
 
 def plain_table(rows: pd.DataFrame, title: str) -> Table:
     """A data frame for the terminal: numbers to four digits, what is missing as a dash."""
-    out = Table(title=title, box=SIMPLE_HEAD)
+    out = PlainTable(title)
     for name in rows:
         out.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(rows[name]) else "left")
     for values in rows.itertuples(index=False):

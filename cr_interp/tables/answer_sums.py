@@ -19,6 +19,7 @@ from cr_interp.errors import UserError, unknown
 from cr_interp.study.rows import last_step
 
 CONTROLS = ("exact", "paraphrase", "mismatched", "irrelevant")
+OUTCOMES = ("right", "wrong", "unparsable", "truncated")
 #: Per example, summed over its samples.
 SUMS = ("pairs", "right_x", "right_xc", "both", "tokens_x", "tokens_xc")
 
@@ -64,6 +65,12 @@ def select(generations: pd.DataFrame, split: str | None) -> pd.DataFrame:
         raise UserError(
             "The table 'generations' has rows without a seed; every answer belongs to one (use 0 for an arm "
             "that is not trained). Make the table again."
+        )
+    unknown_outcomes = generations.loc[~generations["outcome"].isin(OUTCOMES), "outcome"]
+    if len(unknown_outcomes):
+        raise UserError(
+            f"The table 'generations' has {len(unknown_outcomes)} answers whose outcome is none of {', '.join(OUTCOMES)} (the "
+            f"first: {unknown_outcomes.iloc[0]!r}). Whether they are right is not known, so no share is. Evaluate again."
         )
     if split is not None:
         found = generations["split"].unique()

@@ -31,13 +31,22 @@ from numpy import ndarray
 
 from cr_interp.errors import unknown
 from cr_interp.statistics import same
-from cr_interp.tables.answer_sums import CONTROLS, SUMS, Block, aligned, block, blocks_by_arm, pairs_of, select
+from cr_interp.tables.answer_sums import (
+    CONTROLS,
+    OUTCOMES,
+    SUMS,
+    Block,
+    aligned,
+    block,
+    blocks_by_arm,
+    pairs_of,
+    select,
+)
 from cr_interp.tables.estimates import Kind, Sums, estimates
 
 METRICS = ("acc_x", "acc_xc", "both_correct", "harm", "rescue", "delta_len")
 #: What arms differ by: the metrics, and Harm on the prompts that both solve without the context.
 DIFFERENCES = ("acc_x", "acc_xc", "both_correct", "harm", "harm_common", "rescue", "delta_len")
-OUTCOMES = ("right", "wrong", "unparsable", "truncated")
 #: An arm that is not trained: its one run is all that there is, and other seeds would give the same.
 UNTRAINED = "base"
 

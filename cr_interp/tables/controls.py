@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.figures.style import MOVEMENTS, by_arm
+from cr_interp.shown import PlainTable, in_markdown
 from cr_interp.tables import behaviour
 from cr_interp.tables.drift import placed
 
@@ -79,7 +79,7 @@ def worst(table: pd.DataFrame, by: str = "relative") -> pd.DataFrame:
 
 
 def rich_controls(table: pd.DataFrame, title: str) -> Table:
-    out = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    out = PlainTable(title, padding=(0, 1), pad_edge=False)
     for column in table:
         head = _HEADS.get(str(column), str(column))
         out.add_column(head, justify="left" if column == "arm" else "right", overflow="fold")
@@ -90,7 +90,10 @@ def rich_controls(table: pd.DataFrame, title: str) -> Table:
 
 def markdown_controls(table: pd.DataFrame) -> str:
     lines = ["| " + " | ".join(table) + " |", "|---|" + "---:|" * (len(table.columns) - 1)]
-    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table.itertuples(index=False)]
+    lines += [
+        "| " + " | ".join(in_markdown(_cell(value)) for value in row) + " |"
+        for row in table.itertuples(index=False)
+    ]
     return "\n".join(lines)
 
 
