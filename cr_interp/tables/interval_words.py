@@ -29,6 +29,8 @@ def said_intervals(table: pd.DataFrame, short: bool = False, wanted: str = "acro
         return words["within"] + (", one seed" if wanted == "across" else "")
     if kinds == {"across"}:
         return words["across"]
+    if "arm" not in table:
+        table = table.assign(arm="")  # paired differences, which are of no single arm
     kinds_of = {arm: set(rows["interval"].dropna()) for arm, rows in table.groupby("arm", sort=False)}
     alone = [str(arm) for arm in arm_order(table["arm"]) if kinds_of[arm] == {"within"}]
     said = words["across"]

@@ -18,6 +18,12 @@ def test_one_kind_is_named_and_one_seed_is_said():
     assert said_intervals(kinds(opd="w", base="w"), wanted="within") == WITHIN
 
 
+def test_paired_differences_have_no_arm():
+    table = kinds(nca="aw").drop(columns="arm")
+    assert said_intervals(table) == said_intervals(kinds(nca="aw"))
+    assert said_intervals(table[table["interval"] == "across"]) == ACROSS
+
+
 def test_arms_with_one_seed_are_named():
     assert said_intervals(kinds(nca="a", base="w", mine="w")) == f"{ACROSS}; of base, mine, one seed: {WITHIN}"
 
