@@ -14,6 +14,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from cr_interp.report.study import unread_of, unread_sentences
 from cr_interp.shown import PlainTable, code, in_markdown, literal
 from cr_interp.statistics import MARGIN
 from cr_interp.tables.ablations import COMPARED, ablation_rows
@@ -62,7 +63,7 @@ def rich_suite(
     ablations = ablation_rows(suite, control, baseline, interval)
     if len(ablations):
         parts.append(_rich_ablations(ablations, baseline, interval))
-    parts += [literal(note) for note in (*_notes(suite), *_floors(compared, baseline))]
+    parts += [literal(note) for note in (*_notes(suite), *_floors(compared, baseline), *_unread(suite, control))]
     spaced = [each for part in parts for each in (part, Text(""))]
     return Group(*spaced[:-1])
 
@@ -98,7 +99,7 @@ def _rich_comparisons(compared: pd.DataFrame, arm: str, baseline: str, interval:
     )
     # The intervals may go onto a second line, the names may not: they are what a row is looked up by.
     longest = max(len(str(name)) for name in compared["setting"])
-    out.add_column("setting", overflow="fold", min_width=min(longest, 24))
+    out.add_column("setting", overflow="fold", no_wrap=longest <= 24)
     for metric in _DIFFERENCES:
         out.add_column(f"harm {_HEADS[metric]}" if metric == "harm_common" else metric, justify="right")
     for setting, of_setting in compared.groupby("setting", sort=False):
@@ -174,7 +175,7 @@ def markdown_suite(
     if len(compared):
         title = f"All paired differences, {arm} − {baseline}"
         parts += [_folded(title, _markdown_comparisons(compared))]
-    parts += map(in_markdown, (*_notes(suite), *_floors(compared, baseline)))
+    parts += map(in_markdown, (*_notes(suite), *_floors(compared, baseline), *_unread(suite, control)))
     return "\n\n".join(parts)
 
 
@@ -303,6 +304,16 @@ def _notes(suite: Suite) -> list[str]:
     listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
     of = f" of the {len(SETTINGS)} settings" if set(SETTINGS) >= {*suite.studies, *lacking} else ""
     return [f"Unfinished{of}: {listed}."]
+
+
+def _unread(suite: Suite, control: str) -> list[str]:
+    """A sentence for each setting in which a tenth or more of an arm's answers could not be read."""
+    return [
+        f"{setting}: {sentence}"
+        for setting, study in suite.studies.items()
+        if study.has_table("generations")
+        for sentence in unread_sentences(unread_of(study, control), least=0.1)
+    ]
 
 
 def _floors(compared: pd.DataFrame, baseline: str) -> list[str]:

@@ -17,9 +17,8 @@ from numpy import ndarray
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.study.rows import last_step
+from cr_interp.vocabulary import CONTROLS, OUTCOMES
 
-CONTROLS = ("exact", "paraphrase", "mismatched", "irrelevant")
-OUTCOMES = ("right", "wrong", "unparsable", "truncated")
 #: Per example, summed over its samples.
 SUMS = ("pairs", "right_x", "right_xc", "both", "tokens_x", "tokens_xc")
 

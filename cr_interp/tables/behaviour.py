@@ -32,8 +32,6 @@ from numpy import ndarray
 from cr_interp.errors import unknown
 from cr_interp.statistics import same
 from cr_interp.tables.answer_sums import (
-    CONTROLS,
-    OUTCOMES,
     SUMS,
     Block,
     aligned,
@@ -43,8 +41,8 @@ from cr_interp.tables.answer_sums import (
     select,
 )
 from cr_interp.tables.estimates import Kind, Sums, estimates
+from cr_interp.vocabulary import CONTROLS, METRICS, OUTCOMES
 
-METRICS = ("acc_x", "acc_xc", "both_correct", "harm", "rescue", "delta_len")
 #: What arms differ by: the metrics, and Harm on the prompts that both solve without the context.
 DIFFERENCES = ("acc_x", "acc_xc", "both_correct", "harm", "harm_common", "rescue", "delta_len")
 #: An arm that is not trained: its one run is all that there is, and other seeds would give the same.
@@ -83,7 +81,7 @@ def metrics(
     """
     rows = []
     for arm, sums in blocks_by_arm(generations, control, split).items():
-        rows += _rows(arm, METRICS, [sums], resamples, seed, interval)
+        rows += _rows(arm, tuple(METRICS), [sums], resamples, seed, interval)
     return _table(rows, _COLUMNS)
 
 
@@ -131,7 +129,7 @@ def differences(
         if name not in by_arm:
             raise unknown("arm", name, by_arm)
     sides = aligned([by_arm[arm], by_arm[baseline]], [arm, baseline])
-    rows = _rows(arm, METRICS, sides, resamples, seed, interval)
+    rows = _rows(arm, tuple(METRICS), sides, resamples, seed, interval)
     common = _on_common(pairs_of(generations, control, split), [arm, baseline])
     rows += _rows(arm, ("harm_common",), common, resamples, seed, interval)
     table = _table(rows, _DIFFERENCE)

@@ -6,17 +6,18 @@ taken from it, at the embedding and after every block, at the last step of each 
 
 import pandas as pd
 
-from cr_interp.figures.style import COMPOSITION, MOVEMENTS, RATIOS, arm_order, by_arm
 from cr_interp.statistics import t_interval
 from cr_interp.study.rows import last_step
 from cr_interp.tables.estimates import Kind
+from cr_interp.tables.methods import with_minimum
+from cr_interp.vocabulary import COMPOSITION, EMBEDDING, MOVEMENTS, RATIOS, arm_order, by_arm, layer_name
 
 
 def resid_rows(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
     """Rows of the embedding and of ``resid_post``, last step of each run, with ``place`` on the layer axis."""
     rows = placed(drift[(drift["measure"] == measure) & (drift["control"] == control)])
     layers = rows["layer"].astype(int).astype(str)
-    return rows.assign(layer=layers.where(rows["place"] >= 0, "emb"))
+    return rows.assign(layer=layers.where(rows["place"] >= 0, layer_name(EMBEDDING)))
 
 
 def placed(drift: pd.DataFrame) -> pd.DataFrame:
@@ -30,7 +31,7 @@ def placed(drift: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return rows.assign(place=pd.Series(dtype=int))
     rows = last_step(rows)
-    return rows.assign(place=rows["layer"].astype(int).where(rows["site"] == "resid_post", -1))
+    return rows.assign(place=rows["layer"].astype(int).where(rows["site"] == "resid_post", EMBEDDING))
 
 
 def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
@@ -82,6 +83,8 @@ def extremes(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.Da
     """The row of the block that drifts most, of every arm and seed."""
     rows = resid_rows(drift, measure, control)
     rows = rows[(rows["place"] >= 0) & rows["estimate"].notna()].reset_index(drop=True)
+    if measure == "cosine":
+        rows = with_minimum(rows)
     moved = as_movement(rows, measure)["estimate"]
     return rows.loc[moved.groupby([rows["arm"], rows["seed"]], dropna=False).idxmax()]
 

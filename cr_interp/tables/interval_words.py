@@ -6,7 +6,7 @@ one kind and show the other.
 
 import pandas as pd
 
-from cr_interp.figures.style import arm_order
+from cr_interp.vocabulary import arm_order
 
 WITHIN = "within (these runs, other examples; bootstrap over clusters of examples)"
 ACROSS = "across (other seeds; Student's t over the seeds' values, df = seeds − 1)"

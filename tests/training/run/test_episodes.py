@@ -17,9 +17,10 @@ from cr_interp.models.forward import build_view
 from cr_interp.models.generation import Decoding
 from cr_interp.study.study import Study
 from cr_interp.views import render
-from training.objectives import Whole, arm_terms
+from training.objectives import arm_terms
 from training.run.distill import distill
 from training.run.episodes import Episodes
+from training.run.losses import Whole
 from training.run.rollouts import LocalRollouts
 from training.run.step import Prompt, Reader
 from training.run.trainer import DistillTrainer

@@ -63,7 +63,8 @@ def test_the_server_answers_as_the_student_is_now(server, student, rollouts):
 
 
 def test_an_adapter_is_sent_merged_and_under_its_bases_names(server, student, rollouts):
-    from training.run.lora import Lora, plain_parameters, with_adapter
+    from training.run.lora import plain_parameters, with_adapter
+    from training.settings import Lora
 
     base = {name: value.clone() for name, value in student.model.named_parameters()}
     adapted = with_adapter(student, Lora(rank=2, alpha=8), seed=0)
