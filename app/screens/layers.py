@@ -125,7 +125,7 @@ def page(chosen: Selection) -> None:
     st.markdown(
         "The same response is read twice, once without and once with the context, and the two states of each "
         "token are compared at every layer. **A dip shows where the context still changes what the model computes** (for "
-        "relative L2 a peak). By itself it does not say that answers change, nor a value near 1 that they do not: see Harm."
+        "relative L2 a peak). By itself it does not say whether an arm has internalised the context: see Harm for its answers."
     )
     if lacks(chosen, "drift", "measured states"):
         return
