@@ -69,7 +69,7 @@ def table(
         return
     opened = open_study(study)
     if as_json:
-        print(json.dumps(metrics_json(metric_table(opened, control)), indent=1))
+        print(json.dumps(metrics_json(metric_table(opened, control, kind)), indent=1))
     elif markdown:
         print(visible(markdown_study(opened, control, kind)))
     else:
