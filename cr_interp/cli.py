@@ -12,7 +12,7 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,39 +47,45 @@ Again = Annotated[
 def table(
     study: Annotated[str, typer.Argument(help="a study's or suite's folder, or its name on the search paths")],
     as_json: Annotated[
-        bool, typer.Option("--json", help="a list of {arm, seed, metric, estimate, low, high, n}")
+        bool, typer.Option("--json", help="a list of {arm, seed, metric, estimate, low, high, n, interval}")
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="as in the README")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="a row per seed as well")] = False,
     control: Annotated[str, typer.Option(help="exact, paraphrase, mismatched or irrelevant")] = "exact",
+    interval: Annotated[
+        str,
+        typer.Option(help="over seeds: across (other seeds, t; where there are two) or within (other examples)"),
+    ] = "across",
 ) -> None:
     """Print the metrics of a study, or of a suite of studies, with their intervals."""
     from cr_interp.report.study import markdown_study, metric_table, rich_study
     from cr_interp.study.searching import open_study
     from cr_interp.tables.behaviour import metrics_json
+    from cr_interp.tables.estimates import kind_named
     from cr_interp.tables.suite import is_suite
 
+    kind = kind_named(interval)
     if is_suite(study):
-        _suite_table(study, as_json, markdown, seeds, control)
+        _suite_table(study, as_json, markdown, seeds, control, kind)
         return
     opened = open_study(study)
     if as_json:
-        print(json.dumps(metrics_json(metric_table(opened, control)), indent=1))
+        print(json.dumps(metrics_json(metric_table(opened, control, kind)), indent=1))
     elif markdown:
-        print(visible(markdown_study(opened, control)))
+        print(visible(markdown_study(opened, control, kind)))
     else:
-        console.print(rich_study(opened, control, seeds, f"{opened.name} (context: {control})"))
+        console.print(rich_study(opened, control, seeds, f"{opened.name} (context: {control})", kind))
 
 
-def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control: str) -> None:
+def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control: str, kind: Any) -> None:
     from cr_interp.report.suite import markdown_suite, rich_suite, suite_json
     from cr_interp.tables.suite import open_suite, suite_table
 
     suite = open_suite(name)
     if as_json:
-        print(json.dumps(suite_json(suite_table(suite, control)), indent=1))
+        print(json.dumps(suite_json(suite_table(suite, control, kind)), indent=1))
     elif markdown:
-        print(visible(markdown_suite(suite, control)))
+        print(visible(markdown_suite(suite, control, interval=kind)))
     elif seeds:
         one = next(iter(suite.studies))
         raise UserError(
@@ -87,7 +93,7 @@ def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control:
             f"one setting: cr-interp table {name}/{one} --seeds."
         )
     else:
-        console.print(rich_suite(suite, control))
+        console.print(rich_suite(suite, control, interval=kind))
 
 
 @app.command()
@@ -107,6 +113,7 @@ def controls(
     table = control_table(drift, measure)
     table = table if layers else worst(table)
     title = f"{opened.name}: {measure}" + ("" if layers else ", each arm's worst layer relative to its floor")
+    title += "\nrel.: times as far as another token, as distances; means over seeds, no interval"
     if markdown:
         print(visible(markdown_controls(table)))
     else:

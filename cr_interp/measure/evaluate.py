@@ -51,6 +51,7 @@ def evaluate(
                 ids = [id for turn in episode.turns for id in turn.response.ids]
                 row = {
                     "example_id": example.id,
+                    "cluster": example.cluster,
                     "view": view,
                     "control": control,
                     "sample": sample,
