@@ -58,10 +58,11 @@ def table(
     ] = "across",
 ) -> None:
     """Print the metrics of a study, or of a suite of studies, with their intervals."""
-    from cr_interp.report.study import markdown_study, metric_table, rich_study
+    from cr_interp.report.study import markdown_study, rich_study
     from cr_interp.study.searching import open_study
     from cr_interp.tables.behaviour import metrics_json
     from cr_interp.tables.estimates import kind_named
+    from cr_interp.tables.metrics import metric_table
     from cr_interp.tables.suite import is_suite
 
     kind = kind_named(interval)
