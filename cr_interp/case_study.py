@@ -24,6 +24,7 @@ from pydantic import Field
 from cr_interp import figures
 from cr_interp.compare import measure_checkpoints
 from cr_interp.configuration import Strict, apply_overrides, read_mapping, validated
+from cr_interp.digests import flat
 from cr_interp.measure import Evaluation
 from cr_interp.models import Loaded, load
 from cr_interp.study import Study, write_atomic
@@ -66,8 +67,10 @@ def read_case_study(path: Path, overrides: Sequence[str] = ()) -> CaseStudy:
     return validated(CaseStudy, data, path)
 
 
-def case_study(config: CaseStudy, out: Path) -> Study:
+def case_study(config: CaseStudy, out: Path, again: bool = False) -> Study:
     """Measure every checkpoint, write the study with its figure, and return it; called again, it continues.
+
+    ``again`` begins a study anew that is finished or was begun with something else.
 
     Raises :class:`~cr_interp.errors.UserError` for what ``compare`` refuses: an unknown task, another tokenizer, a model
     that cannot be loaded, memory that is exhausted (with what to set).
@@ -83,7 +86,7 @@ def case_study(config: CaseStudy, out: Path) -> Study:
     study = measure_checkpoints(
         config.checkpoints, get_task(config.task, run_code=True),
         config.evaluation.model_copy(update={"responses": responses}), out, config.no_context, opened, config.across,
-        config.sites_per_pass,
+        config.sites_per_pass, config.task, flat(config.load.model_dump(mode="json"), "load."), config.template, again,
     )  # fmt: skip
     study = study.update_manifest(name=config.name, case_study=config.model_dump(mode="json"))
     drift = study.table("drift")

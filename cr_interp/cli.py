@@ -27,6 +27,12 @@ app = typer.Typer(
 console = Console()
 
 
+#: Results of two experiments are never mixed in one study.
+Again = Annotated[
+    bool, typer.Option("--again", help="measure anew what is finished or was begun with something else")
+]
+
+
 @app.command()
 def table(
     study: Annotated[str, typer.Argument(help="a study's or suite's folder, or its name on the search paths")],
@@ -119,12 +125,15 @@ def compare(
     examples: Annotated[int, typer.Option(help="at most so many examples")] = 256,
     max_new_tokens: Annotated[int, typer.Option(help="with --prompts: longest response")] = 32,
     no_context: Annotated[str, typer.Option(help="empty_system or template_default")] = "empty_system",
+    again: Again = False,
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
     from cr_interp.compare import compare_checkpoints
     from cr_interp.report import metric_table, rich_table
 
-    study = compare_checkpoints(checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context)
+    study = compare_checkpoints(
+        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again
+    )
     console.print(rich_table(metric_table(study), study.name))
 
 
@@ -135,6 +144,7 @@ def case_study(
     ],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value, such as examples=128")] = None,
     out: Annotated[Path | None, typer.Option(help="the study's folder; default studies/NAME")] = None,
+    again: Again = False,
 ) -> None:
     """Read several checkpoints on the same responses: every layer, every control, one figure."""
     from cr_interp.case_study import case_study as measure
@@ -142,7 +152,7 @@ def case_study(
     from cr_interp.report import plain_table
 
     chosen = read_case_study(config, overrides or [])
-    study = measure(chosen, out or Path("studies") / chosen.name)
+    study = measure(chosen, out or Path("studies") / chosen.name, again)
     console.print(plain_table(summary(study), f"{chosen.name}: the layer that moves most"))
     console.print(f"{study.path / 'case-study.html'}")
 

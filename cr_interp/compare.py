@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cr_interp.asked import asked_parts, made_of
 from cr_interp.devices import place
+from cr_interp.digests import Parts, changes, digest_of
 from cr_interp.drift import measure_drift
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure import Evaluation, Subject, behaviour_rows, own_responses, own_turns
 from cr_interp.models import Loaded, fingerprint, load, tokenizer_fingerprint
+from cr_interp.named_models import model_digest, tokenizer_of
 from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
 from cr_interp.sites import blocks
@@ -28,11 +31,12 @@ def compare_checkpoints(
     examples: int = 256,
     max_new_tokens: int = 32,
     no_context: Any = "empty_system",
+    again: bool = False,
 ) -> Study:
     """Measure ``ARM=MODEL`` pairs on a built-in task, a task file, or prompts and a context of the user's own.
 
-    Returns the study. Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist, or
-    checkpoints whose tokenizers differ from the first one's.
+    Returns the study. Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist,
+    checkpoints whose tokenizers differ from the first one's, or a folder with a study of something else.
     """
     models = parse_pairs(checkpoints)
     chosen = choose_task(task, prompts, context, max_new_tokens)
@@ -42,7 +46,7 @@ def compare_checkpoints(
     evaluation = Evaluation(
         examples=n, controls=("exact",) if isinstance(chosen, OwnTask) else Evaluation().controls
     )
-    return measure_checkpoints(models, chosen, evaluation, out, no_context)
+    return measure_checkpoints(models, chosen, evaluation, out, no_context, named=task, again=again)
 
 
 def measure_checkpoints(
@@ -54,23 +58,41 @@ def measure_checkpoints(
     opened: Callable[[str], Loaded] = load,
     across: bool = True,
     sites_per_pass: int | None = None,
+    named: str | None = None,
+    how: Mapping[str, Any] | None = None,
+    template: Mapping[str, bool | int | str] | None = None,
+    again: bool = False,
 ) -> Study:
     """Evaluate and capture the models (arm → name), and write a study; called again, it continues.
 
     If ``evaluation.responses`` names an arm, all are read on that one's responses. Maps ``across`` checkpoints are against
-    the first that is measured, which stays in memory for them. ``opened`` loads a model by its name.
+    the first that is measured, which stays in memory for them. ``opened`` loads a model by its name; ``how`` it does that, and
+    the variables of the chat ``template`` that it fixes, belong to what the study is made of, as does the task as it was
+    ``named``. What was begun with anything else is refused, or with ``again`` begun anew.
     """
     fixed = None if evaluation.responses == "own" else evaluation.responses
     if fixed is not None and fixed not in models:
         raise unknown("checkpoint with responses", fixed, ["own", *models])
     order = sorted(models, key=lambda arm: arm != fixed)
+    tokenizer_first = tokenizer_of(models[order[0]], template)
+    subject = Subject.of(task, tokenizer_first, no_context, evaluation)
+    asked = asked_parts(subject, named or task.name, no_context, template)
+    files = {arm: model_digest(where) for arm, where in models.items()}
+    parts = {
+        **asked,
+        "list of checkpoints": [f"{arm}={where}" for arm, where in models.items()],
+        **{f"checkpoint of {arm}": digest for arm, digest in files.items()},
+        "across": across,
+        **(how or {}),
+    }
     told = {"task": task.name, "no_context": no_context, "evaluation": evaluation.model_dump(mode="json")}
-    study = _begun(out, told)
+    study = _begun(out, told, parts, again)
     first: Loaded | None = None
     with tokens_progress() as bar:
         for arm in order:
             where = models[arm]
-            if (arms := study.manifest["arms"] if study else {}).get(arm, {}).get("model") == where:
+            arms = study.manifest["arms"] if study else {}
+            if arms.get(arm, {}).get("model") == where:
                 continue
             loaded = place(opened(where))
             tokenizer = tokenizer_fingerprint(loaded.tokenizer)
@@ -83,6 +105,8 @@ def measure_checkpoints(
                     **provenance(),
                     **told,
                     "arms": {},
+                    "made_of": parts,
+                    "asked": {digest_of(asked): asked},
                 }
                 context = subject.contexts["exact"].to_dict()
                 seen = {"seeds": [0], "tokenizer_fingerprint": tokenizer, "context": context}
@@ -92,7 +116,8 @@ def measure_checkpoints(
                     f"{where} ({arm}) has another tokenizer or chat template than the first checkpoint, so their views "
                     f"cannot be compared token by token. Give checkpoints of one model family."
                 )
-            study.put("generations", behaviour_rows(loaded, subject, arm, 0, 0))
+            rows = behaviour_rows(loaded, subject, arm, 0, 0)
+            study.put("generations", rows.assign(made_of=made_of(asked, files[arm])))
             generations = study.table("generations")
             if across and first is None and arm != order[0]:  # it was measured before a stop
                 first = place(opened(models[order[0]]))
@@ -103,7 +128,8 @@ def measure_checkpoints(
                 loaded, subject, own_responses(answers), first if alike else None, sites_per_pass, progress=bar(arm),
                 turns=own_turns(answers),
             )  # fmt: skip
-            found.labelled(arm=arm, seed=0, step=0).put(study)
+            origin = made_of(asked, files[arm], files[fixed] if fixed else None)
+            found.labelled(arm=arm, seed=0, step=0, made_of=origin).put(study)
             if across and arm == order[0]:
                 first = loaded
             about = {"model": where, "fingerprint": fingerprint(loaded.model, loaded.tokenizer)}
@@ -113,22 +139,45 @@ def measure_checkpoints(
     return study.update_manifest(finished=now())
 
 
-def _begun(out: Path, told: Mapping[str, Any]) -> Study | None:
-    """The study that was begun in a folder, if one was; not one that is finished or measures something else."""
+def _begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool) -> Study | None:
+    """The study that was begun in a folder, if one was; not one that is finished or measures something else.
+
+    ``again`` begins anew instead of refusing; the tables go first, so that a stop leaves a study that is refused.
+    """
     if not (out / "manifest.json").is_file():
+        if any((out / "tables").glob("*.parquet")):
+            raise UserError(
+                f"{out} holds tables but no manifest.json. Give another folder with --out, or remove it first."
+            )
         return None
     study = Study.open(out)
-    if study.manifest.get("finished"):
+    before = study.manifest.get("made_of")
+    if isinstance(before, dict):
+        differing = changes(before, parts)
+    else:  # of before this was noted
+        differing = changes({name: study.manifest.get(name) for name in told}, told)
+    finished = bool(study.manifest.get("finished"))
+    if not finished and not differing:
+        return study
+    if again and (study.path / "runs").exists():
         raise UserError(
-            f"{out} already holds a finished study; give another folder with --out, or remove it first."
+            f"{out} holds a study with runs of its own, which is not measured anew here. Give another folder."
         )
-    different = [name for name, value in told.items() if study.manifest.get(name) != value]
-    if different:
+    if again:
+        for table in sorted((out / "tables").glob("*.parquet")):
+            table.unlink()
+        (out / "manifest.json").unlink()
+        return None
+    if finished:
         raise UserError(
-            f"{out} holds a study that was begun with another {' and '.join(different)}. Give another folder with --out, or "
-            f"remove it first."
+            f"{out} already holds a finished study"
+            + (f", made with another {', another '.join(differing)}" if differing else "")
+            + "; give another folder with --out, or type the command with --again to measure it anew."
         )
-    return study
+    raise UserError(
+        f"{out} holds a study that was begun with another {', another '.join(differing)}. Give another folder with --out, or "
+        f"type the command with --again to begin it anew."
+    )
 
 
 def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cr_interp.errors import UserError
+from cr_interp.text_files import read_text
 
 
 class Strict(BaseModel):
@@ -23,11 +24,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """A YAML file's keys and values. Raises :class:`UserError` for a missing file, bad YAML, or anything but a mapping."""
+    text = read_text(path, "a YAML file")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Could not read {path} ({error.strerror}). Give a YAML file.") from error
-    except yaml.YAMLError as error:
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2020-99-99 is a ValueError
         raise UserError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path} has to hold a mapping of keys to values; found {type(data).__name__}.")
@@ -64,7 +64,7 @@ def apply_overrides(
                 raise UserError(f"'{key}' goes into '{section}', which holds a plain value.")
         try:
             place[last] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise UserError(f"The value of '{override}' is not valid YAML: {error}") from error
 
 

@@ -77,6 +77,8 @@ class DriftTables:
             study.put("cka_map", self.cka_map)
         if len(self.drift_with_sinks):
             study.put("drift_with_sinks", self.drift_with_sinks)
+        else:  # none were left out this time: earlier rows would be those of another measurement
+            study.drop("drift_with_sinks", self.drift)
         study.put("drift", self.drift)
 
 

@@ -173,14 +173,27 @@ def vocabulary(model: nn.Module) -> int:
     return int(shape_of(unwrap(model).get_output_embeddings().weight)[0])
 
 
+def embedded(model: nn.Module) -> int:
+    """Rows of the input embeddings: ids below it can be read."""
+    return int(shape_of(unwrap(model).get_input_embeddings().weight)[0])
+
+
 @torch.no_grad()
 def check_head(model: nn.Module, tolerance: float = 1e-3) -> None:
     """Refuse a model whose logits are more than backbone → head (scaled heads and the like), instead of being
     silently wrong about it."""
     inner = unwrap(model)
-    ids = torch.arange(2, 8, device=device_of(model))[None]
-    mine = logits(model, backbone(model)(input_ids=ids).last_hidden_state).float()
-    theirs = inner(input_ids=ids).logits.float()
+    ids = (torch.arange(2, 8, device=device_of(model)) % embedded(model))[None]
+    try:
+        mine = logits(model, backbone(model)(input_ids=ids).last_hidden_state).float()
+        theirs = inner(input_ids=ids).logits.float()
+        if mine.shape != theirs.shape:
+            raise ValueError(f"logits of shape {tuple(theirs.shape)}, {tuple(mine.shape)} by backbone and head")
+    except (AttributeError, TypeError, ValueError, RuntimeError, NotImplementedError) as reason:
+        raise UserError(
+            f"{type(inner).__name__} cannot be read as a decoder of text and an LM head ({type(reason).__name__}: "
+            f"{' '.join(str(reason).split())[:200]}). Give a model that continues text by itself."
+        ) from reason
     if not bool(torch.isfinite(theirs).all()):
         return  # a diverged checkpoint, which whoever decodes or captures with it will say
     error = ((mine - theirs).norm() / theirs.norm()).item()
@@ -198,8 +211,11 @@ def unwrap(model: nn.Module) -> Any:
 
 
 def backbone(model: nn.Module) -> Any:
-    """The decoder without its LM head."""
-    return unwrap(model).base_model
+    """The decoder of text without its LM head: of a model that also takes images or sound, what continues the text."""
+    found = unwrap(model).base_model
+    while (inner := found.get_decoder() if hasattr(found, "get_decoder") else found) is not found:
+        found = inner if inner.base_model is inner else inner.base_model
+    return found
 
 
 def device_of(model: nn.Module) -> torch.device:

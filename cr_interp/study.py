@@ -143,10 +143,22 @@ class Study:
             old = self.table(name)
             replaced = pd.MultiIndex.from_frame(old[list(keys)]).isin(pd.MultiIndex.from_frame(rows[list(keys)]))
             rows = pd.concat([old[~replaced], rows], ignore_index=True)
+        self.replace(name, rows)
+
+    def replace(self, name: str, rows: pd.DataFrame) -> None:
+        """Make these the rows of a table, whatever it held. Atomic."""
         write_atomic(
             self.table_path(name),
             lambda file: rows.to_parquet(file, engine="pyarrow", index=False, compression="zstd"),
         )
+
+    def drop(self, name: str, rows: pd.DataFrame, keys: Sequence[str] = ("arm", "seed", "step")) -> None:
+        """Take out of a table, if there is one, what has the same ``keys`` as ``rows``."""
+        if self.has_table(name):
+            old = self.table(name)
+            gone = pd.MultiIndex.from_frame(old[list(keys)]).isin(pd.MultiIndex.from_frame(rows[list(keys)]))
+            if gone.any():
+                self.replace(name, old[~gone])
 
     # -- runs ----------------------------------------------------------------------------------------------
 

@@ -39,17 +39,16 @@ class Context:
     splice: str = "{prompt}"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.splice, str):
+            raise UserError(f"A spliced context is a text with '{{prompt}}'; found {type(self.splice).__name__}.")
         if self.splice.count("{prompt}") != 1:
             raise UserError(
                 f"A spliced context has to contain '{{prompt}}' exactly once, to say where the prompt goes; "
                 f"found it {self.splice.count('{prompt}')} times in {self.splice[:80]!r}."
             )
-        for message in self.messages:
-            if set(message) != {"role", "content"} or message["role"] not in ("system", "user", "assistant"):
-                raise UserError(
-                    f"A context message needs exactly the keys 'role' (system, user or assistant) and 'content'; "
-                    f"found {message!r}."
-                )
+        if not isinstance(self.messages, tuple | list):
+            raise UserError(f"A context's 'messages' are a list; found {type(self.messages).__name__}.")
+        object.__setattr__(self, "messages", tuple(map(checked_message, self.messages)))
 
     @staticmethod
     def system(text: str) -> "Context":
@@ -64,7 +63,42 @@ class Context:
         extra = set(data) - {"messages", "splice"}
         if extra:
             raise UserError(f"A context has the keys 'messages' and 'splice'; found {sorted(extra)} as well.")
-        return Context(tuple(data.get("messages", ())), data.get("splice", "{prompt}"))
+        return Context(data.get("messages", ()), data.get("splice", "{prompt}"))
+
+
+def checked_message(message: Any) -> Message:
+    """A message of a role that exists and a text. Raises :class:`UserError` for anything else."""
+    role = message.get("role") if isinstance(message, dict) else None
+    if role not in ("system", "user", "assistant") or set(message) != {"role", "content"}:
+        raise UserError(
+            f"A context message needs exactly the keys 'role' (system, user or assistant) and 'content'; "
+            f"found {message!r}."
+        )
+    return {"role": role, "content": message_text(message["content"], f"a message of role {role}")}
+
+
+def message_text(content: Any, where: str) -> str:
+    """The text of a message. Content parts (``[{"type": "text", "text": "…"}]``) become one text, a line after the other.
+
+    Raises :class:`UserError` for a part that is not text: what a model would be shown of an image is Python's way to
+    write it.
+
+    >>> message_text([{"type": "text", "text": "one"}, {"type": "text", "text": "two"}], "here")
+    'one\\ntwo'
+    """
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list | tuple) or not content:
+        raise UserError(f"In {where} the content has to be a text; found {type(content).__name__}.")
+    for part in content:
+        given = {key for key, value in part.items() if value is not None} if isinstance(part, dict) else set()
+        if given != {"type", "text"} or part["type"] != "text" or not isinstance(part["text"], str):
+            found = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise UserError(
+                f"In {where} a content part is not a text ({str(found)[:40]!r}). Only texts are read here: write the "
+                f"content as one text, or as parts {{'type': 'text', 'text': '…'}}."
+            )
+    return "\n".join(part["text"] for part in content)
 
 
 def render(
@@ -83,7 +117,7 @@ def render(
     elif no_context == "template_default":
         neutral = []
     else:
-        neutral = [dict(message) for message in no_context]
+        neutral = [checked_message(message) for message in no_context]
     before = neutral
     if context is not None and context.messages:
         given = [dict(message) for message in context.messages]

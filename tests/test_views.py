@@ -83,3 +83,16 @@ def test_a_context_that_does_not_fit_names_both_lengths():
     check_fits(10, None, "x")
     with pytest.raises(UserError, match=r"300 tokens.*256 positions"):
         check_fits(300, 256, "The prompt")
+
+
+def test_no_message_reaches_a_model_as_python_writes_it(injecting):
+    parts = ({"role": "system", "content": [{"type": "text", "text": "mine"}]},)
+    assert text(injecting, render(injecting, "hi", None, parts)).startswith("<|system|>mine<|end|>")
+    assert Context(parts) == Context.system("mine")
+    for content in (["mine"], [{"type": "image", "image": "x"}], {"text": "mine"}, None, 3):
+        for made in (
+            lambda messages: render(injecting, "hi", None, messages),
+            lambda messages: render(injecting, "hi", Context(messages)),
+        ):
+            with pytest.raises(UserError, match="content"):
+                made(({"role": "system", "content": content},))

@@ -24,6 +24,15 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
+#: Results are never mixed: without this they are refused, and with it they make room.
+Again = Annotated[
+    bool,
+    typer.Option(
+        "--again", help="discard results that were made with other settings, code or data, and make them anew"
+    ),
+]
+
+
 def _list(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
@@ -106,6 +115,7 @@ def distill(
         int | None, typer.Option(help="runs at a time; default: one a GPU, or as the cores allow")
     ] = None,
     in_process: Annotated[bool, typer.Option(help="one after the other in this process")] = False,
+    again: Again = False,
 ) -> None:
     """Distil a configuration's arms × seeds into a study."""
     from training import parallel
@@ -119,7 +129,7 @@ def distill(
     path = out or Path("studies") / chosen.name
     parallel.join()
     with parallel.main_first():
-        study = open_or_create(chosen, path)
+        study = open_or_create(chosen, path, again)
     started = [(a, s) for a in chosen.arms for s in chosen.seeds if latest_checkpoint(study.run_path(a, s))]
     if started and not resume:
         raise UserError(
@@ -144,6 +154,7 @@ def reproduce(
     steps: Annotated[int | None, typer.Option()] = None,
     out: Annotated[Path, typer.Option(help="folder of the studies")] = Path("studies"),
     workers: Annotated[int | None, typer.Option()] = None,
+    again: Again = False,
 ) -> None:
     """Distil, evaluate, capture, and print the table. Typed again, it continues where it was stopped."""
     from cr_interp.report import metric_table, rich_table
@@ -154,7 +165,7 @@ def reproduce(
         raise unknown("reproduction", what, [*REPRODUCTIONS, *config_names()])
     for name in REPRODUCTIONS.get(what, (what,)):
         config = load_config(name, [*_chosen(arms, seeds, steps), *(overrides or [])])
-        study = run(config, out / config.name, workers)
+        study = run(config, out / config.name, workers, again)
         console.print(rich_table(metric_table(study), study.name))
 
 
@@ -176,6 +187,7 @@ def suite(
     tune: Annotated[
         bool, typer.Option("--tune", help="only choose the learning rates, with opd on the validation split")
     ] = False,
+    again: Again = False,
 ) -> None:
     """Run the twelve settings of the paper's table on organisms. Typed again, it continues where it was stopped."""
     from cr_interp.suite import open_suite
@@ -191,7 +203,7 @@ def suite(
             console.print(f"{name:24s} lr {rate:g}")
         return
     chosen = [*_chosen(None, seeds, None), *(overrides or [])]
-    run_suite(suite_configs(_list(settings), _list(arms), chosen), out, workers)
+    run_suite(suite_configs(_list(settings), _list(arms), chosen), out, workers, again)
     console.print(rich_suite(open_suite(out)))
 
 
@@ -203,11 +215,12 @@ def evaluate(
     study: Annotated[str, typer.Argument(help="a study's folder or name")],
     every_step: EveryStep = False,
     task: TaskFile = None,
+    again: Again = False,
 ) -> None:
     """Fill a study's ``generations``: both views of every checkpoint that has no rows yet."""
     from training.pipeline import config_of, evaluate_study
 
-    evaluate_study(*config_of(study, every_step, task))
+    evaluate_study(*config_of(study, every_step, task), again)
 
 
 def capture(

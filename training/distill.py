@@ -3,7 +3,6 @@
 import shutil
 import sys
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +19,20 @@ from cr_interp.generation import Decoding
 from cr_interp.measure import label
 from cr_interp.models import Loaded, tokenizer_fingerprint
 from cr_interp.study import Study
-from cr_interp.tasks.base import Example, TakesTurns, Task
+from cr_interp.tasks.base import TakesTurns, Task
 from cr_interp.views import Context, check_fits, render
 from training import parallel
 from training.config import StudyConfig
 from training.episodes import Episodes
 from training.lora import base_fingerprint, refuse_adapter, with_adapter
+from training.made_of import Making, note, refuse_other
 from training.objectives import Term, arm_terms
 from training.precision import frozen_dtype
 from training.rollouts import LocalRollouts, Rollouts
 from training.step import Prompt
-from training.subject import exact_context, load_for, study_task
+from training.subject import exact_context, load_for, study_task, training_examples
 from training.trainer import DistillTrainer, latest_checkpoint
 from training.vllm_rollouts import ServerRollouts, connect
-
-
-def training_examples(task: Task, n: int, seed: int) -> list[Example]:
-    """``n`` training examples: distinct ones if the split has as many, else epochs, each in its own order."""
-    try:
-        return task.examples("train", n, seed)
-    except UserError:
-        stream: list[Example] = []
-        for epoch in count():
-            if len(stream) >= n:
-                break
-            stream += task.examples("train", None, seed * 1000 + epoch)
-        return stream[:n]
 
 
 def validation(task: Task, context: Context, config: StudyConfig) -> Any:
@@ -114,12 +101,14 @@ def is_finished(study: Study, arm: str, seed: int, config: StudyConfig) -> bool:
 def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: Sequence[Any] = ()) -> Path:
     """Train, from the last checkpoint if there is one, and return the final checkpoint's folder."""
     run_path = study.run_path(arm, seed)
-    if is_finished(study, arm, seed, config):
-        return run_path / f"checkpoint-{config.training.steps}"
     terms = arm_terms(arm, config.own_arms)
     torch.set_num_threads(config.threads)
     if not parallel.is_main():  # the main process holds the lock for all
         return _train(config, arm, seed, study, terms, callbacks)
+    parts = Making(config).run(arm, seed)
+    refuse_other(run_path, parts)
+    if is_finished(study, arm, seed, config):
+        return run_path / f"checkpoint-{config.training.steps}"
     run_path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_path / ".lock")
     try:
@@ -129,6 +118,8 @@ def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: S
             f"Another process is training {arm} with seed {seed} in {run_path}. Wait for it, or stop it first."
         ) from error
     with lock:
+        if not latest_checkpoint(run_path):
+            note(run_path, parts)
         return _train(config, arm, seed, study, terms, callbacks)
 
 

@@ -7,6 +7,7 @@ share.
 """
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -53,7 +54,7 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> None:
     listed the jobs can list what is left.
     """
     waiting, finished = list(jobs), set[Job]()
-    running: dict[Job, tuple[subprocess.Popen[bytes], TaskID, int]] = {}
+    running: dict[Job, tuple[subprocess.Popen[bytes], TaskID, int, int]] = {}
     gpus, places = visible_gpus(), list(range(workers))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, TextColumn("{task.fields[note]}")) as progress:
@@ -64,17 +65,18 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> None:
                 for job in ready[: workers - len(running)]:
                     waiting.remove(job)
                     place = places.pop(0)
+                    begins = job.log.stat().st_size if job.log.is_file() else 0
                     process = _start(job, gpus[place % len(gpus)] if gpus else None)
-                    running[job] = process, progress.add_task(job.name, total=job.total, note=""), place
+                    running[job] = process, progress.add_task(job.name, total=job.total, note=""), place, begins
                 time.sleep(0.2)
-                for job, (process, bar, place) in list(running.items()):
+                for job, (process, bar, place, begins) in list(running.items()):
                     progress.update(bar, **job.progress())
                     if process.poll() is None:
                         continue
                     del running[job]
                     places.append(place)
                     if process.returncode != 0:
-                        raise UserError(_last_words(job))
+                        raise UserError(_last_words(job, process.returncode, begins))
                     finished.add(job)
                     progress.update(bar, completed=job.total, visible=len(jobs) <= 2 * workers)
                     progress.advance(whole)
@@ -93,11 +95,27 @@ def _start(job: Job, gpu: str | None) -> subprocess.Popen[bytes]:
         )
 
 
-def _last_words(job: Job) -> str:
-    """The end of a failed job's output; a one-paragraph error of ours is already the whole story."""
-    lines = (
-        job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if job.log.is_file() else []
-    )
+def _last_words(job: Job, code: int, begins: int) -> str:
+    """The end of a failed job's output; a one-paragraph error of ours is already the whole story.
+
+    The log goes on over all starts of a job, so what it said before it was started this time (``begins``, in bytes) is left out.
+    """
+    written = job.log.read_bytes()[begins:] if job.log.is_file() else b""
+    lines = written.decode("utf-8", errors="replace").strip().splitlines()
     marked = [line for line in lines if line.startswith("error: ")]
-    told = marked[-1].removeprefix("error: ") if marked else "Its output ends: " + " | ".join(lines[-3:])
+    if marked:
+        told = marked[-1].removeprefix("error: ")
+    elif lines:
+        told = f"Its output ends ({_ended(code)}): " + " | ".join(lines[-3:])
+    else:
+        told = f"It said nothing ({_ended(code)})."
     return f"{job.name} stopped. {told} (whole output: {job.log})"
+
+
+def _ended(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

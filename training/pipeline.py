@@ -3,14 +3,13 @@
 A part that is already in the study's tables is not done again; so the same command, typed again, continues.
 """
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from pydantic import ValidationError
 
+from cr_interp.asked import made_of, note_asked
 from cr_interp.devices import place
 from cr_interp.drift import measure_drift
 from cr_interp.errors import UserError, unknown
@@ -21,31 +20,46 @@ from cr_interp.provenance import now, provenance
 from cr_interp.study import Study, last_step, open_study
 from training.config import StudyConfig
 from training.distill import is_finished
-from training.objectives import arm_terms
+from training.made_of import Making, different, discard, made_otherwise, refuse, term_texts
 from training.subject import check_cap, load_for, study_task
 from training.trainer import checkpoints, step_of
 from training.workers import run_all
+
+__all__ = ["different"]
 
 Checkpoint = tuple[str, int, int, str]
 """arm, seed, step, and where the model is."""
 
 
-def open_or_create(config: StudyConfig, path: Path) -> Study:
-    """The study of this configuration; one made with another configuration is refused, not mixed into."""
-    if (path / "manifest.json").is_file():
-        study = Study.open(path)
-        changed = different(study.manifest.get("config", {}), config.model_dump(mode="json"))
-        if changed:
-            raise UserError(
-                f"{path} was made with another configuration (different: {', '.join(changed)}). Give another folder "
-                f"with --out, or the same settings to continue it."
-            )
-        return study
+def open_or_create(config: StudyConfig, path: Path, again: bool = False) -> Study:
+    """The study of this configuration. One that holds results which were made otherwise (with another configuration, terms,
+    task, data or model) is refused, not mixed into; ``again`` discards those, so that they are made anew."""
+    if not (path / "manifest.json").is_file():
+        return Study.create(path, _manifest(config))
+    study, making = Study.open(path), Making(config)
+    found = made_otherwise(study, making)
+    if found and not again:
+        raise refuse(study, found)
+    discard(study, found, config)
+    if found or study.manifest.get("made_of", making.shared) != making.shared:
+        # Nothing is left of what the manifest said.
+        new, arms = _manifest(config), study.manifest.get("arms", {})
+        kept = {
+            "created": study.manifest.get("created"),
+            "arms": {**arms, **new["arms"]},
+            "seeds": sorted({*study.manifest.get("seeds", []), *config.seeds}),
+        }
+        study = study.update_manifest(**{**new, **kept})
+    return study
+
+
+def _manifest(config: StudyConfig) -> dict[str, Any]:
     base = load_for(config, config.model)
-    subject = _subject(base, config)
-    check_cap(subject.contexts["exact"], base, config)
+    making = Making(config)
+    contexts = making.subject.contexts
+    check_cap(contexts["exact"], base, config)
     teacher = load_for(config, config.teacher) if config.teacher else base
-    manifest = {
+    return {
         "name": config.name,
         "created": now(),
         "finished": None,
@@ -57,29 +71,20 @@ def open_or_create(config: StudyConfig, path: Path) -> Study:
         "teacher_fingerprint": fingerprint(teacher.model, teacher.tokenizer),
         "tokenizer_fingerprint": tokenizer_fingerprint(base.tokenizer),
         "no_context": config.no_context,
-        "context": subject.contexts["exact"].to_dict(),
-        "controls": {name: context.to_dict() for name, context in subject.contexts.items()},
-        "arms": {arm: {"terms": [str(term) for term in arm_terms(arm, config.own_arms)]} for arm in config.arms},
+        "context": contexts["exact"].to_dict(),
+        "controls": {name: context.to_dict() for name, context in contexts.items()},
+        "arms": {arm: {"terms": term_texts(arm, config)} for arm in config.arms},
         "seeds": list(config.seeds),
         "training": config.training.model_dump(mode="json"),
         "evaluation": config.evaluation.model_dump(mode="json"),
         "config": config.model_dump(mode="json"),
+        "made_of": making.shared,
     }
-    return Study.create(path, manifest)
 
 
-def different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Keys that decide numbers and differ. Arms and seeds may grow; a study may be continued with more of them."""
-    free = {"arms", "seeds", "name", "own_arms", "every_step", "report_to"}
-    # An older study lacks keys that came later; it was made with what are their defaults now.
-    with suppress(ValidationError):  # a key that is gone: then it differs, and is shown as it was
-        old = StudyConfig.model_validate(old).model_dump(mode="json")
-    return [key for key in new if key not in free and old.get(key) != new[key]]
-
-
-def reproduce(config: StudyConfig, path: Path, workers: int | None = None) -> Study:
+def reproduce(config: StudyConfig, path: Path, workers: int | None = None, again: bool = False) -> Study:
     """Distil every arm × seed, evaluate them and the base, capture their drift; returns the finished study."""
-    study = open_or_create(config, path)
+    study = open_or_create(config, path, again)
     torch.set_num_threads(config.threads)
     run_all(config, study, workers)
     study = evaluate_study(study, config)
@@ -89,7 +94,7 @@ def reproduce(config: StudyConfig, path: Path, workers: int | None = None) -> St
 def close(study: Study, config: StudyConfig) -> Study:
     """Write into the manifest that, and with which arms and seeds, the study is finished."""
     study = Study.open(study.path)
-    terms = {arm: {"terms": [str(term) for term in arm_terms(arm, config.own_arms)]} for arm in config.arms}
+    terms = {arm: {"terms": term_texts(arm, config)} for arm in config.arms}
     return study.update_manifest(
         finished=now(),
         arms={**study.manifest["arms"], **terms},
@@ -119,12 +124,31 @@ def missing(study: Study, table: str, config: StudyConfig) -> list[Checkpoint]:
     return [each for each in study_checkpoints(study, config) if each[:3] not in there]
 
 
-def evaluate_study(study: Study, config: StudyConfig) -> Study:
+def checked(study: Study, config: StudyConfig, again: bool = False) -> tuple[Study, Making]:
+    """What this configuration asks, noted in the study; refuses one that holds results which were made otherwise.
+
+    With ``again`` rows are discarded to be made anew. A run is not: only ``reproduce`` and ``distill`` make those.
+    """
+    making = Making(config)
+    found = made_otherwise(study, making)
+    if found and (not again or any(each.run for each in found)):
+        raise refuse(study, found)
+    # Rows of every arm are made here, whichever arms the configuration names.
+    runs = study.runs()
+    every = {"arms": tuple(arm for arm, _ in runs), "seeds": tuple(seed for _, seed in runs)}
+    discard(study, found, config.model_copy(update=every))
+    return note_asked(Study.open(study.path), making.asked), making
+
+
+def evaluate_study(study: Study, config: StudyConfig, again: bool = False) -> Study:
     """Fill ``generations`` for every checkpoint that has no rows there."""
+    study, making = checked(study, config, again)
     todo = missing(study, "generations", config)
     for arm, seed, step, where in tracked(todo, f"{config.name} generations"):
         loaded = place(load_for(config, where))
-        study.put("generations", behaviour_rows(loaded, _subject(loaded, config), arm, seed, step))
+        rows = behaviour_rows(loaded, _subject(loaded, config), arm, seed, step)
+        origin = made_of(making.asked, str(making.checkpoint(study, arm, seed, step)))
+        study.put("generations", rows.assign(made_of=origin))
         del loaded  # before the next one comes beside it
     return study
 
@@ -146,18 +170,22 @@ def capture_study(
     fixed = config.evaluation.responses
     if fixed != "own" and fixed not in set(generations["arm"]):
         raise unknown("arm with responses", fixed, ["own", *generations["arm"].unique()])
+    study, making = checked(study, config, again)
+    generations = study.table("generations")
     todo = study_checkpoints(study, config) if again else missing(study, "drift", config)
     base = place(load_for(config, study.manifest["model"])) if todo else None
     with tokens_progress() as bar:
         for arm, seed, step, where in todo:
             loaded = place(load_for(config, where))
             answers = _answers_of(generations, arm, seed, step, fixed)
+            read = None if fixed == "own" else _digest_of_answers(making, study, answers)
+            origin = made_of(making.asked, str(making.checkpoint(study, arm, seed, step)), read)
             found = measure_drift(
                 loaded, _subject(loaded, config), own_responses(answers),
                 None if arm == "base" else base, sites_per_pass,
                 save_states / f"{arm}-s{seed}-{step}" if save_states else None,
                 bar(f"{config.name} {arm} seed {seed}"), backend, own_turns(answers),
-            ).labelled(arm=arm, seed=seed, step=step)  # fmt: skip
+            ).labelled(arm=arm, seed=seed, step=step, made_of=origin)  # fmt: skip
             # Tokens and maps are large, and looked at at the end.
             found.put(study, tokens_and_maps=arm == "base" or step == config.training.steps)
             del loaded
@@ -171,6 +199,12 @@ def _answers_of(generations: pd.DataFrame, arm: str, seed: int, step: int, fixed
         return generations[mine]
     of_arm = last_step(generations[generations["arm"] == fixed])
     return of_arm[of_arm["seed"] == of_arm["seed"].min()]
+
+
+def _digest_of_answers(making: Making, study: Study, answers: pd.DataFrame) -> str | None:
+    """The checkpoint that gave them."""
+    arm, seed, step = answers[["arm", "seed", "step"]].iloc[0]
+    return making.checkpoint(study, str(arm), int(seed), int(step))
 
 
 def _subject(loaded: Loaded, config: StudyConfig) -> Subject:

@@ -5,13 +5,14 @@ the task's responses, fix variables of the chat template, and forbid contexts th
 """
 
 import dataclasses
+from itertools import count
 
 import torch
 
 from cr_interp.errors import UserError
 from cr_interp.models import Loaded, load
 from cr_interp.tasks import get_task
-from cr_interp.tasks.base import TakesTurns, Task
+from cr_interp.tasks.base import Example, TakesTurns, Task
 from cr_interp.templates import fix_template
 from cr_interp.views import Context, context_length, render
 from training.config import StudyConfig
@@ -37,6 +38,19 @@ def study_task(config: StudyConfig) -> Task:
             f"leave max_new_tokens out of the configuration."
         )
     return dataclasses.replace(task, max_new_tokens=config.max_new_tokens)  # type: ignore[type-var, return-value]
+
+
+def training_examples(task: Task, n: int, seed: int) -> list[Example]:
+    """``n`` training examples: distinct ones if the split has as many, else epochs, each in its own order."""
+    try:
+        return task.examples("train", n, seed)
+    except UserError:
+        stream: list[Example] = []
+        for epoch in count():
+            if len(stream) >= n:
+                break
+            stream += task.examples("train", None, seed * 1000 + epoch)
+        return stream[:n]
 
 
 def exact_context(task: Task, loaded: Loaded, config: StudyConfig) -> Context:

@@ -83,8 +83,11 @@ def check_teachers(configs: dict[str, StudyConfig]) -> None:
         )
 
 
-def run_suite(configs: dict[str, StudyConfig], out: Path, workers: int | None = None) -> None:
-    """Distil, evaluate and capture every setting into ``out/<setting>``; what is there already is kept.
+def run_suite(
+    configs: dict[str, StudyConfig], out: Path, workers: int | None = None, again: bool = False
+) -> None:
+    """Distil, evaluate and capture every setting into ``out/<setting>``; what is there already is kept, or, with ``again``
+    and if it was made otherwise, made anew.
 
     Raises :class:`~cr_interp.errors.UserError` before anything is made, if the teacher of a new setting is no teacher.
     """
@@ -94,7 +97,7 @@ def run_suite(configs: dict[str, StudyConfig], out: Path, workers: int | None = 
     jobs: list[Job] = []
     studies: dict[str, Study] = {}
     for name, config in configs.items():
-        study = studies[name] = open_or_create(config, out / name)
+        study = studies[name] = open_or_create(config, out / name, again)
         runs = run_list(config, study)
         answers = _measure("evaluate", name, study, tuple(runs))
         states = _measure("capture", name, study, (answers,))

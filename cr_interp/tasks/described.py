@@ -28,7 +28,8 @@ from cr_interp.tasks import graders
 from cr_interp.tasks.base import SPLITS, CountTokens, Example, Outcome, Split
 from cr_interp.tasks.lengths import irrelevant_in_place
 from cr_interp.tasks.sources import Rows, Text, column, is_local, placed, read_rows, read_text
-from cr_interp.views import Context
+from cr_interp.tasks.words import bare
+from cr_interp.views import Context, message_text
 
 #: The descriptions bundled here, by task name.
 PUBLISHED = Path(__file__).parent / "published"
@@ -59,6 +60,15 @@ class Grading(_Strict):
         if self.kind == "answer_tag":
             return graders.labels(self.labels)
         return graders.boxed if self.kind == "boxed" else graders.contains
+
+    def problem(self, answer: str) -> str | None:
+        """Why this grader could call no response right if this were the expected answer; None if it could."""
+        if not bare(answer):
+            return "it is empty"
+        sample = {"choice": f"<answer>{answer}</answer>", "answer_tag": f"<answer>{answer}</answer>"}
+        if self.kind in sample and self.grader()(answer, sample[self.kind], False) != "right":
+            return f"{answer[:40]!r} is none of {', '.join(self.labels if self.kind == 'answer_tag' else self.letters)}"
+        return None
 
 
 class Description(_Strict):
@@ -155,11 +165,11 @@ def read_description(path: Path) -> DescribedTask:
 @cache
 def _split(told: Description, folder: Path, split: Split) -> list[Example]:
     """The distinct prompts of a split, in the order of their rows."""
-    test = _examples(told.test, told.columns, folder, "test")
+    test = _examples(told, folder, "test")
     if split == "test":
         return test
     tested = {example.prompt for example in test}
-    train = [e for e in _examples(told.train, told.columns, folder, "train") if e.prompt not in tested]
+    train = [e for e in _examples(told, folder, "train") if e.prompt not in tested]
     kept = [e for e in train if (_share(e.prompt) < told.validation) == (split == "validation")]
     if not kept:
         raise UserError(
@@ -169,11 +179,14 @@ def _split(told: Description, folder: Path, split: Split) -> list[Example]:
     return kept
 
 
-def _examples(rows: Rows, columns: Columns, folder: Path, split: str) -> list[Example]:
-    rows = placed(rows, folder)
+def _examples(told: Description, folder: Path, split: Literal["train", "test"]) -> list[Example]:
+    columns, grader = told.columns, told.grader
+    rows = placed(told.train if split == "train" else told.test, folder)
     table, where = read_rows(rows), rows.dataset
     prompts = [_prompt(value, number, where) for number, value in enumerate(column(table, columns.prompt, where))]
-    answers = [str(value) for value in column(table, columns.answer, where)]
+    answers = [
+        _answer(value, number, where, grader) for number, value in enumerate(column(table, columns.answer, where))
+    ]
     ids: Sequence[Any] = column(table, columns.id, where) if columns.id else range(len(prompts))
     distinct: dict[str, Example] = {}
     for number, prompt, answer in zip(ids, prompts, answers, strict=True):
@@ -188,14 +201,34 @@ def _prompt(value: Any, row: int, where: str) -> str:
     """A text as it is; of a chat its one user message, for the context's place is ours to fill."""
     if isinstance(value, str):
         return value
-    roles = [message.get("role") for message in value] if isinstance(value, list) else None
+    chat = isinstance(value, list) and all(isinstance(message, dict) for message in value)
+    roles = [message.get("role") for message in value] if chat else None
     if roles == ["user"]:
-        return str(value[0]["content"])
+        return message_text(value[0].get("content"), f"{where}, row {row},")
     raise UserError(
         f"{where}, row {row}: a prompt is a text or a chat with one user message; found "
         + (f"messages of {', '.join(map(str, roles))}" if roles else type(value).__name__)
         + ". A system message belongs into the task's context."
     )
+
+
+def _answer(value: Any, row: int, where: str, grader: Grading) -> str:
+    """An answer as text. Raises :class:`UserError` for one that no response can be compared with."""
+    if value != value:
+        value = None  # NaN
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)  # a column of whole numbers with gaps is one of floats in Parquet
+    problem = (
+        grader.problem(str(value))
+        if isinstance(value, str | int | float)
+        else f"it is {'missing' if value is None else f'a {type(value).__name__}, neither text nor number'}"
+    )
+    if problem:
+        raise UserError(
+            f"{where}, row {row}: this answer cannot be graded, for {problem}. Name another column under 'columns', another "
+            f"grader, or mend the row."
+        )
+    return str(value)
 
 
 def _share(prompt: str) -> float:

@@ -4,7 +4,7 @@ Mental model: a labelling task has a few *labels*, and for each split and label 
 word). A source belongs to one split only, so nothing that is tested was trained on. Each source gives one or
 more examples: a word gives one, a phrase gives one for each sentence frame. The rest is data in a YAML file.
 
-Grading rule. A response names a label if the label (or its plain plural) occurs in it as a word, in any casing
+Grading rule. A response names a label if the label (or its plain plural) occurs in it as a word (``words.py``), in any casing
 and whatever punctuation or markdown surrounds it. Exactly one label named: right or wrong, even if the response
 was cut off afterwards. None or several named: ``truncated`` if it was cut off, else ``unparsable``. Negation is
 not understood: "not positive" names ``positive``.
@@ -22,12 +22,11 @@ import yaml
 from cr_interp.errors import UserError, unknown
 from cr_interp.tasks.base import SPLITS, CountTokens, Example, Outcome, Split
 from cr_interp.tasks.lengths import FILLER, equal_length
+from cr_interp.tasks.words import folded, stands_in
 from cr_interp.views import Context
 
 #: label -> for each source the examples made from it.
 Sources = Mapping[str, Sequence[Sequence[Example]]]
-
-WORD = re.compile(r"[^\W_]+")  # underscores are markdown here, not letters
 
 
 def read_label(response: str, labels: Iterable[str]) -> str | None:
@@ -40,8 +39,8 @@ def read_label(response: str, labels: Iterable[str]) -> str | None:
     >>> read_label("animal or food", ["animal", "food"]) is None
     True
     """
-    words = set(WORD.findall(response.casefold()))
-    named = [label for label in labels if words & set(spellings(label))]
+    told = folded(response.replace("_", " "))  # underscores are markdown here, not letters
+    named = [label for label in labels if any(stands_in(told, spelling) for spelling in spellings(label))]
     return named[0] if len(named) == 1 else None
 
 
@@ -51,9 +50,8 @@ def spellings(label: str) -> tuple[str, ...]:
     >>> spellings("country")
     ('country', 'countries')
     """
-    folded = label.casefold()
-    plural = f"{folded[:-1]}ies" if re.search("[^aeiou]y$", folded) else f"{folded}s"
-    return folded, plural
+    one = folded(label)
+    return one, f"{one[:-1]}ies" if re.search("[^aeiou]y$", one) else f"{one}s"
 
 
 def grade_label(answer: str, response: str, truncated: bool, labels: Iterable[str]) -> Outcome:

@@ -1,11 +1,11 @@
 """A task from the user's own files: prompts with answers in a JSONL, a context in a text or JSON file.
 
-A prompt is a line ``{"prompt": "…", "answer": "…", "id": "…"}`` (``id`` may be left out). A response is right if it
+A prompt is a line ``{"prompt": "…", "answer": "…", "id": "…"}`` (``id`` may be left out); see ``text_files.py`` for what a
+line and a text is. A response is right if it
 contains the answer as a whole word or phrase, in any casing. These are prompts to ask checkpoints that exist; what is to
 be trained on needs splits and often a subtler grader: a description (``described.py``) or a Python file.
 """
 
-import json
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from cr_interp.errors import UserError
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
 from cr_interp.tasks.graders import contains
+from cr_interp.text_files import json_lines, read_json, read_text
 from cr_interp.views import Context
 
 
@@ -41,21 +42,17 @@ class OwnTask:
 
 def read_prompts(path: Path) -> tuple[Example, ...]:
     """Read the JSONL; every problem is reported with its line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"Could not read {path} ({error.strerror}). Give a JSONL file with prompts.") from error
     examples: list[Example] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}, line {number}, is not JSON ({error}).") from error
+    for number, row in json_lines(path, "a JSONL file with prompts"):
+        where = f"{path}, line {number}"
         if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("prompt", "answer")):
-            raise UserError(f"{path}, line {number}: expected an object with the texts 'prompt' and 'answer'.")
-        examples.append(Example(str(row.get("id", number)), row["prompt"], row["answer"]))
+            raise UserError(f"{where}: expected an object with the texts 'prompt' and 'answer'.")
+        own_id = row.get("id", number)
+        if isinstance(own_id, bool) or not isinstance(own_id, str | int):
+            raise UserError(f"{where}: an 'id' is a text or a whole number; found {own_id!r}.")
+        if not row["answer"].strip():
+            raise UserError(f"{where}: the answer is empty, and no response can be compared with it.")
+        examples.append(Example(str(own_id), row["prompt"], row["answer"]))
     if not examples:
         raise UserError(f"{path} has no prompts.")
     if len({example.id for example in examples}) < len(examples):
@@ -65,18 +62,10 @@ def read_prompts(path: Path) -> tuple[Example, ...]:
 
 def read_context(path: Path) -> Context:
     """``.json``: {"messages": [...], "splice": "…{prompt}…"}; anything else is the text of a system message."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"Could not read {path} ({error.strerror}). Give a text or JSON file with the context."
-        ) from error
-    if path.suffix != ".json":
-        return Context.system(text.strip())
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}).") from error
+    wanted = "a text or JSON file with the context"
+    if path.suffix.lower() != ".json":
+        return Context.system(read_text(path, wanted).strip())
+    data = read_json(path, wanted)
     if not isinstance(data, dict):
         raise UserError(f"{path} has to hold an object with 'messages' or 'splice'; found {type(data).__name__}.")
     return Context.from_dict(data)

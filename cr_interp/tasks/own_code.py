@@ -9,6 +9,7 @@ import importlib.util
 import sys
 import traceback
 from pathlib import Path
+from types import ModuleType
 
 from cr_interp.errors import UserError
 from cr_interp.tasks.base import Task
@@ -21,7 +22,7 @@ def run_task_file(path: Path) -> Task:
     """Execute the file and return what its ``task()`` returns; a mistake in it is told with its line."""
     if not path.is_file():
         raise UserError(f"There is no task file {path}. `cr-interp new-task NAME` writes one to start from.")
-    module_name = f"cr_interp_own_task_{path.stem}"
+    module_name = _module_name(path)
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -46,3 +47,12 @@ def run_task_file(path: Path) -> Task:
             f"{', '.join(PARTS)}; see cr_interp/tasks/base.py."
         )
     return made
+
+
+def module_of(path: Path) -> ModuleType | None:
+    """The file as it was run last; None before that."""
+    return sys.modules.get(_module_name(path))
+
+
+def _module_name(path: Path) -> str:
+    return f"cr_interp_own_task_{path.stem}"

@@ -1,4 +1,4 @@
-"""Rows and texts that a task is made of, from a hub repository or a file: one way in, through ``datasets``.
+"""Rows and texts that a task is made of, from a hub repository (through ``datasets``) or a file (``local_rows.py``).
 
 Mental model: a :class:`Rows` names a dataset of the hub or a local JSONL, Parquet or CSV file; a :class:`Text` names a
 context: written out, in a file, at a pinned address, in a column, or in a repository. Both are data; nothing that is
@@ -10,8 +10,6 @@ import hashlib
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -22,11 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cr_interp.errors import UserError
 from cr_interp.hub import hub_problem
 from cr_interp.study import write_atomic
+from cr_interp.tasks.local_rows import READERS, read_local
 from cr_interp.tasks.own import read_context
+from cr_interp.text_files import decoded
+from cr_interp.text_files import read_text as text_of
 from cr_interp.views import Context
 
-#: Local files by suffix → the builder of ``datasets`` that reads them.
-BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 #: How a context may be given; exactly one of them.
 FORMS = ("text", "file", "url", "dataset", "repo")
 
@@ -75,7 +74,7 @@ class Text(BaseModel):
 
 def is_local(name: str) -> bool:
     """A file rather than a hub id? Decided by the suffix, so that a missing file is not looked for on the hub."""
-    return Path(name).suffix in BUILDERS
+    return Path(name).suffix.lower() in READERS
 
 
 def placed(rows: Rows, folder: Path) -> Rows:
@@ -89,18 +88,12 @@ def placed(rows: Rows, folder: Path) -> Rows:
 
 @cache
 def read_rows(rows: Rows) -> Any:
-    """The split as a ``datasets.Dataset``; read once in a process."""
+    """The split as columns by name: ``column_names`` and ``rows[name]``. Read once in a process."""
+    if is_local(rows.dataset):
+        return read_local(Path(rows.dataset), rows.split)
     datasets = _datasets()
-    path = Path(rows.dataset)
     try:
-        if is_local(rows.dataset):
-            if not path.is_file():
-                raise UserError(f"There is no file {path}. Give a JSONL, Parquet or CSV file, or a hub id.")
-            with _quiet(datasets):
-                return datasets.load_dataset(BUILDERS[path.suffix], data_files=str(path), split=rows.split)
         return datasets.load_dataset(rows.dataset, rows.subset, split=rows.split, revision=rows.revision)
-    except UserError:
-        raise
     except (
         Exception
     ) as error:  # datasets, the hub's client and its HTTP library each have exceptions of their own
@@ -117,10 +110,11 @@ def column(rows: Any, name: str, where: str) -> list[Any]:
         raise _no_column(first, rows.column_names, where)
     values = list(rows[first])
     for part in inner:
-        if values and (not isinstance(values[0], dict) or part not in values[0]):
-            found = list(values[0]) if isinstance(values[0], dict) else []
+        held = next((value for value in values if value is not None), None)
+        if values and (not isinstance(held, dict) or part not in held):
+            found = list(held) if isinstance(held, dict) else []
             raise _no_column(name, [f"{first}.{each}" for each in found] or rows.column_names, where)
-        values = [value[part] for value in values]
+        values = [value.get(part) if isinstance(value, dict) else None for value in values]
     return values
 
 
@@ -131,7 +125,7 @@ def read_text(source: Text, folder: Path) -> Context | str:
     if source.file is not None:
         path = folder / source.file
         context = read_context(path)
-        return context if path.suffix == ".json" else context.messages[0]["content"]
+        return context if path.suffix.lower() == ".json" else context.messages[0]["content"]
     if source.url is not None:
         return _downloaded(source.url, str(source.sha256)).strip()
     if source.dataset is not None:
@@ -154,18 +148,6 @@ def _datasets() -> Any:
             "`pip install 'cr-interp[hub]'`."
         ) from error
     return datasets
-
-
-@contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
-    """Without progress bars: a local file is read in a moment, and bars in a worker's log help nobody."""
-    shown = not datasets.utils.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
 
 
 def _no_column(name: str, found: list[str], where: str) -> UserError:
@@ -212,7 +194,7 @@ def _downloaded(url: str, sha256: str) -> str:
         )
     if not cached.is_file():
         write_atomic(cached, lambda file: file.write(content))
-    return content.decode("utf-8")
+    return decoded(content, url)
 
 
 def _hub_file(repo: str, path: str, revision: str | None) -> str:
@@ -220,6 +202,6 @@ def _hub_file(repo: str, path: str, revision: str | None) -> str:
 
     try:
         file = hf_hub_download(repo, path, repo_type="dataset", revision=revision)
-        return Path(file).read_text(encoding="utf-8")
     except Exception as error:
         raise _explained(error, Rows(dataset=repo, revision=revision)) from error
+    return text_of(Path(file))

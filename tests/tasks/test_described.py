@@ -154,6 +154,9 @@ def test_bad_rows_are_explained(changes, said, tmp_path):
     [
         ({"content": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], "answer": "A"}, "system, user"),
         ({"content": 3, "answer": "A"}, "found int"),
+        ({"content": [{"role": "user", "content": [{"type": "image", "image": "x"}]}], "answer": "A"}, "not a text \\('image'"),
+        ({"content": [{"role": "user", "content": None}], "answer": "A"}, "row 0.*found NoneType"),
+        ({"content": ["u"], "answer": "A"}, "found list"),
     ],
 )  # fmt: skip
 def test_prompts_that_are_no_single_user_message_are_refused(row, said, tmp_path):
@@ -161,6 +164,50 @@ def test_prompts_that_are_no_single_user_message_are_refused(row, said, tmp_path
     write_jsonl(tmp_path / "medmcqa-test.jsonl", [row])
     with pytest.raises(UserError, match=said):
         get_task(str(path)).examples("test")
+
+
+def test_content_parts_of_a_prompt_are_one_text(tmp_path):
+    path = stand_in("medmcqa", tmp_path)
+    parts = [{"type": "text", "text": "One?"}, {"type": "text", "text": "Two?"}]
+    write_jsonl(
+        tmp_path / "medmcqa-test.jsonl", [{"content": [{"role": "user", "content": parts}], "answer": "A"}]
+    )
+    assert get_task(str(path)).examples("test")[0].prompt == "One?\nTwo?"
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "said"),
+    [
+        ("choice", "", "it is empty"),
+        ("choice", None, "it is missing"),
+        ("choice", ["A", "B"], "it is a list"),
+        ("choice", "Paris", "'Paris' is none of A, B, C, D"),
+        ("choice", 0, "'0' is none of"),
+        ("contains", " ", "it is empty"),
+        ("contains", None, "it is missing"),
+        ("boxed", "", "it is empty"),
+        ("boxed", {"x": 1}, "it is a dict"),
+        ("answer_tag", "", "it is empty"),
+        ("answer_tag", "perhaps", "'perhaps' is none of yes, no"),
+    ],
+)
+def test_an_answer_that_no_response_can_match_is_refused(kind, answer, said, tmp_path):
+    grader = {"kind": kind, "labels": ["yes", "no"]}
+    path = stand_in("medmcqa", tmp_path, grader=grader)
+    good = {"choice": "B", "answer_tag": "Yes."}.get(kind, 4)
+    write_jsonl(
+        tmp_path / "medmcqa-test.jsonl", [{"content": "a", "answer": good}, {"content": "b", "answer": answer}]
+    )
+    with pytest.raises(UserError, match=f"row 1: this answer cannot be graded, for {said}"):
+        get_task(str(path)).examples("test")
+
+
+def test_whole_numbers_with_gaps_elsewhere_are_whole(tmp_path):
+    path = stand_in("medmcqa", tmp_path, grader={"kind": "contains"})
+    write_jsonl(
+        tmp_path / "medmcqa-test.jsonl", [{"content": "a", "answer": 4.0}, {"content": "b", "answer": 4.5}]
+    )
+    assert {e.answer for e in get_task(str(path)).examples("test")} == {"4", "4.5"}
 
 
 def test_damaged_rows_are_explained(tmp_path):

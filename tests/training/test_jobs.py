@@ -64,6 +64,21 @@ def test_a_traceback_ends_up_in_the_message_too(tmp_path):
         run_jobs([job(tmp_path, "bad", "1 / 0")], workers=1)
 
 
+def test_an_older_failure_in_the_same_log_is_not_told_again(tmp_path):
+    failing = job(tmp_path, "bad", "print('error: the disk is full.'); raise SystemExit(2)")
+    with pytest.raises(UserError, match="the disk is full"):
+        run_jobs([failing], workers=1)
+    for code, said in (
+        ("1 / 0", "ZeroDivisionError"),
+        ("raise SystemExit(3)", r"It said nothing \(exit code 3\)"),
+        ("import os; os.kill(os.getpid(), 9)", r"It said nothing \(killed by SIGKILL\)"),
+        ("print('error: no memory.'); raise SystemExit(2)", "no memory"),
+    ):
+        with pytest.raises(UserError, match=said) as error:
+            run_jobs([job(tmp_path, "bad", code)], workers=1)
+        assert "the disk is full" not in str(error.value)
+
+
 def test_progress_is_read_while_a_job_runs(tmp_path):
     seen = []
 

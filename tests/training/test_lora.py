@@ -248,7 +248,7 @@ def test_an_adapter_of_fewer_layers_is_refused(tmp_path):
     """The library would apply it to the layers that it has, with a warning."""
     tokenizer = tiny().tokenizer
     for layers in (2, 3):
-        tiny_model("llama", layers=layers).save_pretrained(tmp_path / str(layers))
+        tiny_model("llama", layers=layers, vocab_size=len(tokenizer)).save_pretrained(tmp_path / str(layers))
         tokenizer.save_pretrained(tmp_path / str(layers))
     chosen = Lora(rank=2, target_modules=("q_proj",))  # 'all-linear' is written down layer by layer
     save_adapter(with_adapter(load(str(tmp_path / "2")), chosen, 0).model, tmp_path / "adapter")

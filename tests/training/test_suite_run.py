@@ -119,7 +119,7 @@ def test_every_setting_takes_what_the_command_line_changes(monkeypatch, tmp_path
     from training.commands import suite as command
 
     asked: list[dict] = []
-    monkeypatch.setattr(suite, "run_suite", lambda configs, out, workers: asked.append(configs))
+    monkeypatch.setattr(suite, "run_suite", lambda configs, out, workers, again: asked.append(configs))
     monkeypatch.setattr("cr_interp.suite.open_suite", lambda path: None)
     monkeypatch.setattr("cr_interp.suite_report.rich_suite", lambda found: "")
     command(["training.lr=1e-3"], settings="rules-llama,sokoban-self", arms="opd", seeds="1", out=tmp_path)

@@ -1,0 +1,134 @@
+"""Comparing checkpoints: a study that was begun with something else is refused, or begun anew when asked."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tiny import tiny
+
+from cr_interp import compare
+from cr_interp.compare import compare_checkpoints
+from cr_interp.errors import UserError
+from cr_interp.study import Study
+
+
+def saved(folder: Path, seed: int) -> str:
+    loaded = tiny(seed=seed)
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def prompts(file: Path, words: list[str]) -> Path:
+    file.write_text("".join(json.dumps({"prompt": word, "answer": word}) + "\n" for word in words))
+    return file
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """What is typed: two tiny checkpoints on three prompts."""
+    (tmp_path / "c.txt").write_text("repeat the text")
+    pairs = {"base": saved(tmp_path / "a", 0), "opd": saved(tmp_path / "b", 1)}
+    return {
+        "checkpoints": [f"{arm}={where}" for arm, where in pairs.items()],
+        "prompts": prompts(tmp_path / "p.jsonl", ["abcd", "hgfe", "aaaa"]),
+        "context": tmp_path / "c.txt",
+        "max_new_tokens": 4,
+    }
+
+
+@pytest.fixture
+def begun(asked, tmp_path, monkeypatch):
+    """A study that was stopped at its second checkpoint."""
+    measure = compare.measure_drift
+
+    def stop_at_the_second(loaded, *arguments, **options):
+        if loaded.name.endswith("/b"):
+            raise KeyboardInterrupt
+        return measure(loaded, *arguments, **options)
+
+    monkeypatch.setattr(compare, "measure_drift", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        compare_checkpoints(**asked, out=tmp_path / "out")
+    monkeypatch.setattr(compare, "measure_drift", measure)
+    return tmp_path / "out"
+
+
+def other_prompts(asked, tmp_path):
+    prompts(asked["prompts"], ["abcd", "hgfe", "bbbb"])
+
+
+def other_answers(asked, tmp_path):
+    rows = [{"prompt": word, "answer": "x"} for word in ("abcd", "hgfe", "aaaa")]
+    asked["prompts"].write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def other_context(asked, tmp_path):
+    asked["context"].write_text("reverse the text")
+
+
+def other_limit(asked, tmp_path):
+    asked["max_new_tokens"] = 5
+
+
+def other_checkpoint(asked, tmp_path):
+    asked["checkpoints"][1] = f"opd={saved(tmp_path / 'c', 2)}"
+
+
+def other_weights(asked, tmp_path):
+    saved(tmp_path / "a", 3)
+
+
+def other_arms(asked, tmp_path):
+    asked["checkpoints"][0] = asked["checkpoints"][0].replace("base=", "first=")
+
+
+def fewer_examples(asked, tmp_path):
+    asked["examples"] = 2
+
+
+def other_view(asked, tmp_path):
+    asked["no_context"] = "template_default"
+
+
+CHANGES = {
+    other_prompts: "evaluation data", other_answers: "evaluation data", other_context: r"context \(exact\)",
+    other_limit: r"max_new_tokens \(4, now 5\)", other_checkpoint: "list of checkpoints", other_weights: "checkpoint of base",
+    other_arms: "list of checkpoints", fewer_examples: r"evaluation\.examples \(3, now 2\)", other_view: "no_context",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_two_experiments_are_not_mixed(begun, asked, tmp_path, change):
+    before = {file: file.read_bytes() for file in begun.rglob("*") if file.is_file()}
+    change(asked, tmp_path)
+    with pytest.raises(UserError, match=CHANGES[change]) as refused:
+        compare_checkpoints(**asked, out=begun)
+    assert "--again" in str(refused.value)
+    assert {file: file.read_bytes() for file in begun.rglob("*") if file.is_file()} == before
+    anew = compare_checkpoints(**asked, out=begun, again=True)
+    whole = compare_checkpoints(**asked, out=tmp_path / "whole")
+    for table in ("generations", "drift", "token_drift", "cka_map"):
+        pd.testing.assert_frame_equal(anew.table(table), whole.table(table))
+
+
+def test_the_same_words_continue_and_a_finished_study_is_kept(begun, asked, tmp_path):
+    parts = compare_checkpoints(**asked, out=begun)
+    whole = compare_checkpoints(**asked, out=tmp_path / "whole")
+    for table in ("generations", "drift", "token_drift", "cka_map"):
+        pd.testing.assert_frame_equal(parts.table(table), whole.table(table))
+    with pytest.raises(UserError, match="already holds a finished study;"):
+        compare_checkpoints(**asked, out=begun)
+    other_limit(asked, tmp_path)
+    with pytest.raises(UserError, match=r"finished study, made with another max_new_tokens \(4, now 5\)"):
+        compare_checkpoints(**asked, out=begun)
+    assert compare_checkpoints(**asked, out=begun, again=True).manifest["finished"]
+
+
+def test_a_study_with_runs_is_not_measured_anew(asked, tmp_path):
+    study = Study.create(tmp_path / "s", {"finished": "then"})
+    study.run_path("opd", 0).mkdir(parents=True)
+    with pytest.raises(UserError, match="with runs of its own"):
+        compare_checkpoints(**asked, out=study.path, again=True)
+    assert Study.open(study.path).manifest["finished"] == "then"
