@@ -22,13 +22,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cr_interp import rope
-from cr_interp.errors import UserError
+from cr_interp.errors import Slower, UserError
 from cr_interp.layout import ViewBatch, is_right_padded
 from cr_interp.shards import is_sharded
-
-
-class Slower(UserWarning):
-    """A short cut that is not exact for a model, and what is done instead."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +94,10 @@ def sentence(name: str, found: Batching) -> str:
             f"every sequence{rows}. The numbers are right, and slower."
         )
     if found.rows != "any":
-        return f"{name} lets pads or neighbours in a batch change a row: sequences are run {'by length' if found.rows == 'equal' else 'one by one'}. Right, and slower."
+        how = "by length" if found.rows == "equal" else "one by one"
+        return (
+            f"{name} lets pads or neighbours in a batch change a row: sequences are run {how}. Right, and slower."
+        )
     if found.limits:
         lengths = ", ".join(str(b.length) for b in found.limits)
         return (

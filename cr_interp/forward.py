@@ -153,18 +153,26 @@ def log_probs(
 
 
 def logits(model: nn.Module, states: Float[Tensor, "*token width"]) -> Float[Tensor, "*token vocabulary"]:
-    """The LM head, with the soft cap that Gemma-2 puts behind it."""
+    """The LM head, with the factor or the soft cap that some models put behind it."""
     return soft_cap(model, head(model, states))
 
 
 def head(model: nn.Module, states: Float[Tensor, "*token width"]) -> Float[Tensor, "*token vocabulary"]:
-    """The linear part of the LM head."""
-    return unwrap(model).get_output_embeddings()(states)
+    """The linear part of the LM head, with the factor that Cohere and Granite put on it."""
+    inner = unwrap(model)
+    config = inner.config.get_text_config()
+    scores = inner.get_output_embeddings()(states)
+    if factor := getattr(config, "logit_scale", None):
+        scores = scores * factor
+    if divisor := getattr(config, "logits_scaling", None):
+        scores = scores / divisor
+    return scores
 
 
 def soft_cap(model: nn.Module, scores: Float[Tensor, "*token support"]) -> Float[Tensor, "*token support"]:
     """The soft cap of a head that has one. Entry by entry and monotone: some entries can be taken before it."""
-    cap = getattr(unwrap(model).config.get_text_config(), "final_logit_softcapping", None)
+    config = unwrap(model).config.get_text_config()
+    cap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
     return scores if cap is None else torch.tanh(scores / cap) * cap
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from cr_interp.batching import Batching, batching, refuse_sharded
 from cr_interp.errors import NotFinite
@@ -70,22 +70,37 @@ def generate(
     ``prefix_length=0`` turns the sharing off. ``prefix`` may be one computed earlier; it is used if it is what is shared.
     """
     longest = max(map(len, prompts), default=0)
-    total = longest + decoding.max_new_tokens
-    check_fits(total, loaded.max_positions, "The longest prompt with its response")
-    way = batching(loaded.model)
+    check_fits(longest + decoding.max_new_tokens, loaded.max_positions, "The longest prompt with its response")
+    return respond(loaded.model, prompts, decoding, loaded.eos_ids, loaded.pad_id, uniform, prefix_length, prefix)
+
+
+@torch.no_grad()
+def respond(
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    ends: Sequence[int],
+    pad_id: int = 0,
+    uniform: Float[Tensor, "prompt token"] | None = None,
+    prefix_length: int | None = None,
+    prefix: Prefix | None = None,
+) -> list[Response]:
+    """:func:`generate` for a bare model; ``ends`` are the tokens that end a response."""
+    total = max(map(len, prompts), default=0) + decoding.max_new_tokens
+    way = batching(model)
     kept = way.prefix and way.length_class(total) == ()
+    if is_sharded(model) and not (kept and way.left):
+        refuse_sharded()  # the processes would decode in unequal numbers of batches
     shared = shared_prefix(prompts) if prefix_length is None else prefix_length
     common = tuple(prompts[0][:shared]) if prompts and kept else ()
     if prefix is None or prefix.ids != common:
-        prefix = encode_prefix(loaded.model, common)
-    if is_sharded(loaded.model) and not (kept and way.left):
-        refuse_sharded()  # the processes would decode in unequal numbers of batches
+        prefix = encode_prefix(model, common)
     responses: dict[int, Response] = {}
     for chunk in _chunks(prompts, decoding.batch_size, way, kept):
         mine = None if uniform is None else uniform[chunk]
         rest = [prompts[i][len(common) :] for i in chunk]
-        step = _Shared(loaded, prefix, rest) if kept else _Whole(loaded, rest, way)
-        responses.update(zip(chunk, _decode(loaded, step, decoding, mine), strict=True))
+        step = _Shared(model, prefix, rest, pad_id) if kept else _Whole(model, rest, way)
+        responses.update(zip(chunk, _decode(model, step, decoding, ends, mine), strict=True))
     return [responses[i] for i in range(len(prompts))]
 
 
@@ -104,11 +119,11 @@ class _Shared:
     """The next step's states behind a prefix that all rows share, left padded between the prefix and the prompts, so that
     all rows end in the same column."""
 
-    def __init__(self, loaded: Loaded, prefix: Prefix, prompts: list[Sequence[int]]) -> None:
-        device = device_of(loaded.model)
+    def __init__(self, model: nn.Module, prefix: Prefix, prompts: list[Sequence[int]], pad_id: int) -> None:
+        device = device_of(model)
         length = max(map(len, prompts))
-        self.model, self.prefix = loaded.model, prefix
-        self.ids = torch.tensor([[loaded.pad_id] * (length - len(p)) + list(p) for p in prompts], device=device)
+        self.model, self.prefix = model, prefix
+        self.ids = torch.tensor([[pad_id] * (length - len(p)) + list(p) for p in prompts], device=device)
         lengths = torch.tensor([len(p) for p in prompts], device=device)
         self.mask = torch.arange(length, device=device)[None] >= length - lengths[:, None]
         self.positions = len(prefix.ids) + (self.mask.long().cumsum(-1) - 1).clamp(min=0)
@@ -139,9 +154,9 @@ class _Whole:
     """The next step's states of sequences of one length, for a model whose prefix cannot be kept. Its own cache goes on
     where it is exact and the rotary factors have stayed the same; otherwise the sequence is read again."""
 
-    def __init__(self, loaded: Loaded, prompts: list[Sequence[int]], way: Batching) -> None:
-        self.model, self.way = loaded.model, way
-        self.ids = torch.tensor([list(p) for p in prompts], device=device_of(loaded.model))
+    def __init__(self, model: nn.Module, prompts: list[Sequence[int]], way: Batching) -> None:
+        self.model, self.way = model, way
+        self.ids = torch.tensor([list(p) for p in prompts], device=device_of(model))
         self.cache: Any = None
         self.made_for: Any = None
 
@@ -160,27 +175,28 @@ class _Whole:
 
 
 def _decode(
-    loaded: Loaded,
+    model: nn.Module,
     step: _Shared | _Whole,
     decoding: Decoding,
+    ends: Sequence[int],
     uniform: Float[Tensor, "batch token"] | None,
 ) -> list[Response]:
     """One batch."""
-    device = device_of(loaded.model)
-    ends = torch.tensor(loaded.eos_ids, device=device)
+    device = device_of(model)
+    ending = torch.tensor(list(ends), dtype=torch.long, device=device)
     done = torch.zeros(len(step.ids), dtype=torch.bool, device=device)
     chosen: list[Tensor] = []
-    finished = all_agree if is_sharded(loaded.model) else bool
+    finished = all_agree if is_sharded(model) else bool
     drawn = None if uniform is None else uniform.to(device)
     for t in range(decoding.max_new_tokens):
-        scores = logits(loaded.model, step.states()).float().to(device)  # a spread model's head is elsewhere
+        scores = logits(model, step.states()).float().to(device)  # a spread model's head is elsewhere
         token = choose(scores, decoding, None if drawn is None else drawn[:, t])
         chosen.append(token)
-        done |= torch.isin(token, ends)
+        done |= torch.isin(token, ending)
         if finished(bool(done.all())):
             break
         step.add(token)
-    return [_cut(row.tolist(), loaded.eos_ids) for row in torch.stack(chosen, dim=1)]
+    return [_cut(row.tolist(), ends) for row in torch.stack(chosen, dim=1)]
 
 
 def choose(
@@ -221,5 +237,6 @@ def _cut(ids: list[int], ends: Sequence[int]) -> Response:
 
 
 def decode_text(loaded: Loaded, response: Response) -> str:
-    """The response as text, special tokens removed: what graders and tables see."""
-    return str(loaded.tokenizer.decode(list(response.ids), skip_special_tokens=True))
+    """The response as text without its end and without special tokens: what graders and tables see."""
+    said = response.ids if response.truncated else response.ids[:-1]
+    return str(loaded.tokenizer.decode(list(said), skip_special_tokens=True))

@@ -13,7 +13,7 @@ States keep the model's dtype and device.
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
