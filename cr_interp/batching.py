@@ -56,6 +56,7 @@ class Batching:
 
 
 _KNOWN: "WeakKeyDictionary[nn.Module, Batching]" = WeakKeyDictionary()
+_SAID: set[str] = set()
 _LOCK = threading.RLock()
 
 
@@ -75,7 +76,9 @@ def batching(model: nn.Module) -> Batching:
             if found is None:  # it gives NaN, which whoever asks it next will say
                 return Batching()
             _KNOWN[inner] = found
-            if said := sentence(type(inner).__name__, found):
+            said = sentence(type(inner).__name__, found)
+            if said and said not in _SAID:  # a study loads dozens of checkpoints of one architecture
+                _SAID.add(said)
                 warnings.warn(said, Slower, stacklevel=2)
         return _KNOWN[inner]
 

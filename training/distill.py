@@ -79,7 +79,8 @@ def load_pair(config: StudyConfig) -> tuple[Loaded, Loaded]:
         )
     if set(student.eos_ids) != set(teacher.eos_ids):
         found = [
-            ", ".join(map(str, each.tokenizer.convert_ids_to_tokens(sorted(each.eos_ids)))) for each in (student, teacher)
+            ", ".join(map(str, each.tokenizer.convert_ids_to_tokens(sorted(each.eos_ids))))
+            for each in (student, teacher)
         ]
         raise UserError(
             f"Student {config.model} ends its turns with {found[0]}, teacher {config.teacher} with {found[1]}. Where the teacher "

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from cr_interp.asked import made_of, note_asked
+from cr_interp.clock import date_of
 from cr_interp.devices import place
 from cr_interp.drift import measure_drift
 from cr_interp.errors import UserError, unknown
@@ -72,6 +73,7 @@ def _manifest(config: StudyConfig) -> dict[str, Any]:
         "tokenizer_fingerprint": tokenizer_fingerprint(base.tokenizer),
         "no_context": config.no_context,
         "context": contexts["exact"].to_dict(),
+        "date": date_of(base.tokenizer),
         "controls": {name: context.to_dict() for name, context in contexts.items()},
         "arms": {arm: {"terms": term_texts(arm, config)} for arm in config.arms},
         "seeds": list(config.seeds),

@@ -5,9 +5,9 @@ from tiny import tiny_model
 
 from cr_interp.models import Loaded
 from training.config import Training
+from training.noise import switch_dropout_off
 from training.objectives import arm_terms
 from training.step import Prompt, Reader
-from training.trainer import switch_dropout_off
 
 
 class Ids:
