@@ -8,14 +8,15 @@ printed as one paragraph and ends with exit code 2.
 import json
 import os
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from cr_interp.errors import UserError
+from cr_interp.errors import Slower, UserError
 from cr_interp.house import put_first
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = Console()
+_format_warning = warnings.formatwarning
 
 
 #: Results of two experiments are never mixed in one study.
@@ -127,13 +129,16 @@ def compare(
     max_new_tokens: Annotated[int, typer.Option(help="with --prompts: longest response")] = 32,
     no_context: Annotated[str, typer.Option(help="empty_system or template_default")] = "empty_system",
     again: Again = False,
+    today: Annotated[
+        str | None, typer.Option(help="YYYY-MM-DD, for a chat template that writes the date; fixed if not given")
+    ] = None,
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
     from cr_interp.measure.compare import compare_checkpoints
     from cr_interp.report.study import metric_table, rich_table
 
     study = compare_checkpoints(
-        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again
+        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today
     )
     console.print(rich_table(metric_table(study), study.name))
 
@@ -202,13 +207,16 @@ def check(
     backend: Annotated[
         list[str] | None, typer.Option(help="only this capture backend (repeatable); all by default")
     ] = None,
+    longest: Annotated[
+        int, typer.Option(help="tokens of the longest sequence: boundaries beyond it are skipped, and said to be")
+    ] = 2048,
 ) -> None:
     """Check that what is captured from a model is what its name says; exit code 1 if anything fails."""
     from cr_interp.capture.check import check_model, check_table
     from cr_interp.models.loading import load
 
     loaded = load(model)
-    checks = check_model(loaded.model, loaded.pad_id, backend)
+    checks = check_model(loaded.model, loaded.pad_id, backend, longest)
     console.print(check_table(checks, loaded.name))
     if any(found.status == "fail" for found in checks):
         raise SystemExit(1)
@@ -220,9 +228,17 @@ def plug_in() -> None:
     import_module("training.commands").register(app)
 
 
+def _as_a_sentence(message: Any, category: type[Warning], *where: Any, **line: Any) -> str:
+    """What is right and slower is said to people, without the line of code that says it."""
+    if issubclass(category, Slower):
+        return f"note: {message}\n"
+    return _format_warning(message, category, *where, **line)
+
+
 def main() -> None:
     """Run the command line; see the module's first lines for what errors look like."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    warnings.formatwarning = _as_a_sentence
     plug_in()
     try:
         app(standalone_mode=False)

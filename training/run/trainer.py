@@ -32,6 +32,7 @@ from training.objectives import Term, Whole
 from training.run import parallel
 from training.run.episodes import Episodes, Pair, ask
 from training.run.lora import is_adapted, save_adapter
+from training.run.noise import check_repeatable, switch_dropout_off
 from training.run.peak import read_peak, start_peak
 from training.run.recompute import recompute_layers
 from training.run.rollouts import Rollouts, RolloutsLost
@@ -76,6 +77,7 @@ class DistillTrainer(Trainer):
         self._saved_step: int | None = None
         for loaded in (student, teacher):
             switch_dropout_off(loaded.model)
+        check_repeatable(student.model)
         if teacher.model is not student.model:
             teacher.model.requires_grad_(False)
         if config.gradient_checkpointing:
@@ -328,15 +330,6 @@ def sync_and_move(folder: Path, final: Path) -> None:
     # Deterministic runs write the same checkpoint twice after a resume; the older one may go first.
     shutil.rmtree(final, ignore_errors=True)
     os.replace(folder, final)
-
-
-def switch_dropout_off(model: nn.Module) -> None:
-    """q_x and q_c of one step must differ by the context alone, not by dropout's noise."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # type: ignore[assignment]
 
 
 def checkpoints(run_path: Path) -> list[Path]:
