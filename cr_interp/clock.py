@@ -48,16 +48,22 @@ def fixed_clock(day: str) -> str:
     written = "format"
     for code in ("%-d", "%-m", "%-I", "%-H", "%-j", *(f"%{letter}" for letter in _CODES)):
         written += f".replace({code!r}, {clock(code)!r})"
+    written += ".replace('%%', '%')"
     head = "{#- today: " + _day(day).isoformat() + " -#}"
     return head + "{%- macro strftime_now(format) -%}{{ " + written + " }}{%- endmacro -%}"
 
 
+def template_of_the_day(tokenizer: Any) -> str | None:
+    """The chat template to render with; ``None``: the tokenizer's own, which asks no clock or has its day noted."""
+    if not reads_clock(tokenizer) or _NOTED.search(str(tokenizer.chat_template)):
+        return None
+    return fixed_clock(TODAY) + str(tokenizer.get_chat_template())
+
+
 def without_clock(template: str) -> str:
     """A template without a head that fixes its day."""
-    noted = _NOTED.match(template)
-    if not noted:
-        return template
-    return template.removeprefix(fixed_clock(noted.group(1)))
+    noted = _NOTED.search(template)
+    return template if noted is None else template.replace(fixed_clock(noted.group(1)), "")
 
 
 def _day(text: str) -> date:

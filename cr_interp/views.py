@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cr_interp.clock import clock_of
+from cr_interp.clock import template_of_the_day
 from cr_interp.errors import UserError
 
 Message = dict[str, str]
@@ -155,7 +155,10 @@ def chat_text(tokenizer: Any, messages: Sequence[Message]) -> str:
     try:
         return str(
             tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True, strftime_now=clock_of()
+                list(messages),
+                chat_template=template_of_the_day(tokenizer),
+                tokenize=False,
+                add_generation_prompt=True,
             )
         )
     except Exception as error:  # jinja2 raises whatever the template asks for

@@ -29,7 +29,9 @@ def fix_template(loaded: Loaded, variables: dict[str, bool | int | str]) -> None
                 f"The chat template of {loaded.name} does not ask for the date, so today={day} would change nothing. "
                 f"Leave it out."
             )
-        loaded.tokenizer.chat_template = template = fixed_clock(str(day)) + without_clock(template)
+        head = fixed_clock(str(day))
+        if head not in template:
+            loaded.tokenizer.chat_template = template = head + without_clock(template)
     if not variables:
         return
     head = "".join(f"{{%- set {name} = {json.dumps(value)} %}}" for name, value in variables.items())

@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from cr_interp.clock import clock_of
+from cr_interp.clock import template_of_the_day
 
 ANSWER = "the assistant's answer"
 _KNOWN: "WeakKeyDictionary[Any, tuple[str, tuple[int, ...]]]" = WeakKeyDictionary()
@@ -35,7 +35,7 @@ def turn_ends(tokenizer: Any) -> tuple[int, ...]:
 def _found(tokenizer: Any) -> tuple[int, ...]:
     turns = [{"role": "user", "content": "a question"}, {"role": "assistant", "content": ANSWER}]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, strftime_now=clock_of())
+        text = tokenizer.apply_chat_template(turns, chat_template=template_of_the_day(tokenizer), tokenize=False)
     except Exception:  # a template that has no assistant, or asks for more; rendering a prompt will say it
         return ()
     _, answered, tail = str(text).rpartition(ANSWER)
