@@ -16,8 +16,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from cr_interp.disk import refusal
 from cr_interp.errors import Slower, UserError
 from cr_interp.house import put_first
+from cr_interp.stopping import MESSAGE, Stopped, end_with_parent, raise_on_signals
+
+#: The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number.
+_INTERRUPTED = 130
 
 app = typer.Typer(
     name="cr-interp",
@@ -237,17 +242,31 @@ def _as_a_sentence(message: Any, category: type[Warning], *where: Any, **line: A
 
 def main() -> None:
     """Run the command line; see the module's first lines for what errors look like."""
+    end_with_parent()
+    raise_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     warnings.formatwarning = _as_a_sentence
-    plug_in()
     try:
-        app(standalone_mode=False)
+        plug_in()
+        code = app(standalone_mode=False)
+        if code == _INTERRUPTED:  # typer has caught Ctrl-C, and gives the code back
+            raise KeyboardInterrupt
+        sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("Stopped. The same command continues where this one was.", file=sys.stderr)
-        sys.exit(130)
+    except (KeyboardInterrupt, typer.Abort):
+        print(MESSAGE, file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    except Stopped as stopped:
+        print(MESSAGE, file=sys.stderr)
+        sys.exit(stopped.code)
+    except OSError as error:
+        told = refusal(error)
+        if told is None:
+            raise
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2)
     except Exception as error:
         # typer raises its usage errors when not standalone; they know how to print themselves.
         if hasattr(error, "show") and hasattr(error, "exit_code"):

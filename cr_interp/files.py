@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
+from cr_interp.disk import disk_trouble, remove, temporary_name
 from cr_interp.errors import UserError
 
 
@@ -19,25 +19,26 @@ def write_atomic(path: Path, write: Any) -> None:
 
     ``write`` takes an open binary file. A full disk or a read-only folder is a :class:`UserError`.
     """
-    temporary: Path | None = None
+    # Not by tempfile, whose files only their owner may read: a study is shared with others.
+    temporary = path.parent / temporary_name()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Not by tempfile, whose files only their owner may read: a study is shared with others.
-        temporary = path.parent / f".{path.name}.{uuid4().hex}"
         with open(temporary, "xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
+    except BaseException as error:
+        trouble = disk_trouble(error, path.parent) if isinstance(error, Exception) else None
+        remove(temporary)
+        if trouble is None and isinstance(error, OSError):
+            trouble = error.strerror or str(error)
+        if trouble is None:
+            raise  # a mistake in what writes, or a stop
         raise UserError(
-            f"Could not write {path} ({error.strerror or error}). What was there before is untouched; free some "
+            f"Could not write {path} ({trouble}). What was there before is untouched; free some "
             f"space or choose a folder that can be written, then run the same command again."
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -56,8 +57,9 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
                     file.write(b"\n")
             file.write(json.dumps(row, ensure_ascii=False).encode("utf-8") + b"\n")
     except OSError as error:
+        trouble = disk_trouble(error, path.parent) or error.strerror or error
         raise UserError(
-            f"Could not append to {path} ({error.strerror or error}); the rows written so far are kept. Free some "
+            f"Could not append to {path} ({trouble}); the rows written so far are kept. Free some "
             f"space or make the folder writable, then resume."
         ) from error
 

@@ -119,8 +119,8 @@ def distill(
 ) -> None:
     """Distil a configuration's arms × seeds into a study."""
     from training.run import parallel
+    from training.run.checkpoints import folders
     from training.run.distill import distill as run
-    from training.run.trainer import latest_checkpoint
     from training.settings import load_config
     from training.studies.pipeline import open_or_create
     from training.studies.workers import run_all
@@ -130,7 +130,7 @@ def distill(
     parallel.join()
     with parallel.main_first():
         study = open_or_create(chosen, path, again)
-    started = [(a, s) for a in chosen.arms for s in chosen.seeds if latest_checkpoint(study.run_path(a, s))]
+    started = [(a, s) for a in chosen.arms for s in chosen.seeds if folders(study.run_path(a, s))]
     if started and not resume:
         raise UserError(
             f"{path} already holds checkpoints of {', '.join(f'{a} seed {s}' for a, s in started)}. Continue them with "

@@ -179,6 +179,7 @@ def _begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool) -> Stu
             )
         return None
     study = Study.open(out)
+    study.sweep()
     before = study.manifest.get("made_of")
     if isinstance(before, dict):
         differing = changes(before, parts)

@@ -160,11 +160,11 @@ def logits(model: nn.Module, states: Float[Tensor, "*token width"]) -> Float[Ten
 def head(model: nn.Module, states: Float[Tensor, "*token width"]) -> Float[Tensor, "*token vocabulary"]:
     """The linear part of the LM head, with the factor that Cohere and Granite put on it."""
     inner = unwrap(model)
-    config = inner.config.get_text_config()
     scores = inner.get_output_embeddings()(states)
-    if factor := getattr(config, "logit_scale", None):
+    # Their own configuration's: a model of images that has one of them inside does without (check_head looks).
+    if factor := getattr(inner.config, "logit_scale", None):
         scores = scores * factor
-    if divisor := getattr(config, "logits_scaling", None):
+    if divisor := getattr(inner.config, "logits_scaling", None):
         scores = scores / divisor
     return scores
 

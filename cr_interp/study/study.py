@@ -23,6 +23,7 @@ from typing import Any
 
 import pandas as pd
 
+from cr_interp.disk import sweep
 from cr_interp.errors import UserError
 from cr_interp.files import read_jsonl, write_atomic, write_json
 from cr_interp.study.schema import COLUMNS, SCHEMA_VERSION
@@ -73,6 +74,11 @@ class Study:
 
     def update_manifest(self, **changes: Any) -> "Study":
         return Study.create(self.path, {**self.manifest, **changes})
+
+    def sweep(self) -> None:
+        """Remove what a kill left half-written in the study's folders, by any process that is gone."""
+        for folder in (self.path, self.path / "tables", *(self.path / "runs").glob("*-s*")):
+            sweep(folder)
 
     # -- tables --------------------------------------------------------------------------------------------
 

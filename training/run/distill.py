@@ -1,6 +1,5 @@
 """One run: distil one arm with one seed into a study, or continue where a killed run stopped."""
 
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,22 +16,27 @@ from cr_interp.models.devices import chosen_device
 from cr_interp.models.forward import vocabulary
 from cr_interp.models.generation import Decoding
 from cr_interp.models.loading import Loaded, tokenizer_fingerprint
+from cr_interp.notes import say
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import metrics
 from cr_interp.tasks.base import TakesTurns, Task
 from cr_interp.views import Context, check_context_shows, check_fits, render
 from training.objectives import Term, arm_terms
 from training.run import parallel
+from training.run.checkpoints import latest_checkpoint, passed_over, sweep_run
 from training.run.episodes import Episodes
 from training.run.lora import base_fingerprint, refuse_adapter, with_adapter
+from training.run.made_of import Making, note, refuse_other
 from training.run.precision import frozen_dtype
 from training.run.rollouts import LocalRollouts, Rollouts
 from training.run.step import Prompt
 from training.run.subject import exact_context, load_for, study_task, training_examples
-from training.run.trainer import DistillTrainer, latest_checkpoint
+from training.run.trainer import DistillTrainer
 from training.run.vllm_rollouts import ServerRollouts, connect
 from training.settings import StudyConfig
-from training.studies.made_of import Making, note, refuse_other
+
+#: So many seconds a run waits for another process to let go of it: one that was killed is gone a moment later.
+PATIENCE = 3.0
 
 
 def validation(task: Task, context: Context, config: StudyConfig) -> Any:
@@ -122,7 +126,7 @@ def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: S
     run_path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_path / ".lock")
     try:
-        lock.acquire(timeout=0)  # the system lets go of it when the process ends, however it ends
+        lock.acquire(timeout=PATIENCE)  # the system lets go of it when the process ends, however it ends
     except Timeout as error:
         raise UserError(
             f"Another process is training {arm} with seed {seed} in {run_path}. Wait for it, or stop it first."
@@ -138,14 +142,15 @@ def _train(
 ) -> Path:
     run_path = study.run_path(arm, seed)
     with parallel.main_first():
-        for leftover in run_path.glob(".saving-*"):  # a kill in the middle of writing a checkpoint
-            shutil.rmtree(leftover, ignore_errors=True)
+        sweep_run(run_path)
     task = study_task(config)
     # Before anything is loaded, since it may be told that there is none; on the device where the student is going to be.
     server = (
         connect(config.training.vllm, chosen_device()) if config.training.vllm and parallel.is_main() else None
     )
     student, teacher = load_pair(config)
+    if parallel.is_main() and (told := passed_over(run_path)):
+        say(told)
     last = latest_checkpoint(run_path)
     if config.training.lora:
         adapted = with_adapter(student, config.training.lora, seed)
@@ -190,6 +195,8 @@ def _train(
         raise UserError(
             f"The Trainer cannot report to {', '.join(config.report_to)}: {error} Install that logger, or leave report_to out."
         ) from error
+    if last:  # it was evaluated before it was written, if that was due
+        trainer.args.eval_on_start = False
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:

@@ -8,7 +8,6 @@ Three things are added to it: the micro-batches of a step share one rollout and 
 checkpoint appears whole or not at all, and each step and each evaluation is a row of ``train.jsonl``.
 """
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from cr_interp.disk import disk_trouble
 from cr_interp.errors import NotFinite, UserError
 from cr_interp.files import append_jsonl
 from cr_interp.models.devices import chosen_device, place
@@ -30,6 +30,7 @@ from cr_interp.models.shards import is_sharded
 from cr_interp.views import shared_prefix
 from training.objectives import Term, Whole
 from training.run import parallel
+from training.run.checkpoints import STAGING, checkpoints, keep_last, latest_checkpoint, put_in_place, seal
 from training.run.episodes import Episodes, Pair, ask
 from training.run.lora import is_adapted, save_adapter
 from training.run.noise import check_repeatable, switch_dropout_off
@@ -38,6 +39,8 @@ from training.run.recompute import recompute_layers
 from training.run.rollouts import Rollouts, RolloutsLost
 from training.run.step import Prompt, Reader
 from training.settings import Training
+
+__all__ = ["DistillTrainer", "checkpoints", "latest_checkpoint"]
 
 
 class DistillTrainer(Trainer):
@@ -271,19 +274,24 @@ class DistillTrainer(Trainer):
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         final = self.run_path / name
         try:
-            self._staging = self.run_path / f".saving-{name}"
+            self._staging = self.run_path / f"{STAGING}{name}"
             with parallel.main_first():
                 self._staging.mkdir(exist_ok=True)
             super()._save_checkpoint(model, trial)
             parallel.wait()
             if parallel.is_main():
-                sync_and_move(self._staging / name, final)
+                seal(self._staging / name, self.state.global_step)
+                put_in_place(self._staging / name, final)
             parallel.wait()
         except Exception as error:
-            if isinstance(error, UserError) or not _is_disk_error(error):
+            if isinstance(error, UserError):
+                raise
+            # Before the clean-up, while what is half-written still takes the room that was lacking.
+            trouble = disk_trouble(error, self.run_path, self._checkpoint_bytes())
+            if trouble is None:
                 raise
             raise UserError(
-                f"Could not write the checkpoint of step {self.state.global_step} to {self.run_path} ({error}). Earlier "
+                f"Could not write the checkpoint of step {self.state.global_step} to {self.run_path} ({trouble}). Earlier "
                 f"checkpoints and train.jsonl are kept; free some space or make the folder writable, then resume."
             ) from error
         finally:
@@ -291,10 +299,13 @@ class DistillTrainer(Trainer):
                 shutil.rmtree(self._staging, ignore_errors=True)
             self._staging = None
         self._saved_step = self.state.global_step
-        if not parallel.is_main():
-            return
-        for old in checkpoints(self.run_path)[: -self.config.keep_checkpoints]:
-            shutil.rmtree(old, ignore_errors=True)
+        if parallel.is_main():
+            keep_last(self.run_path, self.state.global_step, self.config.keep_checkpoints)
+
+    def _checkpoint_bytes(self) -> int:
+        """About how large a checkpoint is: the weights, and two numbers of the optimizer for each that is trained."""
+        sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in self.student.model.parameters()]
+        return sum(size * (3 if trained else not is_adapted(self.student.model)) for size, trained in sizes)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Weights, or the adapter's, and tokenizer only. The Trainer would add a pickle of its arguments, which nothing
@@ -319,36 +330,3 @@ def flat(values: Mapping[str, Any]) -> dict[str, float]:
 def add(sums: dict[str, float], values: Mapping[str, float]) -> None:
     for name, value in values.items():
         sums[name] = sums.get(name, 0.0) + value
-
-
-def sync_and_move(folder: Path, final: Path) -> None:
-    """Put a folder that is complete into its place, so that it appears whole or not at all."""
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with open(file, "rb+") as handle:
-                os.fsync(handle.fileno())
-    # Deterministic runs write the same checkpoint twice after a resume; the older one may go first.
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(folder, final)
-
-
-def checkpoints(run_path: Path) -> list[Path]:
-    """A run's whole checkpoints, oldest first."""
-    found = [
-        path for path in run_path.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (path / "trainer_state.json").is_file()
-    ]
-    return sorted(found, key=step_of)
-
-
-def step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
-
-
-def latest_checkpoint(run_path: Path) -> Path | None:
-    found = checkpoints(run_path)
-    return found[-1] if found else None
-
-
-def _is_disk_error(error: Exception) -> bool:
-    text = str(error)
-    return isinstance(error, OSError) or "No space" in text or "os error" in text or "PytorchStreamWriter" in text

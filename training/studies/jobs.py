@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from cr_interp.errors import UserError
 from cr_interp.models.devices import visible_gpus
+from cr_interp.stopping import worker_of_this
 
 #: glibc hands large blocks back to the kernel after every tensor; faulting them in again can cost more than the
 #: arithmetic. Keeping them changes no number.
@@ -44,7 +46,7 @@ class Job:
 
 def worker_environment(threads: int, gpu: str | None = None) -> dict[str, str]:
     seen = {"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {}
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), **KEEP_MEMORY, **seen}
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), **KEEP_MEMORY, **seen, **worker_of_this()}
 
 
 def run_jobs(jobs: Sequence[Job], workers: int) -> None:
@@ -81,10 +83,22 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> None:
                     progress.update(bar, completed=job.total, visible=len(jobs) <= 2 * workers)
                     progress.advance(whole)
         finally:
-            for process, *_ in running.values():
-                process.terminate()
-            for process, *_ in running.values():
-                process.wait()
+            end([process for process, *_ in running.values()])
+
+
+def end(processes: Sequence[subprocess.Popen[bytes]], patience: float = 5.0) -> None:
+    """End processes, politely first; none is left when this returns, even if it is interrupted again."""
+    try:
+        for process in processes:
+            process.terminate()
+        ends = time.monotonic() + patience
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, ends - time.monotonic()))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def _start(job: Job, gpu: str | None) -> subprocess.Popen[bytes]:

@@ -21,11 +21,11 @@ from cr_interp.provenance import now, provenance
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
+from training.run.checkpoints import checkpoints, step_of
 from training.run.distill import is_finished
+from training.run.made_of import Making, different, discard, made_otherwise, refuse, sweep, term_texts
 from training.run.subject import check_cap, load_for, study_task
-from training.run.trainer import checkpoints, step_of
 from training.settings import StudyConfig
-from training.studies.made_of import Making, different, discard, made_otherwise, refuse, term_texts
 from training.studies.workers import run_all
 
 __all__ = ["different"]
@@ -40,6 +40,7 @@ def open_or_create(config: StudyConfig, path: Path, again: bool = False) -> Stud
     if not (path / "manifest.json").is_file():
         return Study.create(path, _manifest(config))
     study, making = Study.open(path), Making(config)
+    sweep(study)
     found = made_otherwise(study, making)
     if found and not again:
         raise refuse(study, found)
@@ -114,7 +115,9 @@ def study_checkpoints(study: Study, config: StudyConfig) -> list[Checkpoint]:
         if is_finished(study, arm, seed, config):
             for path in checkpoints(study.run_path(arm, seed)):
                 step = step_of(path)
-                if step == config.training.steps or (config.every_step and step < config.training.steps):
+                last, every = config.training.steps, config.training.save_every
+                # One that was written because something broke is off the schedule, and of one run alone.
+                if step == last or (config.every_step and step < last and step % every == 0):
                     found.append((arm, seed, step, str(path)))
     return found
 
@@ -133,6 +136,7 @@ def checked(study: Study, config: StudyConfig, again: bool = False) -> tuple[Stu
 
     With ``again`` rows are discarded to be made anew. A run is not: only ``reproduce`` and ``distill`` make those.
     """
+    sweep(study)
     making = Making(config)
     found = made_otherwise(study, making)
     if found and (not again or any(each.run for each in found)):

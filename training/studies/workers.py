@@ -12,7 +12,9 @@ from typing import Any
 
 from cr_interp.files import write_atomic
 from cr_interp.models.devices import visible_gpus
+from cr_interp.notes import say
 from cr_interp.study.study import Study
+from training.run.checkpoints import passed_over
 from training.run.distill import is_finished
 from training.settings import StudyConfig
 from training.studies.jobs import Job, run_jobs
@@ -44,6 +46,8 @@ def run_list(config: StudyConfig, study: Study) -> list[Job]:
         for arm in config.arms:
             if is_finished(study, arm, seed, config):
                 continue
+            if told := passed_over(study.run_path(arm, seed)):
+                say(told)
             command = [sys.executable, "-m", "cr_interp", "distill", str(config_file)]
             command += ["--arms", arm, "--seeds", str(seed), "--out", str(study.path), "--in-process", "--resume"]
             jobs.append(

@@ -335,9 +335,12 @@ def test_another_tokenizer_for_the_teacher_is_refused(tmp_path):
         distill(small(f"teacher={tmp_path / 't'}"), "opd", 0, Study.create(tmp_path / "s", {}))
 
 
-def test_two_processes_cannot_train_the_same_run(tmp_path):
+def test_two_processes_cannot_train_the_same_run(tmp_path, monkeypatch):
     from filelock import FileLock
 
+    import training.run.distill
+
+    monkeypatch.setattr(training.run.distill, "PATIENCE", 0.1)
     study = Study.create(tmp_path / "s", {})
     run = study.run_path("opd", 0)
     run.mkdir(parents=True)

@@ -13,9 +13,9 @@ from cr_interp.tasks.yours.described import _split
 from cr_interp.tasks.yours.new import new_task
 from cr_interp.tasks.yours.sources import read_rows
 from training.run.distill import distill
+from training.run.made_of import noted
 from training.settings import StudyConfig, load_config
 from training.studies import pipeline
-from training.studies.made_of import noted
 from training.studies.pipeline import evaluate_study, open_or_create, reproduce
 
 QUICK = [

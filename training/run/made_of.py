@@ -34,6 +34,7 @@ from training.run.subject import study_task, training_examples
 from training.settings import StudyConfig
 
 NOTE = "made_of.json"
+_ASIDE = ".removed-"
 #: Tables whose rows a checkpoint gives, with the columns ``arm, seed, step``.
 TABLES = ("generations", "drift", "drift_with_sinks", "token_drift", "cka_map")
 
@@ -270,9 +271,16 @@ def discard(study: Study, found: Sequence[Otherwise], config: StudyConfig) -> No
             remove_run(study.run_path(each.arm, each.seed))
 
 
+def sweep(study: Study) -> None:
+    """Remove what a kill left of files being written and of runs being removed."""
+    study.sweep()
+    for aside in (study.path / "runs").glob(f"{_ASIDE}*"):
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def remove_run(run_path: Path) -> None:
     """Take a run's folder away at once, so that a kill leaves no part of it in its place."""
-    aside = run_path.parent / f".removed-{uuid4().hex}"
+    aside = run_path.parent / f"{_ASIDE}{uuid4().hex}"
     if run_path.is_dir():
         os.replace(run_path, aside)
     shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,8 @@
+"""Say something beside the results: a sentence on standard error, so that what is printed stays what was asked for."""
+
+import sys
+
+
+def say(text: str) -> None:
+    """Print one note. It is for what somebody should know and need not act on; what stops a command is a ``UserError``."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
