@@ -8,7 +8,7 @@ runs sequences across each.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -152,7 +152,9 @@ def _quietly(model: nn.Module) -> Iterator[None]:
         if not needed:
             for module in modules:
                 module._forward_hooks, module._forward_pre_hooks = OrderedDict(), OrderedDict()
-        with torch.autocast(device_of(model).type, enabled=False):
+        kind = device_of(model).type
+        mixed = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, enabled=False) if mixed else nullcontext():
             yield
     finally:
         for module, mode in zip(modules, modes, strict=True):
