@@ -5,6 +5,7 @@ this package never imports the trainer. A :class:`UserError` is
 printed as one paragraph and ends with exit code 2.
 """
 
+import io
 import json
 import os
 import sys
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from cr_interp.disk import refusal
 from cr_interp.errors import Slower, UserError
 from cr_interp.house import put_first
+from cr_interp.notes import say
+from cr_interp.shown import console as terminal
+from cr_interp.shown import one_line, visible
 from cr_interp.stopping import MESSAGE, Stopped, end_with_parent, raise_on_signals
 
 #: The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number.
@@ -31,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+console = terminal()
 _format_warning = warnings.formatwarning
 
 
@@ -65,7 +68,7 @@ def table(
     if as_json:
         print(json.dumps(metrics_json(found), indent=1))
     elif markdown:
-        print(markdown_table(found))
+        print(visible(markdown_table(found)))
     else:
         console.print(rich_table(found, f"{opened.name} (context: {control})", seeds))
 
@@ -78,7 +81,7 @@ def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control:
     if as_json:
         print(json.dumps(suite_json(suite_table(suite, control)), indent=1))
     elif markdown:
-        print(markdown_suite(suite, control))
+        print(visible(markdown_suite(suite, control)))
     elif seeds:
         one = next(iter(suite.studies))
         raise UserError(
@@ -105,7 +108,7 @@ def controls(
     table = table if layers else worst(table)
     title = f"{opened.name}: {measure}" + ("" if layers else ", each arm's worst layer relative to its floor")
     if markdown:
-        print(markdown_controls(table))
+        print(visible(markdown_controls(table)))
     else:
         console.print(rich_controls(table, title))
 
@@ -116,7 +119,7 @@ def studies() -> None:
     from cr_interp.study.searching import find_studies
 
     for name, path in find_studies().items():
-        console.print(f"{name:28s} {path}")
+        console.print(f"{one_line(name):28s} {one_line(path)}", soft_wrap=True)
 
 
 @app.command()
@@ -194,15 +197,21 @@ def export(
     ] = False,
 ) -> None:
     """Copy a study, or all of a suite, without checkpoints: tables and logs, small enough to share."""
+    from cr_interp.study.exporting import check_target, links
+    from cr_interp.study.exporting import export as copy
     from cr_interp.study.searching import open_study
-    from cr_interp.study.study import export as copy
     from cr_interp.tables.suite import is_suite, open_suite
 
     if is_suite(study):
-        for setting, each in open_suite(study).studies.items():
-            copy(each, target / setting, light)
+        suite = open_suite(study)
+        check_target(target, suite.path)
+        copied = {target / setting: each for setting, each in suite.studies.items()}
     else:
-        copy(open_study(study), target, light)
+        copied = {target: open_study(study)}
+    for place, each in copied.items():
+        copy(each, place, light)
+        if left := links(each):
+            say(f"Not copied, since they are links or no files: {', '.join(left)} in {each.path}.")
     console.print(f"{target}: {sum(f.stat().st_size for f in target.rglob('*') if f.is_file()) / 1e6:.2f} MB")
 
 
@@ -246,6 +255,9 @@ def main() -> None:
     raise_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     warnings.formatwarning = _as_a_sentence
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may have no minus sign, and no Chinese
     try:
         plug_in()
         code = app(standalone_mode=False)
@@ -253,7 +265,7 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(error)}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         print(MESSAGE, file=sys.stderr)
@@ -265,7 +277,7 @@ def main() -> None:
         told = refusal(error)
         if told is None:
             raise
-        print(f"error: {told}", file=sys.stderr)
+        print(f"error: {visible(told)}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         # typer raises its usage errors when not standalone; they know how to print themselves.

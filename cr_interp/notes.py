@@ -2,7 +2,9 @@
 
 import sys
 
+from cr_interp.shown import visible
+
 
 def say(text: str) -> None:
     """Print one note. It is for what somebody should know and need not act on; what stops a command is a ``UserError``."""
-    print(f"note: {text}", file=sys.stderr, flush=True)
+    print(f"note: {visible(text)}", file=sys.stderr, flush=True)

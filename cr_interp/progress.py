@@ -5,24 +5,44 @@ In a notebook they are one line at the end: what rich draws there is a new line 
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn, track
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
+
+from cr_interp.shown import console, literal
 
 Item = TypeVar("Item")
 
 
-def plain_console() -> Console:
-    in_notebook = Console().is_jupyter
-    return Console(force_jupyter=False, force_terminal=False if in_notebook else None)
+def bars(*columns: ProgressColumn, **options: Any) -> Progress:
+    """A display of bars. Its columns of text are :class:`Words`."""
+    return Progress(*columns, console=console(), **options)
+
+
+class Words(ProgressColumn):
+    """A column of text in which nothing is markup: names of arms and of models are shown as they are."""
+
+    def __init__(self, field: str = "{task.description}") -> None:
+        super().__init__()
+        self.field = field
+
+    def render(self, task: Task) -> Text:
+        return literal(self.field.format(task=task))
 
 
 def tracked(items: Sequence[Item], description: str) -> Iterator[Item]:
     """The items, with a bar if there are any."""
     if items:
-        yield from track(items, description, console=plain_console())
+        with bars(Words(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()) as progress:
+            yield from progress.track(items, description=description)
 
 
 class TokensPerSecond(ProgressColumn):
@@ -34,8 +54,8 @@ class TokensPerSecond(ProgressColumn):
 @contextmanager
 def tokens_progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """Gives a function that opens a bar by its description and returns ``update(done, total)`` in tokens."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TokensPerSecond(), TimeRemainingColumn())
-    with Progress(*columns, console=plain_console(), speed_estimate_period=120) as progress:
+    columns = (Words(), BarColumn(), TokensPerSecond(), TimeRemainingColumn())
+    with bars(*columns, speed_estimate_period=120) as progress:
 
         def bar(description: str) -> Callable[[int, int], None]:
             task = progress.add_task(description, total=None)

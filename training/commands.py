@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from cr_interp.errors import UserError, unknown
+from cr_interp.shown import console as terminal
+from cr_interp.shown import one_line
 
-console = Console()
+console = terminal()
 
 #: What ``reproduce`` runs: a name and its configurations, one study each.
 REPRODUCTIONS = {
@@ -41,7 +42,8 @@ def _chosen(arms: str | None, seeds: str | None, steps: int | None) -> list[str]
     """Options that are short for overrides."""
     if not all(seed.isdecimal() for seed in _list(seeds)):
         raise UserError(f"--seeds is a list of whole numbers, such as 0,1,2; found '{seeds}'.")
-    overrides = [f"arms=[{','.join(_list(arms))}]"] if arms else []
+    # Quoted, so that an arm may be called what YAML has another meaning for.
+    overrides = [f"arms={json.dumps(_list(arms))}"] if arms else []
     overrides += [f"seeds=[{','.join(_list(seeds))}]"] if seeds else []
     return overrides + ([f"training.steps={steps}"] if steps else [])
 
@@ -200,7 +202,7 @@ def suite(
         found = tune_suite(_list(settings), out.with_name(f"{out.name}-tuning"), workers)
         found.to_csv(out.with_name(f"{out.name}-tuning") / "tuning.csv", index=False)
         for name, rate in chosen_rates(found).items():
-            console.print(f"{name:24s} lr {rate:g}")
+            console.print(f"{one_line(name):24s} lr {rate:g}")
         return
     chosen = [*_chosen(None, seeds, None), *(overrides or [])]
     run_suite(suite_configs(_list(settings), _list(arms), chosen), out, workers, again)

@@ -5,13 +5,14 @@ study's manifest.
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from cr_interp.configuration import Strict, apply_overrides, read_mapping, validated
 from cr_interp.errors import unknown
 from cr_interp.measure.subject import Evaluation
+from cr_interp.names import Name, Seed, distinct
 from training.run.lora import Lora
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -65,7 +66,7 @@ class Training(Strict):
 class StudyConfig(Strict):
     """One task, context, base model and teacher, with several arms × seeds."""
 
-    name: str
+    name: Name
     task: str
     """A name, or a file of your own: a description (``.yaml``) or Python (``.py``, which is executed)."""
     model: str
@@ -80,10 +81,10 @@ class StudyConfig(Strict):
     """Longest response, of a turn in a game; null: the task's own."""
     max_turns: int = Field(1, gt=0)
     """Of an episode; 1 is a question and its answer."""
-    arms: tuple[str, ...] = ("opd", "nca")
-    own_arms: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    arms: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(("opd", "nca"), min_length=1)
+    own_arms: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
     """Arms of your own: a name and its terms."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], AfterValidator(distinct)] = Field((0, 1, 2), min_length=1)
     threads: int = Field(1, gt=0)
     """Of each run: part of the configuration, since results are bit-identical only at equal thread counts."""
     training: Training = Training()
@@ -92,6 +93,14 @@ class StudyConfig(Strict):
     """Loggers of the Trainer that also get the log's rows, such as tensorboard, wandb, trackio."""
     every_step: bool = False
     """Also measure the checkpoints that a run keeps on its way: when did the drift emerge?"""
+
+    @field_validator("own_arms")
+    @classmethod
+    def _names_that_are_not_taken(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for taken, by in (("base", "the model before training"), ("own", "responses: own")):
+            if taken in value:
+                raise ValueError(f"'{taken}' already stands for {by}; call the arm otherwise")
+        return value
 
 
 def config_names() -> list[str]:

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from rich.box import HEAVY_HEAD
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ from cr_interp.capture.sites import (
 )
 from cr_interp.errors import UserError, unknown
 from cr_interp.models.forward import ViewBatch, backbone, build_view, device_of, unwrap
+from cr_interp.shown import PlainTable, literal
 
 PACKAGES = {"transformer_lens": "transformer-lens", "nnsight": "nnsight"}
 
@@ -199,7 +201,7 @@ def _library_states(model: nn.Module, view: ViewBatch) -> list[States]:
 
 def check_table(checks: Iterable[Check], title: str) -> Table:
     """For the terminal."""
-    table = Table(title=title)
+    table = PlainTable(title, box=HEAVY_HEAD)
     table.add_column("claim")
     table.add_column("relative difference", justify="right")
     table.add_column("limit", justify="right")
@@ -212,6 +214,6 @@ def check_table(checks: Iterable[Check], title: str) -> Table:
             "" if check.difference is None else f"{check.difference:.1e}",
             "" if check.limit is None else f"{check.limit:.0e}",
             check.where,
-            f"[{colours[check.status]}]{check.status}[/]",
+            literal(check.status, colours[check.status]),
         )
     return table

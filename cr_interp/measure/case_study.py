@@ -21,10 +21,12 @@ from pydantic import Field
 
 from cr_interp.configuration import Strict, apply_overrides, read_mapping, validated
 from cr_interp.digests import flat
+from cr_interp.errors import UserError
 from cr_interp.measure.compare import measure_checkpoints
 from cr_interp.measure.subject import Evaluation
 from cr_interp.models.loading import Loaded, load
 from cr_interp.models.templates import fix_template
+from cr_interp.names import Name
 from cr_interp.study.study import Study
 from cr_interp.tasks import get_task
 
@@ -40,9 +42,9 @@ class Loading(Strict):
 class CaseStudy(Strict):
     """One task and context, and the checkpoints that are read on it."""
 
-    name: str
+    name: Name
     task: str
-    checkpoints: dict[str, str] = Field(min_length=1)
+    checkpoints: dict[Name, str] = Field(min_length=1)
     """arm → folder, hub id, adapter or built-in; the maps across checkpoints are against the first that is measured."""
     responses: str | None = None
     """null: the first checkpoint's."""
@@ -69,6 +71,10 @@ def case_study(config: CaseStudy, out: Path, again: bool = False) -> Study:
     Raises :class:`~cr_interp.errors.UserError` for what ``compare`` refuses: an unknown task, another tokenizer, a model
     that cannot be loaded, memory that is exhausted (with what to set).
     """
+    if "own" in config.checkpoints:
+        raise UserError(
+            "No checkpoint can be called 'own', which stands for 'responses: own'. Call it otherwise."
+        )
     responses = config.responses or next(iter(config.checkpoints))
 
     def opened(name: str) -> Loaded:

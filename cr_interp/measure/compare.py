@@ -10,11 +10,12 @@ from cr_interp.digests import Parts, changes, digest_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts, made_of
 from cr_interp.measure.drift import measure_drift
-from cr_interp.measure.subject import Evaluation, Subject, behaviour_rows, own_responses, own_turns
+from cr_interp.measure.subject import Evaluation, Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, load, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.models.templates import fix_template
+from cr_interp.names import check_folder, check_name
 from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
 from cr_interp.study.study import Study
@@ -83,6 +84,7 @@ def measure_checkpoints(
     the variables of the chat ``template`` that it fixes, belong to what the study is made of, as does the task as it was
     ``named``. What was begun with anything else is refused, or with ``again`` begun anew.
     """
+    check_folder(out)
     fixed = None if evaluation.responses == "own" else evaluation.responses
     if fixed is not None and fixed not in models:
         raise unknown("checkpoint with responses", fixed, ["own", *models])
@@ -103,9 +105,13 @@ def measure_checkpoints(
     told = {"task": task.name, "no_context": no_context, "evaluation": evaluation.model_dump(mode="json")}
     study = _begun(out, told, parts, again)
     first: Loaded | None = None
+    # All have to have answered before the first is measured, on how many tokens depends on the shortest answers.
+    phases = (True,) if fixed or len(models) == 1 else (False, True)
     with tokens_progress() as bar:
-        for arm in order:
+        for measuring, arm in ((phase, arm) for phase in phases for arm in order):
             where = models[arm]
+            if not measuring and study is not None and _answered(study, arm):
+                continue
             arms = study.manifest["arms"] if study else {}
             if arms.get(arm, {}).get("model") == where:
                 continue
@@ -144,9 +150,13 @@ def measure_checkpoints(
                     f"{_words(loaded, study.manifest['ends'])}, so their answers would be cut in different places. "
                     f"Give all the same eos_token_id in generation_config.json."
                 )
-            rows = behaviour_rows(loaded, subject, arm, 0, 0)
-            study.put("generations", rows.assign(made_of=made_of(asked, files[arm])))
+            if not _answered(study, arm):
+                rows = behaviour_rows(loaded, subject, arm, 0, 0)
+                study.put("generations", rows.assign(made_of=made_of(asked, files[arm])))
+            if not measuring:
+                continue
             generations = study.table("generations")
+            study = with_tokens(study, generations, fixed or "own")
             if across and first is None and arm != order[0]:  # it was measured before a stop
                 first = place(opened(models[order[0]]))
             # Layers of models of unlike depth have no counterparts.
@@ -154,7 +164,7 @@ def measure_checkpoints(
             answers = generations[generations["arm"] == (fixed or arm)]
             found = measure_drift(
                 loaded, subject, own_responses(answers), first if alike else None, sites_per_pass, progress=bar(arm),
-                turns=own_turns(answers),
+                turns=own_turns(answers), example_tokens=study.manifest["example_tokens"],
             )  # fmt: skip
             origin = made_of(asked, files[arm], files[fixed] if fixed else None)
             found.labelled(arm=arm, seed=0, step=0, made_of=origin).put(study)
@@ -165,6 +175,10 @@ def measure_checkpoints(
             del loaded  # before the next one comes beside it
     assert study is not None
     return study.update_manifest(finished=now())
+
+
+def _answered(study: Study, arm: str) -> bool:
+    return study.has_table("generations") and arm in set(study.table("generations")["arm"])
 
 
 def _begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool) -> Study | None:
@@ -227,7 +241,7 @@ def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:
             raise UserError(
                 f"'{pair}' is not ARM=MODEL with a new arm; write for example base=PATH opd=PATH nca=PATH."
             )
-        models[arm] = where
+        models[check_name("an arm", arm)] = where
     if not models:
         raise UserError("Nothing to compare: give at least one ARM=MODEL.")
     return models

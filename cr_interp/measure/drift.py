@@ -11,7 +11,12 @@ intervals are over episodes.
     drift         the panel of every site and control, with intervals over examples; attention sinks left out
                   (drift_with_sinks: the same with them, where there were any)
     token_drift   cosine and relative L2 of every token and site, and the output's KL(q_x ‖ q_c), exact context
-    cka_map       layer × layer debiased CKA: inside a view, between the views, and against a reference model
+    cka_map       layer × layer debiased CKA: inside a view, between the views, and against a reference model; between rows (cka)
+                  and between examples only (cka_examples)
+
+In the ``cosine`` row of the block where it is lowest, ``min_low, min_high`` are the interval of that minimum (``low, high``
+are that of the layer, as if it had been chosen beforehand). Of ``cka_examples``, ``p`` is the layer's own and ``p_layers``
+that of the layer among all.
 """
 
 import hashlib
@@ -23,20 +28,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
+from numpy import ndarray
 from torch import Tensor
 
 from cr_interp.capture import capture
 from cr_interp.capture.sites import Site, residual_sites
 from cr_interp.capture.states import States, open_states
 from cr_interp.errors import UserError
+from cr_interp.measure.maps import Maps
 from cr_interp.measure.subject import Subject, label
 from cr_interp.measure.tokens import moves, output_kl
 from cr_interp.models.forward import Prefix, ViewBatch, build_view, encode_prefix
 from cr_interp.models.loading import Loaded, fingerprint
-from cr_interp.similarity import MEASURES, CkaMapAccumulator, DriftAccumulator, not_sinks, unrelated
+from cr_interp.similarity import MEASURES, DriftAccumulator, not_sinks, tokens_each, unrelated
+from cr_interp.similarity.ends import ends
+from cr_interp.similarity.layers import Nulls, panel_rows, with_p
 from cr_interp.study.study import Study
 from cr_interp.views import Context, check_context_shows, check_fits, check_same_prompt, render, shared_prefix
 
@@ -46,13 +56,8 @@ FINAL = Site("final", -1)
 #: What costs a singular value decomposition a layer is measured where it is looked at.
 THOROUGH = ("exact", FLOOR)
 
-#: The maps: name → the two sides, each a view of this checkpoint or ``base``, the reference model without context.
-MAPS = {
-    "no_context": (REFERENCE, REFERENCE),
-    "with_context": ("exact", "exact"),
-    "views": (REFERENCE, "exact"),
-    "base": ("base", REFERENCE),
-}
+#: Bootstrap replicates of means and ratios.
+RESAMPLES = 1000
 
 Progress = Callable[[int, int], None]
 """Tokens done and tokens in all, over all views and passes."""
@@ -92,6 +97,7 @@ def measure_drift(
     progress: Progress = lambda done, total: None,
     backend: str = "hooks",
     turns: Mapping[str, Sequence[tuple[str, int]]] | None = None,
+    example_tokens: int | None = None,
 ) -> DriftTables:
     """Measure one checkpoint at the embedding and after every block.
 
@@ -100,6 +106,9 @@ def measure_drift(
     (:func:`~cr_interp.measure.subject.own_turns`). ``reference`` (the base model) is read on the same tokens for the map across
     checkpoints.
     ``sites_per_pass`` bounds memory: the accumulators of so many sites at a time, at the price of more passes.
+    ``example_tokens`` is how many tokens of each response example-level CKA compares, one number for a study
+    (:func:`~cr_interp.measure.subject.study_tokens`); None: chosen from these responses alone. Shorter ones are dropped and
+    counted.
     ``save_states`` keeps the states as safetensors shards, which a second run reads instead of running the model.
 
     Raises :class:`UserError` for no responses, sequences that do not fit, states that are not finite (with site,
@@ -118,23 +127,24 @@ def measure_drift(
         done += tokens
         progress(done, total)
 
-    rows: list[dict[str, Any]] = []
-    with_sinks: list[dict[str, Any]] = []
+    each = example_tokens or tokens_each([[len(ids) for ids in plan.responses()]])
+    drift, with_sinks = _Rows(), _Rows()
     tokens: list[pd.DataFrame] = []
-    maps: dict[str, CkaMapAccumulator] = {}
+    maps = Maps(each)
     try:
         for group in groups:
             first = group is groups[0]
-            # The maps need all layers at once, but only the states of one batch: the first pass takes them along.
+            # The maps need all layers at once, of a bounded sample of the rows: the first pass takes them along.
             wanted = [*sites, FINAL] if first else group
-            panel = _Panel(plan, group)
+            panel = _Panel(plan, group, each)
             for batch in plan.batches(wanted, saved, count, backend):
                 panel.add(batch)
                 tokens.append(_token_rows(plan, batch, group, with_output=first))
                 if first:
-                    _add_maps(maps, batch, sites, None if reference is None else plan.of_reference(batch, sites))
-            rows += panel.rows()
-            with_sinks += panel.rows_with_sinks()
+                    base = {} if reference is None else {"base": plan.of_reference(batch, sites)}
+                    maps.add({**batch.states, **base}, batch.owner, sites)
+            drift.add(plan, panel.of)
+            with_sinks.add(plan, panel.with_sinks)
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "memory" in str(error).lower():
             raise UserError(
@@ -142,9 +152,7 @@ def measure_drift(
                 f"a pass, for example --sites-per-pass {max(1, size // 2)}; with --save-states what was captured is kept."
             ) from error
         raise
-    return DriftTables(
-        pd.DataFrame(rows), pd.concat(tokens, ignore_index=True), _map_rows(maps, sites), pd.DataFrame(with_sinks)
-    )
+    return DriftTables(drift.table(), pd.concat(tokens, ignore_index=True), maps.rows(sites), with_sinks.table())
 
 
 # -- what is read --------------------------------------------------------------------------------------------
@@ -169,6 +177,8 @@ class _Plan:
     reference: Loaded | None
     ids: list[str]
     """Of the examples."""
+    clusters: list[str]
+    """What each example is drawn with by a bootstrap."""
     owners: list[int]
     """Of every sequence: its example's place in ``ids``, rising."""
     answers: list[list[int]]
@@ -208,7 +218,16 @@ class _Plan:
             check_same_prompt(loaded.tokenizer, views[REFERENCE], rendered, c)
             longest = max(len(p) + len(a) for p, a in zip(rendered, answers, strict=True))
             check_fits(longest, loaded.max_positions, f"The longest sequence with context '{c}'")
-        return _Plan(loaded, subject, reference, [example.id for example in examples], owners, answers, views)
+        names = [example.id for example in examples]
+        clusters = [str(getattr(example, "cluster", None) or example.id) for example in examples]
+        return _Plan(loaded, subject, reference, names, clusters, owners, answers, views)
+
+    def responses(self) -> list[list[int]]:
+        """Every example's response, its turns one after the other."""
+        found: list[list[int]] = [[] for _ in self.ids]
+        for owner, answer in zip(self.owners, self.answers, strict=True):
+            found[owner] += answer
+        return found
 
     @property
     def controls(self) -> list[str]:
@@ -281,44 +300,77 @@ class _Plan:
 class _Panel:
     """One accumulator per control and site; where a sink was left out, from then on a second one that has it."""
 
-    def __init__(self, plan: _Plan, sites: list[Site]) -> None:
+    def __init__(self, plan: _Plan, sites: list[Site], example_tokens: int) -> None:
         self.mask = plan.subject.evaluation.mask_sinks
         width = plan.loaded.model.config.get_text_config().hidden_size
         cheap = tuple(name for name in MEASURES if name != "procrustes")
         self.of = {
-            (c, site): DriftAccumulator(width, measures=MEASURES if c in THOROUGH else cheap)
+            (site, c): DriftAccumulator(
+                width, measures=MEASURES if c in THOROUGH else cheap, tokens=example_tokens, chained=c == FLOOR
+            )
             for c in (*plan.controls, FLOOR)
             for site in sites
         }
-        self.with_sinks: dict[tuple[str, Site], DriftAccumulator] = {}
+        self.with_sinks: dict[tuple[Site, str], DriftAccumulator] = {}
 
     def add(self, batch: _Batch) -> None:
         here, there = unrelated(batch.owner)
-        for (c, site), accumulator in self.of.items():
+        for (site, c), accumulator in self.of.items():
             x, owner = batch.states[REFERENCE][site], batch.owner
             y = x if c == FLOOR else batch.states[c][site]
             if c == FLOOR:
                 x, y, owner = x[here], y[there], owner[here]
             kept = not_sinks(x, y) if self.mask and len(x) else None
-            if kept is not None and not bool(kept.all()) and (c, site) not in self.with_sinks:
-                self.with_sinks[c, site] = deepcopy(accumulator)  # so far both had seen the same
+            if kept is not None and not bool(kept.all()) and (site, c) not in self.with_sinks:
+                self.with_sinks[site, c] = deepcopy(accumulator)  # so far both had seen the same
             accumulator.update(x, y, owner, kept)
-            if (c, site) in self.with_sinks:
-                self.with_sinks[c, site].update(x, y, owner, None)
-
-    def rows(self) -> list[dict[str, Any]]:
-        return _panel_rows(self.of)
-
-    def rows_with_sinks(self) -> list[dict[str, Any]]:
-        return _panel_rows(self.with_sinks)
+            if (site, c) in self.with_sinks:
+                self.with_sinks[site, c].update(x, y, owner, None)
 
 
-def _panel_rows(accumulators: Mapping[tuple[str, Site], DriftAccumulator]) -> list[dict[str, Any]]:
-    return [
-        {"site": site.name, "layer": site.layer, "control": c, **row, "n_masked": accumulator.n_masked}
-        for (c, site), accumulator in accumulators.items()
-        for row in accumulator.finish(resamples=1000)
-    ]
+class _Rows:
+    """The rows of ``drift``, pass by pass; what is said about all layers together, at the end."""
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, Any]] = []
+        self.nulls: Nulls = {}
+        self.cosines: dict[tuple[Site, str], Float[ndarray, " replicates"]] = {}
+        self.units = 0
+
+    def add(self, plan: _Plan, accumulators: Mapping[tuple[Site, str], DriftAccumulator]) -> None:
+        chosen = plan.subject.evaluation.permutations
+        rows, nulls = panel_rows(accumulators, ("site", "control"), RESAMPLES, chosen, plan.clusters, THOROUGH)
+        self.found += rows
+        self.nulls |= nulls
+        self.units = len(set(plan.clusters))
+        for (site, c), one in accumulators.items():
+            if site.name == "resid_post" and one.n_examples:
+                self.cosines[site, c] = one.cosines(RESAMPLES, clusters=plan.clusters)
+
+    def table(self) -> pd.DataFrame:
+        rows = with_p(self.found, self.nulls, ("site", "control"))
+        self._add_lowest()
+        return pd.DataFrame(
+            [{"site": site.name, "layer": site.layer, **rest} for site, rest in (_divided(row) for row in rows)]
+        )
+
+    def _add_lowest(self) -> None:
+        """The interval of the lowest mean cosine over the blocks, from the same draws in every layer."""
+        for control in dict.fromkeys(c for _, c in self.cosines):
+            mine = [
+                row for row in self.found
+                if row["measure"] == "cosine" and row["control"] == control and (row["site"], control) in self.cosines
+                and math.isfinite(row["estimate"])
+            ]  # fmt: skip
+            if mine:
+                lowest = min(mine, key=lambda row: row["estimate"])
+                draws = np.min([self.cosines[row["site"], control] for row in mine], axis=0)
+                units = min(self.units, lowest["n_examples"])
+                lowest["min_low"], lowest["min_high"] = ends(lowest["estimate"], draws, units, biased=True)
+
+
+def _divided(row: dict[str, Any]) -> tuple[Site, dict[str, Any]]:
+    return row["site"], {name: value for name, value in row.items() if name != "site"}
 
 
 def _token_rows(plan: _Plan, batch: _Batch, sites: list[Site], with_output: bool) -> pd.DataFrame:
@@ -350,32 +402,6 @@ def _token_rows(plan: _Plan, batch: _Batch, sites: list[Site], with_output: bool
         parts.append(common.assign(site="output", layer=-1, cosine=math.nan, relative_l2=math.nan, kl=kl))
     frame = pd.concat(parts, ignore_index=True)
     return frame.astype({"cosine": "float32", "relative_l2": "float32", "kl": "float32", "layer": "int32"})
-
-
-def _add_maps(
-    maps: dict[str, CkaMapAccumulator], batch: _Batch, sites: list[Site], base: dict[Site, Tensor] | None
-) -> None:
-    sides = {**batch.states, **({} if base is None else {"base": base})}
-    for name, (left, right) in MAPS.items():
-        if left in sides and right in sides:
-            accumulator = maps.setdefault(name, CkaMapAccumulator(len(sites), len(sites)))
-            accumulator.update([sides[left][s] for s in sites], [sides[right][s] for s in sites])
-
-
-def _map_rows(maps: Mapping[str, CkaMapAccumulator], sites: list[Site]) -> pd.DataFrame:
-    """A row per map and pair of layers; the embedding has layer −1 here, as it has no block."""
-    rows = []
-    for name, accumulator in maps.items():
-        values = accumulator.finish()
-        for i, one in enumerate(sites):
-            for j, other in enumerate(sites):
-                rows.append((name, _number(one), _number(other), float(values[i, j]), accumulator.n))
-    frame = pd.DataFrame(rows, columns=["map", "layer_x", "layer_y", "cka", "n_tokens"])
-    return frame.astype({"cka": "float32", "layer_x": "int32", "layer_y": "int32"})
-
-
-def _number(site: Site) -> int:
-    return -1 if site.name == "resid_pre" else site.layer
 
 
 def _short(error: BaseException) -> str:

@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from cr_interp.errors import UserError
 from cr_interp.measure.evaluate import evaluate
 from cr_interp.models.loading import Loaded
+from cr_interp.similarity import tokens_each
+from cr_interp.study.study import Study
 from cr_interp.tasks.base import Example, Task
 from cr_interp.views import Context, NoContext, context_length
 
@@ -39,6 +41,8 @@ class Evaluation(BaseModel):
     (its first seed), the same for all."""
     mask_sinks: bool = True
     """Leave attention sinks out of the drift (``similarity/sinks.py``); how many there were is in ``n_masked``."""
+    permutations: int = Field(199, ge=0)
+    """Of the examples, which give the example-level CKA its p (``similarity/permutation.py``); 0: none."""
     seed: int = 0
     """Which examples are drawn; the same for every arm and every training seed."""
 
@@ -85,6 +89,27 @@ def own_responses(generations: pd.DataFrame) -> dict[str, list[int]]:
     return {
         str(i): [int(t) for t in ids] for i, ids in zip(rows["example_id"], rows["response_ids"], strict=True)
     }
+
+
+def study_tokens(generations: pd.DataFrame) -> int:
+    """How many tokens of each response example-level CKA compares: one number for all arms, seeds, steps and layers.
+
+    By the rule of :func:`~cr_interp.similarity.tokens_each`, from every checkpoint's own no-context responses.
+    """
+    rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]
+    lengths = rows["response_ids"].map(len).groupby([rows["arm"], rows["seed"], rows["step"]])
+    return tokens_each([one.tolist() for _, one in lengths])
+
+
+def with_tokens(study: Study, generations: pd.DataFrame, fixed: str = "own", anew: bool = False) -> Study:
+    """The study with ``example_tokens`` in its manifest: :func:`study_tokens`, chosen once and then kept for what is added.
+
+    ``fixed`` is the arm on whose responses all are measured, or ``own``; ``anew``: everything is measured again, so choose again.
+    """
+    if "example_tokens" in study.manifest and not anew:
+        return study
+    rows = generations if fixed == "own" else generations[generations["arm"] == fixed]
+    return study.update_manifest(example_tokens=study_tokens(rows))
 
 
 def own_turns(generations: pd.DataFrame) -> dict[str, list[tuple[str, int]]]:

@@ -4,7 +4,6 @@ Mental model: ``models.load`` gives a model that runs. Whether a study may be co
 checkpoint of it, so it is answered from files: :func:`model_digest`, and the tokenizer for the lengths of contexts.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -15,12 +14,27 @@ from cr_interp.digests import digest_of, folder_digest
 from cr_interp.errors import UserError
 from cr_interp.models.loading import Loaded, resolve
 from cr_interp.models.templates import fix_template
+from cr_interp.text_files import read_json
 
 
 def model_digest(name: str) -> str:
-    """Of a folder or a built-in the bytes of its files; of a hub id the commit that is in the cache here."""
+    """Of a folder or a built-in the bytes of its files; of a hub id the commit that is in the cache here.
+
+    An adapter's is of its base's files as well, which are half of what it does.
+    """
     path = resolve(name)
-    return folder_digest(path) if isinstance(path, Path) else digest_of([name, _commit(name)])
+    if not isinstance(path, Path):
+        return digest_of([name, _commit(name)])
+    base = _base_of(path)
+    return folder_digest(path) if base is None else digest_of([folder_digest(path), model_digest(base)])
+
+
+def _base_of(path: Path | str) -> str | None:
+    """The name of the base that an adapter's folder gives; None for a whole model."""
+    if not isinstance(path, Path) or not (path / "adapter_config.json").is_file():
+        return None
+    told = read_json(path / "adapter_config.json").get("base_model_name_or_path")
+    return str(told) if told else None
 
 
 def _commit(name: str) -> str | None:
@@ -39,10 +53,9 @@ def tokenizer_of(name: str, template: Mapping[str, bool | int | str] | None = No
     Raises :class:`UserError` as :func:`~cr_interp.models.load` does.
     """
     path = resolve(name)
-    adapter = isinstance(path, Path) and (path / "adapter_config.json").is_file()
-    if adapter and not (Path(path) / "tokenizer_config.json").is_file():
-        told = json.loads((Path(path) / "adapter_config.json").read_text(encoding="utf-8"))
-        return tokenizer_of(told["base_model_name_or_path"], template)
+    base = _base_of(path)
+    if base is not None and not (Path(path) / "tokenizer_config.json").is_file():
+        return tokenizer_of(base, template)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cr_interp.figures.style import arm_order
+from cr_interp.shown import PlainTable, code
 from cr_interp.study.rows import last_step
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import METRICS, metrics
@@ -74,9 +74,9 @@ def _row(arm: Any, seed: Any, estimate: float, low: float, high: float, n: int) 
 def rich_table(table: pd.DataFrame, title: str, seeds: bool = False) -> Table:
     """A column per arm, a row per metric (with ``seeds``, also per seed): that fits a terminal of 80 columns."""
     arms = arm_order(table["arm"])
-    out = Table(title=title, box=SIMPLE_HEAD, padding=0, pad_edge=False, collapse_padding=True)
     scope = "by seed and over all" if seeds else "over seeds and examples"
-    out.caption = f"in %, but for min_cosine; 95 % intervals {scope}"
+    caption = f"in %, but for min_cosine; 95 % intervals {scope}"
+    out = PlainTable(title, caption, padding=0, pad_edge=False, collapse_padding=True)
     out.add_column("metric")
     for arm in arms:
         out.add_column(str(arm), justify="right")
@@ -114,13 +114,13 @@ def markdown_table(table: pd.DataFrame) -> str:
     lines = ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for arm in arm_order(shown["arm"]):
         cells = shown[shown["arm"] == arm].set_index("metric")
-        lines.append(f"| `{arm}` | " + " | ".join(_cell(name, cells.loc[name]) for name in names) + " |")
+        lines.append(f"| {code(arm)} | " + " | ".join(_cell(name, cells.loc[name]) for name in names) + " |")
     return "\n".join(lines)
 
 
 def plain_table(rows: pd.DataFrame, title: str) -> Table:
     """A data frame for the terminal: numbers to four digits, what is missing as a dash."""
-    out = Table(title=title, box=SIMPLE_HEAD)
+    out = PlainTable(title)
     for name in rows:
         out.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(rows[name]) else "left")
     for values in rows.itertuples(index=False):

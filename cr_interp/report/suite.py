@@ -10,12 +10,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from cr_interp.shown import PlainTable, code, in_markdown, literal
 from cr_interp.tables.ablations import COMPARED, ablation_rows
 from cr_interp.tables.behaviour import metrics_json
 from cr_interp.tables.suite import (
@@ -56,7 +55,7 @@ def rich_suite(
     ablations = ablation_rows(suite, control, baseline)
     if len(ablations):
         parts.append(_rich_ablations(ablations, baseline))
-    parts += [Text(note) for note in (*_notes(suite), *_floors(compared, baseline))]
+    parts += [literal(note) for note in (*_notes(suite), *_floors(compared, baseline))]
     spaced = [each for part in parts for each in (part, Text(""))]
     return Group(*spaced[:-1])
 
@@ -66,7 +65,7 @@ def _rich_rows(rows: pd.DataFrame, title: str) -> Table:
     trained = rows[rows["arm"] != "base"]["seeds"]
     uneven = trained.nunique() > 1
     out = _table(
-        escape(title) + ("" if uneven or trained.empty else f", seeds: {trained.iloc[0]}"),
+        title + ("" if uneven or trained.empty else f", seeds: {trained.iloc[0]}"),
         "in %; 95 % intervals over seeds and examples; reg(ime) A: the context perturbs, B: it helps, C: neither",
     )
     out.add_column("setting", overflow="fold")
@@ -79,23 +78,21 @@ def _rich_rows(rows: pd.DataFrame, title: str) -> Table:
     before = None
     for row in rows.to_dict("records"):
         cells = [_value(row, name, interval=name == "harm") for name in _SHOWN] + [_regime(row["regime"])]
-        name = "" if row["setting"] == before else escape(str(row["setting"]))
-        out.add_row(name, escape(str(row["arm"])), *cells, *([str(row["seeds"])] if uneven else []))
+        name = "" if row["setting"] == before else str(row["setting"])
+        out.add_row(name, str(row["arm"]), *cells, *([str(row["seeds"])] if uneven else []))
         before = row["setting"]
     return out
 
 
 def _rich_comparisons(compared: pd.DataFrame, arm: str, baseline: str) -> Table:
-    out = _table(
-        f"{escape(arm)} − {escape(baseline)}, paired", "in points; 95 % intervals; * the interval excludes 0"
-    )
+    out = _table(f"{arm} − {baseline}, paired", "in points; 95 % intervals; * the interval excludes 0")
     out.add_column("setting", overflow="fold")
     for metric in _DIFFERENCES:
         out.add_column(metric, justify="right")
     for setting, of_setting in compared.groupby("setting", sort=False):
         by_metric = of_setting.set_index("metric")
         cells = [_difference(by_metric.loc[name]) for name in _DIFFERENCES]
-        out.add_row(escape(str(setting)), *cells)
+        out.add_row(str(setting), *cells)
     return out
 
 
@@ -104,14 +101,14 @@ def _rich_counts(counts: pd.DataFrame) -> Table:
     out.add_column("claim")
     out.add_column("settings", justify="right")
     for row in counts.to_dict("records"):
-        out.add_row(escape(row["claim"]), f"{row['k']} of {row['of']}")
+        out.add_row(row["claim"], f"{row['k']} of {row['of']}")
     return out
 
 
 def _rich_ablations(rows: pd.DataFrame, baseline: str) -> Table:
     out = _table(
         "Ablations",
-        f"in %; minus: paired difference from {escape(baseline)}, in points; * the interval excludes 0; new: obeys a new "
+        f"in %; minus: paired difference from {baseline}, in points; * the interval excludes 0; new: obeys a new "
         "instruction",
     )
     for name in ("setting", "arm"):
@@ -120,17 +117,17 @@ def _rich_ablations(rows: pd.DataFrame, baseline: str) -> Table:
         out.add_column(name, justify="right")
     before = None
     for row in rows.to_dict("records"):
-        name = "" if row["setting"] == before else escape(str(row["setting"]))
+        name = "" if row["setting"] == before else str(row["setting"])
         values = [_value(row, metric, interval=metric == "harm") for metric in ("acc_x", "acc_xc", "harm")]
         values += [_difference(_minus(row, "harm")), _value(row, "new_instruction")]
-        out.add_row(name, escape(str(row["arm"])), *values, str(row["seeds"]))
+        out.add_row(name, str(row["arm"]), *values, str(row["seeds"]))
         before = row["setting"]
     return out
 
 
 def _table(title: str, caption: str | None) -> Table:
-    return Table(
-        title=title, caption=caption, box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False,
+    return PlainTable(
+        title, caption, padding=0, pad_edge=False, show_edge=False,
         collapse_padding=True, title_justify="left", caption_justify="left",
     )  # fmt: skip
 
@@ -156,7 +153,7 @@ def markdown_suite(
     if len(compared):
         title = f"All paired differences, {arm} − {baseline}"
         parts += [_folded(title, _markdown_comparisons(compared))]
-    parts += [*_notes(suite), *_floors(compared, baseline)]
+    parts += map(in_markdown, (*_notes(suite), *_floors(compared, baseline)))
     return "\n\n".join(parts)
 
 
@@ -180,7 +177,7 @@ def _markdown_settings(
         of_arm = {
             name: cells.loc[(setting, name)] for name in (*arms, arm, baseline) if (setting, name) in cells.index
         }
-        line = [_code(setting), _joined(_regime(of_arm[n]["regime"]) if n in of_arm else _MISSING for n in arms)]
+        line = [code(setting), _joined(_regime(of_arm[n]["regime"]) if n in of_arm else _MISSING for n in arms)]
         for metric in ("acc_x", "acc_xc", "both_correct"):
             line.append(_joined(_value(of_arm[n], metric) if n in of_arm else _MISSING for n in arms))
         for name in (baseline, arm):
@@ -195,7 +192,7 @@ def _markdown_rows(rows: pd.DataFrame) -> str:
     body = []
     for row in rows.to_dict("records"):
         cells = [_value(row, name, interval=True) for name in _SHOWN]
-        body.append([_code(row["setting"]), _code(row["arm"]), *cells, _regime(row["regime"]), str(row["seeds"])])
+        body.append([code(row["setting"]), code(row["arm"]), *cells, _regime(row["regime"]), str(row["seeds"])])
     return _markdown(head, "ll" + "r" * len(_SHOWN) + "cr", body)
 
 
@@ -204,7 +201,7 @@ def _markdown_comparisons(compared: pd.DataFrame) -> str:
     body = []
     for setting, of_setting in compared.groupby("setting", sort=False):
         by_metric = of_setting.set_index("metric")
-        body.append([_code(setting), *(_difference(by_metric.loc[name], mark="") for name in metrics)])
+        body.append([code(setting), *(_difference(by_metric.loc[name], mark="") for name in metrics)])
     return _markdown(["setting", *metrics], "l" + "r" * len(metrics), body)
 
 
@@ -227,7 +224,7 @@ def _markdown_ablations(rows: pd.DataFrame, baseline: str) -> str:
         ]
         cells += [_difference(_minus(row, name), mark="") for name in COMPARED]
         cells.append(_value(row, "new_instruction", interval=True))
-        body.append([_code(row["setting"]), _code(row["arm"]), *cells, str(row["seeds"])])
+        body.append([code(row["setting"]), code(row["arm"]), *cells, str(row["seeds"])])
     return _markdown(head, "ll" + "r" * (len(head) - 2), body)
 
 
@@ -239,7 +236,7 @@ def _minus(row: Any, metric: str) -> dict[str, Any]:
 
 def _markdown_counts(counts: pd.DataFrame, settings: Sequence[str]) -> str:
     body = [
-        [_safe(row["claim"]), f"{row['k']} of {row['of']}", _safe(_which(row, settings))]
+        [in_markdown(row["claim"]), f"{row['k']} of {row['of']}", in_markdown(_which(row, settings))]
         for row in counts.to_dict("records")
     ]
     return _markdown(["claim", "settings", "which"], "lrl", body)
@@ -261,15 +258,6 @@ def _markdown(head: Sequence[str], justify: str, body: Sequence[Sequence[str]]) 
 
 def _folded(title: str, content: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>"
-
-
-def _code(name: Any) -> str:
-    return f"`{_safe(name)}`"
-
-
-def _safe(text: Any) -> str:
-    """Text that cannot end its cell: a bar inside a table has to be written with a backslash."""
-    return str(text).replace("|", "\\|")
 
 
 def _joined(values: Iterable[str]) -> str:

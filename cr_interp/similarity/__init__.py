@@ -2,23 +2,27 @@
 
 cka(x, y, groups=None)       debiased linear CKA of two matrices of rows; with groups, between examples only
 PairMoments                  CKA, cosine, Procrustes, … over a stream of batches; mergeable
-cka_map(layers_x, layers_y)  layer × layer CKA; CkaMapAccumulator for a stream
+cka_map(layers_x, layers_y)  layer × layer CKA; with groups, between examples only; CkaMapAccumulator for a stream
+tokens_each(lengths)         how many tokens of each example a study compares: one number for all arms, seeds and layers
 knn_overlap(x, y)            do rows keep their neighbours? with its chance level
 panel(x, y, example)         every measure of every layer, with intervals over examples, beside its floor
 DriftAccumulator(width)      the same for one layer, over a stream
 """
 
 from cr_interp.similarity.cka import cka, weighted_cka
-from cr_interp.similarity.groups import group_cka
+from cr_interp.similarity.groups import group_cka, tokens_each
 from cr_interp.similarity.knn import knn_overlap
+from cr_interp.similarity.layers import panel, unrelated
 from cr_interp.similarity.maps import CkaMapAccumulator, cka_map
+from cr_interp.similarity.measures import MEASURES, METHODS
 from cr_interp.similarity.moments import Estimate, PairMoments
-from cr_interp.similarity.panel import MEASURES, DriftAccumulator, panel, unrelated
+from cr_interp.similarity.panel import DriftAccumulator
 from cr_interp.similarity.sinks import not_sinks
 from cr_interp.similarity.weighted import weighted_example_cka
 
 __all__ = [
     "MEASURES",
+    "METHODS",
     "CkaMapAccumulator",
     "DriftAccumulator",
     "Estimate",
@@ -29,6 +33,7 @@ __all__ = [
     "knn_overlap",
     "not_sinks",
     "panel",
+    "tokens_each",
     "unrelated",
     "weighted_cka",
     "weighted_example_cka",

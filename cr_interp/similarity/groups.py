@@ -8,11 +8,14 @@ example, ρ_i = x_i·S_g(i), σ_i = y_i·R_g(i), A = SSᵀ and B = RRᵀ with ze
     t1 = ‖C‖² − Σ_g ‖X_gᵀY_g‖²     t3 = 2ρ·σ − ⟨C, SᵀR⟩     t4 = ΣA·ΣB − 4(A1)·(B1) + 2Σ(A∘B)
     HSIC = t1/(t²G₂) − 2·t3/(t³G₃) + t4/(t⁴G₄)
 
-(Song et al. 2012 with an example in the place of a row). With one token an example it is row-level CKA. Examples with
-more tokens than the shortest give evenly spaced ones, the first and the last among them.
+(Song et al. 2012 with an example in the place of a row). With one token an example it is row-level CKA. t is fixed before
+anything is measured, for all arms, seeds and layers of a study alike (:func:`tokens_each`): longer examples give t evenly spaced
+tokens, the first and the last among them, shorter ones are dropped. Were t the shortest length, one answer of a single token
+would decide what is measured.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -20,20 +23,47 @@ from torch import Tensor
 
 from cr_interp.similarity.moments import Estimate
 
+#: The share of each checkpoint's responses that must have as many tokens as are compared.
+LONG_ENOUGH = 0.9
 
-def group_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], groups: Int[Tensor, " n"]) -> Estimate:
+#: Rows whose Gram matrix is affordable for every layer: bounds examples × tokens.
+MOST_ROWS = 1024
+
+
+def tokens_each(lengths: Iterable[Sequence[int]], most_rows: int = MOST_ROWS) -> int:
+    """The t of a study, from the lengths in tokens of every checkpoint's responses.
+
+    The largest number of tokens that at least 90 % of the responses of *every* checkpoint have, but no more than lets all
+    examples fit into ``most_rows`` rows. Responses without a token do not count.
+
+    >>> tokens_each([[5, 5, 5, 6], [4] * 19 + [1]])
+    4
+    """
+    found, examples = [], 1
+    for one in lengths:
+        counts = sorted(length for length in one if length > 0)
+        if counts:
+            found.append(counts[int((1 - LONG_ENOUGH) * len(counts) + 1e-9)])
+            examples = max(examples, len(counts))
+    return max(1, min([*found, most_rows // examples]))
+
+
+def group_cka(
+    x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], groups: Int[Tensor, " n"], tokens: int | None = None
+) -> Estimate:
     """CKA between examples; ``groups`` says which example each row is of. Computed in float64; never clamped.
 
-    NaN with a reason below four examples, for rows that are not finite, and where examples do not vary.
+    ``tokens`` is t; None: chosen from these groups by the rule of :func:`tokens_each`. NaN with a reason below four
+    examples, for rows that are not finite, and where examples do not vary.
     """
     if not len(x) == len(y) == len(groups):
         raise ValueError(
             f"expected a group per pair of rows, got {len(x)} and {len(y)} rows, {len(groups)} groups"
         )
-    rows = equal_rows(groups)
-    examples, tokens = rows.shape
+    rows = equal_rows(groups, tokens)
+    examples, each = rows.shape
     if examples < 4:
-        return Estimate(math.nan, f"{examples} examples; example-level CKA needs at least 4")
+        return Estimate(math.nan, few_examples(examples, each))
     sides = [side.double()[rows] for side in (x, y)]
     for name, side in zip(("first", "second"), sides, strict=True):
         if not bool(side.isfinite().all()):
@@ -47,23 +77,27 @@ def group_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], groups: Int[Tens
     for name, own, side in (("first", xx, sides[0]), ("second", yy, sides[1])):
         # Not positive if examples do not differ beyond their tokens; what rounding leaves of 0 is no denominator.
         sums = side.sum(1)
-        scale = (sums @ sums.T).square().sum().item() / (tokens**4 * examples**2)
+        scale = (sums @ sums.T).square().sum().item() / (each**4 * examples**2)
         if own <= 1e-12 * scale:
             return Estimate(math.nan, f"the {name} side does not vary between distinct examples")
     return Estimate(xy / math.sqrt(xx * yy))
 
 
-def equal_rows(groups: Int[Tensor, " n"]) -> Int[Tensor, "example token"]:
-    """For every example the rows of equally many of its tokens: as many as the shortest has, evenly spaced."""
+def few_examples(examples: int, tokens: int) -> str:
+    """Why there is no example-level value."""
+    return f"{examples} examples of at least {tokens} tokens; example-level CKA needs at least 4 examples"
+
+
+def equal_rows(groups: Int[Tensor, " n"], tokens: int | None = None) -> Int[Tensor, "example token"]:
+    """For every example that has so many tokens the rows of ``tokens`` of them, evenly spaced."""
     order = torch.argsort(groups, stable=True)
     _, counts = torch.unique(groups, return_counts=True)
     if not len(counts):
         return order.reshape(0, 0)
-    tokens = int(counts.min())
-    starts = counts.cumsum(0) - counts
-    steps = (
-        torch.linspace(0, 1, tokens, dtype=torch.float64) if tokens > 1 else torch.zeros(1, dtype=torch.float64)
-    )
+    tokens = tokens_each([counts.tolist()], len(groups)) if tokens is None else tokens
+    starts = (counts.cumsum(0) - counts)[counts >= tokens]
+    counts = counts[counts >= tokens]
+    steps = torch.linspace(0, 1, tokens, dtype=torch.float64) if tokens > 1 else torch.zeros(1).double()
     within = ((counts[:, None] - 1) * steps).round().long()
     return order[starts[:, None] + within]
 

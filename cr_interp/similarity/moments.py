@@ -14,8 +14,10 @@ by minus the mean centres; shifting by the difference of two pilots makes two ac
 Numerics. Rows are first taken relative to a pilot, the mean of the first chunk, because Σ(x − mean)² from
 Σx² would lose what a massive common component drowns. Products of a chunk run in the rows' precision
 (float32 GEMM; float64 if the rows are), every sum is kept in float64. Rows are buffered to whole chunks, so
-the result does not depend on how the stream was cut into batches. Nothing is clamped: a debiased CKA of
-unrelated data scatters around 0 and is negative half of the time, and cutting that off would bias it.
+the result does not depend on how the stream was cut into batches. Where the first chunk's y is close to its x, the sums
+are of x and of the movement y − x instead (``close.py``), so that 1 − CKA is right down to its own rounding. Nothing is
+clamped: a debiased CKA of unrelated data scatters around 0 and is negative half of the time, and cutting that off would
+bias it.
 """
 
 import copy
@@ -27,8 +29,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cr_interp.similarity.close import CloseSums
+
 #: Rows of one GEMM: long enough to be fast, short enough that float32 sums inside it stay accurate.
 CHUNK = 2048
+
+#: The two sides are close if the movement's variance is below this share of x's.
+CLOSE = 0.25
 
 
 class Estimate(NamedTuple):
@@ -111,8 +118,9 @@ class PairMoments:
     def __init__(self, chunk: int = CHUNK) -> None:
         self.chunk = chunk
         self._waiting: list[tuple[Tensor, Tensor]] = []
-        self._pilot: list[Tensor] = []  # of x and of y; float64, but representable in the rows' precision
+        self._pilot: list[Tensor] = []  # of x and of y (or y − x); float64, representable in the rows' precision
         self._sums: dict[str, _Sums] = {}
+        self._close: CloseSums | None = None  # instead of them, where y is close to x
         self._rowwise = torch.zeros(3, dtype=torch.float64)  # Σ cos(x, y), Σ |y|/|x|, Σ |y − x|²
         self._work: dict[str, Tensor] = {}  # reused by every chunk: fresh memory costs more than the sums in it
         self._epsilon = 0.0  # of the least precise rows seen
@@ -120,7 +128,13 @@ class PairMoments:
     @property
     def n(self) -> int:
         """Rows seen."""
-        return (self._sums["xy"].n if self._sums else 0) + sum(len(x) for x, _ in self._waiting)
+        return self._counted + sum(len(x) for x, _ in self._waiting)
+
+    @property
+    def _counted(self) -> int:
+        if self._close is not None:
+            return self._close.n
+        return self._sums["xy"].n if self._sums else 0
 
     def update(self, x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> None:
         """Add paired rows. Half precision is computed in float32."""
@@ -144,17 +158,40 @@ class PairMoments:
         """Add all rows of another accumulator, whatever its pilot."""
         other._flush()
         self._flush()
-        if not other._sums:
+        if not other._counted:
             return
         self._epsilon = max(self._epsilon, other._epsilon)
-        if not self._sums:
+        if not self._counted:
             self._pilot, self._sums = list(other._pilot), copy.deepcopy(other._sums)
+            self._close = copy.deepcopy(other._close)
             self._rowwise = other._rowwise.clone()
             return
         self._rowwise += other._rowwise
-        move = [theirs - mine for theirs, mine in zip(other._pilot, self._pilot, strict=True)]
+        if self._close is not None and other._close is not None:
+            move = [theirs - mine for theirs, mine in zip(other._pilot, self._pilot, strict=True)]
+            self._close.add_(other._close.shifted(move[0], move[1]))
+            return
+        (self._pilot, self._sums), (pilot, sums) = self._plain(), other._plain()
+        self._close = None
+        move = [theirs - mine for theirs, mine in zip(pilot, self._pilot, strict=True)]
         for pair, i, j in _PAIRS:
-            self._sums[pair].add_(other._sums[pair].shifted(move[i], move[j]))
+            self._sums[pair].add_(sums[pair].shifted(move[i], move[j]))
+
+    def _plain(self) -> tuple[list[Tensor], dict[str, _Sums]]:
+        """The pilots of x and y, and the sums relative to them, whichever way they are kept."""
+        if self._close is None:
+            return self._pilot, self._sums
+        close = self._close
+        sum_y, xy, yy, b = close.of_y()
+        fourth, sums = close.fourth(), {}
+        of = {"x": (close.x, close.forms[0]), "y": (sum_y, b)}
+        for pair, product in (("xx", close.xx), ("yy", yy), ("xy", xy)):
+            (left, a), (right, c) = of[pair[0]], of[pair[1]]
+            # Copies, since sums are added to in place.
+            sums[pair] = _Sums(
+                close.n, left.clone(), right.clone(), product.clone(), a.clone(), c.clone(), *fourth[pair]
+            )
+        return [self._pilot[0], self._pilot[0] + self._pilot[1]], sums
 
     def cka(self, debiased: bool = True) -> float:
         """Linear CKA, debiased by default; NaN where it is undefined."""
@@ -169,8 +206,11 @@ class PairMoments:
                 math.nan, f"{self.n} rows; {'debiased ' if debiased else ''}CKA needs at least {least}"
             )
         hsic = {}
+        pilot, plain = self._plain()
         for pair, i, j in _PAIRS:
-            sums = self._sums[pair]
+            sums = plain[pair]
+            if i != j and self._close is not None:
+                continue  # hsic of xy: below, without cancellation
             centred = sums.centred()
             hsic[pair] = centred.hsic(debiased)
             if i != j:
@@ -179,12 +219,18 @@ class PairMoments:
             total = centred.a.item()
             if not math.isfinite(total):
                 return Estimate(math.nan, f"the {side} side's rows are not finite")
-            if total <= self.n * rounding(self._pilot[i] + sums.x / self.n, self._epsilon):
+            if total <= self.n * rounding(pilot[i] + sums.x / self.n, self._epsilon):
                 return Estimate(math.nan, f"the {side} side's features are constant over the {self.n} rows")
             # HSIC₁(x, x) is 0 if all rows but one are equal; what rounding leaves of it is no denominator.
             if hsic[pair] <= 16 * self._epsilon * centred.xy.square().sum().item():
                 return Estimate(math.nan, f"the {side} side varies in a single row only")
-        return Estimate(hsic["xy"] / math.sqrt(hsic["xx"] * hsic["yy"]))
+        if self._close is None:
+            return Estimate(hsic["xy"] / math.sqrt(hsic["xx"] * hsic["yy"]))
+        own, mixed, moved = self._close.centred().hsics(debiased)
+        other, unlike = own + 2 * mixed + moved, own * moved - mixed**2
+        if unlike < 0.5 * own * other and own + mixed > 0:
+            return Estimate(math.sqrt(1 - max(unlike, 0.0) / (own * other)))
+        return Estimate((own + mixed) / math.sqrt(own * other))
 
     def hsic(self, debiased: bool = True) -> tuple[float, float, float]:
         """HSIC of (x, y), (x, x), (y, y): HSIC₁, or biased, divided by (n−1)². NaN below n = 4 (2)."""
@@ -193,6 +239,9 @@ class PairMoments:
         if n < (4 if debiased else 2):
             return math.nan, math.nan, math.nan
         scale = n * (n - 3) if debiased else (n - 1) ** 2
+        if self._close is not None:
+            own, mixed, moved = self._close.centred().hsics(debiased)
+            return (own + mixed) / scale, own / scale, (own + 2 * mixed + moved) / scale
         xy, xx, yy = (self._sums[pair].centred().hsic(debiased) / scale for pair in ("xy", "xx", "yy"))
         return xy, xx, yy
 
@@ -225,30 +274,29 @@ class PairMoments:
         if name not in ("cosine", "norm_ratio", "mean_shift_share", "procrustes", "subspace_overlap"):
             raise ValueError(f"unknown measure {name!r}")
         self._flush()
-        if not self._sums:
+        if not self._counted:
             return Estimate(math.nan, "no rows")
-        width, other = self._sums["xy"].xy.shape
+        pilots, plain = self._plain()
+        width, other = plain["xy"].xy.shape
         if name != "procrustes" and width != other:
             return Estimate(math.nan, f"the sides have widths {width} and {other}; {name} compares equal ones")
         if name in ("cosine", "norm_ratio"):
             value = self._rowwise[("cosine", "norm_ratio").index(name)].item() / self.n
             return Estimate(value, None if math.isfinite(value) else "some rows have norm 0 or are not finite")
         if name == "mean_shift_share":
-            mean = [
-                pilot + self._sums[pair].x / self.n for pilot, pair in zip(self._pilot, ("xx", "yy"), strict=True)
-            ]
+            mean = [pilot + plain[pair].x / self.n for pilot, pair in zip(pilots, ("xx", "yy"), strict=True)]
             moved = self._rowwise[2].item()
             if not math.isfinite(moved):
                 return Estimate(math.nan, "some rows are not finite")
             if not moved > self.n * sum(rounding(each, self._epsilon) for each in mean):
                 return Estimate(math.nan, "the rows do not move")
             return Estimate(self.n * (mean[1] - mean[0]).square().sum().item() / moved)
-        centred = {pair: self._sums[pair].centred() for pair, _, _ in _PAIRS}
-        for side, pair, pilot in (("first", "xx", self._pilot[0]), ("second", "yy", self._pilot[1])):
+        centred = {pair: plain[pair].centred() for pair, _, _ in _PAIRS}
+        for side, pair, pilot in (("first", "xx", pilots[0]), ("second", "yy", pilots[1])):
             total = centred[pair].a.item()
             if not math.isfinite(total):
                 return Estimate(math.nan, f"the {side} side's rows are not finite")
-            if total <= self.n * rounding(pilot + self._sums[pair].x / self.n, self._epsilon):
+            if total <= self.n * rounding(pilot + plain[pair].x / self.n, self._epsilon):
                 return Estimate(math.nan, f"the {side} side's features are constant over the {self.n} rows")
         if name == "procrustes":
             nuclear = torch.linalg.svdvals(centred["xy"].xy).sum()
@@ -276,21 +324,56 @@ class PairMoments:
             self._add(x[start : min(start + self.chunk, whole)], y[start : min(start + self.chunk, whole)])
 
     def _add(self, x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> None:
-        if not self._pilot:
-            self._pilot = [rows.double().mean(0).to(rows.dtype).double() for rows in (x, y)]
-            widths = x.shape[1], y.shape[1]
-            self._sums = {pair: _Sums.zero(widths[i], widths[j]) for pair, i, j in _PAIRS}
         if x.shape[1] == y.shape[1]:
-            self._rowwise += self._of_rows(x, y)
+            wide_x, wide_y = (x, y) if x.dtype == y.dtype else (x.double(), y.double())
+            moved = torch.sub(wide_y, wide_x, out=self._workspace("moved", wide_x))
+            self._rowwise += self._of_rows(wide_x, wide_y, moved)
+        if not self._pilot:
+            self._begin(x, y, moved if x.shape[1] == y.shape[1] else None)
+        first, second = (x, y) if self._close is None else (wide_x, moved)
         sides = [
             torch.sub(rows, pilot.to(rows.dtype), out=self._workspace(f"side {index}", rows))
-            for index, (rows, pilot) in enumerate(zip((x, y), self._pilot, strict=True))
+            for index, (rows, pilot) in enumerate(zip((first, second), self._pilot, strict=True))
         ]
+        if self._close is not None:
+            self._close.add_(self._close_chunk(*sides))
+            return
         # Of every chunk: squared norms a, b; then Σx, Σa·x, Σb·x (and of y) as one thin product each.
         squares = [torch.linalg.vecdot(side, side) for side in sides]
         wide = torch.stack([torch.ones_like(squares[0]), *(square.to(squares[0].dtype) for square in squares)])
         thin = [(wide.to(side.dtype) @ side).double() for side in sides]
         a = [square.double() for square in squares]
+        products = self._products(*sides)
+        for pair, i, j in _PAIRS:
+            chunk = _Sums(
+                len(x), thin[i][0], thin[j][0], products[pair], a[i].sum(), a[j].sum(), a[i] @ a[j],
+                thin[j][1 + i], thin[i][1 + j],
+            )  # fmt: skip
+            self._sums[pair].add_(chunk)
+
+    def _begin(self, x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], moved: Tensor | None) -> None:
+        """Choose the pilots, and whether y is kept as it is or as its movement from x."""
+        self._pilot = [rows.double().mean(0).to(rows.dtype).double() for rows in (x, y)]
+        if moved is not None and len(x) > 1 and bool(moved.var(0).sum() < CLOSE * x.var(0).sum()):
+            self._pilot[1] = moved.double().mean(0).to(moved.dtype).double()
+            self._close = CloseSums.zero(x.shape[1])
+            return
+        widths = x.shape[1], y.shape[1]
+        self._sums = {pair: _Sums.zero(widths[i], widths[j]) for pair, i, j in _PAIRS}
+
+    def _close_chunk(self, x: Float[Tensor, "n p"], d: Float[Tensor, "n p"]) -> CloseSums:
+        forms = torch.stack([torch.linalg.vecdot(*pair) for pair in ((x, x), (x, d), (d, d))])
+        wide = torch.cat([torch.ones_like(forms[:1]), forms])
+        (sum_x, *times_x), (sum_d, *times_d) = ((wide @ side).double() for side in (x, d))
+        products, forms = self._products(x, d), forms.double()
+        return CloseSums(
+            len(x), sum_x, sum_d, products["xx"], products["xy"], products["yy"], forms.sum(1), torch.stack(times_x),
+            torch.stack(times_d), forms @ forms.T,
+        )  # fmt: skip
+
+    def _products(self, first: Float[Tensor, "n p"], second: Float[Tensor, "n q"]) -> dict[str, Tensor]:
+        """The three products of a chunk, in the rows' precision."""
+        found, sides = {}, (first, second)
         for pair, i, j in _PAIRS:
             left, right = sides[i], sides[j]
             if left.dtype != right.dtype:
@@ -300,11 +383,8 @@ class PairMoments:
                 _gram(left, product)
             else:
                 torch.mm(left.T, right, out=product)
-            chunk = _Sums(
-                len(x), thin[i][0], thin[j][0], product, a[i].sum(), a[j].sum(), a[i] @ a[j],
-                thin[j][1 + i], thin[i][1 + j],
-            )  # fmt: skip
-            self._sums[pair].add_(chunk)
+            found[pair] = product
+        return found
 
     def _workspace(self, name: str, like: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
         shape = tuple(like.shape) if shape is None else shape
@@ -313,11 +393,11 @@ class PairMoments:
             held = self._work[name] = torch.empty(shape, dtype=like.dtype)
         return held[: shape[0]]
 
-    def _of_rows(self, x: Float[Tensor, "n p"], y: Float[Tensor, "n p"]) -> Float[Tensor, " three"]:
+    @staticmethod
+    def _of_rows(
+        x: Float[Tensor, "n p"], y: Float[Tensor, "n p"], moved: Float[Tensor, "n p"]
+    ) -> Float[Tensor, " three"]:
         """Σ cos, Σ norm ratio, Σ |y − x|² of raw rows; what a row of norm 0 makes undefined is NaN for all."""
-        if x.dtype != y.dtype:
-            x, y = x.double(), y.double()
-        moved = torch.sub(y, x, out=self._workspace("moved", x))
         xx, yy, xy = (torch.linalg.vecdot(*pair).double() for pair in ((x, x), (y, y), (x, y)))
         squares = torch.linalg.vecdot(moved, moved).double().sum()
         return torch.stack([(xy / (xx * yy).sqrt()).sum(), (yy / xx).sqrt().sum(), squares])

@@ -12,9 +12,9 @@ from drawing examples, with all their tokens, with replacement.
     centred_cosine  Σ⟨x_t−μ, y_t−ν⟩ / √(Σ|x_t−μ|²·Σ|y_t−ν|²), μ and ν the views' means over all tokens
     relative_l2     mean over tokens of |x_t − y_t| / |x_t|
     norm_ratio      mean over tokens of |y_t| / |x_t|
-    shift_share     n|mean(y−x)|² / Σ|y_t−x_t|²: how much of the movement is one shift common to all tokens
+    shift_share     how much of the movement y_t−x_t is one shift common to all tokens, debiased (``shift.py``)
     cka             debiased linear CKA of the token rows (Song et al. 2012; Kornblith et al. 2019)
-    cka_examples    the same between distinct examples only (``weighted.py``), equally many tokens of each
+    cka_examples    the same between distinct examples only (``groups.py``), t tokens of each
     knn_overlap     mutual overlap of the 10 nearest neighbours of other examples (Huh et al. 2024) …
     knn_chance      … and what unrelated states would have
     procrustes      nuclear norm of centred xᵀy over |x||y| (Frobenius): 1 if equal up to a rotation
@@ -23,20 +23,19 @@ States of language models share a large common component, so a cosine near 1 say
 centred one and CKA take that component out. CKA's rows are tokens: tokens of one response resemble each other
 in both views, which raises it, more so the fewer the examples; ``cka_examples`` has no such rise.
 
-Intervals. Means and ratios: percentiles of the replicates, the means μ and ν computed anew in each. CKA's
-replicates need Gram matrices, so they use at most ``max_rows`` rows (whole examples, chosen by a hash of their id:
-the same ones in every layer). Their centre is a little off, since the tokens of an example drawn twice also pair
-with their neighbours' copies; so the replicates' deviations *from their median* are put around the estimate, shrunk
-by √(kept / all examples) where rows were left out. ``cka_examples`` and the neighbours are estimated on the kept rows
-alone. Procrustes has no interval: a replicate costs a singular value decomposition.
+Intervals are over clusters of examples where they are given, else over examples. Means and ratios: percentiles of the
+replicates, the means μ and ν computed anew in each; measures whose replicates are biased: ``ends.py``. CKA's replicates
+need Gram matrices, so they use at most ``max_rows`` rows (whole examples, chosen by a hash of their id: the same ones in every
+layer), their scatter shrunk by √(kept / all examples) where rows were left out. ``cka_examples`` is estimated on t tokens of
+each example, at most ``max_rows`` together, and the neighbours on the kept rows. Procrustes has no interval: a replicate
+costs a singular value decomposition.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
@@ -44,17 +43,17 @@ from torch import Tensor
 
 from cr_interp.errors import UserError
 from cr_interp.similarity.cka import weighted_cka
+from cr_interp.similarity.duplicates import marks
+from cr_interp.similarity.ends import ends
+from cr_interp.similarity.groups import few_examples, tokens_each
 from cr_interp.similarity.kept import Kept
 from cr_interp.similarity.knn import overlap_per_row
+from cr_interp.similarity.measures import MEASURES
 from cr_interp.similarity.moments import Estimate, PairMoments, rounding
-from cr_interp.similarity.sinks import not_sinks
-from cr_interp.similarity.weighted import weighted_example_cka
-from cr_interp.statistics import bootstrap_weights, interval
-
-MEASURES = (
-    "cosine", "cosine_p5", "cosine_trimmed", "top3_share", "centred_cosine", "relative_l2", "norm_ratio",
-    "shift_share", "cka", "cka_examples", "knn_overlap", "knn_chance", "procrustes",
-)  # fmt: skip
+from cr_interp.similarity.permutation import permuted_cka
+from cr_interp.similarity.shift import shift_share
+from cr_interp.similarity.weighted import ExampleGrams
+from cr_interp.statistics import bootstrap_weights
 
 #: Replicates of CKA, which cost a matrix product each and whose quantiles need no third digit.
 CKA_RESAMPLES = 500
@@ -68,8 +67,11 @@ NEIGHBOURS = 10
 #: Dimensions left out of ``cosine_trimmed``.
 TRIMMED = 3
 
+#: Units in a run of neighbours, which share an example in a chain: drawn together.
+RUN = 4
+
 # Columns of the per-example sums.
-_COUNT, _COSINE, _TRIMMED, _TOP, _RELATIVE, _NORMS, _XX, _YY, _XY = range(9)
+_COUNT, _COSINE, _TRIMMED, _TOP, _RELATIVE, _NORMS, _XX, _YY, _XY, _MOVED = range(10)
 
 
 class DriftAccumulator:
@@ -82,15 +84,29 @@ class DriftAccumulator:
 
     Memory: two sums of width numbers per example, a number per token, ``PairMoments``, and ``max_rows`` rows of each
     view. ``measures`` leaves out what is not wanted; the three dimensions of ``cosine_trimmed`` are those of the
-    first batch.
+    first batch. ``tokens`` is the t of ``cka_examples``, one for a study (``groups.tokens_each``); None: chosen from
+    the examples seen. ``chained``: the two sides are unrelated tokens, each example against the next one
+    (:func:`~cr_interp.similarity.layers.unrelated`). Their movements sum to nothing by construction, so there is no share of a
+    shift, and neighbours are drawn together.
     """
 
     def __init__(
-        self, width: int, max_rows: int = 1024, seed: int = 0, measures: Sequence[str] = MEASURES
+        self,
+        width: int,
+        max_rows: int = 1024,
+        seed: int = 0,
+        measures: Sequence[str] = MEASURES,
+        tokens: int | None = None,
+        chained: bool = False,
     ) -> None:
         self.width = width
         self.measures = tuple(measures)
+        self.tokens = tokens
+        self.chained = chained
         self.n_masked = 0
+        self._each = None if tokens is None else Kept(max_rows, seed, tokens)
+        self._lengths: list[int] = []
+        self._marks: list[ndarray] = []
         self._moments = PairMoments()
         self._kept = Kept(max_rows, seed)
         self._seen: list[int] = []
@@ -101,6 +117,7 @@ class DriftAccumulator:
         self._sum_y: list[Float[Tensor, "example width"]] = []
         self._cosines: list[tuple[Tensor, Tensor]] = []  # per token, and which example (in order of arrival)
         self._epsilon = 0.0
+        self._unit: dict[int, Hashable] = {}
 
     def update(
         self,
@@ -162,6 +179,7 @@ class DriftAccumulator:
                 from_x.square().sum(1),
                 from_y.square().sum(1),
                 (from_x * from_y).sum(1),
+                (yd - xd).square().sum(1),
             ],
             dim=1,
         )
@@ -171,8 +189,13 @@ class DriftAccumulator:
         self._seen += ids.tolist()
         self._epsilon = max(self._epsilon, *(torch.finfo(rows.dtype).eps for rows in (x, y)))
         self._moments.update(x, y)
+        self._marks.append(marks(x, y))
         for index, one in enumerate(ids.tolist()):
-            self._kept.offer(one, x[where == index], y[where == index])
+            rows = where == index
+            self._lengths.append(int(rows.sum()))
+            self._kept.offer(one, x[rows], y[rows])
+            if self._each is not None:
+                self._each.offer(one, x[rows], y[rows])
 
     @property
     def n_tokens(self) -> int:
@@ -182,14 +205,36 @@ class DriftAccumulator:
     def n_examples(self) -> int:
         return len(self._seen)
 
-    def finish(self, resamples: int = 2000, seed: int = 0) -> list[dict[str, Any]]:
+    @property
+    def n_duplicates(self) -> int:
+        """Tokens whose states equal those of an earlier token in both views, to the last bit."""
+        return sum(map(len, self._marks)) - len(np.unique(np.concatenate(self._marks or [np.empty(0)])))
+
+    @property
+    def example_tokens(self) -> int:
+        """The t of ``cka_examples``."""
+        return self.tokens if self.tokens is not None else tokens_each([self._lengths], self._kept.max_rows)
+
+    @property
+    def n_dropped(self) -> int:
+        """Examples with fewer tokens than t, which ``cka_examples`` leaves out."""
+        return sum(length < self.example_tokens for length in self._lengths)
+
+    def finish(
+        self,
+        resamples: int = 2000,
+        seed: int = 0,
+        clusters: Sequence[Hashable] | Mapping[int, Hashable] | None = None,
+    ) -> list[dict[str, Any]]:
         """One dict per measure: ``measure, estimate, low, high, n_tokens, n_examples, reason``.
 
-        ``reason`` says why an estimate or its interval is NaN, and is None otherwise.
+        ``reason`` says why an estimate or its interval is NaN, and is None otherwise. ``clusters[example]`` names the cluster of
+        an example id: what the bootstrap draws. None: every example is its own.
         """
         if not self._seen:
             return [self._row(measure, math.nan, None, "no tokens") for measure in self.measures]
-        weights = bootstrap_weights(self.n_examples, resamples, seed)
+        self._unit = self._units(clusters)
+        weights = self._drawn(self._seen, resamples, seed)
         one = np.ones((1, self.n_examples))
         sums: dict[str, Callable[[ndarray], ndarray]] = {
             "cosine": self._ratio(_COSINE, _COUNT),
@@ -205,7 +250,8 @@ class DriftAccumulator:
         for measure, of in sums.items():
             if measure in self.measures:
                 estimate = of(one).item()
-                rows.append(self._row(measure, estimate, of(weights), self._why(measure, estimate)))
+                why = self._why(measure, estimate)
+                rows.append(self._row(measure, estimate, of(weights), why, biased=measure == "shift_share"))
         few = min(resamples, CKA_RESAMPLES)
         if {"cka", "cka_examples"} & set(self.measures):
             found = self._moments.estimate()  # once for both: it centres three width² sums
@@ -218,6 +264,45 @@ class DriftAccumulator:
             reason = found.reason or "no interval: a replicate costs a singular value decomposition"
             rows.append(self._row("procrustes", found.value, None, reason))
         return rows
+
+    def cosines(
+        self,
+        resamples: int = 2000,
+        seed: int = 0,
+        clusters: Sequence[Hashable] | Mapping[int, Hashable] | None = None,
+    ) -> Float[ndarray, " replicates"]:
+        """The replicates of the mean cosine; the same draws in every layer that saw the same examples."""
+        self._unit = self._units(clusters)
+        return self._ratio(_COSINE, _COUNT)(self._drawn(self._seen, resamples, seed))
+
+    def permuted(self, permutations: int, seed: int = 0) -> Float[ndarray, " permutations"]:
+        """``cka_examples`` with the examples of one view permuted, the same way in every layer (``permutation.py``)."""
+        kept = self._examples()
+        return (
+            permuted_cka(ExampleGrams(*kept.grams(), self.example_tokens), kept.ids(), permutations, seed)
+            if len(kept.examples) >= 4
+            else np.full(permutations, np.nan)
+        )
+
+    # -- who is drawn --------------------------------------------------------------------------------------
+
+    def _units(self, clusters: Sequence[Hashable] | Mapping[int, Hashable] | None) -> dict[int, Hashable]:
+        """What is drawn as one, by example id."""
+        if clusters is not None:
+            return {example: clusters[example] for example in self._seen}
+        if self.chained and self.n_examples >= 8 * RUN:
+            return {example: place // RUN for place, example in enumerate(self._seen)}
+        return {example: example for example in self._seen}
+
+    def _drawn(self, examples: Sequence[int], resamples: int, seed: int) -> Float[ndarray, "replicates example"]:
+        """How often each of some examples is drawn, whole units at a time."""
+        units: dict[Hashable, int] = {}
+        where = [units.setdefault(self._unit[example], len(units)) for example in examples]
+        return bootstrap_weights(len(units), resamples, seed)[:, where]
+
+    def _examples(self) -> Kept:
+        """Equally many tokens of each example that has so many."""
+        return self._each if self._each is not None else self._kept.equal(self.example_tokens)
 
     # -- measures ------------------------------------------------------------------------------------------
 
@@ -254,13 +339,23 @@ class DriftAccumulator:
         return (xy / (xx.clamp_min(0) * yy.clamp_min(0)).sqrt()).numpy()
 
     def _shift_share(self, weights: Float[ndarray, "replicates example"]) -> Float[ndarray, " replicates"]:
-        """Σ|d|² = n|mean d|² + Σ|d − mean d|²; a movement that rounding could have caused is none."""
+        """``shift.py`` over the units; a movement that rounding could have caused is none."""
         assert self._pilot is not None
-        n, sum_x, sum_y, xx, yy, xy = self._centred(torch.from_numpy(weights))
-        mean = (sum_y - sum_x) / n[:, None] + (self._pilot[1] - self._pilot[0])
-        shift, around = n * mean.square().sum(1), (xx + yy - 2 * xy).clamp_min(0)
-        nothing = shift + around <= n * (self._rounding(0) + self._rounding(1))
-        return torch.where(nothing, torch.nan, shift / (shift + around)).numpy()
+        scalars = torch.cat(self._scalars)
+        tokens, squares = scalars[:, _COUNT], scalars[:, _MOVED]
+        nothing = float(squares.sum()) <= self.n_tokens * (self._rounding(0) + self._rounding(1))
+        if self.chained or nothing:
+            return np.full(len(weights), math.nan)
+        shift = self._pilot[1] - self._pilot[0]
+        moved = torch.cat(self._sum_y) - torch.cat(self._sum_x) + tokens[:, None] * shift
+        units: dict[Hashable, int] = {}
+        where = torch.tensor([units.setdefault(self._unit[one], len(units)) for one in self._seen])
+        sums, counts, lengths = (
+            values.new_zeros(len(units), *values.shape[1:]).index_add_(0, where, values)
+            for values in (moved, tokens, squares)
+        )
+        first = torch.tensor([int((where == unit).nonzero()[0]) for unit in range(len(units))])
+        return shift_share(sums, counts, lengths, torch.from_numpy(weights)[:, first]).numpy()
 
     def _rounding(self, side: int) -> float:
         assert self._pilot is not None
@@ -279,43 +374,43 @@ class DriftAccumulator:
         reason = reason or self._too_few()
         if reason is not None:
             return self._row("cka", estimate, None, reason)
-        weights = torch.from_numpy(bootstrap_weights(len(self._kept.examples), resamples, seed))
-        gram_x, gram_y, group = self._kept.grams()
-        replicates = weighted_cka(gram_x, gram_y, weights, group).numpy()
+        weights = torch.from_numpy(self._drawn(self._kept.ids(), resamples, seed))
+        replicates = weighted_cka(*self._kept.grams(), weights, self._kept.group()).numpy()
         shrunk = math.sqrt(len(self._kept.examples) / self.n_examples)
-        return self._row("cka", estimate, _around(estimate, replicates, shrunk), None)
+        return self._row("cka", estimate, replicates, None, biased=True, scale=shrunk)
 
     def _cka_examples(self, undefined: str | None, resamples: int, seed: int) -> dict[str, Any]:
         """``undefined``: why the row-level value is, constant features and the like."""
-        examples = len(self._kept.examples)
-        if undefined is not None or examples < 4:
-            reason = undefined or self._too_few() or f"{examples} examples; example-level CKA needs at least 4"
-            return self._row("cka_examples", math.nan, None, reason)
-        weights = torch.from_numpy(np.vstack([np.ones(examples), bootstrap_weights(examples, resamples, seed)]))
-        gram_x, gram_y, tokens = self._kept.equal()
-        values = weighted_example_cka(gram_x, gram_y, weights, tokens).numpy()
+        kept = self._examples()
+        examples, tokens = len(kept.examples), self.example_tokens
+        if undefined is None and examples < 4:
+            undefined = few_examples(examples, tokens)
+        if undefined is not None:
+            return {**self._row("cka_examples", math.nan, None, undefined), "n_examples": examples}
+        weights = np.vstack([np.ones(examples), self._drawn(kept.ids(), resamples, seed)])
+        values = ExampleGrams(*kept.grams(), tokens).weighted(torch.from_numpy(weights)).numpy()
         first = float(values[0])
         undefined = None if math.isfinite(first) else "the states of distinct examples do not vary"
-        row = self._row("cka_examples", first, _around(first, values[1:]), undefined)
+        row = self._row("cka_examples", first, values[1:], undefined, biased=True)
         return {**row, "n_tokens": examples * tokens, "n_examples": examples}
 
     def _neighbours(self, resamples: int, seed: int) -> list[dict[str, Any]]:
         group = self._kept.group()
-        examples = len(self._kept.examples)
         others = len(group) - torch.bincount(group, minlength=1)[group] if len(group) else group
         if not len(group) or int(others.min()) <= NEIGHBOURS:
             reason = self._too_few() or f"fewer than {NEIGHBOURS + 1} tokens of other examples"
             return [self._row(name, math.nan, None, reason) for name in ("knn_overlap", "knn_chance")]
         x, y = self._kept.stacked()
         overlap = overlap_per_row(x, y, NEIGHBOURS, group).double()
-        sums = torch.zeros(examples, 2, dtype=torch.float64)
+        examples = self._kept.ids()
+        sums = torch.zeros(len(examples), 2, dtype=torch.float64)
         sums.index_add_(0, group, torch.stack([overlap, torch.ones_like(overlap)], 1))
         above, below = sums.T.numpy()
-        weights = bootstrap_weights(examples, resamples, seed)
+        weights = self._drawn(examples, resamples, seed)
         estimate = float(above.sum() / below.sum())
         found = self._row("knn_overlap", estimate, (weights @ above) / (weights @ below), None)
         chance = self._row("knn_chance", float((NEIGHBOURS / others.double()).mean()), None, "no interval: exact")
-        return [{**row, "n_tokens": len(group), "n_examples": examples} for row in (found, chance)]
+        return [{**row, "n_tokens": len(group), "n_examples": len(examples)} for row in (found, chance)]
 
     def _why(self, measure: str, estimate: float) -> str | None:
         if not math.isnan(estimate):
@@ -323,17 +418,28 @@ class DriftAccumulator:
         if measure == "centred_cosine":
             return f"a view's states are constant over the {self.n_tokens} tokens"
         if measure == "shift_share":
-            return "the states do not move"
+            if self.chained:
+                return "unrelated tokens go round in a circle: their movements sum to nothing by construction"
+            return "the states do not move" if len(set(self._unit.values())) > 1 else "one example moves"
         return "some tokens have a state of norm 0"
 
     def _row(
-        self, measure: str, estimate: float, replicates: ndarray | None, reason: str | None
+        self,
+        measure: str,
+        estimate: float,
+        replicates: ndarray | None,
+        reason: str | None,
+        biased: bool = False,
+        scale: float = 1.0,
     ) -> dict[str, Any]:
         low = high = math.nan
+        units = len(set(self._unit.values()))
         if self.n_examples == 1 and reason is None:
             reason = "no interval: one example"
+        elif units == 1 and reason is None:
+            reason = "no interval: one cluster of examples"
         if reason is None and replicates is not None:
-            low, high = (float(end) for end in interval(replicates))
+            low, high = ends(estimate, replicates, units, biased, scale)
         return {
             "measure": measure,
             "estimate": float(estimate),
@@ -343,74 +449,3 @@ class DriftAccumulator:
             "n_examples": self.n_examples,
             "reason": reason,
         }
-
-
-def panel(
-    layers_x: Mapping[Any, Float[Tensor, "token width"]],
-    layers_y: Mapping[Any, Float[Tensor, "token width"]],
-    example: Int[Tensor, " token"],
-    mask_sinks: bool = True,
-    resamples: int = 1000,
-    measures: Sequence[str] = MEASURES,
-) -> pd.DataFrame:
-    """The whole panel of every layer, beside its floor: columns ``layer, control, measure, estimate, low, high, …``.
-
-    ``layers_x`` and ``layers_y`` map a layer (or any name) to the states of the same tokens without and with the
-    context; ``example`` says which response each token is of, in the order of the rows. ``control`` is ``given``, or
-    ``floor``: each token's state against the state, in the view without the context, of the token at the same place
-    in *another* response (see :func:`unrelated`). A sink (``sinks.py``) is left out of both unless
-    ``mask_sinks=False``; ``n_masked`` counts them.
-
-    Raises :class:`UserError` for layers that one side lacks, unequal rows, or states that are not finite.
-    """
-    if set(layers_x) != set(layers_y):
-        raise UserError(f"The two sides have different layers: {list(layers_x)} and {list(layers_y)}.")
-    here, there = unrelated(example)
-    rows = []
-    for layer, x in layers_x.items():
-        y = layers_y[layer]
-        if not len(x) == len(y) == len(example):
-            raise UserError(
-                f"At {layer}: {len(x)} rows without the context, {len(y)} with it and {len(example)} example ids. They "
-                f"have to be the same tokens in the same order."
-            )
-        for control, (a, b, of) in {
-            "given": (x, y, example), "floor": (x[here], x[there], example[here])
-        }.items():  # fmt: skip
-            one = DriftAccumulator(x.shape[1], measures=measures)
-            try:
-                one.update(a, b, of, not_sinks(a, b) if mask_sinks and len(a) else None)
-            except UserError as error:
-                raise UserError(f"At {layer} ({control}): {error}") from error
-            rows += [
-                {"layer": layer, "control": control, **row, "n_masked": one.n_masked}
-                for row in one.finish(resamples)
-            ]
-    return pd.DataFrame(rows)
-
-
-def unrelated(example: Int[Tensor, " token"]) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
-    """Pairs of unrelated, position-matched tokens: token t of a response with token t of the next response.
-
-    Rows are in order of response; the last response meets the first. Tokens without a counterpart are left out, and
-    a single response has none at all.
-    """
-    ids, counts = torch.unique_consecutive(example, return_counts=True)
-    starts = counts.cumsum(0) - counts
-    if len(ids) < 2:
-        return example.new_zeros(0, dtype=torch.long), example.new_zeros(0, dtype=torch.long)
-    here, there = [], []
-    for one in range(len(ids)):
-        other = (one + 1) % len(ids)
-        both = torch.arange(min(int(counts[one]), int(counts[other])))
-        here.append(int(starts[one]) + both)
-        there.append(int(starts[other]) + both)
-    return torch.cat(here), torch.cat(there)
-
-
-def _around(estimate: float, replicates: ndarray, shrunk: float = 1.0) -> ndarray:
-    """The replicates' deviations from their median, around the estimate."""
-    replicates = replicates[np.isfinite(replicates)]
-    if not len(replicates):
-        return replicates
-    return estimate + (replicates - np.median(replicates)) * shrunk

@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazily(__name__, {
     "COLUMNS": "study",
     "SCHEMA_VERSION": "study",
     "Study": "study",
-    "export": "study",
+    "export": "exporting",
     "BUNDLED": "searching",
     "find_studies": "searching",
     "open_study": "searching",

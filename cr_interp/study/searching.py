@@ -17,9 +17,24 @@ def search_paths() -> list[Path]:
 
 def studies_in(folder: Path) -> dict[str, Path]:
     """Name → folder of the studies directly inside ``folder``; none if it is a study itself."""
-    if (folder / "manifest.json").is_file():
+    if _is_study(folder):
         return {}
-    return {manifest.parent.name: manifest.parent for manifest in sorted(folder.glob("*/manifest.json"))}
+    return {each.name: each for each in _folders(folder) if _is_study(each)}
+
+
+def _is_study(folder: Path) -> bool:
+    """False as well for a folder that may not be looked into: others beside it are still found."""
+    try:
+        return (folder / "manifest.json").is_file()
+    except OSError:
+        return False
+
+
+def _folders(root: Path) -> list[Path]:
+    try:
+        return sorted(root.iterdir())
+    except OSError:
+        return []
 
 
 def find_studies() -> dict[str, Path]:
@@ -32,7 +47,7 @@ def find_studies() -> dict[str, Path]:
     for root in search_paths():
         taken = {name.partition("/")[0] for name in found}
         here = studies_in(root)
-        for suite in sorted(root.glob("*")):
+        for suite in _folders(root):
             here |= {f"{suite.name}/{name}": path for name, path in studies_in(suite).items()}
         found |= {name: path for name, path in here.items() if name.partition("/")[0] not in taken}
     return found

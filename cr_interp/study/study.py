@@ -178,20 +178,3 @@ class Study:
             {"arm": arm, "seed": seed, **row} for arm, seed in self.runs() for row in self.train_rows(arm, seed)
         ]
         return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["arm", "seed", "kind", "step"])
-
-
-def export(study: Study, target: Path, light: bool = False) -> Study:
-    """Copy what can be looked at (manifest, tables, training logs) without the checkpoints: megabytes, not gigabytes.
-
-    ``light`` leaves out the largest: ``token_drift``, and of the logs all but every tenth training step.
-    """
-    kept = [*study.path.glob("tables/*.parquet"), *study.path.glob("runs/*-s*/train.jsonl")]
-    for file in kept:
-        if light and file.stem == "token_drift":
-            continue
-        content = file.read_bytes()
-        if light and file.suffix == ".jsonl":
-            rows = [row for row in read_jsonl(file) if row.get("kind") != "train" or row["step"] % 10 == 0]
-            content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        write_atomic(target / file.relative_to(study.path), lambda out, content=content: out.write(content))
-    return Study.create(target, study.manifest)  # the manifest last: only then is it a study

@@ -232,6 +232,12 @@ def _select(generations: pd.DataFrame, split: str | None) -> pd.DataFrame:
             "The table 'generations' has rows without a seed; every answer belongs to one (use 0 for an arm "
             "that is not trained). Make the table again."
         )
+    unknown_outcomes = generations.loc[~generations["outcome"].isin(OUTCOMES), "outcome"]
+    if len(unknown_outcomes):
+        raise UserError(
+            f"The table 'generations' has {len(unknown_outcomes)} answers whose outcome is none of {', '.join(OUTCOMES)} (the "
+            f"first: {unknown_outcomes.iloc[0]!r}). Whether they are right is not known, so no share is. Evaluate again."
+        )
     if split is not None:
         found = generations["split"].unique()
         if split not in found:

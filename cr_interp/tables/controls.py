@@ -8,11 +8,11 @@ takes the anisotropy of a layer out, which a raw cosine does not.
 from typing import Any
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.figures.style import MOVEMENTS, by_arm
+from cr_interp.shown import PlainTable, in_markdown
 from cr_interp.study.rows import last_step
 from cr_interp.tables import behaviour
 
@@ -53,7 +53,7 @@ def worst(table: pd.DataFrame, by: str = "relative") -> pd.DataFrame:
 
 
 def rich_controls(table: pd.DataFrame, title: str) -> Table:
-    out = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    out = PlainTable(title, padding=(0, 1), pad_edge=False)
     for column in table:
         out.add_column(str(column), justify="left" if column == "arm" else "right", overflow="fold")
     for row in table.itertuples(index=False):
@@ -63,7 +63,10 @@ def rich_controls(table: pd.DataFrame, title: str) -> Table:
 
 def markdown_controls(table: pd.DataFrame) -> str:
     lines = ["| " + " | ".join(table) + " |", "|---|" + "---:|" * (len(table.columns) - 1)]
-    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table.itertuples(index=False)]
+    lines += [
+        "| " + " | ".join(in_markdown(_cell(value)) for value in row) + " |"
+        for row in table.itertuples(index=False)
+    ]
     return "\n".join(lines)
 
 

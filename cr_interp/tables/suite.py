@@ -19,7 +19,7 @@ Everything is a function from studies to tables and needs no torch.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 
 from cr_interp.errors import UserError, unknown
+from cr_interp.notes import say
 from cr_interp.report.study import metric_table
 from cr_interp.statistics import bootstrap_weights, interval
 from cr_interp.study.rows import last_step
@@ -64,6 +65,8 @@ class Suite:
 
     path: Path
     studies: dict[str, Study]
+    broken: dict[str, str] = field(default_factory=dict)
+    """Settings that could not be opened, and why."""
 
     @property
     def name(self) -> str:
@@ -104,7 +107,18 @@ def open_suite(name_or_path: str | Path) -> Suite:
             f"{path} is not a suite: none of its folders is a study (it holds: {', '.join(inside[:8]) or 'nothing'}). "
             f"Give a folder whose sub-folders are studies, one for each setting."
         )
-    return Suite(path, {setting: Study.open(folders[setting]) for setting in in_order(folders)})
+    studies: dict[str, Study] = {}
+    broken: dict[str, str] = {}
+    for setting in in_order(folders):
+        try:
+            studies[setting] = Study.open(folders[setting])
+        except UserError as error:  # one that is damaged does not take the others away
+            broken[setting] = str(error)
+    if not studies:
+        raise UserError(next(iter(broken.values())))
+    for setting, why in broken.items():
+        say(f"{setting} is left out of {path}: {why}")
+    return Suite(path, studies, broken)
 
 
 def in_order(settings: Iterable[str]) -> list[str]:

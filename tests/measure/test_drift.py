@@ -1,7 +1,7 @@
 """From a checkpoint to its three drift tables, on the bundled organism."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,9 +15,11 @@ from cr_interp.capture.states import open_states
 from cr_interp.errors import UserError
 from cr_interp.measure.drift import measure_drift
 from cr_interp.measure.evaluate import evaluate
-from cr_interp.measure.subject import Evaluation, Subject, own_responses
+from cr_interp.measure.subject import Evaluation, Subject, own_responses, study_tokens, with_tokens
 from cr_interp.models.forward import build_view, log_probs
 from cr_interp.models.loading import load
+from cr_interp.similarity import tokens_each
+from cr_interp.study.study import Study
 from cr_interp.tasks import get_task
 from cr_interp.views import Context, render
 
@@ -193,3 +195,96 @@ def test_where_sinks_are_left_out_there_is_a_table_with_them(case, monkeypatch):
     pd.testing.assert_frame_equal(kept[values], whole.set_index(of).loc[kept.index, values])
     cosine = kept.query("measure == 'cosine'")
     assert (cosine["n_tokens"] > had.set_index(of).loc[cosine.index, "n_tokens"]).all()
+
+
+def test_no_interval_excludes_its_own_estimate(tables):
+    rows = tables.drift[tables.drift["low"].notna()]
+    assert ((rows["low"] <= rows["estimate"]) & (rows["estimate"] <= rows["high"])).all()
+    assert set(rows["measure"]) >= {"cosine", "shift_share", "cka", "cka_examples", "knn_overlap"}
+
+
+def test_what_stands_beside_an_estimate(case, tables):
+    exact = of(tables.drift, control="exact", measure="cka_examples")
+    assert (exact["p"] == 1 / 200).all(), "199 permutations, none of which reaches the true pairing"
+    assert (exact["p_layers"] == 1 / 200).all()
+    assert of(tables.drift, control="repeat")["p"].isna().all()
+    assert of(tables.drift, measure="cosine")["p"].isna().all()
+    assert of(tables.drift, control="floor", measure="shift_share")["estimate"].isna().all()
+    assert tables.drift["method"].notna().all()
+    embedding = of(tables.drift, site="resid_pre", control="exact")
+    assert (embedding["n_duplicates"] > 0).all(), "tokens that occur more than once have one embedding"
+    none = replace(case[1], evaluation=case[1].evaluation.model_copy(update={"permutations": 0}))
+    assert measure_drift(case[0], none, case[2]).drift["p"].isna().all()
+
+
+def test_the_lowest_cosine_has_an_interval_of_its_own(tables):
+    """Of the minimum: wherever another layer is nearly as low, other examples might have made that one the lowest."""
+    for control, rows in of(tables.drift, measure="cosine", site="resid_post").groupby("control"):
+        (lowest,) = rows[rows["min_low"].notna()].itertuples()
+        assert lowest.estimate == rows["estimate"].min(), control
+        assert lowest.min_low <= lowest.estimate <= lowest.min_high
+    others = tables.drift[tables.drift["measure"] != "cosine"]
+    assert others["min_low"].isna().all()
+
+
+def test_example_level_compares_so_many_tokens_as_the_study_says(case, tables):
+    responses = case[2]
+    lengths = [len(ids) for ids in responses.values()]
+    few = measure_drift(*case, example_tokens=2)
+    for found, tokens in ((few, 2), (tables, tokens_each([lengths]))):
+        rows = of(found.drift, measure="cka_examples", control="exact")
+        assert set(rows["example_tokens"]) == {tokens}
+        assert (rows["n_tokens"] == tokens * rows["n_examples"]).all()
+        assert set(rows["n_dropped"]) == {sum(length < tokens for length in lengths)}
+        views = of(found.cka_map, map="views").query("layer_x == layer_y and layer_x >= 0")
+        own = rows[rows["site"] == "resid_post"]
+        assert views["cka_examples"].to_numpy() == pytest.approx(own["estimate"].to_numpy(), abs=1e-6)
+        assert set(views["n_examples"]) == set(own["n_examples"])
+    row = of(tables.cka_map, map="views", layer_x=2, layer_y=2).iloc[0]
+    level = of(tables.drift, measure="cka", site="resid_post", layer=2, control="exact").iloc[0]
+    assert row["cka"] == pytest.approx(level["estimate"], abs=1e-7), "all rows fit into one batch here"
+
+
+def test_clusters_of_examples_are_drawn_together(case):
+    loaded, subject, responses = case
+
+    @dataclass(frozen=True)
+    class Clustered:
+        id: str
+        prompt: str
+        answer: str
+        cluster: str
+
+    def measured(clusters: int):
+        examples = [
+            Clustered(one.id, one.prompt, one.answer, str(place % clusters))
+            for place, one in enumerate(subject.examples)
+        ]
+        found = measure_drift(loaded, replace(subject, examples=examples), responses).drift
+        return of(found, measure="cosine", control="exact")
+
+    apart, one = measured(len(subject.examples)), measured(1)
+    assert apart["low"].notna().all()
+    assert one["low"].isna().all()
+    assert (one["reason"] == "no interval: one cluster of examples").all()
+    assert (one["estimate"].to_numpy() == apart["estimate"].to_numpy()).all()
+
+
+def test_the_tokens_of_a_study_are_chosen_once_from_all_its_checkpoints(tmp_path):
+    def answers(arm: str, lengths: list[int]) -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "arm": arm, "seed": 0, "step": 1, "split": "test", "example_id": [str(i) for i in range(len(lengths))],
+                "view": "no_context", "control": "none", "sample": 0, "prompt": "", "response": "",
+                "n_tokens": lengths, "outcome": "right", "response_ids": [[1] * n for n in lengths],
+            }
+        )  # fmt: skip
+
+    both = pd.concat([answers("base", [6] * 19 + [1]), answers("opd", [3] * 20)])
+    assert study_tokens(both) == 3
+    study = with_tokens(Study.create(tmp_path / "study", {}), both)
+    assert Study.open(study.path).manifest["example_tokens"] == 3
+    more = pd.concat([both, answers("nca", [2] * 20)])
+    assert with_tokens(study, more).manifest["example_tokens"] == 3, "what is there stays comparable"
+    assert with_tokens(study, more, anew=True).manifest["example_tokens"] == 2
+    assert with_tokens(study, both, "base", anew=True).manifest["example_tokens"] == 6

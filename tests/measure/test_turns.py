@@ -5,6 +5,7 @@ import torch
 from games import Guess
 from tiny import tiny
 
+from cr_interp.errors import UserError
 from cr_interp.measure.compare import compare_checkpoints
 from cr_interp.measure.drift import measure_drift
 from cr_interp.measure.evaluate import evaluate
@@ -163,3 +164,12 @@ def test_the_first_turn_draws_what_a_single_question_would(rows, loaded):
     mine = rows[(rows["control"] == "none") & (rows["sample"] == 0)]
     for row, response in zip(mine.itertuples(), alone, strict=True):
         assert tuple(row.response_ids[: row.turn_tokens[0]]) == response.ids
+
+
+@pytest.mark.parametrize("grade", [None, True, "Right", "", 1.0, ["right"]])
+def test_a_grade_that_is_none_of_the_four_outcomes_is_refused(grade, monkeypatch):
+    monkeypatch.setattr(type(rules_task("shift")), "grade", lambda *_: grade)
+    task = rules_task("shift")
+    examples = task.examples("test", 1)
+    with pytest.raises(UserError, match=rf"{examples[0].id}.*one of the texts right, wrong"):
+        play(as_turns(task), examples, lambda text: [1], lambda *_: [Response((2,), False)], lambda response: "x")

@@ -12,6 +12,7 @@ from cr_interp.errors import UserError
 from cr_interp.models.adapters import check_acts
 from cr_interp.models.forward import build_view, hidden_states, logits
 from cr_interp.models.loading import fingerprint, load
+from cr_interp.models.named_models import model_digest
 
 peft = pytest.importorskip("peft")
 T = {"task_type": "CAUSAL_LM"}
@@ -295,3 +296,14 @@ def test_a_base_that_is_gone(base, tmp_path):
     shutil.rmtree(tmp_path / "base")
     with pytest.raises(UserError, match="base of the adapter"):
         load(str(tmp_path / "a"))
+
+
+def test_what_a_study_notes_of_an_adapter_knows_its_base(base, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
+    trained(tmp_path / "base", tmp_path / "a", ACTS["LoRA"]())
+    before = model_digest(str(tmp_path / "a"))
+    assert model_digest(str(tmp_path / "a")) == before
+    saved = load_file(tmp_path / "base" / "model.safetensors")
+    saved["model.norm.weight"] += 1
+    save_file(saved, tmp_path / "base" / "model.safetensors", metadata={"format": "pt"})
+    assert model_digest(str(tmp_path / "a")) != before

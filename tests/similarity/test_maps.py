@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cr_interp.similarity import CkaMapAccumulator, cka, cka_map
+from cr_interp.similarity import CkaMapAccumulator, cka, cka_map, group_cka
+from cr_interp.similarity.samples import RowSample
 
 torch.set_num_threads(1)
 
@@ -106,3 +107,53 @@ def test_one_side_cannot_become_two():
         maps.update(x, layers(20, 1))
     with pytest.raises(ValueError, match="shape"):
         maps.merge(CkaMapAccumulator(2, 3))
+
+
+def views_of_responses(responses: int, tokens: int, width: int, seed: int):
+    """A view whose tokens resemble those of the same response, as hidden states do."""
+    generator = torch.Generator().manual_seed(seed)
+    effect = torch.randn(responses, 1, width, generator=generator)
+    return (effect + 0.6 * torch.randn(responses, tokens, width, generator=generator)).flatten(0, 1)
+
+
+def test_a_map_of_long_responses_is_drawn_from_all_of_them():
+    """Independent views of 256 responses of 512 tokens, response by response: the row-level value, which is low."""
+    x, y = (views_of_responses(256, 512, 24, seed) for seed in (0, 1))
+    maps = CkaMapAccumulator(1, 1)
+    for start in range(0, len(x), 2048):
+        maps.update([x[start : start + 2048]], [y[start : start + 2048]])
+    expected = cka(x, y)
+    assert expected < 0.3
+    assert maps.finish()[0, 0] == pytest.approx(expected, abs=0.02)
+
+
+def test_the_sample_is_uniform_and_holds_the_same_rows_of_every_layer():
+    sample = RowSample(100, seed=3)
+    for start in range(0, 1000, 37):
+        rows = torch.arange(start, min(start + 37, 1000)).double()[:, None]
+        sample.offer([rows, -rows])
+    first, second = (slots[sample.order(), 0] for slots in sample.slots)
+    assert (first == -second).all()
+    assert len(set(first.tolist())) == 100
+    assert abs(first.mean() - 500) < 5 * 289 / 10
+    whole = RowSample(100, seed=3)
+    whole.offer([torch.arange(1000).double()[:, None]] * 2)
+    assert (whole.slots[0][whole.order(), 0] == first).all(), "however the stream was cut"
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_an_example_level_map_is_example_level_cka_of_every_pair(within):
+    groups = torch.arange(11).repeat_interleave(4)
+    x, y = layers(44), layers(44, 1)
+    y = x if within else [y[0], x[1] + 0.1, y[2]]
+    expected = [[group_cka(a.double(), b.double(), groups, 3).value for b in y] for a in x]
+    assert cka_map(x, y, groups=groups, tokens=3) == pytest.approx(np.array(expected), abs=1e-6)
+
+
+def test_in_an_example_level_map_tokens_of_one_response_do_not_count():
+    x, y = (views_of_responses(40, 6, 16, seed) for seed in (0, 1))
+    groups = torch.arange(40).repeat_interleave(6)
+    assert cka_map([x], [y])[0, 0] > cka_map([x], [y], groups=groups)[0, 0] + 0.05
+    few = cka_map([x[:18]], [y[:18]], groups=groups[:18])
+    assert few.shape == (1, 1)
+    assert math.isnan(few[0, 0]), "three examples"

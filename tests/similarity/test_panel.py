@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from cr_interp.errors import UserError
 from cr_interp.similarity import MEASURES, DriftAccumulator, cka, unrelated
@@ -41,7 +42,16 @@ def panel(x, y, example, batch: int | None = None, resamples: int = 300, **more)
     return {row["measure"]: row for row in drift.finish(resamples)}
 
 
-def plain(x, y) -> dict[str, float]:
+def shift_share(x, y, example) -> float:
+    """By its definition: products of movements of distinct examples only."""
+    d = (y.double() - x.double()).numpy()
+    ids = example.numpy()
+    pairs = [(i, j) for i in range(len(d)) for j in range(len(d)) if ids[i] != ids[j]]
+    return float(np.mean([d[i] @ d[j] for i, j in pairs]) / (d**2).sum(1).mean())
+
+
+def plain(x, y, example) -> dict[str, float]:
+    common = shift_share(x, y, example)
     x, y = x.double().numpy(), y.double().numpy()
     xc, yc = x - x.mean(0), y - y.mean(0)
     norm = np.linalg.norm
@@ -51,7 +61,7 @@ def plain(x, y) -> dict[str, float]:
         "cosine_p5": np.quantile((x * y).sum(1) / norm(x, axis=1) / norm(y, axis=1), 0.05, method="inverted_cdf"),
         "relative_l2": (norm(x - y, axis=1) / norm(x, axis=1)).mean(),
         "norm_ratio": (norm(y, axis=1) / norm(x, axis=1)).mean(),
-        "shift_share": len(x) * ((y - x).mean(0) ** 2).sum() / ((y - x) ** 2).sum(),
+        "shift_share": common,
     }
 
 
@@ -59,7 +69,7 @@ def test_estimates_are_the_plain_computation():
     x, y, example = states()
     rows = panel(x, y, example)
     assert tuple(rows) == MEASURES
-    for measure, expected in plain(x, y).items():
+    for measure, expected in plain(x, y, example).items():
         assert rows[measure]["estimate"] == pytest.approx(expected, rel=1e-12)
     assert rows["cka"]["estimate"] == pytest.approx(cka(x.double(), y.double()), abs=1e-6)
     for name, row in rows.items():
@@ -80,10 +90,14 @@ def test_intervals_recompute_everything_per_replicate():
     repeated: dict[str, list[float]] = {}
     for weights in bootstrap_weights(12, 40):
         times = torch.tensor(weights, dtype=torch.long)[example]
-        for measure, value in plain(x.repeat_interleave(times, 0), y.repeat_interleave(times, 0)).items():
+        drawn = (side.repeat_interleave(times, 0) for side in (x, y, example))
+        for measure, value in plain(*drawn).items():
             repeated.setdefault(measure, []).append(value)
     for measure, values in repeated.items():
-        expected = np.quantile(values, [0.025, 0.975])
+        tail = stats.norm.cdf(-stats.t.ppf(0.975, 11) * np.sqrt(12 / 11))  # expanded for 12 examples
+        expected = np.quantile(values, [tail, 1 - tail])
+        if measure == "shift_share":  # a squared length: its replicates' scatter, around the estimate
+            expected += rows[measure]["estimate"] - np.median(values)
         assert [rows[measure]["low"], rows[measure]["high"]] == pytest.approx(expected, rel=1e-10)
 
 
@@ -248,7 +262,7 @@ def test_trimmed_cosine_leaves_out_the_dimensions_that_make_it():
     assert rows["top3_share"]["estimate"] > 0.95
     others = [d for d in range(WIDTH) if d != 3]
     without = [d for d in others if d not in torch.topk((x * y)[:, others].sum(0).abs(), 0).indices]
-    assert rows["cosine_trimmed"]["estimate"] < plain(x[:, without], y[:, without])["cosine"] + 0.05
+    assert rows["cosine_trimmed"]["estimate"] < plain(x[:, without], y[:, without], example)["cosine"] + 0.05
 
 
 def test_a_common_shift_is_all_of_a_common_shift():

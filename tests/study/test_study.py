@@ -7,9 +7,10 @@ from synthetic import make_study
 
 from cr_interp.errors import UserError
 from cr_interp.files import append_jsonl, read_jsonl, write_json
+from cr_interp.study.exporting import export
 from cr_interp.study.schema import COLUMNS
 from cr_interp.study.searching import find_studies, open_study
-from cr_interp.study.study import Study, export
+from cr_interp.study.study import Study
 
 
 def rows(name, **changes):

@@ -90,7 +90,7 @@ def twelve_suite(root) -> suite.Suite:
 
 def run(*words, code=0, cwd=None, **environment):
     done = subprocess.run(
-        [sys.executable, "-m", "cr_interp", *map(str, words)],
+        [sys.executable, "-m", "cr_interp", *(word if isinstance(word, bytes) else str(word) for word in words)],
         capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment},
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr

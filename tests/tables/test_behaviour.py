@@ -161,6 +161,16 @@ def test_errors_say_what_is_there():
 # -- between arms --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("outcome", [None, float("nan"), "Right", "maybe", ""])
+def test_an_unknown_outcome_is_not_a_wrong_answer(outcome):
+    rows = table(answers("rw", "rr"))
+    rows["outcome"] = rows["outcome"].astype(object)
+    rows.loc[rows.index[0], "outcome"] = outcome
+    for ask in (behaviour.metrics, behaviour.outcome_shares, behaviour.regimes):
+        with pytest.raises(UserError, match="1 answers whose outcome is none of right, wrong"):
+            ask(rows)
+
+
 def test_identical_arms_do_not_differ_at_all():
     data = table(*[answers("rrwrwr", "rwrwwr", arm=arm, seed=s) for arm in ("opd", "nca") for s in (0, 1, 2)])
     for crossed in (False, True):

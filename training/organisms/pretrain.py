@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from cr_interp.models.forward import backbone, logits
+from cr_interp.progress import Words, bars
 from training.organisms.curriculum import SHARES, draw_lesson
 from training.organisms.organism import build_config, build_tokenizer
 from training.organisms.pack import IGNORED, Packed, pack
@@ -130,9 +131,9 @@ def pretrain(config: PretrainConfig, out: Path, compiled: bool = False) -> None:
     full = [group["lr"] for each in chosen for group in each.param_groups]
     kept = out / "pretraining.safetensors"
     begin = load_state(kept, model, chosen, config.model_dump_json())
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    columns = (Words(), BarColumn(), Words("{task.completed}/{task.total}"))
     started = time.monotonic()
-    with Progress(*columns, TimeRemainingColumn()) as progress:
+    with bars(*columns, TimeRemainingColumn()) as progress:
         bar = progress.add_task(f"pre-training {config.organism}", total=config.steps, completed=begin)
         for step, batch in enumerate(islice(batches(tokenizer, config), begin, config.steps), begin):
             for group, lr in zip((group for each in chosen for group in each.param_groups), full, strict=True):

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cr_interp.shown import PlainTable, literal
 from training.planning.architecture import Architecture
 from training.planning.duration import BANDWIDTH, COMPUTE, USABLE
 from training.planning.plan import GIB, Plan
@@ -28,17 +28,17 @@ def plan_text(plan: Plan) -> RenderableType:
 
 def _head(plan: Plan) -> Iterator[Text]:
     config, lengths, tokens = plan.config, plan.lengths, plan.tokens
-    yield Text(f"{config.name}: {config.task}", style="bold")
-    yield Text(f"student  {config.model}, {_counted(plan.student)}")
+    yield literal(f"{config.name}: {config.task}", style="bold")
+    yield literal(f"student  {config.model}, {_counted(plan.student)}")
     own = "the student before training"
-    yield Text(f"teacher  {f'{config.teacher}, {_counted(plan.teacher)}' if config.teacher else own}")
+    yield literal(f"teacher  {f'{config.teacher}, {_counted(plan.teacher)}' if config.teacher else own}")
     turns = f"{lengths.turns} turns of " if lengths.turns > 1 else ""
-    yield Text(
+    yield literal(
         f"a step   {config.training.batch_size} × {turns}({lengths.prompt} prompt + {lengths.response} response) tokens behind "
         f"{lengths.context} of context: {tokens['response']:,} response tokens, {tokens['no_context']:,} in the view without "
         f"and {tokens['with_context']:,} in the view with context"
     )  # fmt: skip
-    yield Text(
+    yield literal(
         f"runs     {', '.join(config.arms)} × seeds {', '.join(map(str, config.seeds))}, {config.training.steps} steps each; a "
         f"checkpoint with its optimizer takes {_short(plan.checkpoint / GIB)} GiB, {config.training.keep_checkpoints} a run kept"
     )  # fmt: skip
@@ -56,11 +56,8 @@ def _memory(plan: Plan) -> Table:
     options = [f"micro-batch {spread.micro_batch}"]
     options += [option for option in ("bf16", "gradient_checkpointing", "lora") if getattr(training, option)]
     options += [f"{option} {value}" for option in ("top_k", "chunk") if (value := getattr(training, option))]
-    table = Table(
-        title=f"Memory per GPU at most, {name} ({how}; {', '.join(options)})",
-        box=SIMPLE_HEAD,
-        title_justify="left",
-    )
+    title = f"Memory per GPU at most, {name} ({how}; {', '.join(options)})"
+    table = PlainTable(title, title_justify="left")
     table.add_column("when")
     table.add_column("part")
     table.add_column(name, justify="right")
@@ -81,7 +78,7 @@ def _short(value: float) -> str:
 
 def _work(plan: Plan) -> Table:
     unit, name = next((u, n) for u, n in UNITS if max(plan.run_operations.values()) >= u or u == 1)
-    table = Table(title=f"Work, {name}floating-point operations", box=SIMPLE_HEAD, title_justify="left")
+    table = PlainTable(f"Work, {name}floating-point operations", title_justify="left")
     table.add_column("arm")
     parts = list(dict.fromkeys(part for work in plan.step_operations.values() for part in work))
     for part in (*parts, "a step", "a run"):
@@ -93,7 +90,7 @@ def _work(plan: Plan) -> Table:
 
 
 def _hours(plan: Plan) -> Table:
-    table = Table(title="Estimated hours, evaluation included", box=SIMPLE_HEAD, title_justify="left")
+    table = PlainTable("Estimated hours, evaluation included", title_justify="left")
     for name in ("GPU", "number", "weights", "micro-batch", "dearest run", "all runs"):
         table.add_column(name, justify="left" if name == "GPU" else "right")
     for row in plan.hours:
@@ -108,14 +105,14 @@ def _hours(plan: Plan) -> Table:
 
 
 def _small_print(plan: Plan) -> Iterator[Text]:
-    yield Text(
+    yield literal(
         f"Estimates for responses and contexts as long as they may be. Assumed: {COMPUTE:.0%} of the published 16-bit throughput "
         f"in updates, {BANDWIDTH:.0%} of the memory bandwidth in rollouts, which an engine with whole weights writes. Nothing "
         f"here has been measured on a GPU.",
         style="dim",
     )
     if plan.spread.sharded:
-        yield Text(
+        yield literal(
             "Sharded weights read the context once a row (training.share_prefix=false), and the teacher is held whole; both "
             "are counted above. In the rollouts every layer is gathered for every token, which is not. With training.lora a run "
             "may fit on one GPU, and a server can write the responses (training.vllm).",
@@ -125,8 +122,8 @@ def _small_print(plan: Plan) -> Iterator[Text]:
 
 def _problems(plan: Plan) -> Iterator[Text]:
     if not plan.problems:
-        yield Text(
+        yield literal(
             "The configuration is sound as far as can be seen without its data and weights.", style="green"
         )
     for problem in plan.problems:
-        yield Text(f"Problem: {problem}", style="red")
+        yield literal(f"Problem: {problem}", style="red")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
@@ -23,10 +24,12 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from cr_interp.disk import disk_trouble
 from cr_interp.errors import NotFinite, UserError
 from cr_interp.files import append_jsonl
+from cr_interp.models.adapters import check_resumed
 from cr_interp.models.devices import chosen_device, place
 from cr_interp.models.forward import device_of
 from cr_interp.models.loading import Loaded
 from cr_interp.models.shards import is_sharded
+from cr_interp.models.weights import load_whole
 from cr_interp.views import shared_prefix
 from training.objectives import Term, Whole
 from training.run import parallel
@@ -306,6 +309,30 @@ class DistillTrainer(Trainer):
         """About how large a checkpoint is: the weights, and two numbers of the optimizer for each that is trained."""
         sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in self.student.model.parameters()]
         return sum(size * (3 if trained else not is_adapted(self.student.model)) for size, trained in sizes)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Put a checkpoint's weights back, all of them. The Trainer only warns of those that are missing, and it asks for the
+        model's own names, where some models (of experts, of text and images) are saved under others.
+
+        Raises :class:`UserError` for a checkpoint that does not hold what the model has.
+        """
+        folder, student = Path(resume_from_checkpoint), self.student.model
+        if (
+            self.is_fsdp_enabled or self.is_deepspeed_enabled
+        ):  # their shards are files of their own, read strictly
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        try:
+            if is_adapted(student):
+                super()._load_from_checkpoint(resume_from_checkpoint, model)
+                check_resumed(folder, student)
+            else:
+                whole = load_whole(folder, next(student.parameters()).dtype)
+                student.load_state_dict(whole.state_dict())
+        except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+            raise UserError(
+                f"The run cannot go on from {folder}: {' '.join(str(error).split())[:300]}. Remove that checkpoint to go on from "
+                f"the one before it, or the run's folder to begin again."
+            ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Weights, or the adapter's, and tokenizer only. The Trainer would add a pickle of its arguments, which nothing

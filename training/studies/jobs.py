@@ -7,6 +7,7 @@ share.
 """
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -16,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TimeRemainingColumn
 
 from cr_interp.errors import UserError
 from cr_interp.models.devices import visible_gpus
+from cr_interp.progress import Words, bars
 from cr_interp.stopping import worker_of_this
 
 #: glibc hands large blocks back to the kernel after every tensor; faulting them in again can cost more than the
@@ -58,8 +60,8 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> None:
     waiting, finished = list(jobs), set[Job]()
     running: dict[Job, tuple[subprocess.Popen[bytes], TaskID, int, int]] = {}
     gpus, places = visible_gpus(), list(range(workers))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[note]}")) as progress:
+    columns = (Words(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with bars(*columns, Words("{task.fields[note]}")) as progress:
         whole = progress.add_task("all", total=len(jobs), note="", visible=len(jobs) > 1)
         try:
             while waiting or running:
@@ -78,7 +80,7 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> None:
                     del running[job]
                     places.append(place)
                     if process.returncode != 0:
-                        raise UserError(_last_words(job, process.returncode, begins))
+                        raise UserError(_last_Words(job, process.returncode, begins))
                     finished.add(job)
                     progress.update(bar, completed=job.total, visible=len(jobs) <= 2 * workers)
                     progress.advance(whole)
@@ -109,17 +111,17 @@ def _start(job: Job, gpu: str | None) -> subprocess.Popen[bytes]:
         )
 
 
-def _last_words(job: Job, code: int, begins: int) -> str:
+def _last_Words(job: Job, code: int, begins: int) -> str:
     """The end of a failed job's output; a one-paragraph error of ours is already the whole story.
 
     The log goes on over all starts of a job, so what it said before it was started this time (``begins``, in bytes) is left out.
     """
     written = job.log.read_bytes()[begins:] if job.log.is_file() else b""
-    lines = written.decode("utf-8", errors="replace").strip().splitlines()
+    lines = re.split(r"[\r\n]+", written.decode("utf-8", errors="replace").strip())
     marked = [line for line in lines if line.startswith("error: ")]
     if marked:
         told = marked[-1].removeprefix("error: ")
-    elif lines:
+    elif any(lines):
         told = f"Its output ends ({_ended(code)}): " + " | ".join(lines[-3:])
     else:
         told = f"It said nothing ({_ended(code)})."

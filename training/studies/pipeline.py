@@ -13,9 +13,10 @@ from cr_interp.clock import date_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import made_of, note_asked
 from cr_interp.measure.drift import measure_drift
-from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns
+from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, tokenizer_fingerprint
+from cr_interp.names import check_folder
 from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
 from cr_interp.study.rows import last_step
@@ -37,6 +38,7 @@ Checkpoint = tuple[str, int, int, str]
 def open_or_create(config: StudyConfig, path: Path, again: bool = False) -> Study:
     """The study of this configuration. One that holds results which were made otherwise (with another configuration, terms,
     task, data or model) is refused, not mixed into; ``again`` discards those, so that they are made anew."""
+    check_folder(path)
     if not (path / "manifest.json").is_file():
         return Study.create(path, _manifest(config))
     study, making = Study.open(path), Making(config)
@@ -182,6 +184,8 @@ def capture_study(
     generations = study.table("generations")
     todo = study_checkpoints(study, config) if again else missing(study, "drift", config)
     base = place(load_for(config, study.manifest["model"])) if todo else None
+    if todo:
+        study = with_tokens(study, generations, fixed, anew=again)
     with tokens_progress() as bar:
         for arm, seed, step, where in todo:
             loaded = place(load_for(config, where))
@@ -192,7 +196,7 @@ def capture_study(
                 loaded, _subject(loaded, config), own_responses(answers),
                 None if arm == "base" else base, sites_per_pass,
                 save_states / f"{arm}-s{seed}-{step}" if save_states else None,
-                bar(f"{config.name} {arm} seed {seed}"), backend, own_turns(answers),
+                bar(f"{config.name} {arm} seed {seed}"), backend, own_turns(answers), study.manifest["example_tokens"],
             ).labelled(arm=arm, seed=seed, step=step, made_of=origin)  # fmt: skip
             # Tokens and maps are large, and looked at at the end.
             found.put(study, tokens_and_maps=arm == "base" or step == config.training.steps)

@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from cr_interp.errors import UserError
+from cr_interp.names import check_folder, check_name
 from cr_interp.tasks.organisms.rules import rules_task
 
 ROWS = {"train": 160, "test": 48}
@@ -24,6 +25,8 @@ def new_task(name: str, folder: Path, python: bool = False) -> list[Path]:
         raise UserError(
             f"'{name}' is no name for a task: letters, digits, - and _ only, since files are named so."
         )
+    check_name("a task", name)
+    check_folder(folder)
     if folder.exists():
         raise UserError(f"{folder} exists already. Give another name, or another folder with --out.")
     written = {"task.py": _template("task.py", name)} if python else _data(name)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cr_interp.errors import UserError
+from cr_interp.names import check_name
 from cr_interp.tasks.base import Task
 
 #: What every task has; the names of the protocol, said in an error.
@@ -46,6 +47,7 @@ def run_task_file(path: Path) -> Task:
             f"{path}: task() returned a {type(made).__name__}, which lacks {', '.join(missing)}. A task has "
             f"{', '.join(PARTS)}; see cr_interp/tasks/base.py."
         )
+    check_name("a task", made.name)
     return made
 
 
