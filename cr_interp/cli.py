@@ -55,7 +55,7 @@ def table(
     control: Annotated[str, typer.Option(help="exact, paraphrase, mismatched or irrelevant")] = "exact",
 ) -> None:
     """Print the metrics of a study, or of a suite of studies, with their intervals."""
-    from cr_interp.report.study import markdown_table, metric_table, rich_table
+    from cr_interp.report.study import markdown_study, metric_table, rich_study
     from cr_interp.study.searching import open_study
     from cr_interp.tables.behaviour import metrics_json
     from cr_interp.tables.suite import is_suite
@@ -64,13 +64,12 @@ def table(
         _suite_table(study, as_json, markdown, seeds, control)
         return
     opened = open_study(study)
-    found = metric_table(opened, control)
     if as_json:
-        print(json.dumps(metrics_json(found), indent=1))
+        print(json.dumps(metrics_json(metric_table(opened, control)), indent=1))
     elif markdown:
-        print(visible(markdown_table(found)))
+        print(visible(markdown_study(opened, control)))
     else:
-        console.print(rich_table(found, f"{opened.name} (context: {control})", seeds))
+        console.print(rich_study(opened, control, seeds, f"{opened.name} (context: {control})"))
 
 
 def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control: str) -> None:
@@ -102,15 +101,19 @@ def controls(
     """Print a measure under every context control, its floor, and the drift relative to that floor."""
     from cr_interp.study.searching import open_study
     from cr_interp.tables.controls import control_table, markdown_controls, rich_controls, worst
+    from cr_interp.tables.methods import formerly
 
     opened = open_study(study)
-    table = control_table(opened.table("drift"), measure)
+    drift = opened.table("drift")
+    table = control_table(drift, measure)
     table = table if layers else worst(table)
     title = f"{opened.name}: {measure}" + ("" if layers else ", each arm's worst layer relative to its floor")
     if markdown:
         print(visible(markdown_controls(table)))
     else:
         console.print(rich_controls(table, title))
+    if (earlier := formerly(drift, measure)) is not None:
+        print(earlier)
 
 
 @app.command()
@@ -143,12 +146,12 @@ def compare(
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
     from cr_interp.measure.compare import compare_checkpoints
-    from cr_interp.report.study import metric_table, rich_table
+    from cr_interp.report.study import rich_study
 
     study = compare_checkpoints(
         checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today
     )
-    console.print(rich_table(metric_table(study), study.name))
+    console.print(rich_study(study))
 
 
 @app.command()

@@ -67,22 +67,25 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows by (step, kind), the last written winning: a resumed run repeats the steps after its checkpoint.
 
-    Torn lines are skipped: a kill can leave one.
+    Lines that are no row with a step are skipped: a kill can leave one torn.
     """
     rows: dict[tuple[int, str], dict[str, Any]] = {}
     for row in _lines(path):
-        rows[(int(row.get("step", 0)), str(row.get("kind", "")))] = row
+        step = row.get("step", 0)
+        if isinstance(step, int | float) and 0 <= step < 2**53:  # neither NaN nor infinite
+            rows[(int(step), str(row.get("kind", "")))] = row
     return [rows[key] for key in sorted(rows)]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
-    with open(path, encoding="utf-8", errors="replace") as file:
+    # Lines end with a line feed only: what str.splitlines takes for ends as well may stand inside a text.
+    with open(path, encoding="utf-8-sig", errors="replace", newline="\n") as file:
         for line in file:
             try:
                 row = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(row, dict):
                 yield row

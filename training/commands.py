@@ -159,7 +159,7 @@ def reproduce(
     again: Again = False,
 ) -> None:
     """Distil, evaluate, capture, and print the table. Typed again, it continues where it was stopped."""
-    from cr_interp.report.study import metric_table, rich_table
+    from cr_interp.report.study import rich_study
     from training.settings import config_names, load_config
     from training.studies.pipeline import reproduce as run
 
@@ -168,7 +168,7 @@ def reproduce(
     for name in REPRODUCTIONS.get(what, (what,)):
         config = load_config(name, [*_chosen(arms, seeds, steps), *(overrides or [])])
         study = run(config, out / config.name, workers, again)
-        console.print(rich_table(metric_table(study), study.name))
+        console.print(rich_study(study))
 
 
 def suite(

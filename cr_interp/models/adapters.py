@@ -94,11 +94,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     return given
 
 
-def attach(folder: Path, base: str, model: Any, tokenizer: Any) -> Any:
+def attach(folder: Path, base: str, model: Any, words: Mapping[str, int]) -> Any:
     """The base with an adapter on it, all of whose tensors are in their places.
 
-    ``tokenizer`` is the adapter's own, or its base's. Raises :class:`UserError` for an adapter that does not fit, that is
-    incomplete, or that would not act.
+    ``words``: tokens that the adapter's tokenizer has and its base's has not, with their ids. Raises :class:`UserError` for
+    an adapter that does not fit, that is incomplete, or that would not act.
     """
     from peft import PeftModel
 
@@ -108,7 +108,7 @@ def attach(folder: Path, base: str, model: Any, tokenizer: Any) -> Any:
     try:
         saved = load_file(file)
         tensors = unwrapped(saved, folder)
-        make_room(folder, model, tensors, tokenizer)
+        make_room(folder, model, tensors, words)
         with _files(folder, tensors, renamed=set(tensors) != set(saved)) as files, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the library warns of what is refused below
             adapted = PeftModel.from_pretrained(model, files)
@@ -124,7 +124,7 @@ def attach(folder: Path, base: str, model: Any, tokenizer: Any) -> Any:
     return adapted
 
 
-def make_room(folder: Path, model: Any, tensors: Mapping[str, Tensor], tokenizer: Any) -> None:
+def make_room(folder: Path, model: Any, tensors: Mapping[str, Tensor], words: Mapping[str, int]) -> None:
     """Give the base the rows of tokens that its adapter has added; :class:`UserError` for tokens that have no row anywhere.
 
     Rows are added only where the adapter's file brings all of them; they are zero until it is read.
@@ -141,7 +141,7 @@ def make_room(folder: Path, model: Any, tensors: Mapping[str, Tensor], tokenizer
     if ends["the embeddings"].weight is ends["the LM head"].weight and brought:  # one table
         brought = dict.fromkeys(ends, max(brought.values()))
     target = max(brought.values(), default=rows)
-    added = [token for token, i in sorted(tokenizer.get_vocab().items(), key=lambda x: x[1]) if i >= target]
+    added = [word for word, i in sorted(words.items(), key=lambda item: item[1]) if i >= target]
     if target != rows and set(brought.values()) == {target} and set(brought) == set(ends):
         model.resize_token_embeddings(target, mean_resizing=False)
         with torch.no_grad():
@@ -154,7 +154,7 @@ def make_room(folder: Path, model: Any, tensors: Mapping[str, Tensor], tokenizer
             f"{' and '.join(without)}: the rows from {rows} on would be random. Save it with both (peft's "
             f"save_embedding_layers=True, or modules_to_save)."
         )
-    if added and (folder / "tokenizer_config.json").is_file():
+    if added:
         raise UserError(
             f"The tokenizer of the adapter {folder} has {len(added)} tokens for which neither it nor its base has a row "
             f"({first_few(added)}; there are {target} rows). Save the adapter with its embeddings (peft's "

@@ -63,10 +63,17 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     digest = hashlib.blake2b(digest_size=16)
     _add(digest, _pipeline(tokenizer))
     _add(digest, {str(i): _token(each) for i, each in getattr(tokenizer, "added_tokens_decoder", {}).items()})
-    _add(digest, {name: _words(value) for name, value in tokenizer.special_tokens_map.items()})
+    template = tokenizer.chat_template or ""
+    # Special tokens are variables of the template. One that it does not write (a pad that training set) changes nothing.
+    written = {
+        name: _words(value)
+        for name, value in tokenizer.special_tokens_map.items()
+        if name == "eos_token" or name in str(template)
+    }
+    _add(digest, written)
     switches = ("clean_up_tokenization_spaces", "split_special_tokens")
     _add(digest, {name: bool(getattr(tokenizer, name, False)) for name in switches})
-    _add(digest, tokenizer.chat_template or "")
+    _add(digest, template)
     return digest.hexdigest()
 
 

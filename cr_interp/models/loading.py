@@ -25,10 +25,10 @@ from cr_interp.hub import hub_problem
 from cr_interp.models.adapters import CONFIG, attach, check_base, knows_base, read_config
 from cr_interp.models.fingerprints import fingerprint, tokenizer_fingerprint
 from cr_interp.models.forward import embedded
+from cr_interp.models.known import ORGANISMS, SMOLLM2, builtin_names, refuse_pickles
 from cr_interp.models.suitable import check_decoder, check_vocabulary
 from cr_interp.models.turn_end import turn_ends
 from cr_interp.models.weights import first_few, load_whole, refuse_incomplete
-from cr_interp.study.checkpoints import ORGANISMS, SMOLLM2, builtin_names, refuse_pickles
 
 __all__ = ["Loaded", "builtin_names", "fingerprint", "load", "resolve", "tokenizer_fingerprint"]
 
@@ -163,7 +163,10 @@ def _load_adapter(name: str, path: Path, dtype: torch.dtype, kwargs: dict[str, A
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False) if own else base.tokenizer
     except UNREADABLE as error:
         raise UserError(f"The tokenizer of the adapter {path} could not be loaded: {_said(error)}") from error
-    model = attach(path, base.name, base.model, tokenizer)
+    known = base.tokenizer.get_vocab()
+    words = {word: i for word, i in tokenizer.get_vocab().items() if known.get(word) != i}
+    model = attach(path, base.name, base.model, words)
+    check_vocabulary(path, model, tokenizer)
     check_decoder(model)
     return Loaded(name, cast(PreTrainedModel, model.eval()), tokenizer)
 

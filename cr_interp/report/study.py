@@ -1,16 +1,20 @@
 """The table of a study: metrics of every arm and seed, as rows, as JSON and for the terminal."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from rich.console import Group
 from rich.table import Table
 
-from cr_interp.figures.style import arm_order
-from cr_interp.shown import PlainTable, code
+from cr_interp.shown import PlainTable, code, in_markdown, literal
 from cr_interp.study.rows import last_step
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import METRICS, metrics
+from cr_interp.tables.methods import with_minimum
 from cr_interp.tables.obedience import OBEDIENCE, new_instruction
+from cr_interp.tables.unread import instead, sentences, unread
+from cr_interp.vocabulary import arm_order
 
 PERCENT = {*METRICS, *OBEDIENCE}
 
@@ -41,6 +45,7 @@ def min_cosine(drift: pd.DataFrame, control: str = "exact") -> pd.DataFrame:
     chosen = drift[
         (drift["site"] == "resid_post") & (drift["measure"] == "cosine") & (drift["control"] == control)
     ]
+    chosen = with_minimum(chosen)
     rows: list[dict[str, Any]] = []
     for arm, of_arm in chosen.groupby("arm", sort=False):
         lowest = of_arm.loc[of_arm.groupby("seed")["estimate"].idxmin()]
@@ -71,8 +76,41 @@ def _row(arm: Any, seed: Any, estimate: float, low: float, high: float, n: int) 
     }
 
 
-def rich_table(table: pd.DataFrame, title: str, seeds: bool = False) -> Table:
-    """A column per arm, a row per metric (with ``seeds``, also per seed): that fits a terminal of 80 columns."""
+def rich_study(study: Study, control: str = "exact", seeds: bool = False, title: str | None = None) -> Group:
+    """:func:`rich_table` of a study, and under it how many answers could not be read."""
+    rows = unread_of(study, control)
+    table = rich_table(metric_table(study, control), title or study.name, seeds, instead(rows))
+    return Group(table, *map(literal, unread_sentences(rows)))
+
+
+def markdown_study(study: Study, control: str = "exact") -> str:
+    """:func:`markdown_table` of a study, and under it how many answers could not be read."""
+    notes = map(in_markdown, unread_sentences(unread_of(study, control)))
+    return "\n\n".join([markdown_table(metric_table(study, control)), *notes])
+
+
+def unread_of(study: Study, control: str = "exact") -> pd.DataFrame:
+    """:func:`~cr_interp.tables.unread.unread` of the split that :func:`metric_table` has."""
+    generations = study.table("generations")
+    splits = generations["split"].unique()
+    return unread(generations, control, "test" if "test" in splits else str(splits[0]))
+
+
+def unread_sentences(rows: pd.DataFrame, least: float = 0.0) -> list[str]:
+    return sentences(rows, arm_order(rows["arm"]), least)
+
+
+def rich_table(
+    table: pd.DataFrame,
+    title: str,
+    seeds: bool = False,
+    shown_instead: Mapping[tuple[str, str], str] | None = None,
+) -> Table:
+    """A column per arm, a row per metric (with ``seeds``, also per seed): that fits a terminal of 80 columns.
+
+    ``shown_instead``: (arm, metric) → what stands there for the value over seeds.
+    """
+    other = shown_instead or {}
     arms = arm_order(table["arm"])
     scope = "by seed and over all" if seeds else "over seeds and examples"
     caption = f"in %, but for min_cosine; 95 % intervals {scope}"
@@ -86,7 +124,9 @@ def rich_table(table: pd.DataFrame, title: str, seeds: bool = False) -> Table:
             of_seed = rows[rows["seed"].isna() if seed is None else rows["seed"] == seed].set_index("arm")
             label = name if seed is None else f"  seed {seed}"
             cells = (
-                _cell(name, of_seed.loc[arm]).replace(" %", "") if arm in of_seed.index else "" for arm in arms
+                other.get((str(arm), name) if seed is None else ("", ""))
+                or (_cell(name, of_seed.loc[arm]).replace(" %", "") if arm in of_seed.index else "")
+                for arm in arms
             )
             out.add_row(label, *cells)
     return out

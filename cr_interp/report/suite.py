@@ -14,6 +14,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from cr_interp.report.study import unread_of, unread_sentences
 from cr_interp.shown import PlainTable, code, in_markdown, literal
 from cr_interp.tables.ablations import COMPARED, ablation_rows
 from cr_interp.tables.behaviour import metrics_json
@@ -55,7 +56,7 @@ def rich_suite(
     ablations = ablation_rows(suite, control, baseline)
     if len(ablations):
         parts.append(_rich_ablations(ablations, baseline))
-    parts += [literal(note) for note in (*_notes(suite), *_floors(compared, baseline))]
+    parts += [literal(note) for note in (*_notes(suite), *_floors(compared, baseline), *_unread(suite, control))]
     spaced = [each for part in parts for each in (part, Text(""))]
     return Group(*spaced[:-1])
 
@@ -153,7 +154,7 @@ def markdown_suite(
     if len(compared):
         title = f"All paired differences, {arm} − {baseline}"
         parts += [_folded(title, _markdown_comparisons(compared))]
-    parts += map(in_markdown, (*_notes(suite), *_floors(compared, baseline)))
+    parts += map(in_markdown, (*_notes(suite), *_floors(compared, baseline), *_unread(suite, control)))
     return "\n\n".join(parts)
 
 
@@ -278,6 +279,16 @@ def _notes(suite: Suite) -> list[str]:
     listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
     of = f" of the {len(SETTINGS)} settings" if set(SETTINGS) >= {*suite.studies, *lacking} else ""
     return [f"Unfinished{of}: {listed}."]
+
+
+def _unread(suite: Suite, control: str) -> list[str]:
+    """A sentence for each setting in which a tenth or more of an arm's answers could not be read."""
+    return [
+        f"{setting}: {sentence}"
+        for setting, study in suite.studies.items()
+        if study.has_table("generations")
+        for sentence in unread_sentences(unread_of(study, control), least=0.1)
+    ]
 
 
 def _floors(compared: pd.DataFrame, baseline: str) -> list[str]:

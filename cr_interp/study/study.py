@@ -60,7 +60,7 @@ class Study:
         try:
             manifest = json.loads(file.read_text(encoding="utf-8"))
             version = manifest["schema_version"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
             raise UserError(
                 f"The manifest of {path} is damaged ({type(error).__name__}: {error}). Its tables, if any, are "
                 f"untouched; restore manifest.json from a copy, or make the study again."

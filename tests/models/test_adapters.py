@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny
 
 from cr_interp.errors import UserError
+from cr_interp.models import loading
 from cr_interp.models.adapters import check_acts
 from cr_interp.models.forward import build_view, hidden_states, logits
 from cr_interp.models.loading import fingerprint, load
@@ -281,6 +282,27 @@ def test_added_tokens_without_rows_are_named(tmp_path):
         UserError, match=r"2 tokens for which neither it nor its base has a row \(<think>, </think>;"
     ):
         load(str(tmp_path / "a"))
+
+
+def test_a_token_for_images_that_the_base_has_no_row_for_either_is_no_harm(tmp_path):
+    """Gemma-3's tokenizer has one more than its text models have rows."""
+    folder = base_folder(tmp_path / "base")
+    loaded = load(str(folder))
+    loaded.tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    loaded.tokenizer.save_pretrained(folder)
+    expected = trained(folder, tmp_path / "a", ACTS["LoRA"]())
+    loaded.tokenizer.save_pretrained(tmp_path / "a")
+    torch.testing.assert_close(mine(load(str(tmp_path / "a"))), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_hub_id_of_an_adapter_is_loaded_as_one(base, tmp_path, monkeypatch):
+    """The library would put it on its base in a way of its own."""
+    expected = trained(base, tmp_path / "a", ACTS["LoRA"]())
+    monkeypatch.setattr(loading, "find_adapter_config_file", lambda name: "adapter_config.json")
+    monkeypatch.setattr(loading, "snapshot_download", lambda name, **_: str(tmp_path / "a"))
+    loaded = load("owner/adapter")
+    assert type(loaded.model).__name__ == "PeftModelForCausalLM"
+    torch.testing.assert_close(mine(loaded), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_rows_for_the_embeddings_alone_are_refused(tmp_path):

@@ -221,7 +221,7 @@ def tokenizer(**wanted):
         {"added": [AddedToken("ab", lstrip=True)]},
         {"chat_template": "{{ messages[-1]['content'] }}"},
         {"chat_template": None},
-        {"bos_token": "<|end|>"},
+        {"chat_template": "{{ bos_token }}", "bos_token": "<|end|>"},
         {"eos_token": "<|pad|>"},
         {"pad_token": "<|end|>"},
         {"additional_special_tokens": ["abc"]},
@@ -243,6 +243,15 @@ def test_the_same_tokenizer_saved_used_and_opened_again(tmp_path):
     again(["abc", "a b c d"], padding="max_length", truncation=True, max_length=2)
     again.padding_side, again.model_max_length = "left", 7
     assert tokenizer_fingerprint(again) == before
+
+
+def test_a_special_token_counts_if_the_template_writes_it():
+    """Training scripts set a pad, or call the end one; nothing that is read or written changes by it."""
+    for template, counts in (("{{ messages[0]['content'] }}", False), ("{{ pad_token }}{{ bos_token }}", True)):
+        for name in ("pad_token", "bos_token"):
+            one, other = tokenizer(chat_template=template), tokenizer(chat_template=template)
+            setattr(other, name, "<|end|>")
+            assert (tokenizer_fingerprint(one) != tokenizer_fingerprint(other)) == counts
 
 
 def test_a_template_of_several_names():

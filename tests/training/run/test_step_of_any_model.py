@@ -6,7 +6,8 @@ from steps import Ids, assert_close, batch, gradients, reader, step
 from zoo import zoo_model
 
 from cr_interp.models.loading import Loaded
-from training.objectives import arm_terms, losses
+from training.objectives import arm_terms
+from training.run.losses import losses
 from training.run.noise import switch_dropout_off
 
 NAMES = [
