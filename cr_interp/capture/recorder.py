@@ -62,7 +62,15 @@ class Recorder:
         return state
 
     def result(self, sites: Sequence[Site]) -> dict[Site, Float[Tensor, "token width"]]:
-        """The kept states in the order in which they were asked for."""
+        """The kept states in the order in which they were asked for.
+
+        Raises :class:`UserError` for a site that the forward did not reach: Llama-3.2-Vision passes over some blocks on text.
+        """
+        if passed := [str(site) for site in sites if site not in self.found]:
+            raise UserError(
+                f"The model did not run {passed[0]} on this text: it passes over some of its blocks without an image. There are "
+                f"no states there to look at; give a model that runs all its blocks on text."
+            )
         return {site: self.found[site] for site in sites}
 
 

@@ -17,6 +17,7 @@ from cr_interp.models.loading import Loaded, fingerprint, load, tokenizer_finger
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.models.templates import fix_template
 from cr_interp.names import check_folder, check_name
+from cr_interp.notes import say
 from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
 from cr_interp.study.study import Study
@@ -90,6 +91,12 @@ def measure_checkpoints(
     if fixed is not None and fixed not in models:
         raise unknown("checkpoint with responses", fixed, ["own", *models])
     order = sorted(models, key=lambda arm: arm != fixed)
+    in_all = len(task.examples(evaluation.split))
+    if evaluation.examples < in_all:
+        say(
+            f"{evaluation.examples} of {in_all} examples of {task.name} are asked, drawn with seed {evaluation.seed}; "
+            f"--examples {in_all} asks all."
+        )
     tokenizer_first = tokenizer_of(models[order[0]], template)
     subject = Subject.of(task, tokenizer_first, no_context, evaluation)
     if day := date_of(tokenizer_first):
@@ -127,6 +134,7 @@ def measure_checkpoints(
                     **provenance(),
                     **told,
                     "arms": {},
+                    "examples_in_all": in_all,
                     "made_of": parts,
                     "asked": {digest_of(asked): asked},
                 }

@@ -198,3 +198,15 @@ def test_the_date_is_recorded_and_another_one_is_another_study(question, tmp_pat
     assert study.manifest["made_of"]["template.today"] == "2024-07-26"
     plain = compare_checkpoints([f"base={chatting(tmp_path / 'n')}"], out=tmp_path / "plain", **question)
     assert plain.manifest["date"] is None
+
+
+def test_examples_that_are_not_asked_are_counted_aloud(asked, tmp_path, capsys):
+    asked["checkpoints"] = asked["checkpoints"][:1]
+    study = compare_checkpoints(**asked, out=tmp_path / "some", examples=2)
+    assert (
+        "note: 2 of 3 examples of p are asked, drawn with seed 0; --examples 3 asks all."
+        in capsys.readouterr().err
+    )
+    assert study.manifest["examples_in_all"] == 3
+    compare_checkpoints(**asked, out=tmp_path / "all", examples=256)
+    assert "examples" not in capsys.readouterr().err
