@@ -9,6 +9,7 @@ import io
 import json
 import os
 import sys
+import warnings
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from cr_interp.disk import refusal
-from cr_interp.errors import UserError
+from cr_interp.errors import Slower, UserError
 from cr_interp.house import put_first
 from cr_interp.notes import say
 from cr_interp.shown import console as terminal
@@ -35,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = terminal()
+_format_warning = warnings.formatwarning
 
 
 #: Results of two experiments are never mixed in one study.
@@ -158,6 +160,9 @@ def compare(
     max_new_tokens: Annotated[int, typer.Option(help="with --prompts: longest response")] = 32,
     no_context: Annotated[str, typer.Option(help="empty_system or template_default")] = "empty_system",
     again: Again = False,
+    today: Annotated[
+        str | None, typer.Option(help="YYYY-MM-DD, for a chat template that writes the date; fixed if not given")
+    ] = None,
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
     from cr_interp.measure.pairs import choose_task, parse_pairs
@@ -168,7 +173,7 @@ def compare(
     from cr_interp.report.study import rich_study
 
     study = compare_checkpoints(
-        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again
+        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today
     )
     console.print(rich_study(study))
 
@@ -243,13 +248,16 @@ def check(
     backend: Annotated[
         list[str] | None, typer.Option(help="only this capture backend (repeatable); all by default")
     ] = None,
+    longest: Annotated[
+        int, typer.Option(help="tokens of the longest sequence: boundaries beyond it are skipped, and said to be")
+    ] = 2048,
 ) -> None:
     """Check that what is captured from a model is what its name says; exit code 1 if anything fails."""
     from cr_interp.capture.check import check_model, check_table
     from cr_interp.models.loading import open_model
 
     loaded = open_model(model)
-    checks = check_model(loaded.model, loaded.pad_id, backend)
+    checks = check_model(loaded.model, loaded.pad_id, backend, longest)
     console.print(check_table(checks, loaded.name))
     if any(found.status == "fail" for found in checks):
         raise SystemExit(1)
@@ -276,11 +284,19 @@ def plug_in() -> None:
     import_module("training.commands").register(app)
 
 
+def _as_a_sentence(message: Any, category: type[Warning], *where: Any, **line: Any) -> str:
+    """What is right and slower is said to people, without the line of code that says it."""
+    if issubclass(category, Slower):
+        return f"note: {message}\n"
+    return _format_warning(message, category, *where, **line)
+
+
 def main() -> None:
     """Run the command line; see the module's first lines for what errors look like."""
     end_with_parent()
     raise_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    warnings.formatwarning = _as_a_sentence
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may have no minus sign, and no Chinese
