@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -29,6 +29,7 @@ from cr_interp.measure.subject import Subject
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.study.study import Study
 from cr_interp.tasks.base import Task
+from cr_interp.views import Context, context_length
 from training.objectives import arm_terms
 from training.settings import StudyConfig
 from training.task_of import study_task, training_examples
@@ -48,9 +49,18 @@ class Making:
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
         self.task: Task = study_task(config)
-        tokenizer = tokenizer_of(config.model, config.template)
-        self.subject = Subject.of(self.task, tokenizer, config.no_context, config.evaluation)
+        self._tokenizer = tokenizer_of(config.model, config.template)
         self._rows: dict[int, str] = {}
+
+    @cached_property
+    def subject(self) -> Subject:
+        """What is evaluated. A run alone does not ask: it may be of a task that has fewer test examples than are evaluated."""
+        return Subject.of(self.task, self._tokenizer, self.config.no_context, self.config.evaluation)
+
+    @cached_property
+    def exact(self) -> Context:
+        count = partial(context_length, self._tokenizer, no_context=self.config.no_context)
+        return self.task.contexts(count)["exact"]
 
     @cached_property
     def base(self) -> str:
@@ -86,7 +96,7 @@ class Making:
             **task_parts(self.task, config.task),
             "no_context": config.no_context,
             **flat(dict(config.template), "template."),
-            **context_parts({"exact": self.subject.contexts["exact"]}),
+            **context_parts({"exact": self.exact}),
             "training data": self._rows[seed],
             "validation data": self._validation,
             "model": self.base,
