@@ -28,7 +28,7 @@ from cr_interp.notes import say
 from cr_interp.progress import tokens_progress
 from cr_interp.study.analyses import Analysis, analyses, fill
 from cr_interp.study.questions import contexts, no_context
-from cr_interp.study.rows import last_step
+from cr_interp.study.rows import last_step, rows_of
 from cr_interp.study.study import Study
 
 Checkpoint = tuple[str, int, int]
@@ -114,11 +114,7 @@ def _by_checkpoint(
         for each in wanted:
             if each not in set(generations[column]):
                 raise unknown(kind, str(each), map(str, generations[column].unique()))
-    once = generations.groupby("arm")["seed"].nunique() <= 1
-    kept = generations[
-        (generations["arm"].isin(arms) if arms else True)
-        & (generations["seed"].isin(seeds) | generations["arm"].isin(once[once].index) if seeds else True)
-    ]
+    kept = rows_of(generations, list(arms) or None, list(seeds) or None)
     return [
         ((str(arm), int(seed), int(step)), rows)
         for (arm, seed, step), rows in kept.groupby(["arm", "seed", "step"], sort=False)

@@ -53,7 +53,9 @@ def some_pairs(model, seed=0):
 
 def plain(model, pair, site, direction):
     """One sequence at a time through the library's own forward: no pads, no prefix, no shortcut."""
-    donor, receiver = ({"no_context": pair.without, "with_context": pair.given}[view] for view in DIRECTIONS[direction])
+    donor, receiver = (
+        {"no_context": pair.without, "with_context": pair.given}[view] for view in DIRECTIONS[direction]
+    )
     module, side = hook_point(model, site)
 
     def columns(prompt):
@@ -107,7 +109,10 @@ def test_equals_a_plain_forward_with_a_hook_one_sequence_at_a_time(family, paddi
     for pair in pairs:
         for site in sites:
             for direction in DIRECTIONS:
-                row, expected = by.loc[(pair.example_id, direction, site.name, site.layer)], plain(model, pair, site, direction)
+                row, expected = (
+                    by.loc[(pair.example_id, direction, site.name, site.layer)],
+                    plain(model, pair, site, direction),
+                )
                 for name in ("received", "given", "patched"):
                     assert row[name] == pytest.approx(expected[name], rel=1e-4, abs=2e-4)
                 assert row["answer"] == expected["answer"]
@@ -133,7 +138,9 @@ def planted(layer=1, width=32):
 
 def planted_pairs():
     """Every prompt ends in the id that it answers with; the context is one id 9."""
-    return [Pair(f"e{i}", f"c{i}", "harmed", [2, 3, i], [2, 9, 3, i], [i], 0, 5) for i in (10, 11, 12, 13, 14, 15)]
+    return [
+        Pair(f"e{i}", f"c{i}", "harmed", [2, 3, i], [2, 9, 3, i], [i], 0, 5) for i in (10, 11, 12, 13, 14, 15)
+    ]
 
 
 def test_finds_the_planted_place_and_only_it():
@@ -159,7 +166,8 @@ def test_a_random_direction_is_as_far_and_repairs_nothing():
     found = patch_pairs(loaded_of(planted()), planted_pairs(), [Site("attn_out", 1)])
     random = found[(found["control"] == "random") & (found["direction"] == "repair")]
     share = (random["patched"] - random["received"]) / (random["given"] - random["received"])
-    assert share.abs().max() < 0.9 and not random["answer"].any()
+    assert share.abs().max() < 0.9
+    assert not random["answer"].any()
 
 
 def test_rows_of_an_example_do_not_depend_on_its_batch():
