@@ -14,7 +14,7 @@ from cr_interp.study.searching import open_study
 from cr_interp.tables.suite import open_suite
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-TABLE = re.compile(r"(\*\*`(?P<name>[\w/-]+)`\*\*[^\n]*\n\n)(?:\|[^\n]*\n)+")
+TABLE = re.compile(r"(\*\*`(?P<name>[\w/-]+)`\*\*[^\n]*\n\n)(?:\|[^\n]*\n)+(?:\n95 % intervals: [^\n]*\n)?")
 
 SUITE = re.compile(r"(<!-- suite (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

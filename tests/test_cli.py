@@ -1,11 +1,12 @@
 """The command line from outside: exit codes, one-paragraph errors, and the whole way from nothing to a table."""
 
 import json
-import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
+import warm
 from synthetic import make_study
 
 from cr_interp.errors import UserError
@@ -13,10 +14,9 @@ from cr_interp.study.study import Study
 from training.studies.pipeline import capture_study, config_of
 
 
-def run(*words, code=0, cwd=None):
-    done = subprocess.run(
-        [sys.executable, "-m", "cr_interp", *map(str, words)], capture_output=True, text=True, cwd=cwd
-    )
+def run(*words, code=0, cwd=None, cold=False):
+    """``cold``: once for each command, in an interpreter of its own."""
+    done = warm.run([sys.executable, "-m", "cr_interp", *map(str, words)], cwd=cwd, cold=cold)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -42,8 +42,10 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(words, said, tmp_path):
 
 def test_table_json_is_what_anybody_recomputes_from_generations(tmp_path):
     study = make_study(tmp_path / "s")
-    found = json.loads(run("table", tmp_path / "s", "--json").stdout)
-    assert {tuple(row) for row in found} == {("arm", "seed", "metric", "estimate", "low", "high", "n")}
+    found = json.loads(run("table", tmp_path / "s", "--json", cold=True).stdout)
+    assert {tuple(row) for row in found} == {
+        ("arm", "seed", "metric", "estimate", "low", "high", "n", "interval")
+    }
     rows = study.table("generations")
     rows["right"] = rows["outcome"] == "right"
     wide = rows[rows["control"].isin(["none", "exact"])].pivot_table(
@@ -58,6 +60,16 @@ def test_table_json_is_what_anybody_recomputes_from_generations(tmp_path):
         assert table[arm, seed, "harm"]["estimate"] == pytest.approx((x & ~c).sum() / x.sum())
         assert table[arm, seed, "harm"]["n"] == x.sum()
     assert table["opd", None, "harm"]["low"] <= table["opd", None, "harm"]["estimate"]
+    harms = [table["opd", seed, "harm"]["estimate"] for seed in (0, 1, 2)]
+    mean, half = np.mean(harms), 4.302653 * np.std(harms, ddof=1) / np.sqrt(3)  # Student's t, df = 2
+    over = table["opd", None, "harm"]
+    assert over["interval"] == "across"
+    assert [over["estimate"], over["low"], over["high"]] == pytest.approx(
+        [mean, max(0, mean - half), min(1, mean + half)]
+    )
+    assert {table["opd", seed, "harm"]["interval"] for seed in (0, 1, 2)} == {"within"}
+    within = json.loads(run("table", tmp_path / "s", "--json", "--interval", "within").stdout)
+    assert {row["interval"] for row in within} == {"within"}
     assert ("opd", 0, "min_cosine") in table
 
 
@@ -83,14 +95,14 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     assert embedding["estimate"].min() == pytest.approx(1.0)
     assert study.manifest["finished"]
     before = {p: p.stat().st_mtime_ns for p in study.path.rglob("*.parquet")}
-    run(*words, cwd=tmp_path)
+    run(*words, cwd=tmp_path, cold=True)
     assert before == {p: p.stat().st_mtime_ns for p in study.path.rglob("*.parquet")}
     assert "another configuration" in run(*words, "training.lr=1", code=2, cwd=tmp_path).stderr
 
     # Checkpoints on the way, on request; they change no number of the last step.
     table = run("table", str(study.path), "--json", cwd=tmp_path).stdout
     for command in ("evaluate", "capture"):
-        run(command, str(study.path), "--every-step", cwd=tmp_path)
+        run(command, str(study.path), "--every-step", cwd=tmp_path, cold=True)
     trained = "arm != 'base'"
     assert set(study.table("generations").query(trained)["step"]) == {2, 4}
     assert set(study.table("drift").query(trained)["step"]) == {2, 4}
@@ -115,7 +127,17 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     run("compare", *arms, "--prompts", "p.jsonl", "--context", "c.txt", "--out", "mine", cwd=tmp_path)
     mine = Study.open(tmp_path / "mine")
     again = run(
-        "compare", *arms, "--prompts", "p.jsonl", "--context", "c.txt", "--out", "mine", code=2, cwd=tmp_path
+        "compare",
+        *arms,
+        "--prompts",
+        "p.jsonl",
+        "--context",
+        "c.txt",
+        "--out",
+        "mine",
+        code=2,
+        cwd=tmp_path,
+        cold=True,
     )
     assert "already holds a finished study" in again.stderr
     base = mine.table("generations").query("arm == 'base' and view == 'with_context'")

@@ -1,6 +1,5 @@
-"""The bundled suite: the paper's twelve settings whole, its numbers those of its answers, the README's those of the suite."""
+"""The bundled suite: the paper's twelve settings whole, its numbers those of its answers."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -69,14 +68,3 @@ def by_hand(part: pd.DataFrame) -> dict[str, float]:
         "rescue": (~x & c).sum() / (~x).sum() if not x.all() else np.nan,
         "delta_len": long / short - 1,
     }
-
-
-def test_the_readme_s_tables_are_those_of_what_is_bundled():
-    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    make_tables = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(make_tables)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "<!-- suite suite -->" in text
-    assert make_tables.refreshed(text) == text

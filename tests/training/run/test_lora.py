@@ -200,6 +200,7 @@ def test_a_checkpoint_is_the_trained_model(tmp_path, base_folder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_jobs")
 def test_adapters_are_evaluated_and_captured_like_any_checkpoint(tmp_path):
     from training.studies.pipeline import reproduce
 
