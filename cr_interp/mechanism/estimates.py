@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
-from scipy import special
 
 from cr_interp.similarity.ends import ends
-from cr_interp.statistics import bootstrap_weights
+from cr_interp.statistics import bootstrap_weights, clopper_pearson
 
 RESAMPLES = 1000
 PLACE = ["group", "direction", "site", "layer", "control"]
@@ -60,8 +59,7 @@ def _ratio(
     sums = [np.bincount(of, weights=each, minlength=n) for each in (above, below)]
     estimate = float(sums[0].sum() / sums[1].sum()) if sums[1].sum() else float("nan")
     if events and estimate in (0.0, 1.0):
-        reach = float(special.betaincinv(1, n, 0.975))  # no event in n trials
-        low, high = (0.0, reach) if estimate == 0 else (1 - reach, 1.0)
+        low, high = clopper_pearson(estimate * n, n)
     else:
         weights = bootstrap_weights(n, RESAMPLES)
         with np.errstate(divide="ignore", invalid="ignore"):
