@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cr_interp.report.study import metric_table
 from cr_interp.report.suite import markdown_suite
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
@@ -21,6 +20,7 @@ from cr_interp.study.study import Study
 from cr_interp.tables.ablations import ablation_rows
 from cr_interp.tables.behaviour import differences, harm_on_common, regimes
 from cr_interp.tables.controls import control_table, worst
+from cr_interp.tables.metrics import metric_table
 from cr_interp.tables.suite import (
     SETTINGS,
     Suite,
