@@ -57,7 +57,7 @@ def compare_checkpoints(
     template: dict[str, bool | int | str] = {} if today is None else {VARIABLE: today}
 
     def opened(name: str) -> Loaded:
-        loaded = load(name)
+        loaded = open_model(name)
         fix_template(loaded, template)
         return loaded
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from cr_interp.clock import VARIABLE
 from cr_interp.digests import Parts, changes, digest_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import COLUMN, made_of
@@ -21,7 +22,7 @@ from cr_interp.mechanism.answers import FLIPS, GROUPS, Answer, answers_of, chose
 from cr_interp.mechanism.given import Answers, rendered
 from cr_interp.mechanism.patching import SITES
 from cr_interp.models.devices import place
-from cr_interp.models.loading import Loaded, load
+from cr_interp.models.loading import Loaded, open_model
 from cr_interp.models.named_models import model_digest
 from cr_interp.models.templates import fix_template
 from cr_interp.notes import say
@@ -215,14 +216,15 @@ def _note(study: Study, asked: Sequence[Parts]) -> Study:
 
 
 def _loaded(study: Study, where: str) -> Loaded:
-    """The model as the study loads it: its precision, where its layers lie, its chat template's variables."""
+    """The model as the study loads it: its precision, where its layers lie, its chat template's variables and date."""
     told = {key: study.manifest.get(key) for key in ("config", "case_study")}
     settings: dict[str, Any] = next((each for each in told.values() if isinstance(each, dict)), {})
     how = settings.get("load")
     how = how if isinstance(how, dict) else {}
     dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(str(how.get("dtype")), torch.float32)
     placed = {"device_map": how["device_map"]} if isinstance(how.get("device_map"), str) else {}
-    loaded = place(load(where, dtype, **placed))
-    template = settings.get("template")
-    fix_template(loaded, template if isinstance(template, dict) else {})
+    loaded = place(open_model(where, dtype, **placed))
+    template, date = settings.get("template"), study.manifest.get("date")
+    fixed = {VARIABLE: date} if isinstance(date, str) else {}
+    fix_template(loaded, {**(template if isinstance(template, dict) else {}), **fixed})
     return loaded
