@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from cr_interp.clock import VARIABLE
+from cr_interp.clock import VARIABLE, reads_clock
 from cr_interp.digests import Parts, changes, digest_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import COLUMN, made_of
@@ -225,6 +225,7 @@ def _loaded(study: Study, where: str) -> Loaded:
     placed = {"device_map": how["device_map"]} if isinstance(how.get("device_map"), str) else {}
     loaded = place(open_model(where, dtype, **placed))
     template, date = settings.get("template"), study.manifest.get("date")
-    fixed = {VARIABLE: date} if isinstance(date, str) else {}
+    # A saved checkpoint's template has its date already.
+    fixed = {VARIABLE: date} if isinstance(date, str) and reads_clock(loaded.tokenizer) else {}
     fix_template(loaded, {**(template if isinstance(template, dict) else {}), **fixed})
     return loaded
