@@ -27,6 +27,7 @@ from cr_interp.files import write_json
 from cr_interp.measure.asked import asked_parts, context_parts, made_of, row_changes, rows_made_of, task_parts
 from cr_interp.measure.subject import Subject
 from cr_interp.models.named_models import model_digest, tokenizer_of
+from cr_interp.study.analyses import analyses
 from cr_interp.study.study import Study
 from cr_interp.tasks.base import Task
 from cr_interp.views import Context, context_length
@@ -36,8 +37,10 @@ from training.task_of import study_task, training_examples
 
 NOTE = "made_of.json"
 _ASIDE = ".removed-"
-#: Tables whose rows a checkpoint gives, with the columns ``arm, seed, step``.
-TABLES = ("generations", "drift", "drift_with_sinks", "token_drift", "cka_map")
+#: Tables whose rows a checkpoint gives, with the columns ``arm, seed, step``; those of which it is asked here whether they
+#: would come out alike, and all, which go when their checkpoint goes.
+TABLES = ("generations", *(table for each in analyses("capture") for table in each.tables))
+EVERY_TABLE = ("generations", *(table for each in analyses() for table in each.tables))
 
 #: Parts of a run that another run of the same study has otherwise.
 _OF_A_RUN = ("objective", "seed", "training data")
@@ -270,7 +273,7 @@ def discard(study: Study, found: Sequence[Otherwise], config: StudyConfig) -> No
             f"folder or name."
         )
     gone = {(each.arm, each.seed) for each in found}
-    for table in TABLES:
+    for table in EVERY_TABLE:
         if study.has_table(table):
             rows = study.table(table)
             kept = [pair not in gone for pair in zip(rows["arm"], rows["seed"], strict=True)]
