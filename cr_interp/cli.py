@@ -99,15 +99,19 @@ def controls(
     """Print a measure under every context control, its floor, and the drift relative to that floor."""
     from cr_interp.study.searching import open_study
     from cr_interp.tables.controls import control_table, markdown_controls, rich_controls, worst
+    from cr_interp.tables.methods import formerly
 
     opened = open_study(study)
-    table = control_table(opened.table("drift"), measure)
+    drift = opened.table("drift")
+    table = control_table(drift, measure)
     table = table if layers else worst(table)
     title = f"{opened.name}: {measure}" + ("" if layers else ", each arm's worst layer relative to its floor")
     if markdown:
         print(visible(markdown_controls(table)))
     else:
         console.print(rich_controls(table, title))
+    if (earlier := formerly(drift, measure)) is not None:
+        print(earlier)
 
 
 @app.command()

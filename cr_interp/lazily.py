@@ -13,12 +13,16 @@ from typing import Any
 def lazily(
     package: str, names: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """The ``__getattr__``, ``__dir__`` and ``__all__`` of a package whose ``names`` map a name to its module inside."""
+    """The ``__getattr__``, ``__dir__`` and ``__all__`` of a package whose ``names`` map a name to its module.
+
+    A module without a dot lies inside the package; one with dots is a whole address.
+    """
     public = sorted(names)
 
     def get(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        return getattr(import_module(f"{package}.{names[name]}"), name)
+        where = names[name]
+        return getattr(import_module(where if "." in where else f"{package}.{where}"), name)
 
     return get, lambda: public, public

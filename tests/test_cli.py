@@ -1,11 +1,11 @@
 """The command line from outside: exit codes, one-paragraph errors, and the whole way from nothing to a table."""
 
 import json
-import subprocess
 import sys
 
 import pandas as pd
 import pytest
+import warm
 from synthetic import make_study
 
 from cr_interp.errors import UserError
@@ -13,10 +13,9 @@ from cr_interp.study.study import Study
 from training.studies.pipeline import capture_study, config_of
 
 
-def run(*words, code=0, cwd=None):
-    done = subprocess.run(
-        [sys.executable, "-m", "cr_interp", *map(str, words)], capture_output=True, text=True, cwd=cwd
-    )
+def run(*words, code=0, cwd=None, cold=False):
+    """``cold``: once for each command, in an interpreter of its own."""
+    done = warm.run([sys.executable, "-m", "cr_interp", *map(str, words)], cwd=cwd, cold=cold)
     assert done.returncode == code, done.stdout + done.stderr
     return done
 
@@ -42,7 +41,7 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(words, said, tmp_path):
 
 def test_table_json_is_what_anybody_recomputes_from_generations(tmp_path):
     study = make_study(tmp_path / "s")
-    found = json.loads(run("table", tmp_path / "s", "--json").stdout)
+    found = json.loads(run("table", tmp_path / "s", "--json", cold=True).stdout)
     assert {tuple(row) for row in found} == {("arm", "seed", "metric", "estimate", "low", "high", "n")}
     rows = study.table("generations")
     rows["right"] = rows["outcome"] == "right"
@@ -83,14 +82,14 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     assert embedding["estimate"].min() == pytest.approx(1.0)
     assert study.manifest["finished"]
     before = {p: p.stat().st_mtime_ns for p in study.path.rglob("*.parquet")}
-    run(*words, cwd=tmp_path)
+    run(*words, cwd=tmp_path, cold=True)
     assert before == {p: p.stat().st_mtime_ns for p in study.path.rglob("*.parquet")}
     assert "another configuration" in run(*words, "training.lr=1", code=2, cwd=tmp_path).stderr
 
     # Checkpoints on the way, on request; they change no number of the last step.
     table = run("table", str(study.path), "--json", cwd=tmp_path).stdout
     for command in ("evaluate", "capture"):
-        run(command, str(study.path), "--every-step", cwd=tmp_path)
+        run(command, str(study.path), "--every-step", cwd=tmp_path, cold=True)
     trained = "arm != 'base'"
     assert set(study.table("generations").query(trained)["step"]) == {2, 4}
     assert set(study.table("drift").query(trained)["step"]) == {2, 4}
@@ -115,7 +114,17 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     run("compare", *arms, "--prompts", "p.jsonl", "--context", "c.txt", "--out", "mine", cwd=tmp_path)
     mine = Study.open(tmp_path / "mine")
     again = run(
-        "compare", *arms, "--prompts", "p.jsonl", "--context", "c.txt", "--out", "mine", code=2, cwd=tmp_path
+        "compare",
+        *arms,
+        "--prompts",
+        "p.jsonl",
+        "--context",
+        "c.txt",
+        "--out",
+        "mine",
+        code=2,
+        cwd=tmp_path,
+        cold=True,
     )
     assert "already holds a finished study" in again.stderr
     base = mine.table("generations").query("arm == 'base' and view == 'with_context'")

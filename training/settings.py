@@ -11,12 +11,30 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from cr_interp.configuration import Strict, apply_overrides, read_mapping, validated
 from cr_interp.errors import unknown
-from cr_interp.measure.subject import Evaluation
+from cr_interp.measure.settings import Evaluation
 from cr_interp.names import Name, Seed, distinct
-from training.run.lora import Lora
 
 CONFIGS = Path(__file__).parent / "configs"
 TASK_FILES = (".yaml", ".yml", ".py")
+
+
+class Lora(Strict):
+    """An adapter's shape: W + (alpha / rank) · B·A."""
+
+    rank: int = Field(16, gt=0)
+    alpha: float = Field(32, gt=0)
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of linear maps, such as ``q_proj``; all but the LM head by default."""
+
+    @field_validator("dropout")
+    @classmethod
+    def _no_dropout(cls, value: float) -> float:
+        if value:
+            raise ValueError(
+                "dropout has to be 0: q_x and q_c of a step must differ by the context alone, not by dropout's noise"
+            )
+        return value
 
 
 class Training(Strict):

@@ -11,8 +11,8 @@ from app.recipes import study as recipes
 from app.words import GLOSSARY, measure_name, plain
 from cr_interp import figures
 from cr_interp.figures.drift import mark_layers
-from cr_interp.figures.style import layer_name, layer_words
 from cr_interp.tables.drift import extreme_word
+from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
 
 
 def choose_look(chosen: Selection) -> tuple[bool, list[str]]:
@@ -87,7 +87,7 @@ def click(panel: str, x: float, y: float) -> None:
 
 
 def _place(layer: str) -> int:
-    return -1 if layer == layer_name(-1) else int(layer)
+    return EMBEDDING if layer == layer_name(EMBEDDING) else int(layer)
 
 
 def difference(chosen: Selection, marked: list[int]) -> None:

@@ -13,7 +13,7 @@ from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.figures import maps as map_figures
 from cr_interp.figures.drift import mark_layers
-from cr_interp.figures.style import layer_name, layer_words
+from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
 
 #: How narrow three maps side by side may get, in pixels.
 WIDE = 740
@@ -44,7 +44,7 @@ def _names(places: pd.Series) -> list[str]:
 
 
 def _place(name: str) -> int:
-    return -1 if name == layer_name(-1) else int(name)
+    return EMBEDDING if name == layer_name(EMBEDDING) else int(name)
 
 
 def click(panel: str, x: float, y: float) -> None:

@@ -13,9 +13,9 @@ from app.recipes import study as recipes
 from app.words import GLOSSARY, measure_name, plain
 from cr_interp import figures
 from cr_interp.errors import UserError
-from cr_interp.figures.style import COMPOSITION, RATIOS
 from cr_interp.tables.drift import extreme_word
 from cr_interp.tables.example_pairs import MARKS_SAY
+from cr_interp.vocabulary import COMPOSITION, RATIOS
 
 BADGES: dict[summary.Verdict, tuple[str, Literal["green", "orange", "red", "gray"], str]] = {
     "yes": ("Yes", "green", ":material/check_circle:"),

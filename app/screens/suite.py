@@ -11,8 +11,8 @@ from app.recipes import study as recipes
 from app.words import GLOSSARY, plain
 from cr_interp.errors import UserError
 from cr_interp.figures import suite as suite_figures
-from cr_interp.figures.style import arm_order
 from cr_interp.tables.suite import Suite, count_claims, find_suites, in_order, open_suite
+from cr_interp.vocabulary import arm_order
 
 NO_SUITE = """
 **No suite was found.** A suite is a folder of studies, one for each setting, and stands where studies stand. This makes

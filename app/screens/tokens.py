@@ -14,10 +14,10 @@ from app.recipes import study as recipes
 from app.words import GLOSSARY, plain
 from cr_interp.errors import UserError
 from cr_interp.figures import token_html, token_strips
-from cr_interp.figures.style import layer_name
 from cr_interp.tables import token_view
 from cr_interp.tables.drift import extreme_layer
 from cr_interp.tables.example_pairs import MARKS_SAY
+from cr_interp.vocabulary import layer_name
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from app.queries.state import Selection, current, log_stamp, logs_of
 from app.recipes import study as recipes
 from app.words import GLOSSARY, measure_name, plain
 from cr_interp import figures
-from cr_interp.figures.style import METRICS
 from cr_interp.figures.training import at_step, drift_steps, extremes_by_step, is_loss, step_table
 from cr_interp.study.rows import rows_of
+from cr_interp.vocabulary import METRICS
 
 #: Seconds between two looks at the logs of a run that is followed.
 FOLLOW = 3

@@ -17,7 +17,7 @@ from app.words import GLOSSARY, plain
 from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.figures import token_html, token_strips
-from cr_interp.figures.style import NOISE, arm_colour, layer_name
+from cr_interp.figures.style import NOISE, arm_colour
 from cr_interp.figures.tryout import response_drift
 from cr_interp.study import checkpoints, questions
 from cr_interp.study.checkpoints import Checkpoint
@@ -27,6 +27,7 @@ from cr_interp.tables.example_pairs import MARKS, responses_html
 from cr_interp.tasks import context_text
 from cr_interp.tasks.base import Example
 from cr_interp.views import Context, NoContext
+from cr_interp.vocabulary import layer_name
 
 if TYPE_CHECKING:
     from cr_interp.measure.tryout import Answer, Tryout

@@ -8,15 +8,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.style import (
-    METRICS,
     OUTCOME_COLOURS,
     OUTCOME_PATTERNS,
     WHISKER,
     ZERO,
     arm_colour,
-    arm_order,
     arm_symbol,
-    by_arm,
     empty_figure,
     finish,
     hover_columns,
@@ -25,6 +22,7 @@ from cr_interp.figures.style import (
     safe_text,
     whole_range,
 )
+from cr_interp.vocabulary import METRICS, arm_order, by_arm
 
 
 def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "exact") -> go.Figure:

@@ -12,16 +12,11 @@ import plotly.graph_objects as go
 
 from cr_interp.figures.behind import draw_behind
 from cr_interp.figures.style import (
-    COMPOSITION,
     FEW_ARMS,
     MARKERS,
-    MEASURES,
-    MOVEMENTS,
     NOISE,
-    RATIOS,
     ZERO,
     arm_colour,
-    arm_order,
     arm_symbol,
     empty_figure,
     finish,
@@ -37,6 +32,7 @@ from cr_interp.figures.style import (
 )
 from cr_interp.tables.drift import as_movement, extreme_layer, extreme_word, resid_rows
 from cr_interp.tables.pairing import PAIRED, beside
+from cr_interp.vocabulary import COMPOSITION, MEASURES, MOVEMENTS, RATIOS, arm_order
 
 
 def drift_by_layer(

@@ -27,15 +27,11 @@ from cr_interp.figures.drift import mark_layers
 from cr_interp.figures.style import (
     MARKERS,
     arm_colour,
-    arm_order,
     arm_symbol,
-    by_arm,
     empty_figure,
     finish,
     hover_columns,
-    layer_name,
     layer_ticks,
-    layer_words,
     listed_seeds,
     log_ticks,
     place_legend,
@@ -45,6 +41,7 @@ from cr_interp.figures.style import (
 )
 from cr_interp.study.rows import last_step
 from cr_interp.tables.pairing import PAIRED, beside
+from cr_interp.vocabulary import arm_order, by_arm, layer_name, layer_words
 
 
 @dataclass(frozen=True)

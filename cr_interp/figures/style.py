@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from cr_interp.vocabulary import METRICS, arm_order, layer_name
+
 # -- colours and words ---------------------------------------------------------------------------------------
 
 ARM_COLOURS = {
@@ -31,40 +33,6 @@ FALLBACK_SYMBOLS = ("triangle-down", "pentagon", "star", "hexagon", "x", "hourgl
 OUTCOME_COLOURS = {"right": "#A9B4C2", "wrong": "#882255", "unparsable": "#DDCC77", "truncated": "#44AA99"}
 OUTCOME_PATTERNS = {"right": "", "wrong": "", "unparsable": "/", "truncated": "x"}
 
-#: metric → (title of its panel, what its axis counts); both short enough for three panels side by side
-METRICS = {
-    "acc_x": ("Acc<sub>x</sub>", "right without context (%)"),
-    "acc_xc": ("Acc<sub>xc</sub>", "right with context (%)"),
-    "both_correct": ("BothCorrect", "right in both views (%)"),
-    "harm": ("Harm", "wrong with, of right without (%)"),
-    "rescue": ("Rescue", "right with, of wrong without (%)"),
-    "delta_len": ("Δlen", "longer with context (%)"),
-}
-#: measure → (name, what its axis is called when shown as it is, … as a movement)
-MEASURES = {
-    "cosine": ("cosine", "cosine between the views", "1 − cosine"),
-    "centred_cosine": ("centred cosine", "cosine after removing each view's mean", "1 − centred cosine"),
-    "relative_l2": ("relative L2", "‖with − without‖ / ‖without‖", "relative L2"),
-    "cka": ("debiased CKA", "debiased linear CKA", "1 − debiased CKA"),
-    "cka_examples": ("example CKA", "debiased CKA between distinct examples", "1 − example CKA"),
-    "procrustes": ("Procrustes", "similarity after the best rotation", "1 − Procrustes similarity"),
-    "cosine_p5": ("5th percentile", "5th percentile of the cosine", "1 − 5th percentile"),
-    "cosine_trimmed": ("trimmed cosine", "cosine without its 3 largest dimensions", "1 − trimmed cosine"),
-    "top3_share": (
-        "top-3 share",
-        "share of the cosine from 3 dimensions",
-        "share of the cosine from 3 dimensions",
-    ),
-    "norm_ratio": ("norm ratio", "‖with‖ / ‖without‖", "|1 − ‖with‖ / ‖without‖|"),
-    "shift_share": ("shift share", "share of the movement common to all tokens", "share common to all tokens"),
-    "knn_overlap": ("k-NN overlap", "mutual overlap of the 10 nearest neighbours", "1 − k-NN overlap"),
-}
-#: Measures that grow with drift; the others fall with it, but for the next two kinds.
-MOVEMENTS = ("relative_l2",)
-#: Measures that are 1 where nothing moves and leave it in both directions.
-RATIOS = ("norm_ratio",)
-#: Measures that say of what a similarity or a movement is made: neither end of them is less drift.
-COMPOSITION = ("top3_share", "shift_share")
 #: Markers drawn of one line; all of its points can still be pointed at and clicked.
 MARKERS = 40
 #: … where many arms share a panel: enough to tell the arms apart. A browser's time grows with the markers it draws.
@@ -94,31 +62,6 @@ GRID = "rgba(128,128,128,0.22)"
 ZERO = "rgba(128,128,128,0.65)"
 #: Of intervals whose markers have the arms' colours.
 WHISKER = "rgba(128,128,128,0.9)"
-
-
-def arm_order(arms: Iterable[Hashable]) -> list[Any]:
-    """The arms once each in the order used everywhere: base, opd, nca, …, then others by name.
-
-    By name, since tables come in different orders and an arm has to look the same in all figures; numbers in names count
-    as numbers (``step-9`` before ``step-10``).
-    """
-    found = set(arms)
-    others = sorted(found - ARM_COLOURS.keys(), key=lambda arm: (_natural(str(arm)), str(arm)))
-    return [arm for arm in ARM_COLOURS if arm in found] + others
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    parts = re.findall(r"\d+|\D+", name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
-
-
-def by_arm(table: pd.DataFrame, *then: str) -> pd.DataFrame:
-    """A table sorted by its arms in that order, then by other columns; rows are numbered anew."""
-    order = {arm: index for index, arm in enumerate(arm_order(table["arm"]))}
-    return table.sort_values(
-        ["arm", *then], kind="stable", ignore_index=True,
-        key=lambda column: column.map(order) if column.name == "arm" else column,
-    )  # fmt: skip
 
 
 def arm_colour(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
@@ -269,20 +212,6 @@ def hover_columns(rows: pd.DataFrame, *names: str) -> np.ndarray:
     """Columns for the hover text as one object array; missing ones are empty."""
     missing = pd.Series([None] * len(rows), index=rows.index)
     return np.stack([rows.get(name, missing).to_numpy(dtype=object) for name in names], axis=1)
-
-
-def layer_name(place: int) -> str:
-    """How a place on a layer axis is called: −1 is the embedding.
-
-    >>> layer_name(-1), layer_name(4)
-    ('emb', '4')
-    """
-    return "emb" if place < 0 else str(place)
-
-
-def layer_words(place: int) -> str:
-    """The same in a sentence: "the embedding", "layer 4"."""
-    return "the embedding" if place < 0 else f"layer {place}"
 
 
 def layer_ticks(places: Iterable[int], at_most: int = 16) -> dict[str, Any]:

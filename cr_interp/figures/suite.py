@@ -19,11 +19,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.style import (
-    MEASURES,
-    METRICS,
     ZERO,
     arm_colour,
-    arm_order,
     arm_symbol,
     empty_figure,
     finish,
@@ -34,6 +31,7 @@ from cr_interp.figures.style import (
     whole_range,
 )
 from cr_interp.tables.suite import in_order
+from cr_interp.vocabulary import MEASURES, METRICS, arm_order
 
 #: What is not clicked must not turn pale.
 _ALIKE = {"marker": {"opacity": 1}}

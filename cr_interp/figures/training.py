@@ -21,15 +21,12 @@ from cr_interp.figures.style import (
     FEW_ARMS,
     FEW_MARKERS,
     MARKERS,
-    MEASURES,
-    METRICS,
     NOISE,
     PEAK,
     PERCENT,
     TRAINING,
     ZERO,
     arm_colour,
-    arm_order,
     arm_symbol,
     caption,
     empty_figure,
@@ -44,6 +41,7 @@ from cr_interp.figures.style import (
     whole_range,
 )
 from cr_interp.tables.drift import as_movement, extreme_layer, extreme_word, layer_table
+from cr_interp.vocabulary import MEASURES, METRICS, arm_order
 
 #: More seeds than that are a band only. (Of more than FEW_ARMS arms the means alone are drawn: bands would hide each other.)
 THIN_LINES = 8

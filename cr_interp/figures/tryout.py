@@ -6,7 +6,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from cr_interp.figures.drift import drift_by_layer, mark_layers
-from cr_interp.figures.style import MEASURES, NOISE, alt_text, caption, whole_range
+from cr_interp.figures.style import NOISE, alt_text, caption, whole_range
+from cr_interp.vocabulary import MEASURES
 
 #: The control of the rows that :meth:`cr_interp.measure.tryout.Tryout.layer_rows` makes.
 GIVEN = "given"

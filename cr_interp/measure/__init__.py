@@ -9,7 +9,7 @@ Nothing here draws or prints.
 from cr_interp.lazily import lazily
 
 __getattr__, __dir__, __all__ = lazily(__name__, {
-    "Evaluation": "subject",
+    "Evaluation": "settings",
     "Subject": "subject",
     "behaviour_rows": "subject",
     "DriftTables": "drift",

@@ -23,7 +23,7 @@ from cr_interp.configuration import Strict, apply_overrides, read_mapping, valid
 from cr_interp.digests import flat
 from cr_interp.errors import UserError
 from cr_interp.measure.compare import measure_checkpoints
-from cr_interp.measure.subject import Evaluation
+from cr_interp.measure.settings import Evaluation
 from cr_interp.models.loading import Loaded, load
 from cr_interp.models.templates import fix_template
 from cr_interp.names import Name

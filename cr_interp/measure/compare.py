@@ -9,7 +9,8 @@ from cr_interp.digests import Parts, changes, digest_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts, made_of
 from cr_interp.measure.drift import measure_drift
-from cr_interp.measure.subject import Evaluation, Subject, behaviour_rows, own_responses, own_turns, with_tokens
+from cr_interp.measure.settings import Evaluation
+from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, load, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of

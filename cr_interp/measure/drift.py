@@ -337,7 +337,7 @@ class _Rows:
 
     def add(self, plan: _Plan, accumulators: Mapping[tuple[Site, str], DriftAccumulator]) -> None:
         chosen = plan.subject.evaluation.permutations
-        rows, nulls = panel_rows(accumulators, ("site", "control"), RESAMPLES, chosen, plan.clusters, THOROUGH)
+        rows, nulls = panel_rows(accumulators, ("site", "control"), RESAMPLES, chosen, plan.clusters, ("exact",))
         self.found += rows
         self.nulls |= nulls
         self.units = len(set(plan.clusters))

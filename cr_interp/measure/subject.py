@@ -6,45 +6,18 @@ the states move is measured in ``drift.py``.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 
 from cr_interp.errors import UserError
 from cr_interp.measure.evaluate import evaluate
+from cr_interp.measure.settings import Evaluation
 from cr_interp.models.loading import Loaded
 from cr_interp.similarity import tokens_each
 from cr_interp.study.study import Study
 from cr_interp.tasks.base import Example, Task
 from cr_interp.views import Context, NoContext, context_length
-
-
-class Evaluation(BaseModel):
-    """What is reported, on examples that neither training nor tuning has seen."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    split: Literal["validation", "test"] = "test"
-    examples: int = Field(256, gt=0)
-    controls: tuple[Literal["exact", "paraphrase", "mismatched", "irrelevant"], ...] = (
-        "exact", "paraphrase", "mismatched", "irrelevant",
-    )  # fmt: skip
-    temperature: float = Field(0.0, ge=0)
-    """0 is greedy; with sampling, ``top_k`` is cut first, then ``top_p``."""
-    top_k: int | None = Field(None, gt=0)
-    top_p: float | None = Field(None, gt=0, le=1)
-    samples: int = Field(1, gt=0)
-    batch_size: int = Field(64, gt=0)
-    responses: str = "own"
-    """What the drift is measured on: each checkpoint's ``own`` no-context responses, or those of the arm named here
-    (its first seed), the same for all."""
-    mask_sinks: bool = True
-    """Leave attention sinks out of the drift (``similarity/sinks.py``); how many there were is in ``n_masked``."""
-    permutations: int = Field(199, ge=0)
-    """Of the examples, which give the example-level CKA its p (``similarity/permutation.py``); 0: none."""
-    seed: int = 0
-    """Which examples are drawn; the same for every arm and every training seed."""
 
 
 @dataclass(frozen=True)

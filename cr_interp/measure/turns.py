@@ -15,7 +15,8 @@ from typing import Any
 
 from cr_interp.errors import UserError
 from cr_interp.models.generation import Response
-from cr_interp.tasks.base import OUTCOMES, Example, Outcome, TakesTurns, Task
+from cr_interp.tasks.base import Example, Outcome, TakesTurns, Task
+from cr_interp.vocabulary import OUTCOMES
 
 Sample = Callable[[list[list[int]], list[int], int], list[Response]]
 """Prompts (ids), the rows they belong to and the number of the turn, from 0 → a response each."""

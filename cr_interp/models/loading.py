@@ -25,9 +25,9 @@ from cr_interp.hub import hub_problem
 from cr_interp.models.adapters import CONFIG, attach, check_base, knows_base, read_config
 from cr_interp.models.fingerprints import fingerprint, tokenizer_fingerprint
 from cr_interp.models.forward import embedded
+from cr_interp.models.known import ORGANISMS, SMOLLM2, builtin_names, refuse_pickles
 from cr_interp.models.suitable import check_decoder, check_vocabulary
 from cr_interp.models.weights import first_few, load_whole, refuse_incomplete
-from cr_interp.study.checkpoints import ORGANISMS, SMOLLM2, builtin_names, refuse_pickles
 
 __all__ = ["Loaded", "builtin_names", "fingerprint", "load", "resolve", "tokenizer_fingerprint"]
 

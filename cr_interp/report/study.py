@@ -7,13 +7,14 @@ import pandas as pd
 from rich.console import Group
 from rich.table import Table
 
-from cr_interp.figures.style import arm_order
 from cr_interp.shown import PlainTable, code, in_markdown, literal
 from cr_interp.study.rows import last_step
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import METRICS, metrics
+from cr_interp.tables.methods import with_minimum
 from cr_interp.tables.obedience import OBEDIENCE, new_instruction
 from cr_interp.tables.unread import instead, sentences, unread
+from cr_interp.vocabulary import arm_order
 
 PERCENT = {*METRICS, *OBEDIENCE}
 
@@ -44,6 +45,7 @@ def min_cosine(drift: pd.DataFrame, control: str = "exact") -> pd.DataFrame:
     chosen = drift[
         (drift["site"] == "resid_post") & (drift["measure"] == "cosine") & (drift["control"] == control)
     ]
+    chosen = with_minimum(chosen)
     rows: list[dict[str, Any]] = []
     for arm, of_arm in chosen.groupby("arm", sort=False):
         lowest = of_arm.loc[of_arm.groupby("seed")["estimate"].idxmin()]

@@ -88,7 +88,10 @@ def panel_rows(
     rows: list[dict[str, Any]] = []
     nulls: Nulls = {}
     for key, one in accumulators.items():
-        if permutations and "cka_examples" in one.measures and (permuted is None or key[1] in permuted):
+        wanted = (
+            permuted is None or key[1] in permuted
+        ) and not one.chained  # a floor's examples stand on both sides
+        if permutations and "cka_examples" in one.measures and wanted:
             nulls[key] = one.permuted(permutations)
         shared = {
             "n_masked": one.n_masked,

@@ -8,13 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cr_interp.errors import UserError
+from cr_interp.models.known import builtin_names, refuse_pickles
 from cr_interp.study.study import Study
-
-ORGANISMS = Path(__file__).parent.parent / "organisms"
-SMOLLM2 = "smollm2-135m-instruct"
-PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-#: Pickles that training leaves beside the weights (the Trainer's own state); they are never read here.
-HARMLESS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state*.pth", "scaler.pt")
 
 
 @dataclass(frozen=True)
@@ -30,11 +25,6 @@ class Checkpoint:
         """What it is read from, if that is a folder here: a copy in memory is valid while these do not change."""
         path = Path(self.model)
         return sorted([*path.glob("*.json"), *path.glob("*.safetensors")]) if path.is_dir() else []
-
-
-def builtin_names() -> list[str]:
-    organisms = [path.name for path in sorted(ORGANISMS.iterdir()) if (path / "config.json").is_file()]
-    return [f"builtin:organism-{name}" for name in organisms] + [f"builtin:{SMOLLM2}"]
 
 
 def checkpoints(study: Study) -> list[Checkpoint]:
@@ -90,17 +80,3 @@ def folder(typed: str) -> Checkpoint:
     path = path.resolve()
     name = "/".join(path.parts[-2:]) if path.name.startswith("checkpoint-") else path.name
     return Checkpoint("folder", str(path), name, str(path))
-
-
-def refuse_pickles(path: Path) -> None:
-    """Weights that can only be unpickled are not loaded: unpickling runs whatever code they hold."""
-    if any(path.glob("*.safetensors")):
-        return
-    pickled = [
-        f.name for pattern in PICKLED for f in sorted(path.glob(pattern)) if not any(map(f.match, HARMLESS))
-    ]
-    if pickled:
-        raise UserError(
-            f"{path} holds pickled weights ({', '.join(pickled)}) and no safetensors. Reading a pickle can run "
-            f"any code, so it is refused. Save the model with save_pretrained (which writes safetensors) first."
-        )

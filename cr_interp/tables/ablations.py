@@ -6,9 +6,9 @@ with every arm that there is, each compared with the baseline as NCA is, on the 
 
 import pandas as pd
 
-from cr_interp.figures.style import arm_order
 from cr_interp.tables.obedience import new_instruction
 from cr_interp.tables.suite import ARMS, Suite, comparisons, setting_rows
+from cr_interp.vocabulary import arm_order
 
 #: By what an arm is compared with the baseline.
 COMPARED = ("harm", "acc_x", "acc_xc")

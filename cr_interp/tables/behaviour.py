@@ -32,10 +32,7 @@ from numpy import ndarray
 from cr_interp.errors import UserError, unknown
 from cr_interp.statistics import bootstrap_weights, hierarchical_weights, interval
 from cr_interp.study.rows import last_step
-
-METRICS = ("acc_x", "acc_xc", "both_correct", "harm", "rescue", "delta_len")
-CONTROLS = ("exact", "paraphrase", "mismatched", "irrelevant")
-OUTCOMES = ("right", "wrong", "unparsable", "truncated")
+from cr_interp.vocabulary import CONTROLS, METRICS, OUTCOMES
 
 #: Per example, summed over its samples: all that the metrics need.
 _SUMS = ("pairs", "right_x", "right_xc", "both", "tokens_x", "tokens_xc")
@@ -58,7 +55,7 @@ def metrics(
     """
     rows = []
     for arm, sums in _sums_by_arm(generations, control, split).items():
-        rows += _rows(arm, METRICS, [sums], resamples, seed, crossed)
+        rows += _rows(arm, tuple(METRICS), [sums], resamples, seed, crossed)
     return _table(rows, _COLUMNS)
 
 
@@ -100,7 +97,7 @@ def differences(
     """
     by_arm = _sums_by_arm(generations, control, split)
     first, second = _aligned([_get(by_arm, arm), _get(by_arm, baseline)], [arm, baseline])
-    rows = _rows(arm, METRICS, [first, second], resamples, seed, crossed)
+    rows = _rows(arm, tuple(METRICS), [first, second], resamples, seed, crossed)
     return _table(rows, ("metric", "seed", "estimate", "low", "high", "n"))
 
 

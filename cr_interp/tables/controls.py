@@ -11,14 +11,14 @@ import pandas as pd
 from rich.table import Table
 
 from cr_interp.errors import UserError, unknown
-from cr_interp.figures.style import MOVEMENTS, by_arm
 from cr_interp.shown import PlainTable, in_markdown
 from cr_interp.study.rows import last_step
 from cr_interp.tables import behaviour
+from cr_interp.vocabulary import EMBEDDING, MOVEMENTS, REFERENCES, by_arm, layer_name
 
 #: Measures without a best value, of which "relative to the floor" would say nothing.
 PLAIN = ("norm_ratio", "top3_share", "shift_share", "knn_chance")
-CONTROLS = (*behaviour.CONTROLS, "repeat", "floor")
+CONTROLS = (*behaviour.CONTROLS, *REFERENCES)
 
 
 def control_table(drift: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
@@ -73,4 +73,4 @@ def markdown_controls(table: pd.DataFrame) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "–" if pd.isna(value) else f"{value:.3f}"
-    return "emb" if value == -1 else str(value)
+    return layer_name(EMBEDDING) if value == EMBEDDING else str(value)

@@ -6,8 +6,8 @@ taken from it, at the embedding and after every block, at the last step of each 
 
 import pandas as pd
 
-from cr_interp.figures.style import COMPOSITION, MOVEMENTS, RATIOS, arm_order, by_arm
 from cr_interp.study.rows import last_step
+from cr_interp.vocabulary import COMPOSITION, EMBEDDING, MOVEMENTS, RATIOS, arm_order, by_arm, layer_name
 
 
 def resid_rows(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
@@ -21,7 +21,9 @@ def resid_rows(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
     rows = last_step(rows)
     embedded = rows["site"] == "resid_pre"
     layers = rows["layer"].astype(int)
-    return rows.assign(place=layers.where(~embedded, -1), layer=layers.astype(str).where(~embedded, "emb"))
+    return rows.assign(
+        place=layers.where(~embedded, EMBEDDING), layer=layers.astype(str).where(~embedded, layer_name(EMBEDDING))
+    )
 
 
 def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:

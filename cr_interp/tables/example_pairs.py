@@ -25,10 +25,11 @@ from plotly.subplots import make_subplots
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.figures.cells import add_cells, mark_cell
-from cr_interp.figures.style import arm_order, by_arm, empty_figure, finish, listed_seeds, safe_text, whole_range
+from cr_interp.figures.style import empty_figure, finish, listed_seeds, safe_text, whole_range
 from cr_interp.statistics import hierarchical_weights, interval
 from cr_interp.study.rows import last_step
 from cr_interp.tables.matching import agreement, opcodes
+from cr_interp.vocabulary import arm_order, by_arm
 
 #: case → (right without, right with, what it is called)
 CASES = {

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from cr_interp.tables.matching import agreement, opcodes
+from cr_interp.vocabulary import EMBEDDING, OUTPUT
 
 #: measure → (name, what is coloured)
 MOVES = {
@@ -32,8 +33,6 @@ MOVES = {
 }
 #: How an example is ordered: by its farthest token or by all of them.
 STATISTICS = {"max": "farthest token", "mean": "mean of tokens"}
-#: Layer of the rows of the site ``output``; they have the KL and no state.
-OUTPUT = -2
 #: Columns that are drawn at once; a longer response is read in windows.
 WINDOW = 120
 #: Where the logarithmic colour scale of the output's KL begins, in nats.
@@ -45,7 +44,7 @@ HUE, FAINT, FULL = (214, 60, 130), 0.04, 0.72
 def place(rows: pd.DataFrame) -> pd.Series:
     """Where a row of ``token_drift`` belongs: −1 the embedding, 0 … the blocks, :data:`OUTPUT` the output."""
     layers = rows["layer"].astype(int)
-    layers = layers.where(rows["site"] != "resid_pre", -1)
+    layers = layers.where(rows["site"] != "resid_pre", EMBEDDING)
     return layers.where(rows["site"] != "output", OUTPUT)
 
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from cr_interp.views import Context
+from cr_interp.vocabulary import Outcome
 
 Split = Literal["train", "validation", "test"]
-Outcome = Literal["right", "wrong", "unparsable", "truncated"]
 Control = Literal["none", "exact", "paraphrase", "mismatched", "irrelevant"]
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-OUTCOMES: tuple[Outcome, ...] = ("right", "wrong", "unparsable", "truncated")
 
 #: Counts the tokens of a rendered context; lets a task match lengths without knowing a tokenizer.
 CountTokens = Callable[[Context], int]

@@ -8,6 +8,22 @@ import pytest
 from cr_interp.study import searching as studies
 
 
+@pytest.fixture(scope="session", autouse=True)
+def once_for_all_apps():
+    """What AppTest does anew for every app, and what is the same for all: look through all installed packages for components of
+    Streamlit, and compile the app's pages."""
+    from streamlit.components.v2 import manifest_scanner
+    from streamlit.runtime.scriptrunner.script_cache import ScriptCache
+    from streamlit.testing.v1 import app_test, local_script_runner
+
+    components, compiled = manifest_scanner.scan_component_manifests(), ScriptCache()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest_scanner, "scan_component_manifests", lambda *_: components)
+        for module in (app_test, local_script_runner):
+            patch.setattr(module, "ScriptCache", lambda: compiled)
+        yield
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory):
     import browsing

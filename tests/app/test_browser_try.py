@@ -11,7 +11,7 @@ import pytest
 from browsing import HOSTILE, click_marker, expect, pick, ready, serve, settle, shoot, watched
 from synthetic import make_study
 
-from cr_interp.study.checkpoints import ORGANISMS
+from cr_interp.models.known import ORGANISMS
 
 pytestmark = pytest.mark.browser
 

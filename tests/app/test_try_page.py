@@ -14,8 +14,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from synthetic import make_study
 
+from cr_interp.models.known import ORGANISMS, builtin_names
 from cr_interp.study import searching as studies
-from cr_interp.study.checkpoints import ORGANISMS, builtin_names
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 PAGE = "screens/try_it.py"

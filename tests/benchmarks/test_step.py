@@ -17,8 +17,9 @@ from cr_interp.models.generation import Decoding
 from cr_interp.models.loading import load
 from cr_interp.tasks import get_task
 from cr_interp.views import render
-from training.objectives import arm_terms, losses, needs
+from training.objectives import arm_terms, needs
 from training.run.distill import exact_context, training_examples
+from training.run.losses import losses
 from training.run.rollouts import LocalRollouts
 from training.run.trainer import DistillTrainer, Prompt
 from training.settings import load_config

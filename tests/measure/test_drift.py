@@ -15,7 +15,8 @@ from cr_interp.capture.states import open_states
 from cr_interp.errors import UserError
 from cr_interp.measure.drift import measure_drift
 from cr_interp.measure.evaluate import evaluate
-from cr_interp.measure.subject import Evaluation, Subject, own_responses, study_tokens, with_tokens
+from cr_interp.measure.settings import Evaluation
+from cr_interp.measure.subject import Subject, own_responses, study_tokens, with_tokens
 from cr_interp.models.forward import build_view, log_probs
 from cr_interp.models.loading import load
 from cr_interp.similarity import tokens_each

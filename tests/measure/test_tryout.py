@@ -14,7 +14,8 @@ from cr_interp.capture import capture, model_lock
 from cr_interp.capture.sites import residual_sites
 from cr_interp.errors import UserError
 from cr_interp.measure.drift import measure_drift
-from cr_interp.measure.subject import Evaluation, Subject, behaviour_rows, own_responses
+from cr_interp.measure.settings import Evaluation
+from cr_interp.measure.subject import Subject, behaviour_rows, own_responses
 from cr_interp.measure.tokens import moves
 from cr_interp.measure.tryout import FINAL, check_same_tokenizer, open_model, try_out
 from cr_interp.models.forward import build_view

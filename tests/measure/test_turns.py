@@ -9,13 +9,15 @@ from cr_interp.errors import UserError
 from cr_interp.measure.compare import compare_checkpoints
 from cr_interp.measure.drift import measure_drift
 from cr_interp.measure.evaluate import evaluate
-from cr_interp.measure.subject import Evaluation, Subject, own_responses, own_turns
+from cr_interp.measure.settings import Evaluation
+from cr_interp.measure.subject import Subject, own_responses, own_turns
 from cr_interp.measure.turns import as_turns, places, play
 from cr_interp.models.generation import Response, generate
-from cr_interp.tasks.base import OUTCOMES, TakesTurns, Task
+from cr_interp.tasks.base import TakesTurns, Task
 from cr_interp.tasks.games.transcript import turns_of
 from cr_interp.tasks.organisms.rules import rules_task
 from cr_interp.views import render
+from cr_interp.vocabulary import OUTCOMES
 
 
 def played(answers, **options):

@@ -11,7 +11,7 @@ from elsewhere import ELSEWHERE, elsewhere
 from tiny import tiny
 
 from cr_interp.measure.compare import measure_checkpoints
-from cr_interp.measure.subject import Evaluation
+from cr_interp.measure.settings import Evaluation
 from cr_interp.models import devices, generation
 from cr_interp.models.devices import chosen_device, place
 from cr_interp.models.forward import device_of

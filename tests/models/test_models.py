@@ -6,13 +6,14 @@ from tiny import tiny
 
 from cr_interp.errors import UserError
 from cr_interp.models import loading as models
-from cr_interp.models.loading import builtin_names, fingerprint, load, tokenizer_fingerprint
+from cr_interp.models.known import builtin_names
+from cr_interp.models.loading import fingerprint, load, tokenizer_fingerprint
 
 
 def test_the_bundled_organism_is_the_one_its_card_describes(organism):
     import json
 
-    from cr_interp.models.loading import ORGANISMS
+    from cr_interp.models.known import ORGANISMS
 
     card = json.loads((ORGANISMS / "rules" / "card.json").read_text())
     assert fingerprint(organism.model, organism.tokenizer) == card["fingerprint"]

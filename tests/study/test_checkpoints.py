@@ -9,8 +9,9 @@ import pytest
 from synthetic import make_study
 
 from cr_interp.errors import UserError
+from cr_interp.models.known import ORGANISMS, builtin_names
 from cr_interp.study import questions
-from cr_interp.study.checkpoints import ORGANISMS, builtin_names, checkpoints, folder
+from cr_interp.study.checkpoints import checkpoints, folder
 from cr_interp.study.study import Study
 from cr_interp.tasks import get_task
 from cr_interp.views import Context

@@ -13,22 +13,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
+import warm
 
 KILLS = int(os.environ.get("CR_INTERP_KILLS", "3"))
 
 
-def kill(process: psutil.Popen) -> None:
+def kill(process: warm.Popen) -> None:
     """With its children, and without a warning."""
-    for each in [process, *process.children(recursive=True)]:
+    for each in [process, *process.children()]:
         each.kill()
     process.wait()
 
 
-def ran_until(command: list[str], log: Path, stop: Callable[[], bool] = lambda: False) -> bool:
+def ran_until(
+    command: list[str], log: Path, stop: Callable[[], bool] = lambda: False, cold: bool = False
+) -> bool:
     """Whether it ended by itself, rather than being killed as soon as ``stop`` was true; it has to end well."""
     with log.open("w") as output:
-        process = psutil.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=log.parent)
+        process = warm.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=log.parent, cold=cold)
         ends = time.monotonic() + 300
         while process.poll() is None:
             if stop():

@@ -2,10 +2,10 @@
 
 import io
 import os
-import subprocess
 import sys
 
 import pandas as pd
+import warm
 from rich.console import Console
 from synthetic import make_study
 
@@ -89,10 +89,13 @@ def twelve_suite(root) -> suite.Suite:
 
 
 def run(*words, code=0, cwd=None, **environment):
-    done = subprocess.run(
-        [sys.executable, "-m", "cr_interp", *(word if isinstance(word, bytes) else str(word) for word in words)],
-        capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment},
-    )  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "cr_interp",
+        *(word if isinstance(word, bytes) else str(word) for word in words),
+    ]
+    done = warm.run(command, cwd=cwd, env={**os.environ, **environment})
     assert done.returncode == code, done.stdout + done.stderr
     return done
 

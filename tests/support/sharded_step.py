@@ -16,9 +16,10 @@ from torch.distributed.tensor import DTensor
 from cr_interp.models.generation import Decoding
 from cr_interp.models.loading import Loaded
 from cr_interp.views import render
-from training.objectives import Whole, arm_terms
+from training.objectives import arm_terms
 from training.run import parallel
 from training.run.episodes import Episodes
+from training.run.losses import Whole
 from training.run.rollouts import LocalRollouts
 from training.run.step import Prompt, Reader
 from training.settings import Training

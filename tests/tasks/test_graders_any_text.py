@@ -5,9 +5,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cr_interp.tasks import get_task
-from cr_interp.tasks.base import OUTCOMES
 from cr_interp.tasks.graders import boxed, choice, contains, labels
 from cr_interp.tasks.language.labels import grade_label
+from cr_interp.vocabulary import OUTCOMES
 
 GRADERS = {
     "contains": contains,

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cr_interp.errors import UserError
-from training.objectives import ARMS, arm_terms, gradient_into, losses, needs, parse_term
+from training.objectives import ARMS, arm_terms, gradient_into, needs, parse_term
+from training.run.losses import losses
 
 OWNER = torch.tensor([0, 0, 0, 1, 2, 2])
 

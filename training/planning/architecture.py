@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from cr_interp.errors import UserError
-from cr_interp.models.loading import ORGANISMS
+from cr_interp.models.known import ORGANISMS
 
 TABLE = Path(__file__).parent / "architectures.yaml"
 #: Families of the closed form, and (biases of q, k and v; norms on q and k).

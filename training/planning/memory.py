@@ -22,8 +22,7 @@ from dataclasses import asdict, dataclass, replace
 
 from training.objectives import Distribution, Term, gradient_into, needs
 from training.planning.architecture import Architecture
-from training.run.lora import Lora
-from training.settings import Training
+from training.settings import Lora, Training
 
 FLOAT = 4
 

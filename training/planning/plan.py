@@ -18,8 +18,8 @@ from training.planning.architecture import Architecture, architecture_of
 from training.planning.duration import USABLE, Gpu, computing, gpu, gpus, writing
 from training.planning.memory import Memory, Sizes, adapter_parameters, step_memory
 from training.planning.work import Lengths, readings, step
-from training.run.subject import study_task
 from training.settings import StudyConfig
+from training.task_of import study_task
 
 GIB = 2**30
 #: How many GPUs are tried, fewest first.

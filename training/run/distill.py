@@ -30,10 +30,11 @@ from training.run.made_of import Making, note, refuse_other
 from training.run.precision import frozen_dtype
 from training.run.rollouts import LocalRollouts, Rollouts
 from training.run.step import Prompt
-from training.run.subject import exact_context, load_for, study_task, training_examples
+from training.run.subject import exact_context, load_for
 from training.run.trainer import DistillTrainer
 from training.run.vllm_rollouts import ServerRollouts, connect
 from training.settings import StudyConfig
+from training.task_of import study_task, training_examples
 
 #: So many seconds a run waits for another process to let go of it: one that was killed is gone a moment later.
 PATIENCE = 3.0

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cr_interp.models.forward import head, log_probs, soft_cap
-from training.objectives import Distribution, Term, divergence
+from training.objectives import Distribution, Term
+from training.run.losses import divergence
 
 
 @dataclass(frozen=True)

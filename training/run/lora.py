@@ -10,37 +10,17 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from cr_interp.configuration import Strict
 from cr_interp.errors import NotFinite, UserError
 from cr_interp.models.adapters import note_base
 from cr_interp.models.forward import unwrap
 from cr_interp.models.loading import Loaded, fingerprint
-
-
-class Lora(Strict):
-    """An adapter's shape: W + (alpha / rank) · B·A."""
-
-    rank: int = Field(16, gt=0)
-    alpha: float = Field(32, gt=0)
-    dropout: float = 0.0
-    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
-    """Names of linear maps, such as ``q_proj``; all but the LM head by default."""
-
-    @field_validator("dropout")
-    @classmethod
-    def _no_dropout(cls, value: float) -> float:
-        if value:
-            raise ValueError(
-                "dropout has to be 0: q_x and q_c of a step must differ by the context alone, not by dropout's noise"
-            )
-        return value
+from training.settings import Lora
 
 
 def with_adapter(loaded: Loaded, chosen: Lora, seed: int) -> Loaded:

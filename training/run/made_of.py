@@ -30,8 +30,8 @@ from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.study.study import Study
 from cr_interp.tasks.base import Task
 from training.objectives import arm_terms
-from training.run.subject import study_task, training_examples
 from training.settings import StudyConfig
+from training.task_of import study_task, training_examples
 
 NOTE = "made_of.json"
 _ASIDE = ".removed-"

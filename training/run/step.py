@@ -23,19 +23,10 @@ from cr_interp.models.forward import (
     vocabulary,
 )
 from cr_interp.models.loading import Loaded
-from training.objectives import (
-    Distribution,
-    Losses,
-    Term,
-    Whole,
-    divergence,
-    gradient_into,
-    needs,
-    restricts,
-    weigh,
-)
+from training.objectives import Distribution, Term, gradient_into, needs
 from training.run.head import Source, chunked_divergences, on_support
 from training.run.lora import adapter_off
+from training.run.losses import Losses, Whole, divergence, restricts, weigh
 from training.run.precision import precision
 from training.settings import Training
 

@@ -31,11 +31,12 @@ from cr_interp.models.loading import Loaded
 from cr_interp.models.shards import is_sharded
 from cr_interp.models.weights import load_whole
 from cr_interp.views import shared_prefix
-from training.objectives import Term, Whole
+from training.objectives import Term
 from training.run import parallel
 from training.run.checkpoints import STAGING, checkpoints, keep_last, latest_checkpoint, put_in_place, seal
 from training.run.episodes import Episodes, Pair, ask
 from training.run.lora import is_adapted, save_adapter
+from training.run.losses import Whole
 from training.run.peak import read_peak, start_peak
 from training.run.recompute import recompute_layers
 from training.run.rollouts import Rollouts, RolloutsLost
@@ -315,9 +316,7 @@ class DistillTrainer(Trainer):
         Raises :class:`UserError` for a checkpoint that does not hold what the model has.
         """
         folder, student = Path(resume_from_checkpoint), self.student.model
-        if (
-            self.is_fsdp_enabled or self.is_deepspeed_enabled
-        ):  # their shards are files of their own, read strictly
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # shards in files of their own, read strictly
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         try:
             if is_adapted(student):

@@ -33,6 +33,10 @@ KEEP_MEMORY = {
 }
 
 
+#: How a job's process begins. Whoever puts something else here (a scheduler, a pool) takes and returns what ``Popen`` does.
+start: Callable[..., Any] = subprocess.Popen
+
+
 @dataclass(frozen=True, eq=False)
 class Job:
     """``total`` and ``progress`` (its ``completed`` and ``note``) are for the display only."""
@@ -106,7 +110,7 @@ def end(processes: Sequence[subprocess.Popen[bytes]], patience: float = 5.0) -> 
 def _start(job: Job, gpu: str | None) -> subprocess.Popen[bytes]:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with open(job.log, "ab") as log:
-        return subprocess.Popen(
+        return start(
             list(job.command), stdout=log, stderr=subprocess.STDOUT, env=worker_environment(job.threads, gpu)
         )
 

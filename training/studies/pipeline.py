@@ -24,9 +24,10 @@ from cr_interp.study.study import Study
 from training.run.checkpoints import checkpoints, step_of
 from training.run.distill import is_finished
 from training.run.made_of import Making, different, discard, made_otherwise, refuse, sweep, term_texts
-from training.run.subject import check_cap, load_for, study_task
+from training.run.subject import check_cap, load_for
 from training.settings import StudyConfig
 from training.studies.workers import run_all
+from training.task_of import study_task
 
 __all__ = ["different"]
 

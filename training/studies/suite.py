@@ -14,11 +14,12 @@ import pandas as pd
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.evaluate import evaluate
 from cr_interp.study.study import Study
-from training.run.subject import exact_context, load_for, study_task
+from training.run.subject import exact_context, load_for
 from training.settings import CONFIGS, StudyConfig, load_config
 from training.studies.jobs import Job, run_jobs
 from training.studies.pipeline import close, missing, open_or_create
 from training.studies.workers import default_workers, run_list
+from training.task_of import study_task
 
 #: The learning rates among which each setting's is chosen, by the validation accuracy of ``opd`` alone.
 RATES = (3e-4, 1e-3, 3e-3)

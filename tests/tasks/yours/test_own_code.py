@@ -7,9 +7,9 @@ from cr_interp.study import questions
 from cr_interp.study.study import Study
 from cr_interp.tasks import get_task
 from cr_interp.tasks.yours.new import new_task
-from training.run.subject import study_task
 from training.settings import load_config
 from training.studies.pipeline import config_of
+from training.task_of import study_task
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from cr_interp.models.known import ORGANISMS
 from cr_interp.models.loading import fingerprint, load
-from cr_interp.study.checkpoints import ORGANISMS
 from training.organisms.card import accuracy, by_family
 
 #: Names of the bundled ones that were made to do all four tasks.

@@ -7,12 +7,13 @@ from tiny import ARCHITECTURES, tiny_model
 
 from cr_interp.models.generation import Decoding, generate, noise
 from cr_interp.models.loading import Loaded
-from training.objectives import Whole, arm_terms
+from training.objectives import arm_terms
 from training.planning.architecture import of_config, published
 from training.planning.memory import Sizes, adapter_parameters, head_bytes, rollout_bytes, step_memory
-from training.run.lora import Lora, with_adapter
+from training.run.lora import with_adapter
+from training.run.losses import Whole
 from training.run.recompute import recompute_layers
-from training.settings import Training
+from training.settings import Lora, Training
 
 PREFIX, OWN, RESPONSE, ROWS = 60, 10, 20, 6
 #: The formula adds heights that do not all coincide, and takes what is bfloat16 for float32; how far above the truth

@@ -5,7 +5,7 @@ import pytest
 from stand_in import stand_in
 
 from cr_interp.errors import UserError
-from cr_interp.tasks.base import OUTCOMES
+from cr_interp.vocabulary import OUTCOMES
 from training.planning.architecture import architecture_of
 from training.run.distill import distill
 from training.settings import config_names, load_config

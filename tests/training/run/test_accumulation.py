@@ -9,8 +9,8 @@ from transformers import TrainerCallback
 
 from cr_interp.errors import UserError
 from cr_interp.study.study import Study
-from training.objectives import Whole
 from training.run.distill import distill
+from training.run.losses import Whole
 from training.settings import load_config
 
 

@@ -1,12 +1,12 @@
 """Distilling tasks with turns: all turns in one update, an exact mean over their tokens, and the same bits after a stop."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from games import Guess, Told
 from safetensors.torch import load_file
 from tiny import tiny
@@ -17,9 +17,10 @@ from cr_interp.models.forward import build_view
 from cr_interp.models.generation import Decoding
 from cr_interp.study.study import Study
 from cr_interp.views import render
-from training.objectives import Whole, arm_terms
+from training.objectives import arm_terms
 from training.run.distill import distill
 from training.run.episodes import Episodes
+from training.run.losses import Whole
 from training.run.rollouts import LocalRollouts
 from training.run.step import Prompt, Reader
 from training.run.trainer import DistillTrainer
@@ -216,8 +217,8 @@ def test_two_processes_distil_the_game_that_one_does(tmp_path):
     two = ["-m", "torch.distributed.run", "--nproc_per_node", "2"]
     for name, given in (("one", [*command, "--in-process"]), ("two", [*two, *command])):
         paths = [str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
-        found = subprocess.run(
-            [sys.executable, *given, "--out", str(tmp_path / name)], capture_output=True, text=True, timeout=200,
+        found = warm.run(
+            [sys.executable, *given, "--out", str(tmp_path / name)], timeout=200,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, cwd=tmp_path,
         )  # fmt: skip
         assert found.returncode == 0, found.stdout + found.stderr

@@ -6,8 +6,9 @@ from live_bytes import LiveBytes
 from steps import assert_close, batch, pair, reader, step
 
 from cr_interp.models.forward import build_view
-from training.objectives import ARMS, arm_terms, divergence, losses
+from training.objectives import ARMS, arm_terms
 from training.run.head import Gather, Source, chunked_divergences, chunks, on_support
+from training.run.losses import divergence, losses
 
 TRAINED = [arm for arm, terms in ARMS.items() if terms]
 

@@ -1,6 +1,7 @@
 """An adapter: one copy is student and teacher, merging leaves no trace, checkpoints are adapters and read as models."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -13,10 +14,11 @@ from transformers import TrainerCallback
 from cr_interp.errors import NotFinite, UserError
 from cr_interp.models.loading import Loaded, load
 from cr_interp.study.study import Study
+from training.run.checkpoints import SEAL, seal
 from training.run.distill import distill, load_pair
-from training.run.lora import Lora, adapter_off, merged, save_adapter, with_adapter
+from training.run.lora import adapter_off, merged, save_adapter, with_adapter
 from training.run.recompute import recompute_layers
-from training.settings import load_config
+from training.settings import Lora, load_config
 
 pytest.importorskip("peft")
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
@@ -198,6 +200,7 @@ def test_a_checkpoint_is_the_trained_model(tmp_path, base_folder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_jobs")
 def test_adapters_are_evaluated_and_captured_like_any_checkpoint(tmp_path):
     from training.studies.pipeline import reproduce
 
@@ -260,11 +263,16 @@ def test_an_adapter_of_fewer_layers_is_refused(tmp_path):
 
 def test_a_resumed_run_checks_its_base(tmp_path):
     study = Study.create(tmp_path / "s", {})
-    distill(small(*LORA, "steps=2"), "opd", 0, study)
-    noted = study.run_path("opd", 0) / "checkpoint-2" / "base.json"
-    noted.write_text(json.dumps({"base": "builtin:organism-rules", "fingerprint": "0" * 32}))
+    chosen = small(*LORA, "steps=4", "save_every=2")
+    distill(chosen, "opd", 0, study)
+    run = study.run_path("opd", 0)
+    shutil.rmtree(run / "checkpoint-4")
+    text = json.dumps({"base": "builtin:organism-rules", "fingerprint": "0" * 32})
+    (run / "checkpoint-2" / "base.json").write_text(text)
+    (run / "checkpoint-2" / SEAL).unlink()
+    seal(run / "checkpoint-2", 2)
     with pytest.raises(UserError, match="trained on builtin:organism-rules with the fingerprint 000"):
-        distill(small(*LORA, "steps=4"), "opd", 0, study)
+        distill(chosen, "opd", 0, study)
 
 
 @pytest.mark.parametrize(

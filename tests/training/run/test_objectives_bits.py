@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from training.objectives import ARMS, Whole, arm_terms, losses
+from training.objectives import ARMS, arm_terms
+from training.run.losses import Whole, losses
 
 
 def old_losses(terms, log_p, owner, reduction):

@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 from killing import killed_on_its_way, ran_until
 from safetensors.torch import load_file
 from tiny import tiny
@@ -27,18 +27,28 @@ ONE = [sys.executable, "-m", "cr_interp", *RUN, "--in-process"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "cr_interp", *RUN]
 
 
-@pytest.fixture(autouse=True)
-def of_this_clone(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+@pytest.fixture(autouse=True, scope="module")
+def of_this_clone():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 def to(out: Path, command: list[str]) -> list[str]:
     return [*command, "--out", str(out)]
 
 
-def run(command: list[str], out: Path) -> None:
-    ran_until(to(out, command), out.parent / "log")
+def run(command: list[str], out: Path, cold: bool = False) -> None:
+    ran_until(to(out, command), out.parent / "log", cold=cold)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process trains, once for all."""
+    out = tmp_path_factory.mktemp("alone") / "one"
+    run(ONE, out)
+    return out
 
 
 def rows(out: Path) -> dict[tuple[str, int], dict]:
@@ -57,10 +67,9 @@ def close(one: Path, two: Path, bound: float) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_trains_and_continue_when_killed(tmp_path):
-    run(ONE, tmp_path / "one")
-    run(TWO, tmp_path / "two")
-    single, double = rows(tmp_path / "one"), rows(tmp_path / "two")
+def test_two_processes_train_what_one_trains_and_continue_when_killed(one, tmp_path):
+    run(TWO, tmp_path / "two", cold=True)  # by the launcher itself
+    single, double = rows(one), rows(tmp_path / "two")
     assert single.keys() == double.keys()
     for key, row in single.items():
         if key[0] == "eval":
@@ -73,7 +82,7 @@ def test_two_processes_train_what_one_trains_and_continue_when_killed(tmp_path):
             assert double[key][name] == pytest.approx(row[name], rel=1e-4)
         assert double[key]["terms"] == pytest.approx(row["terms"], rel=1e-4)
         assert double[key]["topk_mass"] == pytest.approx(row["topk_mass"])
-    close(tmp_path / "one", tmp_path / "two", 1e-5)
+    close(one, tmp_path / "two", 1e-5)
     kills = killed_on_its_way(to(tmp_path / "killed", TWO), tmp_path / "killed", "nca-s0", STEPS)
     assert kills >= 1
     assert not list((tmp_path / "killed").rglob(".saving-*"))
@@ -82,27 +91,26 @@ def test_two_processes_train_what_one_trains_and_continue_when_killed(tmp_path):
 
 
 @pytest.mark.slow
-def test_one_process_continues_what_two_began(tmp_path):
+def test_one_process_continues_what_two_began(one, tmp_path):
     """The batch is the configuration's whatever it is divided by, so the number of processes may change on the way."""
-    run(ONE, tmp_path / "one")
     out = tmp_path / "both"
     began = out / "runs" / "nca-s0" / "checkpoint-2" / "trainer_state.json"
     assert not ran_until(to(out, TWO), tmp_path / "log", began.is_file)
     assert not (out / "runs" / "nca-s0" / f"checkpoint-{STEPS}").exists()
     run(ONE, out)
-    close(tmp_path / "one", out, 1e-5)
+    close(one, out, 1e-5)
 
 
 @pytest.mark.slow
 def test_a_step_with_sharded_weights_is_that_with_whole_ones(tmp_path):
     """torch's FSDP2 over two processes on the CPU; the library's own switch for it wants GPUs."""
     script = ROOT / "tests" / "support" / "sharded_step.py"
-    found = subprocess.run(
+    found = warm.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)], cwd=tmp_path,
         env={
             **os.environ, "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(map(str, (ROOT, script.parent))),
-        }, capture_output=True, text=True, timeout=200,
+        }, timeout=200,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout + found.stderr
 

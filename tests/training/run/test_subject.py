@@ -8,8 +8,9 @@ from cr_interp.errors import UserError
 from cr_interp.models.loading import tokenizer_fingerprint
 from cr_interp.views import render
 from training.run.distill import load_pair
-from training.run.subject import exact_context, fix_template, study_task
+from training.run.subject import exact_context, fix_template
 from training.settings import load_config
+from training.task_of import study_task
 
 
 def config(*overrides):

@@ -8,7 +8,8 @@ the tail of a top-k into a bucket of its own, the paper renormalises; TRL has no
 import pytest
 import torch
 
-from training.objectives import losses, parse_term
+from training.objectives import parse_term
+from training.run.losses import losses
 
 trl = pytest.importorskip("trl.experimental.sdft.loss_utils", reason="the extra `trl` is not installed")
 ROWS, LENGTH, VOCABULARY = 5, 7, 40

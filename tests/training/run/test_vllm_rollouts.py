@@ -2,13 +2,13 @@
 
 import copy
 import os
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import warm
 from tiny import tiny
 from vllm_stand_in import StandIn, client, serving
 
@@ -63,7 +63,8 @@ def test_the_server_answers_as_the_student_is_now(server, student, rollouts):
 
 
 def test_an_adapter_is_sent_merged_and_under_its_bases_names(server, student, rollouts):
-    from training.run.lora import Lora, plain_parameters, with_adapter
+    from training.run.lora import plain_parameters, with_adapter
+    from training.settings import Lora
 
     base = {name: value.clone() for name, value in student.model.named_parameters()}
     adapted = with_adapter(student, Lora(rank=2, alpha=8), seed=0)
@@ -137,9 +138,9 @@ def test_of_two_processes_one_speaks_with_the_server_for_both(tmp_path):
     root = Path(__file__).resolve().parents[3]
     script = root / "tests" / "support" / "served_step.py"
     places = os.pathsep.join(map(str, (root, script.parent)))
-    found = subprocess.run(
+    found = warm.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)], cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}, capture_output=True, text=True, timeout=200,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}, timeout=200,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout + found.stderr
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import warm
 from killing import kill
 
 from cr_interp import stopping
@@ -21,22 +22,17 @@ LONG = [
 ]  # fmt: skip
 
 
-def started(words: list[str], out: Path) -> psutil.Popen:
-    """The command, once its worker has logged a step."""
-    code = f"import sys; sys.argv = ['cr-interp', *{words!r}]; from cr_interp.cli import main; main()"
-    process = psutil.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def started(words: list[str], out: Path, jobs: bool = False) -> warm.Popen:
+    """The command in a group of its own, once its worker has logged a step; the worker is a child of it unless ``jobs``."""
+    command = [sys.executable, "-m", "cr_interp", *words]
+    with open(out.parent / "errors", "w") as errors:
+        process = warm.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, jobs=jobs)
     log = out / "runs" / "opd-s0" / "train.jsonl"
     ends = time.monotonic() + 200
     while not log.is_file() or '"train"' not in log.read_text():
         if process.poll() is not None or time.monotonic() > ends:
             kill(process)
-            raise AssertionError(process.stderr.read())
+            raise AssertionError((out.parent / "errors").read_text())
         time.sleep(0.05)
     return process
 
@@ -57,14 +53,14 @@ def all_gone(processes: list[psutil.Process]) -> bool:
 def test_no_worker_is_left_and_the_next_start_works_at_once(tmp_path, number, code, whom):
     words = [*LONG, str(tmp_path / "s")]
     process = started(words, tmp_path / "s")
-    workers = process.children(recursive=True)
+    workers = process.children()
     assert workers
     if whom == "group":
         os.killpg(process.pid, number)
     else:
         os.kill(process.pid if whom == "parent" else workers[0].pid, number)
-    said = process.communicate(timeout=60)[1]
-    assert process.returncode == code
+    assert process.wait(60) == code
+    said = (tmp_path / "errors").read_text()
     if whom == "worker":
         assert "opd seed 0 stopped" in said
         assert "killed by SIGTERM" in said
@@ -74,7 +70,7 @@ def test_no_worker_is_left_and_the_next_start_works_at_once(tmp_path, number, co
     assert all_gone(workers)
     log = tmp_path / "s" / "runs" / "opd-s0" / "train.jsonl"
     log.unlink()
-    again = started([*words, "--resume"], tmp_path / "s")
+    again = started([*words, "--resume"], tmp_path / "s", jobs=True)
     kill(again)
 
 

@@ -96,6 +96,7 @@ def quick(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_jobs")
 def test_a_suite_runs_and_typed_again_does_only_what_is_left(quick, tmp_path, capsys):
     from cr_interp.tables.suite import open_suite, suite_table
 

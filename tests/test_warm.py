@@ -1,0 +1,128 @@
+"""Warm processes (``support/warm.py``) do what cold ones do."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import warm
+
+TELL = """
+import json, os, random, sys, numpy
+loaded = "torch" in sys.modules
+print(json.dumps([sys.argv[1:], os.getcwd(), os.environ.get("OF_MINE"), __name__, sys.path[0], loaded]))
+print("at a loss", file=sys.stderr)
+print(random.random(), numpy.random.rand(), file=open(f"drawn-{os.getpid()}", "w"))
+sys.exit(int(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path):
+    def write(code: str) -> list[str]:
+        (tmp_path / "script.py").write_text(code)
+        return [sys.executable, str(tmp_path / "script.py")]
+
+    return write
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_a_process_is_what_was_asked_for(script, tmp_path, cold):
+    folder = tmp_path / "there"
+    folder.mkdir()
+    found = warm.run([*script(TELL), "3", "b c"], cwd=folder, env={**os.environ, "OF_MINE": "é"}, cold=cold)
+    assert found.returncode == 3
+    assert json.loads(found.stdout) == [["3", "b c"], str(folder), "é", "__main__", str(tmp_path), not cold]
+    assert found.stderr == "at a loss\n"
+
+
+def test_no_two_draw_the_same(script, tmp_path):
+    for _ in range(2):
+        warm.run([*script(TELL), "0"], cwd=tmp_path)
+    drawn = {number for file in tmp_path.glob("drawn-*") for number in file.read_text().split()}
+    assert len(drawn) == 4
+
+
+def test_an_error_is_a_traceback_and_exit_code_1(script):
+    found = warm.run(script("def f():\n    return 1 / 0\n\nf()"))
+    assert found.returncode == 1
+    assert 'script.py", line 4' in found.stderr
+    assert found.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_what_is_registered_for_the_end_is_run(script):
+    code = "import atexit, threading, time\natexit.register(print, 'end')\n"
+    code += "threading.Thread(target=lambda: (time.sleep(0.2), print('thread'))).start()"
+    assert warm.run(script(code)).stdout.split() == ["thread", "end"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_kill_is_a_kill(script, tmp_path, how):
+    with (tmp_path / "log").open("w") as log:
+        process = warm.Popen(script("import time\ntime.sleep(60)"), stdout=log, stderr=subprocess.STDOUT)
+        assert process.poll() is None
+        assert psutil.Process(process.pid).ppid() != os.getpid()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.05)
+        os.kill(process.pid, how)
+        assert process.wait(30) == process.poll() == -how
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_whoever_takes_too_long_is_killed(script, monkeypatch):
+    made = []
+
+    class Noted(warm.Popen):
+        def wait(self, timeout=None):
+            made.append(self.pid)
+            return super().wait(timeout)
+
+    monkeypatch.setattr(warm, "Popen", Noted)
+    with pytest.raises(subprocess.TimeoutExpired):
+        warm.run(script("import time\ntime.sleep(60)"), timeout=0.1)
+    assert not psutil.pid_exists(made[0])
+
+
+def test_nobody_outlives_whoever_asked_for_it(script, tmp_path):
+    with (tmp_path / "log").open("w") as log:
+        process = warm.Popen(script("import time\ntime.sleep(60)"), stdout=log, stderr=subprocess.STDOUT)
+    process._line.close()
+    for _ in range(300):
+        if not psutil.pid_exists(process.pid):
+            break
+        time.sleep(0.1)
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_an_environment_that_libraries_have_read_already_is_started_cold(script, tmp_path):
+    found = warm.run([*script(TELL), "0"], cwd=tmp_path, env={**os.environ, "HF_OF_MINE": "1"})
+    assert json.loads(found.stdout)[-1] is False
+
+
+RANKS = """
+import os, sys, torch
+from torch import distributed
+distributed.init_process_group("gloo")
+sum = torch.ones(1)
+distributed.all_reduce(sum)
+print(distributed.get_rank(), int(sum), os.environ["LOCAL_RANK"], flush=True)
+if "fail" in sys.argv and distributed.get_rank() == 1:
+    sys.exit(5)
+if "fail" in sys.argv:
+    distributed.barrier()
+    __import__("time").sleep(60)
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(("words", "code"), [([], 0), (["fail"], 1)])
+def test_ranks_meet_and_fall_together(script, words, code):
+    torchrun = [sys.executable, *warm.TORCHRUN, "2", *script(RANKS)[1:], *words]
+    found = warm.run(torchrun, timeout=60)
+    assert found.returncode == code
+    assert sorted(found.stdout.splitlines()) == ["0 2 0", "1 2 1"]
