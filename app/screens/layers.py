@@ -124,8 +124,9 @@ def numbers(chosen: Selection) -> None:
 def page(chosen: Selection) -> None:
     st.markdown(
         "The same response is read twice, once without and once with the context, and the two states of each "
-        "token are compared at every layer. **An arm that has internalised the context stays near 1 at every "
-        "layer** (near 0 for relative L2); a dip shows where the context still changes what the model computes."
+        "token are compared at every layer. **Near 1 (near 0 for relative L2) the context hardly moves the state**; a dip "
+        "shows where it still changes what the model computes. A student that is robust and one that is deaf to every context "
+        "look alike here: compare the floor and the other contexts behind the curves."
     )
     if lacks(chosen, "drift", "measured states"):
         return

@@ -174,10 +174,14 @@ def both(name: str, arm: str, baseline: str, of: str) -> str:
 
 
 def shown(name: str, arm: str, baseline: str, of: str) -> str:
-    """What the two intervals let one say of other seeds."""
-    if difference(name, arm, baseline, of, "across").excludes_zero:
-        return "which holds for other seeds"
-    return "which three seeds do not show of others"
+    """What the two intervals let one say of a difference."""
+    within = difference(name, arm, baseline, of, "within").excludes_zero
+    across = difference(name, arm, baseline, of, "across").excludes_zero
+    if within and across:
+        return "shown on other examples and for other seeds"
+    if within:
+        return "shown on other examples, but three seeds do not show it of others"
+    return "shown for other seeds, but not on other examples" if across else "so no difference is shown"
 
 
 @cache
