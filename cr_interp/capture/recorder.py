@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cr_interp.capture.edits import Edits, apply
 from cr_interp.capture.sites import Site, check_site, order
-from cr_interp.errors import NotFinite
+from cr_interp.errors import NotFinite, UserError
 from cr_interp.models.forward import ViewBatch
 
 
@@ -56,7 +56,15 @@ class Recorder:
         return state
 
     def result(self, sites: Sequence[Site]) -> dict[Site, Float[Tensor, "token width"]]:
-        """The kept states in the order in which they were asked for."""
+        """The kept states in the order in which they were asked for.
+
+        Raises :class:`UserError` for a site that the forward did not reach: Llama-3.2-Vision passes over some blocks on text.
+        """
+        if passed := [str(site) for site in sites if site not in self.found]:
+            raise UserError(
+                f"The model did not run {passed[0]} on this text: it passes over some of its blocks without an image. There are "
+                f"no states there to look at; give a model that runs all its blocks on text."
+            )
         return {site: self.found[site] for site in sites}
 
 

@@ -15,6 +15,7 @@ from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, load, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.names import check_folder, check_name
+from cr_interp.notes import say
 from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
 from cr_interp.study.study import Study
@@ -77,6 +78,12 @@ def measure_checkpoints(
     if fixed is not None and fixed not in models:
         raise unknown("checkpoint with responses", fixed, ["own", *models])
     order = sorted(models, key=lambda arm: arm != fixed)
+    in_all = len(task.examples(evaluation.split))
+    if evaluation.examples < in_all:
+        say(
+            f"{evaluation.examples} of {in_all} examples of {task.name} are asked, drawn with seed {evaluation.seed}; "
+            f"--examples {in_all} asks all."
+        )
     tokenizer_first = tokenizer_of(models[order[0]], template)
     subject = Subject.of(task, tokenizer_first, no_context, evaluation)
     asked = asked_parts(subject, named or task.name, no_context, template)
@@ -112,6 +119,7 @@ def measure_checkpoints(
                     **provenance(),
                     **told,
                     "arms": {},
+                    "examples_in_all": in_all,
                     "made_of": parts,
                     "asked": {digest_of(asked): asked},
                 }

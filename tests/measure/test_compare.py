@@ -132,3 +132,15 @@ def test_a_study_with_runs_is_not_measured_anew(asked, tmp_path):
     with pytest.raises(UserError, match="with runs of its own"):
         compare_checkpoints(**asked, out=study.path, again=True)
     assert Study.open(study.path).manifest["finished"] == "then"
+
+
+def test_examples_that_are_not_asked_are_counted_aloud(asked, tmp_path, capsys):
+    asked["checkpoints"] = asked["checkpoints"][:1]
+    study = compare_checkpoints(**asked, out=tmp_path / "some", examples=2)
+    assert (
+        "note: 2 of 3 examples of p are asked, drawn with seed 0; --examples 3 asks all."
+        in capsys.readouterr().err
+    )
+    assert study.manifest["examples_in_all"] == 3
+    compare_checkpoints(**asked, out=tmp_path / "all", examples=256)
+    assert "examples" not in capsys.readouterr().err

@@ -173,3 +173,12 @@ def test_tokens_beyond_the_models_rows(change, said, tmp_path):
 
 def special(tokenizer, token):
     tokenizer.add_special_tokens({"additional_special_tokens": [token]})
+
+
+def test_a_block_that_is_passed_over_is_said():
+    model = tiny_model("llama", vocab_size=64)
+    block = model.model.layers[1]
+    block.__class__ = type("Passed", (type(block),), {"__call__": lambda _, state, **__: state})
+    view = build_view([[8, 9, 10]], [[5]], 0, 0)
+    with pytest.raises(UserError, match=r"did not run resid_post\.1 on this text"):
+        capture(model, view, residual_sites(model))

@@ -58,7 +58,11 @@ def validation(task: Task, context: Context, config: StudyConfig) -> Any:
             label(rows, arm="run", seed=0, step=0, split="validation"), split="validation", resamples=1
         )
         found = table[table["seed"].notna()].set_index("metric")["estimate"]
-        return {name: None if value != value else float(value) for name, value in found.items()} | {"n": n}
+        cut = rows[rows["outcome"] == "truncated"]["view"].value_counts()
+        counts = {"truncated_x": int(cut.get("no_context", 0)), "truncated_xc": int(cut.get("with_context", 0))}
+        return (
+            {name: None if value != value else float(value) for name, value in found.items()} | counts | {"n": n}
+        )
 
     return measure
 

@@ -16,11 +16,14 @@ from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, ow
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, tokenizer_fingerprint
 from cr_interp.names import check_folder
+from cr_interp.notes import say
 from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
+from cr_interp.tasks.base import Task
+from cr_interp.tasks.yours.described import DescribedTask
 from training.run.checkpoints import checkpoints, step_of
 from training.run.distill import is_finished
 from training.run.made_of import Making, different, discard, made_otherwise, refuse, sweep, term_texts
@@ -149,10 +152,27 @@ def checked(study: Study, config: StudyConfig, again: bool = False) -> tuple[Stu
     return note_asked(Study.open(study.path), making.asked), making
 
 
+def say_left_out(study: Study, task: Task, config: StudyConfig) -> None:
+    """Say which rows of somebody's own data, and which runs, are in none of the tables."""
+    going = [f"{arm} seed {seed}" for arm, seed in study.runs() if not is_finished(study, arm, seed, config)]
+    if going:
+        say(f"Not finished, so not measured: {', '.join(going)}.")
+    if isinstance(task, DescribedTask):
+        for told in task.left_out():
+            say(f"{told}.")
+        in_all, asked = len(task.examples(config.evaluation.split)), config.evaluation.examples
+        if asked < in_all:
+            say(
+                f"{asked} of the {in_all} {config.evaluation.split} examples of {task.name} are asked (evaluation.examples)."
+            )
+
+
 def evaluate_study(study: Study, config: StudyConfig, again: bool = False) -> Study:
     """Fill ``generations`` for every checkpoint that has no rows there."""
     study, making = checked(study, config, again)
     todo = missing(study, "generations", config)
+    if todo:
+        say_left_out(study, making.task, config)
     for arm, seed, step, where in tracked(todo, f"{config.name} generations"):
         loaded = place(load_for(config, where))
         rows = behaviour_rows(loaded, _subject(loaded, config), arm, seed, step)
