@@ -193,7 +193,7 @@ def difference_panels(
 
     far = scale == "distance"
     value = "closer" if far else "difference"
-    figure = _panels(table, kind, value, *(("ratio of 1 − CKA, baseline over arm (log₁₀)", "+.3f") if far else ("difference", "+.4f")),
+    figure = _panels(table, kind, value, *(("ratio of 1 − CKA (log₁₀)", "+.3f") if far else ("difference", "+.4f")),
                      lambda arm: f"{arm} − {baseline}", cell)  # fmt: skip
     if far:
         end, title = 1.0, "1 − CKA"

@@ -26,7 +26,15 @@ from cr_interp.tables.controls import control_table, worst
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.obedience import new_instruction
-from cr_interp.tables.suite import SETTINGS, Suite, comparisons, open_suite, setting_rows, suite_drift, suite_training
+from cr_interp.tables.suite import (
+    SETTINGS,
+    Suite,
+    comparisons,
+    open_suite,
+    setting_rows,
+    suite_drift,
+    suite_training,
+)
 
 #: Studies of the results pages, in the order of the site.
 STUDIES = ("organism-shift", "organism-swap", "smollm2-sentiment", "smollm2-wordclass")
@@ -124,8 +132,7 @@ def suite_intervals() -> str:
 def spelt(difference: Value, other: Value) -> str:
     """A difference with both of its intervals: ``−22.1 points (within [−29, −16], across [−33, −11])``."""
     return (
-        f"{difference.points} ({difference.kind} {difference.ends(percent)}, "
-        f"{other.kind} {other.ends(percent)})"
+        f"{difference.points} ({difference.kind} {difference.ends(percent)}, {other.kind} {other.ends(percent)})"
     )
 
 
@@ -374,7 +381,9 @@ def setting(name: str, arm: str, of: str) -> Value:
     """A metric of a setting's arm over seeds."""
     rows = suite_rows()
     row = rows[(rows["setting"] == name) & (rows["arm"] == arm)].iloc[0]
-    return Value(float(row[of]), float(row[f"{of}_low"]), float(row[f"{of}_high"]), int(row["n"]), str(row["interval"]))
+    return Value(
+        float(row[of]), float(row[f"{of}_low"]), float(row[f"{of}_high"]), int(row["n"]), str(row["interval"])
+    )
 
 
 def setting_regime(name: str, arm: str) -> str:
@@ -452,7 +461,9 @@ def _value(rows: pd.DataFrame, what: str) -> Value:
     if len(rows) != 1:
         raise LookupError(f"{what}: {len(rows)} rows where one was expected")
     row = rows.iloc[0]
-    return Value(float(row["estimate"]), float(row["low"]), float(row["high"]), int(row["n"]), str(row["interval"]))
+    return Value(
+        float(row["estimate"]), float(row["low"]), float(row["high"]), int(row["n"]), str(row["interval"])
+    )
 
 
 def unharmed(few: int = 10) -> list[str]:
