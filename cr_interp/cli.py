@@ -9,14 +9,15 @@ import io
 import json
 import os
 import sys
+import warnings
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cr_interp.disk import refusal
-from cr_interp.errors import UserError
+from cr_interp.errors import Slower, UserError
 from cr_interp.house import put_first
 from cr_interp.notes import say
 from cr_interp.shown import console as terminal
@@ -34,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = terminal()
+_format_warning = warnings.formatwarning
 
 
 #: Results of two experiments are never mixed in one study.
@@ -46,39 +48,45 @@ Again = Annotated[
 def table(
     study: Annotated[str, typer.Argument(help="a study's or suite's folder, or its name on the search paths")],
     as_json: Annotated[
-        bool, typer.Option("--json", help="a list of {arm, seed, metric, estimate, low, high, n}")
+        bool, typer.Option("--json", help="a list of {arm, seed, metric, estimate, low, high, n, interval}")
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="as in the README")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="a row per seed as well")] = False,
     control: Annotated[str, typer.Option(help="exact, paraphrase, mismatched or irrelevant")] = "exact",
+    interval: Annotated[
+        str,
+        typer.Option(help="over seeds: across (other seeds, t; where there are two) or within (other examples)"),
+    ] = "across",
 ) -> None:
     """Print the metrics of a study, or of a suite of studies, with their intervals."""
     from cr_interp.report.study import markdown_study, metric_table, rich_study
     from cr_interp.study.searching import open_study
     from cr_interp.tables.behaviour import metrics_json
+    from cr_interp.tables.estimates import kind_named
     from cr_interp.tables.suite import is_suite
 
+    kind = kind_named(interval)
     if is_suite(study):
-        _suite_table(study, as_json, markdown, seeds, control)
+        _suite_table(study, as_json, markdown, seeds, control, kind)
         return
     opened = open_study(study)
     if as_json:
-        print(json.dumps(metrics_json(metric_table(opened, control)), indent=1))
+        print(json.dumps(metrics_json(metric_table(opened, control, kind)), indent=1))
     elif markdown:
-        print(visible(markdown_study(opened, control)))
+        print(visible(markdown_study(opened, control, kind)))
     else:
-        console.print(rich_study(opened, control, seeds, f"{opened.name} (context: {control})"))
+        console.print(rich_study(opened, control, seeds, f"{opened.name} (context: {control})", kind))
 
 
-def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control: str) -> None:
+def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control: str, kind: Any) -> None:
     from cr_interp.report.suite import markdown_suite, rich_suite, suite_json
     from cr_interp.tables.suite import open_suite, suite_table
 
     suite = open_suite(name)
     if as_json:
-        print(json.dumps(suite_json(suite_table(suite, control)), indent=1))
+        print(json.dumps(suite_json(suite_table(suite, control, kind)), indent=1))
     elif markdown:
-        print(visible(markdown_suite(suite, control)))
+        print(visible(markdown_suite(suite, control, interval=kind)))
     elif seeds:
         one = next(iter(suite.studies))
         raise UserError(
@@ -86,7 +94,7 @@ def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control:
             f"one setting: cr-interp table {name}/{one} --seeds."
         )
     else:
-        console.print(rich_suite(suite, control))
+        console.print(rich_suite(suite, control, interval=kind))
 
 
 @app.command()
@@ -106,6 +114,7 @@ def controls(
     table = control_table(drift, measure)
     table = table if layers else worst(table)
     title = f"{opened.name}: {measure}" + ("" if layers else ", each arm's worst layer relative to its floor")
+    title += "\nrel.: times as far as another token, as distances; means over seeds, no interval"
     if markdown:
         print(visible(markdown_controls(table)))
     else:
@@ -138,13 +147,16 @@ def compare(
     max_new_tokens: Annotated[int, typer.Option(help="with --prompts: longest response")] = 32,
     no_context: Annotated[str, typer.Option(help="empty_system or template_default")] = "empty_system",
     again: Again = False,
+    today: Annotated[
+        str | None, typer.Option(help="YYYY-MM-DD, for a chat template that writes the date; fixed if not given")
+    ] = None,
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
     from cr_interp.measure.compare import compare_checkpoints
     from cr_interp.report.study import rich_study
 
     study = compare_checkpoints(
-        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again
+        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today
     )
     console.print(rich_study(study))
 
@@ -219,13 +231,16 @@ def check(
     backend: Annotated[
         list[str] | None, typer.Option(help="only this capture backend (repeatable); all by default")
     ] = None,
+    longest: Annotated[
+        int, typer.Option(help="tokens of the longest sequence: boundaries beyond it are skipped, and said to be")
+    ] = 2048,
 ) -> None:
     """Check that what is captured from a model is what its name says; exit code 1 if anything fails."""
     from cr_interp.capture.check import check_model, check_table
     from cr_interp.models.loading import load
 
     loaded = load(model)
-    checks = check_model(loaded.model, loaded.pad_id, backend)
+    checks = check_model(loaded.model, loaded.pad_id, backend, longest)
     console.print(check_table(checks, loaded.name))
     if any(found.status == "fail" for found in checks):
         raise SystemExit(1)
@@ -237,11 +252,19 @@ def plug_in() -> None:
     import_module("training.commands").register(app)
 
 
+def _as_a_sentence(message: Any, category: type[Warning], *where: Any, **line: Any) -> str:
+    """What is right and slower is said to people, without the line of code that says it."""
+    if issubclass(category, Slower):
+        return f"note: {message}\n"
+    return _format_warning(message, category, *where, **line)
+
+
 def main() -> None:
     """Run the command line; see the module's first lines for what errors look like."""
     end_with_parent()
     raise_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    warnings.formatwarning = _as_a_sentence
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may have no minus sign, and no Chinese

@@ -124,9 +124,8 @@ def numbers(chosen: Selection) -> None:
 def page(chosen: Selection) -> None:
     st.markdown(
         "The same response is read twice, once without and once with the context, and the two states of each "
-        "token are compared at every layer. **Near 1 (near 0 for relative L2) the context hardly moves the state**; a dip "
-        "shows where it still changes what the model computes. A student that is robust and one that is deaf to every context "
-        "look alike here: compare the floor and the other contexts behind the curves."
+        "token are compared at every layer. **A dip shows where the context still changes what the model computes** (for "
+        "relative L2 a peak). By itself it does not say whether an arm has internalised the context: see Harm for its answers."
     )
     if lacks(chosen, "drift", "measured states"):
         return

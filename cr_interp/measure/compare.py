@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cr_interp.capture.sites import blocks
+from cr_interp.clock import VARIABLE, date_of
 from cr_interp.digests import Parts, changes, digest_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts, made_of
@@ -14,6 +15,7 @@ from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, ow
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, load, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of
+from cr_interp.models.templates import fix_template
 from cr_interp.names import check_folder, check_name
 from cr_interp.notes import say
 from cr_interp.progress import tokens_progress
@@ -35,11 +37,13 @@ def compare_checkpoints(
     max_new_tokens: int = 32,
     no_context: Any = "empty_system",
     again: bool = False,
+    today: str | None = None,
 ) -> Study:
     """Measure ``ARM=MODEL`` pairs on a built-in task, a task file, or prompts and a context of the user's own.
 
-    Returns the study. Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist,
-    checkpoints whose tokenizers differ from the first one's, or a folder with a study of something else.
+    ``today`` is the date for a chat template that reads the clock. Returns the study. Raises :class:`UserError` for a
+    malformed pair, a missing file, a task that does not exist, a context that is in neither view, checkpoints whose
+    tokenizers differ from the first one's, or a folder with a study of something else.
     """
     models = parse_pairs(checkpoints)
     chosen = choose_task(task, prompts, context, max_new_tokens)
@@ -49,7 +53,16 @@ def compare_checkpoints(
     evaluation = Evaluation(
         examples=n, controls=("exact",) if isinstance(chosen, OwnTask) else Evaluation().controls
     )
-    return measure_checkpoints(models, chosen, evaluation, out, no_context, named=task, again=again)
+    template: dict[str, bool | int | str] = {} if today is None else {VARIABLE: today}
+
+    def opened(name: str) -> Loaded:
+        loaded = load(name)
+        fix_template(loaded, template)
+        return loaded
+
+    return measure_checkpoints(
+        models, chosen, evaluation, out, no_context, opened, named=task, template=template, again=again
+    )
 
 
 def measure_checkpoints(
@@ -86,6 +99,8 @@ def measure_checkpoints(
         )
     tokenizer_first = tokenizer_of(models[order[0]], template)
     subject = Subject.of(task, tokenizer_first, no_context, evaluation)
+    if day := date_of(tokenizer_first):
+        template = {**(template or {}), VARIABLE: day}
     asked = asked_parts(subject, named or task.name, no_context, template)
     files = {arm: model_digest(where) for arm, where in models.items()}
     parts = {
@@ -124,12 +139,25 @@ def measure_checkpoints(
                     "asked": {digest_of(asked): asked},
                 }
                 context = subject.contexts["exact"].to_dict()
-                seen = {"seeds": [0], "tokenizer_fingerprint": tokenizer, "context": context}
+                seen = {
+                    "seeds": [0],
+                    "tokenizer_fingerprint": tokenizer,
+                    "context": context,
+                    "date": day,
+                    "ends": sorted(loaded.eos_ids),
+                }
                 study = Study.create(out, manifest | seen)
             if tokenizer != study.manifest["tokenizer_fingerprint"]:
                 raise UserError(
                     f"{where} ({arm}) has another tokenizer or chat template than the first checkpoint, so their views "
                     f"cannot be compared token by token. Give checkpoints of one model family."
+                )
+            ends = sorted(loaded.eos_ids)
+            if ends != study.manifest.get("ends", ends):
+                raise UserError(
+                    f"{where} ({arm}) ends its turns with {_words(loaded, ends)}, the checkpoints before it with "
+                    f"{_words(loaded, study.manifest['ends'])}, so their answers would be cut in different places. "
+                    f"Give all the same eos_token_id in generation_config.json."
                 )
             if not _answered(study, arm):
                 rows = behaviour_rows(loaded, subject, arm, 0, 0)
@@ -202,6 +230,11 @@ def _begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool) -> Stu
         f"{out} holds a study that was begun with another {', another '.join(differing)}. Give another folder with --out, or "
         f"type the command with --again to begin it anew."
     )
+
+
+def _words(loaded: Loaded, ids: Sequence[int]) -> str:
+    """Tokens as they are written."""
+    return ", ".join(map(str, loaded.tokenizer.convert_ids_to_tokens(list(ids))))
 
 
 def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from cr_interp.models.fingerprints import fingerprint, tokenizer_fingerprint
 from cr_interp.models.forward import embedded
 from cr_interp.models.known import ORGANISMS, SMOLLM2, builtin_names, refuse_pickles
 from cr_interp.models.suitable import check_decoder, check_vocabulary
+from cr_interp.models.turn_end import turn_ends
 from cr_interp.models.weights import first_few, load_whole, refuse_incomplete
 
 __all__ = ["Loaded", "builtin_names", "fingerprint", "load", "resolve", "tokenizer_fingerprint"]
@@ -47,11 +48,12 @@ class Loaded:
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Every id that ends an assistant's turn."""
+        """Every id that ends an assistant's turn: what generation ends at, the tokenizer's end of a text, and the token with
+        which the chat template ends a turn."""
         ids = self.model.generation_config.eos_token_id if self.model.generation_config else None
         listed = [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
         own = self.tokenizer.eos_token_id
-        return tuple(dict.fromkeys([*listed, *([own] if own is not None else [])]))
+        return tuple(dict.fromkeys([*listed, *([own] if own is not None else []), *turn_ends(self.tokenizer)]))
 
     @property
     def pad_id(self) -> int:

@@ -26,8 +26,10 @@ from plotly.subplots import make_subplots
 from cr_interp.errors import UserError, unknown
 from cr_interp.figures.cells import add_cells, mark_cell
 from cr_interp.figures.style import empty_figure, finish, listed_seeds, safe_text, whole_range
-from cr_interp.statistics import hierarchical_weights, interval
 from cr_interp.study.rows import last_step
+from cr_interp.tables.answer_sums import with_clusters
+from cr_interp.tables.estimates import Kind, Sums, estimates
+from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.matching import agreement, opcodes
 from cr_interp.vocabulary import arm_order, by_arm
 
@@ -61,7 +63,7 @@ _KEYS = ["arm", "seed", "split", "example_id", "sample"]
 
 def paired(generations: pd.DataFrame, control: str = "exact", split: str | None = "test") -> pd.DataFrame:
     """A row per pair: ``arm, seed, example_id, sample, prompt, response_x, response_xc, outcome_x, outcome_xc,
-    n_tokens_x, n_tokens_xc, case`` (and ``answer``, if the table has it), arms in their order, examples sorted.
+    n_tokens_x, n_tokens_xc, case, cluster`` (and ``answer``, if the table has it), arms in their order, examples sorted.
 
     The same pairs as in :mod:`cr_interp.tables.behaviour`: the last step of a run, an answer without its partner left out.
     """
@@ -70,7 +72,8 @@ def paired(generations: pd.DataFrame, control: str = "exact", split: str | None 
             raise unknown("split", split, map(str, generations["split"].unique()))
         generations = generations[generations["split"] == split]
     rows = last_step(generations)
-    texts = ["prompt", *(["answer"] if "answer" in rows else [])]
+    rows = with_clusters(rows)
+    texts = ["prompt", "cluster", *(["answer"] if "answer" in rows else [])]
     said = ["response", "outcome", "n_tokens"]
     x = rows.loc[rows["view"] == "no_context", [*_KEYS, *texts, *said]]
     xc = rows.loc[(rows["view"] == "with_context") & (rows["control"] == control), [*_KEYS, *said]]
@@ -87,10 +90,12 @@ def paired(generations: pd.DataFrame, control: str = "exact", split: str | None 
     return by_arm(pairs, "example_id", "seed", "sample")
 
 
-def case_counts(pairs: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """The four cases of every arm, over its seeds: ``arm, case, count, n, share, low, high, seeds``.
+def case_counts(
+    pairs: pd.DataFrame, resamples: int = 2000, seed: int = 0, interval: Kind = "across"
+) -> pd.DataFrame:
+    """The four cases of every arm, over its seeds: ``arm, case, count, n, share, low, high, seeds, interval``.
 
-    ``n`` are the arm's pairs. Intervals: 95 % bootstrap over seeds, then examples, as for the metrics.
+    ``n`` are the arm's pairs. Intervals: 95 %, of the kind that ``interval`` names, as for the metrics.
     """
     found = []
     for arm in arm_order(pairs["arm"]):
@@ -99,18 +104,20 @@ def case_counts(pairs: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd
         column, examples = pd.factorize(mine["example_id"], sort=True)
         hits = np.zeros((len(seeds), len(examples), len(CASES)))
         np.add.at(hits, (row, column, mine["case"].map({c: i for i, c in enumerate(CASES)}).to_numpy()), 1.0)
-        weights = hierarchical_weights(len(seeds), len(examples), resamples, seed)
-        drawn = np.einsum("rse,sec->rc", weights, hits)
-        low, high = interval(drawn / drawn.sum(axis=1, keepdims=True))
+        asked = np.repeat(hits.sum(axis=2, keepdims=True), len(CASES), axis=2)
+        cluster = mine.drop_duplicates("example_id").set_index("example_id")["cluster"]
+        clusters = cluster.loc[examples].tolist()
+        row_over = estimates([Sums(hits, asked, clusters)], [True] * len(CASES), interval, resamples, seed)[-1]
         counts = hits.sum(axis=(0, 1))
         for index, case in enumerate(CASES):
             found.append(
                 {
                     "arm": arm, "case": case, "count": int(counts[index]), "n": len(mine),
-                    "share": counts[index] / len(mine), "low": low[index], "high": high[index], "seeds": len(seeds),
+                    "share": row_over.estimate[index], "low": row_over.low[index], "high": row_over.high[index],
+                    "seeds": len(seeds), "interval": row_over.kinds[index],
                 }
             )  # fmt: skip
-    return pd.DataFrame(found, columns=["arm", "case", "count", "n", "share", "low", "high", "seeds"])
+    return pd.DataFrame(found, columns=["arm", "case", "count", "n", "share", "low", "high", "seeds", "interval"])
 
 
 def choose(pairs: pd.DataFrame, arm: str, cases: Sequence[str], errors: Sequence[str] = ()) -> pd.DataFrame:
@@ -181,7 +188,7 @@ def four_cells(
     text_below = (
         f"Pairs of responses to the same prompt, without (down) and with the context ({control}, across)"
         f"{', ' + over if several else ''}: how many and their share. n = {whole_range(counts['n'])} pairs an arm. The "
-        f"pointer shows 95 % intervals (bootstrap over {'seeds and ' if several else ''}examples)."
+        f"pointer shows 95 % intervals: {said_intervals(counts)}."
     )
     alt = "Right and wrong without and with the context. " + " ".join(
         f"{arm}: " + ", ".join(f"{CASES[case][2]} {cell[arm, case].count}" for case in CASES) + "."

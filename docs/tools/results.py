@@ -320,6 +320,11 @@ def relatives(name: str, of: str) -> str:
     return listed(f"{relative(name, arm, of):.2f} ({arm})" for arm in ARMS)
 
 
+def squares(name: str, of: str) -> str:
+    """The ratio of 1 − similarity without the root: what must not be read as "times as far"."""
+    return listed(f"{relative(name, arm, of) ** 2:.1f} ({arm})" for arm in ARMS)
+
+
 def in_order(name: str, of: str, descending: bool = True) -> bool:
     """Whether base moves most, then opd, then nca (relative to the floor), or the reverse."""
     values = [relative(name, arm, of) for arm in ARMS]

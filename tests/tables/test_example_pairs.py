@@ -85,8 +85,9 @@ def test_counts_by_hand():
 
 def test_the_table_is_the_metrics_taken_apart(tmp_path):
     generations = make_study(tmp_path / "s", examples=40, tables=("generations",)).table("generations")
-    counts = example_pairs.case_counts(example_pairs.paired(generations)).set_index(["arm", "case"])
-    metrics = behaviour.metrics(generations)
+    pairs = example_pairs.paired(generations)
+    counts = example_pairs.case_counts(pairs, interval="within").set_index(["arm", "case"])
+    metrics = behaviour.metrics(generations, interval="within")
     metrics = metrics[metrics["seed"].isna()].set_index(["arm", "metric"])
     for arm in ("base", "opd", "nca"):
         count = counts.loc[arm, "count"]
@@ -96,6 +97,11 @@ def test_the_table_is_the_metrics_taken_apart(tmp_path):
         assert harm == pytest.approx(metrics.loc[(arm, "harm"), "estimate"])
         rescue = count["rescued"] / (count["rescued"] + count["both wrong"])
         assert rescue == pytest.approx(metrics.loc[(arm, "rescue"), "estimate"])
+    across = example_pairs.case_counts(pairs).set_index(["arm", "case"]).xs("kept", level="case")
+    metrics = behaviour.metrics(generations).query("seed.isna() and metric == 'both_correct'").set_index("arm")
+    for name in ("low", "high"):
+        assert across[name].to_dict() == pytest.approx(metrics[name].to_dict())
+    assert set(across["interval"]) == {"across"}
 
 
 def test_cases_of_a_metric_are_its_numerator():

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from cr_interp.clock import date_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import made_of, note_asked
 from cr_interp.measure.drift import measure_drift
@@ -81,6 +82,7 @@ def _manifest(config: StudyConfig) -> dict[str, Any]:
         "tokenizer_fingerprint": tokenizer_fingerprint(base.tokenizer),
         "no_context": config.no_context,
         "context": contexts["exact"].to_dict(),
+        "date": date_of(base.tokenizer),
         "controls": {name: context.to_dict() for name, context in contexts.items()},
         "arms": {arm: {"terms": term_texts(arm, config)} for arm in config.arms},
         "seeds": list(config.seeds),
