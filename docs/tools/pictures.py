@@ -1,4 +1,4 @@
-"""Make the pictures of README.md and the site from what is bundled: ``python docs/tools/pictures.py`` (needs Debian's chromium)."""
+"""Make the pictures of README.md and the site from the bundled studies: ``python docs/tools/pictures.py`` (needs chromium)."""
 
 import os
 import shutil

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cr_interp.report.study import metric_table
-from cr_interp.report.suite import markdown_suite
+from cr_interp.report.suite import markdown_tables
 from cr_interp.shown import in_markdown
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
@@ -511,4 +511,4 @@ def highest(name: str, arms: Iterable[str], of: str) -> float:
 
 
 def suite_markdown() -> str:
-    return markdown_suite(suite())
+    return markdown_tables(suite(), suite_rows(), suite_differences(), suite_ablations())
