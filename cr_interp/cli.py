@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -59,10 +60,11 @@ def table(
     ] = "across",
 ) -> None:
     """Print the metrics of a study, or of a suite of studies, with their intervals."""
-    from cr_interp.report.study import markdown_study, metric_table, rich_study
+    from cr_interp.report.study import markdown_study, rich_study
     from cr_interp.study.searching import open_study
     from cr_interp.tables.behaviour import metrics_json
     from cr_interp.tables.estimates import kind_named
+    from cr_interp.tables.metrics import metric_table
     from cr_interp.tables.suite import is_suite
 
     kind = kind_named(interval)
@@ -123,6 +125,17 @@ def controls(
         print(earlier)
 
 
+@app.command("app")
+def workbench(
+    study: Annotated[str | None, typer.Argument(help="a study's or suite's name, or its folder")] = None,
+    port: Annotated[int, typer.Option(help="of this machine", min=1, max=65535)] = 8501,
+) -> None:
+    """Open the workbench on the studies that can be found; Ctrl-C ends it."""
+    from cr_interp.workbench import serve
+
+    serve(study, port)
+
+
 @app.command()
 def studies() -> None:
     """List the studies that can be found, and where."""
@@ -152,6 +165,10 @@ def compare(
     ] = None,
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
+    from cr_interp.measure.pairs import choose_task, parse_pairs
+
+    parse_pairs(checkpoints)  # what is typed wrongly is said before the seconds that torch takes
+    choose_task(task, prompts, context, max_new_tokens)
     from cr_interp.measure.compare import compare_checkpoints
     from cr_interp.report.study import rich_study
 
@@ -237,13 +254,28 @@ def check(
 ) -> None:
     """Check that what is captured from a model is what its name says; exit code 1 if anything fails."""
     from cr_interp.capture.check import check_model, check_table
-    from cr_interp.models.loading import load
+    from cr_interp.models.loading import open_model
 
-    loaded = load(model)
+    loaded = open_model(model)
     checks = check_model(loaded.model, loaded.pad_id, backend, longest)
     console.print(check_table(checks, loaded.name))
     if any(found.status == "fail" for found in checks):
         raise SystemExit(1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.print(f"cr-interp {version('cr-interp')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    """What a privileged context still does to a model that is supposed to have internalised it."""
 
 
 def plug_in() -> None:

@@ -10,20 +10,20 @@ from cr_interp.digests import Parts, changes, digest_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts, made_of
 from cr_interp.measure.drift import measure_drift
+from cr_interp.measure.pairs import choose_task, parse_pairs
 from cr_interp.measure.settings import Evaluation
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
-from cr_interp.models.loading import Loaded, fingerprint, load, tokenizer_fingerprint
+from cr_interp.models.loading import Loaded, fingerprint, open_model, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.models.templates import fix_template
-from cr_interp.names import check_folder, check_name
+from cr_interp.names import check_folder
 from cr_interp.notes import say
 from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
 from cr_interp.study.study import Study
-from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Task
-from cr_interp.tasks.yours.own import OwnTask, read_context, read_prompts
+from cr_interp.tasks.yours.own import OwnTask
 from cr_interp.views import NoContext
 
 
@@ -71,7 +71,7 @@ def measure_checkpoints(
     evaluation: Evaluation,
     out: Path,
     no_context: NoContext = "empty_system",
-    opened: Callable[[str], Loaded] = load,
+    opened: Callable[[str], Loaded] = open_model,
     across: bool = True,
     sites_per_pass: int | None = None,
     named: str | None = None,
@@ -235,30 +235,3 @@ def _begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool) -> Stu
 def _words(loaded: Loaded, ids: Sequence[int]) -> str:
     """Tokens as they are written."""
     return ", ".join(map(str, loaded.tokenizer.convert_ids_to_tokens(list(ids))))
-
-
-def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:
-    """``["base=PATH", …]`` → arm → model.
-
-    >>> parse_pairs(["base=builtin:organism-rules"])
-    {'base': 'builtin:organism-rules'}
-    """
-    models: dict[str, str] = {}
-    for pair in checkpoints:
-        arm, equals, where = pair.partition("=")
-        if not (arm and equals and where) or arm in models:
-            raise UserError(
-                f"'{pair}' is not ARM=MODEL with a new arm; write for example base=PATH opd=PATH nca=PATH."
-            )
-        models[check_name("an arm", arm)] = where
-    if not models:
-        raise UserError("Nothing to compare: give at least one ARM=MODEL.")
-    return models
-
-
-def choose_task(task: str | None, prompts: Path | None, context: Path | None, max_new_tokens: int) -> Task:
-    if task is not None and prompts is None and context is None:
-        return get_task(task, run_code=True)  # somebody has just typed it
-    if task is None and prompts is not None and context is not None:
-        return OwnTask(prompts.stem, read_prompts(prompts), read_context(context), max_new_tokens)
-    raise UserError("Say what to ask: either --task NAME, or both --prompts FILE.jsonl and --context FILE.")

@@ -21,9 +21,10 @@ from cr_interp.capture import capture, model_lock
 from cr_interp.capture.sites import Site, residual_sites
 from cr_interp.errors import UserError
 from cr_interp.measure.tokens import moves, output_kl
+from cr_interp.models import loading
 from cr_interp.models.forward import build_view, encode_prefix
 from cr_interp.models.generation import Decoding, Response, decode_text, generate
-from cr_interp.models.loading import Loaded, load, tokenizer_fingerprint
+from cr_interp.models.loading import Loaded, tokenizer_fingerprint
 from cr_interp.views import (
     Context,
     NoContext,
@@ -94,7 +95,7 @@ class Tryout:
 def open_model(name: str) -> Loaded:
     """:func:`cr_interp.models.loading.load` for a program that must not stop: whatever is wrong is a :class:`UserError`."""
     try:
-        return load(name)
+        return loading.open_model(name)
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail in as many ways as there are libraries that read it

@@ -28,7 +28,6 @@ import pandas as pd
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.notes import say
-from cr_interp.report.study import metric_table
 from cr_interp.statistics import bootstrap_weights, holm
 from cr_interp.statistics import interval as percentiles
 from cr_interp.study.rows import last_step
@@ -38,6 +37,7 @@ from cr_interp.tables.behaviour import METRICS, differences, metrics, regimes
 from cr_interp.tables.claims import COMPARED, count_claims
 from cr_interp.tables.drift import layer_table
 from cr_interp.tables.estimates import Kind
+from cr_interp.tables.metrics import metric_table
 
 #: The paper's twelve, mirrored: system-prompt tasks × families, then games × kinds of teacher.
 SETTINGS = (
@@ -176,7 +176,7 @@ def _is_evaluated(study: Study) -> bool:
 
 
 def suite_table(suite: Suite, control: str = "exact", interval: Kind = "across") -> pd.DataFrame:
-    """:func:`~cr_interp.report.study.metric_table` of every setting; columns ``setting, arm, seed, metric, …, n, interval``."""
+    """:func:`~cr_interp.tables.metrics.metric_table` of every setting; columns ``setting, arm, seed, metric, …, n, interval``."""
     return _stacked(suite, lambda study: metric_table(study, control, interval), _is_evaluated)
 
 
@@ -287,7 +287,7 @@ def counts(
 
 
 def _answers(study: Study) -> tuple[pd.DataFrame, str]:
-    """A study's answers on the split that :func:`~cr_interp.report.study.metric_table` takes, at the last step of each run."""
+    """A study's answers on the split that :func:`~cr_interp.tables.metrics.metric_table` takes, at the last step of each run."""
     answers = study.table("generations")
     splits = answers["split"].unique()
     split = "test" if "test" in splits else str(splits[0])

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cr_interp.report.study import metric_table
 from cr_interp.report.suite import markdown_tables
 from cr_interp.shown import in_markdown
 from cr_interp.study.rows import last_step
@@ -25,6 +24,7 @@ from cr_interp.tables.claims import count_claims
 from cr_interp.tables.controls import control_table, worst
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.interval_words import said_intervals
+from cr_interp.tables.metrics import metric_table
 from cr_interp.tables.obedience import new_instruction
 from cr_interp.tables.suite import (
     SETTINGS,

@@ -6,7 +6,6 @@ import pytest
 from planted import BASE, PLANTED, N, answers, partial_suite, plant, planted_suite, printed, random_suite
 
 from cr_interp.errors import UserError
-from cr_interp.report.study import metric_table
 from cr_interp.report.suite import markdown_suite, rich_suite, suite_json
 from cr_interp.statistics import holm
 from cr_interp.study import searching as studies
@@ -14,6 +13,7 @@ from cr_interp.study.searching import find_studies, open_study
 from cr_interp.study.study import Study
 from cr_interp.tables import behaviour, suite
 from cr_interp.tables.drift import layer_table
+from cr_interp.tables.metrics import metric_table
 
 
 @pytest.fixture(scope="module")
