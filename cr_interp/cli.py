@@ -201,6 +201,45 @@ def case_study(
 
 
 @app.command()
+def explain(
+    study: Annotated[str, typer.Argument(help="a study's folder or name; its checkpoints have to be there")],
+    names: Annotated[
+        str | None, typer.Option("--analyses", help="a list, such as patching; default: all")
+    ] = None,
+    arms: Annotated[str | None, typer.Option(help="a list, such as opd,nca; default: all")] = None,
+    seeds: Annotated[str | None, typer.Option(help="a list, such as 0,1,2; default: all")] = None,
+    groups: Annotated[
+        str, typer.Option(help="of answers: harmed, rescued, kept, changed")
+    ] = "harmed,rescued,kept",
+    examples: Annotated[int, typer.Option(min=1, help="at most so many of each group")] = 64,
+    sites: Annotated[str, typer.Option(help="a list of kinds of sites")] = "resid_post,attn_out,mlp_out",
+    batch_size: Annotated[int, typer.Option(min=1, help="examples at a time; fewer need less memory")] = 64,
+    backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
+    again: Annotated[bool, typer.Option("--again", help="also checkpoints that have rows")] = False,
+) -> None:
+    """Say why answers flip: fill a study's tables of mechanism. Typed again, it continues where it was stopped."""
+    from cr_interp.study.analyses import analyses
+    from cr_interp.study.searching import open_study
+
+    chosen = [each.name for each in analyses("explain", _listed(names))]
+    if not all(seed.isdecimal() for seed in _listed(seeds)):
+        raise UserError(f"--seeds is a list of whole numbers, such as 0,1,2; found '{seeds}'.")
+    opened = open_study(study)
+    from cr_interp.mechanism.explain import Options
+    from cr_interp.mechanism.explain import explain as run
+    from cr_interp.report.mechanism import rich_patching
+
+    options = Options(_listed(groups), examples, _listed(sites), batch_size, backend)
+    opened = run(opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again)
+    if "patching" in chosen:
+        console.print(rich_patching(opened.table("patching"), opened.name))
+
+
+def _listed(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+@app.command()
 def new_task(
     name: Annotated[str, typer.Argument(help="letters, digits, - and _")],
     python: Annotated[bool, typer.Option("--python", help="in code, not in data")] = False,

@@ -48,6 +48,9 @@ print(json.dumps([code, [name for name in HEAVY if name in sys.modules]]))
         (2, "compare base=x --out OUT"),
         (2, "compare base=x --out OUT --task nonesuch"),
         (2, "table nonesuch"),
+        (2, "explain nonesuch"),
+        (2, "explain organism-shift --analyses nonesuch"),
+        (2, "explain organism-shift --seeds x"),
         (2, "app nonesuch"),
     ],
 )

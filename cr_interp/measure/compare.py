@@ -9,8 +9,8 @@ from cr_interp.clock import VARIABLE, date_of
 from cr_interp.digests import Parts, changes, digest_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts, made_of
-from cr_interp.measure.drift import measure_drift
 from cr_interp.measure.pairs import choose_task, parse_pairs
+from cr_interp.measure.readings import Readings
 from cr_interp.measure.settings import Evaluation
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
@@ -21,6 +21,7 @@ from cr_interp.names import check_folder
 from cr_interp.notes import say
 from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
+from cr_interp.study.analyses import analyses, fill
 from cr_interp.study.study import Study
 from cr_interp.tasks.base import Task
 from cr_interp.tasks.yours.own import OwnTask
@@ -56,7 +57,7 @@ def compare_checkpoints(
     template: dict[str, bool | int | str] = {} if today is None else {VARIABLE: today}
 
     def opened(name: str) -> Loaded:
-        loaded = load(name)
+        loaded = open_model(name)
         fix_template(loaded, template)
         return loaded
 
@@ -171,17 +172,17 @@ def measure_checkpoints(
             # Layers of models of unlike depth have no counterparts.
             alike = first is not None and len(blocks(first.model)) == len(blocks(loaded.model))
             answers = generations[generations["arm"] == (fixed or arm)]
-            found = measure_drift(
+            given = Readings(
                 loaded, subject, own_responses(answers), first if alike else None, sites_per_pass, progress=bar(arm),
                 turns=own_turns(answers), example_tokens=study.manifest["example_tokens"],
             )  # fmt: skip
             origin = made_of(asked, files[arm], files[fixed] if fixed else None)
-            found.labelled(arm=arm, seed=0, step=0, made_of=origin).put(study)
+            fill(study, analyses("capture"), given, arm=arm, seed=0, step=0, made_of=origin)
             if across and arm == order[0]:
                 first = loaded
             about = {"model": where, "fingerprint": fingerprint(loaded.model, loaded.tokenizer)}
             study = study.update_manifest(arms={**arms, arm: about})
-            del loaded  # before the next one comes beside it
+            del loaded, given  # before the next one comes beside it
     assert study is not None
     return study.update_manifest(finished=now())
 

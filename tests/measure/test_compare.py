@@ -9,7 +9,7 @@ from chatty import CHATML, chatty, follower
 from tiny import tiny
 
 from cr_interp.errors import UserError
-from cr_interp.measure import compare
+from cr_interp.measure import readings
 from cr_interp.measure.compare import compare_checkpoints
 from cr_interp.study.study import Study
 
@@ -42,17 +42,17 @@ def asked(tmp_path):
 @pytest.fixture
 def begun(asked, tmp_path, monkeypatch):
     """A study that was stopped at its second checkpoint."""
-    measure = compare.measure_drift
+    measure = readings.measure_drift
 
     def stop_at_the_second(loaded, *arguments, **options):
         if loaded.name.endswith("/b"):
             raise KeyboardInterrupt
         return measure(loaded, *arguments, **options)
 
-    monkeypatch.setattr(compare, "measure_drift", stop_at_the_second)
+    monkeypatch.setattr(readings, "measure_drift", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         compare_checkpoints(**asked, out=tmp_path / "out")
-    monkeypatch.setattr(compare, "measure_drift", measure)
+    monkeypatch.setattr(readings, "measure_drift", measure)
     return tmp_path / "out"
 
 
