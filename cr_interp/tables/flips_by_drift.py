@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.stats import rankdata
 
-from cr_interp.similarity.ends import ends
+from cr_interp.ends import ends
 from cr_interp.statistics import bootstrap_weights
 from cr_interp.study.rows import last_step
 
