@@ -158,7 +158,7 @@ def test_hostile_text_is_shown_as_text(server, page):
     for path, figures in paths.items():
         page.goto(server + path)
         ready(page, figures)
-        page.wait_for_timeout(500)
+        settle(page)
         assert page.evaluate("window.hit") is None
         assert page.locator("img[src=x], [src*='x.invalid'], [href*='x.invalid']").count() == 0
         expect(page.get_by_test_id("stSidebar")).to_contain_text("rules:shift<script>window.hit=1</script>")

@@ -71,6 +71,7 @@ def by_hand(part: pd.DataFrame) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 def test_the_readme_s_tables_are_those_of_what_is_bundled():
     spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
     assert spec is not None
