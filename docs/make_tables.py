@@ -8,13 +8,14 @@ import re
 from pathlib import Path
 
 from cr_interp.errors import UserError
-from cr_interp.report.study import markdown_table, metric_table
+from cr_interp.report.study import markdown_table
 from cr_interp.report.suite import markdown_suite
 from cr_interp.study.searching import open_study
+from cr_interp.tables.metrics import metric_table
 from cr_interp.tables.suite import open_suite
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-TABLE = re.compile(r"(\*\*`(?P<name>[\w/-]+)`\*\*[^\n]*\n\n)(?:\|[^\n]*\n)+")
+TABLE = re.compile(r"(\*\*`(?P<name>[\w/-]+)`\*\*[^\n]*\n\n)(?:\|[^\n]*\n)+(?:\n95 % intervals: [^\n]*\n)?")
 
 SUITE = re.compile(r"(<!-- suite (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -10,7 +10,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 
 
 def test_every_extra_that_is_named_exists():
-    files = chain([ROOT / "README.md"], (ROOT / "docs").glob("*.md"), *((ROOT / each).rglob("*.py") for each in (
+    files = chain([ROOT / "README.md"], (ROOT / "docs").rglob("*.md"), *((ROOT / each).rglob("*.py") for each in (
         "cr_interp", "training", "app", "tests")))  # fmt: skip
     named: dict[str, Path] = {}
     for file in files:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cr_interp.capture.edits import Edits, apply
 from cr_interp.capture.sites import Site, check_site, order
-from cr_interp.errors import NotFinite
+from cr_interp.errors import NotFinite, UserError
 from cr_interp.models.forward import ViewBatch
 
 
@@ -31,6 +31,7 @@ class Recorder:
         around = [Site(name, layer) for layer in self.middle for name in ("resid_pre", "attn_out")]
         self.stops = sorted({*sites, *self.edits, *around}, key=order)
         self.rows, self.columns = view.rows.to(device), view.columns.to(device)
+        self.shape = tuple(view.ids.shape)
         self.found: dict[Site, Float[Tensor, "token width"]] = {}
         self._before: dict[int, Tensor] = {}
 
@@ -39,6 +40,11 @@ class Recorder:
         return site in self.edits or (site.name == "attn_out" and site.layer in self.middle)
 
     def visit(self, site: Site, state: Float[Tensor, "batch length width"]) -> Tensor:
+        if state.dim() != 3 or tuple(state.shape[:2]) != self.shape:
+            raise UserError(
+                f"At {site} this model has a state of shape {tuple(state.shape)}, not one vector for each of the {self.shape} "
+                f"(batch, length) tokens: its stream cannot be read there. Take another site, or another model."
+            )
         if site in self.edits:
             state = apply(site, self.edits[site], state)
         if site in self.wanted:
@@ -56,7 +62,15 @@ class Recorder:
         return state
 
     def result(self, sites: Sequence[Site]) -> dict[Site, Float[Tensor, "token width"]]:
-        """The kept states in the order in which they were asked for."""
+        """The kept states in the order in which they were asked for.
+
+        Raises :class:`UserError` for a site that the forward did not reach: Llama-3.2-Vision passes over some blocks on text.
+        """
+        if passed := [str(site) for site in sites if site not in self.found]:
+            raise UserError(
+                f"The model did not run {passed[0]} on this text: it passes over some of its blocks without an image. There are "
+                f"no states there to look at; give a model that runs all its blocks on text."
+            )
         return {site: self.found[site] for site in sites}
 
 

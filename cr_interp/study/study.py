@@ -4,7 +4,7 @@ This is the only module that knows a study's file names, and a table is the only
 to looking, so the app and the notebooks need this package and no torch.
 
     STUDY/manifest.json               schema version, configuration, fingerprints, versions, times
-    STUDY/tables/generations.parquet  a row per arm, seed, example, view, control and sample
+    STUDY/tables/generations.parquet  a row per arm, seed, example, view, control and sample; with the example's cluster
     STUDY/tables/drift.parquet        a row per arm, seed, site, layer, measure and control
     STUDY/tables/drift_with_sinks.parquet  the same with attention sinks, where drift leaves some out
     STUDY/tables/token_drift.parquet  a row per arm, seed, example, token and site, under the exact context
@@ -27,6 +27,7 @@ from cr_interp.disk import sweep
 from cr_interp.errors import UserError
 from cr_interp.files import read_jsonl, write_atomic, write_json
 from cr_interp.study.schema import COLUMNS, SCHEMA_VERSION
+from cr_interp.tasks.clusters import clusters_of
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ class Study:
         return self.table_path(name).is_file()
 
     def table(self, name: str) -> pd.DataFrame:
-        """Read one table. Raises :class:`UserError` if it is missing, unreadable or lacks columns."""
+        """Read one table. Raises :class:`UserError` if it is missing, unreadable or lacks columns.
+
+        Answers that were written without their ``cluster`` get it from their ids, if the task is a built-in one.
+        """
         file = self.table_path(name)
         if not file.is_file():
             there = [each.stem for each in sorted((self.path / "tables").glob("*.parquet"))]
@@ -101,6 +105,8 @@ class Study:
         missing = [column for column in COLUMNS.get(name, ()) if column not in frame.columns]
         if missing:
             raise UserError(f"{file} lacks the columns {missing}; it was damaged or written by something else.")
+        if name == "generations" and "cluster" not in frame:
+            frame["cluster"] = clusters_of(str(self.manifest.get("task")), frame["example_id"])
         return frame
 
     def drift(self, sinks: bool = False) -> pd.DataFrame:

@@ -85,6 +85,7 @@ def test_every_measure_and_the_log_scale(server, page):
     ):
         pick(page, "Measure", name)
         expect(page.locator(".js-plotly-plot").first.locator(".ytitle")).to_contain_text(axis, timeout=20_000)
+    settle(page)
     page.get_by_text("Distance from identical, log scale").click()
     expect(page.locator(".js-plotly-plot").first.locator(".ytitle")).to_contain_text("1 − cosine (log scale)")
     ready(page, 2)

@@ -129,7 +129,8 @@ def as_loaded(**tokens):
 
 @pytest.mark.parametrize(
     ("tokens", "ends"),
-    [({"eos_token": None}, ()), ({"pad_token": None}, (1,)), ({"eos_token": None, "pad_token": None}, ())],
+    # Without a tokenizer's end there is still the token with which the template ends a turn.
+    [({"eos_token": None}, (1,)), ({"pad_token": None}, (1,)), ({"eos_token": None, "pad_token": None}, (1,))],
     ids=str,
 )
 def test_a_tokenizer_without_an_end_or_a_pad(tokens, ends):
@@ -173,3 +174,12 @@ def test_tokens_beyond_the_models_rows(change, said, tmp_path):
 
 def special(tokenizer, token):
     tokenizer.add_special_tokens({"additional_special_tokens": [token]})
+
+
+def test_a_block_that_is_passed_over_is_said():
+    model = tiny_model("llama", vocab_size=64)
+    block = model.model.layers[1]
+    block.__class__ = type("Passed", (type(block),), {"__call__": lambda _, state, **__: state})
+    view = build_view([[8, 9, 10]], [[5]], 0, 0)
+    with pytest.raises(UserError, match=r"did not run resid_post\.1 on this text"):
+        capture(model, view, residual_sites(model))

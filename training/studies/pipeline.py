@@ -9,18 +9,23 @@ from typing import Any
 import pandas as pd
 import torch
 
+from cr_interp.clock import date_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import made_of, note_asked
-from cr_interp.measure.drift import measure_drift
+from cr_interp.measure.readings import Readings
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, tokenizer_fingerprint
 from cr_interp.names import check_folder
+from cr_interp.notes import say
 from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
+from cr_interp.study.analyses import analyses, fill
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
+from cr_interp.tasks.base import Task
+from cr_interp.tasks.yours.described import DescribedTask
 from training.run.checkpoints import checkpoints, step_of
 from training.run.distill import is_finished
 from training.run.made_of import Making, different, discard, made_otherwise, refuse, sweep, term_texts
@@ -78,6 +83,7 @@ def _manifest(config: StudyConfig) -> dict[str, Any]:
         "tokenizer_fingerprint": tokenizer_fingerprint(base.tokenizer),
         "no_context": config.no_context,
         "context": contexts["exact"].to_dict(),
+        "date": date_of(base.tokenizer),
         "controls": {name: context.to_dict() for name, context in contexts.items()},
         "arms": {arm: {"terms": term_texts(arm, config)} for arm in config.arms},
         "seeds": list(config.seeds),
@@ -149,10 +155,27 @@ def checked(study: Study, config: StudyConfig, again: bool = False) -> tuple[Stu
     return note_asked(Study.open(study.path), making.asked), making
 
 
+def say_left_out(study: Study, task: Task, config: StudyConfig) -> None:
+    """Say which rows of somebody's own data, and which runs, are in none of the tables."""
+    going = [f"{arm} seed {seed}" for arm, seed in study.runs() if not is_finished(study, arm, seed, config)]
+    if going:
+        say(f"Not finished, so not measured: {', '.join(going)}.")
+    if isinstance(task, DescribedTask):
+        for told in task.left_out():
+            say(f"{told}.")
+        in_all, asked = len(task.examples(config.evaluation.split)), config.evaluation.examples
+        if asked < in_all:
+            say(
+                f"{asked} of the {in_all} {config.evaluation.split} examples of {task.name} are asked (evaluation.examples)."
+            )
+
+
 def evaluate_study(study: Study, config: StudyConfig, again: bool = False) -> Study:
     """Fill ``generations`` for every checkpoint that has no rows there."""
     study, making = checked(study, config, again)
     todo = missing(study, "generations", config)
+    if todo:
+        say_left_out(study, making.task, config)
     for arm, seed, step, where in tracked(todo, f"{config.name} generations"):
         loaded = place(load_for(config, where))
         rows = behaviour_rows(loaded, _subject(loaded, config), arm, seed, step)
@@ -191,15 +214,16 @@ def capture_study(
             answers = _answers_of(generations, arm, seed, step, fixed)
             read = None if fixed == "own" else _digest_of_answers(making, study, answers)
             origin = made_of(making.asked, str(making.checkpoint(study, arm, seed, step)), read)
-            found = measure_drift(
+            given = Readings(
                 loaded, _subject(loaded, config), own_responses(answers),
                 None if arm == "base" else base, sites_per_pass,
                 save_states / f"{arm}-s{seed}-{step}" if save_states else None,
                 bar(f"{config.name} {arm} seed {seed}"), backend, own_turns(answers), study.manifest["example_tokens"],
-            ).labelled(arm=arm, seed=seed, step=step, made_of=origin)  # fmt: skip
-            # Tokens and maps are large, and looked at at the end.
-            found.put(study, tokens_and_maps=arm == "base" or step == config.training.steps)
-            del loaded
+            )  # fmt: skip
+            at_the_end = arm == "base" or step == config.training.steps
+            chosen = [each for each in analyses("capture") if at_the_end or not each.last_step]
+            fill(study, chosen, given, arm=arm, seed=seed, step=step, made_of=origin)
+            del loaded, given
     return study
 
 

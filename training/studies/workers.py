@@ -71,5 +71,7 @@ def _progress(study: Study, arm: str, seed: int) -> dict[str, Any]:
     if evals and evals[-1].get("acc_x") is not None:
         last = evals[-1]
         harm = "–" if last.get("harm") is None else f"{last['harm']:.0%}"
-        return {**found, "note": f"Acc_x {last['acc_x']:.2f}  Acc_xc {last['acc_xc']:.2f}  Harm {harm}"}
+        cut = max(last.get("truncated_x") or 0, last.get("truncated_xc") or 0)
+        note = f"Acc_x {last['acc_x']:.2f}  Acc_xc {last['acc_xc']:.2f}  Harm {harm}"
+        return {**found, "note": note + (f"  {cut} of {last['n']} truncated" if cut and "n" in last else "")}
     return found

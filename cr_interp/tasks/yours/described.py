@@ -123,6 +123,22 @@ class DescribedTask:
             )
         return random.Random(f"{self.name} {split} {seed}").sample(found, len(found))[:n]
 
+    def left_out(self) -> list[str]:
+        """What of its rows is in no split, a sentence each; nothing if all are."""
+        told, found = self.description, []
+        test = _examples(told, self.folder, "test")
+        train = _examples(told, self.folder, "train")
+        for split, rows, kept in (("training", told.train, train), ("test", told.test, test)):
+            in_all = len(read_rows(placed(rows, self.folder)))
+            if in_all > len(kept):
+                found.append(f"{in_all - len(kept)} of the {in_all} {split} rows of {self.name} repeat a prompt")
+        tested = {example.prompt for example in test}
+        if both := sum(example.prompt in tested for example in train):
+            found.append(
+                f"{both} of the {len(train)} training prompts of {self.name} are also tested, so not trained on"
+            )
+        return found
+
     def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
         """The exact context, paraphrase and mismatched one as far as they are given, and an irrelevant one as long."""
         told = self.description

@@ -187,3 +187,18 @@ def test_a_run_alone_is_not_continued_as_another(own, tmp_path):
     with pytest.raises(UserError, match=r"begun with another training\.steps \(2, now 4\)"):
         distill(configured(own, "training.steps=4"), "mine", 0, study)
     assert yaml.safe_load(own.read_text())  # what one has written is never touched
+
+
+def test_rows_of_ones_own_that_are_in_no_table_are_counted_aloud(own, tmp_path, capsys):
+    rows = (own.parent / "test.jsonl").read_text().splitlines()
+    (own.parent / "test.jsonl").write_text("\n".join([*rows, rows[0], rows[1]]) + "\n")
+    train = (own.parent / "train.jsonl").read_text().splitlines()
+    (own.parent / "train.jsonl").write_text("\n".join([*train, rows[0]]) + "\n")
+    for read in (_split, read_rows):
+        read.cache_clear()
+    config = configured(own)
+    evaluate_study(open_or_create(config, tmp_path / "s"), config)
+    said = capsys.readouterr().err
+    assert f"2 of the {len(rows) + 2} test rows of mine repeat a prompt." in said
+    assert f"1 of the {len(train) + 1} training prompts of mine are also tested, so not trained on." in said
+    assert f"4 of the {len(rows)} test examples of mine are asked (evaluation.examples)." in said
