@@ -198,7 +198,7 @@ MEANING = {
     "cluster": "what the example is drawn with in a bootstrap: examples that are not independent share it",
     "group": "of answers: `harmed`, `rescued`, `kept`, or `changed` where there is no key",
     "direction": "`repair` (the state without the context into the run with it) or `break` (the reverse)",
-    "readout": "what is read after patching: the recovered share of the logit difference, or the share of whole answers that return",
+    "readout": "`share` of the logit difference that is recovered, or `answer`: whole answers that return (`break`: are gone)",
     "received": "logit difference of the run that received the state",
     "given": "logit difference of the run that gave it",
     "patched": "logit difference after patching",
