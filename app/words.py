@@ -52,7 +52,7 @@ GLOSSARY = {
     "behind": "In grey, measured like the curves. floor: unrelated tokens, so what is near it says little; repeat: the same "
     "view once more, the numerical ceiling; and the other contexts.",
     "movement": "Draws 1 − measure on a logarithmic axis. 0.997 and 0.999 look the same on a linear axis, though "
-    "one is three times as far from identical.",
+    "1 − measure differs threefold. (1 − cosine is half a squared distance: that is 1.7 times as far.)",
     "layer": "emb: after the embedding; a number: the residual stream after that layer (resid_post).",
     "interval": "95 % interval, of one of two kinds. within: these runs, other examples (bootstrap over clusters of examples "
     "that belong together). across: other seeds (Student's t over the seeds' values). With one seed there is only the first.",
@@ -81,7 +81,8 @@ GLOSSARY = {
     "right without the context, and one seed has no across interval. Holm: adjusted for there being several settings.",
     "ablation": "Other arms than the paper's, run in some settings: another weight β of the anchor, no stop-gradient, the "
     "reverse KL, or the teacher instead of the anchor. Their terms are in each study's Overview.",
-    "early": "Evaluated on validation examples while the arms were trained; each setting counts once.",
+    "early": "Evaluated on validation examples while the arms were trained; each setting counts once. A mean over settings "
+    "that differ in kind can show what none of them does: look at single settings on the Training page.",
     "setting": "One study of the suite: a task, with a model family or a kind of teacher.",
     "of": "In how many settings the claim holds, of those in which it can be asked.",
     "n_pairs": "Pairs of responses, without and with the context, of all seeds.",

@@ -157,9 +157,25 @@ def markdown_suite(
     arms: Sequence[str] = ARMS,
     interval: Kind = "across",
 ) -> str:
-    """The suite for the README: a row per setting, the counts, and all numbers folded away below."""
+    """The suite as Markdown: a row per setting, the counts, and all numbers folded away below."""
     rows = setting_rows(suite, arms, control, interval)
     compared = comparisons(suite, arm, baseline, control, interval)
+    ablations = ablation_rows(suite, control, baseline, interval)
+    return markdown_tables(suite, rows, compared, ablations, control, arm, baseline, arms, interval)
+
+
+def markdown_tables(
+    suite: Suite,
+    rows: pd.DataFrame,
+    compared: pd.DataFrame,
+    ablations: pd.DataFrame,
+    control: str = "exact",
+    arm: str = "nca",
+    baseline: str = "opd",
+    arms: Sequence[str] = ARMS,
+    interval: Kind = "across",
+) -> str:
+    """What :func:`markdown_suite` writes, of tables that have been made: ``setting_rows``, ``comparisons``, ``ablation_rows``."""
     named = [name for name in dict.fromkeys(arms) if name in set(rows["arm"])]
     parts = [_markdown_settings(rows, compared, named, arm, baseline)]
     if len(rows):
@@ -168,7 +184,6 @@ def markdown_suite(
     if len(compared):
         counts = count_claims(compared, arm, baseline, interval)
         parts += [_markdown_counts(counts, list(dict.fromkeys(compared["setting"])))]
-    ablations = ablation_rows(suite, control, baseline, interval)
     if len(ablations):
         parts += [_markdown_ablations(ablations, baseline)]
     parts += [_folded("All metrics of every setting and arm", _markdown_rows(rows))]

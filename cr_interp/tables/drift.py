@@ -15,9 +15,28 @@ from cr_interp.vocabulary import COMPOSITION, EMBEDDING, MOVEMENTS, RATIOS, arm_
 
 def resid_rows(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
     """Rows of the embedding and of ``resid_post``, last step of each run, with ``place`` on the layer axis."""
+    drift = of_panel(drift)
     rows = placed(drift[(drift["measure"] == measure) & (drift["control"] == control)])
     layers = rows["layer"].astype(int).astype(str)
     return rows.assign(layer=layers.where(rows["place"] >= 0, layer_name(EMBEDDING)))
+
+
+def of_panel(rows: pd.DataFrame) -> pd.DataFrame:
+    """What ``similarity.panel`` returns as rows of ``drift``: one arm, ``states``, under the exact context; else unchanged.
+
+    Its layers are sites, or numbers of blocks with −1 for the embedding.
+    """
+    if "arm" in rows:
+        return rows
+    numbers = [int(getattr(layer, "layer", layer)) for layer in rows["layer"]]
+    sites = [
+        getattr(layer, "name", "resid_pre" if number == EMBEDDING else "resid_post")
+        for layer, number in zip(rows["layer"], numbers, strict=True)
+    ]
+    return rows.assign(
+        arm="states", seed=0, step=0, site=sites, layer=[max(number, 0) for number in numbers],
+        control=rows["control"].replace("given", "exact"),
+    )  # fmt: skip
 
 
 def placed(drift: pd.DataFrame) -> pd.DataFrame:
