@@ -41,10 +41,10 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from cr_interp.ends import ends
 from cr_interp.errors import UserError
 from cr_interp.similarity.cka import weighted_cka
 from cr_interp.similarity.duplicates import marks
-from cr_interp.similarity.ends import ends
 from cr_interp.similarity.groups import few_examples, tokens_each
 from cr_interp.similarity.kept import Kept
 from cr_interp.similarity.knn import overlap_per_row
