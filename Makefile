@@ -71,6 +71,7 @@ kills: $(VENV)/.ready
 
 coverage: $(VENV)/.ready
 	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python tests/support/coverage_simulation.py
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python tests/support/drift_coverage.py
 
 notebooks: $(VENV)/.ready
 	BROWSER_PATH=$$(command -v chromium) PLOTLY_RENDERER=plotly_mimetype+png $(BIN)/jupyter execute --inplace notebooks/*.ipynb
