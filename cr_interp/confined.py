@@ -17,7 +17,7 @@ from cr_interp.errors import UserError
 from cr_interp.shown import visible
 
 #: Bytes. A text with rows may be a data set; a configuration or a manifest never is.
-LARGEST, LARGEST_JSON, LARGEST_YAML = 1 << 30, 64 << 20, 512 << 10
+LARGEST, LARGEST_JSON, LARGEST_YAML = 1 << 30, 128 << 20, 512 << 10
 
 
 def inside(folder: Path, name: str, what: str) -> Path:
@@ -37,7 +37,7 @@ def inside(folder: Path, name: str, what: str) -> Path:
             f"{what} names the file {told}, which is outside {folder}. Copy it into that folder and name it there."
         )
     if not is_regular(path):
-        raise UserError(f"{what} names the file {told}, but there is no such file in {folder}.")
+        raise UserError(f"{what} names the file {told}. There is no file of this name in {folder}.")
     return path
 
 

@@ -93,7 +93,9 @@ def log_row(line: bytes) -> dict[str, Any] | None:
         row = json.loads(line.decode("utf-8", errors="replace").removeprefix("\ufeff"))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(row, dict) or (line.count(b"{") + line.count(b"[") > DEEPEST_ROW and deeper(row, DEEPEST_ROW)):
+    if not isinstance(row, dict) or (
+        line.count(b"{") + line.count(b"[") > DEEPEST_ROW and deeper(row, DEEPEST_ROW)
+    ):
         return None
     step = row.get("step", 0)
     if isinstance(step, bool) or not isinstance(step, int | float) or not 0 <= step < 2**53:  # NaN neither

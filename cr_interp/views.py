@@ -21,7 +21,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cr_interp.errors import UserError
+from cr_interp.time_limit import limited
 
+#: A template is a program that came with the model; rendering a prompt takes a thousandth of this.
+TEMPLATE_SECONDS = 10.0
 Message = dict[str, str]
 View = Literal["no_context", "with_context"]
 NoContext = Literal["empty_system", "template_default"] | tuple[Message, ...]
@@ -134,7 +137,12 @@ def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
             "Use an instruct model, or set tokenizer.chat_template."
         )
     try:
-        text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+        with limited(
+            TEMPLATE_SECONDS, "The chat template does not come to an end. Take it from where it was published."
+        ):
+            text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+    except UserError:
+        raise
     except Exception as error:  # jinja2 raises whatever the template asks for
         raise UserError(
             f"The chat template refuses these messages ({error}). If it knows no system role, use "

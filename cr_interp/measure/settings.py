@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Evaluation(BaseModel):
     """What is reported, on examples that neither training nor tuning has seen."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     split: Literal["validation", "test"] = "test"
     examples: int = Field(256, gt=0)
