@@ -16,6 +16,7 @@ from app.words import plain
 from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.figures import cells
+from cr_interp.study.analyses import command_for
 
 
 @contextmanager
@@ -122,8 +123,7 @@ def lacks(chosen: Selection, table: str, what: str) -> bool:
         "measures them; or choose another study on the left.",
         icon=":material/grid_off:",
     )
-    command = "evaluate" if table == "generations" else "capture"
-    st.code(f"cr-interp {command} {shlex.quote(chosen.name)}", language="bash")
+    st.code(f"cr-interp {command_for(table)} {shlex.quote(chosen.name)}", language="bash")
     return True
 
 

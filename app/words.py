@@ -12,6 +12,7 @@ GLOSSARY = {
     "arm": "One training objective. base: the untrained model; opd: distillation alone; nca: opd plus No-Context "
     "Anchoring, which pulls the with-context view to the frozen no-context view.",
     "baseline": "The arm that the other one is compared with. Differences are paired: same examples, same seeds.",
+    "harm_common": "Harm on the prompts that both arms answer right without the context: the same denominator for both.",
     "control": "What is given as the context when it returns. exact: the one of training; paraphrase: the "
     "same in other words; mismatched: another task's; irrelevant: a text of equal length about nothing.",
     "context": "What the teacher sees and the student is trained to do without.",
@@ -23,12 +24,12 @@ GLOSSARY = {
     "delta_len": "Δlen: relative change of the mean response length (tokens) when the context returns.",
     "outcome": "right; wrong: an answer, but not the right one; unparsable: no answer found in the response; "
     "truncated: the response hit the length limit.",
-    "regime": "A: the context makes the arm worse (Acc_xc below Acc_x, interval excludes 0); B: it still helps; "
-    "C: no difference detected.",
+    "regime": "A: the context makes the arm worse (Acc_xc below Acc_x, the across interval excludes 0); B: it still helps; "
+    "C: the change is within 2 points; open: none of these can be said, as of a trained arm with one seed.",
     "drift": "How far a site's state moves when the context returns, at the aligned positions: those whose "
     "output predicts the response's tokens, which are the same ids in both views.",
     "lowest": "The layer where the two views differ most: lowest similarity (highest relative L2) of all layers, "
-    "mean over seeds, between the outermost ends of the seeds' intervals.",
+    "mean over seeds.",
     "cosine": "Mean cosine between a token's state with and without the context. Hidden states all point in "
     "similar directions, so unrelated tokens can reach 0.9: compare arms, and look at the other measures too.",
     "centred_cosine": "Cosine after removing each view's mean state: what all tokens share no longer counts.",
@@ -51,9 +52,10 @@ GLOSSARY = {
     "behind": "In grey, measured like the curves. floor: unrelated tokens, so what is near it says little; repeat: the same "
     "view once more, the numerical ceiling; and the other contexts.",
     "movement": "Draws 1 − measure on a logarithmic axis. 0.997 and 0.999 look the same on a linear axis, though "
-    "one is three times as far from identical.",
+    "1 − measure differs threefold. (1 − cosine is half a squared distance: that is 1.7 times as far.)",
     "layer": "emb: after the embedding; a number: the residual stream after that layer (resid_post).",
-    "interval": "95 % bootstrap interval. Within a seed, examples are resampled; over seeds, seeds and examples.",
+    "interval": "95 % interval, of one of two kinds. within: these runs, other examples (bootstrap over clusters of examples "
+    "that belong together). across: other seeds (Student's t over the seeds' values). With one seed there is only the first.",
     "seeds": "Training runs that differ only in their random numbers. An arm that was run once, like base, always counts.",
     "map": "without × with: how far each layer without the context resembles each layer with it; its diagonal is the "
     "Layers page's CKA. within: the layers of one view among themselves. base × checkpoint: what training changed, "
@@ -76,10 +78,11 @@ GLOSSARY = {
     "error_kind": "Pairs in which at least one of the two responses failed in one of these ways.",
     "suite": "Several studies side by side, one for each setting: a task, a model family and a kind of teacher.",
     "claim": "What is counted. A setting counts where the claim can be asked: Harm is undefined where an arm is never "
-    "right without the context.",
+    "right without the context, and one seed has no across interval. Holm: adjusted for there being several settings.",
     "ablation": "Other arms than the paper's, run in some settings: another weight β of the anchor, no stop-gradient, the "
     "reverse KL, or the teacher instead of the anchor. Their terms are in each study's Overview.",
-    "early": "Evaluated on validation examples while the arms were trained; each setting counts once.",
+    "early": "Evaluated on validation examples while the arms were trained; each setting counts once. A mean over settings "
+    "that differ in kind can show what none of them does: look at single settings on the Training page.",
     "setting": "One study of the suite: a task, with a model family or a kind of teacher.",
     "of": "In how many settings the claim holds, of those in which it can be asked.",
     "n_pairs": "Pairs of responses, without and with the context, of all seeds.",

@@ -9,14 +9,16 @@ import io
 import json
 import os
 import sys
+import warnings
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cr_interp.disk import refusal
-from cr_interp.errors import UserError
+from cr_interp.errors import Slower, UserError
 from cr_interp.house import put_first
 from cr_interp.notes import say
 from cr_interp.shown import console as terminal
@@ -34,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 console = terminal()
+_format_warning = warnings.formatwarning
 
 
 #: Results of two experiments are never mixed in one study.
@@ -46,39 +49,46 @@ Again = Annotated[
 def table(
     study: Annotated[str, typer.Argument(help="a study's or suite's folder, or its name on the search paths")],
     as_json: Annotated[
-        bool, typer.Option("--json", help="a list of {arm, seed, metric, estimate, low, high, n}")
+        bool, typer.Option("--json", help="a list of {arm, seed, metric, estimate, low, high, n, interval}")
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="as in the README")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="a row per seed as well")] = False,
     control: Annotated[str, typer.Option(help="exact, paraphrase, mismatched or irrelevant")] = "exact",
+    interval: Annotated[
+        str,
+        typer.Option(help="over seeds: across (other seeds, t; where there are two) or within (other examples)"),
+    ] = "across",
 ) -> None:
     """Print the metrics of a study, or of a suite of studies, with their intervals."""
-    from cr_interp.report.study import markdown_study, metric_table, rich_study
+    from cr_interp.report.study import markdown_study, rich_study
     from cr_interp.study.searching import open_study
     from cr_interp.tables.behaviour import metrics_json
+    from cr_interp.tables.estimates import kind_named
+    from cr_interp.tables.metrics import metric_table
     from cr_interp.tables.suite import is_suite
 
+    kind = kind_named(interval)
     if is_suite(study):
-        _suite_table(study, as_json, markdown, seeds, control)
+        _suite_table(study, as_json, markdown, seeds, control, kind)
         return
     opened = open_study(study)
     if as_json:
-        print(json.dumps(metrics_json(metric_table(opened, control)), indent=1))
+        print(json.dumps(metrics_json(metric_table(opened, control, kind)), indent=1))
     elif markdown:
-        print(visible(markdown_study(opened, control)))
+        print(visible(markdown_study(opened, control, kind)))
     else:
-        console.print(rich_study(opened, control, seeds, f"{opened.name} (context: {control})"))
+        console.print(rich_study(opened, control, seeds, f"{opened.name} (context: {control})", kind))
 
 
-def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control: str) -> None:
+def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control: str, kind: Any) -> None:
     from cr_interp.report.suite import markdown_suite, rich_suite, suite_json
     from cr_interp.tables.suite import open_suite, suite_table
 
     suite = open_suite(name)
     if as_json:
-        print(json.dumps(suite_json(suite_table(suite, control)), indent=1))
+        print(json.dumps(suite_json(suite_table(suite, control, kind)), indent=1))
     elif markdown:
-        print(visible(markdown_suite(suite, control)))
+        print(visible(markdown_suite(suite, control, interval=kind)))
     elif seeds:
         one = next(iter(suite.studies))
         raise UserError(
@@ -86,7 +96,7 @@ def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control:
             f"one setting: cr-interp table {name}/{one} --seeds."
         )
     else:
-        console.print(rich_suite(suite, control))
+        console.print(rich_suite(suite, control, interval=kind))
 
 
 @app.command()
@@ -106,12 +116,24 @@ def controls(
     table = control_table(drift, measure)
     table = table if layers else worst(table)
     title = f"{opened.name}: {measure}" + ("" if layers else ", each arm's worst layer relative to its floor")
+    title += "\nrel.: times as far as another token, as distances; means over seeds, no interval"
     if markdown:
         print(visible(markdown_controls(table)))
     else:
         console.print(rich_controls(table, title))
     if (earlier := formerly(drift, measure)) is not None:
         print(earlier)
+
+
+@app.command("app")
+def workbench(
+    study: Annotated[str | None, typer.Argument(help="a study's or suite's name, or its folder")] = None,
+    port: Annotated[int, typer.Option(help="of this machine", min=1, max=65535)] = 8501,
+) -> None:
+    """Open the workbench on the studies that can be found; Ctrl-C ends it."""
+    from cr_interp.workbench import serve
+
+    serve(study, port)
 
 
 @app.command()
@@ -138,13 +160,20 @@ def compare(
     max_new_tokens: Annotated[int, typer.Option(help="with --prompts: longest response")] = 32,
     no_context: Annotated[str, typer.Option(help="empty_system or template_default")] = "empty_system",
     again: Again = False,
+    today: Annotated[
+        str | None, typer.Option(help="YYYY-MM-DD, for a chat template that writes the date; fixed if not given")
+    ] = None,
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
+    from cr_interp.measure.pairs import choose_task, parse_pairs
+
+    parse_pairs(checkpoints)  # what is typed wrongly is said before the seconds that torch takes
+    choose_task(task, prompts, context, max_new_tokens)
     from cr_interp.measure.compare import compare_checkpoints
     from cr_interp.report.study import rich_study
 
     study = compare_checkpoints(
-        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again
+        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today
     )
     console.print(rich_study(study))
 
@@ -169,6 +198,45 @@ def case_study(
     write_page(study)
     console.print(plain_table(summary(study), f"{chosen.name}: the layer that moves most"))
     console.print(f"{study.path / 'case-study.html'}")
+
+
+@app.command()
+def explain(
+    study: Annotated[str, typer.Argument(help="a study's folder or name; its checkpoints have to be there")],
+    names: Annotated[
+        str | None, typer.Option("--analyses", help="a list, such as patching; default: all")
+    ] = None,
+    arms: Annotated[str | None, typer.Option(help="a list, such as opd,nca; default: all")] = None,
+    seeds: Annotated[str | None, typer.Option(help="a list, such as 0,1,2; default: all")] = None,
+    groups: Annotated[
+        str, typer.Option(help="of answers: harmed, rescued, kept, changed")
+    ] = "harmed,rescued,kept",
+    examples: Annotated[int, typer.Option(min=1, help="at most so many of each group")] = 64,
+    sites: Annotated[str, typer.Option(help="a list of kinds of sites")] = "resid_post,attn_out,mlp_out",
+    batch_size: Annotated[int, typer.Option(min=1, help="examples at a time; fewer need less memory")] = 64,
+    backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
+    again: Annotated[bool, typer.Option("--again", help="also checkpoints that have rows")] = False,
+) -> None:
+    """Say why answers flip: fill a study's tables of mechanism. Typed again, it continues where it was stopped."""
+    from cr_interp.study.analyses import analyses
+    from cr_interp.study.searching import open_study
+
+    chosen = [each.name for each in analyses("explain", _listed(names))]
+    if not all(seed.isdecimal() for seed in _listed(seeds)):
+        raise UserError(f"--seeds is a list of whole numbers, such as 0,1,2; found '{seeds}'.")
+    opened = open_study(study)
+    from cr_interp.mechanism.explain import Options
+    from cr_interp.mechanism.explain import explain as run
+    from cr_interp.report.mechanism import rich_patching
+
+    options = Options(_listed(groups), examples, _listed(sites), batch_size, backend)
+    opened = run(opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again)
+    if "patching" in chosen:
+        console.print(rich_patching(opened.table("patching"), opened.name))
+
+
+def _listed(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 @app.command()
@@ -219,16 +287,34 @@ def check(
     backend: Annotated[
         list[str] | None, typer.Option(help="only this capture backend (repeatable); all by default")
     ] = None,
+    longest: Annotated[
+        int, typer.Option(help="tokens of the longest sequence: boundaries beyond it are skipped, and said to be")
+    ] = 2048,
 ) -> None:
     """Check that what is captured from a model is what its name says; exit code 1 if anything fails."""
     from cr_interp.capture.check import check_model, check_table
-    from cr_interp.models.loading import load
+    from cr_interp.models.loading import open_model
 
-    loaded = load(model)
-    checks = check_model(loaded.model, loaded.pad_id, backend)
+    loaded = open_model(model)
+    checks = check_model(loaded.model, loaded.pad_id, backend, longest)
     console.print(check_table(checks, loaded.name))
     if any(found.status == "fail" for found in checks):
         raise SystemExit(1)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.print(f"cr-interp {version('cr-interp')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    """What a privileged context still does to a model that is supposed to have internalised it."""
 
 
 def plug_in() -> None:
@@ -237,11 +323,19 @@ def plug_in() -> None:
     import_module("training.commands").register(app)
 
 
+def _as_a_sentence(message: Any, category: type[Warning], *where: Any, **line: Any) -> str:
+    """What is right and slower is said to people, without the line of code that says it."""
+    if issubclass(category, Slower):
+        return f"note: {message}\n"
+    return _format_warning(message, category, *where, **line)
+
+
 def main() -> None:
     """Run the command line; see the module's first lines for what errors look like."""
     end_with_parent()
     raise_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    warnings.formatwarning = _as_a_sentence
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may have no minus sign, and no Chinese

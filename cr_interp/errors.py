@@ -17,6 +17,10 @@ class NotFinite(UserError):
     """A model gave NaN or infinity where numbers were expected."""
 
 
+class Slower(UserWarning):
+    """A short cut that is not exact for a model, and what is done instead: said once, and the numbers are right."""
+
+
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     """An error for a name that does not exist: gives the nearest valid one and the list.
 

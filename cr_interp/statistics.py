@@ -1,67 +1,81 @@
-"""Bootstrap intervals for ratios of sums: which weights to draw, and how to read an interval off replicates.
+"""Intervals and tests, by what they speak about: these runs with other examples (*within*), or other seeds (*across*).
 
-Mental model: every number of the project is a ratio of sums over examples, Σᵢ numᵢ / Σᵢ denᵢ. A bootstrap
-replicate draws examples with replacement, which is the same as giving example i the integer weight wᵢ of how
-often it was drawn. So nothing is ever copied or looped over: ``weights @ sums`` is all replicates at once.
+Mental model. Two things could have come out otherwise, and each has its own interval; they are never mixed.
 
-    weights = bootstrap_weights(len(num))                    # [resamples, n]
-    low, high = interval((weights @ num) / (weights @ den))  # a replicate may be 0/0: NaN, ignored
+    within   these runs, other examples. Examples are drawn with replacement, whole clusters at a time: eight frames of
+             one phrase are one draw, not eight. A replicate is weights times sums, so nothing is copied or looped over:
 
-Two statistics computed with the *same* weights are paired: the interval of their difference is
-``interval(first - second)``. The same ``seed`` and sizes always give the same weights.
+                 weights = cluster_weights(clusters)                      # [resamples, n]
+                 low, high = interval((weights @ num) / (weights @ den), units=…)  # of 0/0 a replicate is NaN: ignored
+
+             Two statistics computed with the *same* weights are paired: ``interval(first - second)``. The same ``seed``
+             and sizes always give the same weights.
+    across   other seeds, on these examples. Student's t over the seeds' values, df = seeds − 1: :func:`t_interval`. A
+             bootstrap over three seeds is not used, since it covers 71 to 85 % where it says 95.
+
+Where nothing happened, a bootstrap draws nothing but nothing and a t has no spread; both would say "0.0 [0.0, 0.0]". Then
+:func:`clopper_pearson` speaks for a run and :func:`next_seed`, a beta-binomial, for the next one. ``make coverage`` prints how
+often each interval is right in simulations.
 """
 
 import warnings
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from scipy import special
+
+#: "No loss" and "the same" are said of a difference whose whole interval is within two points.
+MARGIN = 0.02
+#: So many seeds at most have all their sign flips counted (2¹⁶ of them); beyond that, as many are drawn.
+_ALL_FLIPS = 16
+
+
+# -- within: other examples ----------------------------------------------------------------------------------
 
 
 def bootstrap_weights(n: int, resamples: int = 2000, seed: int = 0) -> Float[ndarray, "resamples n"]:
-    """How often each of ``n`` examples is drawn in each replicate of n draws with replacement."""
+    """How often each of ``n`` units is drawn in each replicate of n draws with replacement."""
     if n == 0:
         return np.zeros((resamples, 0))
     drawn = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
-    return _count(drawn + n * np.arange(resamples)[:, None], resamples * n).reshape(resamples, n)
+    cells = drawn + n * np.arange(resamples)[:, None]
+    return np.bincount(cells.ravel(), minlength=resamples * n).astype(float).reshape(resamples, n)
 
 
-def hierarchical_weights(
-    seeds: int, examples: int, resamples: int = 2000, seed: int = 0, crossed: bool = True
-) -> Float[ndarray, "resamples seeds examples"]:
-    """Two levels: training seeds are drawn with replacement, then examples within each drawn seed.
+def cluster_weights(
+    clusters: Sequence[Hashable], resamples: int = 2000, seed: int = 0
+) -> Float[ndarray, "resamples n"]:
+    """How often each example is drawn when whole clusters are; ``clusters[i]`` names the cluster of example i.
 
-    A seed that is drawn twice gets two independent draws of the examples. With ``crossed=True`` all seeds of
-    a replicate share one draw of the examples, as they share the examples themselves: that also counts how
-    far the *choice of test examples* moves every seed in the same direction, and is wider.
-
-    Three seeds cannot measure the variance between seeds well: in simulations of right/wrong outcomes a nominal
-    95 % covered 86–97 % for three seeds, crossed 91–99 %. Seeds that answer *identically* make the uncrossed
-    interval √seeds too narrow. With one seed either is the bootstrap over examples.
+    All examples of a cluster have the same weight. With every example a cluster of its own these are
+    :func:`bootstrap_weights`.
     """
-    if seeds == 0 or examples == 0:
-        return np.zeros((resamples, seeds, examples))
-    rng = np.random.default_rng(seed)
-    drawn_seed = rng.integers(0, seeds, size=(resamples, seeds)) if seeds > 1 else np.zeros((resamples, 1), int)
-    replicate = np.arange(resamples)[:, None]
-    if crossed:
-        times = _count(drawn_seed + seeds * replicate, resamples * seeds).reshape(resamples, seeds, 1)
-        drawn = rng.integers(0, examples, size=(resamples, examples))
-        of_example = _count(drawn + examples * replicate, resamples * examples)
-        return times * of_example.reshape(resamples, 1, examples)
-    drawn = rng.integers(0, examples, size=(resamples, seeds, examples))
-    cell = drawn + examples * (drawn_seed + seeds * replicate)[:, :, None]
-    return _count(cell, resamples * seeds * examples).reshape(resamples, seeds, examples)
+    where = cluster_numbers(clusters)
+    if not len(where):
+        return np.zeros((resamples, 0))
+    return bootstrap_weights(int(where.max()) + 1, resamples, seed)[:, where]
+
+
+def cluster_numbers(clusters: Sequence[Hashable]) -> ndarray:
+    """0, 1, … for the distinct clusters, in the order in which they first appear."""
+    seen: dict[Hashable, int] = {}
+    return np.array([seen.setdefault(name, len(seen)) for name in clusters], dtype=int)
 
 
 def interval(
-    samples: Float[ndarray, "resamples ..."], level: float = 0.95
+    samples: Float[ndarray, "resamples ..."], level: float = 0.95, units: int | None = None
 ) -> tuple[Float[ndarray, "..."], Float[ndarray, "..."]]:
     """Percentile interval over the first axis: ``(low, high)``.
 
-    Replicates that are NaN (an empty denominator) are left out; if all are, so is the interval.
+    With ``units``, the number of clusters that were drawn from, the percentiles are those that make up for their being few
+    (Hesterberg 2015, "expanded"): a bootstrap's variance is (n − 1)/n of what it should be, and it knows no t. Replicates
+    that are NaN (an empty denominator) are left out; if all are, so is the interval.
     """
     tail = (1 - level) / 2
+    if units is not None and units > 1:
+        tail = float(special.ndtr(special.stdtrit(units - 1, tail) * np.sqrt(units / (units - 1))))
     samples = np.asarray(samples, dtype=float)
     if samples.shape[0] == 0:
         return np.full(samples.shape[1:], np.nan), np.full(samples.shape[1:], np.nan)
@@ -71,5 +85,132 @@ def interval(
     return low, high
 
 
-def _count(cells: ndarray, size: int) -> Float[ndarray, " size"]:
-    return np.bincount(cells.ravel(), minlength=size).astype(float)
+def clopper_pearson(events: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a share, ``events`` of ``n``; it also has a width where nothing or everything happened.
+
+    ``events`` need not be whole: of clusters, each counts by the share of its answers. NaN for n = 0.
+
+    >>> clopper_pearson(0, 256)
+    (0.0, 0.0143...)
+    """
+    if not n > 0:
+        return float("nan"), float("nan")
+    tail = (1 - level) / 2
+    low = special.betaincinv(events, n - events + 1, tail) if events > 0 else 0.0
+    high = special.betaincinv(events + 1, n - events, 1 - tail) if events < n else 1.0
+    return float(low), float(high)
+
+
+# -- across: other seeds -------------------------------------------------------------------------------------
+
+
+def t_interval(
+    values: Float[ndarray, "seeds ..."], level: float = 0.95
+) -> tuple[Float[ndarray, "..."], Float[ndarray, "..."]]:
+    """Student's t over the first axis: mean ± t · SD/√seeds, df = seeds − 1. NaN are left out; below two values NaN."""
+    mean, error, df = _mean_and_error(values)
+    reach = special.stdtrit(df, (1 + level) / 2) * error
+    return mean - reach, mean + reach
+
+
+def t_test(values: Float[ndarray, " seeds"]) -> float:
+    """Two-sided p of "the mean over seeds is 0", by the t of :func:`t_interval`; 1 if all are 0, NaN below two values.
+
+    Seeds that all differ from 0 by exactly the same leave t undefined; then it is :func:`sign_flip`'s p.
+    """
+    mean, error, df = _mean_and_error(values)
+    if not df >= 1:
+        return float("nan")
+    if error == 0:
+        return sign_flip(values)
+    return float(2 * special.stdtr(df, -abs(mean / error)))
+
+
+def _mean_and_error(values: Float[ndarray, "seeds ..."]) -> tuple[ndarray, ndarray, ndarray]:
+    """Mean, standard error and degrees of freedom over the first axis, without NaN; NaN below two values."""
+    values = np.asarray(values, dtype=float)
+    known = ~np.isnan(values)
+    n = known.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(known, values, 0.0).sum(axis=0) / n
+        apart = np.where(known, values - mean, 0.0)
+        # Equal values have a mean that may differ from them in its last digit: that is no spread.
+        apart = np.where(np.abs(apart) <= 1e-12 * np.maximum(1.0, np.abs(mean)), 0.0, apart)
+        error = np.sqrt((apart**2).sum(axis=0) / (n - 1) / n)
+    few = n < 2
+    return np.where(few, np.nan, mean), np.where(few, np.nan, error), np.where(few, np.nan, n - 1.0)
+
+
+def sign_flip(values: Float[ndarray, " seeds"]) -> float:
+    """Exact two-sided p of "each seed's difference could as well have had the other sign"; NaN below two values.
+
+    Of all 2^seeds flips, the share whose sum is at least as far from 0. Three seeds cannot fall below 2/8, five not
+    below 2/32. Zero differences flip to themselves.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    n = len(values)
+    if n < 2:
+        return float("nan")
+    if n <= _ALL_FLIPS:
+        signs = 1 - 2 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1)
+    else:
+        signs = np.random.default_rng(0).choice([-1, 1], size=(2**_ALL_FLIPS, n))
+        signs[0] = 1
+    sums = np.abs(signs @ values)
+    return float((sums >= sums[0] * (1 - 1e-9) - 1e-15).mean())
+
+
+def next_seed(events: float, n: float, asked: int, level: float = 0.95) -> tuple[float, float]:
+    """What share of ``asked`` the next seed may have, after ``events`` of ``n`` over the seeds so far: beta-binomial.
+
+    The predictive distribution of a share of uniform prior (Laplace's rule of succession). It takes the next seed for one
+    like these, and says nothing about how much seeds differ, which seeds without events cannot show. At least one event
+    of the ``asked`` is always allowed for. NaN if nothing was asked.
+
+    >>> next_seed(0, 3 * 256, 256)
+    (0.0, 0.0078125)
+    """
+    if not (n > 0 and asked > 0):
+        return float("nan"), float("nan")
+    k = np.arange(asked + 1)
+    a, b = 1 + events, 1 + n - events
+    log = -special.betaln(asked - k + 1, k + 1) - np.log(asked + 1) + special.betaln(k + a, asked - k + b)
+    below = np.cumsum(np.exp(log - special.betaln(a, b)))
+    tail = (1 - level) / 2
+    low, high = (int(np.searchsorted(below, end)) for end in (tail, 1 - tail))
+    if events == 0:
+        low, high = 0, max(high, 1)
+    if events == n:
+        low, high = min(low, asked - 1), asked
+    return low / asked, min(high, asked) / asked
+
+
+# -- several tests, and no difference ------------------------------------------------------------------------
+
+
+def holm(p: Sequence[float]) -> Float[ndarray, " tests"]:
+    """p adjusted for being one of several tests (Holm 1979): any of them below 0.05 is a claim on all together.
+
+    A missing p stays missing and is not counted as a test.
+
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    raw = np.asarray(p, dtype=float)
+    adjusted = np.full(raw.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(raw))
+    order = known[np.argsort(raw[known], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(raw[order] * factors)) if len(order) else []
+    return adjusted
+
+
+def not_lower(low: float, margin: float = MARGIN) -> bool:
+    """Whether a difference is non-inferior: its interval does not reach below −``margin``. False without an interval."""
+    return bool(low >= -margin)
+
+
+def same(low: float, high: float, margin: float = MARGIN) -> bool:
+    """Whether a difference is equivalent to none: its whole interval lies within ±``margin``. False without an interval."""
+    return bool(low >= -margin and high <= margin)

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from cr_interp.clock import template_of_the_day
 from cr_interp.errors import UserError
 from cr_interp.time_limit import limited
 
@@ -126,11 +127,29 @@ def render(
         given = [dict(message) for message in context.messages]
         before = given if given[0]["role"] == "system" else neutral + given
     text = prompt if context is None else context.splice.replace("{prompt}", prompt)
-    return chat_ids(tokenizer, [*before, {"role": "user", "content": text}])
+    messages = [*before, {"role": "user", "content": text}]
+    written = chat_text(tokenizer, messages)
+    for message in () if context is None else context.messages:
+        if message["role"] != "assistant" and message["content"].strip() not in written:
+            raise UserError(
+                f"The chat template leaves out what the context says as {message['role']} ({message['content'][:60]!r}): it "
+                f"knows no such message in that place. Put the context into the user's message (splice), or take a model "
+                f"whose template has that role."
+            )
+    return _as_ids(tokenizer, written)
 
 
 def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Apply the chat template and tokenise once, as text, adding no special tokens of the tokenizer's own."""
+    return _as_ids(tokenizer, chat_text(tokenizer, messages))
+
+
+def _as_ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def chat_text(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """The chat template's text, up to the header of the assistant's turn, on the day of ``clock.py``."""
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
             "The tokenizer has no chat template, so a system message has no place in its prompts. "
@@ -140,7 +159,14 @@ def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
         with limited(
             TEMPLATE_SECONDS, "The chat template does not come to an end. Take it from where it was published."
         ):
-            text = tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
+            return str(
+                tokenizer.apply_chat_template(
+                    list(messages),
+                    chat_template=template_of_the_day(tokenizer),
+                    tokenize=False,
+                    add_generation_prompt=True,
+                )
+            )
     except UserError:
         raise
     except Exception as error:  # jinja2 raises whatever the template asks for
@@ -148,7 +174,6 @@ def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
             f"The chat template refuses these messages ({error}). If it knows no system role, use "
             f"no_context='template_default' and a context spliced into the user message."
         ) from error
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def context_length(tokenizer: Any, context: Context, no_context: NoContext = "empty_system") -> int:
@@ -184,6 +209,22 @@ def check_same_prompt(
                 f"With context '{control}' a prompt ends in the tokens {tokenizer.convert_ids_to_tokens(other[-least:])}, "
                 f"without it in {tokenizer.convert_ids_to_tokens(one[-least:])}: the positions of the two views would not "
                 f"see the same text. Put the context in front of the prompt, and end it so that no token spans both."
+            )
+
+
+def check_context_shows(
+    tokenizer: Any, without: Sequence[Sequence[int]], given: Sequence[Sequence[int]], control: str
+) -> None:
+    """Refuse a context that is in neither view: with equal ids there is nothing to measure, and every number would be a
+    perfect one."""
+    for one, other in zip(without, given, strict=True):
+        if list(one) == list(other):
+            name = getattr(tokenizer, "name_or_path", "") or "this tokenizer"
+            raise UserError(
+                f"With context '{control}' a prompt is the same {len(one)} tokens as without it, so there is nothing to "
+                f"measure. Either the context is empty, or the chat template of {name} drops the role that it is given in "
+                f"(many drop the system message). Give a context with words in it; put it into the user's message (splice) if "
+                f"the template has no such role."
             )
 
 

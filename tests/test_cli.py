@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 import warm
@@ -42,7 +43,9 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(words, said, tmp_path):
 def test_table_json_is_what_anybody_recomputes_from_generations(tmp_path):
     study = make_study(tmp_path / "s")
     found = json.loads(run("table", tmp_path / "s", "--json", cold=True).stdout)
-    assert {tuple(row) for row in found} == {("arm", "seed", "metric", "estimate", "low", "high", "n")}
+    assert {tuple(row) for row in found} == {
+        ("arm", "seed", "metric", "estimate", "low", "high", "n", "interval")
+    }
     rows = study.table("generations")
     rows["right"] = rows["outcome"] == "right"
     wide = rows[rows["control"].isin(["none", "exact"])].pivot_table(
@@ -57,6 +60,16 @@ def test_table_json_is_what_anybody_recomputes_from_generations(tmp_path):
         assert table[arm, seed, "harm"]["estimate"] == pytest.approx((x & ~c).sum() / x.sum())
         assert table[arm, seed, "harm"]["n"] == x.sum()
     assert table["opd", None, "harm"]["low"] <= table["opd", None, "harm"]["estimate"]
+    harms = [table["opd", seed, "harm"]["estimate"] for seed in (0, 1, 2)]
+    mean, half = np.mean(harms), 4.302653 * np.std(harms, ddof=1) / np.sqrt(3)  # Student's t, df = 2
+    over = table["opd", None, "harm"]
+    assert over["interval"] == "across"
+    assert [over["estimate"], over["low"], over["high"]] == pytest.approx(
+        [mean, max(0, mean - half), min(1, mean + half)]
+    )
+    assert {table["opd", seed, "harm"]["interval"] for seed in (0, 1, 2)} == {"within"}
+    within = json.loads(run("table", tmp_path / "s", "--json", "--interval", "within").stdout)
+    assert {row["interval"] for row in within} == {"within"}
     assert ("opd", 0, "min_cosine") in table
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from cr_interp.cli import main
 from cr_interp.errors import UserError
-from cr_interp.measure.compare import parse_pairs
+from cr_interp.measure.pairs import parse_pairs
 from cr_interp.names import LONGEST, check_folder, check_name, fault
 from cr_interp.shown import visible
 from cr_interp.study.searching import find_studies

@@ -1,10 +1,11 @@
 import pytest
+from chatty import CHATML, chatty
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import INJECTING_TEMPLATE
 
 from cr_interp.errors import UserError
-from cr_interp.views import Context, aligned_positions, check_fits, render, shared_prefix
+from cr_interp.views import Context, aligned_positions, check_context_shows, check_fits, render, shared_prefix
 from training.organisms.organism import build_tokenizer
 
 
@@ -96,3 +97,29 @@ def test_no_message_reaches_a_model_as_python_writes_it(injecting):
         ):
             with pytest.raises(UserError, match="content"):
                 made(({"role": "system", "content": content},))
+
+
+# -- contexts that show in neither view ---------------------------------------------------------------------------
+
+DROPS_SYSTEM = "{% for m in messages if m['role'] != 'system' %}" + CHATML.split("%}", 1)[1]
+LAST_ONLY = "{{ messages[-1]['content'] + '<|im_end|>' }}"
+
+
+@pytest.mark.parametrize("template", [DROPS_SYSTEM, LAST_ONLY])
+def test_a_context_that_the_template_leaves_out_is_refused(template):
+    with pytest.raises(UserError, match=r"leaves out what the context says as system .*splice"):
+        render(chatty(template), "hi", Context.system("Answer in French."))
+
+
+def test_few_shot_turns_of_which_one_is_left_out_are_refused():
+    turns = Context(({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}))
+    with pytest.raises(UserError, match="leaves out what the context says as user"):
+        render(chatty(LAST_ONLY), "hi", turns)
+
+
+def test_equal_views_are_refused():
+    tokenizer = chatty()
+    views = [render(tokenizer, p) for p in ("one", "two")]
+    check_context_shows(tokenizer, views, [[1, *ids] for ids in views], "exact")
+    with pytest.raises(UserError, match=r"'exact' a prompt is the same \d+ tokens.*empty.*system"):
+        check_context_shows(tokenizer, views, [[1, *views[0]], views[1]], "exact")

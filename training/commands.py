@@ -57,15 +57,16 @@ def pretrain(
     compiled: Annotated[bool, typer.Option("--compile", help="a quarter faster; wants a C++ compiler")] = False,
 ) -> None:
     """Make an organism's weights from nothing, with a card that says how well it follows each context."""
-    import torch
-
-    from training.organisms.card import write_card
-    from training.organisms.organism import ORGANISMS
-    from training.organisms.pretrain import PretrainConfig
-    from training.organisms.pretrain import pretrain as run
+    from training.organisms import ORGANISMS
 
     if organism not in ORGANISMS:
         raise unknown("organism", organism, ORGANISMS)
+    import torch
+
+    from training.organisms.card import write_card
+    from training.organisms.pretrain import PretrainConfig
+    from training.organisms.pretrain import pretrain as run
+
     torch.set_num_threads(threads)
     config = PretrainConfig(organism=organism, seed=seed, **({"steps": steps} if steps else {}))
     target = out or Path("organisms") / organism
@@ -120,14 +121,17 @@ def distill(
     again: Again = False,
 ) -> None:
     """Distil a configuration's arms × seeds into a study."""
+    from training.settings import load_config
+
+    chosen = load_config(
+        config, [*_chosen(arms, seeds, None), *(overrides or [])]
+    )  # before the seconds that torch takes
     from training.run import parallel
     from training.run.checkpoints import folders
     from training.run.distill import distill as run
-    from training.settings import load_config
     from training.studies.pipeline import open_or_create
     from training.studies.workers import run_all
 
-    chosen = load_config(config, [*_chosen(arms, seeds, None), *(overrides or [])])
     path = out or Path("studies") / chosen.name
     parallel.join()
     with parallel.main_first():
@@ -159,14 +163,16 @@ def reproduce(
     again: Again = False,
 ) -> None:
     """Distil, evaluate, capture, and print the table. Typed again, it continues where it was stopped."""
-    from cr_interp.report.study import rich_study
     from training.settings import config_names, load_config
-    from training.studies.pipeline import reproduce as run
 
     if what not in REPRODUCTIONS and what not in config_names() and not Path(what).is_file():
         raise unknown("reproduction", what, [*REPRODUCTIONS, *config_names()])
-    for name in REPRODUCTIONS.get(what, (what,)):
-        config = load_config(name, [*_chosen(arms, seeds, steps), *(overrides or [])])
+    chosen = [*_chosen(arms, seeds, steps), *(overrides or [])]
+    configs = [load_config(name, chosen) for name in REPRODUCTIONS.get(what, (what,))]
+    from cr_interp.report.study import rich_study
+    from training.studies.pipeline import reproduce as run
+
+    for config in configs:
         study = run(config, out / config.name, workers, again)
         console.print(rich_study(study))
 
@@ -192,20 +198,22 @@ def suite(
     again: Again = False,
 ) -> None:
     """Run the twelve settings of the paper's table on organisms. Typed again, it continues where it was stopped."""
+    from training.settings import suite_configs
+
+    if tune and overrides:
+        raise UserError(f"--tune chooses the learning rates itself; leave out {' '.join(overrides)}.")
+    configs = suite_configs(_list(settings), _list(arms), [*_chosen(None, seeds, None), *(overrides or [])])
     from cr_interp.report.suite import rich_suite
     from cr_interp.tables.suite import open_suite
-    from training.studies.suite import chosen_rates, run_suite, suite_configs, tune_suite
+    from training.studies.suite import chosen_rates, run_suite, tune_suite
 
     if tune:
-        if overrides:
-            raise UserError(f"--tune chooses the learning rates itself; leave out {' '.join(overrides)}.")
         found = tune_suite(_list(settings), out.with_name(f"{out.name}-tuning"), workers)
         found.to_csv(out.with_name(f"{out.name}-tuning") / "tuning.csv", index=False)
         for name, rate in chosen_rates(found).items():
             console.print(f"{one_line(name):24s} lr {rate:g}")
         return
-    chosen = [*_chosen(None, seeds, None), *(overrides or [])]
-    run_suite(suite_configs(_list(settings), _list(arms), chosen), out, workers, again)
+    run_suite(configs, out, workers, again)
     console.print(rich_suite(open_suite(out)))
 
 

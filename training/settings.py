@@ -4,13 +4,14 @@ How it is read, and what is refused, is in ``cr_interp/configuration.py``. What 
 study's manifest.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from cr_interp.configuration import Strict, apply_overrides, read_mapping, validated
-from cr_interp.errors import unknown
+from cr_interp.errors import UserError, unknown
 from cr_interp.measure.settings import Evaluation
 from cr_interp.names import Name, Seed, distinct
 
@@ -139,6 +140,32 @@ def load_config(name_or_path: str, overrides: list[str] | None = None) -> StudyC
     data = _with_task_beside(read_mapping(path), path.parent)
     apply_overrides(StudyConfig, data, overrides or [], short="training")
     return validated(StudyConfig, data, path)
+
+
+def setting_names() -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / "suite").glob("*.yaml"))
+
+
+def suite_configs(
+    settings: Sequence[str] = (), arms: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> dict[str, StudyConfig]:
+    """The configurations of these settings (all if none are named), cut to these arms.
+
+    A setting that has none of the arms is left out, since only some settings run the ablations.
+    """
+    known = setting_names()
+    for name in settings:
+        if name not in known:
+            raise unknown("setting", name, known)
+    found = {}
+    for name in settings or known:
+        config = load_config(f"suite/{name}", list(overrides))
+        kept = tuple(arm for arm in config.arms if not arms or arm in arms)
+        if kept:
+            found[name] = config.model_copy(update={"arms": kept})
+    if not found:
+        raise UserError(f"None of these settings has an arm among {', '.join(arms)}.")
+    return found
 
 
 def _with_task_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -177,14 +177,14 @@ def strips(
 
 def cases(chosen: Selection, arm: str, listed: Sequence[str]) -> str:
     return _of_study(
-        chosen, "example_pairs",
+        chosen, "example_pairs, figures",
         _answers(chosen),
         f"pairs = rows_of(example_pairs.paired(answers, split={chosen.split!r}, control={chosen.control!r}), "
         f"{_arms(chosen)})",
         f"counts = rows_of(example_pairs.case_counts(pairs), {_arms(chosen)})",
         "figure = "
         + call(
-            "example_pairs.four_cells", Name("counts"), chosen.control, (arm, tuple(listed)), Name("pairs['seed']")
+            "figures.four_cells", Name("counts"), chosen.control, (arm, tuple(listed)), Name("pairs['seed']")
         ),
     )  # fmt: skip
 

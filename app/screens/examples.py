@@ -8,7 +8,9 @@ from app.parts import below, download_table, guard, lacks, show_figure
 from app.queries.state import Selection, current
 from app.recipes import study as recipes
 from app.words import GLOSSARY, plain
+from cr_interp import figures
 from cr_interp.errors import UserError
+from cr_interp.figures import pair_html
 from cr_interp.tables import example_pairs
 
 PAGE = 8
@@ -35,7 +37,7 @@ def table(chosen: Selection, counts: pd.DataFrame, pairs: pd.DataFrame, arm: str
     wide = 90 + 150 * min(4, counts["arm"].nunique())
     code = recipes.cases(chosen, arm, cases)
     show_figure(
-        lambda: example_pairs.four_cells(counts, chosen.control, (arm, cases), seeds), "cases", counts, chosen.image,
+        lambda: figures.four_cells(counts, chosen.control, (arm, cases), seeds), "cases", counts, chosen.image,
         on_click=click, wide=wide, code=code, files=chosen.files,
     )  # fmt: skip
 
@@ -99,7 +101,7 @@ def listed(chosen: Selection, pairs: pd.DataFrame, arms: list[str]) -> None:
                     "screens/tokens.py", label="Tokens", icon=":material/format_ink_highlighter:",
                     query_params=chosen.address(example=pair.example_id, by_arm=pair.arm, token_seed=str(pair.seed)),
                 )  # fmt: skip
-            st.html(example_pairs.pair_html(pair))
+            st.html(pair_html.pair_html(pair))
     with below(
         f"{len(found)} pairs of {arm}: {LISTS[cases][0]}, context {chosen.control}"
         f"{', ' + errors[0] + ' in either view' if errors else ''}; {PAGE} a page, by example and seed. What only one of "

@@ -124,8 +124,8 @@ def numbers(chosen: Selection) -> None:
 def page(chosen: Selection) -> None:
     st.markdown(
         "The same response is read twice, once without and once with the context, and the two states of each "
-        "token are compared at every layer. **An arm that has internalised the context stays near 1 at every "
-        "layer** (near 0 for relative L2); a dip shows where the context still changes what the model computes."
+        "token are compared at every layer. **A dip shows where the context still changes what the model computes** (for "
+        "relative L2 a peak). By itself it does not say whether an arm has internalised the context: see Harm for its answers."
     )
     if lacks(chosen, "drift", "measured states"):
         return

@@ -138,8 +138,8 @@ def _file(kind: str) -> str:
 def page(chosen: Selection) -> None:
     st.markdown(
         "Each cell compares two layers over the same tokens: **bright where they arrange the tokens alike**. Look along "
-        "the diagonal of *without × with*: an arm that has internalised the context is bright there to the last layer, "
-        "and a dark band shows the layers at which the context still rearranges what the model computes."
+        "the diagonal of *without × with*: where it is bright, the context leaves the tokens' arrangement as it was, "
+        "and a dark band shows the layers at which it still rearranges what the model computes."
     )
     if lacks(chosen, "cka_map", "layer × layer maps"):
         return

@@ -15,6 +15,7 @@ from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.tables.drift import extreme_word
 from cr_interp.tables.example_pairs import MARKS_SAY
+from cr_interp.tables.interval_words import said_intervals
 from cr_interp.vocabulary import COMPOSITION, RATIOS
 
 BADGES: dict[summary.Verdict, tuple[str, Literal["green", "orange", "red", "gray"], str]] = {
@@ -48,9 +49,9 @@ def headline(chosen: Selection) -> None:
         st.markdown(f"**{plain(answer.sentence)}**\n" + "".join(f"\n- {plain(line)}" for line in answer.numbers))
         st.caption(
             plain(
-                f"Differences are {arm} minus {baseline} in percentage points, paired over examples and "
-                f"seeds, with 95 % bootstrap intervals; context: {chosen.control}. No loss detected means that "
-                "the interval does not lie below zero."
+                f"Differences are {arm} minus {baseline} in percentage points, paired over examples and seeds, "
+                f"with 95 % intervals: {said_intervals(differences[differences['seed'].isna()])}; context: {chosen.control}. "
+                "No accuracy lost means that the whole interval lies above −2 points."
             )
         )
         cards(chosen, both, differences)
@@ -132,6 +133,7 @@ def metrics(chosen: Selection) -> None:
     regimes = chosen.regimes().set_index("arm")["regime"]
     shown = chosen.once("metric_table", lambda: summary.metric_table(table))
     shown = shown.assign(regime=shown["arm"].map(regimes).fillna("–").astype(str))
+    st.caption(plain(f"95 % intervals: {said_intervals(table[table['seed'].isna()])}."))
     st.dataframe(
         shown, hide_index=True, key="metric-table",
         column_config={

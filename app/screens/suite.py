@@ -11,7 +11,9 @@ from app.recipes import study as recipes
 from app.words import GLOSSARY, plain
 from cr_interp.errors import UserError
 from cr_interp.figures import suite as suite_figures
-from cr_interp.tables.suite import Suite, count_claims, find_suites, in_order, open_suite
+from cr_interp.report.suite import said_of_differences
+from cr_interp.tables.claims import count_claims
+from cr_interp.tables.suite import Suite, find_suites, in_order, open_suite
 from cr_interp.vocabulary import arm_order
 
 NO_SUITE = """
@@ -56,8 +58,10 @@ def headline(chosen: Selection, mine: Suite) -> None:
             f"In how many settings does {plain(arm)} reduce Harm?", help=GLOSSARY["harm"], anchor="counts"
         )
         st.markdown(
-            f"**In {lower['k']} of {lower['of']}**; in {surely['k']} of them the 95 % interval of the difference from "
-            f"{plain(baseline)} excludes 0."
+            f"**In {lower['k']} of {lower['of']}** the 95 % interval over seeds (across) of the difference from "
+            f"{plain(baseline)} lies below 0; in {surely['k']} after Holm's adjustment for so many settings."
+            if lower["of"]
+            else "**Not known:** every setting here has one seed, so nothing can be said about other seeds."
         )
         shown = pd.DataFrame(
             {
@@ -75,8 +79,8 @@ def headline(chosen: Selection, mine: Suite) -> None:
             },
         )  # fmt: skip
         with below(
-            f"{arm} minus {baseline}, paired over examples and seeds, bootstrap; context: {chosen.control}. Settings are "
-            "not a sample from anything, so there is no interval over them."
+            f"{arm} minus {baseline}, paired over examples and seeds; intervals: {said_of_differences(compared)}; context: "
+            f"{chosen.control}. Settings are not a sample from anything, so there is no interval over them."
         ):
             download_table(compared, "suite-comparisons")
     unfinished(mine)

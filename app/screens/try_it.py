@@ -17,13 +17,14 @@ from app.words import GLOSSARY, plain
 from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.figures import token_html, token_strips
+from cr_interp.figures.pair_html import responses_html
 from cr_interp.figures.style import NOISE, arm_colour
 from cr_interp.figures.tryout import response_drift
 from cr_interp.study import checkpoints, questions
 from cr_interp.study.checkpoints import Checkpoint
 from cr_interp.study.study import Study
 from cr_interp.tables import token_view
-from cr_interp.tables.example_pairs import MARKS, responses_html
+from cr_interp.tables.example_pairs import MARKS
 from cr_interp.tasks import context_text
 from cr_interp.tasks.base import Example
 from cr_interp.views import Context, NoContext

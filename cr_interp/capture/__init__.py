@@ -13,20 +13,21 @@ States keep the model's dtype and device.
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cr_interp.capture.edits import Edits, ablate, patch, steer
+from cr_interp.capture.edits import Edits, ablate, at, in_columns_of, is_local, patch, steer
 from cr_interp.capture.locks import model_lock
 from cr_interp.capture.recorder import check_finite as refuse_not_finite
 from cr_interp.capture.sites import Site, check_site
 from cr_interp.errors import UserError, unknown
+from cr_interp.models.batching import in_order, parts
 from cr_interp.models.forward import Prefix, ViewBatch, encode_prefix
 
-__all__ = ["BACKENDS", "Backend", "Edits", "ablate", "capture", "model_lock", "patch", "steer"]
+__all__ = ["BACKENDS", "Backend", "Edits", "ablate", "at", "capture", "model_lock", "patch", "steer"]
 
 Backend = Literal["hooks", "transformer_lens", "nnsight"]
 #: Each in a module of its own, imported when first asked for.
@@ -52,7 +53,8 @@ def capture(
     """States of ``sites`` at the aligned positions of ``view``, rows in the order of ``view.targets``. No gradients.
 
     ``prefix`` may hold the keys and values of ``view.prefix`` from an earlier batch. ``edits`` maps sites to functions
-    of the state there, ``[batch, length, width]`` of what follows the prefix; see ``capture/edits.py``. States with
+    of the state there, ``[batch, length, width]``, at every position of every sequence; see ``capture/edits.py``. What a
+    row gives does not depend on which others are in the view. States with
     NaN or infinity raise :class:`~cr_interp.errors.NotFinite` (a ``UserError``) unless ``check_finite=False``.
     ``remote=True`` asks NDIF, with the nnsight backend; see ``capture/ndif.py``.
     """
@@ -68,14 +70,39 @@ def capture(
         if remote:
             from cr_interp.capture import ndif
 
-            found = ndif.capture(model, view, sites, edits or {}, remote)
+            def there(
+                model: nn.Module, view: ViewBatch, sites: Sequence[Site], _: Prefix, edits: Edits
+            ) -> dict[Site, Tensor]:
+                return ndif.capture(model, view, sites, edits, remote)
+
+            found = _run(there, model, view, sites, None, edits or {})
         elif not sites:
             found = {}
         else:
-            run: Callable[..., Any] = import_module(BACKENDS[backend]).capture
-            if prefix is None or prefix.ids != view.prefix:
-                prefix = encode_prefix(model, view.prefix)
-            found = run(model, view, sites, prefix, edits or {})
+            found = _run(import_module(BACKENDS[backend]).capture, model, view, sites, prefix, edits or {})
     if check_finite:
         refuse_not_finite(found, view)
     return found
+
+
+def _run(
+    backend: Callable[..., dict[Site, Tensor]],
+    model: nn.Module,
+    view: ViewBatch,
+    sites: Sequence[Site],
+    prefix: Prefix | None,
+    edits: Edits,
+) -> dict[Site, Float[Tensor, "token width"]]:
+    """One forward, or as many as it takes that a row does not depend on the others (``batching.py``).
+
+    An edit that reaches the prefix reaches it in every row: then the sequences are run whole.
+    """
+    everywhere = any(not is_local(edit) for edit in edits.values())
+    divided = parts(model, view, whole=everywhere)
+    shared = view.prefix if divided is None or divided[0].view.prefix else ()
+    if prefix is None or prefix.ids != shared:
+        prefix = encode_prefix(model, shared)
+    if divided is None:
+        return backend(model, view, sites, prefix, edits)
+    found = [backend(model, part.view, sites, prefix, in_columns_of(view, part, edits)) for part in divided]
+    return {site: in_order(divided, [states[site] for states in found]) for site in sites}

@@ -4,14 +4,13 @@ Mental model. The site table (``sites.py``) says where each state is; a wrong en
 layout (padding, a prefix computed once) must not show in any state. The other backends find the same states by roads
 of their own. Each check gives one number, the largest relative difference over sites, and passes below its limit.
 
-Inputs are random token ids: what is checked does not depend on the text. Windows of sliding attention longer than the
-sequences here are not exercised.
+Inputs are random token ids: what is checked does not depend on the text. How a model is run (batches, pads, the prefix,
+decoding, lengths on both sides of what its configuration names) is checked in ``check_running.py``.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.box import HEAVY_HEAD
@@ -19,6 +18,8 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from cr_interp.capture import BACKENDS, capture
+from cr_interp.capture.check_running import check_running, runs_as_said
+from cr_interp.capture.checks import Check, States, compare, limit_for
 from cr_interp.capture.copies import shared_copy
 from cr_interp.capture.sites import (
     Site,
@@ -34,26 +35,14 @@ from cr_interp.errors import UserError, unknown
 from cr_interp.models.forward import ViewBatch, backbone, build_view, device_of, unwrap
 from cr_interp.shown import PlainTable, literal
 
-Status = Literal["pass", "fail", "skipped"]
-States = dict[Site, Tensor]
 PACKAGES = {"transformer_lens": "transformer-lens", "nnsight": "nnsight"}
 
 
-@dataclass(frozen=True)
-class Check:
-    """One claim about one model."""
-
-    claim: str
-    status: Status
-    difference: float | None = None
-    limit: float | None = None
-    where: str = ""
-    """The worst site, or why there is no number."""
-
-
-def check_model(model: nn.Module, pad_id: int = 0, backends: Sequence[str] | None = None) -> list[Check]:
+def check_model(
+    model: nn.Module, pad_id: int = 0, backends: Sequence[str] | None = None, longest: int = 2048
+) -> list[Check]:
     """All checks, the same attention kernel (eager) throughout: the backends cannot differ by theirs then. The model
-    itself is not changed; the checks run on a copy that shares its weights."""
+    itself is not changed; the checks run on a copy that shares its weights. ``longest`` bounds the sequences (tokens)."""
     wanted = list(BACKENDS) if not backends else list(dict.fromkeys(backends))
     for name in wanted:
         if name not in BACKENDS:
@@ -61,17 +50,24 @@ def check_model(model: nn.Module, pad_id: int = 0, backends: Sequence[str] | Non
     given: Any = unwrap(model)
     eager = shared_copy(given).eval()
     eager.set_attn_implementation("eager")
-    limit = _limit(next(eager.parameters()).dtype)
+    running = [runs_as_said(eager), *check_running(eager, pad_id, longest)]
+    limit = limit_for(next(eager.parameters()).dtype)
     views = {
         "no_context": _layouts(eager, pad_id, context=0),
         "with_context": _layouts(eager, pad_id, context=24),
     }
     sites = all_sites(eager)
     states = {view: capture(eager, layouts["right"], sites) for view, layouts in views.items()}
-    checks = [*check_sums(eager, states["with_context"], limit)]
+    checks = [*running, *check_sums(eager, states["with_context"], limit)]
     for view, layouts in views.items():
-        plain = _library_states(eager, layouts["whole"])
-        checks.append(compare(f"{view}: the library's hidden_states, one by one", plain, states[view], limit))
+        claim = f"{view}: the library's hidden_states, one by one"
+        try:
+            plain = _library_states(eager, layouts["whole"])
+        except ValueError as error:  # more or fewer than one before every block and one at the end
+            checks.append(Check(claim, "fail", where=str(error)[:200]))
+        else:
+            tried = [compare(claim, found, states[view], limit) for found in plain if found]
+            checks.append(min(tried, key=lambda check: (check.status == "fail", check.difference)))
         for layout, what in (
             ("left", "left padding = right padding"),
             ("whole", "shared prefix = whole sequences"),
@@ -133,19 +129,6 @@ def _from_z(model: nn.Module, states: States, layer: int) -> Tensor:
     return out if inside else hook_point(model, Site("attn_out", layer)).module(out)
 
 
-def compare(claim: str, found: States, expected: States, limit: float) -> Check:
-    """The largest relative difference (of norms, per site) over the sites of ``found``."""
-    worst, where = -1.0, ""
-    for site, state in found.items():
-        other = expected[site].float()
-        difference = ((state.float() - other).norm() / other.norm().clamp_min(1e-30)).item()
-        if not difference <= worst:
-            worst, where = difference, str(site)
-        if difference != difference:  # NaN, and nothing is worse
-            break
-    return Check(claim, "pass" if worst <= limit else "fail", worst, limit, where)
-
-
 def _check_backend(
     model: nn.Module,
     name: str,
@@ -189,25 +172,31 @@ def _layouts(model: nn.Module, pad_id: int, context: int) -> dict[str, ViewBatch
 
 
 @torch.no_grad()
-def _library_states(model: nn.Module, view: ViewBatch) -> States:
-    """``resid_pre`` of every layer and ``final`` from ``output_hidden_states``: no hooks, no padding, no cache."""
+def _library_states(model: nn.Module, view: ViewBatch) -> list[States]:
+    """Our sites in ``output_hidden_states``: no hooks, no padding, no cache. Most models give what enters each block and
+    then the last norm's output, state-space models what leaves each block: both readings, to be tried.
+
+    Raises :class:`ValueError` for a model that gives another number of states.
+    """
     device = device_of(model)
-    layers = len(blocks(model))
-    sites = [*(Site("resid_pre", layer) for layer in range(layers)), Site("final", -1)]
-    parts: dict[Site, list[Tensor]] = {site: [] for site in sites if site.name in available(model)}
+    layers = range(len(blocks(model)))
+    final = Site("final", -1)
+    readings: list[list[Site]] = [
+        [*(Site("resid_pre", layer) for layer in layers), final],
+        [*(Site("resid_post", layer) for layer in layers), final],
+    ]
+    parts: list[dict[Site, list[Tensor]]] = [
+        {site: [] for site in reading if site.name in available(model)} for reading in readings
+    ]
     for row in range(len(view.ids)):
         ids = view.ids[row][view.mask[row]].to(device)
         hidden = backbone(model)(input_ids=ids[None], output_hidden_states=True, use_cache=False).hidden_states
         columns = view.columns[view.rows == row].to(device)
-        for site, state in zip(sites, hidden, strict=True):
-            if site in parts:
-                parts[site].append(state[0, columns.to(state.device)])
-    return {site: torch.cat(found) for site, found in parts.items()}
-
-
-def _limit(dtype: torch.dtype) -> float:
-    """1e-5 in float32; in half precision a few units of the last place."""
-    return max(1e-5, 4 * torch.finfo(dtype).eps if torch.finfo(dtype).bits < 32 else 0.0)
+        for reading, found in zip(readings, parts, strict=True):
+            for site, state in zip(reading, hidden, strict=True):
+                if site in found:
+                    found[site].append(state[0, columns.to(state.device)])
+    return [{site: torch.cat(states) for site, states in found.items()} for found in parts]
 
 
 def check_table(checks: Iterable[Check], title: str) -> Table:

@@ -2,10 +2,15 @@
 
     capture(model, view, sites, edits={Site("attn_out", 2): ablate(), Site("resid_post", 5): steer(v, 4.0)})
 
-An edit is a function from a state to a state of the same shape ``[batch, length, width]``, applied to all rows of
-what follows the shared prefix. The prefix is computed before and without edits, so an edit that should also touch
-the context needs a view built with ``prefix_length=0``. Everything downstream sees the edited state, and so does
-the capture of the edited site itself.
+An edit is a function from a state to a state of the same shape ``[batch, length, width]``. It is applied at every
+position of every sequence, those of the shared prefix included: what a prompt gives does not depend on which prompts
+share its batch, and neither does what the edit reaches. The columns of the state are those of the view (so that
+``view.rows`` and ``view.columns`` point at the aligned positions), and behind them, in order, those of the prefix; where
+a row has a pad, the state is zero and what the edit makes of it is not used. The prefix is not computed once then, since
+it has to be run with the edit.
+
+:func:`patch` and :func:`at` change given places of the view only. Nothing before these places can show it, so the
+prefix stays shared, which is fast.
 
 ``resid_pre(l)`` and ``resid_post(l - 1)`` are the same tensor seen from two blocks; editing the first leaves the
 captured value of the second as it was. ``resid_mid`` has no module of its own to edit (a norm's input is beside the
@@ -21,6 +26,8 @@ from torch import Tensor
 
 from cr_interp.capture.sites import Site
 from cr_interp.errors import UserError
+from cr_interp.models.batching import Part
+from cr_interp.models.layout import ViewBatch
 
 Edit = Callable[[Float[Tensor, "batch length width"]], Float[Tensor, "batch length width"]]
 Edits = Mapping[Site, Edit]
@@ -53,13 +60,51 @@ def patch(
 ) -> Edit:
     """Put states captured elsewhere at the given places; with ``view.rows`` and ``view.columns``, the aligned
     positions of ``view`` get the states that another view had there."""
+    return at(rows, columns, lambda _: states)
 
-    def edit(state: Tensor) -> Tensor:
+
+def at(
+    rows: Int[Tensor, " token"],
+    columns: Int[Tensor, " token"],
+    edit: Callable[[Float[Tensor, "token width"]], Float[Tensor, "token width"]],
+) -> Edit:
+    """An edit of the given places alone, such as a view's aligned positions; ``edit`` gets their states."""
+
+    def there(state: Tensor) -> Tensor:
         changed = state.clone()
-        changed[rows.to(state.device), columns.to(state.device)] = states.to(state)
+        found, where = rows.to(state.device), columns.to(state.device)
+        changed[found, where] = edit(state[found, where]).to(state)
         return changed
 
-    return edit
+    there.local = True  # type: ignore[attr-defined]
+    return there
+
+
+def is_local(edit: Edit) -> bool:
+    """Whether an edit leaves the prefix alone."""
+    return bool(getattr(edit, "local", False))
+
+
+def in_columns_of(view: ViewBatch, part: Part, edits: Edits) -> Edits:
+    """The edits of a view, for a part of it that is laid out otherwise: each sees its rows where the view has them."""
+    return {site: _elsewhere(site, edit, view, part) for site, edit in edits.items()}
+
+
+def _elsewhere(site: Site, edit: Edit, view: ViewBatch, part: Part) -> Edit:
+    batch, length = view.ids.shape
+    length += 0 if part.view.prefix else len(view.prefix)
+    here = part.view.mask.nonzero(as_tuple=True)
+    there = part.row_of[here[0]], part.column_of[here]
+
+    def placed(state: Tensor) -> Tensor:
+        where = tuple(index.to(state.device) for index in here)
+        canvas = state.new_zeros(batch, length, state.shape[-1])
+        canvas[tuple(index.to(state.device) for index in there)] = state[where]
+        changed = state.clone()
+        changed[where] = apply(site, edit, canvas)[tuple(index.to(state.device) for index in there)]
+        return changed
+
+    return placed
 
 
 def apply(site: Site, edit: Edit, state: Tensor) -> Tensor:

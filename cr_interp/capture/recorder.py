@@ -31,6 +31,7 @@ class Recorder:
         around = [Site(name, layer) for layer in self.middle for name in ("resid_pre", "attn_out")]
         self.stops = sorted({*sites, *self.edits, *around}, key=order)
         self.rows, self.columns = view.rows.to(device), view.columns.to(device)
+        self.shape = tuple(view.ids.shape)
         self.found: dict[Site, Float[Tensor, "token width"]] = {}
         self._before: dict[int, Tensor] = {}
 
@@ -39,6 +40,11 @@ class Recorder:
         return site in self.edits or (site.name == "attn_out" and site.layer in self.middle)
 
     def visit(self, site: Site, state: Float[Tensor, "batch length width"]) -> Tensor:
+        if state.dim() != 3 or tuple(state.shape[:2]) != self.shape:
+            raise UserError(
+                f"At {site} this model has a state of shape {tuple(state.shape)}, not one vector for each of the {self.shape} "
+                f"(batch, length) tokens: its stream cannot be read there. Take another site, or another model."
+            )
         if site in self.edits:
             state = apply(site, self.edits[site], state)
         if site in self.wanted:

@@ -119,6 +119,12 @@ ARCHITECTURES: dict[str, Architecture] = {
 }
 
 
+#: What decoders that are not in the table call their last norm.
+FINAL_NORMS = (
+    "norm", "final_layer_norm", "ln_f", "final_layernorm", "norm_f", "final_norm", "ln_out", "out_norm", "embedding_norm",
+)  # fmt: skip
+
+
 def architecture(model: nn.Module) -> Architecture:
     """The model's entry in the table. One that is not there gets what structure alone tells: its blocks' inputs and
     outputs (``resid_pre``, ``resid_post``) and a final norm under a usual name."""
@@ -136,7 +142,7 @@ def architecture(model: nn.Module) -> Architecture:
             f"blocks), so none of its sites can be found. Add it to ARCHITECTURES in cr_interp/capture/sites.py; known are "
             f"{', '.join(sorted(ARCHITECTURES))}."
         )
-    norms = [n for n in ("norm", "final_layer_norm", "ln_f", "final_layernorm") if hasattr(base, n)]
+    norms = [n for n in FINAL_NORMS if hasattr(base, n)]
     return Architecture(None, None, None, None, final=norms[0] if norms else "", blocks=found[0])
 
 

@@ -75,4 +75,6 @@ __getattr__, __dir__, __all__ = lazily(__name__, {
     "extreme_layer": "cr_interp.tables.drift",
     "extreme_word": "cr_interp.tables.drift",
     "layer_table": "cr_interp.tables.drift",
+    "four_cells": "cases",
+    "responses_html": "pair_html",
 })  # fmt: skip

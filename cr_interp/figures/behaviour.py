@@ -22,6 +22,7 @@ from cr_interp.figures.style import (
     safe_text,
     whole_range,
 )
+from cr_interp.tables.interval_words import WITHIN, said_intervals
 from cr_interp.vocabulary import METRICS, arm_order, by_arm
 
 
@@ -84,16 +85,16 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
     )  # fmt: skip
     seeds, several = listed_seeds(metrics["seed"]), metrics["seed"].nunique() > 1
     pairs = metrics.loc[(metrics["metric"] == "acc_x") & metrics["seed"].isna(), "n"]
+    pooled = metrics[metrics["seed"].isna()]
     text = (
         (
-            f"Large marker: over {seeds}, with its {100 * level:g} % interval (bootstrap over seeds and examples); "
+            f"Large marker: over {seeds}, with its {100 * level:g} % interval, {said_intervals(pooled)}; "
             if several
-            else f"Large marker: one seed, with its {100 * level:g} % bootstrap interval over examples; "
+            else f"Large marker: one seed, with its {100 * level:g} % interval, {WITHIN}; "
         )
         + "small dots: each seed. "
         + f"n = {whole_range(pairs)} pairs of responses to the same example, without and with the context ({control})."
     )
-    pooled = metrics[metrics["seed"].isna()]
     alt = "Intervals of metrics by arm. " + " ".join(
         f"{row.metric} of {row.arm}: {_percent(row.estimate)}."
         for row in pooled[pooled["estimate"].notna()].itertuples()

@@ -97,7 +97,7 @@ def drift_by_layer(
     else:
         figure.update_yaxes(title=plain)
     place_legend(figure)
-    interval = f"{100 * level:g} % interval"
+    interval = f"within {100 * level:g} % interval"
     what = (
         f"{name[0].upper() + name[1:]} between a response token's state with and without the context ({control})."
     )

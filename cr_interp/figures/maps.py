@@ -112,8 +112,8 @@ def map_difference(maps: pd.DataFrame, kind: str, baseline: str) -> pd.DataFrame
     """Every other arm's map minus the baseline's, paired by seed as :func:`cr_interp.tables.pairing.beside` pairs them.
 
     Columns ``arm, layer_x, layer_y, difference, low, high, closer, closer_low, closer_high, seeds, n_tokens``: mean,
-    lowest and highest of the seeds' differences, and of how many times closer to 1 the arm is than the baseline (log₁₀ of
-    the ratio of their 1 − CKA; neither counts as less than :data:`CLOSEST`); the number of differences; the smallest
+    lowest and highest of the seeds' differences, and of the ratio of 1 − CKA, the baseline's over the arm's (log₁₀;
+    neither counts as less than :data:`CLOSEST`); the number of differences; the smallest
     number of tokens behind one.
     """
     rows = last_step(maps[maps["map"] == kind])
@@ -193,7 +193,7 @@ def difference_panels(
 
     far = scale == "distance"
     value = "closer" if far else "difference"
-    figure = _panels(table, kind, value, *(("times closer (log₁₀)", "+.3f") if far else ("difference", "+.4f")),
+    figure = _panels(table, kind, value, *(("ratio of 1 − CKA (log₁₀)", "+.3f") if far else ("difference", "+.4f")),
                      lambda arm: f"{arm} − {baseline}", cell)  # fmt: skip
     if far:
         end, title = 1.0, "1 − CKA"

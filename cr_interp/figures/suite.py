@@ -30,6 +30,8 @@ from cr_interp.figures.style import (
     translucent,
     whole_range,
 )
+from cr_interp.statistics import MARGIN
+from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.suite import in_order
 from cr_interp.vocabulary import MEASURES, METRICS, arm_order
 
@@ -38,14 +40,19 @@ _ALIKE = {"marker": {"opacity": 1}}
 _BAND = "rgba(128,128,128,0.10)"
 _LINE = "rgba(128,128,128,0.55)"
 #: A regime's letter → what it says
-REGIMES = {"A": "the context perturbs", "B": "the context still helps", "C": "the interval includes 0"}
+REGIMES = {
+    "A": "the context perturbs",
+    "B": "the context still helps",
+    "C": f"no change beyond {100 * MARGIN:g} points",
+    "open": "none of these can be said",
+}
 
 
 def regime_scatter(rows: pd.DataFrame, baseline: str = "opd", arm: str = "nca") -> go.Figure:
     """The change of accuracy when the context returns, against Harm: a marker per setting and arm, joined by setting.
 
-    ``rows`` is :func:`cr_interp.tables.suite.setting_rows`. A marker is filled in regimes A and B and open in C, where the
-    interval of the change includes 0; above the line through 0 the context helps, below it perturbs. No marker can lie
+    ``rows`` is :func:`cr_interp.tables.suite.setting_rows`. A marker is filled in regimes A and B, where the interval of
+    the change excludes 0, and hollow else; above the line through 0 the context helps, below it perturbs. No marker can lie
     below the dotted line, since accuracy loses at most Harm (if all is right without the context).
     """
     drawn = rows[rows["arm"].isin([baseline, arm])].dropna(subset=["harm", "acc_change"])
@@ -68,7 +75,7 @@ def regime_scatter(rows: pd.DataFrame, baseline: str = "opd", arm: str = "nca") 
             _arrow(figure, ends.loc[baseline], ends.loc[arm])
     for name in arms:
         mine = drawn[drawn["arm"] == name]
-        is_open = (mine["regime"] == "C").to_numpy()
+        is_open = ~mine["regime"].isin(["A", "B"]).to_numpy()
         colour, symbol = arm_colour(name, arms), arm_symbol(name, arms)
         figure.add_scatter(
             x=mine["harm"], y=mine["change"], mode="markers", name=safe_text(name), showlegend=False,
@@ -89,7 +96,7 @@ def regime_scatter(rows: pd.DataFrame, baseline: str = "opd", arm: str = "nca") 
     x_range, y_range = [-0.05 * most, 1.12 * most], [bottom - room, top + room]
     _label(figure, drawn, baseline, x_range, y_range)
     for letter, y, anchor in (("B", y_range[1], "top"), ("C", 0, "bottom"), ("A", y_range[0], "bottom")):
-        look = f"<b>{letter}</b>{' (open)' if letter == 'C' else ''}: {REGIMES[letter]}"
+        look = f"<b>{letter}</b>{' (hollow)' if letter == 'C' else ''}: {REGIMES[letter]}"
         figure.add_annotation(
             text=look, x=x_range[1], y=y, xanchor="right", yanchor=anchor, showarrow=False, opacity=0.75
         )
@@ -100,10 +107,11 @@ def regime_scatter(rows: pd.DataFrame, baseline: str = "opd", arm: str = "nca") 
     )
     place_legend(figure)
     text = (
-        f"What the context's return changes, {baseline} → {arm}: one marker per setting and arm, over seeds and examples "
+        f"What the context's return changes, {baseline} → {arm}: one marker per setting and arm, over seeds "
         f"(n = {whole_range(drawn['n'])} pairs of responses each), joined by setting. Filled: the 95 % interval of the "
-        f"change excludes 0 (below 0 regime A, above B); open: it includes 0 (C). Dotted: −Harm, the most that "
-        f"can be lost. {_regime_counts(drawn, arms)}"
+        f"change, {said_intervals(drawn)}, excludes 0 (below 0 regime A, above B); hollow: it lies within "
+        f"{100 * MARGIN:g} points of 0 (C), or neither can be said (open). Dotted: −Harm, the most that can be lost. "
+        f"{_regime_counts(drawn, arms)}"
     )
     alt = "Change of accuracy against Harm. " + " ".join(
         f"{row.setting}, {row.arm}: Harm {row.harm:.1%}, change {row.change:+.1f} points, regime {row.regime}."
@@ -114,7 +122,7 @@ def regime_scatter(rows: pd.DataFrame, baseline: str = "opd", arm: str = "nca") 
 
 
 def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.Figure:
-    """Harm in each setting, one row a setting and one marker an arm, with 95 % intervals over seeds and examples.
+    """Harm in each setting, one row a setting and one marker an arm, with 95 % intervals of the kind that ``rows`` has.
 
     ``rows`` is :func:`cr_interp.tables.suite.setting_rows`. Where decoding was sampled, a tick marks Harm's noise floor.
     """
@@ -162,7 +170,7 @@ def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.
     )  # fmt: skip
     place_legend(figure)
     text = (
-        f"Harm per setting with its 95 % interval (bootstrap over seeds and examples; seeds: {whole_range(drawn['seeds'])}). "
+        f"Harm per setting with its 95 % interval, {said_intervals(drawn)}; seeds: {whole_range(drawn['seeds'])}. "
         f"{'Short ticks: the noise floor of sampled decoding. ' if (drawn['harm_floor'] > 0).any() else ''}"
         f"n = {whole_range(drawn['harm_n'])} pairs of responses that are right without the context; the arms are not "
         f"right on the same prompts, so that a difference is read off the paired comparison."
@@ -283,7 +291,7 @@ def drift_small_multiples(
     text = (
         f"{name[0].upper() + name[1:]} between a response token's state after each block with and without the context "
         f"({control}), per setting. Line: mean over seeds (there are {whole_range(drawn['seeds'])}); band: from the "
-        f"lowest to the highest end of the seeds' 95 % intervals (bootstrap over examples). "
+        f"lowest to the highest end of the seeds' within 95 % intervals (bootstrap over examples). "
         f"n = {whole_range(drawn['n_tokens'])} tokens of {whole_range(drawn['n_examples'])} examples per seed."
     )
     extremes = drawn.groupby(["setting", "arm"], sort=False)["estimate"].agg(["min", "max"]).reset_index()

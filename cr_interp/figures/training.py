@@ -41,6 +41,7 @@ from cr_interp.figures.style import (
     whole_range,
 )
 from cr_interp.tables.drift import as_movement, extreme_layer, extreme_word, layer_table
+from cr_interp.tables.interval_words import said_intervals
 from cr_interp.vocabulary import MEASURES, METRICS, arm_order
 
 #: More seeds than that are a band only. (Of more than FEW_ARMS arms the means alone are drawn: bands would hide each other.)
@@ -203,7 +204,7 @@ def metrics_over_steps(
     level: float = 0.95,
     control: str = "exact",
 ) -> go.Figure:
-    """Metrics of checkpoints over their steps, a panel a metric, with the bootstrap's interval.
+    """Metrics of checkpoints over their steps, a panel a metric, with their intervals.
 
     ``metrics`` is :func:`cr_interp.tables.behaviour.metrics_by_step` under this ``control``, which only the caption
     needs; drawn are the values over seeds. An arm that was measured once, as the base model is, is a marker.
@@ -238,7 +239,7 @@ def metrics_over_steps(
     pairs = rows.loc[rows["metric"] == names[0], "n"]
     text = (
         f"Line: value over {listed_seeds(metrics['seed']) or 'runs'} at each checkpoint that was evaluated; band: "
-        f"{100 * level:g} % interval (bootstrap over seeds and examples). n = {whole_range(pairs)} pairs of responses to the "
+        f"{100 * level:g} % interval, {said_intervals(rows)}. n = {whole_range(pairs)} pairs of responses to the "
         f"same example, without and with the context ({control})."
     )
     last = rows[rows["metric"].isin(names)].sort_values("step").groupby(["arm", "metric"], sort=False).tail(1)
@@ -375,8 +376,8 @@ def drift_over_steps(
     rows = drift[(drift["measure"] == measure) & (drift["control"] == control)]
     text = (
         f"The layer that drifts most ({name} {extreme_word(measure)}, {control} context), mean over "
-        f"{listed_seeds(rows['seed']) or 'runs'}, each with its own layer; band: from the lowest to the highest end of the "
-        f"seeds' 95 % intervals (bootstrap over examples). n = {whole_range(rows['n_tokens'])} tokens of "
+        f"{listed_seeds(rows['seed']) or 'runs'}, each with its own layer; band: 95 % interval, {said_intervals(table)}. "
+        f"n = {whole_range(rows['n_tokens'])} tokens of "
         f"{whole_range(rows['n_examples'])} examples per seed and step."
     )
     if untrained:

@@ -24,7 +24,7 @@ from cr_interp.digests import flat
 from cr_interp.errors import UserError
 from cr_interp.measure.compare import measure_checkpoints
 from cr_interp.measure.settings import Evaluation
-from cr_interp.models.loading import Loaded, load
+from cr_interp.models.loading import Loaded, open_model
 from cr_interp.models.templates import fix_template
 from cr_interp.names import Name
 from cr_interp.study.study import Study
@@ -79,7 +79,7 @@ def case_study(config: CaseStudy, out: Path, again: bool = False) -> Study:
 
     def opened(name: str) -> Loaded:
         placed: dict[str, Any] = {"device_map": config.load.device_map} if config.load.device_map else {}
-        loaded = load(name, getattr(torch, config.load.dtype), **placed)
+        loaded = open_model(name, getattr(torch, config.load.dtype), **placed)
         fix_template(loaded, config.template)
         return loaded
 

@@ -5,23 +5,26 @@ from pathlib import Path
 from typing import Any
 
 from cr_interp.capture.sites import blocks
+from cr_interp.clock import VARIABLE, date_of
 from cr_interp.digests import Parts, changes, digest_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts, made_of
-from cr_interp.measure.drift import measure_drift
+from cr_interp.measure.pairs import choose_task, parse_pairs
+from cr_interp.measure.readings import Readings
 from cr_interp.measure.settings import Evaluation
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
-from cr_interp.models.loading import Loaded, fingerprint, load, tokenizer_fingerprint
+from cr_interp.models.loading import Loaded, fingerprint, open_model, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of
-from cr_interp.names import check_folder, check_name
+from cr_interp.models.templates import fix_template
+from cr_interp.names import check_folder
 from cr_interp.notes import say
 from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
+from cr_interp.study.analyses import analyses, fill
 from cr_interp.study.study import Study
-from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Task
-from cr_interp.tasks.yours.own import OwnTask, read_context, read_prompts
+from cr_interp.tasks.yours.own import OwnTask
 from cr_interp.views import NoContext
 
 
@@ -35,11 +38,13 @@ def compare_checkpoints(
     max_new_tokens: int = 32,
     no_context: Any = "empty_system",
     again: bool = False,
+    today: str | None = None,
 ) -> Study:
     """Measure ``ARM=MODEL`` pairs on a built-in task, a task file, or prompts and a context of the user's own.
 
-    Returns the study. Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist,
-    checkpoints whose tokenizers differ from the first one's, or a folder with a study of something else.
+    ``today`` is the date for a chat template that reads the clock. Returns the study. Raises :class:`UserError` for a
+    malformed pair, a missing file, a task that does not exist, a context that is in neither view, checkpoints whose
+    tokenizers differ from the first one's, or a folder with a study of something else.
     """
     models = parse_pairs(checkpoints)
     chosen = choose_task(task, prompts, context, max_new_tokens)
@@ -49,7 +54,16 @@ def compare_checkpoints(
     evaluation = Evaluation(
         examples=n, controls=("exact",) if isinstance(chosen, OwnTask) else Evaluation().controls
     )
-    return measure_checkpoints(models, chosen, evaluation, out, no_context, named=task, again=again)
+    template: dict[str, bool | int | str] = {} if today is None else {VARIABLE: today}
+
+    def opened(name: str) -> Loaded:
+        loaded = open_model(name)
+        fix_template(loaded, template)
+        return loaded
+
+    return measure_checkpoints(
+        models, chosen, evaluation, out, no_context, opened, named=task, template=template, again=again
+    )
 
 
 def measure_checkpoints(
@@ -58,7 +72,7 @@ def measure_checkpoints(
     evaluation: Evaluation,
     out: Path,
     no_context: NoContext = "empty_system",
-    opened: Callable[[str], Loaded] = load,
+    opened: Callable[[str], Loaded] = open_model,
     across: bool = True,
     sites_per_pass: int | None = None,
     named: str | None = None,
@@ -86,6 +100,8 @@ def measure_checkpoints(
         )
     tokenizer_first = tokenizer_of(models[order[0]], template)
     subject = Subject.of(task, tokenizer_first, no_context, evaluation)
+    if day := date_of(tokenizer_first):
+        template = {**(template or {}), VARIABLE: day}
     asked = asked_parts(subject, named or task.name, no_context, template)
     files = {arm: model_digest(where) for arm, where in models.items()}
     parts = {
@@ -124,12 +140,25 @@ def measure_checkpoints(
                     "asked": {digest_of(asked): asked},
                 }
                 context = subject.contexts["exact"].to_dict()
-                seen = {"seeds": [0], "tokenizer_fingerprint": tokenizer, "context": context}
+                seen = {
+                    "seeds": [0],
+                    "tokenizer_fingerprint": tokenizer,
+                    "context": context,
+                    "date": day,
+                    "ends": sorted(loaded.eos_ids),
+                }
                 study = Study.create(out, manifest | seen)
             if tokenizer != study.manifest["tokenizer_fingerprint"]:
                 raise UserError(
                     f"{where} ({arm}) has another tokenizer or chat template than the first checkpoint, so their views "
                     f"cannot be compared token by token. Give checkpoints of one model family."
+                )
+            ends = sorted(loaded.eos_ids)
+            if ends != study.manifest.get("ends", ends):
+                raise UserError(
+                    f"{where} ({arm}) ends its turns with {_words(loaded, ends)}, the checkpoints before it with "
+                    f"{_words(loaded, study.manifest['ends'])}, so their answers would be cut in different places. "
+                    f"Give all the same eos_token_id in generation_config.json."
                 )
             if not _answered(study, arm):
                 rows = behaviour_rows(loaded, subject, arm, 0, 0)
@@ -143,17 +172,17 @@ def measure_checkpoints(
             # Layers of models of unlike depth have no counterparts.
             alike = first is not None and len(blocks(first.model)) == len(blocks(loaded.model))
             answers = generations[generations["arm"] == (fixed or arm)]
-            found = measure_drift(
+            given = Readings(
                 loaded, subject, own_responses(answers), first if alike else None, sites_per_pass, progress=bar(arm),
                 turns=own_turns(answers), example_tokens=study.manifest["example_tokens"],
             )  # fmt: skip
             origin = made_of(asked, files[arm], files[fixed] if fixed else None)
-            found.labelled(arm=arm, seed=0, step=0, made_of=origin).put(study)
+            fill(study, analyses("capture"), given, arm=arm, seed=0, step=0, made_of=origin)
             if across and arm == order[0]:
                 first = loaded
             about = {"model": where, "fingerprint": fingerprint(loaded.model, loaded.tokenizer)}
             study = study.update_manifest(arms={**arms, arm: about})
-            del loaded  # before the next one comes beside it
+            del loaded, given  # before the next one comes beside it
     assert study is not None
     return study.update_manifest(finished=now())
 
@@ -204,28 +233,6 @@ def _begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool) -> Stu
     )
 
 
-def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:
-    """``["base=PATH", …]`` → arm → model.
-
-    >>> parse_pairs(["base=builtin:organism-rules"])
-    {'base': 'builtin:organism-rules'}
-    """
-    models: dict[str, str] = {}
-    for pair in checkpoints:
-        arm, equals, where = pair.partition("=")
-        if not (arm and equals and where) or arm in models:
-            raise UserError(
-                f"'{pair}' is not ARM=MODEL with a new arm; write for example base=PATH opd=PATH nca=PATH."
-            )
-        models[check_name("an arm", arm)] = where
-    if not models:
-        raise UserError("Nothing to compare: give at least one ARM=MODEL.")
-    return models
-
-
-def choose_task(task: str | None, prompts: Path | None, context: Path | None, max_new_tokens: int) -> Task:
-    if task is not None and prompts is None and context is None:
-        return get_task(task, run_code=True)  # somebody has just typed it
-    if task is None and prompts is not None and context is not None:
-        return OwnTask(prompts.stem, read_prompts(prompts), read_context(context), max_new_tokens)
-    raise UserError("Say what to ask: either --task NAME, or both --prompts FILE.jsonl and --context FILE.")
+def _words(loaded: Loaded, ids: Sequence[int]) -> str:
+    """Tokens as they are written."""
+    return ", ".join(map(str, loaded.tokenizer.convert_ids_to_tokens(list(ids))))

@@ -48,7 +48,7 @@ from cr_interp.similarity import MEASURES, DriftAccumulator, not_sinks, tokens_e
 from cr_interp.similarity.ends import ends
 from cr_interp.similarity.layers import Nulls, panel_rows, with_p
 from cr_interp.study.study import Study
-from cr_interp.views import Context, check_fits, check_same_prompt, render, shared_prefix
+from cr_interp.views import Context, check_context_shows, check_fits, check_same_prompt, render, shared_prefix
 
 REFERENCE, REPEAT, FLOOR = "none", "repeat", "floor"
 FINAL = Site("final", -1)
@@ -211,6 +211,8 @@ class _Plan:
             return [render(loaded.tokenizer, text, context, subject.no_context) for text in texts]
 
         views = {REFERENCE: prompts(None), **{c: prompts(context) for c, context in subject.contexts.items()}}
+        for c in subject.contexts:
+            check_context_shows(loaded.tokenizer, views[REFERENCE], views[c], c)
         views[REPEAT] = views[REFERENCE]
         for c, rendered in views.items():
             check_same_prompt(loaded.tokenizer, views[REFERENCE], rendered, c)

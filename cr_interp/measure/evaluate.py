@@ -11,7 +11,7 @@ from cr_interp.models.generation import Decoding, Response, decode_text, generat
 from cr_interp.models.loading import Loaded
 from cr_interp.tasks.base import Example, GivesNewInstruction, TakesTurns, Task
 from cr_interp.tasks.games.transcript import transcript
-from cr_interp.views import Context, NoContext, render
+from cr_interp.views import Context, NoContext, check_context_shows, render
 
 
 def evaluate(
@@ -40,6 +40,10 @@ def evaluate(
     decoding = Decoding(task.max_new_tokens, temperature, top_k, top_p, batch_size)
     views: list[tuple[str, str, Context | None]] = [("no_context", "none", None)]
     views += [("with_context", control, context) for control, context in contexts.items()]
+    plain = [render(loaded.tokenizer, example.prompt, None, no_context) for example in examples]
+    for control, shown in contexts.items():
+        given = [render(loaded.tokenizer, example.prompt, shown, no_context) for example in examples]
+        check_context_shows(loaded.tokenizer, plain, given, control)
     rows: list[dict[str, Any]] = []
     for view, control, context in views:
         for sample in range(samples):
@@ -51,6 +55,7 @@ def evaluate(
                 ids = [id for turn in episode.turns for id in turn.response.ids]
                 row = {
                     "example_id": example.id,
+                    "cluster": example.cluster,
                     "view": view,
                     "control": control,
                     "sample": sample,

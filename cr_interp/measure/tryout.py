@@ -21,10 +21,19 @@ from cr_interp.capture import capture, model_lock
 from cr_interp.capture.sites import Site, residual_sites
 from cr_interp.errors import UserError
 from cr_interp.measure.tokens import moves, output_kl
+from cr_interp.models import loading
 from cr_interp.models.forward import build_view, encode_prefix
 from cr_interp.models.generation import Decoding, Response, decode_text, generate
-from cr_interp.models.loading import Loaded, load, tokenizer_fingerprint
-from cr_interp.views import Context, NoContext, check_fits, check_same_prompt, render, shared_prefix
+from cr_interp.models.loading import Loaded, tokenizer_fingerprint
+from cr_interp.views import (
+    Context,
+    NoContext,
+    check_context_shows,
+    check_fits,
+    check_same_prompt,
+    render,
+    shared_prefix,
+)
 
 FINAL = Site("final", -1)
 
@@ -86,7 +95,7 @@ class Tryout:
 def open_model(name: str, hub: bool = True) -> Loaded:
     """:func:`cr_interp.models.loading.load` for a program that must not stop: whatever is wrong is a :class:`UserError`."""
     try:
-        return load(name, hub=hub)
+        return loading.open_model(name, hub=hub)
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail in as many ways as there are libraries that read it
@@ -130,6 +139,8 @@ def _try_out(
     loaded: Loaded, prompt: str, context: Context | None, max_new_tokens: int, no_context: NoContext
 ) -> Tryout:
     views = [render(loaded.tokenizer, prompt, each, no_context) for each in (None, context)]
+    if context is not None:
+        check_context_shows(loaded.tokenizer, views[:1], views[1:], "as given")
     check_same_prompt(loaded.tokenizer, views[:1], views[1:], "as given")
     longest = max(map(len, views)) + max_new_tokens
     check_fits(longest, loaded.max_positions, "The prompt with its context and response")

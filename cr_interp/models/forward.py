@@ -4,120 +4,74 @@ Mental model. All sequences of a view start with the same tokens (the context, t
 :func:`encode_prefix` runs them once with batch size 1 and keeps the keys and values of every layer;
 :func:`hidden_states` expands those over the batch and runs only what differs. Nothing is approximated: the
 expanded keys and values are the same tensors that each sequence would have computed, and gradients flow back
-through the expansion into the one prefix.
+through the expansion into the one prefix. A model of which that is not true is run without the short cut
+(``batching.py`` asks it).
 
 States are flattened to ``token``: the aligned positions of all responses, one after the other. No pads survive
 to a loss or a measure, and the LM head runs on aligned positions only.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import DynamicCache
 
 from cr_interp.errors import UserError
-from cr_interp.models.prefix_cache import reading, recording
+from cr_interp.models.batching import Batching, batching, in_order, parts
+from cr_interp.models.layout import ViewBatch, build_view, is_right_padded
+from cr_interp.models.prefix_cache import Prefix, reading, recorded, recording
 from cr_interp.models.shards import shape_of
-from cr_interp.views import aligned_positions, shared_prefix
 
-
-@dataclass(frozen=True)
-class ViewBatch:
-    """One view of a batch: a shared prefix, and padded rows (right-padded by default) that hold the rest.
-
-    The last token of a response predicts nothing that is compared, so it is not among the inputs.
-    """
-
-    prefix: tuple[int, ...]
-    ids: Int[Tensor, "batch length"]
-    mask: Bool[Tensor, "batch length"]
-    rows: Int[Tensor, " token"]
-    """Which row each aligned position is in …"""
-    columns: Int[Tensor, " token"]
-    """… and at which column of ``ids``."""
-    targets: Int[Tensor, " token"]
-    """The response token that each aligned position predicts."""
-
-
-def build_view(
-    prompts: Sequence[Sequence[int]],
-    responses: Sequence[Sequence[int]],
-    pad_id: int,
-    prefix_length: int | None = None,
-    padding: Literal["right", "left"] = "right",
-) -> ViewBatch:
-    """Lay out prompts and responses (lists of ids). ``prefix_length=0`` turns sharing off, ``None`` finds it.
-
-    Both paddings give the same states; right padding is faster, since it needs no mask. Raises :class:`UserError` for
-    prompts that do not begin with the prefix they are said to share.
-    """
-    shared = shared_prefix(prompts) if prefix_length is None else prefix_length
-    if any(list(prompt[:shared]) != list(prompts[0][:shared]) for prompt in prompts):
-        raise UserError(
-            f"The prompts do not all begin with the same {shared} tokens. If the later turns of a task begin otherwise than "
-            f"its first ones, set training.share_prefix=false."
-        )
-    rows: list[int] = []
-    columns: list[int] = []
-    targets: list[int] = []
-    inputs: list[list[int]] = []
-    for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
-        positions = aligned_positions(len(prompt) - shared, len(response))
-        rows += [row] * len(response)
-        columns += positions
-        targets += list(response)
-        inputs.append([*prompt[shared:], *response[:-1]])
-    length = max(len(each) for each in inputs)
-    pads = [[pad_id] * (length - len(each)) for each in inputs]
-    lengths = torch.tensor([len(each) for each in inputs])
-    if padding == "left":
-        ids = torch.tensor([pad + each for pad, each in zip(pads, inputs, strict=True)])
-        mask = torch.arange(length)[None] >= length - lengths[:, None]
-        columns = [column + len(pads[row]) for row, column in zip(rows, columns, strict=True)]
-    else:
-        ids = torch.tensor([each + pad for pad, each in zip(pads, inputs, strict=True)])
-        mask = torch.arange(length)[None] < lengths[:, None]
-    return ViewBatch(
-        tuple(prompts[0][:shared]), ids, mask, torch.tensor(rows), torch.tensor(columns), torch.tensor(targets)
-    )
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """Keys and values of a token prefix, batch size 1, a pair per layer."""
-
-    ids: tuple[int, ...]
-    keys_values: tuple[tuple[Tensor, Tensor], ...]
-
-    def expand(self, batch: int) -> DynamicCache | None:
-        """A fresh cache for ``batch`` sequences, for decoding: it grows."""
-        if not self.ids:
-            return None
-        return DynamicCache(
-            [(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self.keys_values]
-        )
+__all__ = [
+    "Prefix", "ViewBatch", "attention_mask", "backbone", "build_view", "check_head", "device_of", "encode_keys",
+    "encode_prefix", "head", "hidden_states", "log_probs", "logits", "run", "run_inputs", "run_whole", "soft_cap", "unwrap",
+    "vocabulary",
+]  # fmt: skip
 
 
 def encode_prefix(model: nn.Module, ids: Sequence[int]) -> Prefix:
-    """Run the prefix once. With gradients enabled they flow through the result."""
+    """Run the prefix once. With gradients enabled they flow through the result.
+
+    Where a prefix cannot be kept exactly (``batching.py``), nothing is run: every sequence will read it again.
+    """
+    way = batching(model) if ids else Batching()
+    if not way.prefix or way.length_class(len(ids)) != ():
+        return Prefix(tuple(ids), ())
+    return encode_keys(model, ids)
+
+
+def encode_keys(model: nn.Module, ids: Sequence[int]) -> Prefix:
+    """Run a prefix and keep its keys and values.
+
+    Raises :class:`LookupError` unless every block left exactly one key and one value per token.
+    """
     if not ids:
         return Prefix((), ())
     tokens = torch.tensor([list(ids)], device=device_of(model))
     cache: Any = recording()  # without the configuration: full layers, which sliding-window masks also accept
     backbone(model)(input_ids=tokens, past_key_values=cache, use_cache=False)
-    return Prefix(tuple(ids), tuple((layer.keys, layer.values) for layer in cache.layers))
+    return Prefix(tuple(ids), recorded(cache, len(ids), unwrap(model).config.get_text_config().num_hidden_layers))
 
 
 def hidden_states(
     model: nn.Module, view: ViewBatch, prefix: Prefix | None = None
 ) -> Float[Tensor, "token width"]:
-    """Final states (after the last norm) at the aligned positions. ``prefix`` may be one computed earlier."""
-    if prefix is None or prefix.ids != view.prefix:
-        prefix = encode_prefix(model, view.prefix)
+    """Final states (after the last norm) at the aligned positions. ``prefix`` may be one computed earlier.
+
+    Each row's are those that its sequence has in a forward of its own, in however many forwards that takes.
+    """
+    divided = parts(model, view)
+    shared = view.prefix if divided is None or divided[0].view.prefix else ()
+    if prefix is None or prefix.ids != shared:
+        prefix = encode_prefix(model, shared)
+    if divided is None:
+        return _aligned(model, view, prefix)
+    return in_order(divided, [_aligned(model, part.view, prefix) for part in divided])
+
+
+def _aligned(model: nn.Module, view: ViewBatch, prefix: Prefix) -> Float[Tensor, "token width"]:
     device = device_of(model)
     states = run(model, prefix, view.ids.to(device), view.mask.to(device))
     return states[view.rows.to(states.device), view.columns.to(states.device)]
@@ -130,6 +84,11 @@ def run(
     return backbone(model)(**run_inputs(model, prefix, ids, mask)).last_hidden_state
 
 
+def run_whole(model: nn.Module, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:
+    """The backbone on whole sequences, as anybody would run it."""
+    return backbone(model)(input_ids=ids, use_cache=False).last_hidden_state
+
+
 def run_inputs(
     model: nn.Module, prefix: Prefix, ids: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
 ) -> dict[str, Any]:
@@ -137,10 +96,11 @@ def run_inputs(
     cache = reading(prefix.keys_values, len(ids)) if prefix.ids else None
     position_ids = len(prefix.ids) + (mask.long().cumsum(-1) - 1).clamp(min=0)
     # Right padding needs no mask at all under causal attention, and without one the fast kernels apply.
-    right_padded = bool((mask[:, 1:] <= mask[:, :-1]).all())
     attention: Any = None
-    if not right_padded:
+    if not is_right_padded(mask):
         attention = attention_mask(model, prefix, position_ids, mask)
+    elif not prefix.ids:
+        return {"input_ids": ids, "use_cache": False}  # as anybody would run it: not every model has positions
     return {
         "input_ids": ids,
         "attention_mask": attention,
@@ -193,18 +153,26 @@ def log_probs(
 
 
 def logits(model: nn.Module, states: Float[Tensor, "*token width"]) -> Float[Tensor, "*token vocabulary"]:
-    """The LM head, with the soft cap that Gemma-2 puts behind it."""
+    """The LM head, with the factor or the soft cap that some models put behind it."""
     return soft_cap(model, head(model, states))
 
 
 def head(model: nn.Module, states: Float[Tensor, "*token width"]) -> Float[Tensor, "*token vocabulary"]:
-    """The linear part of the LM head."""
-    return unwrap(model).get_output_embeddings()(states)
+    """The linear part of the LM head, with the factor that Cohere and Granite put on it."""
+    inner = unwrap(model)
+    scores = inner.get_output_embeddings()(states)
+    # Their own configuration's: a model of images that has one of them inside does without (check_head looks).
+    if factor := getattr(inner.config, "logit_scale", None):
+        scores = scores * factor
+    if divisor := getattr(inner.config, "logits_scaling", None):
+        scores = scores / divisor
+    return scores
 
 
 def soft_cap(model: nn.Module, scores: Float[Tensor, "*token support"]) -> Float[Tensor, "*token support"]:
     """The soft cap of a head that has one. Entry by entry and monotone: some entries can be taken before it."""
-    cap = getattr(unwrap(model).config.get_text_config(), "final_logit_softcapping", None)
+    config = unwrap(model).config.get_text_config()
+    cap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
     return scores if cap is None else torch.tanh(scores / cap) * cap
 
 

@@ -4,21 +4,28 @@ A small loop instead of ``model.generate``, for three reasons: the prefix's keys
 whole batch, randomness is given as numbers of its own (:func:`noise`), and a response comes back as ids with its
 end-of-turn token, ready to be appended to another view.
 
+Where a model cannot keep a prefix, or pads would show in what a row says (``batching.py``), prompts are decoded by length
+and with the model's own cache, or without any.
+
 A prompt's token number t is drawn with the uniform number of its row and column t, and with nothing else: so neither the
 batch it shares nor the process it is sampled in changes it, and a resumed run samples the same tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from cr_interp.errors import NotFinite
-from cr_interp.models.forward import Prefix, attention_mask, backbone, device_of, encode_prefix, logits
+from cr_interp.models.batching import Batching, batching, refuse_sharded
+from cr_interp.models.forward import Prefix, attention_mask, backbone, device_of, encode_prefix, logits, run_whole
 from cr_interp.models.loading import Loaded
 from cr_interp.models.shards import all_agree, is_sharded
+from cr_interp.models.short_cuts import resume
 from cr_interp.views import check_fits, shared_prefix
 
 
@@ -64,65 +71,132 @@ def generate(
     """
     longest = max(map(len, prompts), default=0)
     check_fits(longest + decoding.max_new_tokens, loaded.max_positions, "The longest prompt with its response")
+    return respond(loaded.model, prompts, decoding, loaded.eos_ids, loaded.pad_id, uniform, prefix_length, prefix)
+
+
+@torch.no_grad()
+def respond(
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    decoding: Decoding,
+    ends: Sequence[int],
+    pad_id: int = 0,
+    uniform: Float[Tensor, "prompt token"] | None = None,
+    prefix_length: int | None = None,
+    prefix: Prefix | None = None,
+) -> list[Response]:
+    """:func:`generate` for a bare model; ``ends`` are the tokens that end a response."""
+    total = max(map(len, prompts), default=0) + decoding.max_new_tokens
+    way = batching(model)
+    kept = way.prefix and way.length_class(total) == ()
+    if is_sharded(model) and not (kept and way.left):
+        refuse_sharded()  # the processes would decode in unequal numbers of batches
     shared = shared_prefix(prompts) if prefix_length is None else prefix_length
-    common = tuple(prompts[0][:shared]) if prompts else ()
+    common = tuple(prompts[0][:shared]) if prompts and kept else ()
     if prefix is None or prefix.ids != common:
-        prefix = encode_prefix(loaded.model, common)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # similar lengths: little padding
+        prefix = encode_prefix(model, common)
     responses: dict[int, Response] = {}
-    for start in range(0, len(order), decoding.batch_size):
-        chunk = order[start : start + decoding.batch_size]
+    for chunk in _chunks(prompts, decoding.batch_size, way, kept):
         mine = None if uniform is None else uniform[chunk]
-        decoded = _decode(loaded, prefix, [prompts[i][shared:] for i in chunk], decoding, mine)
-        responses.update(zip(chunk, decoded, strict=True))
+        rest = [prompts[i][len(common) :] for i in chunk]
+        step = _Shared(model, prefix, rest, pad_id) if kept else _Whole(model, rest, way)
+        responses.update(zip(chunk, _decode(model, step, decoding, ends, mine), strict=True))
     return [responses[i] for i in range(len(prompts))]
 
 
-def _decode(
-    loaded: Loaded,
-    prefix: Prefix,
-    prompts: list[Sequence[int]],
-    decoding: Decoding,
-    uniform: Float[Tensor, "batch token"] | None,
-) -> list[Response]:
-    """One batch, left padded between the prefix and the prompts, so that all rows end in the same column."""
-    device = device_of(loaded.model)
-    model = backbone(loaded.model)
-    length = max(map(len, prompts))
-    ids = torch.tensor([[loaded.pad_id] * (length - len(p)) + list(p) for p in prompts], device=device)
-    lengths = torch.tensor([len(p) for p in prompts], device=device)
-    mask = torch.arange(length, device=device)[None] >= length - lengths[:, None]
-    positions = len(prefix.ids) + (mask.long().cumsum(-1) - 1).clamp(min=0)
-    unpadded = bool(mask.all())
-    cache = prefix.expand(len(ids))
-    ends = torch.tensor(loaded.eos_ids, device=device)
-    done = torch.zeros(len(ids), dtype=torch.bool, device=device)
-    chosen: list[Tensor] = []
-    finished = all_agree if is_sharded(loaded.model) else bool
-    drawn = None if uniform is None else uniform.to(device)
-    for t in range(decoding.max_new_tokens):
-        outputs = model(
-            input_ids=ids,
+def _chunks(prompts: Sequence[Sequence[int]], size: int, way: Batching, kept: bool) -> Iterator[list[int]]:
+    """Which prompts are decoded together: similar lengths, so that there is little padding; one length, where pads on the
+    left would show; each alone, where neighbours would."""
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    equal = not (kept and way.left)
+    for _, found in groupby(order, key=lambda i: len(prompts[i]) if equal else 0):
+        group = list(found)
+        step = 1 if way.rows == "one" else size
+        yield from (group[start : start + step] for start in range(0, len(group), step))
+
+
+class _Shared:
+    """The next step's states behind a prefix that all rows share, left padded between the prefix and the prompts, so that
+    all rows end in the same column."""
+
+    def __init__(self, model: nn.Module, prefix: Prefix, prompts: list[Sequence[int]], pad_id: int) -> None:
+        device = device_of(model)
+        length = max(map(len, prompts))
+        self.model, self.prefix = model, prefix
+        self.ids = torch.tensor([[pad_id] * (length - len(p)) + list(p) for p in prompts], device=device)
+        lengths = torch.tensor([len(p) for p in prompts], device=device)
+        self.mask = torch.arange(length, device=device)[None] >= length - lengths[:, None]
+        self.positions = len(prefix.ids) + (self.mask.long().cumsum(-1) - 1).clamp(min=0)
+        self.unpadded = bool(self.mask.all())
+        self.cache: Any = prefix.expand(len(prompts))
+
+    def states(self) -> Float[Tensor, "batch width"]:
+        asked = self.ids.shape[1]
+        outputs = backbone(self.model)(
+            input_ids=self.ids,
             attention_mask=None
-            if unpadded
-            else attention_mask(loaded.model, prefix, positions, mask, ids.shape[1]),
-            position_ids=positions[:, -ids.shape[1] :],
-            past_key_values=cache,
+            if self.unpadded
+            else attention_mask(self.model, self.prefix, self.positions, self.mask, asked),
+            position_ids=self.positions[:, -asked:],
+            past_key_values=self.cache,
             use_cache=True,
         )
-        cache = outputs.past_key_values
-        scores = (
-            logits(loaded.model, outputs.last_hidden_state[:, -1]).float().to(device)
-        )  # a spread model's head is elsewhere
+        self.cache = outputs.past_key_values
+        return outputs.last_hidden_state[:, -1]
+
+    def add(self, token: Int[Tensor, " batch"]) -> None:
+        self.ids = token[:, None]
+        self.positions = torch.cat([self.positions, self.positions[:, -1:] + 1], dim=1)
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(token), 1)], dim=1)
+
+
+class _Whole:
+    """The next step's states of sequences of one length, for a model whose prefix cannot be kept. Its own cache goes on
+    where it is exact and the rotary factors have stayed the same; otherwise the sequence is read again."""
+
+    def __init__(self, model: nn.Module, prompts: list[Sequence[int]], way: Batching) -> None:
+        self.model, self.way = model, way
+        self.ids = torch.tensor([list(p) for p in prompts], device=device_of(model))
+        self.cache: Any = None
+        self.made_for: Any = None
+
+    def states(self) -> Float[Tensor, "batch width"]:
+        if not self.way.resumes:
+            return run_whole(self.model, self.ids)[:, -1]
+        factors = self.way.length_class(self.ids.shape[1])
+        if factors != self.made_for:
+            self.cache, self.made_for = None, factors
+        asked = self.ids if self.cache is None else self.ids[:, -1:]
+        states, self.cache = resume(self.model, asked, self.cache)
+        return states[:, -1]
+
+    def add(self, token: Int[Tensor, " batch"]) -> None:
+        self.ids = torch.cat([self.ids, token[:, None]], dim=1)
+
+
+def _decode(
+    model: nn.Module,
+    step: _Shared | _Whole,
+    decoding: Decoding,
+    ends: Sequence[int],
+    uniform: Float[Tensor, "batch token"] | None,
+) -> list[Response]:
+    """One batch."""
+    device = device_of(model)
+    ending = torch.tensor(list(ends), dtype=torch.long, device=device)
+    done = torch.zeros(len(step.ids), dtype=torch.bool, device=device)
+    chosen: list[Tensor] = []
+    finished = all_agree if is_sharded(model) else bool
+    drawn = None if uniform is None else uniform.to(device)
+    for t in range(decoding.max_new_tokens):
+        scores = logits(model, step.states()).float().to(device)  # a spread model's head is elsewhere
         token = choose(scores, decoding, None if drawn is None else drawn[:, t])
         chosen.append(token)
-        done |= torch.isin(token, ends)
+        done |= torch.isin(token, ending)
         if finished(bool(done.all())):
             break
-        ids = token[:, None]
-        positions = torch.cat([positions, positions[:, -1:] + 1], dim=1)
-        mask = torch.cat([mask, mask.new_ones(len(ids), 1)], dim=1)
-    return [_cut(row.tolist(), loaded.eos_ids) for row in torch.stack(chosen, dim=1)]
+        step.add(token)
+    return [_cut(row.tolist(), ends) for row in torch.stack(chosen, dim=1)]
 
 
 def choose(
@@ -163,5 +237,6 @@ def _cut(ids: list[int], ends: Sequence[int]) -> Response:
 
 
 def decode_text(loaded: Loaded, response: Response) -> str:
-    """The response as text, special tokens removed: what graders and tables see."""
-    return str(loaded.tokenizer.decode(list(response.ids), skip_special_tokens=True))
+    """The response as text without its end and without special tokens: what graders and tables see."""
+    said = response.ids if response.truncated else response.ids[:-1]
+    return str(loaded.tokenizer.decode(list(said), skip_special_tokens=True))

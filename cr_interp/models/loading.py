@@ -28,9 +28,10 @@ from cr_interp.models.fingerprints import fingerprint, tokenizer_fingerprint
 from cr_interp.models.forward import embedded
 from cr_interp.models.known import ORGANISMS, SMOLLM2, builtin_names, check_files, refuse_pickles
 from cr_interp.models.suitable import check_decoder, check_vocabulary
+from cr_interp.models.turn_end import turn_ends
 from cr_interp.models.weights import first_few, load_whole, refuse_incomplete
 
-__all__ = ["Loaded", "builtin_names", "fingerprint", "load", "resolve", "tokenizer_fingerprint"]
+__all__ = ["Loaded", "builtin_names", "fingerprint", "load", "open_model", "resolve", "tokenizer_fingerprint"]
 
 #: What the library raises for files that it cannot make a model of.
 UNREADABLE = (
@@ -48,11 +49,12 @@ class Loaded:
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Every id that ends an assistant's turn."""
+        """Every id that ends an assistant's turn: what generation ends at, the tokenizer's end of a text, and the token with
+        which the chat template ends a turn."""
         ids = self.model.generation_config.eos_token_id if self.model.generation_config else None
         listed = [] if ids is None else [ids] if isinstance(ids, int) else list(ids)
         own = self.tokenizer.eos_token_id
-        return tuple(dict.fromkeys([*listed, *([own] if own is not None else [])]))
+        return tuple(dict.fromkeys([*listed, *([own] if own is not None else []), *turn_ends(self.tokenizer)]))
 
     @property
     def pad_id(self) -> int:
@@ -66,11 +68,16 @@ class Loaded:
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def load(name: str, dtype: torch.dtype = torch.float32, hub: bool = True, **kwargs: Any) -> Loaded:
+def load(
+    name: str, dtype: torch.dtype = torch.float32, *, strip: bool = False, hub: bool = True, **kwargs: Any
+) -> Loaded:
     """Load by name; ``kwargs`` go to ``from_pretrained`` (``device_map``, ``attn_implementation``, …).
 
-    ``hub=False`` is for a name that was read in a file: what is not on this machine is not asked for. Raises
-    :class:`UserError` for an unknown name, a missing package, pickled weights, or a head that is not known here.
+    A checkpoint that was saved from a wrapped model (torch.compile, DDP, FSDP: ``_orig_mod.``, ``module.``) is loaded under
+    its tensors' plain names with ``strip``, and refused without it; every command strips. ``hub=False`` is for a name that
+    was read in a file: what is not on this machine is not asked for.
+
+    Raises :class:`UserError` for an unknown name, a missing package, pickled weights, or a head that is not known here.
     """
     path = resolve(name) if hub else here(name, "A file")
     adapter = adapter_folder(path)
@@ -79,9 +86,9 @@ def load(name: str, dtype: torch.dtype = torch.float32, hub: bool = True, **kwar
         refuse_pickles(path)
         refuse_bombs(path)
     if adapter is not None:
-        return _load_adapter(name, adapter, dtype, kwargs)
+        return _load_adapter(name, adapter, dtype, strip, kwargs)
     try:
-        model = load_whole(path, dtype, **kwargs)
+        model = load_whole(path, dtype, strip, **kwargs)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except UserError:
         raise
@@ -170,13 +177,18 @@ def here(name: str, who: str) -> Path:
     )
 
 
-def _load_adapter(name: str, path: Path, dtype: torch.dtype, kwargs: dict[str, Any]) -> Loaded:
+def open_model(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Loaded:
+    """Load by name as every command does: see :func:`load`; wrapped checkpoints have their wrappers' names taken out."""
+    return load(name, dtype, strip=True, **kwargs)
+
+
+def _load_adapter(name: str, path: Path, dtype: torch.dtype, strip: bool, kwargs: dict[str, Any]) -> Loaded:
     if find_spec("peft") is None:
         raise UserError(f"{path} is a PEFT adapter; install the extra 'lora' to load it.")
     refuse_pickles(path)
     config = read_config(path)
     try:
-        base = load(config["base_model_name_or_path"], dtype, hub=False, **kwargs)
+        base = load(config["base_model_name_or_path"], dtype, strip=strip, hub=False, **kwargs)
     except UserError as error:
         raise UserError(f"The base of the adapter {path} could not be loaded. {error}") from error
     if hasattr(base.model, "peft_config"):

@@ -8,14 +8,31 @@ without gradients holds one layer's keys and values for the whole batch instead 
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 KeysValues = tuple[Float[Tensor, "batch head length width"], Float[Tensor, "batch head length width"]]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Keys and values of a token prefix, batch size 1, a pair per layer. None, where a model cannot keep them."""
+
+    ids: tuple[int, ...]
+    keys_values: tuple[KeysValues, ...]
+
+    def expand(self, batch: int) -> DynamicCache | None:
+        """A fresh cache for ``batch`` sequences, for decoding: it grows."""
+        if not self.ids:
+            return None
+        return DynamicCache(
+            [(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self.keys_values]
+        )
 
 
 class RecordLayer(DynamicLayer):
@@ -44,6 +61,19 @@ class ReadLayer(DynamicLayer):
 def recording() -> Cache:
     """An empty cache for running a prefix; its ``layers`` then hold ``keys`` and ``values``."""
     return Cache(layer_class_to_replicate=RecordLayer)
+
+
+def recorded(cache: Cache, tokens: int, layers: int) -> tuple[KeysValues, ...]:
+    """What a recording holds. Raises :class:`LookupError` unless it is a key and a value per token in every layer:
+    what a state-space layer keeps is elsewhere, and what layers share is in one of them only."""
+    kept: list[Any] = list(cache.layers)
+    held = [
+        tuple(each.shape[-2] if isinstance(each, Tensor) else 0 for each in (layer.keys, layer.values))
+        for layer in kept
+    ]
+    if len(held) != layers or any(pair != (tokens, tokens) for pair in held):
+        raise LookupError(f"{layers} layers were to keep {tokens} keys and values each; kept were {held}")
+    return tuple((layer.keys, layer.values) for layer in kept)
 
 
 def reading(keys_values: Sequence[KeysValues], batch: int) -> Cache:

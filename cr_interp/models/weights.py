@@ -58,11 +58,12 @@ def unwrapped(tensors: Mapping[str, Tensor], where: Path | str) -> dict[str, Ten
     return named
 
 
-def load_whole(path: Path | str, dtype: torch.dtype, **kwargs: Any) -> PreTrainedModel:
+def load_whole(path: Path | str, dtype: torch.dtype, strip: bool = True, **kwargs: Any) -> PreTrainedModel:
     """Load a checkpoint of which every tensor is known to be in its place.
 
-    ``path`` is a folder or a hub id, ``kwargs`` go to ``from_pretrained``. Raises :class:`UserError` for a checkpoint that is
-    incomplete, and whatever the library raises for one that it cannot read.
+    ``path`` is a folder or a hub id, ``kwargs`` go to ``from_pretrained``. Names that a wrapper gave are taken out if
+    ``strip``. Raises :class:`UserError` for a checkpoint that is incomplete, and
+    whatever the library raises for one that it cannot read.
     """
     with _bar_if_large(path), _report_is_ours():
         # Said, not left to the default: with that, code beside the weights is asked about, and run on a yes.
@@ -75,7 +76,14 @@ def load_whole(path: Path | str, dtype: torch.dtype, **kwargs: Any) -> PreTraine
             ignore_mismatched_sizes=True,  # they are refused below, by name
             **kwargs,
         )
-        if any(plain(key) != key for key in info["unexpected_keys"]):
+        wrapped = sorted(key for key in info["unexpected_keys"] if plain(key) != key)
+        if wrapped and not strip:
+            raise UserError(
+                f"{path} was saved from a wrapped model (torch.compile, DDP or FSDP): its tensors are called "
+                f"{first_few(wrapped)}. Load it with strip=True, as the command line does, or save the unwrapped model again "
+                f"(accelerate's unwrap_model, or the model's _orig_mod)."
+            )
+        if wrapped:
             model, info = _load_wrapped(model, path, dtype, kwargs)
     refuse_incomplete(path, info["missing_keys"], info["unexpected_keys"], info["mismatched_keys"])
     return model

@@ -1,4 +1,4 @@
-"""The table of a study: metrics of every arm and seed, as rows, as JSON and for the terminal."""
+"""The table of a study for the terminal and as Markdown; its numbers are those of ``tables/metrics.py``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,85 +8,37 @@ from rich.console import Group
 from rich.table import Table
 
 from cr_interp.shown import PlainTable, code, in_markdown, literal
-from cr_interp.study.rows import last_step
 from cr_interp.study.study import Study
-from cr_interp.tables.behaviour import METRICS, metrics
-from cr_interp.tables.methods import with_minimum
-from cr_interp.tables.obedience import OBEDIENCE, new_instruction
+from cr_interp.tables.behaviour import METRICS
+from cr_interp.tables.estimates import Kind
+from cr_interp.tables.interval_words import SHORT, said_intervals
+from cr_interp.tables.metrics import metric_names, metric_table
+from cr_interp.tables.obedience import OBEDIENCE
 from cr_interp.tables.unread import instead, sentences, unread
 from cr_interp.vocabulary import arm_order
 
 PERCENT = {*METRICS, *OBEDIENCE}
 
 
-def metric_table(study: Study, control: str = "exact") -> pd.DataFrame:
-    """Rows ``arm, seed, metric, estimate, low, high, n``: the metrics, and what else was measured.
-
-    That is ``new_instruction`` (``obedience.py``) and ``min_cosine``.
-    """
-    generations = study.table("generations")
-    splits = generations["split"].unique()
-    table = metrics(generations, control=control, split="test" if "test" in splits else str(splits[0]))
-    more = [new_instruction(generations)]
-    if study.has_table("drift"):
-        more.append(min_cosine(study.table("drift"), control))
-    table = pd.concat([table, *(each for each in more if len(each))], ignore_index=True)
-    table["seed"] = table["seed"].astype("Int64")
-    return table
-
-
-def min_cosine(drift: pd.DataFrame, control: str = "exact") -> pd.DataFrame:
-    """The lowest cosine over the blocks' outputs, per arm and seed, with the interval of that layer.
-
-    Over seeds (``seed`` NA): the mean of the seeds' minima, between the lowest ``low`` and the highest ``high``.
-    n counts examples.
-    """
-    drift = last_step(drift)
-    chosen = drift[
-        (drift["site"] == "resid_post") & (drift["measure"] == "cosine") & (drift["control"] == control)
-    ]
-    chosen = with_minimum(chosen)
-    rows: list[dict[str, Any]] = []
-    for arm, of_arm in chosen.groupby("arm", sort=False):
-        lowest = of_arm.loc[of_arm.groupby("seed")["estimate"].idxmin()]
-        for row in lowest.itertuples():
-            rows.append(_row(arm, row.seed, row.estimate, row.low, row.high, row.n_examples))
-        rows.append(
-            _row(
-                arm,
-                None,
-                lowest["estimate"].mean(),
-                lowest["low"].min(),
-                lowest["high"].max(),
-                lowest["n_examples"].sum(),
-            )
-        )
-    return pd.DataFrame(rows)
-
-
-def _row(arm: Any, seed: Any, estimate: float, low: float, high: float, n: int) -> dict[str, Any]:
-    return {
-        "arm": arm,
-        "seed": seed,
-        "metric": "min_cosine",
-        "estimate": estimate,
-        "low": low,
-        "high": high,
-        "n": int(n),
-    }
-
-
-def rich_study(study: Study, control: str = "exact", seeds: bool = False, title: str | None = None) -> Group:
+def rich_study(
+    study: Study,
+    control: str = "exact",
+    seeds: bool = False,
+    title: str | None = None,
+    interval: Kind = "across",
+) -> Group:
     """:func:`rich_table` of a study, and under it how many answers could not be read."""
     rows = unread_of(study, control)
-    table = rich_table(metric_table(study, control), title or study.name, seeds, instead(rows))
+    table = rich_table(
+        metric_table(study, control, interval), title or study.name, seeds, instead(rows), interval
+    )
     return Group(table, *map(literal, unread_sentences(rows)))
 
 
-def markdown_study(study: Study, control: str = "exact") -> str:
+def markdown_study(study: Study, control: str = "exact", interval: Kind = "across") -> str:
     """:func:`markdown_table` of a study, and under it how many answers could not be read."""
     notes = map(in_markdown, unread_sentences(unread_of(study, control)))
-    return "\n\n".join([markdown_table(metric_table(study, control)), *notes])
+    return "\n\n".join([markdown_table(metric_table(study, control, interval), interval), *notes])
 
 
 def unread_of(study: Study, control: str = "exact") -> pd.DataFrame:
@@ -105,6 +57,7 @@ def rich_table(
     title: str,
     seeds: bool = False,
     shown_instead: Mapping[tuple[str, str], str] | None = None,
+    interval: Kind = "across",
 ) -> Table:
     """A column per arm, a row per metric (with ``seeds``, also per seed): that fits a terminal of 80 columns.
 
@@ -112,8 +65,9 @@ def rich_table(
     """
     other = shown_instead or {}
     arms = arm_order(table["arm"])
-    scope = "by seed and over all" if seeds else "over seeds and examples"
-    caption = f"in %, but for min_cosine; 95 % intervals {scope}"
+    scope = said_intervals(table[table["seed"].isna()], short=True, wanted=interval)
+    by_seed = f"; each seed: {SHORT['within']}" if seeds else ""
+    caption = f"in %, but for min_cosine; 95 % intervals: {scope}{by_seed}"
     out = PlainTable(title, caption, padding=0, pad_edge=False, collapse_padding=True)
     out.add_column("metric")
     for arm in arms:
@@ -132,10 +86,6 @@ def rich_table(
     return out
 
 
-def metric_names(table: pd.DataFrame) -> list[str]:
-    return [name for name in (*METRICS, *OBEDIENCE, "min_cosine") if name in set(table["metric"])]
-
-
 def _cell(name: str, row: Any) -> str:
     return format_estimate(name, row["estimate"], row["low"], row["high"])
 
@@ -143,19 +93,21 @@ def _cell(name: str, row: Any) -> str:
 def format_estimate(name: str, estimate: float, low: float, high: float) -> str:
     if pd.isna(estimate):
         return "–"
+    if pd.isna(low) or pd.isna(high):
+        return f"{100 * estimate:.1f} %" if name in PERCENT else f"{estimate:.3f}"
     if name in PERCENT:
         return f"{100 * estimate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     return f"{estimate:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def markdown_table(table: pd.DataFrame) -> str:
-    """The values over seeds as in the README: a row per arm."""
+def markdown_table(table: pd.DataFrame, interval: Kind = "across") -> str:
+    """The values over seeds as in the README: a row per arm, and below which kind the intervals are."""
     shown, names = table[table["seed"].isna()], metric_names(table)
     lines = ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for arm in arm_order(shown["arm"]):
         cells = shown[shown["arm"] == arm].set_index("metric")
         lines.append(f"| {code(arm)} | " + " | ".join(_cell(name, cells.loc[name]) for name in names) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"95 % intervals: {in_markdown(said_intervals(shown, wanted=interval))}."])
 
 
 def plain_table(rows: pd.DataFrame, title: str) -> Table:

@@ -3,7 +3,7 @@
 Mental model: three tables say everything. *Rows* have the metrics of each setting and arm, *comparisons* the paired
 differences between two arms in each setting, *counts* in how many settings each claim holds. A fourth has every arm of
 the settings that were run with ablations. All numbers are in per cent (differences in points), with 95 % intervals in
-brackets, over seeds and examples.
+brackets; of which kind they are, *across* or *within*, stands below each table.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,23 +16,23 @@ from rich.text import Text
 
 from cr_interp.report.study import unread_of, unread_sentences
 from cr_interp.shown import PlainTable, code, in_markdown, literal
+from cr_interp.statistics import MARGIN
 from cr_interp.tables.ablations import COMPARED, ablation_rows
 from cr_interp.tables.behaviour import metrics_json
-from cr_interp.tables.suite import (
-    ARMS,
-    SETTINGS,
-    Suite,
-    comparisons,
-    count_claims,
-    in_order,
-    setting_rows,
-    unfinished,
-)
+from cr_interp.tables.claims import ALPHA, count_claims
+from cr_interp.tables.estimates import Kind
+from cr_interp.tables.interval_words import said_intervals
+from cr_interp.tables.suite import ARMS, SETTINGS, Suite, comparisons, in_order, setting_rows, unfinished
 
 #: The terminal has room for the interval of one metric; the others are in the README's table and in --json.
 _SHOWN = ("acc_x", "acc_xc", "harm", "both_correct", "rescue", "delta_len")
-_HEADS = {"both_correct": "both", "delta_len": "Δlen"}
-_DIFFERENCES = ("harm", "acc_x", "acc_xc")
+_HEADS = {"both_correct": "both", "delta_len": "Δlen", "harm_common": "on common"}
+_DIFFERENCES = ("harm", "harm_common", "acc_x", "acc_xc")
+_COMMON = "on common: Harm on the prompts that both solve without the context"
+_REGIMES = (
+    f"A: the context perturbs (the interval of the change excludes 0), B: it helps, C: the change is within {100 * MARGIN:g} "
+    "points, open: none of these can be said (of a trained arm with one seed never)"
+)
 _MISSING = "–"
 
 
@@ -46,28 +46,35 @@ def suite_json(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def rich_suite(
-    suite: Suite, control: str = "exact", arm: str = "nca", baseline: str = "opd", arms: Sequence[str] = ARMS
+    suite: Suite,
+    control: str = "exact",
+    arm: str = "nca",
+    baseline: str = "opd",
+    arms: Sequence[str] = ARMS,
+    interval: Kind = "across",
 ) -> Group:
     """The three tables under each other; they fit a terminal of 100 columns."""
-    compared = comparisons(suite, arm, baseline, control)
-    parts: list[Any] = [_rich_rows(setting_rows(suite, arms, control), f"{suite.name} (context: {control})")]
+    compared = comparisons(suite, arm, baseline, control, interval)
+    rows = setting_rows(suite, arms, control, interval)
+    parts: list[Any] = [_rich_rows(rows, f"{suite.name} (context: {control})", interval)]
     if len(compared):
-        parts += [_rich_comparisons(compared, arm, baseline), _rich_counts(count_claims(compared, arm, baseline))]
-    ablations = ablation_rows(suite, control, baseline)
+        counted = count_claims(compared, arm, baseline, interval)
+        parts += [_rich_comparisons(compared, arm, baseline, interval), _rich_counts(counted)]
+    ablations = ablation_rows(suite, control, baseline, interval)
     if len(ablations):
-        parts.append(_rich_ablations(ablations, baseline))
+        parts.append(_rich_ablations(ablations, baseline, interval))
     parts += [literal(note) for note in (*_notes(suite), *_floors(compared, baseline), *_unread(suite, control))]
     spaced = [each for part in parts for each in (part, Text(""))]
     return Group(*spaced[:-1])
 
 
-def _rich_rows(rows: pd.DataFrame, title: str) -> Table:
+def _rich_rows(rows: pd.DataFrame, title: str, interval: Kind) -> Table:
     """A row per setting and arm; a column says how many seeds there are only if that is not the same for all."""
     trained = rows[rows["arm"] != "base"]["seeds"]
     uneven = trained.nunique() > 1
     out = _table(
         title + ("" if uneven or trained.empty else f", seeds: {trained.iloc[0]}"),
-        "in %; 95 % intervals over seeds and examples; reg(ime) A: the context perturbs, B: it helps, C: neither",
+        f"in %; 95 % intervals: {said_intervals(rows, short=True, wanted=interval)}. Reg(ime) {_REGIMES}",
     )
     out.add_column("setting", overflow="fold")
     out.add_column("arm", overflow="fold")
@@ -85,14 +92,19 @@ def _rich_rows(rows: pd.DataFrame, title: str) -> Table:
     return out
 
 
-def _rich_comparisons(compared: pd.DataFrame, arm: str, baseline: str) -> Table:
-    out = _table(f"{arm} − {baseline}, paired", "in points; 95 % intervals; * the interval excludes 0")
-    out.add_column("setting", overflow="fold")
+def _rich_comparisons(compared: pd.DataFrame, arm: str, baseline: str, interval: Kind) -> Table:
+    out = _table(
+        f"{arm} − {baseline}, paired",
+        f"in points; 95 % intervals: {said_of_differences(compared, interval)}; * excludes 0, ** after Holm too; {_COMMON}",
+    )
+    # The intervals may go onto a second line, the names may not: they are what a row is looked up by.
+    longest = max(len(str(name)) for name in compared["setting"])
+    out.add_column("setting", overflow="fold", no_wrap=longest <= 24)
     for metric in _DIFFERENCES:
-        out.add_column(metric, justify="right")
+        out.add_column(f"harm {_HEADS[metric]}" if metric == "harm_common" else metric, justify="right")
     for setting, of_setting in compared.groupby("setting", sort=False):
         by_metric = of_setting.set_index("metric")
-        cells = [_difference(by_metric.loc[name]) for name in _DIFFERENCES]
+        cells = [_difference(by_metric.loc[name]).replace(", ", ",") for name in _DIFFERENCES]
         out.add_row(str(setting), *cells)
     return out
 
@@ -106,21 +118,22 @@ def _rich_counts(counts: pd.DataFrame) -> Table:
     return out
 
 
-def _rich_ablations(rows: pd.DataFrame, baseline: str) -> Table:
+def _rich_ablations(rows: pd.DataFrame, baseline: str, interval: Kind) -> Table:
     out = _table(
         "Ablations",
-        f"in %; minus: paired difference from {baseline}, in points; * the interval excludes 0; new: obeys a new "
-        "instruction",
+        f"in %; minus: paired difference from {baseline}, in points; * the interval excludes 0; {_COMMON}; new: obeys "
+        f"a new instruction; 95 % intervals: {said_intervals(rows, short=True, wanted=interval)}",
     )
     for name in ("setting", "arm"):
         out.add_column(name, overflow="fold")
-    for name in ("acc_x", "acc_xc", "harm", "harm minus", "new", "seeds"):
+    for name in ("acc_x", "acc_xc", "harm", "harm minus", "on common", "new", "seeds"):
         out.add_column(name, justify="right")
     before = None
     for row in rows.to_dict("records"):
         name = "" if row["setting"] == before else str(row["setting"])
         values = [_value(row, metric, interval=metric == "harm") for metric in ("acc_x", "acc_xc", "harm")]
-        values += [_difference(_minus(row, "harm")), _value(row, "new_instruction")]
+        values += [_difference(_minus(row, "harm")), _difference(_minus(row, "harm_common"))]
+        values += [_value(row, "new_instruction")]
         out.add_row(name, str(row["arm"]), *values, str(row["seeds"]))
         before = row["setting"]
     return out
@@ -137,17 +150,40 @@ def _table(title: str, caption: str | None) -> Table:
 
 
 def markdown_suite(
-    suite: Suite, control: str = "exact", arm: str = "nca", baseline: str = "opd", arms: Sequence[str] = ARMS
+    suite: Suite,
+    control: str = "exact",
+    arm: str = "nca",
+    baseline: str = "opd",
+    arms: Sequence[str] = ARMS,
+    interval: Kind = "across",
 ) -> str:
-    """The suite for the README: a row per setting, the counts, and all numbers folded away below."""
-    rows = setting_rows(suite, arms, control)
-    compared = comparisons(suite, arm, baseline, control)
+    """The suite as Markdown: a row per setting, the counts, and all numbers folded away below."""
+    rows = setting_rows(suite, arms, control, interval)
+    compared = comparisons(suite, arm, baseline, control, interval)
+    ablations = ablation_rows(suite, control, baseline, interval)
+    return markdown_tables(suite, rows, compared, ablations, control, arm, baseline, arms, interval)
+
+
+def markdown_tables(
+    suite: Suite,
+    rows: pd.DataFrame,
+    compared: pd.DataFrame,
+    ablations: pd.DataFrame,
+    control: str = "exact",
+    arm: str = "nca",
+    baseline: str = "opd",
+    arms: Sequence[str] = ARMS,
+    interval: Kind = "across",
+) -> str:
+    """What :func:`markdown_suite` writes, of tables that have been made: ``setting_rows``, ``comparisons``, ``ablation_rows``."""
     named = [name for name in dict.fromkeys(arms) if name in set(rows["arm"])]
     parts = [_markdown_settings(rows, compared, named, arm, baseline)]
+    if len(rows):
+        said = said_intervals(rows, wanted=interval)
+        parts += [f"In %; 95 % intervals: {in_markdown(said)}. Regimes: {_REGIMES}."]
     if len(compared):
-        counts = count_claims(compared, arm, baseline)
+        counts = count_claims(compared, arm, baseline, interval)
         parts += [_markdown_counts(counts, list(dict.fromkeys(compared["setting"])))]
-    ablations = ablation_rows(suite, control, baseline)
     if len(ablations):
         parts += [_markdown_ablations(ablations, baseline)]
     parts += [_folded("All metrics of every setting and arm", _markdown_rows(rows))]
@@ -170,9 +206,10 @@ def _markdown_settings(
         f"acc_xc {together}",
         f"both_correct {together}",
     ]
-    head += [f"harm `{baseline}`", f"harm `{arm}`", f"harm `{arm}` − `{baseline}`"]
+    head += [f"harm `{baseline}`", f"harm `{arm}`", f"harm `{arm}` − `{baseline}`", "the same on common prompts"]
     cells = rows.set_index(["setting", "arm"]) if len(rows) else rows
     harm = compared[compared["metric"] == "harm"].set_index("setting")
+    common = compared[compared["metric"] == "harm_common"].set_index("setting")
     body = []
     for setting in in_order(rows["setting"]):
         of_arm = {
@@ -183,9 +220,10 @@ def _markdown_settings(
             line.append(_joined(_value(of_arm[n], metric) if n in of_arm else _MISSING for n in arms))
         for name in (baseline, arm):
             line.append(_value(of_arm[name], "harm", interval=True) if name in of_arm else _MISSING)
-        line.append(_difference(harm.loc[setting], mark="") if setting in harm.index else _MISSING)
+        for each in (harm, common):
+            line.append(_difference(each.loc[setting], mark="") if setting in each.index else _MISSING)
         body.append(line)
-    return _markdown(head, "l" + "c" * 4 + "r" * 3, body)
+    return _markdown(head, "l" + "c" * 4 + "r" * 4, body)
 
 
 def _markdown_rows(rows: pd.DataFrame) -> str:
@@ -202,8 +240,10 @@ def _markdown_comparisons(compared: pd.DataFrame) -> str:
     body = []
     for setting, of_setting in compared.groupby("setting", sort=False):
         by_metric = of_setting.set_index("metric")
-        body.append([code(setting), *(_difference(by_metric.loc[name], mark="") for name in metrics)])
-    return _markdown(["setting", *metrics], "l" + "r" * len(metrics), body)
+        p = [_p(by_metric.loc["harm", name]) for name in ("p", "p_holm", "p_sign_flip")]
+        body.append([code(setting), *(_difference(by_metric.loc[name], mark="") for name in metrics), *p])
+    head = ["setting", *metrics, "p of harm (t)", "after Holm", "p (sign flips)"]
+    return _markdown(head, "l" + "r" * (len(head) - 1), body)
 
 
 def _markdown_ablations(rows: pd.DataFrame, baseline: str) -> str:
@@ -312,11 +352,22 @@ def _value(row: Any, metric: str, interval: bool = False) -> str:
     return text + _ends(row[f"{metric}_low"], row[f"{metric}_high"]) if interval else text
 
 
+def said_of_differences(compared: pd.DataFrame, interval: Kind = "across") -> str:
+    """Of which kind the intervals of paired differences are; settings with one seed are named."""
+    return said_intervals(compared.assign(arm=compared["setting"]), short=True, wanted=interval)
+
+
 def _difference(row: Any, mark: str = "*") -> str:
     if pd.isna(row["estimate"]):
         return _MISSING
     text = _percent(row["estimate"], sign=True) + _ends(row["low"], row["high"])
-    return f"{mark}{text}" if mark and row["excludes_zero"] else text
+    if not (mark and row["excludes_zero"]):
+        return text
+    return f"{mark * (2 if row.get('p_holm', 1.0) < ALPHA else 1)}{text}"
+
+
+def _p(value: Any) -> str:
+    return _MISSING if pd.isna(value) else f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 def _ends(low: float, high: float) -> str:

@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cr_interp.similarity.arrays import takes_arrays
 from cr_interp.similarity.groups import group_cka
 from cr_interp.similarity.moments import PairMoments
 
 
+@takes_arrays
 def cka(
     x: Float[Tensor, "n p"],
     y: Float[Tensor, "n q"],

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cr_interp.similarity.arrays import takes_arrays
 from cr_interp.similarity.moments import Estimate
 
 #: The share of each checkpoint's responses that must have as many tokens as are compared.
@@ -48,6 +49,7 @@ def tokens_each(lengths: Iterable[Sequence[int]], most_rows: int = MOST_ROWS) ->
     return max(1, min([*found, most_rows // examples]))
 
 
+@takes_arrays
 def group_cka(
     x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], groups: Int[Tensor, " n"], tokens: int | None = None
 ) -> Estimate:

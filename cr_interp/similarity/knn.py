@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cr_interp.similarity.arrays import takes_arrays
+
 #: Nearnesses that differ by less, relative to the largest |row|², are ties: products of equal rows differ by rounding.
 TIE = 1e-13
 #: Rows whose nearness to all others is held at once.
@@ -31,6 +33,7 @@ class Overlap(NamedTuple):
     reason: str | None = None
 
 
+@takes_arrays
 def knn_overlap(
     x: Float[Tensor, "n p"],
     y: Float[Tensor, "n q"],

@@ -11,6 +11,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from cr_interp.errors import UserError
+from cr_interp.similarity.arrays import takes_arrays
 from cr_interp.similarity.groups import tokens_each
 from cr_interp.similarity.measures import MEASURES, METHODS
 from cr_interp.similarity.panel import DriftAccumulator
@@ -18,6 +19,7 @@ from cr_interp.similarity.permutation import over_layers, p_value
 from cr_interp.similarity.sinks import not_sinks
 
 
+@takes_arrays
 def panel(
     layers_x: Mapping[Any, Float[Tensor, "token width"]],
     layers_y: Mapping[Any, Float[Tensor, "token width"]],
@@ -119,6 +121,7 @@ def with_p(rows: list[dict[str, Any]], nulls: Nulls, names: tuple[str, str]) -> 
     return rows
 
 
+@takes_arrays
 def unrelated(example: Int[Tensor, " token"]) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
     """Pairs of unrelated, position-matched tokens: token t of a response with token t of the next response.
 

@@ -10,13 +10,15 @@ random when the map is read. While the rows fit into the sample, as in the built
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cr_interp.similarity.arrays import takes_arrays
 from cr_interp.similarity.batched import Hsic, between_examples
 from cr_interp.similarity.groups import few_examples, tokens_each
 from cr_interp.similarity.samples import ExampleSample, RowSample
@@ -134,9 +136,10 @@ class CkaMapAccumulator:
         self._sample.merge(other._sample)
 
 
+@takes_arrays
 def cka_map(
-    layers_x: Sequence[Float[Tensor, "n ?p"]],
-    layers_y: Sequence[Float[Tensor, "n ?q"]],
+    layers_x: Sequence[Float[Tensor, "n ?p"]] | Mapping[Any, Float[Tensor, "n ?p"]],
+    layers_y: Sequence[Float[Tensor, "n ?q"]] | Mapping[Any, Float[Tensor, "n ?q"]],
     batch: int = 256,
     seed: int = 0,
     groups: Int[Tensor, " n"] | None = None,
@@ -144,10 +147,14 @@ def cka_map(
 ) -> Float[np.ndarray, "x y"]:
     """Debiased CKA of every layer of one side with every layer of the other, the same rows in all.
 
-    Give one list twice for the map within a checkpoint. NaN where features are constant or n < 4; never clamped.
+    The layers are a list, or a mapping as :func:`~cr_interp.similarity.panel` takes it, in its order. Give one twice for the
+    map within a checkpoint. NaN where features are constant or n < 4; never clamped.
     ``groups``, an example id per row, gives the example-level map, with ``tokens`` of each example (None: as in
     :func:`~cr_interp.similarity.groups.group_cka`).
     """
+    layers_x, layers_y = (
+        list(each.values()) if isinstance(each, Mapping) else list(each) for each in (layers_x, layers_y)
+    )
     if groups is None:
         maps = CkaMapAccumulator(len(layers_x), len(layers_y), batch, seed)
         maps.update(layers_x, layers_y)

@@ -29,6 +29,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from cr_interp.similarity.arrays import takes_arrays
 from cr_interp.similarity.close import CloseSums
 
 #: Rows of one GEMM: long enough to be fast, short enough that float32 sums inside it stay accurate.
@@ -136,6 +137,7 @@ class PairMoments:
             return self._close.n
         return self._sums["xy"].n if self._sums else 0
 
+    @takes_arrays
     def update(self, x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> None:
         """Add paired rows. Half precision is computed in float32."""
         if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):

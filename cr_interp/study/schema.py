@@ -1,13 +1,16 @@
 """What a study holds: its schema version, the sections of its manifest, and the columns that every table has at least.
 
 Mental model: a study may come from anybody, so it is looked at once, when it is opened. Behind that door a section of the
-manifest is what it is called, and a column of a table holds numbers or texts as its name says.
+manifest is what it is called, and a column of a table holds numbers or texts as its name says. ``generations`` is what all
+else reads; every other table belongs to an analysis (``analyses.py``).
 """
 
 from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+
+from cr_interp.study.analyses import ANALYSES
 
 SCHEMA_VERSION = 1
 
@@ -87,16 +90,5 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "arm", "seed", "step", "split", "example_id", "view", "control", "sample",
         "prompt", "response", "n_tokens", "outcome",
     ),
-    "drift": (
-        "arm", "seed", "step", "site", "layer", "measure", "control",
-        "estimate", "low", "high", "n_tokens", "n_examples",
-    ),
-    "drift_with_sinks": (
-        "arm", "seed", "step", "site", "layer", "measure", "control",
-        "estimate", "low", "high", "n_tokens", "n_examples",
-    ),
-    "token_drift": (
-        "arm", "seed", "step", "example_id", "position", "token", "site", "layer", "cosine", "relative_l2", "kl",
-    ),
-    "cka_map": ("arm", "seed", "step", "map", "layer_x", "layer_y", "cka", "n_tokens"),
+    **{table: columns for analysis in ANALYSES for table, columns in analysis.tables.items()},
 }  # fmt: skip

@@ -4,7 +4,7 @@ This is the only module that knows a study's file names, and a table is the only
 to looking, so the app and the notebooks need this package and no torch.
 
     STUDY/manifest.json               schema version, configuration, fingerprints, versions, times
-    STUDY/tables/generations.parquet  a row per arm, seed, example, view, control and sample
+    STUDY/tables/generations.parquet  a row per arm, seed, example, view, control and sample; with the example's cluster
     STUDY/tables/drift.parquet        a row per arm, seed, site, layer, measure and control
     STUDY/tables/drift_with_sinks.parquet  the same with attention sinks, where drift leaves some out
     STUDY/tables/token_drift.parquet  a row per arm, seed, example, token and site, under the exact context
@@ -38,6 +38,7 @@ from cr_interp.study.schema import (
     Manifest,
     wrong_columns,
 )
+from cr_interp.tasks.clusters import clusters_of
 from cr_interp.text_files import read_json
 from cr_interp.vocabulary import OUTCOMES
 
@@ -111,7 +112,10 @@ class Study:
         return self.table_path(name).is_file()
 
     def table(self, name: str) -> pd.DataFrame:
-        """Read one table. Raises :class:`UserError` if it is missing, unreadable or lacks columns."""
+        """Read one table. Raises :class:`UserError` if it is missing, unreadable or lacks columns.
+
+        Answers that were written without their ``cluster`` get it from their ids, if the task is a built-in one.
+        """
         file = self.table_path(name)
         if not is_regular(file):
             there = [each.stem for each in sorted((self.path / "tables").glob("*.parquet"))]
@@ -140,6 +144,8 @@ class Study:
                 f"{file} has outcomes that are not known here ({', '.join(map(brief, unknown[:4]))}); known are "
                 f"{', '.join(OUTCOMES)}. It was damaged, or written by a newer cr_interp."
             )
+        if name == "generations" and "cluster" not in frame:
+            frame["cluster"] = clusters_of(str(self.manifest.get("task")), frame["example_id"])
         return frame
 
     def drift(self, sinks: bool = False) -> pd.DataFrame:

@@ -6,12 +6,14 @@ with every arm that there is, each compared with the baseline as NCA is, on the 
 
 import pandas as pd
 
+from cr_interp.study.study import Study
+from cr_interp.tables.estimates import Kind
 from cr_interp.tables.obedience import new_instruction
 from cr_interp.tables.suite import ARMS, Suite, comparisons, setting_rows
 from cr_interp.vocabulary import arm_order
 
 #: By what an arm is compared with the baseline.
-COMPARED = ("harm", "acc_x", "acc_xc")
+COMPARED = ("harm", "harm_common", "acc_x", "acc_xc")
 
 _OBEYED = {"estimate": "new_instruction", "low": "new_instruction_low", "high": "new_instruction_high"}
 
@@ -32,7 +34,9 @@ def ablation_arms(suite: Suite) -> list[str]:
     return arm_order(arms)
 
 
-def ablation_rows(suite: Suite, control: str = "exact", baseline: str = "opd") -> pd.DataFrame:
+def ablation_rows(
+    suite: Suite, control: str = "exact", baseline: str = "opd", interval: Kind = "across"
+) -> pd.DataFrame:
     """A row per setting and arm, as :func:`setting_rows` has it, and what it differs from the baseline by.
 
     For each of :data:`COMPARED`, ``<metric>_minus`` with its interval ``<metric>_minus_low, <metric>_minus_high`` is the
@@ -42,11 +46,13 @@ def ablation_rows(suite: Suite, control: str = "exact", baseline: str = "opd") -
     """
     mine = ablated(suite)
     arms = ablation_arms(suite)
-    rows = setting_rows(mine, arms, control)
+    rows = setting_rows(mine, arms, control, interval)
     if rows.empty:
         return rows
     parts = [
-        comparisons(mine, arm, baseline, control).assign(arm=arm) for arm in arms if arm not in ("base", baseline)
+        comparisons(mine, arm, baseline, control, interval).assign(arm=arm)
+        for arm in arms
+        if arm not in ("base", baseline)
     ]
     compared = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     for metric in COMPARED:
@@ -56,12 +62,12 @@ def ablation_rows(suite: Suite, control: str = "exact", baseline: str = "opd") -
             continue
         of_metric = compared[compared["metric"] == metric].rename(columns=names)
         rows = rows.merge(of_metric[["setting", "arm", *names.values()]], on=["setting", "arm"], how="left")
-    obeyed = pd.concat([_obeyed(study.table("generations"), name) for name, study in mine.studies.items()])
+    obeyed = pd.concat([_obeyed(study, name, interval) for name, study in mine.studies.items()])
     return rows.merge(obeyed, on=["setting", "arm"], how="left")
 
 
-def _obeyed(generations: pd.DataFrame, setting: str) -> pd.DataFrame:
-    found = new_instruction(generations)
+def _obeyed(study: Study, setting: str, interval: Kind) -> pd.DataFrame:
+    found = new_instruction(study.table("generations"), interval=interval)
     if found.empty:
         return _none()
     found = found[found["seed"].isna() & (found["metric"] == "new_instruction")].assign(setting=setting)

@@ -1,44 +1,70 @@
 """The drift of a study beside its controls: what an estimate means is said by what stands next to it.
 
-``relative`` is the movement under the exact context over the movement between unrelated tokens, (1 − exact)/(1 − floor)
-for a similarity: 0, the context does not move the state; 1, as far as from any other token at the same place. It
-takes the anisotropy of a layer out, which a raw cosine does not.
+``relative`` is how many times as far the exact context moves a state as lies between unrelated tokens: 0, the context does
+not move it; 1, as far as any other token at the same place. It takes the anisotropy of a layer out, which a raw cosine does
+not. "Times as far" is said of distances. 1 − cosine is half a *squared* distance between directions, and 1 − CKA one between
+Gram matrices, so of these the root is taken, √((1 − exact)/(1 − floor)). ``relative_l2`` is the same by relative L2, at the
+same layer: it counts the length of a movement too, not its direction alone.
 """
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.table import Table
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.shown import PlainTable, in_markdown
-from cr_interp.study.rows import last_step
 from cr_interp.tables import behaviour
+from cr_interp.tables.drift import placed
 from cr_interp.vocabulary import EMBEDDING, MOVEMENTS, REFERENCES, by_arm, layer_name
 
 #: Measures without a best value, of which "relative to the floor" would say nothing.
 PLAIN = ("norm_ratio", "top3_share", "shift_share", "knn_chance")
+#: Measures whose 1 − value is half a squared distance.
+SQUARED = ("cosine", "centred_cosine", "cosine_p5", "cosine_trimmed", "cka", "cka_examples", "procrustes")
 CONTROLS = (*behaviour.CONTROLS, *REFERENCES)
+#: So short that all columns fit a terminal of 80.
+_HEADS = {
+    "paraphrase": "para.",
+    "mismatched": "mism.",
+    "irrelevant": "irr.",
+    "relative": "rel.",
+    "relative_l2": "rel. L2",
+}
 
 
 def control_table(drift: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
-    """Mean over seeds per arm and layer: columns ``arm, layer, exact, …, repeat, floor, relative``.
+    """Mean over seeds per arm and layer: columns ``arm, layer, exact, …, repeat, floor, relative, relative_l2``.
 
-    ``layer`` −1 is the embedding. Raises :class:`UserError` for a measure that the study does not have.
+    ``layer`` −1 is the embedding. ``relative`` stands where the measure has a best value and there is a floor, ``relative_l2``
+    where relative L2 was measured too. Raises :class:`UserError` for a measure that the study does not have.
     """
-    drift = last_step(drift)
-    chosen = drift[(drift["measure"] == measure) & drift["site"].isin(["resid_pre", "resid_post"])]
-    if chosen.empty:
-        raise unknown("measure", measure, sorted(set(drift["measure"])))
-    chosen = chosen.assign(layer=chosen["layer"].where(chosen["site"] == "resid_post", -1))
-    table = chosen.pivot_table("estimate", ["arm", "layer"], "control", sort=False)
-    table = table[[name for name in CONTROLS if name in table]]
+    rows = placed(drift)
+    table = _wide(rows, measure)
+    if table.empty:
+        raise unknown("measure", measure, sorted(set(rows["measure"])))
     if {"exact", "floor"} <= set(table) and measure not in PLAIN:
-        ideal = 0.0 if measure in MOVEMENTS else 1.0
-        table["relative"] = (ideal - table["exact"]) / (ideal - table["floor"])
-    table = table.reset_index()
-    table.columns.name = None
+        table["relative"] = times_as_far(table["exact"], table["floor"], measure)
+        l2 = _wide(rows, "relative_l2")
+        if measure != "relative_l2" and {"exact", "floor"} <= set(l2):
+            table["relative_l2"] = times_as_far(l2["exact"], l2["floor"], "relative_l2")
+    table = table.rename_axis(columns=None).reset_index()
     return by_arm(table, "layer")
+
+
+def times_as_far(one: pd.Series, other: pd.Series, measure: str) -> pd.Series:
+    """How many times as far from identical ``one`` is as ``other``, as a ratio of distances; NaN where ``other`` is at 0."""
+    ideal = 0.0 if measure in MOVEMENTS else 1.0
+    ratio = (ideal - one).abs() / (ideal - other).abs().replace(0.0, np.nan)
+    return np.sqrt(ratio) if measure in SQUARED else ratio
+
+
+def _wide(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """A row per arm and layer, a column per control; empty if the measure is not there."""
+    chosen = rows[rows["measure"] == measure].drop(columns="layer").rename(columns={"place": "layer"})
+    table = chosen.pivot_table("estimate", ["arm", "layer"], "control", sort=False)
+    return table[[name for name in CONTROLS if name in table]]
 
 
 def worst(table: pd.DataFrame, by: str = "relative") -> pd.DataFrame:
@@ -55,7 +81,8 @@ def worst(table: pd.DataFrame, by: str = "relative") -> pd.DataFrame:
 def rich_controls(table: pd.DataFrame, title: str) -> Table:
     out = PlainTable(title, padding=(0, 1), pad_edge=False)
     for column in table:
-        out.add_column(str(column), justify="left" if column == "arm" else "right", overflow="fold")
+        head = _HEADS.get(str(column), str(column))
+        out.add_column(head, justify="left" if column == "arm" else "right", overflow="fold")
     for row in table.itertuples(index=False):
         out.add_row(*map(_cell, row))
     return out

@@ -6,24 +6,51 @@ taken from it, at the embedding and after every block, at the last step of each 
 
 import pandas as pd
 
+from cr_interp.statistics import t_interval
 from cr_interp.study.rows import last_step
+from cr_interp.tables.estimates import Kind
+from cr_interp.tables.methods import with_minimum
 from cr_interp.vocabulary import COMPOSITION, EMBEDDING, MOVEMENTS, RATIOS, arm_order, by_arm, layer_name
 
 
 def resid_rows(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
     """Rows of the embedding and of ``resid_post``, last step of each run, with ``place`` on the layer axis."""
+    drift = of_panel(drift)
+    rows = placed(drift[(drift["measure"] == measure) & (drift["control"] == control)])
+    layers = rows["layer"].astype(int).astype(str)
+    return rows.assign(layer=layers.where(rows["place"] >= 0, layer_name(EMBEDDING)))
+
+
+def of_panel(rows: pd.DataFrame) -> pd.DataFrame:
+    """What ``similarity.panel`` returns as rows of ``drift``: one arm, ``states``, under the exact context; else unchanged.
+
+    Its layers are sites, or numbers of blocks with −1 for the embedding.
+    """
+    if "arm" in rows:
+        return rows
+    numbers = [int(getattr(layer, "layer", layer)) for layer in rows["layer"]]
+    sites = [
+        getattr(layer, "name", "resid_pre" if number == EMBEDDING else "resid_post")
+        for layer, number in zip(rows["layer"], numbers, strict=True)
+    ]
+    return rows.assign(
+        arm="states", seed=0, step=0, site=sites, layer=[max(number, 0) for number in numbers],
+        control=rows["control"].replace("given", "exact"),
+    )  # fmt: skip
+
+
+def placed(drift: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the embedding and of ``resid_post``, last step of each run, with ``place``: the block, −1 the embedding.
+
+    The embedding is what the first block reads, ``resid_pre`` at layer 0. ``resid_pre`` of a later block is the
+    ``resid_post`` before it, and has no place of its own.
+    """
     sites = drift["site"]
-    keep = (drift["measure"] == measure) & (drift["control"] == control)
-    keep &= ((sites == "resid_pre") & (drift["layer"] == 0)) | (sites == "resid_post")
-    rows = drift[keep]
+    rows = drift[((sites == "resid_pre") & (drift["layer"] == 0)) | (sites == "resid_post")]
     if rows.empty:
         return rows.assign(place=pd.Series(dtype=int))
     rows = last_step(rows)
-    embedded = rows["site"] == "resid_pre"
-    layers = rows["layer"].astype(int)
-    return rows.assign(
-        place=layers.where(~embedded, EMBEDDING), layer=layers.astype(str).where(~embedded, layer_name(EMBEDDING))
-    )
+    return rows.assign(place=rows["layer"].astype(int).where(rows["site"] == "resid_post", EMBEDDING))
 
 
 def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
@@ -31,7 +58,8 @@ def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd
 
     Columns ``arm, layer, estimate, low, high, seeds, n_tokens, n_examples``. ``layer`` is ``emb`` (the
     embedding) or a number (``resid_post``); ``estimate`` is the mean over seeds, ``low`` and ``high`` the
-    outermost ends of the seeds' intervals; ``n_tokens`` and ``n_examples`` are the smallest of the seeds'.
+    outermost ends of the seeds' *within* intervals, which is a range and no interval of that mean; ``n_tokens`` and
+    ``n_examples`` are the smallest of the seeds'.
     Of several training steps the last of each run is taken.
     """
     rows = resid_rows(drift, measure, control)
@@ -42,31 +70,56 @@ def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd
     return by_arm(table, "place").drop(columns="place")
 
 
-def extreme_layer(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
+def extreme_layer(
+    drift: pd.DataFrame, measure: str, control: str = "exact", interval: Kind = "across"
+) -> pd.DataFrame:
     """Per arm the block that drifts most, in the sense of :func:`as_movement`: for a similarity the lowest value.
 
-    Columns ``arm, layer, estimate, low, high, seeds``. Each seed has its own extreme layer; ``estimate`` is the
-    mean of the seeds' extremes, ``low`` and ``high`` the outermost ends of their intervals, and ``layer`` names
-    all their layers. For the cosine this is the ``min_cosine`` of ``cr-interp table``.
+    Columns ``arm, layer, estimate, low, high, seeds, interval``. Each seed has its own extreme layer; ``estimate`` is the
+    mean of the seeds' extremes with Student's t over them (*across*), and ``layer`` names all their layers. *Within*, and for
+    one seed, it is :func:`mean_interval`. For the cosine this is the ``min_cosine`` of ``cr-interp table``.
     """
-    rows = resid_rows(drift, measure, control)
-    rows = rows[(rows["place"] >= 0) & rows["estimate"].notna()].reset_index(drop=True)
-    moved = as_movement(rows, measure)["estimate"]
-    worst = rows.loc[moved.groupby([rows["arm"], rows["seed"]], dropna=False).idxmax()]
+    worst = extremes(drift, measure, control)
     found = []
-    for arm in arm_order(rows["arm"]):
+    for arm in arm_order(worst["arm"]):
         mine = worst[worst["arm"] == arm]
+        low, high, kind = mean_interval(mine, measure, interval)
         found.append(
             {
                 "arm": arm,
                 "layer": ", ".join(str(place) for place in sorted(set(mine["place"]))),
                 "estimate": mine["estimate"].mean(),
-                "low": mine["low"].min(),
-                "high": mine["high"].max(),
+                "low": low,
+                "high": high,
                 "seeds": len(mine),
+                "interval": kind,
             }
         )
-    return pd.DataFrame(found, columns=["arm", "layer", "estimate", "low", "high", "seeds"])
+    return pd.DataFrame(found, columns=["arm", "layer", "estimate", "low", "high", "seeds", "interval"])
+
+
+def extremes(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
+    """The row of the block that drifts most, of every arm and seed."""
+    rows = resid_rows(drift, measure, control)
+    rows = rows[(rows["place"] >= 0) & rows["estimate"].notna()].reset_index(drop=True)
+    if measure == "cosine":
+        rows = with_minimum(rows)
+    moved = as_movement(rows, measure)["estimate"]
+    return rows.loc[moved.groupby([rows["arm"], rows["seed"]], dropna=False).idxmax()]
+
+
+def mean_interval(rows: pd.DataFrame, measure: str, interval: Kind = "across") -> tuple[float, float, Kind]:
+    """Low, high and kind of the interval of a mean over seeds; ``rows`` has ``estimate, low, high`` of each seed.
+
+    *Across* is Student's t, where there are two seeds, cut where the measure ends. *Within* is the mean of the ends: what
+    examples that move all seeds alike would do, and too wide otherwise, since the table keeps no single examples.
+    """
+    if interval == "within" or len(rows) < 2:
+        return float(rows["low"].mean()), float(rows["high"].mean()), "within"
+    low, high = (float(end) for end in t_interval(rows["estimate"].to_numpy(dtype=float)))
+    if measure in (*MOVEMENTS, *RATIOS):
+        return max(low, 0.0), high, "across"
+    return (low, high, "across") if measure in COMPOSITION else (low, min(high, 1.0), "across")
 
 
 def as_movement(rows: pd.DataFrame, measure: str) -> pd.DataFrame:

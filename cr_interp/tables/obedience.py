@@ -10,22 +10,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cr_interp.statistics import bootstrap_weights, hierarchical_weights, interval
+from cr_interp.errors import unknown
 from cr_interp.study.rows import last_step
+from cr_interp.tables.answer_sums import with_clusters
+from cr_interp.tables.estimates import Kind, Sums, estimates
 
 #: metric → the view and control whose responses count
 OBEDIENCE = {"new_instruction": ("with_context", "mismatched"), "new_instruction_x": ("no_context", "none")}
 
 
-def new_instruction(generations: pd.DataFrame, resamples: int = 2000) -> pd.DataFrame:
-    """Rows ``arm, seed, metric, estimate, low, high, n`` like ``behaviour.metrics``; none if it was not measured.
+def new_instruction(
+    generations: pd.DataFrame,
+    resamples: int = 2000,
+    split: str | None = None,
+    interval: Kind = "across",
+) -> pd.DataFrame:
+    """Rows ``arm, seed, metric, estimate, low, high, n, interval`` like ``behaviour.metrics``; none if it was not measured.
 
-    ``seed`` is NA for the value over seeds. Several samples of an example are averaged first.
+    ``seed`` is NA for the value over seeds. Several samples of an example are averaged first, and n counts examples (of all
+    seeds). ``split`` names the split whose answers count; None: the test split, or all if there is none.
     """
     rows: list[dict[str, Any]] = []
     if "obeys_new" not in generations:
         return pd.DataFrame(rows)
-    asked = last_step(generations)
+    if "split" in generations:
+        found = set(generations["split"])
+        if split is not None and split not in found:
+            raise unknown("split", split, map(str, found))
+        split = "test" if split is None and "test" in found else split
+        generations = generations if split is None else generations[generations["split"] == split]
+    asked = with_clusters(last_step(generations))
     asked = asked[asked["obeys_new"].notna()]
     if not (asked["control"] == "mismatched").any():
         return pd.DataFrame(rows)
@@ -34,19 +48,16 @@ def new_instruction(generations: pd.DataFrame, resamples: int = 2000) -> pd.Data
         for arm, of_arm in chosen.groupby("arm", sort=False):
             obeyed = of_arm.assign(obeys_new=of_arm["obeys_new"].astype(float))
             table = obeyed.pivot_table("obeys_new", "seed", "example_id").dropna(axis=1)
-            values = table.to_numpy()
-            weights = bootstrap_weights(values.shape[1], resamples)
-            for seed, row in zip(table.index, values, strict=True):
-                rows.append(_row(arm, seed, metric, row.mean(), (weights @ row) / len(row), len(row)))
-            both = hierarchical_weights(values.shape[0], values.shape[1], resamples)
-            replicates = np.einsum("rse,se->r", both, values) / both.sum((1, 2))
-            rows.append(_row(arm, None, metric, values.mean(), replicates, values.size))
+            cluster = obeyed.drop_duplicates("example_id").set_index("example_id")["cluster"]
+            values = table.to_numpy()[:, :, None]
+            sums = Sums(values, np.ones_like(values), cluster.loc[table.columns].tolist())
+            for row in estimates([sums], [True], interval, resamples):
+                seed = None if row.seed is None else table.index[row.seed]
+                n = values.size if row.seed is None else values.shape[1]
+                rows.append(
+                    {
+                        "arm": arm, "seed": seed, "metric": metric, "estimate": float(row.estimate[0]),
+                        "low": float(row.low[0]), "high": float(row.high[0]), "n": n, "interval": row.kinds[0],
+                    }
+                )  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def _row(arm: Any, seed: Any, metric: str, estimate: float, replicates: Any, n: int) -> dict[str, Any]:
-    low, high = interval(replicates)
-    return {
-        "arm": arm, "seed": seed, "metric": metric, "estimate": float(estimate), "low": float(low),
-        "high": float(high), "n": n,
-    }  # fmt: skip

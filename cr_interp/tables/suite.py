@@ -7,7 +7,7 @@ one that a single study has, made for each setting and put under the others with
     suite_table      every metric of every setting, arm and seed       (what ``cr-interp table SUITE --json`` prints)
     setting_rows     a row per setting and arm                         (what is printed)
     comparisons      arm − baseline in each setting, paired
-    counts           in how many settings each claim holds
+    counts           in how many settings each claim holds (``claims.py``)
     suite_drift      a measure per setting, arm and layer
     suite_training   what was evaluated during training; early_gap is its mean over settings
 
@@ -28,13 +28,16 @@ import pandas as pd
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.notes import say
-from cr_interp.report.study import metric_table
-from cr_interp.statistics import bootstrap_weights, interval
+from cr_interp.statistics import bootstrap_weights, holm
+from cr_interp.statistics import interval as percentiles
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import find_studies, search_paths, studies_in
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import METRICS, differences, metrics, regimes
+from cr_interp.tables.claims import COMPARED, count_claims
 from cr_interp.tables.drift import layer_table
+from cr_interp.tables.estimates import Kind
+from cr_interp.tables.metrics import metric_table
 
 #: The paper's twelve, mirrored: system-prompt tasks × families, then games × kinds of teacher.
 SETTINGS = (
@@ -43,15 +46,10 @@ SETTINGS = (
     "frozenlake-self", "frozenlake-cross", "sokoban-self", "sokoban-cross",
 )  # fmt: skip
 ARMS = ("base", "opd", "nca")
-#: What arms are compared by.
-COMPARED = ("harm", "acc_x", "acc_xc", "both_correct", "delta_len")
-#: Lengths that differ by no more than this count as equal; the paper's own threshold.
-SAME_LENGTH = 0.03
-
 _CHANGE = ("acc_change", "acc_change_low", "acc_change_high")
 _COMPARISON = (
-    "setting", "metric", "estimate", "low", "high", "n", "seeds", "excludes_zero",
-    "arm_estimate", "baseline_estimate", "baseline_low", "baseline_high", "baseline_floor",
+    "setting", "metric", "estimate", "low", "high", "n", "interval", "seeds", "excludes_zero", "p", "p_holm", "p_sign_flip",
+    "arm_estimate", "baseline_estimate", "baseline_low", "baseline_high", "baseline_interval", "baseline_floor",
 )  # fmt: skip
 _EARLY = ("arm", "step", "metric", "estimate", "low", "high", "lowest", "highest", "n")
 
@@ -177,15 +175,18 @@ def _is_evaluated(study: Study) -> bool:
 # -- answers -------------------------------------------------------------------------------------------------
 
 
-def suite_table(suite: Suite, control: str = "exact") -> pd.DataFrame:
-    """:func:`~cr_interp.report.study.metric_table` of every setting; columns ``setting, arm, seed, metric, …, n``."""
-    return _stacked(suite, lambda study: metric_table(study, control), _is_evaluated)
+def suite_table(suite: Suite, control: str = "exact", interval: Kind = "across") -> pd.DataFrame:
+    """:func:`~cr_interp.tables.metrics.metric_table` of every setting; columns ``setting, arm, seed, metric, …, n, interval``."""
+    return _stacked(suite, lambda study: metric_table(study, control, interval), _is_evaluated)
 
 
-def setting_rows(suite: Suite, arms: Sequence[str] = ARMS, control: str = "exact") -> pd.DataFrame:
+def setting_rows(
+    suite: Suite, arms: Sequence[str] = ARMS, control: str = "exact", interval: Kind = "across"
+) -> pd.DataFrame:
     """A row per setting and arm, over seeds; an arm that a setting does not have has no row there.
 
-    Columns ``setting, arm, regime, seeds, n`` (n in pairs of answers); for each metric its estimate under its own
+    Columns ``setting, arm, regime, seeds, n`` (n in pairs of answers), ``interval`` (of which kind the row's are: *within*
+    for what has one seed); for each metric its estimate under its own
     name and the interval as ``<metric>_low, <metric>_high``; ``harm_n`` (pairs that are right without the context),
     ``harm_floor`` (:func:`harm_floor`); ``acc_change`` = acc_xc − acc_x with its interval, from which the regime is.
     """
@@ -194,11 +195,13 @@ def setting_rows(suite: Suite, arms: Sequence[str] = ARMS, control: str = "exact
         answers, split = _answers(study)
         there = [arm for arm in dict.fromkeys(arms) if arm in set(answers["arm"])]
         answers = answers[answers["arm"].isin(there)]
-        table = _over_seeds(metrics(answers, control, split=split)).set_index(["arm", "metric"])
+        table = _over_seeds(metrics(answers, control, split=split, interval=interval)).set_index(
+            ["arm", "metric"]
+        )
         change = regimes(answers, control, split=split).set_index("arm")
         return pd.DataFrame([_setting_row(study, answers, arm, table, change.loc[arm]) for arm in there])
 
-    columns = ["setting", "arm", "regime", "seeds", "n"]
+    columns = ["setting", "arm", "regime", "seeds", "n", "interval"]
     for metric in METRICS:
         columns += [metric, f"{metric}_low", f"{metric}_high"]
     columns += ["harm_n", "harm_floor", *_CHANGE]
@@ -209,6 +212,7 @@ def _setting_row(study: Study, answers: pd.DataFrame, arm: str, table: Any, chan
     mine = answers[answers["arm"] == arm]
     row = {"arm": arm, "regime": change["regime"], "seeds": mine["seed"].nunique()}
     row |= {"n": table.loc[(arm, "acc_x"), "n"], "harm_n": table.loc[(arm, "harm"), "n"]}
+    row |= {"interval": table.loc[(arm, "acc_x"), "interval"]}
     for metric in METRICS:
         found = table.loc[(arm, metric)]
         row |= {metric: found["estimate"], f"{metric}_low": found["low"], f"{metric}_high": found["high"]}
@@ -234,13 +238,17 @@ def harm_floor(generations: pd.DataFrame, greedy: bool = True) -> float:
     return float(1 - twice / once) if once > 0 else float("nan")
 
 
-def comparisons(suite: Suite, arm: str = "nca", baseline: str = "opd", control: str = "exact") -> pd.DataFrame:
+def comparisons(
+    suite: Suite, arm: str = "nca", baseline: str = "opd", control: str = "exact", interval: Kind = "across"
+) -> pd.DataFrame:
     """``arm`` minus ``baseline`` in each setting, over seeds, paired over seeds and examples; a row per metric.
 
-    Columns ``setting, metric, estimate, low, high, n, seeds, excludes_zero`` (the interval's answer), then what is
-    compared: ``arm_estimate``, ``baseline_estimate`` with its interval ``baseline_low, baseline_high``, and for harm
-    ``baseline_floor``. Two trained arms are compared on the seeds that both have; a setting without one of the arms,
-    or without a common seed, is left out.
+    ``harm_common`` is Harm on the prompts that both solve without the context. Columns ``setting, metric, estimate, low,
+    high, n, interval, seeds, excludes_zero`` (the interval's answer; of a setting with one seed the interval is *within*);
+    ``p`` of the paired t over seeds, ``p_holm`` adjusted for there being several settings, and ``p_sign_flip``; then what is
+    compared: ``arm_estimate``, ``baseline_estimate`` with its interval ``baseline_low, baseline_high,
+    baseline_interval``, and for harm ``baseline_floor``. Two trained arms are compared on the seeds that both have; a setting
+    without one of the arms, or without a common seed, is left out.
     """
 
     def rows(study: Study) -> pd.DataFrame:
@@ -248,67 +256,38 @@ def comparisons(suite: Suite, arm: str = "nca", baseline: str = "opd", control: 
         answers = _on_common_seeds(answers, arm, baseline)
         if answers.empty:
             return pd.DataFrame()
-        table = _over_seeds(differences(answers, arm, baseline, control, split=split))
+        table = _over_seeds(differences(answers, arm, baseline, control, split=split, interval=interval))
         table = table.set_index("metric").loc[[*COMPARED]]
         table["excludes_zero"] = (table["low"] > 0) | (table["high"] < 0)
-        values = _over_seeds(metrics(answers, control, split=split)).set_index(["arm", "metric"])
+        values = _over_seeds(metrics(answers, control, split=split, interval=interval)).set_index(
+            ["arm", "metric"]
+        )
         theirs = values.loc[baseline].reindex(COMPARED)
         of_baseline = answers[answers["arm"] == baseline]
         table = table.assign(
             seeds=answers.loc[answers["arm"] == arm, "seed"].nunique(),
             arm_estimate=values.loc[arm].reindex(COMPARED)["estimate"], baseline_estimate=theirs["estimate"],
-            baseline_low=theirs["low"], baseline_high=theirs["high"], baseline_floor=np.nan,
+            baseline_low=theirs["low"], baseline_high=theirs["high"], baseline_interval=theirs["interval"],
+            baseline_floor=np.nan,
         )  # fmt: skip
         table.loc["harm", "baseline_floor"] = harm_floor(of_baseline, _is_greedy(study))
         return table.reset_index()
 
-    return _stacked(suite, rows, _is_evaluated).reindex(columns=_COMPARISON)
+    table = _stacked(suite, rows, _is_evaluated).reindex(columns=_COMPARISON)
+    for _, of_metric in table.groupby("metric"):
+        table.loc[of_metric.index, "p_holm"] = holm(of_metric["p"].astype(float))
+    return table
 
 
-def counts(suite: Suite, arm: str = "nca", baseline: str = "opd", control: str = "exact") -> pd.DataFrame:
+def counts(
+    suite: Suite, arm: str = "nca", baseline: str = "opd", control: str = "exact", interval: Kind = "across"
+) -> pd.DataFrame:
     """In how many settings each claim about ``arm`` and ``baseline`` holds; see :func:`count_claims`."""
-    return count_claims(comparisons(suite, arm, baseline, control), arm, baseline)
-
-
-def count_claims(compared: pd.DataFrame, arm: str = "nca", baseline: str = "opd") -> pd.DataFrame:
-    """From :func:`comparisons` to columns ``claim, k, of, settings``: the claim holds in k of so many settings.
-
-    ``settings`` is the tuple of those k. ``of`` leaves out where the claim has no answer: Harm is undefined where an
-    arm is never right without the context, and a floor where decoding is sampled once. A difference of exactly 0 is
-    "equal", neither lower nor higher.
-    """
-    by_metric = {name: compared[compared["metric"] == name].set_index("setting") for name in COMPARED}
-    harm, acc_x, acc_xc = (
-        by_metric[name].dropna(subset="estimate").astype({"excludes_zero": bool})
-        for name in ("harm", "acc_x", "acc_xc")
-    )
-    above = by_metric["harm"].dropna(subset=["baseline_estimate", "baseline_floor"])
-    is_above = above["baseline_low"] > above["baseline_floor"]
-    among = harm[harm.index.isin(above.index[is_above])]
-    length = by_metric["delta_len"].dropna(subset="arm_estimate")["arm_estimate"]
-    beyond = "interval excludes 0"
-    claims = [
-        (f"harm lower under {arm} than under {baseline}", harm["estimate"] < 0),
-        (f"harm lower under {arm}, {beyond}", (harm["estimate"] < 0) & harm["excludes_zero"]),
-        (f"harm equal under {arm} and {baseline}", harm["estimate"] == 0),
-        (f"harm higher under {arm}", harm["estimate"] > 0),
-        (f"harm higher under {arm}, {beyond}", (harm["estimate"] > 0) & harm["excludes_zero"]),
-        (f"harm of {baseline} above its floor, interval excludes the floor", is_above),
-        (f"among these, harm lower under {arm}, {beyond}", (among["estimate"] < 0) & among["excludes_zero"]),
-        (f"acc_x not lower under {arm} beyond its interval", ~((acc_x["estimate"] < 0) & acc_x["excludes_zero"])),
-        (f"acc_xc higher under {arm}", acc_xc["estimate"] > 0),
-        (f"acc_xc higher under {arm}, {beyond}", (acc_xc["estimate"] > 0) & acc_xc["excludes_zero"]),
-        (f"|delta_len| at most {100 * SAME_LENGTH:g} % under {arm}", length.abs() <= SAME_LENGTH + 1e-12),
-    ]
-    rows = []
-    for claim, holds in claims:
-        settings = tuple(str(name) for name in holds.index[holds.astype(bool)])
-        rows.append({"claim": claim, "k": len(settings), "of": len(holds), "settings": settings})
-    return pd.DataFrame(rows, columns=["claim", "k", "of", "settings"])
+    return count_claims(comparisons(suite, arm, baseline, control, interval), arm, baseline, interval)
 
 
 def _answers(study: Study) -> tuple[pd.DataFrame, str]:
-    """A study's answers on the split that :func:`~cr_interp.report.study.metric_table` takes, at the last step of each run."""
+    """A study's answers on the split that :func:`~cr_interp.tables.metrics.metric_table` takes, at the last step of each run."""
     answers = study.table("generations")
     splits = answers["split"].unique()
     split = "test" if "test" in splits else str(splits[0])
@@ -414,7 +393,7 @@ def _mean(values: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
     if n:
         found |= {"estimate": values.mean(), "lowest": values.min(), "highest": values.max()}
     if n > 1:
-        low, high = interval(bootstrap_weights(n, resamples, seed) @ values / n)
+        low, high = percentiles(bootstrap_weights(n, resamples, seed) @ values / n)
         found |= {"low": float(low), "high": float(high)}
     return found
 

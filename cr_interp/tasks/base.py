@@ -23,11 +23,20 @@ CountTokens = Callable[[Context], int]
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt. ``answer`` is what the grader compares with; ``id`` is unique within a task."""
+    """One prompt. ``answer`` is what the grader compares with; ``id`` is unique within a task.
+
+    ``cluster`` names the examples that this one is not independent of: one phrase in eight frames, boards that are mirror
+    images. A bootstrap draws whole clusters. An example that is given none is a cluster of its own.
+    """
 
     id: str
     prompt: str
     answer: str
+    cluster: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.cluster:
+            object.__setattr__(self, "cluster", self.id)
 
 
 @runtime_checkable

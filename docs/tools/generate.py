@@ -17,7 +17,6 @@ from textwrap import fill
 from typing import Any
 
 import reference
-import results
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from cr_interp.errors import UserError
@@ -39,6 +38,11 @@ def claim(condition: bool, caller: Any) -> str:
 
 
 def environment() -> Environment:
+    import results  # reads the studies: only where a page with results is made
+
+    def percents(shares: list[float]) -> str:
+        return f"{results.listed(results.percent(each) for each in shares)}{results.NBSP}%"
+
     made = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True,
         lstrip_blocks=True, autoescape=False,
@@ -46,11 +50,13 @@ def environment() -> Environment:
     made.globals |= {"claim": claim, "r": results}
     made.filters |= {
         "pct": lambda share: f"{results.percent(share)}{results.NBSP}%",
+        "pcts": percents,
+        "pts": lambda share: f"{results.percent(share)} points",
         "num": results.plain,
+        "times": results.times,
         "code": results.code,
+        "listed": results.listed,
     }
-    made.filters |= {"pts": lambda share: f"{results.percent(share)} points", "pcts": _percents}
-    made.filters |= {"listed": results.listed, "times": results.times}
     return made
 
 
@@ -65,10 +71,6 @@ def _tidy(text: str) -> str:
             fill(block.strip(), WIDTH, break_long_words=False, break_on_hyphens=False) if prose else block
         )
     return re.sub(r"\n{3,}", "\n\n", "\n\n".join(tidy)) + "\n"
-
-
-def _percents(shares: list[float]) -> str:
-    return f"{results.listed(results.percent(each) for each in shares)}{results.NBSP}%"
 
 
 def rendered() -> dict[Path, str]:

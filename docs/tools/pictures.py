@@ -1,4 +1,4 @@
-"""Make the README's pictures from what is bundled: ``python docs/make_pictures.py`` (needs Debian's chromium)."""
+"""Make the pictures of README.md and the site from the bundled studies: ``python docs/tools/pictures.py`` (needs chromium)."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-HERE = Path(__file__).resolve().parent
+DOCS = Path(__file__).resolve().parent.parent
 PAGES = {
     "layers": "layers?study=organism-shift",
     "overview": "?study=organism-shift",
@@ -24,10 +24,10 @@ def main() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(HERE.parent / "app" / "main.py")]
+    command = [sys.executable, "-m", "streamlit", "run", str(DOCS.parent / "app" / "main.py")]
     command += [f"--server.port={port}", "--server.headless=true"]
     server = subprocess.Popen(
-        command, cwd=HERE, stdout=subprocess.DEVNULL, env={**os.environ, "CR_INTERP_STUDIES": ""}
+        command, cwd=DOCS, stdout=subprocess.DEVNULL, env={**os.environ, "CR_INTERP_STUDIES": ""}
     )
     try:
         address = f"http://127.0.0.1:{port}"
@@ -42,9 +42,9 @@ def main() -> None:
             page = browser.new_page(viewport={"width": 1360, "height": 900}, color_scheme="light")
             for name, path in PAGES.items():
                 page.goto(f"{address}/{path}")
-                page.locator(".js-plotly-plot").first.wait_for(timeout=60_000)
+                page.locator(".js-plotly-plot").first.wait_for(timeout=180_000)
                 page.wait_for_timeout(1500)
-                page.screenshot(path=HERE / f"{name}.png")
+                page.screenshot(path=DOCS / "assets" / f"{name}.png")
             browser.close()
     finally:
         server.terminate()

@@ -13,19 +13,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cr_interp.report.study import metric_table
-from cr_interp.report.suite import markdown_suite
+from cr_interp.report.suite import markdown_tables
+from cr_interp.shown import in_markdown
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
 from cr_interp.tables.ablations import ablation_rows
 from cr_interp.tables.behaviour import differences, harm_on_common, regimes
+from cr_interp.tables.claims import count_claims
 from cr_interp.tables.controls import control_table, worst
+from cr_interp.tables.estimates import Kind
+from cr_interp.tables.interval_words import said_intervals
+from cr_interp.tables.metrics import metric_table
+from cr_interp.tables.obedience import new_instruction
 from cr_interp.tables.suite import (
     SETTINGS,
     Suite,
     comparisons,
-    counts,
     open_suite,
     setting_rows,
     suite_drift,
@@ -42,12 +46,13 @@ NBSP = "\u00a0"
 
 @dataclass(frozen=True)
 class Value:
-    """An estimate, its 95 % interval (NaN where there is none), and the number of things it was counted on."""
+    """An estimate, its 95 % interval (NaN where there is none) with its kind, and the number of things it was counted on."""
 
     estimate: float
     low: float = np.nan
     high: float = np.nan
     n: int = 0
+    kind: str = ""
 
     @property
     def exists(self) -> bool:
@@ -64,7 +69,7 @@ class Value:
 
     @property
     def pct_ci(self) -> str:
-        return f"{self.pct} {self._ends(percent)}".strip()
+        return f"{self.pct} {self.ends(percent)}".strip()
 
     @property
     def points(self) -> str:
@@ -73,7 +78,7 @@ class Value:
 
     @property
     def points_ci(self) -> str:
-        return f"{self.points} {self._ends(percent)}".strip()
+        return f"{self.points} {self.ends(percent)}".strip()
 
     @property
     def plain(self) -> str:
@@ -81,14 +86,9 @@ class Value:
 
     @property
     def plain_ci(self) -> str:
-        return f"{self.plain} {self._ends(plain)}".strip()
+        return f"{self.plain} {self.ends(plain)}".strip()
 
-    @property
-    def beyond(self) -> str:
-        """What the interval says of a difference, in words."""
-        return "its interval excludes 0" if self.excludes_zero else "its interval includes 0"
-
-    def _ends(self, write: Any) -> str:
+    def ends(self, write: Any) -> str:
         if np.isnan(self.low) or np.isnan(self.high):
             return ""
         return f"[{write(self.low)}, {write(self.high)}]"
@@ -119,8 +119,21 @@ def code(names: Iterable[str]) -> list[str]:
     return [f"`{name}`" for name in names]
 
 
-#: How the intervals of a page's tables are made.
-INTERVALS = "Intervals in brackets are 95 %, over seeds and examples."
+def intervals(name: str) -> str:
+    """Which intervals a study's table shows, in the words of the tables themselves."""
+    table = metrics(name)
+    return f"Intervals in brackets are 95 %: {in_markdown(said_intervals(table[table['seed'].isna()]))}."
+
+
+def suite_intervals() -> str:
+    return f"Intervals in brackets are 95 %: {in_markdown(said_intervals(suite_rows()))}."
+
+
+def spelt(difference: Value, other: Value) -> str:
+    """A difference with both of its intervals: ``−22.1 points (within [−29, −16], across [−33, −11])``."""
+    return (
+        f"{difference.points} ({difference.kind} {difference.ends(percent)}, {other.kind} {other.ends(percent)})"
+    )
 
 
 # -- one study -----------------------------------------------------------------------------------------------
@@ -152,14 +165,30 @@ def by_seed(name: str, arm: str, of: str) -> list[float]:
 
 
 @cache
-def _differences(name: str, arm: str, baseline: str) -> pd.DataFrame:
-    return differences(study(name).table("generations"), arm, baseline)
+def _differences(name: str, arm: str, baseline: str, interval: Kind) -> pd.DataFrame:
+    return differences(study(name).table("generations"), arm, baseline, interval=interval)
 
 
-def difference(name: str, arm: str, baseline: str, of: str) -> Value:
+def difference(name: str, arm: str, baseline: str, of: str, interval: Kind = "across") -> Value:
     """``arm`` minus ``baseline``, paired over examples and seeds."""
-    table = _differences(name, arm, baseline)
+    table = _differences(name, arm, baseline, interval)
     return _value(table[(table["metric"] == of) & table["seed"].isna()], f"{name} {arm}-{baseline} {of}")
+
+
+def both(name: str, arm: str, baseline: str, of: str) -> str:
+    """The difference with both of its intervals."""
+    return spelt(difference(name, arm, baseline, of, "within"), difference(name, arm, baseline, of, "across"))
+
+
+def shown(name: str, arm: str, baseline: str, of: str) -> str:
+    """What the two intervals let one say of a difference."""
+    within = difference(name, arm, baseline, of, "within").excludes_zero
+    across = difference(name, arm, baseline, of, "across").excludes_zero
+    if within and across:
+        return "shown on other examples and for other seeds"
+    if within:
+        return "shown on other examples, but three seeds do not show it of others"
+    return "shown for other seeds, but not on other examples" if across else "so no difference is shown"
 
 
 @cache
@@ -181,16 +210,11 @@ def _regimes(name: str) -> pd.DataFrame:
 def change(name: str, arm: str) -> Value:
     """Acc_xc − Acc_x."""
     row = _regimes(name).loc[arm]
-    return Value(float(row["estimate"]), float(row["low"]), float(row["high"]))
+    return Value(float(row["estimate"]), float(row["low"]), float(row["high"]), kind=str(row["interval"]))
 
 
 def regime(name: str, arm: str) -> str:
     return str(_regimes(name).loc[arm, "regime"])
-
-
-def difference_note(name: str) -> str:
-    """What has to be said beside every difference of a study."""
-    return ""
 
 
 def seeds(name: str) -> str:
@@ -296,6 +320,11 @@ def relatives(name: str, of: str) -> str:
     return listed(f"{relative(name, arm, of):.2f} ({arm})" for arm in ARMS)
 
 
+def squares(name: str, of: str) -> str:
+    """The ratio of 1 − similarity without the root: what must not be read as "times as far"."""
+    return listed(f"{relative(name, arm, of) ** 2:.1f} ({arm})" for arm in ARMS)
+
+
 def in_order(name: str, of: str, descending: bool = True) -> bool:
     """Whether base moves most, then opd, then nca (relative to the floor), or the reverse."""
     values = [relative(name, arm, of) for arm in ARMS]
@@ -334,13 +363,8 @@ def suite_rows() -> pd.DataFrame:
 
 
 @cache
-def suite_differences() -> pd.DataFrame:
-    return comparisons(suite())
-
-
-@cache
-def suite_counts() -> pd.DataFrame:
-    return counts(suite())
+def suite_differences(interval: Kind = "across") -> pd.DataFrame:
+    return comparisons(suite(), interval=interval)
 
 
 @cache
@@ -348,11 +372,23 @@ def suite_ablations() -> pd.DataFrame:
     return ablation_rows(suite())
 
 
+def claims(text: str) -> tuple[int, int, tuple[str, ...]]:
+    """In how many settings, of how many, a claim of the suite's table holds, and in which."""
+    table = count_claims(suite_differences())
+    found = table[table["claim"].str.fullmatch(text)]
+    if len(found) != 1:
+        raise LookupError(f"{len(found)} claims are '{text}': {list(table['claim'])}")
+    row = found.iloc[0]
+    return int(row["k"]), int(row["of"]), tuple(row["settings"])
+
+
 def setting(name: str, arm: str, of: str) -> Value:
     """A metric of a setting's arm over seeds."""
     rows = suite_rows()
     row = rows[(rows["setting"] == name) & (rows["arm"] == arm)].iloc[0]
-    return Value(float(row[of]), float(row[f"{of}_low"]), float(row[f"{of}_high"]), int(row["n"]))
+    return Value(
+        float(row[of]), float(row[f"{of}_low"]), float(row[f"{of}_high"]), int(row["n"]), str(row["interval"])
+    )
 
 
 def setting_regime(name: str, arm: str) -> str:
@@ -360,15 +396,19 @@ def setting_regime(name: str, arm: str) -> str:
     return str(rows[(rows["setting"] == name) & (rows["arm"] == arm)].iloc[0]["regime"])
 
 
-def paired(name: str, of: str) -> Value:
+def paired(name: str, of: str, interval: Kind = "across") -> Value:
     """``nca`` minus ``opd`` in a setting."""
-    rows = suite_differences()
+    rows = suite_differences(interval)
     return _value(rows[(rows["setting"] == name) & (rows["metric"] == of)], f"{name} {of}")
 
 
-def settings_where(of: str, sign: int, beyond: bool) -> list[str]:
+def paired_both(name: str, of: str) -> str:
+    return spelt(paired(name, of, "within"), paired(name, of, "across"))
+
+
+def settings_where(of: str, sign: int, beyond: bool, interval: Kind = "across") -> list[str]:
     """The settings in which nca − opd has this sign; ``beyond``: and its interval excludes 0."""
-    rows = suite_differences()
+    rows = suite_differences(interval)
     rows = rows[(rows["metric"] == of) & (np.sign(rows["estimate"]) == sign)]
     if beyond:
         rows = rows[rows["excludes_zero"].astype(bool)]
@@ -426,7 +466,9 @@ def _value(rows: pd.DataFrame, what: str) -> Value:
     if len(rows) != 1:
         raise LookupError(f"{what}: {len(rows)} rows where one was expected")
     row = rows.iloc[0]
-    return Value(float(row["estimate"]), float(row["low"]), float(row["high"]), int(row["n"]))
+    return Value(
+        float(row["estimate"]), float(row["low"]), float(row["high"]), int(row["n"]), str(row["interval"])
+    )
 
 
 def unharmed(few: int = 10) -> list[str]:
@@ -452,7 +494,9 @@ def obeyed_less() -> dict[str, Any]:
     """Where a new instruction is obeyed less under nca than under opd, and the farthest and the closest setting."""
     found = {}
     for name, each in suite().studies.items():
-        table = metric_table(each)
+        table = new_instruction(each.table("generations"), resamples=2)
+        if table.empty:
+            continue
         rows = table[(table["metric"] == "new_instruction") & table["seed"].isna()].set_index("arm")["estimate"]
         if {"opd", "nca"} <= set(rows.index):
             found[name] = (name, float(rows["opd"]), float(rows["nca"]))
@@ -467,4 +511,4 @@ def highest(name: str, arms: Iterable[str], of: str) -> float:
 
 
 def suite_markdown() -> str:
-    return markdown_suite(suite())
+    return markdown_tables(suite(), suite_rows(), suite_differences(), suite_ablations())

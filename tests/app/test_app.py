@@ -310,6 +310,17 @@ def test_headline_follows_the_intervals(harm, acc_x, verdict):
     assert ("lower Acc_x" in answer.sentence) == (verdict == "partly")
 
 
+def test_no_loss_is_said_of_a_margin_and_one_seed_is_said():
+    metrics = pd.DataFrame(columns=["arm", "seed", "metric", "estimate", "low", "high", "n"])
+    wide = summary.headline(metrics, changes((-0.3, -0.4, -0.2), (0.0, -0.2, 0.2)), "nca", "opd")
+    assert wide.verdict == "partly", (
+        "an interval that reaches from -20 to 20 points does not say that nothing is lost"
+    )
+    assert "Acc_x is lost by 2 points is open" in wide.sentence
+    alone = changes((-0.3, -0.4, -0.2), (0.0, -0.02, 0.02)).assign(interval="within")
+    assert "one seed" in summary.headline(metrics, alone, "nca", "opd").sentence
+
+
 def test_configuration_keeps_apart_what_differs_and_what_is_shared():
     manifest = {
         "task": "rules:shift",

@@ -78,7 +78,7 @@ def test_every_choice_is_in_the_address(server, page, browser):
     page.get_by_text("Logarithmic losses").click()
     settle(page)
     page.get_by_test_id("stButtonGroup").get_by_text("checkpoints, afterwards").click()
-    expect(page.get_by_text("bootstrap over seeds and examples")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("across (other seeds; Student")).to_be_visible(timeout=20_000)
     pick(page, "Measure", "debiased CKA")
     settle(page)
     page.get_by_text("Distance from identical, log scale").click()

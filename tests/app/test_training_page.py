@@ -90,7 +90,7 @@ def test_several_steps_have_a_slider_and_a_second_source(good):
     assert "Step 25. Cosine" in said(app)
     assert app.query_params["step"] == "25"
     app.button_group(key="evaluated").set_value("checkpoints").run()
-    assert "bootstrap over seeds and examples" in said(app)
+    assert "across (other seeds; Student" in said(app)
     assert app.query_params["evaluated"] == "checkpoints"
 
 

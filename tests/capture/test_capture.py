@@ -9,7 +9,7 @@ from agreement import assert_same, difference, edits_of
 from tiny import ARCHITECTURES, tiny, tiny_model, tiny_view
 from torch import nn
 
-from cr_interp.capture import BACKENDS, ablate, capture, patch, steer
+from cr_interp.capture import BACKENDS, ablate, at, capture, patch, steer
 from cr_interp.capture import sites as sites_module
 from cr_interp.capture import transformer_lens as lens
 from cr_interp.capture.check import check_sums
@@ -167,19 +167,80 @@ def test_an_edit_of_the_middle_changes_the_stream_and_not_only_what_the_mlp_read
     )
 
 
-def test_edits_leave_the_shared_prefix_alone():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_edit_reaches_every_position_whatever_prompts_share_the_batch(backend):
+    """Alone, a prompt shares all but its last token with itself; beside others, eleven. The value: hooks on one plain
+    sequence at a time."""
     model = model_of("llama")
-    site, later = Site("resid_pre", 0), Site("resid_post", 2)
+    sites = residual_sites(model)
+    whole = tiny_view(prefix_length=0)
+    prompts = [whole.ids[r][: whole.columns[whole.rows == r][0] + 1].tolist() for r in range(3)]
+    responses = [whole.targets[whole.rows == r].tolist() for r in range(3)]
+    site, mlp = Site("attn_out", 1), blocks(model)[1].self_attn
+    edits = {site: lambda state: 0.5 * state + 1}
+
+    handle = mlp.register_forward_hook(lambda _m, _i, output: (0.5 * output[0] + 1, *output[1:]))
+    expected = []
+    for row in range(3):
+        ids = whole.ids[row][whole.mask[row]]
+        with torch.no_grad():
+            hidden = backbone(model)(
+                input_ids=ids[None], output_hidden_states=True, use_cache=False
+            ).hidden_states
+        expected.append(hidden[2][0, whole.columns[whole.rows == row]])
+    handle.remove()
+
+    alone = [
+        capture(model, build_view([p], [r], 0), sites, backend=backend, edits=edits)
+        for p, r in zip(prompts, responses, strict=True)
+    ]
+    for padding in ("right", "left"):
+        for prefix_length in (None, 0, 5):
+            view = tiny_view(padding, prefix_length)
+            together = capture(model, view, sites, backend=backend, edits=edits)
+            for here in sites:
+                assert_same({here: together[here]}, {here: torch.cat([each[here] for each in alone])})
+            assert_same({site: together[Site("resid_post", 1)]}, {site: torch.cat(expected)})
+
+
+def test_an_edit_of_given_places_sees_them_in_every_layout_and_keeps_the_prefix():
+    model = model_of("llama")
+    site, later = Site("resid_pre", 1), Site("resid_post", 2)
     seen = []
 
-    def edit(state):
-        seen.append(tuple(state.shape))
-        return torch.zeros_like(state)
+    def halve(states):
+        seen.append(states)
+        return states / 2
 
-    shared = capture(model, tiny_view(), [later], edits={site: edit})
-    whole = capture(model, tiny_view(prefix_length=0), [later], edits={site: edit})
-    assert seen[1] == (3, seen[0][1] + 11, 32)
-    assert difference(shared, whole)[0] > 0.01
+    found = []
+    for padding in ("right", "left"):
+        for prefix_length in (None, 0):
+            view = tiny_view(padding, prefix_length)
+            widths = []
+            handle = model.model.layers[2].register_forward_pre_hook(
+                lambda _m, args, _w=widths: _w.append(args[0].shape[1])
+            )
+            found.append(capture(model, view, [later], edits={site: at(view.rows, view.columns, halve)}))
+            handle.remove()
+            assert widths[-1] == view.ids.shape[1]
+    plain = capture(model, tiny_view(), [site])
+    for states, each in zip(seen, found, strict=True):
+        assert_same({site: states}, plain)
+        assert_same(each, found[0])
+
+
+def test_an_edit_that_writes_to_the_views_columns_finds_them_behind_a_prefix():
+    model = model_of("llama")
+    site = Site("resid_pre", 1)
+    for padding in ("right", "left"):
+        view = tiny_view(padding)
+
+        def mark(state, view=view):
+            changed = state.clone()
+            changed[view.rows, view.columns] = 7.0
+            return changed
+
+        assert bool((capture(model, view, [site], edits={site: mark})[site] == 7).all())
 
 
 def test_an_edit_that_returns_another_shape_is_refused():

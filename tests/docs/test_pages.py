@@ -53,8 +53,8 @@ def counted(study: str, arm: str) -> dict[str, float]:
     x, c = wide["no_context"], wide["with_context"]
     told = answers(study, arm).query("control == 'mismatched' and view == 'with_context'")["obeys_new"].dropna()
     return {
-        "acc_x": x.mean(), "acc_xc": c.mean(), "harm": (x & ~c).sum() / x.sum(),
-        "new_instruction": told.astype(float).mean(),
+        "acc_x": x.mean(), "acc_xc": c.mean(), "new_instruction": told.astype(float).mean(),
+        "harm": ((x & ~c).groupby("seed").sum() / x.groupby("seed").sum()).mean(),
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import yaml
 from tiny import tiny
 
 from cr_interp.errors import UserError
-from cr_interp.measure import compare
+from cr_interp.measure import readings
 from cr_interp.measure.case_study import case_study, read_case_study
 from cr_interp.report.case_study import summary, write_page
 from cr_interp.study.study import Study
@@ -78,11 +78,11 @@ def test_stopped_and_continued_it_ends_in_the_same_tables(config, tmp_path, monk
         measured.append(arguments[0].name)
         return compare_drift(*arguments, **options)
 
-    compare_drift = compare.measure_drift
-    monkeypatch.setattr(compare, "measure_drift", stop_at_the_third)
+    compare_drift = readings.measure_drift
+    monkeypatch.setattr(readings, "measure_drift", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         case_study(chosen, tmp_path / "parts")
-    monkeypatch.setattr(compare, "measure_drift", compare_drift)
+    monkeypatch.setattr(readings, "measure_drift", compare_drift)
     with pytest.raises(UserError, match="begun with another evaluation"):
         case_study(read_case_study(config, ["examples=5"]), tmp_path / "parts")
     parts = case_study(chosen, tmp_path / "parts")

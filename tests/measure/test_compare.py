@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from chatty import CHATML, chatty, follower
 from tiny import tiny
 
 from cr_interp.errors import UserError
-from cr_interp.measure import compare
+from cr_interp.measure import readings
 from cr_interp.measure.compare import compare_checkpoints
 from cr_interp.study.study import Study
 
@@ -41,17 +42,17 @@ def asked(tmp_path):
 @pytest.fixture
 def begun(asked, tmp_path, monkeypatch):
     """A study that was stopped at its second checkpoint."""
-    measure = compare.measure_drift
+    measure = readings.measure_drift
 
     def stop_at_the_second(loaded, *arguments, **options):
         if loaded.name.endswith("/b"):
             raise KeyboardInterrupt
         return measure(loaded, *arguments, **options)
 
-    monkeypatch.setattr(compare, "measure_drift", stop_at_the_second)
+    monkeypatch.setattr(readings, "measure_drift", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         compare_checkpoints(**asked, out=tmp_path / "out")
-    monkeypatch.setattr(compare, "measure_drift", measure)
+    monkeypatch.setattr(readings, "measure_drift", measure)
     return tmp_path / "out"
 
 
@@ -132,6 +133,71 @@ def test_a_study_with_runs_is_not_measured_anew(asked, tmp_path):
     with pytest.raises(UserError, match="with runs of its own"):
         compare_checkpoints(**asked, out=study.path, again=True)
     assert Study.open(study.path).manifest["finished"] == "then"
+
+
+# -- views that are no two views, dates, ends -------------------------------------------------------------------
+
+
+def chatting(folder: Path, template: str = CHATML, eos: str = "<|im_end|>", ends: tuple[int, ...] = (2,)) -> str:
+    """A checkpoint that answers 42, ends its turn, and babbles if nobody stops it."""
+    tokenizer = chatty(template, eos)
+    steps = {"Ċ": "4", "4": "2", "2": "<|im_end|>", "<|im_end|>": "x", "x": "y", "y": "x"}
+    follower(tokenizer, steps, list(ends)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def question(tmp_path):
+    (tmp_path / "c.txt").write_text("Answer in one word.")
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "6 times 7?", "answer": "42"}) + "\n")
+    return {"prompts": tmp_path / "p.jsonl", "context": tmp_path / "c.txt", "max_new_tokens": 8}
+
+
+def test_a_template_that_drops_the_system_message_is_refused(question, tmp_path):
+    where = chatting(tmp_path / "m", CHATML.replace("m in messages", "m in messages if m['role'] != 'system'"))
+    with pytest.raises(UserError, match="leaves out what the context says as system"):
+        compare_checkpoints([f"base={where}"], out=tmp_path / "out", **question)
+
+
+def test_an_empty_context_is_refused(question, tmp_path):
+    (tmp_path / "c.json").write_text(json.dumps({"messages": [{"role": "system", "content": ""}]}))
+    question["context"] = tmp_path / "c.json"
+    with pytest.raises(UserError, match="empty"):
+        compare_checkpoints([f"base={chatting(tmp_path / 'm')}"], out=tmp_path / "out", **question)
+
+
+def test_an_answer_ends_where_the_template_ends_a_turn(question, tmp_path):
+    """Both checkpoints have a base model's end of text; the second one's configuration says so as well."""
+    pairs = [
+        f"{arm}={chatting(tmp_path / arm, eos='<|endoftext|>', ends=ends)}"
+        for arm, ends in (("a", (0, 2)), ("b", (0,)))
+    ]
+    study = compare_checkpoints(pairs, out=tmp_path / "out", **question)
+    rows = study.table("generations")
+    assert set(rows["outcome"]) == {"right"}
+    assert set(rows["n_tokens"]) == {3}
+    assert study.manifest["ends"] == [0, 2]
+
+
+def test_checkpoints_that_end_differently_are_refused(question, tmp_path):
+    pairs = [f"{arm}={chatting(tmp_path / arm, ends=ends)}" for arm, ends in (("a", (2,)), ("b", (2, 5)))]
+    with pytest.raises(
+        UserError, match=r"ends its turns with <\|im_end\|>, .* with <\|im_end\|>, so|cut in different places"
+    ):
+        compare_checkpoints(pairs, out=tmp_path / "out", **question)
+
+
+def test_the_date_is_recorded_and_another_one_is_another_study(question, tmp_path):
+    where = chatting(tmp_path / "m", "{{ strftime_now('%d %b %Y') + '\n' }}" + CHATML)
+    study = compare_checkpoints([f"base={where}"], out=tmp_path / "out", **question)
+    assert study.manifest["date"] == "2024-07-26"
+    other = compare_checkpoints([f"base={where}"], out=tmp_path / "other", today="2026-01-31", **question)
+    assert other.manifest["date"] == "2026-01-31"
+    assert other.manifest["made_of"]["template.today"] == "2026-01-31"
+    assert study.manifest["made_of"]["template.today"] == "2024-07-26"
+    plain = compare_checkpoints([f"base={chatting(tmp_path / 'n')}"], out=tmp_path / "plain", **question)
+    assert plain.manifest["date"] is None
 
 
 def test_examples_that_are_not_asked_are_counted_aloud(asked, tmp_path, capsys):

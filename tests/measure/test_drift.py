@@ -154,11 +154,14 @@ def test_a_prompt_that_the_context_changes_is_refused(case):
     spliced = Subject(
         subject.task,
         subject.examples,
-        {"exact": Context(splice="{prompt}")},
+        {"exact": Context(splice="copy {prompt}")},
         subject.no_context,
         subject.evaluation,
     )
     assert len(measure_drift(loaded, spliced, responses).drift)
+    nothing = replace(spliced, contexts={"exact": Context(splice="{prompt}")})
+    with pytest.raises(UserError, match="nothing to measure"):
+        measure_drift(loaded, nothing, responses)
     with pytest.raises(UserError, match="would not see the same text"):
         drift_module.check_same_prompt(loaded.tokenizer, [[5, 6, 7]], [[4, 5, 6, 8]], "exact")
 

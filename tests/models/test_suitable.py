@@ -129,7 +129,8 @@ def as_loaded(**tokens):
 
 @pytest.mark.parametrize(
     ("tokens", "ends"),
-    [({"eos_token": None}, ()), ({"pad_token": None}, (1,)), ({"eos_token": None, "pad_token": None}, ())],
+    # Without a tokenizer's end there is still the token with which the template ends a turn.
+    [({"eos_token": None}, (1,)), ({"pad_token": None}, (1,)), ({"eos_token": None, "pad_token": None}, (1,))],
     ids=str,
 )
 def test_a_tokenizer_without_an_end_or_a_pad(tokens, ends):

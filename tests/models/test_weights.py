@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny
 
 from cr_interp.errors import UserError
-from cr_interp.models.loading import fingerprint, load
+from cr_interp.models.loading import fingerprint, load, open_model
 from cr_interp.models.weights import plain, refuse_incomplete
 
 IDS = torch.arange(8, 20)[None]
@@ -82,7 +82,10 @@ def with_(name, *shape):
     ids=str,
 )
 def test_names_of_wrappers_are_taken_out(wrappers, shards, whole, tmp_path):
-    loaded = load(str(damaged(whole, tmp_path / "wrapped", renamed(**wrappers), shards=shards)))
+    folder = str(damaged(whole, tmp_path / "wrapped", renamed(**wrappers), shards=shards))
+    with pytest.raises(UserError, match=r"was saved from a wrapped model .*strip=True"):
+        load(folder)
+    loaded = open_model(folder)
     with torch.no_grad():
         torch.testing.assert_close(loaded.model(input_ids=IDS).logits, whole[1], rtol=0, atol=0)
     plainly = load(str(whole[0]))
@@ -121,7 +124,7 @@ def test_names_of_wrappers_are_taken_out(wrappers, shards, whole, tmp_path):
 )  # fmt: skip
 def test_what_is_not_whole_is_refused_by_name(tensors, config, said, whole, tmp_path):
     with pytest.raises(UserError, match=said):
-        load(str(damaged(whole, tmp_path / "damaged", tensors, config)))
+        open_model(str(damaged(whole, tmp_path / "damaged", tensors, config)))
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from tiny import tiny_model
 
 from cr_interp.models.loading import Loaded
 from training.objectives import arm_terms
+from training.run.noise import switch_dropout_off
 from training.run.step import Prompt, Reader
-from training.run.trainer import switch_dropout_off
 from training.settings import Training
 
 

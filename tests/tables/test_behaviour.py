@@ -66,7 +66,7 @@ def test_six_examples_by_hand():
         "rescue": (1 / 3, 3),
         "delta_len": (0.5, 6),
     }
-    assert list(rows.columns) == ["arm", "seed", "metric", "estimate", "low", "high", "n"]
+    assert list(rows.columns) == ["arm", "seed", "metric", "estimate", "low", "high", "n", "interval"]
     assert str(rows["seed"].dtype) == "Int64"
     assert len(rows) == 12
     for seed in (0, None):
@@ -85,13 +85,18 @@ def test_harm_is_undefined_if_nothing_is_right_without_context():
     assert value(rows, "rescue")["estimate"] == pytest.approx(2 / 3)
 
 
-def test_over_seeds_is_the_ratio_of_sums():
-    rows = behaviour.metrics(table(answers("rrrr", "rrww"), answers("rwww", "wwww", seed=1)), resamples=FEW)
+def test_over_seeds_is_the_ratio_of_sums_within_and_the_mean_of_the_seeds_across():
+    data = table(answers("rrrr", "rrww"), answers("rwww", "wwww", seed=1))
+    rows = behaviour.metrics(data, resamples=FEW, interval="within")
     assert value(rows, "harm", 0)["estimate"] == 0.5
     assert value(rows, "harm", 1)["estimate"] == 1.0
     over = value(rows, "harm")
     assert over["estimate"] == pytest.approx(3 / 5)
     assert over["n"] == 5
+    assert over["interval"] == "within"
+    across = value(behaviour.metrics(data, resamples=FEW), "harm")
+    assert across["estimate"] == pytest.approx((0.5 + 1) / 2)
+    assert (across["n"], across["interval"]) == (5, "across")
 
 
 def test_samples_pair_one_by_one_and_examples_are_resampled():
@@ -173,11 +178,16 @@ def test_an_unknown_outcome_is_not_a_wrong_answer(outcome):
 
 def test_identical_arms_do_not_differ_at_all():
     data = table(*[answers("rrwrwr", "rwrwwr", arm=arm, seed=s) for arm in ("opd", "nca") for s in (0, 1, 2)])
-    for crossed in (False, True):
-        rows = behaviour.differences(data, "nca", "opd", resamples=FEW, crossed=crossed)
-        assert list(rows.columns) == ["metric", "seed", "estimate", "low", "high", "n"]
-        assert len(rows) == 6 * 4
-        assert (rows[["estimate", "low", "high"]] == 0).all(axis=None)
+    for kind in ("within", "across"):
+        rows = behaviour.differences(data, "nca", "opd", resamples=FEW, interval=kind)
+        columns = ["metric", "seed", "estimate", "low", "high", "n", "interval", "p", "p_sign_flip"]
+        assert list(rows.columns) == columns
+        assert len(rows) == 7 * 4
+        assert (rows["estimate"] == 0).all()
+        # That nothing differed among so few says that little differs, not that nothing does.
+        assert ((rows["low"] < 0) & (rows["high"] > 0)).all()
+        assert (rows["low"] == -rows["high"]).all()
+        assert (rows["p"].isna() | (rows["p"] == 1)).all()
 
 
 def test_a_difference_is_paired_over_examples():
@@ -242,12 +252,31 @@ def test_harm_on_common_of_one_arm_is_its_harm():
 
 @pytest.mark.parametrize(
     ("x", "xc", "regime"),
-    [("r" * 40, "w" * 20 + "r" * 20, "A"), ("w" * 40, "w" * 20 + "r" * 20, "B"), ("rw" * 20, "rw" * 20, "C")],
-)
+    [
+        ("r" * 40, "w" * 20 + "r" * 20, "A"), ("w" * 40, "w" * 20 + "r" * 20, "B"), ("rw" * 200, "rw" * 200, "C"),
+        ("rw" * 20, "rw" * 20, "open"),  # of so few, a loss of two points would not be seen
+    ],
+)  # fmt: skip
 def test_regimes(x, xc, regime):
-    rows = behaviour.regimes(answers(x, xc))
-    assert list(rows.columns) == ["arm", "estimate", "low", "high", "regime"]
+    rows = behaviour.regimes(table(*[answers(x, xc, seed=seed) for seed in (0, 1, 2)]))
+    assert list(rows.columns) == ["arm", "estimate", "low", "high", "interval", "seeds", "regime"]
     assert rows["regime"].tolist() == [regime]
+    assert rows["interval"].tolist() == ["across"]
+    alone = behaviour.regimes(answers(x, xc))
+    assert alone["regime"].tolist() == ["open"], "one seed says nothing about the next"
+    assert alone["interval"].tolist() == ["within"]
+    assert behaviour.regimes(answers(x, xc, arm="base"))["regime"].tolist() == [regime], "base has no other seeds"
+
+
+def test_a_regime_is_what_the_interval_over_seeds_says():
+    """The context hurts in two runs of three: within these runs for certain, in the next one perhaps."""
+    hurt, fine = ("r" * 100, "w" * 20 + "r" * 80), ("r" * 100, "r" * 100)
+    data = table(*[answers(*letters, seed=seed) for seed, letters in enumerate((hurt, hurt, fine))])
+    row = behaviour.regimes(data).iloc[0]
+    assert row["regime"] == "open"
+    assert row["low"] < 0 < row["high"]
+    within = behaviour.metrics(data, interval="within")
+    assert value(within, "harm")["low"] > 0.05
 
 
 def test_outcome_shares():
@@ -263,7 +292,7 @@ def test_outcome_shares():
 def test_json_is_strict():
     rows = behaviour.metrics_json(behaviour.metrics(answers("ww", "rr", seed=7), resamples=FEW))
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
-    assert set(rows[0]) == {"arm", "seed", "metric", "estimate", "low", "high", "n"}
+    assert set(rows[0]) == {"arm", "seed", "metric", "estimate", "low", "high", "n", "interval"}
     assert {row["seed"] for row in rows} == {7, None}
     harm = next(row for row in rows if row["metric"] == "harm")
     assert harm["estimate"] is None
@@ -282,15 +311,19 @@ def test_identities(first, second):
         answers("".join(x for x, _ in pairs), "".join(xc for _, xc in pairs), seed=seed)
         for seed, pairs in enumerate((first, second))
     ])  # fmt: skip
-    rows = behaviour.metrics(data, resamples=50)
+    rows = behaviour.metrics(data, resamples=50, interval="within")
     for seed in (0, 1, None):
         of = {metric: value(rows, metric, seed)["estimate"] for metric in behaviour.METRICS}
         harm = 0 if np.isnan(of["harm"]) else of["harm"]
         rescue = 0 if np.isnan(of["rescue"]) else of["rescue"]
         assert of["both_correct"] == pytest.approx(of["acc_x"] * (1 - harm))
         assert of["acc_xc"] == pytest.approx(of["acc_x"] * (1 - harm) + (1 - of["acc_x"]) * rescue)
-    shares = rows[rows["metric"] != "delta_len"].dropna(subset="estimate")
-    assert ((shares["low"] >= 0) & (shares["high"] <= 1)).all()
+    for table_ in (rows, behaviour.metrics(data, resamples=50)):
+        shares = table_[table_["metric"] != "delta_len"].dropna(subset="estimate")
+        assert ((shares["low"] >= 0) & (shares["high"] <= 1)).all()
+        known = table_.dropna(subset="estimate")
+        assert ((known["low"] <= known["estimate"]) & (known["estimate"] <= known["high"])).all()
+        assert (known["low"] < known["high"]).all(), "nothing is known exactly"
 
 
 @settings(max_examples=15, deadline=None)

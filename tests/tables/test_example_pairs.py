@@ -10,6 +10,7 @@ from synthetic import make_study
 
 from cr_interp import figures
 from cr_interp.errors import UserError
+from cr_interp.figures import pair_html
 from cr_interp.tables import behaviour, example_pairs
 
 
@@ -85,8 +86,9 @@ def test_counts_by_hand():
 
 def test_the_table_is_the_metrics_taken_apart(tmp_path):
     generations = make_study(tmp_path / "s", examples=40, tables=("generations",)).table("generations")
-    counts = example_pairs.case_counts(example_pairs.paired(generations)).set_index(["arm", "case"])
-    metrics = behaviour.metrics(generations)
+    pairs = example_pairs.paired(generations)
+    counts = example_pairs.case_counts(pairs, interval="within").set_index(["arm", "case"])
+    metrics = behaviour.metrics(generations, interval="within")
     metrics = metrics[metrics["seed"].isna()].set_index(["arm", "metric"])
     for arm in ("base", "opd", "nca"):
         count = counts.loc[arm, "count"]
@@ -96,6 +98,11 @@ def test_the_table_is_the_metrics_taken_apart(tmp_path):
         assert harm == pytest.approx(metrics.loc[(arm, "harm"), "estimate"])
         rescue = count["rescued"] / (count["rescued"] + count["both wrong"])
         assert rescue == pytest.approx(metrics.loc[(arm, "rescue"), "estimate"])
+    across = example_pairs.case_counts(pairs).set_index(["arm", "case"]).xs("kept", level="case")
+    metrics = behaviour.metrics(generations).query("seed.isna() and metric == 'both_correct'").set_index("arm")
+    for name in ("low", "high"):
+        assert across[name].to_dict() == pytest.approx(metrics[name].to_dict())
+    assert set(across["interval"]) == {"across"}
 
 
 def test_cases_of_a_metric_are_its_numerator():
@@ -114,7 +121,7 @@ def test_kinds_of_error_are_looked_for_in_both_views():
 
 def test_the_figure_has_right_first_and_frames_what_is_chosen():
     counts = example_pairs.case_counts(example_pairs.paired(FOUR))
-    figure = example_pairs.four_cells(counts, chosen=("opd", ("harmed",)))
+    figure = figures.four_cells(counts, chosen=("opd", ("harmed",)))
     heats = {
         trace.meta["panel"]: np.asarray(trace.z, dtype=float) for trace in figure.data if trace.type == "heatmap"
     }
@@ -137,7 +144,7 @@ def test_a_cell_is_its_case(x, y, case):
 
 def test_no_pairs_is_a_figure_that_says_so():
     counts = example_pairs.case_counts(example_pairs.paired(FOUR).iloc[:0])
-    assert "No pairs" in example_pairs.four_cells(counts).layout.annotations[0].text
+    assert "No pairs" in figures.four_cells(counts).layout.annotations[0].text
 
 
 # -- text ----------------------------------------------------------------------------------------------------
@@ -160,7 +167,7 @@ def joined(parts: list[tuple[str, bool]]) -> str:
     ],
 )
 def test_differences(one, other, only_one, only_other):
-    left, right = example_pairs.differences(one, other)
+    left, right = pair_html.differences(one, other)
     assert (joined(left), joined(right)) == (one, other)
     assert [text for text, common in left if not common] == only_one
     assert [text for text, common in right if not common] == only_other
@@ -169,7 +176,7 @@ def test_differences(one, other, only_one, only_other):
 
 def test_long_texts_are_compared_in_time():
     one = " ".join(["left right"] * 3000)
-    left, right = example_pairs.differences(one, one.replace("left", "up", 1))
+    left, right = pair_html.differences(one, one.replace("left", "up", 1))
     assert [text for text, common in left if not common] == ["left"]
     assert joined(right).startswith("up right")
 
@@ -180,7 +187,7 @@ def pair(**fields: object):
 
 
 def test_html_shows_both_texts_and_marks_what_differs():
-    html = example_pairs.pair_html(pair(response_x="abcd", response_xc="abdd", answer="abcd"))
+    html = pair_html.pair_html(pair(response_x="abcd", response_xc="abdd", answer="abcd"))
     assert "<pre>ab<mark>c</mark>d</pre>" in html
     assert "<pre>ab<mark>d</mark>d</pre>" in html
     assert "✓ right, 3 tokens" in html
@@ -189,7 +196,7 @@ def test_html_shows_both_texts_and_marks_what_differs():
 
 
 def test_html_of_an_empty_and_of_an_endless_text():
-    html = example_pairs.pair_html(pair(response_x="", response_xc="x" * 50_000))
+    html = pair_html.pair_html(pair(response_x="", response_xc="x" * 50_000))
     assert "(empty)" in html
     assert "44000 more characters" in html
     assert len(html) < 12_000
@@ -203,7 +210,7 @@ def test_hostile_texts_stay_text(hostile):
         prompt=hostile, response_x=hostile + "1", response_xc=hostile + "2", answer=hostile, outcome_x=hostile,
         n_tokens_x=hostile,
     )  # fmt: skip
-    html = example_pairs.pair_html(row).replace(example_pairs.STYLE, "")
+    html = pair_html.pair_html(row).replace(pair_html.STYLE, "")
     assert set(re.findall(r"</?([a-zA-Z]+)", html)) == {"div", "small", "pre", "b", "mark"}
     assert "<script" not in html
     assert "onerror" not in re.sub(r">[^<]*<", "", html)
@@ -211,7 +218,7 @@ def test_hostile_texts_stay_text(hostile):
 
 def test_figures_escape_names():
     name = "<b>opd<script>"
-    figure = example_pairs.four_cells(
+    figure = figures.four_cells(
         example_pairs.case_counts(example_pairs.paired(FOUR.assign(arm=FOUR["arm"].replace("opd", name))))
     )
     labels = [trace.hovertemplate for trace in figure.data if trace.hovertemplate]
@@ -225,4 +232,4 @@ def test_examples_in_the_documentation():
 
 
 def test_two_labels_that_end_alike_differ_as_a_whole():
-    assert example_pairs.differences("positive", "negative") == ([("positive", False)], [("negative", False)])
+    assert pair_html.differences("positive", "negative") == ([("positive", False)], [("negative", False)])

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from cr_interp.errors import UserError
 from cr_interp.tables.obedience import new_instruction
 
 
@@ -49,6 +50,41 @@ def test_a_study_without_the_check_has_no_rows():
     assert new_instruction(frame.drop(columns="obeys_new")).empty
     assert new_instruction(frame.assign(control="exact")).empty
     assert new_instruction(frame.assign(obeys_new=None)).empty
+
+
+def test_one_split_is_counted():
+    """Answers to validation examples that were evaluated on the way are no answers to the test."""
+    both = pd.concat(
+        [
+            rows("opd", 0, [True, False]).assign(split="test"),
+            rows("opd", 0, [True] * 8).assign(split="validation"),
+        ]
+    )
+    both["example_id"] = both["split"] + both["example_id"]
+    assert new_instruction(both).query("seed == 0")["estimate"].tolist() == [0.5]
+    assert new_instruction(both, split="validation").query("seed == 0")["n"].tolist() == [8]
+    only = both[both["split"] == "validation"]
+    assert new_instruction(only).query("seed == 0")["estimate"].tolist() == [1.0], (
+        "somebody's own prompts have no test split"
+    )
+    with pytest.raises(UserError, match="split 'tset'"):
+        new_instruction(both, split="tset")
+
+
+def test_examples_of_a_cluster_are_not_independent():
+    answers = [i % 4 < 2 for i in range(80)]
+    alone = new_instruction(rows("opd", 0, answers))
+    # The same answers, eight examples a cluster, all of a cluster alike:
+    together = rows("opd", 0, sorted(answers)).assign(cluster=[f"c{i // 8}" for i in range(80)])
+    wide, narrow = ((t["high"] - t["low"]).iloc[0] for t in (new_instruction(together), alone))
+    assert wide > 2 * narrow
+
+
+def test_nothing_obeyed_is_not_known_exactly():
+    found = new_instruction(pd.concat([rows("opd", seed, [False] * 40) for seed in (0, 1, 2)]))
+    assert (found["estimate"] == 0).all()
+    assert (found["high"] > 0).all()
+    assert found["interval"].tolist() == ["within"] * 3 + ["across"]
 
 
 @pytest.mark.parametrize("samples", [1, 3])

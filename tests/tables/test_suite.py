@@ -6,13 +6,14 @@ import pytest
 from planted import BASE, PLANTED, N, answers, partial_suite, plant, planted_suite, printed, random_suite
 
 from cr_interp.errors import UserError
-from cr_interp.report.study import metric_table
 from cr_interp.report.suite import markdown_suite, rich_suite, suite_json
+from cr_interp.statistics import holm
 from cr_interp.study import searching as studies
 from cr_interp.study.searching import find_studies, open_study
 from cr_interp.study.study import Study
 from cr_interp.tables import behaviour, suite
 from cr_interp.tables.drift import layer_table
+from cr_interp.tables.metrics import metric_table
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,9 @@ def test_rows_have_the_planted_numbers(planted):
     assert (opd["n"], opd["harm_n"], opd["seeds"], opd["harm_floor"]) == (2 * N, 2 * N, 2, 0)
     assert opd["harm_low"] < 0.5 < opd["harm_high"]
     assert np.isnan(opd["rescue"])
-    assert list(at["regime"]) == ["B", "A", "C", "B", "A", "A", "B", "C", "A", "B", "C", "C"]
+    # Where nothing changed among 20 examples, a change by two points would not be seen: open, not C.
+    assert list(at["regime"]) == ["B", "A", "open", "B", "A", "A", "B", "open", "A", "B", "open", "open"]
+    assert list(at["interval"]) == ["within", "across", "across"] * 4, "base has one seed"
     base = at.loc[("rules-llama", "base")]
     assert (base["n"], base["seeds"], base["acc_x"], base["rescue"]) == (N, 1, 0, 1)
     assert np.isnan(base["harm"])
@@ -134,7 +137,7 @@ def test_rows_have_the_planted_numbers(planted):
 
 def test_rows_are_the_table_over_seeds(random):
     table, rows = suite.suite_table(random), suite.setting_rows(random)
-    assert list(table.columns) == ["setting", "arm", "seed", "metric", "estimate", "low", "high", "n"]
+    assert list(table.columns) == ["setting", "arm", "seed", "metric", "estimate", "low", "high", "n", "interval"]
     over = table[table["seed"].isna()].drop(columns="seed").set_index(["setting", "arm", "metric"])
     for row in rows.to_dict("records"):
         for metric in behaviour.METRICS:
@@ -161,15 +164,19 @@ def test_control_and_arms_are_passed_on(random):
 
 def test_comparisons_are_paired_and_say_what_they_compare(planted):
     compared = suite.comparisons(planted).set_index(["setting", "metric"])
-    assert len(compared) == 4 * 5
+    assert len(compared) == 4 * 6
     row = compared.loc[("rules-llama", "harm")]
     assert (row["estimate"], row["baseline_estimate"], row["arm_estimate"]) == (-0.5, 0.5, 0)
     assert row["excludes_zero"]
     assert row["high"] < 0
     assert (row["baseline_floor"], row["seeds"]) == (0, 2)
     tie = compared.loc[("rules-qwen3", "harm")]
-    assert (tie["estimate"], tie["low"], tie["high"]) == (0, 0, 0)
+    assert tie["estimate"] == 0
+    assert tie["low"] < 0 < tie["high"], "two runs that agree say nothing certain about the next"
     assert not tie["excludes_zero"]
+    common = compared.loc[("sokoban-cross", "harm_common")]
+    # Of the 8 that nca solves, opd is wrong in 2 with the context and nca in none.
+    assert (common["estimate"], common["n"]) == (-2 / 8, 2 * 8)
     assert compared.loc[("sokoban-cross", "acc_x"), "estimate"] == pytest.approx(-0.6)
     same = behaviour.differences(planted.studies["rules-llama"].table("generations"), "nca", "opd")
     same = same[same["seed"].isna()].set_index("metric")
@@ -185,19 +192,60 @@ def test_counts_by_hand(planted):
     assert list(counts.columns) == ["claim", "k", "of", "settings"]
     found = {row.claim: (row.k, row.of, set(row.settings)) for row in counts.itertuples()}
     assert found == {
-        "harm lower under nca than under opd": (2, 4, {"rules-llama", "sokoban-cross"}),
-        "harm lower under nca, interval excludes 0": (1, 4, {"rules-llama"}),
-        "harm equal under nca and opd": (1, 4, {"rules-qwen3"}),
-        "harm higher under nca": (1, 4, {"codebook-llama"}),
-        "harm higher under nca, interval excludes 0": (1, 4, {"codebook-llama"}),
-        "harm of opd above its floor, interval excludes the floor": (2, 4, {"rules-llama", "rules-qwen3"}),
-        "among these, harm lower under nca, interval excludes 0": (1, 2, {"rules-llama"}),
-        "acc_x not lower under nca beyond its interval": (3, 4, {"rules-llama", "rules-qwen3", "codebook-llama"}),
-        "acc_xc higher under nca": (1, 4, {"rules-llama"}),
-        "acc_xc higher under nca, interval excludes 0": (1, 4, {"rules-llama"}),
+        "harm lower under nca, across interval excludes 0": (1, 4, {"rules-llama"}),
+        "harm lower under nca, after Holm": (0, 4, set()),
+        "harm the same under nca and opd within 2 points": (0, 4, set()),
+        "harm higher under nca, across interval excludes 0": (1, 4, {"codebook-llama"}),
+        "harm higher under nca, after Holm": (0, 4, set()),
+        "harm open: none of these": (2, 4, {"rules-qwen3", "sokoban-cross"}),
+        "harm on common prompts lower under nca, across interval excludes 0": (1, 4, {"rules-llama"}),
+        "harm on common prompts higher under nca, across interval excludes 0": (1, 4, {"codebook-llama"}),
+        "harm of opd above its floor, across interval excludes the floor": (2, 4, {"rules-llama", "rules-qwen3"}),
+        "among these, harm lower under nca, across interval excludes 0": (1, 2, {"rules-llama"}),
+        "acc_x not lower under nca by 2 points": (0, 4, set()),
+        "acc_x lower under nca, across interval excludes 0": (1, 4, {"sokoban-cross"}),
+        "acc_xc higher under nca, across interval excludes 0": (1, 4, {"rules-llama"}),
+        "acc_xc lower under nca, across interval excludes 0": (2, 4, {"codebook-llama", "sokoban-cross"}),
         "|delta_len| at most 3 % under nca": (3, 4, {"rules-llama", "rules-qwen3", "codebook-llama"}),
     }
     assert (counts["k"] == counts["settings"].map(len)).all()
+
+
+def test_settings_with_one_seed_are_not_counted_as_if_they_had_others(tmp_path):
+    plant(tmp_path / "rules-llama", PLANTED["rules-llama"], seeds=(0,))
+    mine = suite.open_suite(tmp_path)
+    counts = suite.counts(mine).set_index("claim")
+    assert counts.loc["harm lower under nca, across interval excludes 0", ["k", "of"]].tolist() == [0, 0]
+    within = suite.counts(mine, interval="within").set_index("claim")
+    assert within.loc["harm lower under nca, within interval excludes 0", ["k", "of"]].tolist() == [1, 1]
+    assert not [claim for claim in within.index if "Holm" in claim]
+    assert "one seed" in "\n".join(printed(rich_suite(mine), 100))
+
+
+def test_one_flip_is_no_count(tmp_path):
+    """One answer in 2 × 200 differs: neither lower nor higher, and within the margin."""
+    all_right, one_flip = "r" * 200, "w" + "r" * 199
+    study = plant(
+        tmp_path / "rules-llama", {"opd": (all_right, all_right), "nca": (all_right, all_right)}, seeds=(0, 1, 2)
+    )
+    study.put("generations", answers("opd", 0, (all_right, one_flip)))
+    counts = suite.counts(suite.open_suite(tmp_path)).set_index("claim")["k"]
+    assert counts["harm the same under nca and opd within 2 points"] == 1
+    assert (
+        counts[[claim for claim in counts.index if claim.startswith("harm") and "excludes 0" in claim]].sum() == 0
+    )
+
+
+def test_twelve_settings_are_twelve_tests(tmp_path):
+    """A p of 0.03 in one of twelve settings is what chance gives: the interval excludes 0, Holm does not."""
+    compared = pd.DataFrame(
+        {"setting": [f"s{i}" for i in range(12)], "metric": "harm", "estimate": -0.1, "low": -0.15, "high": -0.05}
+    )
+    compared = compared.assign(interval="across", excludes_zero=True, p_holm=holm([0.03] * 11 + [0.001]))
+    compared = compared.assign(baseline_interval="across", baseline_low=0.1, baseline_floor=0.0, arm_estimate=0.0)
+    counts = suite.count_claims(compared).set_index("claim")["k"]
+    assert counts["harm lower under nca, across interval excludes 0"] == 12
+    assert counts["harm lower under nca, after Holm"] == 1
 
 
 def test_only_the_last_step_of_a_run_counts(tmp_path):
@@ -228,7 +276,7 @@ def test_an_undefined_harm_is_not_counted(tmp_path):
     counts = suite.counts(suite.open_suite(tmp_path)).set_index("claim")
     harm = counts[counts.index.str.contains("harm")]
     assert (harm["of"] == 0).all()
-    assert counts.loc["acc_x not lower under nca beyond its interval", ["k", "of"]].tolist() == [1, 1]
+    assert counts.loc["acc_x not lower under nca by 2 points", ["k", "of"]].tolist() == [1, 1]
 
 
 def test_the_floor_of_sampled_decoding_by_hand(tmp_path):
@@ -253,7 +301,9 @@ def test_the_floor_of_sampled_decoding_by_hand(tmp_path):
     assert row["harm_floor"] == pytest.approx(1 - (p**2).mean() / p.mean(), abs=0.03)
     assert row["harm"] == pytest.approx(row["harm_floor"], abs=0.03)
     counts = suite.counts(suite.open_suite(tmp_path)).set_index("claim")
-    assert counts.loc["harm of opd above its floor, interval excludes the floor", ["k", "of"]].tolist() == [0, 1]
+    assert counts.loc[
+        "harm of opd above its floor, across interval excludes the floor", ["k", "of"]
+    ].tolist() == [0, 1]
 
 
 # -- half done -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerFast
 
 from cr_interp.errors import unknown
+from training.organisms import ORGANISMS
 
 SPECIAL = ("<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>")
 CHARACTERS = "\n" + "".join(chr(code) for code in range(32, 127))
@@ -20,14 +21,6 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
-#: organism → the architecture and its width. The large one is the teacher of the cross-size settings.
-ORGANISMS: dict[str, tuple[str, int]] = {
-    "llama": ("llama", 112),
-    "qwen3": ("qwen3", 112),
-    "gemma2": ("gemma2", 112),
-    "gpt-neox": ("gpt_neox", 112),
-    "qwen3-large": ("qwen3", 160),
-}
 #: Reading a legend, planning on the board and naming the move come one after the other, which wants depth; four layers
 #: and six were not compared at equal steps.
 LAYERS, HEADS, POSITIONS = 6, 4, 512

@@ -20,7 +20,7 @@ from cr_interp.notes import say
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import metrics
 from cr_interp.tasks.base import TakesTurns, Task
-from cr_interp.views import Context, check_fits, render
+from cr_interp.views import Context, check_context_shows, check_fits, render
 from training.objectives import Term, arm_terms
 from training.run import parallel
 from training.run.checkpoints import latest_checkpoint, passed_over, sweep_run
@@ -85,6 +85,16 @@ def load_pair(config: StudyConfig) -> tuple[Loaded, Loaded]:
         raise UserError(
             f"Student {config.model} and teacher {config.teacher} have different tokenizers or chat templates, so "
             f"the teacher cannot score the student's tokens. Take a teacher with the same tokenizer."
+        )
+    if set(student.eos_ids) != set(teacher.eos_ids):
+        found = [
+            ", ".join(map(str, each.tokenizer.convert_ids_to_tokens(sorted(each.eos_ids))))
+            for each in (student, teacher)
+        ]
+        raise UserError(
+            f"Student {config.model} ends its turns with {found[0]}, teacher {config.teacher} with {found[1]}. Where the teacher "
+            f"ends, the student would be made to go on, and its responses would only grow. Give both the same eos_token_id in "
+            f"generation_config.json."
         )
     rows = vocabulary(student.model), vocabulary(teacher.model)
     if rows[0] != rows[1]:  # models of one family pad their heads to different lengths
@@ -164,6 +174,9 @@ def _train(
 
     examples = training_examples(task, chosen.steps * chosen.batch_size, seed)
     prompts = [in_both_views(example.prompt) for example in examples]
+    check_context_shows(
+        student.tokenizer, [p.no_context for p in prompts], [p.with_context for p in prompts], "exact"
+    )
     longest = max(len(prompt.with_context) for prompt in prompts) + task.max_new_tokens
     check_fits(longest, student.max_positions, "The longest with-context sequence")
     decoding = Decoding(task.max_new_tokens, chosen.temperature, batch_size=chosen.batch_size)

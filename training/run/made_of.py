@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,16 +27,20 @@ from cr_interp.files import write_json
 from cr_interp.measure.asked import asked_parts, context_parts, made_of, row_changes, rows_made_of, task_parts
 from cr_interp.measure.subject import Subject
 from cr_interp.models.named_models import model_digest, tokenizer_of
+from cr_interp.study.analyses import analyses
 from cr_interp.study.study import Study
 from cr_interp.tasks.base import Task
+from cr_interp.views import Context, context_length
 from training.objectives import arm_terms
 from training.settings import StudyConfig
 from training.task_of import study_task, training_examples
 
 NOTE = "made_of.json"
 _ASIDE = ".removed-"
-#: Tables whose rows a checkpoint gives, with the columns ``arm, seed, step``.
-TABLES = ("generations", "drift", "drift_with_sinks", "token_drift", "cka_map")
+#: Tables whose rows a checkpoint gives, with the columns ``arm, seed, step``; those of which it is asked here whether they
+#: would come out alike, and all, which go when their checkpoint goes.
+TABLES = ("generations", *(table for each in analyses("capture") for table in each.tables))
+EVERY_TABLE = ("generations", *(table for each in analyses() for table in each.tables))
 
 #: Parts of a run that another run of the same study has otherwise.
 _OF_A_RUN = ("objective", "seed", "training data")
@@ -48,9 +52,18 @@ class Making:
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
         self.task: Task = study_task(config)
-        tokenizer = tokenizer_of(config.model, config.template)
-        self.subject = Subject.of(self.task, tokenizer, config.no_context, config.evaluation)
+        self._tokenizer = tokenizer_of(config.model, config.template)
         self._rows: dict[int, str] = {}
+
+    @cached_property
+    def subject(self) -> Subject:
+        """What is evaluated. A run alone does not ask: it may be of a task that has fewer test examples than are evaluated."""
+        return Subject.of(self.task, self._tokenizer, self.config.no_context, self.config.evaluation)
+
+    @cached_property
+    def exact(self) -> Context:
+        count = partial(context_length, self._tokenizer, no_context=self.config.no_context)
+        return self.task.contexts(count)["exact"]
 
     @cached_property
     def base(self) -> str:
@@ -86,7 +99,7 @@ class Making:
             **task_parts(self.task, config.task),
             "no_context": config.no_context,
             **flat(dict(config.template), "template."),
-            **context_parts({"exact": self.subject.contexts["exact"]}),
+            **context_parts({"exact": self.exact}),
             "training data": self._rows[seed],
             "validation data": self._validation,
             "model": self.base,
@@ -261,7 +274,7 @@ def discard(study: Study, found: Sequence[Otherwise], config: StudyConfig) -> No
             f"folder or name."
         )
     gone = {(each.arm, each.seed) for each in found}
-    for table in TABLES:
+    for table in EVERY_TABLE:
         if study.has_table(table):
             rows = study.table(table)
             kept = [pair not in gone for pair in zip(rows["arm"], rows["seed"], strict=True)]

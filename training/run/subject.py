@@ -7,7 +7,7 @@ the task's responses, fix variables of the chat template, and forbid contexts th
 import torch
 
 from cr_interp.errors import UserError
-from cr_interp.models.loading import Loaded, load
+from cr_interp.models.loading import Loaded, open_model
 from cr_interp.models.templates import fix_template
 from cr_interp.tasks.base import Task
 from cr_interp.views import Context, context_length, render
@@ -35,6 +35,6 @@ def check_cap(context: Context, loaded: Loaded, config: StudyConfig) -> None:
 
 def load_for(config: StudyConfig, name: str, dtype: torch.dtype = torch.float32) -> Loaded:
     """Load a model of the study, its chat template with the configuration's variables fixed."""
-    loaded = load(name, dtype)
+    loaded = open_model(name, dtype)
     fix_template(loaded, config.template)
     return loaded

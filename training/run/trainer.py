@@ -37,6 +37,7 @@ from training.run.checkpoints import STAGING, checkpoints, keep_last, latest_che
 from training.run.episodes import Episodes, Pair, ask
 from training.run.lora import is_adapted, save_adapter
 from training.run.losses import Whole
+from training.run.noise import check_repeatable, switch_dropout_off
 from training.run.peak import read_peak, start_peak
 from training.run.recompute import recompute_layers
 from training.run.rollouts import Rollouts, RolloutsLost
@@ -83,6 +84,7 @@ class DistillTrainer(Trainer):
         self._saved_step: int | None = None
         for loaded in (student, teacher):
             switch_dropout_off(loaded.model)
+        check_repeatable(student.model)
         if teacher.model is not student.model:
             teacher.model.requires_grad_(False)
         if config.gradient_checkpointing:
@@ -354,12 +356,3 @@ def flat(values: Mapping[str, Any]) -> dict[str, float]:
 def add(sums: dict[str, float], values: Mapping[str, float]) -> None:
     for name, value in values.items():
         sums[name] = sums.get(name, 0.0) + value
-
-
-def switch_dropout_off(model: nn.Module) -> None:
-    """q_x and q_c of one step must differ by the context alone, not by dropout's noise."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # type: ignore[assignment]

@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 import torch
 
+from cr_interp.clock import date_of
 from cr_interp.configuration import validated
 from cr_interp.confined import own
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import made_of, note_asked
-from cr_interp.measure.drift import measure_drift
+from cr_interp.measure.readings import Readings
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, here, tokenizer_fingerprint
@@ -21,6 +22,7 @@ from cr_interp.names import check_folder
 from cr_interp.notes import say
 from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
+from cr_interp.study.analyses import analyses, fill
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
@@ -83,6 +85,7 @@ def _manifest(config: StudyConfig) -> dict[str, Any]:
         "tokenizer_fingerprint": tokenizer_fingerprint(base.tokenizer),
         "no_context": config.no_context,
         "context": contexts["exact"].to_dict(),
+        "date": date_of(base.tokenizer),
         "controls": {name: context.to_dict() for name, context in contexts.items()},
         "arms": {arm: {"terms": term_texts(arm, config)} for arm in config.arms},
         "seeds": list(config.seeds),
@@ -213,15 +216,16 @@ def capture_study(
             answers = _answers_of(generations, arm, seed, step, fixed)
             read = None if fixed == "own" else _digest_of_answers(making, study, answers)
             origin = made_of(making.asked, str(making.checkpoint(study, arm, seed, step)), read)
-            found = measure_drift(
+            given = Readings(
                 loaded, _subject(loaded, config), own_responses(answers),
                 None if arm == "base" else base, sites_per_pass,
                 save_states / f"{arm}-s{seed}-{step}" if save_states else None,
                 bar(f"{config.name} {arm} seed {seed}"), backend, own_turns(answers), study.manifest["example_tokens"],
-            ).labelled(arm=arm, seed=seed, step=step, made_of=origin)  # fmt: skip
-            # Tokens and maps are large, and looked at at the end.
-            found.put(study, tokens_and_maps=arm == "base" or step == config.training.steps)
-            del loaded
+            )  # fmt: skip
+            at_the_end = arm == "base" or step == config.training.steps
+            chosen = [each for each in analyses("capture") if at_the_end or not each.last_step]
+            fill(study, chosen, given, arm=arm, seed=seed, step=step, made_of=origin)
+            del loaded, given
     return study
 
 

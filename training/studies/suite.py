@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cr_interp.errors import UserError, unknown
+from cr_interp.errors import UserError
 from cr_interp.measure.evaluate import evaluate
 from cr_interp.study.study import Study
 from training.run.subject import exact_context, load_for
-from training.settings import CONFIGS, StudyConfig, load_config
+from training.settings import StudyConfig, suite_configs
 from training.studies.jobs import Job, run_jobs
 from training.studies.pipeline import close, missing, open_or_create
 from training.studies.workers import default_workers, run_list
@@ -25,32 +25,6 @@ from training.task_of import study_task
 RATES = (3e-4, 1e-3, 3e-3)
 #: A teacher is asked so many validation prompts, and has to be right in this share of them with the context.
 ASKED, FOLLOWS = 64, 0.5
-
-
-def setting_names() -> list[str]:
-    return sorted(path.stem for path in (CONFIGS / "suite").glob("*.yaml"))
-
-
-def suite_configs(
-    settings: Sequence[str] = (), arms: Sequence[str] = (), overrides: Sequence[str] = ()
-) -> dict[str, StudyConfig]:
-    """The configurations of these settings (all if none are named), cut to these arms.
-
-    A setting that has none of the arms is left out, since only some settings run the ablations.
-    """
-    known = setting_names()
-    for name in settings:
-        if name not in known:
-            raise unknown("setting", name, known)
-    found = {}
-    for name in settings or known:
-        config = load_config(f"suite/{name}", list(overrides))
-        kept = tuple(arm for arm in config.arms if not arms or arm in arms)
-        if kept:
-            found[name] = config.model_copy(update={"arms": kept})
-    if not found:
-        raise UserError(f"None of these settings has an arm among {', '.join(arms)}.")
-    return found
 
 
 def check_teachers(configs: dict[str, StudyConfig]) -> None:

@@ -16,6 +16,7 @@ that a board alone does not tell which legend it was written in.
 
 A game is a few functions (:class:`Game`); everything here works by them alone. Boards are split by their **canonical
 form**, the smallest of a board's mirror images and rotations: no test board is a train board seen from another side.
+The boards of one canonical form are a *cluster* of examples.
 """
 
 import random
@@ -239,6 +240,7 @@ class GridTask:
                 f"{split}:{board.replace(chr(10), '/')}",
                 self.legend.show(board),
                 self.legend.say(shortest_path(self.game_of, board) or ""),
+                cluster=f"{split}:{canonical(board).replace(chr(10), '/')}",
             )
             for board in chosen
         ]

@@ -93,7 +93,8 @@ def boards(game: str) -> dict[Split, tuple[Example, ...]]:
     """The distinct boards of each split, each with the lowest seed that draws it. The answer is empty: a game is played,
     not compared.
 
-    Boards that are images of one another go together; their order, by a hash, decides the split.
+    Boards that are images of one another go together, as a cluster that is named after its first board; the clusters'
+    order, by a hash, decides the split.
     """
     first: dict[str, tuple[int, str]] = {}
     for seed in range(GAMES[game].seeds):
@@ -106,7 +107,11 @@ def boards(game: str) -> dict[Split, tuple[Example, ...]]:
     train, validation = (round(len(order) * share) for share in GAMES[game].shares)
     parts = order[:train], order[train : train + validation], order[train + validation :]
     return {
-        split: tuple(Example(f"{split}:{seed}", prompt, "") for kind in part for seed, prompt in kinds[kind])
+        split: tuple(
+            Example(f"{split}:{seed}", prompt, "", cluster=f"{split}:{kinds[kind][0][0]}")
+            for kind in part
+            for seed, prompt in kinds[kind]
+        )
         for split, part in zip(SPLITS, parts, strict=True)
     }
 

@@ -2,9 +2,10 @@
 
 Mental model: a review is an opinion *phrase* in a neutral *frame* ("Bought it last month: the battery lasts
 for days."). Both are in ``sentiment.yaml``, already split: no phrase **and no frame** of the test split is
-seen in training, so a test review is new in both parts. The context is a system message and six answered
-reviews that belong to no split. The paper's effect to look for: once the student answers like that without
-the context, does it still do so with it?
+seen in training, so a test review is new in both parts. The frames of one phrase are a *cluster*: a model that gets a
+phrase wrong gets it wrong in most of them, so 200 reviews of 56 phrases say as much as some 65 independent ones. The
+context is a system message and six answered reviews that belong to no split. The paper's effect to look for: once the
+student answers like that without the context, does it still do so with it?
 """
 
 from functools import cache
@@ -46,7 +47,8 @@ def put_in_frame(phrase: str, frame: str) -> str:
 def _sources(data: dict[str, Any], split: str) -> Sources:
     def example(label: str, p: int, phrase: str, f: int, frame: str) -> Example:
         prompt = PROMPT.format(review=put_in_frame(phrase, frame))
-        return Example(id=f"sentiment-{split}-{label}-{p:02}-{f:02}", prompt=prompt, answer=label)
+        phrase_id = f"sentiment-{split}-{label}-{p:02}"
+        return Example(id=f"{phrase_id}-{f:02}", prompt=prompt, answer=label, cluster=phrase_id)
 
     return {
         label: [

@@ -12,9 +12,9 @@ from cr_interp.tasks.games.grids import canonical, shortest_path, walk
 from cr_interp.tasks.games.sokoban import practice_board, sokoban
 from cr_interp.tasks.splits import split_of
 from cr_interp.views import Context, render
-from training.organisms import pretrain
+from training.organisms import ORGANISMS, pretrain
 from training.organisms.curriculum import SHARES, SUBJECTS, Lesson, draw_lesson
-from training.organisms.organism import ORGANISMS, build_config, build_tokenizer
+from training.organisms.organism import build_config, build_tokenizer
 from training.organisms.pack import IGNORED, pack
 from training.organisms.pretrain import PretrainConfig, backward, batches, loss_of, optimizers
 

@@ -74,6 +74,11 @@ def test_a_teacher_that_does_not_score_the_students_tokens_is_refused(tmp_path, 
     other = saved("other", lambda loaded: setattr(loaded.tokenizer, "chat_template", "x"))
     taught = [f"model={student}", f"training.lora={lora}"]
     assert load_pair(config(*taught, f"teacher={student}"))
+    earlier = saved("earlier", lambda loaded: setattr(loaded.model.generation_config, "eos_token_id", [1, 7]))
+    with pytest.raises(
+        UserError, match=r"ends its turns with <\|end\|>, teacher .* with <\|end\|>, .*eos_token_id"
+    ):
+        load_pair(config(*taught, f"teacher={earlier}"))
     with pytest.raises(UserError, match=r"101 and 108 rows.*resize_token_embeddings"):
         load_pair(config(*taught, f"teacher={longer}"))
     with pytest.raises(UserError, match="different tokenizers or chat templates"):

@@ -3,6 +3,7 @@
 import pandas as pd
 from elsewhere import elsewhere
 
+from cr_interp.measure import readings
 from cr_interp.models import devices
 from cr_interp.models.forward import device_of
 from training.settings import load_config
@@ -26,12 +27,12 @@ def test_a_study_is_measured_on_the_device_there_is(tmp_path, monkeypatch):
     config = load_config("organism-shift", ["evaluation.examples=3", "evaluation.batch_size=2"])
     here = capture_study(evaluate_study(open_or_create(config, tmp_path / "here"), config), config)
     ran = []
-    rows, drift = pipeline.behaviour_rows, pipeline.measure_drift
+    rows, drift = pipeline.behaviour_rows, readings.measure_drift
     monkeypatch.setattr(
         pipeline, "behaviour_rows", lambda loaded, *rest: ran.append(loaded) or rows(loaded, *rest)
     )
     monkeypatch.setattr(
-        pipeline, "measure_drift", lambda loaded, *rest: ran.append(loaded) or drift(loaded, *rest)
+        readings, "measure_drift", lambda loaded, *rest: ran.append(loaded) or drift(loaded, *rest)
     )
     with elsewhere() as there:
         monkeypatch.setattr(devices, "chosen_device", lambda: there)

@@ -8,8 +8,8 @@ from cr_interp.errors import UserError
 from cr_interp.study.study import Study
 from cr_interp.tasks import get_task
 from training.objectives import arm_terms
-from training.settings import load_config
-from training.studies.suite import chosen_rates, run_suite, setting_names, suite_configs, tune_suite
+from training.settings import load_config, setting_names, suite_configs
+from training.studies.suite import chosen_rates, run_suite, tune_suite
 
 ABLATIONS = {"nca_beta01", "nca_beta1", "dual_opd", "sym_kl", "nca_no_stop", "nca_reverse"}
 
@@ -92,6 +92,7 @@ def quick(monkeypatch):
 
     original = suite.suite_configs
     monkeypatch.setattr(suite, "suite_configs", configs)
+    monkeypatch.setattr("training.settings.suite_configs", configs)
     return configs
 
 

@@ -1,0 +1,37 @@
+"""What ``compare`` is asked, read before any model is loaded: pairs ARM=MODEL, and the task. No torch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cr_interp.errors import UserError
+from cr_interp.names import check_name
+from cr_interp.tasks import get_task
+from cr_interp.tasks.base import Task
+from cr_interp.tasks.yours.own import OwnTask, read_context, read_prompts
+
+
+def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:
+    """``["base=PATH", …]`` → arm → model.
+
+    >>> parse_pairs(["base=builtin:organism-rules"])
+    {'base': 'builtin:organism-rules'}
+    """
+    models: dict[str, str] = {}
+    for pair in checkpoints:
+        arm, equals, where = pair.partition("=")
+        if not (arm and equals and where) or arm in models:
+            raise UserError(
+                f"'{pair}' is not ARM=MODEL with a new arm; write for example base=PATH opd=PATH nca=PATH."
+            )
+        models[check_name("an arm", arm)] = where
+    if not models:
+        raise UserError("Nothing to compare: give at least one ARM=MODEL.")
+    return models
+
+
+def choose_task(task: str | None, prompts: Path | None, context: Path | None, max_new_tokens: int) -> Task:
+    if task is not None and prompts is None and context is None:
+        return get_task(task, run_code=True)  # somebody has just typed it
+    if task is None and prompts is not None and context is not None:
+        return OwnTask(prompts.stem, read_prompts(prompts), read_context(context), max_new_tokens)
+    raise UserError("Say what to ask: either --task NAME, or both --prompts FILE.jsonl and --context FILE.")

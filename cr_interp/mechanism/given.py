@@ -1,0 +1,66 @@
+"""What an analysis of answers must be given: a checkpoint, and its answers as token ids in both views."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cr_interp.mechanism.answers import Answer
+from cr_interp.models.loading import Loaded
+from cr_interp.views import Context, NoContext, check_fits, check_same_prompt, render
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One prompt in both views, and the answer without the context, which is read in both.
+
+    ``place`` is where in the answer the view with the context says ``other`` instead of ``own``; None where both views
+    answer alike.
+    """
+
+    example_id: str
+    cluster: str
+    group: str
+    without: Sequence[int]
+    """Ids of the prompt without the context …"""
+    given: Sequence[int]
+    """… and with it."""
+    response: Sequence[int]
+    place: int | None = None
+    other: int | None = None
+
+    @property
+    def own(self) -> int | None:
+        return None if self.place is None else self.response[self.place]
+
+
+@dataclass
+class Answers:
+    """A checkpoint and the answers that are explained."""
+
+    loaded: Loaded
+    pairs: Sequence[Pair]
+    sites: Sequence[str]
+    """Kinds of sites, such as ``resid_post``."""
+    batch_size: int = 64
+    backend: str = "hooks"
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+
+def rendered(
+    loaded: Loaded, answers: Sequence[Answer], context: Context, no_context: NoContext = "empty_system"
+) -> list[Pair]:
+    """The answers as pairs of ids.
+
+    Raises :class:`~cr_interp.errors.UserError` where the views do not end alike or do not fit into the model.
+    """
+    without, given = (
+        [render(loaded.tokenizer, each.prompt, view, no_context) for each in answers] for view in (None, context)
+    )
+    check_same_prompt(loaded.tokenizer, without, given, "exact")
+    pairs = []
+    for each, x, xc in zip(answers, without, given, strict=True):
+        check_fits(
+            len(xc) + len(each.without), loaded.max_positions, f"Example {each.example_id} with its context"
+        )
+        other = None if each.place is None else each.given[each.place]
+        pairs.append(Pair(each.example_id, each.cluster, each.group, x, xc, each.without, each.place, other))
+    return pairs

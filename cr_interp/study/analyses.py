@@ -1,0 +1,139 @@
+"""The one list of analyses: what is computed from a checkpoint and stored as a table of a study.
+
+Mental model. A study is a set of analyses of its checkpoints. An :class:`Analysis` names its table and that table's columns,
+what it must be given, and the function that yields the rows. Whoever needs to know goes through :data:`ANALYSES`: the
+pipelines, ``cr-interp capture`` and ``explain``, the check of a table that is read, what a page says when a table is missing,
+and the schema in the documentation. To add one, write the function in a file of its own and an entry here.
+
+    readings   a checkpoint's states in every view, on its responses     cr_interp.measure.readings.Readings
+    answers    a checkpoint's answers without and with the context       cr_interp.mechanism.given.Answers
+    weights    a checkpoint beside the base that it came from            cr_interp.mechanism.given.Answers, too
+
+Functions are named by their address and imported when first called, so this list loads no torch.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal
+
+import pandas as pd
+
+from cr_interp.errors import unknown
+
+Needs = Literal["readings", "answers", "weights"]
+#: Columns that say which checkpoint a row is of; whoever stores the rows puts them in front.
+CHECKPOINT = ("arm", "seed", "step")
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One analysis of a checkpoint."""
+
+    name: str
+    """As on the command line."""
+    table: str
+    about: str
+    """What a row is, in a phrase that follows "a row per"."""
+    columns: tuple[str, ...]
+    """Of the table at least, without those of :data:`CHECKPOINT`."""
+    needs: Needs
+    rows: str
+    """``module:function``, which takes what :attr:`needs` names and returns tables: name → rows. The analysis's own table
+    comes last: its rows say that a checkpoint is done."""
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Further tables that it fills: name → columns."""
+    last_step: bool = False
+    """Only of a run's last checkpoint, as the rows are many."""
+
+    @property
+    def command(self) -> str:
+        """The command of ``cr-interp`` that fills the table."""
+        return "capture" if self.needs == "readings" else "explain"
+
+    @property
+    def tables(self) -> dict[str, tuple[str, ...]]:
+        """Every table that it fills: name → columns, those that name the checkpoint among them."""
+        every = {**self.beside, self.table: self.columns}
+        return {name: (*CHECKPOINT, *columns) for name, columns in every.items()}
+
+    def compute(self, given: Any) -> dict[str, pd.DataFrame]:
+        """The rows of every table, from what :attr:`needs` names."""
+        module, _, function = self.rows.partition(":")
+        found: dict[str, pd.DataFrame] = getattr(import_module(module), function)(given)
+        return found
+
+
+_DRIFT = ("site", "layer", "measure", "control", "estimate", "low", "high", "n_tokens", "n_examples")
+_PATCHED = ("group", "direction", "site", "layer", "control")
+
+#: In the order in which they are stored. ``drift`` is the last of the readings: where it has rows, a checkpoint is measured.
+ANALYSES: tuple[Analysis, ...] = (
+    Analysis(
+        "tokens", "token_drift", "token of a response and site, under the exact context",
+        ("example_id", "position", "token", "site", "layer", "cosine", "relative_l2", "kl"),
+        "readings", "cr_interp.measure.readings:token_rows", last_step=True,
+    ),
+    Analysis(
+        "maps", "cka_map", "map and pair of layers", ("map", "layer_x", "layer_y", "cka", "n_tokens"),
+        "readings", "cr_interp.measure.readings:map_rows", last_step=True,
+    ),
+    Analysis(
+        "drift", "drift", "site, layer, measure and control", _DRIFT, "readings",
+        "cr_interp.measure.readings:drift_rows", beside={"drift_with_sinks": _DRIFT},
+    ),
+    Analysis(
+        "patching", "patching", "group of answers, direction, site, layer, control and read-out",
+        (*_PATCHED, "readout", "estimate", "low", "high", "n_examples"),
+        "answers", "cr_interp.mechanism.patching:rows",
+        beside={
+            "patching_examples": (
+                "example_id", "cluster", *_PATCHED, "received", "given", "patched", "before", "answer",
+            )
+        },
+    ),
+)  # fmt: skip
+
+
+def analyses(command: str | None = None, names: Sequence[str] | None = None) -> list[Analysis]:
+    """The analyses of a command (all if none is named), or of these those with ``names``.
+
+    Raises :class:`~cr_interp.errors.UserError` for a name that the command does not know.
+    """
+    found = {each.name: each for each in ANALYSES if command is None or each.command == command}
+    for name in names or ():
+        if name not in found:
+            raise unknown("analysis", name, found)
+    return [each for name, each in found.items() if not names or name in names]
+
+
+def analysis_of(table: str) -> Analysis | None:
+    """The analysis that fills a table; None for ``generations``, which is what all others read."""
+    return next((each for each in ANALYSES if table in each.tables), None)
+
+
+def command_for(table: str) -> str:
+    """The command that fills a table.
+
+    >>> command_for("generations"), command_for("cka_map"), command_for("patching")
+    ('evaluate', 'capture', 'explain')
+    """
+    found = analysis_of(table)
+    return "evaluate" if found is None else found.command
+
+
+def fill(study: Any, chosen: Iterable[Analysis], given: Any, **columns: Any) -> None:
+    """Compute analyses of one checkpoint and store them; ``columns`` (``arm``, ``seed``, ``step``, …) go in front of the rows.
+
+    Earlier rows of the checkpoint are replaced, or removed where there are none this time.
+    """
+    for analysis in chosen:
+        for table, rows in analysis.compute(given).items():
+            if len(rows):
+                study.put(table, pd.concat([_front(columns, rows), rows], axis=1))
+            else:  # earlier rows would be those of another measurement
+                study.drop(table, pd.DataFrame([columns]))
+
+
+def _front(columns: Mapping[str, Any], rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({name: [value] * len(rows) for name, value in columns.items()}, index=rows.index)

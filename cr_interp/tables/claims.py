@@ -1,0 +1,83 @@
+"""In how many settings a claim holds: what may be counted, and when it counts.
+
+Mental model: a setting is counted by its interval, never by the sign of its estimate, since one flip in 768 answers has a sign
+too. A claim about *other seeds* is asked of the settings that have several; one flip or none, the settings in which the two
+arms are the same within a margin are counted as such, and what is neither is open. Twelve settings are twelve tests, so beside
+each count by single intervals stands the one after Holm's adjustment for all of them.
+"""
+
+import pandas as pd
+
+from cr_interp.statistics import MARGIN, not_lower, same
+from cr_interp.tables.estimates import Kind
+
+#: What arms are compared by.
+COMPARED = ("harm", "harm_common", "acc_x", "acc_xc", "both_correct", "delta_len")
+#: Lengths that differ by no more than this count as equal; the paper's own threshold.
+SAME_LENGTH = 0.03
+#: Of a p that has been adjusted for several tests.
+ALPHA = 0.05
+
+
+def count_claims(
+    compared: pd.DataFrame, arm: str = "nca", baseline: str = "opd", interval: Kind = "across"
+) -> pd.DataFrame:
+    """From :func:`~cr_interp.tables.suite.comparisons` to ``claim, k, of, settings``: the claim holds in k of so many settings.
+
+    ``settings`` is the tuple of those k. ``of`` leaves out where the claim has no answer: Harm is undefined where an
+    arm is never right without the context, a floor where decoding is sampled once, and an *across* interval or a p where
+    there is one seed. ``interval`` is the kind that ``compared`` was made with; with *within* no p is counted.
+    """
+    asked = compared[(compared["interval"] == interval) & compared["low"].notna()]
+    by_metric = {
+        name: asked[asked["metric"] == name].set_index("setting").astype({"excludes_zero": bool})
+        for name in COMPARED
+    }
+    harm, common, acc_x, acc_xc = (by_metric[name] for name in ("harm", "harm_common", "acc_x", "acc_xc"))
+    of_baseline = compared[(compared["metric"] == "harm") & (compared["baseline_interval"] == interval)]
+    above = of_baseline.set_index("setting").dropna(subset=["baseline_low", "baseline_floor"])
+    is_above = above["baseline_low"] > above["baseline_floor"]
+    among = harm[harm.index.isin(above.index[is_above])]
+    lengths = compared[compared["metric"] == "delta_len"].set_index("setting")["arm_estimate"].dropna()
+    beyond, points = f"{interval} interval excludes 0", f"{100 * MARGIN:g} points"
+    claims = [
+        (f"harm lower under {arm}, {beyond}", _lower(harm)),
+        (f"harm lower under {arm}, after Holm", _lower(harm) & _holm(harm)),
+        (f"harm the same under {arm} and {baseline} within {points}", _same(harm)),
+        (f"harm higher under {arm}, {beyond}", _higher(harm)),
+        (f"harm higher under {arm}, after Holm", _higher(harm) & _holm(harm)),
+        ("harm open: none of these", ~(_lower(harm) | _higher(harm) | _same(harm))),
+        (f"harm on common prompts lower under {arm}, {beyond}", _lower(common)),
+        (f"harm on common prompts higher under {arm}, {beyond}", _higher(common)),
+        (f"harm of {baseline} above its floor, {interval} interval excludes the floor", is_above),
+        (f"among these, harm lower under {arm}, {beyond}", _lower(among)),
+        (f"acc_x not lower under {arm} by {points}", acc_x["low"].map(not_lower).astype(bool)),
+        (f"acc_x lower under {arm}, {beyond}", _lower(acc_x)),
+        (f"acc_xc higher under {arm}, {beyond}", _higher(acc_xc)),
+        (f"acc_xc lower under {arm}, {beyond}", _lower(acc_xc)),
+        (f"|delta_len| at most {100 * SAME_LENGTH:g} % under {arm}", lengths.abs() <= SAME_LENGTH + 1e-12),
+    ]
+    rows = []
+    for claim, holds in claims:
+        if "Holm" in claim and interval == "within":
+            continue
+        settings = tuple(str(name) for name in holds.index[holds.astype(bool)])
+        rows.append({"claim": claim, "k": len(settings), "of": len(holds), "settings": settings})
+    return pd.DataFrame(rows, columns=["claim", "k", "of", "settings"])
+
+
+def _lower(rows: pd.DataFrame) -> pd.Series:
+    return (rows["estimate"] < 0) & rows["excludes_zero"]
+
+
+def _higher(rows: pd.DataFrame) -> pd.Series:
+    return (rows["estimate"] > 0) & rows["excludes_zero"]
+
+
+def _holm(rows: pd.DataFrame) -> pd.Series:
+    return rows["p_holm"].astype(float) < ALPHA
+
+
+def _same(rows: pd.DataFrame) -> pd.Series:
+    found = [same(low, high) for low, high in zip(rows["low"], rows["high"], strict=True)]
+    return pd.Series(found, index=rows.index, dtype=bool) & ~(_lower(rows) | _higher(rows))

@@ -1,0 +1,57 @@
+"""Every metric of a study in one table: of the answers, of obedience, and the lowest cosine. A new metric joins here."""
+
+from typing import Any
+
+import pandas as pd
+
+from cr_interp.study.study import Study
+from cr_interp.tables.behaviour import metrics
+from cr_interp.tables.drift import extremes, mean_interval
+from cr_interp.tables.estimates import Kind
+from cr_interp.tables.obedience import OBEDIENCE, new_instruction
+from cr_interp.vocabulary import METRICS
+
+
+def metric_table(study: Study, control: str = "exact", interval: Kind = "across") -> pd.DataFrame:
+    """Rows ``arm, seed, metric, estimate, low, high, n, interval``: the metrics, and what else was measured.
+
+    That is ``new_instruction`` (``obedience.py``) and ``min_cosine``. The column ``interval`` names each row's kind; the
+    argument the kind of the rows over seeds, where there are at least two.
+    """
+    generations = study.table("generations")
+    splits = generations["split"].unique()
+    split = "test" if "test" in splits else str(splits[0])
+    table = metrics(generations, control=control, split=split, interval=interval)
+    more = [new_instruction(generations, split=split, interval=interval)]
+    if study.has_table("drift"):
+        more.append(min_cosine(study.table("drift"), control, interval))
+    table = pd.concat([table, *(each for each in more if len(each))], ignore_index=True)
+    table["seed"] = table["seed"].astype("Int64")
+    return table
+
+
+def min_cosine(drift: pd.DataFrame, control: str = "exact", interval: Kind = "across") -> pd.DataFrame:
+    """The lowest cosine over the blocks' outputs, per arm and seed, with the *within* interval of that layer.
+
+    Over seeds (``seed`` NA): the mean of the seeds' minima, with Student's t over them (*across*); *within*, the means of
+    the ends of their intervals, which is what examples that move all seeds alike would do, and too wide otherwise. n counts
+    examples.
+    """
+    rows: list[dict[str, Any]] = []
+    for arm, lowest in extremes(drift, "cosine", control).groupby("arm", sort=False):
+        for row in lowest.itertuples():
+            rows.append(_row(arm, row.seed, row.estimate, row.low, row.high, row.n_examples, "within"))
+        low, high, kind = mean_interval(lowest, "cosine", interval)
+        rows.append(_row(arm, None, lowest["estimate"].mean(), low, high, lowest["n_examples"].sum(), kind))
+    return pd.DataFrame(rows)
+
+
+def _row(arm: Any, seed: Any, estimate: float, low: float, high: float, n: int, interval: Kind) -> dict[str, Any]:
+    return {
+        "arm": arm, "seed": seed, "metric": "min_cosine", "estimate": estimate, "low": low, "high": high, "n": int(n),
+        "interval": interval,
+    }  # fmt: skip
+
+
+def metric_names(table: pd.DataFrame) -> list[str]:
+    return [name for name in (*METRICS, *OBEDIENCE, "min_cosine") if name in set(table["metric"])]

@@ -1,0 +1,91 @@
+"""What patching says, over seeds: the table behind the figure of where an answer is decided, and its strongest cells.
+
+Mental model: ``patching`` has a row per arm, seed, step, group of answers, direction, site, layer, control and read-out. Here
+one group, one direction and one read-out are taken from it, at the last step of each run. Pandas only.
+"""
+
+import pandas as pd
+
+from cr_interp.study.rows import last_step
+from cr_interp.vocabulary import EMBEDDING, by_arm
+
+#: read-out → what its number is.
+READOUTS = {
+    "share": "recovered share of the logit difference where the answers part",
+    "answer": "share of whole answers that follow",
+}
+#: direction → which state goes where.
+DIRECTIONS = {
+    "repair": "the state without the context, put into the run with it",
+    "break": "the state with the context, put into the run without it",
+}
+#: control → what is put in.
+CONTROLS = {
+    "none": "the other view's state",
+    "random": "a random direction of the same norm",
+    "other": "another example's state",
+}
+
+
+def patching_table(
+    patching: pd.DataFrame, group: str = "harmed", direction: str = "repair", readout: str = "share"
+) -> pd.DataFrame:
+    """A row per arm, site, layer and control over seeds: what the figure draws.
+
+    Columns ``arm, site, place, control, estimate, low, high, before, seeds, n_examples``. ``place`` is the layer, −1 the
+    embedding; ``estimate`` and ``before`` are means over seeds, ``low`` and ``high`` the outermost ends of the seeds' intervals,
+    ``n_examples`` the smallest of the seeds'.
+    """
+    rows = last_step(patching)
+    keep = (rows["group"] == group) & (rows["direction"] == direction) & (rows["readout"] == readout)
+    rows = rows[keep]
+    embedded = (rows["site"] == "resid_pre") & (rows["layer"] == 0)
+    rows = rows.assign(
+        place=rows["layer"].astype(int).where(~embedded, EMBEDDING),
+        site=rows["site"].where(~embedded, "resid_post"),
+    )
+    table = rows.groupby(["arm", "site", "place", "control"], sort=False, as_index=False).agg(
+        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), before=("before", "mean"),
+        seeds=("estimate", "count"), n_examples=("n_examples", "min"),
+    )  # fmt: skip
+    return by_arm(table, "site", "place")
+
+
+def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
+    """Per arm, group, direction and site the layer of the highest estimate, with its controls at the same place.
+
+    Columns ``arm, group, direction, site, place, estimate, low, high, random, other, n_examples``.
+    """
+    found = []
+    for group in patching["group"].unique():
+        for direction in DIRECTIONS:
+            table = patching_table(patching, str(group), direction, readout)
+            real = table[(table["control"] == "none") & table["estimate"].notna()]
+            best = real.loc[real.groupby(["arm", "site"], sort=False)["estimate"].idxmax()]
+            for row in best.itertuples():
+                there = table[
+                    (table["arm"] == row.arm) & (table["site"] == row.site) & (table["place"] == row.place)
+                ]
+                controls = there.set_index("control")["estimate"]
+                found.append(
+                    {
+                        "arm": row.arm, "group": group, "direction": direction, "site": row.site, "place": row.place,
+                        "estimate": row.estimate, "low": row.low, "high": row.high,
+                        "random": controls.get("random", float("nan")), "other": controls.get("other", float("nan")),
+                        "n_examples": row.n_examples,
+                    }
+                )  # fmt: skip
+    columns = [
+        "arm",
+        "group",
+        "direction",
+        "site",
+        "place",
+        "estimate",
+        "low",
+        "high",
+        "random",
+        "other",
+        "n_examples",
+    ]
+    return by_arm(pd.DataFrame(found, columns=columns))

@@ -1,0 +1,131 @@
+"""Explaining a study: what is stored, resumed, and refused in a sentence."""
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+from tiny import tiny
+
+from cr_interp.errors import UserError
+from cr_interp.measure.compare import compare_checkpoints
+from cr_interp.mechanism import patching
+from cr_interp.mechanism.explain import Options, explain
+from cr_interp.study.analyses import ANALYSES
+from cr_interp.study.schema import COLUMNS
+from cr_interp.study.study import Study
+
+CHANGED = Options(groups=("changed",), sites=("attn_out",))
+
+
+def saved(folder, seed):
+    loaded = tiny(seed=seed)
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A study of two random models: none of their answers is right, and a context changes them all."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "c.txt").write_text("repeat the text")
+    words = ["abcd", "hgfe", "aaaa", "bbcd", "cdab"]
+    (folder / "p.jsonl").write_text("".join(json.dumps({"prompt": w, "answer": w}) + "\n" for w in words))
+    pairs = [f"{arm}={saved(folder / arm, seed)}" for seed, arm in enumerate(("base", "opd"))]
+    compare_checkpoints(
+        pairs, folder / "study", prompts=folder / "p.jsonl", context=folder / "c.txt", max_new_tokens=3
+    )
+    return folder
+
+
+@pytest.fixture
+def study(made, tmp_path):
+    shutil.copytree(made / "study", tmp_path / "study")
+    return Study.open(tmp_path / "study")
+
+
+def test_every_analysis_is_in_the_schema():
+    assert {table for each in ANALYSES for table in each.tables} == set(COLUMNS) - {"generations"}
+    assert all(list(each.tables)[-1] == each.table for each in ANALYSES)
+
+
+def test_fills_both_tables_of_every_arm(study):
+    explain(study, options=CHANGED)
+    table, examples = study.table("patching"), study.table("patching_examples")
+    assert set(table["arm"]) == {"base", "opd"}
+    assert set(table["readout"]) == {"share", "answer"}
+    assert set(zip(table["site"], table["layer"], strict=True)) == {("attn_out", 0), ("attn_out", 1)}
+    assert table["made_of"].notna().all()
+    one = table[(table["arm"] == "opd") & (table["readout"] == "share") & (table["control"] == "none")].iloc[0]
+    of = examples[
+        (examples["arm"] == "opd") & (examples["direction"] == one["direction"]) & (examples["layer"] == one["layer"])
+        & (examples["control"] == "none")
+    ]  # fmt: skip
+    assert one["n_examples"] == len(of)
+    share = (of["patched"] - of["received"]).sum() / (of["given"] - of["received"]).sum()
+    assert one["estimate"] == pytest.approx(share)
+
+
+def test_stopped_and_typed_again_it_goes_on(study, monkeypatch):
+    whole = explain(study, options=CHANGED).table("patching")
+    for name in ("patching", "patching_examples"):
+        study.table_path(name).unlink()
+    ran = []
+    run = patching.patch_pairs
+
+    def stop_at_the_second(loaded, *rest, **options):
+        ran.append(loaded.name)
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return run(loaded, *rest, **options)
+
+    monkeypatch.setattr(patching, "patch_pairs", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        explain(study, options=CHANGED)
+    explain(study, options=CHANGED)
+    explain(study, options=CHANGED)
+    assert [name.rpartition("/")[2] for name in ran] == ["base", "opd", "opd"]
+    pd.testing.assert_frame_equal(study.table("patching"), whole)
+
+
+def test_other_options_are_refused_and_made_anew_when_asked(study):
+    explain(study, options=CHANGED)
+    with pytest.raises(UserError, match=r"with another examples.*--again"):
+        explain(Study.open(study.path), options=Options(("changed",), 2, ("attn_out",)))
+    explain(Study.open(study.path), options=Options(("changed",), 2, ("attn_out",)), again=True)
+    assert study.table("patching")["n_examples"].max() == 2
+
+
+def test_a_study_without_flips_is_refused_and_offers_what_there_is(study):
+    with pytest.raises(
+        UserError, match=r"No answer of study flips .*harmed, rescued: 0 in 2.*--groups changed,kept"
+    ):
+        explain(study)
+
+
+def test_a_study_of_tables_only_is_refused(study, made):
+    manifest = study.manifest
+    arms = {arm: {**about, "model": about["model"] + "-gone"} for arm, about in manifest["arms"].items()}
+    with pytest.raises(UserError, match="holds tables only: the checkpoints of opd are not here"):
+        explain(study.update_manifest(arms=arms), options=CHANGED)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"names": ["patchin"]}, "no analysis 'patchin'. Did you mean 'patching'"),
+        ({"arms": ["odp"]}, "no arm 'odp'. Did you mean 'opd'"),
+        ({"seeds": [4]}, "no seed '4'"),
+        ({"options": Options(groups=("harm",))}, "no group of answers 'harm'. Did you mean 'harmed'"),
+        ({"options": Options(("changed",), sites=("resid_end",))}, "no site resid_end"),
+    ],
+)
+def test_names_that_do_not_exist(study, words, said):
+    with pytest.raises(UserError, match=said.replace(".", r"\.")):
+        explain(study, **words)
+
+
+def test_chosen_arms_only(study):
+    explain(study, arms=["opd"], options=CHANGED)
+    assert set(study.table("patching")["arm"]) == {"opd"}

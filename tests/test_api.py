@@ -1,0 +1,65 @@
+"""The public names: they exist, they are loaded late, their examples run as written."""
+
+import doctest
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import cr_interp as cr
+from cr_interp.capture import states_of
+from cr_interp.similarity import arrays
+
+
+def test_every_public_name_is_there_and_says_what_it_is():
+    for name in cr.__all__:
+        assert getattr(cr, name).__doc__, name
+    assert set(cr.__all__) <= set(dir(cr))
+    with pytest.raises(AttributeError, match="has no attribute 'nonesuch'"):
+        cr.nonesuch  # noqa: B018
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, cr_interp; print([m for m in ('torch', 'transformers', 'pandas', 'plotly') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", [cr, states_of, arrays], ids=lambda module: module.__name__)
+def test_the_examples_run(module):
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed
+
+
+def test_arrays_are_taken_wherever_tensors_are():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(40, 6, generator=generator, dtype=torch.float64) for _ in range(2))
+    group = torch.arange(40) // 4
+    a, b, g = x.numpy(), y.numpy(), group.numpy()
+    assert cr.cka(a, b) == cr.cka(x, y)
+    assert cr.cka(a, b, groups=g) == cr.cka(x, y, groups=group)
+    assert cr.knn_overlap(a, b, k=3) == cr.knn_overlap(x, y, k=3)
+    np.testing.assert_array_equal(cr.cka_map([a, b], [a, b]), cr.cka_map([x, y], [x, y]))
+    np.testing.assert_array_equal(cr.cka_map({0: a, 1: b}, {0: a, 1: b}), cr.cka_map([x, y], [x, y]))
+    of_arrays, of_tensors = cr.panel({0: a}, {0: b}, g), cr.panel({0: x}, {0: y}, group)
+    np.testing.assert_array_equal(of_arrays["estimate"], of_tensors["estimate"])
+    moments, same = cr.PairMoments(), cr.PairMoments()
+    moments.update(a, b)
+    same.update(x, y)
+    assert moments.cka() == same.cka()
+
+
+def test_a_panel_is_drawn_as_it_is():
+    states = {
+        layer: torch.randn(30, 5, generator=torch.Generator().manual_seed(layer + 2)) for layer in (-1, 0, 1)
+    }
+    moved = {layer: each + 0.1 * layer for layer, each in states.items()}
+    table = cr.panel(states, moved, torch.arange(30) // 3)
+    figure = cr.drift_by_layer(table)
+    drawn = next(trace for trace in figure.data if trace.name == "states")
+    expected = table[(table["measure"] == "cosine") & (table["control"] == "given")].set_index("layer")[
+        "estimate"
+    ]
+    np.testing.assert_allclose(drawn.y, [expected[-1], expected[0], expected[1]])
