@@ -44,8 +44,7 @@ class Manifest(BaseModel):
 
 #: Columns of text, columns of numbers; each may have gaps.
 TEXTS = frozenset(
-    {"arm", "split", "example_id", "view", "control", "prompt", "response", "outcome", "site", "measure", "token", "map",
-     "answer", "group"}
+    {"arm", "split", "example_id", "view", "control", "prompt", "response", "outcome", "site", "measure", "token", "map"}
 )  # fmt: skip
 NUMBERS = frozenset(
     {"seed", "step", "sample", "n_tokens", "layer", "estimate", "low", "high", "n_examples", "n_masked", "position", "cosine",

@@ -29,6 +29,7 @@ from cr_interp.confined import is_regular, leads_inside, own
 from cr_interp.disk import sweep
 from cr_interp.errors import UserError
 from cr_interp.files import read_jsonl, write_atomic, write_json
+from cr_interp.notes import say
 from cr_interp.study.schema import (
     COLUMNS,
     MOST_BYTES,
@@ -86,14 +87,7 @@ class Study:
                 f"{path} has schema version {brief(version)}; this cr_interp reads versions up to {SCHEMA_VERSION}. "
                 f"Update cr_interp to open it."
             )
-        try:
-            Manifest.model_validate(manifest)
-        except ValidationError as error:
-            raise UserError(
-                f"The manifest of {path} is damaged: {explain(error, Manifest)} Its tables, if any, are untouched; restore "
-                f"manifest.json from a copy, or make the study again."
-            ) from error
-        return Study(path, manifest)
+        return Study(path, _sound(path, manifest))
 
     def update_manifest(self, **changes: Any) -> "Study":
         return Study.create(self.path, {**self.manifest, **changes})
@@ -225,6 +219,19 @@ class Study:
             {"arm": arm, "seed": seed, **row} for arm, seed in self.runs() for row in self.train_rows(arm, seed)
         ]
         return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["arm", "seed", "kind", "step"])
+
+
+def _sound(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest without sections that are not what they are called: they count as missing, and that is said."""
+    try:
+        Manifest.model_validate(manifest)
+    except ValidationError as error:
+        wrong = {str(each["loc"][0]) for each in error.errors()}
+        if "schema_version" in wrong:
+            raise UserError(f"The manifest of {path} is damaged: {explain(error, Manifest)}") from error
+        say(f"The manifest of {path} is read without {', '.join(sorted(wrong))}: {explain(error, Manifest)}")
+        return {key: value for key, value in manifest.items() if key not in wrong}
+    return manifest
 
 
 def _is_seed(text: str) -> bool:

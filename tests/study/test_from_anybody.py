@@ -142,9 +142,14 @@ def test_a_name_stays_in_its_folder(name, tmp_path):
     [("arms", [1]), ("seeds", "0,1"), ("seeds", [-1]), ("seeds", [True]), ("seeds", [1.5]), ("training", 3), ("task", ["a"]),
      ("evaluation", "x"), ("config", []), ("schema_version", "1"), ("schema_version", True), ("schema_version", 0)],
 )  # fmt: skip
-def test_a_section_of_the_manifest_is_what_it_is_called(section, value, tmp_path):
-    with pytest.raises(UserError, match=r"damaged|schema version"):
-        named(begun(tmp_path), **{section: value})
+def test_a_section_of_the_manifest_is_what_it_is_called_or_missing(section, value, tmp_path, capsys):
+    study = begun(tmp_path)
+    if section == "schema_version":
+        with pytest.raises(UserError, match=r"damaged|schema version"):
+            named(study, **{section: value})
+    else:
+        assert section not in named(study, **{section: value}).manifest
+        assert f"read without {section}" in capsys.readouterr().err
 
 
 def test_a_manifest_that_nests_is_refused(tmp_path):
