@@ -44,7 +44,7 @@ test: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not bench'
 
 test-fast: $(VENV)/.ready
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m 'not bench and not slow and not browser'
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not bench and not slow and not browser'
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -71,6 +71,7 @@ kills: $(VENV)/.ready
 
 coverage: $(VENV)/.ready
 	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python tests/support/coverage_simulation.py
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python tests/support/drift_coverage.py
 
 notebooks: $(VENV)/.ready
 	BROWSER_PATH=$$(command -v chromium) PLOTLY_RENDERER=plotly_mimetype+png $(BIN)/jupyter execute --inplace notebooks/*.ipynb

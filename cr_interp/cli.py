@@ -108,15 +108,18 @@ def controls(
 ) -> None:
     """Print a measure under every context control, its floor, and the drift relative to that floor."""
     from cr_interp.study.searching import open_study
-    from cr_interp.tables.controls import control_table, markdown_controls, rich_controls, worst
+    from cr_interp.tables.controls import PLAIN, control_table, markdown_controls, rich_controls, worst
     from cr_interp.tables.methods import formerly
 
     opened = open_study(study)
     drift = opened.table("drift")
     table = control_table(drift, measure)
-    table = table if layers else worst(table)
-    title = f"{opened.name}: {measure}" + ("" if layers else ", each arm's worst layer relative to its floor")
-    title += "\nrel.: times as far as another token, as distances; means over seeds, no interval"
+    if measure in PLAIN:
+        title = f"{opened.name}: {measure}\nno value of it is best, so no layer is worst: every layer; means over seeds"
+    else:
+        table = table if layers else worst(table)
+        title = f"{opened.name}: {measure}" + ("" if layers else ", each arm's worst layer relative to its floor")
+        title += "\nrel.: times as far as another token, as distances; means over seeds, no interval"
     if markdown:
         print(visible(markdown_controls(table)))
     else:

@@ -14,6 +14,7 @@ from types import ModuleType
 
 #: former address → address
 MOVED: dict[str, str] = {
+    "cr_interp.similarity.ends": "cr_interp.ends",
     "cr_interp.suite_report": "cr_interp.report.suite",
     "cr_interp.figure_style": "cr_interp.figures.style",
     "cr_interp.drift_behind": "cr_interp.figures.behind",

@@ -6,7 +6,7 @@ Mental model: a table's cells hold these names; reports, figures and pages look 
 
 import re
 from collections.abc import Hashable, Iterable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import pandas as pd
 
@@ -17,7 +17,8 @@ Outcome = Literal["right", "wrong", "unparsable", "truncated"]
 OUTCOMES: tuple[Outcome, ...] = ("right", "wrong", "unparsable", "truncated")
 
 #: Contexts that a model is given beside the exact one.
-CONTROLS = ("exact", "paraphrase", "mismatched", "irrelevant")
+ContextControl = Literal["exact", "paraphrase", "mismatched", "irrelevant"]
+CONTROLS: tuple[ContextControl, ...] = get_args(ContextControl)
 #: What stands beside them in ``drift``: the same run twice, and unrelated tokens at the same place.
 REFERENCES = ("repeat", "floor")
 

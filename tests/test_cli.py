@@ -40,6 +40,18 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(words, said, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_controls_of_a_measure_without_a_best_value_are_of_every_layer(tmp_path):
+    make_study(tmp_path / "s")
+    plain = run("controls", tmp_path / "s", "--measure", "shift_share")
+    assert "no layer is worst: every layer" in plain.stdout
+    assert "times as far" not in plain.stdout
+    words = ("controls", tmp_path / "s", "--measure", "shift_share", "--markdown")
+    assert run(*words).stdout == run(*words, "--layers").stdout
+    assert len(run(*words).stdout.splitlines()) > len(
+        run("controls", tmp_path / "s", "--markdown").stdout.splitlines()
+    )
+
+
 def test_table_json_is_what_anybody_recomputes_from_generations(tmp_path):
     study = make_study(tmp_path / "s")
     found = json.loads(run("table", tmp_path / "s", "--json", cold=True).stdout)

@@ -42,6 +42,7 @@ __getattr__, __dir__, __all__ = lazily(__name__, {
     "drift_at_step": "training",
     "extremes_by_step": "training",
     "drift_over_steps": "training",
+    "decided": "mechanism",
     "text_html": "token_html",
     "strips": "token_strips",
     "response_drift": "tryout",

@@ -31,6 +31,7 @@ from cr_interp.figures.style import (
     whole_range,
 )
 from cr_interp.tables.drift import as_movement, extreme_layer, extreme_word, resid_rows
+from cr_interp.tables.methods import formerly
 from cr_interp.tables.pairing import PAIRED, beside
 from cr_interp.vocabulary import COMPOSITION, MEASURES, MOVEMENTS, RATIOS, arm_order
 
@@ -110,6 +111,7 @@ def drift_by_layer(
     text = f"{what} {how} n = {whole_range(rows['n_tokens'])} tokens of {whole_range(rows['n_examples'])} examples per seed."
     if hidden:
         text += f" Movements below {NOISE:g} (float noise; usually the embedding) are not drawn."
+    text += _earlier(drift, measure)
     alt = f"{name} by layer, {control} context. " + " ".join(
         f"{row.arm}: {extreme_word(measure)} {row.estimate:.4f}, layer {row.layer}."
         for row in extreme_layer(drift, measure, control).itertuples()
@@ -182,6 +184,7 @@ def drift_difference(
         f"band: the seeds' range, not a confidence interval. n = {whole_range(every['n_tokens'])} tokens of "
         f"{whole_range(every['n_examples'])} examples per seed."
     )
+    text += _earlier(drift, measure)
     alt = f"{name} of {', '.join(map(str, pairs))} minus {baseline}, by layer. " + " ".join(
         f"{arm}: mean over layers {(mine['estimate'] - mine['estimate_other']).mean():+.4f}."
         for arm, mine in pairs.items()
@@ -218,6 +221,12 @@ def _layer_axis(figure: go.Figure, rows: pd.DataFrame) -> None:
         title="layer (emb: embedding)", tickangle=0, zeroline=False, **layer_ticks(places),
         range=[min(places) - 0.03 * depth - 0.1, max(places) + 0.03 * depth + 0.1],
     )  # fmt: skip
+
+
+def _earlier(drift: pd.DataFrame, measure: str) -> str:
+    """What the table's numbers are if they were measured in an earlier way; else nothing."""
+    said = formerly(drift, measure)
+    return f" {said[:1].upper()}{said[1:]}" if said else ""
 
 
 def _measure(measure: str) -> str:

@@ -38,6 +38,7 @@ from torch import Tensor
 from cr_interp.capture import capture
 from cr_interp.capture.sites import Site, residual_sites
 from cr_interp.capture.states import States, open_states
+from cr_interp.ends import ends
 from cr_interp.errors import UserError
 from cr_interp.measure.maps import Maps
 from cr_interp.measure.subject import Subject, label
@@ -45,7 +46,6 @@ from cr_interp.measure.tokens import moves, output_kl
 from cr_interp.models.forward import Prefix, ViewBatch, build_view, encode_prefix
 from cr_interp.models.loading import Loaded, fingerprint
 from cr_interp.similarity import MEASURES, DriftAccumulator, not_sinks, tokens_each, unrelated
-from cr_interp.similarity.ends import ends
 from cr_interp.similarity.layers import Nulls, panel_rows, with_p
 from cr_interp.study.study import Study
 from cr_interp.views import Context, check_context_shows, check_fits, check_same_prompt, render, shared_prefix

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cr_interp.vocabulary import CONTROLS, ContextControl
+
 
 class Evaluation(BaseModel):
     """What is reported, on examples that neither training nor tuning has seen."""
@@ -12,9 +14,7 @@ class Evaluation(BaseModel):
 
     split: Literal["validation", "test"] = "test"
     examples: int = Field(256, gt=0, le=10**8)
-    controls: tuple[Literal["exact", "paraphrase", "mismatched", "irrelevant"], ...] = (
-        "exact", "paraphrase", "mismatched", "irrelevant",
-    )  # fmt: skip
+    controls: tuple[ContextControl, ...] = CONTROLS
     temperature: float = Field(0.0, ge=0)
     """0 is greedy; with sampling, ``top_k`` is cut first, then ``top_p``."""
     top_k: int | None = Field(None, gt=0, le=10**8)

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
-from cr_interp.similarity.ends import ends
+from cr_interp.ends import ends
 from cr_interp.statistics import bootstrap_weights, clopper_pearson
 
 RESAMPLES = 1000

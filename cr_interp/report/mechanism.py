@@ -10,20 +10,26 @@ from cr_interp.vocabulary import layer_name
 
 def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> Table:
     """:func:`~cr_interp.tables.patching.strongest` for the terminal. Where answers do not part there is no share, and no row."""
-    table = PlainTable(title=f"{name}: patching, the layer that does most ({readout}; 95 % within these runs)")
-    for column in ("arm", "group", "direction", "site", "layer", readout, "low", "high", "random", "other", "n"):
-        table.add_column(column, justify="left" if column in ("arm", "group", "direction", "site") else "right")
+    table = PlainTable(
+        f"{name}: patching, the layer that does most",
+        caption="Intervals within these runs, as if the layer had been chosen beforehand.",
+    )
+    left = ("arm", "group", "direction", "site")
+    for column in (*left, "layer", f"{readout} [95 %]", "random", "other", "n"):
+        table.add_column(column, justify="left" if column in left else "right")
     order = {direction: index for index, direction in enumerate(DIRECTIONS)}
     found = strongest(patching, readout)
     for row in found.sort_values("direction", key=lambda each: each.map(order), kind="stable").itertuples():
-        numbers = [row.estimate, row.low, row.high, row.random, row.other]
+        value = f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]"
+        controls = [_number(row.random), _number(row.other)]
         cells = [
             row.arm,
             row.group,
             row.direction,
             row.site,
             layer_name(row.place),
-            *map(_number, numbers),
+            value,
+            *controls,
             row.n_examples,
         ]
         table.add_row(*(literal(str(cell)) for cell in cells))

@@ -22,6 +22,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from cr_interp.similarity.moments import symmetric
+
 #: Numbers of a block of the example-level Grams of all layers of a side.
 BLOCK = 8_000_000
 
@@ -84,7 +86,7 @@ class Hsic:
             rows = layer[chosen].double()
             mean = rows.mean(0)
             rows -= mean
-            torch.mm(rows, rows.T, out=grams[index])
+            symmetric(rows.T, grams[index])
             error = (4 * _EPSILON) ** 2 * mean.square().sum()  # |·|² of a row that rounding alone can cause
             noise[index] = b * error**2 * b
         grams.diagonal(dim1=1, dim2=2).zero_()

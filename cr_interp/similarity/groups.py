@@ -11,7 +11,8 @@ example, ρ_i = x_i·S_g(i), σ_i = y_i·R_g(i), A = SSᵀ and B = RRᵀ with ze
 (Song et al. 2012 with an example in the place of a row). With one token an example it is row-level CKA. t is fixed before
 anything is measured, for all arms, seeds and layers of a study alike (:func:`tokens_each`): longer examples give t evenly spaced
 tokens, the first and the last among them, shorter ones are dropped. Were t the shortest length, one answer of a single token
-would decide what is measured.
+would decide what is measured. Where examples come in clusters that resemble each other, the panel pairs examples of distinct
+clusters only (``weighted.py``); maps pair all distinct examples, and are a little higher there.
 """
 
 import math
@@ -85,8 +86,10 @@ def group_cka(
     return Estimate(xy / math.sqrt(xx * yy))
 
 
-def few_examples(examples: int, tokens: int) -> str:
-    """Why there is no example-level value."""
+def few_examples(examples: int, tokens: int, clusters: int | None = None) -> str:
+    """Why there is no example-level value; ``clusters``: how many those examples make."""
+    if clusters is not None and examples >= 4:
+        return f"{examples} examples are {clusters} clusters; example-level CKA needs at least 4 clusters"
     return f"{examples} examples of at least {tokens} tokens; example-level CKA needs at least 4 examples"
 
 

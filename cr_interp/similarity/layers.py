@@ -1,7 +1,7 @@
 """The panel of every layer beside its floor, for whoever has the states of two views at hand."""
 
 import math
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -17,6 +17,7 @@ from cr_interp.similarity.measures import MEASURES, METHODS
 from cr_interp.similarity.panel import DriftAccumulator
 from cr_interp.similarity.permutation import over_layers, p_value
 from cr_interp.similarity.sinks import not_sinks
+from cr_interp.similarity.units import Clusters
 
 
 @takes_arrays
@@ -28,7 +29,7 @@ def panel(
     resamples: int = 1000,
     measures: Sequence[str] = MEASURES,
     permutations: int = 0,
-    clusters: "Clusters" = None,
+    clusters: Clusters = None,
 ) -> pd.DataFrame:
     """The whole panel of every layer, beside its floor: columns ``layer, control, measure, estimate, low, high, …``.
 
@@ -71,7 +72,6 @@ def panel(
     return pd.DataFrame(with_p(rows, nulls, ("layer", "control")))
 
 
-Clusters = Sequence[Hashable] | Mapping[int, Hashable] | None
 Nulls = dict[tuple[Any, str], Float[ndarray, " permutations"]]
 
 
@@ -94,7 +94,7 @@ def panel_rows(
             permuted is None or key[1] in permuted
         ) and not one.chained  # a floor's examples stand on both sides
         if permutations and "cka_examples" in one.measures and wanted:
-            nulls[key] = one.permuted(permutations)
+            nulls[key] = one.permuted(permutations, clusters=clusters)
         shared = {
             "n_masked": one.n_masked,
             "n_dropped": one.n_dropped,

@@ -382,7 +382,7 @@ class PairMoments:
                 left, right = left.double(), right.double()
             product = self._workspace(f"product {pair}", left, (left.shape[1], right.shape[1]))
             if i == j:
-                _gram(left, product)
+                symmetric(left, product)
             else:
                 torch.mm(left.T, right, out=product)
             found[pair] = product
@@ -405,8 +405,8 @@ class PairMoments:
         return torch.stack([(xy / (xx * yy).sqrt()).sum(), (yy / xx).sqrt().sum(), squares])
 
 
-def _gram(rows: Float[Tensor, "n p"], out: Float[Tensor, "p p"]) -> None:
-    """rowsᵀ rows, which is symmetric: three of its four blocks are multiplied, the fourth is copied."""
+def symmetric(rows: Float[Tensor, "n p"], out: Float[Tensor, "p p"]) -> None:
+    """Write rowsᵀ rows, which is symmetric: three of its four blocks are multiplied, the fourth is copied."""
     half = rows.shape[1] // 2
     torch.mm(rows[:, :half].T, rows, out=out[:half])
     torch.mm(rows[:, half:].T, rows[:, half:], out=out[half:, half:])

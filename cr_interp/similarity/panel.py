@@ -14,7 +14,7 @@ from drawing examples, with all their tokens, with replacement.
     norm_ratio      mean over tokens of |y_t| / |x_t|
     shift_share     how much of the movement y_t−x_t is one shift common to all tokens, debiased (``shift.py``)
     cka             debiased linear CKA of the token rows (Song et al. 2012; Kornblith et al. 2019)
-    cka_examples    the same between distinct examples only (``groups.py``), t tokens of each
+    cka_examples    the same between distinct examples, of distinct clusters if given (``weighted.py``), t tokens of each
     knn_overlap     mutual overlap of the 10 nearest neighbours of other examples (Huh et al. 2024) …
     knn_chance      … and what unrelated states would have
     procrustes      nuclear norm of centred xᵀy over |x||y| (Frobenius): 1 if equal up to a rotation
@@ -32,7 +32,7 @@ costs a singular value decomposition.
 """
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,10 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from cr_interp.ends import ends
 from cr_interp.errors import UserError
 from cr_interp.similarity.cka import weighted_cka
 from cr_interp.similarity.duplicates import marks
-from cr_interp.similarity.ends import ends
 from cr_interp.similarity.groups import few_examples, tokens_each
 from cr_interp.similarity.kept import Kept
 from cr_interp.similarity.knn import overlap_per_row
@@ -52,8 +52,8 @@ from cr_interp.similarity.measures import MEASURES
 from cr_interp.similarity.moments import Estimate, PairMoments, rounding
 from cr_interp.similarity.permutation import permuted_cka
 from cr_interp.similarity.shift import shift_share
+from cr_interp.similarity.units import Clusters, Units
 from cr_interp.similarity.weighted import ExampleGrams
-from cr_interp.statistics import bootstrap_weights
 
 #: Replicates of CKA, which cost a matrix product each and whose quantiles need no third digit.
 CKA_RESAMPLES = 500
@@ -66,9 +66,6 @@ NEIGHBOURS = 10
 
 #: Dimensions left out of ``cosine_trimmed``.
 TRIMMED = 3
-
-#: Units in a run of neighbours, which share an example in a chain: drawn together.
-RUN = 4
 
 # Columns of the per-example sums.
 _COUNT, _COSINE, _TRIMMED, _TOP, _RELATIVE, _NORMS, _XX, _YY, _XY, _MOVED = range(10)
@@ -117,7 +114,7 @@ class DriftAccumulator:
         self._sum_y: list[Float[Tensor, "example width"]] = []
         self._cosines: list[tuple[Tensor, Tensor]] = []  # per token, and which example (in order of arrival)
         self._epsilon = 0.0
-        self._unit: dict[int, Hashable] = {}
+        self._units = Units([])
 
     def update(
         self,
@@ -224,7 +221,7 @@ class DriftAccumulator:
         self,
         resamples: int = 2000,
         seed: int = 0,
-        clusters: Sequence[Hashable] | Mapping[int, Hashable] | None = None,
+        clusters: Clusters = None,
     ) -> list[dict[str, Any]]:
         """One dict per measure: ``measure, estimate, low, high, n_tokens, n_examples, reason``.
 
@@ -233,8 +230,8 @@ class DriftAccumulator:
         """
         if not self._seen:
             return [self._row(measure, math.nan, None, "no tokens") for measure in self.measures]
-        self._unit = self._units(clusters)
-        weights = self._drawn(self._seen, resamples, seed)
+        self._units = Units(self._seen, clusters, self.chained)
+        weights = self._units.drawn(self._seen, resamples, seed)
         one = np.ones((1, self.n_examples))
         sums: dict[str, Callable[[ndarray], ndarray]] = {
             "cosine": self._ratio(_COSINE, _COUNT),
@@ -255,8 +252,10 @@ class DriftAccumulator:
         few = min(resamples, CKA_RESAMPLES)
         if {"cka", "cka_examples"} & set(self.measures):
             found = self._moments.estimate()  # once for both: it centres three width² sums
-            both = (self._cka(found, few, seed), self._cka_examples(found.reason, few, seed))
-            rows += [row for row in both if row["measure"] in self.measures]
+            if "cka" in self.measures:
+                rows.append(self._cka(found, few, seed))
+            if "cka_examples" in self.measures:
+                rows.append(self._cka_examples(found.reason, few, seed))
         if {"knn_overlap", "knn_chance"} & set(self.measures):
             rows += [row for row in self._neighbours(resamples, seed) if row["measure"] in self.measures]
         if "procrustes" in self.measures:
@@ -269,36 +268,27 @@ class DriftAccumulator:
         self,
         resamples: int = 2000,
         seed: int = 0,
-        clusters: Sequence[Hashable] | Mapping[int, Hashable] | None = None,
+        clusters: Clusters = None,
     ) -> Float[ndarray, " replicates"]:
         """The replicates of the mean cosine; the same draws in every layer that saw the same examples."""
-        self._unit = self._units(clusters)
-        return self._ratio(_COSINE, _COUNT)(self._drawn(self._seen, resamples, seed))
+        units = Units(self._seen, clusters, self.chained)
+        return self._ratio(_COSINE, _COUNT)(units.drawn(self._seen, resamples, seed))
 
-    def permuted(self, permutations: int, seed: int = 0) -> Float[ndarray, " permutations"]:
+    def permuted(
+        self, permutations: int, seed: int = 0, clusters: Clusters = None
+    ) -> Float[ndarray, " permutations"]:
         """``cka_examples`` with the examples of one view permuted, the same way in every layer (``permutation.py``)."""
-        kept = self._examples()
-        return (
-            permuted_cka(ExampleGrams(*kept.grams(), self.example_tokens), kept.ids(), permutations, seed)
-            if len(kept.examples) >= 4
-            else np.full(permutations, np.nan)
-        )
+        kept, tokens = self._examples(), self.example_tokens
+        units = Units(self._seen, clusters).clusters(kept.ids())
+        if len(kept.examples) < 4:
+            return np.full(permutations, np.nan)
+        grams = kept.grams()
+        own = None
+        if units is not None and (own := ExampleGrams(*grams, tokens, units).own()) is None:
+            return np.full(permutations, np.nan)
+        return permuted_cka(ExampleGrams(*grams, tokens), kept.ids(), permutations, seed, own)
 
     # -- who is drawn --------------------------------------------------------------------------------------
-
-    def _units(self, clusters: Sequence[Hashable] | Mapping[int, Hashable] | None) -> dict[int, Hashable]:
-        """What is drawn as one, by example id."""
-        if clusters is not None:
-            return {example: clusters[example] for example in self._seen}
-        if self.chained and self.n_examples >= 8 * RUN:
-            return {example: place // RUN for place, example in enumerate(self._seen)}
-        return {example: example for example in self._seen}
-
-    def _drawn(self, examples: Sequence[int], resamples: int, seed: int) -> Float[ndarray, "replicates example"]:
-        """How often each of some examples is drawn, whole units at a time."""
-        units: dict[Hashable, int] = {}
-        where = [units.setdefault(self._unit[example], len(units)) for example in examples]
-        return bootstrap_weights(len(units), resamples, seed)[:, where]
 
     def _examples(self) -> Kept:
         """Equally many tokens of each example that has so many."""
@@ -348,13 +338,12 @@ class DriftAccumulator:
             return np.full(len(weights), math.nan)
         shift = self._pilot[1] - self._pilot[0]
         moved = torch.cat(self._sum_y) - torch.cat(self._sum_x) + tokens[:, None] * shift
-        units: dict[Hashable, int] = {}
-        where = torch.tensor([units.setdefault(self._unit[one], len(units)) for one in self._seen])
+        where, units = self._units.numbers(self._seen), len(self._units)
         sums, counts, lengths = (
-            values.new_zeros(len(units), *values.shape[1:]).index_add_(0, where, values)
+            values.new_zeros(units, *values.shape[1:]).index_add_(0, where, values)
             for values in (moved, tokens, squares)
         )
-        first = torch.tensor([int((where == unit).nonzero()[0]) for unit in range(len(units))])
+        first = torch.tensor([int((where == unit).nonzero()[0]) for unit in range(units)])
         return shift_share(sums, counts, lengths, torch.from_numpy(weights)[:, first]).numpy()
 
     def _rounding(self, side: int) -> float:
@@ -374,7 +363,7 @@ class DriftAccumulator:
         reason = reason or self._too_few()
         if reason is not None:
             return self._row("cka", estimate, None, reason)
-        weights = torch.from_numpy(self._drawn(self._kept.ids(), resamples, seed))
+        weights = torch.from_numpy(self._units.drawn(self._kept.ids(), resamples, seed))
         replicates = weighted_cka(*self._kept.grams(), weights, self._kept.group()).numpy()
         shrunk = math.sqrt(len(self._kept.examples) / self.n_examples)
         return self._row("cka", estimate, replicates, None, biased=True, scale=shrunk)
@@ -383,12 +372,14 @@ class DriftAccumulator:
         """``undefined``: why the row-level value is, constant features and the like."""
         kept = self._examples()
         examples, tokens = len(kept.examples), self.example_tokens
-        if undefined is None and examples < 4:
-            undefined = few_examples(examples, tokens)
+        units = self._units.clusters(kept.ids())
+        clusters = None if units is None else len(units.unique())
+        if undefined is None and min(examples, clusters or examples) < 4:
+            undefined = few_examples(examples, tokens, clusters)
         if undefined is not None:
             return {**self._row("cka_examples", math.nan, None, undefined), "n_examples": examples}
-        weights = np.vstack([np.ones(examples), self._drawn(kept.ids(), resamples, seed)])
-        values = ExampleGrams(*kept.grams(), tokens).weighted(torch.from_numpy(weights)).numpy()
+        weights = np.vstack([np.ones(examples), self._units.drawn(kept.ids(), resamples, seed)])
+        values = ExampleGrams(*kept.grams(), tokens, units).weighted(torch.from_numpy(weights)).numpy()
         first = float(values[0])
         undefined = None if math.isfinite(first) else "the states of distinct examples do not vary"
         row = self._row("cka_examples", first, values[1:], undefined, biased=True)
@@ -406,7 +397,7 @@ class DriftAccumulator:
         sums = torch.zeros(len(examples), 2, dtype=torch.float64)
         sums.index_add_(0, group, torch.stack([overlap, torch.ones_like(overlap)], 1))
         above, below = sums.T.numpy()
-        weights = self._drawn(examples, resamples, seed)
+        weights = self._units.drawn(examples, resamples, seed)
         estimate = float(above.sum() / below.sum())
         found = self._row("knn_overlap", estimate, (weights @ above) / (weights @ below), None)
         chance = self._row("knn_chance", float((NEIGHBOURS / others.double()).mean()), None, "no interval: exact")
@@ -420,7 +411,7 @@ class DriftAccumulator:
         if measure == "shift_share":
             if self.chained:
                 return "unrelated tokens go round in a circle: their movements sum to nothing by construction"
-            return "the states do not move" if len(set(self._unit.values())) > 1 else "one example moves"
+            return "the states do not move" if len(self._units) > 1 else "one example moves"
         return "some tokens have a state of norm 0"
 
     def _row(
@@ -433,7 +424,7 @@ class DriftAccumulator:
         scale: float = 1.0,
     ) -> dict[str, Any]:
         low = high = math.nan
-        units = len(set(self._unit.values()))
+        units = len(self._units)
         if self.n_examples == 1 and reason is None:
             reason = "no interval: one example"
         elif units == 1 and reason is None:

@@ -6,7 +6,8 @@ all its tokens together; p = (1 + number of permutations that reach the estimate
 function of the example's id, hence the same in every layer, which makes statements about the most similar of many layers
 possible (arXiv 2602.14486): :func:`over_layers` compares each with the largest of all layers under the same permutation.
 
-The examples have to be exchangeable: where some are versions of one another (a cluster), p is a little too small.
+The examples have to be exchangeable: where some are versions of one another (a cluster), p is a little too small. There the
+estimate is between clusters, and so is the scale of the null, while a permuted example meets any other one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,14 +23,14 @@ from cr_interp.similarity.weighted import ExampleGrams
 
 
 def permuted_cka(
-    grams: ExampleGrams, ids: Sequence[int], permutations: int, seed: int = 0
+    grams: ExampleGrams, ids: Sequence[int], permutations: int, seed: int = 0, own: float | None = None
 ) -> Float[ndarray, " permutations"]:
     """Example-level CKA of the first view with the second's examples permuted; ``ids`` are those of the examples.
 
-    NaN where CKA itself is undefined.
+    NaN where CKA itself is undefined. ``own`` is the denominator, if not that of ``grams``.
     """
     found = torch.full((permutations,), torch.nan, dtype=torch.float64)
-    own = grams.own()
+    own = grams.own() if own is None else own
     if own is not None:
         for index, order in enumerate(_orders(ids, permutations, seed)):
             found[index] = grams.cross(order) / own

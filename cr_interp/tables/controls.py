@@ -71,7 +71,7 @@ def worst(table: pd.DataFrame, by: str = "relative") -> pd.DataFrame:
     """Of every arm the layer that moves most relative to its floor; the embedding is left out."""
     if by not in table:
         raise UserError(
-            "There is no drift relative to a floor here: the measure has no best value (then ask for --layers), or the "
+            "There is no drift relative to a floor here: the measure has no best value (then take every layer), or the "
             "study was captured without a floor (then capture it again: cr-interp capture STUDY --again)."
         )
     blocks = table[table["layer"] >= 0].dropna(subset=[by])

@@ -15,7 +15,10 @@ FORMERLY = {
         "not debiased: about 1/n too high for n tokens that share no shift, and under 'floor' 0 by construction; intervals "
         "of small shares lie above their estimate"
     ),
-    "cka_examples": "as many tokens of each example as each checkpoint's shortest response has, so arms may differ in it",
+    "cka_examples": (
+        "as many tokens of each example as each checkpoint's shortest response has, so arms may differ in it; examples of one "
+        "cluster meet as if they were independent"
+    ),
 }
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 from cr_interp.views import Context
-from cr_interp.vocabulary import Outcome
+from cr_interp.vocabulary import ContextControl, Outcome
 
 Split = Literal["train", "validation", "test"]
-Control = Literal["none", "exact", "paraphrase", "mismatched", "irrelevant"]
+Control = Literal["none"] | ContextControl
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 

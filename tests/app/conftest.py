@@ -25,12 +25,20 @@ def once_for_all_apps():
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory):
+def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder whose studies the server shows."""
     import browsing
 
     studies = tmp_path_factory.mktemp("studies")
     browsing.make_studies(studies)
-    yield from browsing.serve(studies, tmp_path_factory.mktemp("elsewhere"))
+    return studies
+
+
+@pytest.fixture(scope="session")
+def server(served: Path, tmp_path_factory: pytest.TempPathFactory):
+    import browsing
+
+    yield from browsing.serve(served, tmp_path_factory.mktemp("elsewhere"))
 
 
 @pytest.fixture(scope="session")

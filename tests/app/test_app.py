@@ -40,8 +40,7 @@ def open_app(page: str = PAGES[0], **chosen: object) -> AppTest:
     app = AppTest.from_file(str(MAIN), default_timeout=60)
     for key, value in chosen.items():
         app.session_state[key] = value
-    app.run()
-    return app if page == PAGES[0] else app.switch_page(page).run()
+    return (app if page == PAGES[0] else app.switch_page(page)).run()
 
 
 def said(app: AppTest) -> str:

@@ -85,6 +85,7 @@ def test_every_measure_and_the_log_scale(server, page):
     ):
         pick(page, "Measure", name)
         expect(page.locator(".js-plotly-plot").first.locator(".ytitle")).to_contain_text(axis, timeout=20_000)
+    settle(page)
     page.get_by_text("Distance from identical, log scale").click()
     expect(page.locator(".js-plotly-plot").first.locator(".ytitle")).to_contain_text("1 − cosine (log scale)")
     ready(page, 2)
@@ -158,7 +159,7 @@ def test_hostile_text_is_shown_as_text(server, page):
     for path, figures in paths.items():
         page.goto(server + path)
         ready(page, figures)
-        page.wait_for_timeout(500)
+        settle(page)
         assert page.evaluate("window.hit") is None
         assert page.locator("img[src=x], [src*='x.invalid'], [href*='x.invalid']").count() == 0
         expect(page.get_by_test_id("stSidebar")).to_contain_text("rules:shift<script>window.hit=1</script>")

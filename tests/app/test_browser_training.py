@@ -18,10 +18,10 @@ pytestmark = pytest.mark.browser
 ARMS = ("opd", "nca")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``once`` was measured at its end only, ``steps`` at four steps, ``hostile`` has bad names, ``empty`` no log."""
-    found = tmp_path_factory.mktemp("training")
+@pytest.fixture(scope="session", autouse=True)
+def folder(served: Path) -> Path:
+    """``once`` was measured at its end only, ``steps`` at four steps, ``hostile-log`` has bad names, ``empty`` no log."""
+    found = served
     make_study(found / "once", examples=20)
     study = make_study(found / "steps", examples=20)
     rng = np.random.default_rng(1)
@@ -31,18 +31,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows[name] = 1 - (1 - rows[name]) * (1 + 4 * np.exp(-step / 20))
         study.put("drift", rows)
         study.put("generations", synthetic.generations(rng, ARMS, (0, 1, 2), 20, ("exact",), step))
-    make_study(found / "hostile", examples=10, text=browsing.HOSTILE, arms=("base", f"nca{browsing.HOSTILE[:8]}"))
+    make_study(
+        found / "hostile-log", examples=10, text=browsing.HOSTILE, arms=("base", f"nca{browsing.HOSTILE[:8]}")
+    )
     log = (
-        Study.open(found / "hostile").run_path(f"opd{browsing.HOSTILE[8:24]}".replace("/", ""), 0) / "train.jsonl"
+        Study.open(found / "hostile-log").run_path(f"opd{browsing.HOSTILE[8:24]}".replace("/", ""), 0)
+        / "train.jsonl"
     )
     append_jsonl(log, {"kind": "train", "step": 1, "loss": 1.0, "terms": {browsing.HOSTILE: 1.0}})
     make_study(found / "empty", examples=10, tables=("generations",))
     return found
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path, tmp_path_factory: pytest.TempPathFactory):
-    yield from browsing.serve(folder, tmp_path_factory.mktemp("elsewhere"))
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -161,9 +159,9 @@ def test_a_run_in_progress_is_followed(server, page, browser, folder):
 
 
 def test_hostile_names_are_shown_as_text(server, page):
-    page.goto(f"{server}/training?study=hostile")
+    page.goto(f"{server}/training?study=hostile-log")
     ready(page, 3)
-    page.wait_for_timeout(500)
+    settle(page)
     assert page.evaluate("window.hit") is None
     assert page.locator("img[src=x], [src*='x.invalid'], [href*='x.invalid']").count() == 0
     shoot(page, "training-hostile")

@@ -25,7 +25,6 @@ ALL = ("generations", "drift", "training", "cka_map", "token_drift")
 
 def open_app(page: str, /, **address: str) -> AppTest:
     app = AppTest.from_file(str(MAIN), default_timeout=60)
-    app.run()
     for key, value in address.items():
         app.query_params[key] = value
     return app.switch_page(page).run()

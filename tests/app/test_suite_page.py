@@ -21,7 +21,6 @@ def opened(**query: str) -> AppTest:
     app = AppTest.from_file(MAIN, default_timeout=60)
     for key, value in query.items():
         app.query_params[key] = value
-    app.run()
     return app.switch_page("screens/suite.py").run()
 
 

@@ -43,7 +43,6 @@ def at_more_steps(study: Study, *steps: int) -> None:
 
 def open_page(**address: str) -> AppTest:
     app = AppTest.from_file(str(MAIN), default_timeout=60)
-    app.run()
     for key, value in address.items():
         app.query_params[key] = value
     return app.switch_page(PAGE).run()

@@ -41,7 +41,6 @@ def trained(good: Path) -> Path:
 
 def open_page(**address: str) -> AppTest:
     app = AppTest.from_file(str(MAIN), default_timeout=120)
-    app.run()
     for key, value in address.items():
         app.query_params[key] = value
     return app.switch_page(PAGE).run()

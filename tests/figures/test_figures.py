@@ -361,3 +361,21 @@ def test_arms_whose_numbers_are_equal_keep_an_order():
     """01 and 1 are the same number: without a second rule, their places and colours would change from run to run."""
     arms = ["nca_beta1", "nca_beta01"]
     assert figures.arm_order(arms) == figures.arm_order(arms[::-1]) == ["nca_beta01", "nca_beta1"]
+
+
+@pytest.mark.parametrize(
+    ("measure", "said"),
+    [("shift_share", "not debiased"), ("cka_examples", "shortest response"), ("cosine", None)],
+)
+def test_captions_say_what_an_earlier_table_holds(drift, measure, said):
+    """A table without ``method`` was measured before; one with it says nothing."""
+    assert "method" not in drift
+    now = drift.assign(method="as today")
+    for draw in (
+        lambda table: figures.drift_by_layer(table, measure),
+        lambda table: figures.drift_difference(table, "opd", measure),
+    ):
+        text = figures.caption(draw(drift))
+        assert ("measured in an earlier way here" in text) == (said is not None)
+        assert said is None or said in text
+        assert "earlier way" not in figures.caption(draw(now))

@@ -319,3 +319,62 @@ def test_example_level_cka_is_not_raised_by_tokens_of_one_response():
     rows = panel(x, y, torch.arange(20).repeat_interleave(5))
     assert rows["cka"]["estimate"] > rows["cka_examples"]["estimate"] + 0.1
     assert rows["cka_examples"]["low"] < 0 < rows["cka_examples"]["high"]
+
+
+def test_example_level_cka_meets_examples_of_distinct_clusters_only():
+    """Unrelated views of phrases in four frames each: frames are alike in either view, which says nothing about the views."""
+    rng = np.random.default_rng(8)
+    found: dict[str, list[float]] = {"examples": [], "clusters": []}
+    for _ in range(60):
+        x, y = (
+            (rng.normal(size=(6, 1, 1, WIDTH)) + 0.3 * rng.normal(size=(6, 4, 2, WIDTH))).reshape(-1, WIDTH)
+            for _ in range(2)
+        )
+        drift = DriftAccumulator(WIDTH, measures=("cka_examples",), tokens=2)
+        drift.update(torch.tensor(x), torch.tensor(y), torch.arange(24).repeat_interleave(2))
+        for name, clusters in (("examples", None), ("clusters", [one // 4 for one in range(24)])):
+            found[name].append(drift.finish(0, clusters=clusters)[0]["estimate"])
+    mean = {name: np.mean(values) for name, values in found.items()}
+    error = np.std(found["clusters"]) / math.sqrt(60)
+    assert abs(mean["clusters"]) < 3 * error
+    assert mean["examples"] > 0.25
+
+
+def test_three_clusters_have_no_example_level_cka_however_many_examples():
+    x, y, example = states(examples=12)
+    drift = DriftAccumulator(WIDTH, measures=("cka", "cka_examples"))
+    drift.update(x, y, example)
+    rows = {row["measure"]: row for row in drift.finish(50, clusters=[one % 3 for one in range(12)])}
+    assert math.isnan(rows["cka_examples"]["estimate"])
+    assert "12 examples are 3 clusters" in rows["cka_examples"]["reason"]
+    assert math.isfinite(rows["cka"]["estimate"])
+    assert np.isnan(drift.permuted(5, clusters=[one % 3 for one in range(12)])).all()
+
+
+def test_permuted_examples_have_the_scale_of_the_estimate():
+    """With clusters the denominator of both leaves pairs within a cluster out; the numerators are the same permutations'."""
+    x, y, example = states(examples=16)
+    clusters = [one // 2 for one in range(16)]
+    drift = DriftAccumulator(WIDTH, measures=("cka_examples",))
+    drift.update(x, y, example)
+    plain, between = drift.permuted(9), drift.permuted(9, clusters=clusters)
+    ratio = between / plain
+    assert ratio == pytest.approx(np.full(9, ratio[0]))
+    # x with itself: HSIC between clusters and between examples, from all pairs by hand.
+    assert ratio[0] == pytest.approx(_own(x, y, example // 1) / _own(x, y, example // 2), rel=1e-6)
+
+
+def _own(x, y, unit) -> float:
+    """√(HSIC(x, x)·HSIC(y, y)) over rows of distinct units."""
+    product = 1.0
+    apart = (unit[:, None] != unit).double()
+    for side in (x, y):
+        k = (side.double() - side.double().mean(0)) @ (side.double() - side.double().mean(0)).T
+        triples = torch.einsum("ij,iq,jq->ijq", apart, apart, apart)
+        fours = torch.einsum("ijq,ir,jr,qr->ijqr", triples, apart, apart, apart)
+        product *= float(
+            (apart * k * k).sum() / apart.sum()
+            - 2 * torch.einsum("ijq,ij,iq->", triples, k, k) / triples.sum()
+            + torch.einsum("ijqr,ij,qr->", fours, k, k) / fours.sum()
+        )
+    return math.sqrt(product)

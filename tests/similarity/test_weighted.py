@@ -72,3 +72,50 @@ def test_fewer_than_four_distinct_examples_are_undefined():
     x = rows(0)
     weights = torch.tensor([[3.0, 2.0, 1.0, 0, 0, 0]]).double()
     assert weighted_example_cka(x @ x.T, x @ x.T, weights, T).isnan().all()
+
+
+UNITS = [0, 1, 1, 2, 3, 4, 4, 0]
+
+
+def between_clusters(k: torch.Tensor, l_: torch.Tensor, units: list[int], counts: list[int]) -> float:
+    """Mean over all tuples of rows whose clusters are distinct, a row counting as often as its cluster is drawn."""
+    of = torch.tensor(units).repeat_interleave(T)
+    apart = (of[:, None] != of).double()
+    w = torch.tensor(counts)[of].double()
+    pairs = torch.einsum("ij,i,j->ij", apart, w, w)
+    triples = torch.einsum("ij,iq,jq,i,j,q->ijq", apart, apart, apart, w, w, w)
+    fours = torch.einsum(
+        "ij,iq,ir,jq,jr,qr,i,j,q,r->ijqr", *[apart] * 6, w, w, w, w
+    )  # fmt: skip
+    return float(
+        (pairs * k * l_).sum() / pairs.sum()
+        - 2 * torch.einsum("ijq,ij,iq->", triples, k, l_) / triples.sum()
+        + torch.einsum("ijqr,ij,qr->", fours, k, l_) / fours.sum()
+    )
+
+
+@pytest.mark.parametrize("counts", [[1, 1, 1, 1, 1], [2, 1, 0, 1, 3]])
+def test_with_clusters_only_examples_of_distinct_ones_meet(counts):
+    """Of unequal sizes and not in order; weighted as a bootstrap that draws whole clusters weighs them."""
+    generator = torch.Generator().manual_seed(3)
+    shared = torch.randn(5, 1, WIDTH, dtype=torch.float64, generator=generator)[UNITS]
+    noise = torch.randn(2, len(UNITS), T, WIDTH, dtype=torch.float64, generator=generator)
+    x, y = ((shared + each).reshape(-1, WIDTH) for each in noise)
+    k, l_ = x @ x.T, y @ y.T
+    kl, kk, ll = (between_clusters(a, b, UNITS, counts) for a, b in ((k, l_), (k, k), (l_, l_)))
+    units = torch.tensor(UNITS)
+    weights = torch.tensor(counts)[units].double()[None]
+    found = weighted_example_cka(k, l_, weights, T, units).item()
+    assert found == pytest.approx(kl / math.sqrt(kk * ll), abs=1e-10)
+    assert abs(found - weighted_example_cka(k, l_, weights, T).item()) > 0.01, (
+        "another value than between examples"
+    )
+
+
+def test_clusters_of_one_example_change_nothing():
+    x, y = rows(0), rows(1)
+    k, l_, weights = x @ x.T, y @ y.T, torch.ones(1, G).double()
+    shuffled = torch.tensor([3, 1, 5, 0, 2, 4])
+    assert weighted_example_cka(k, l_, weights, T, shuffled).item() == pytest.approx(
+        weighted_example_cka(k, l_, weights, T).item(), abs=1e-12
+    )

@@ -3,6 +3,7 @@
 The fixtures ``server``, ``browser`` and ``page`` in ``conftest.py`` are made of these.
 """
 
+import itertools
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ ARTEFACTS = Path(__file__).resolve().parents[1] / "artefacts"
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--js-flags=--no-opt",  # no page is open for long enough to be worth compiling twice
 ]  # fmt: skip
 HOSTILE = "<script>window.hit=1</script><img src=x onerror='window.hit=1'> **b** ![i](http://x.invalid/i.png)"
 
@@ -32,6 +34,7 @@ if chromium is None:
 
 Page = playwright.Page
 expect = playwright.expect
+expect.set_options(timeout=30_000)  # of 5 seconds a busy machine takes all
 
 ALL = ("generations", "drift", "training", "cka_map", "token_drift")
 
@@ -78,20 +81,69 @@ def launched() -> Iterator[playwright.Browser]:
     with playwright.sync_playwright() as driver:
         running = driver.chromium.launch(executable_path=chromium, args=FLAGS)
         yield running
+        _idle.pop(running, None)
         running.close()
 
 
-def watched(browser: playwright.Browser, **options: object) -> Iterator[Page]:
-    """A tab of its own; at the end of the test it must not have logged an error nor asked another host."""
-    context = browser.new_context(**options)
-    page = context.new_page()
+#: Tabs that no test uses at the moment, each in a context of its own. Compiling Streamlit's and Plotly's code for a new tab takes
+#: longer than most tests; a tab that has been used has done it.
+_idle: dict[playwright.Browser, list[Page]] = {}
+
+
+def watched(browser: playwright.Browser, viewport: object = None, color_scheme: str = "light") -> Iterator[Page]:
+    """A tab that knows nothing of earlier tests; at the end it must not have logged an error nor asked another host."""
+    tabs = _idle.setdefault(browser, [])
+    page = tabs.pop() if tabs else new_tab(browser)
+    page.set_viewport_size(viewport or {"width": 1280, "height": 720})
+    page.emulate_media(color_scheme=color_scheme)
     problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(f"exception: {error}"))
-    page.on("console", lambda message: problems.append(console(message)))
-    page.on("request", lambda request: problems.append(foreign(request.url)))
-    yield page
-    context.close()
+    watching = {
+        "pageerror": lambda error: problems.append(f"exception: {error}"),
+        "console": lambda message: problems.append(console(message)),
+        "request": lambda request: problems.append(foreign(request.url)),
+    }
+    for event, note in watching.items():
+        page.on(event, note)
+    try:
+        yield page
+    except BaseException:
+        page.context.close()
+        raise
+    for event, note in watching.items():
+        page.remove_listener(event, note)
+    forget(page)
+    tabs.append(page)
     assert not [problem for problem in problems if problem]
+
+
+#: ``lastWord``: when the page last told the server something, or was told.
+LAST_WORD = """
+window.lastWord = 0
+window.WebSocket = class extends WebSocket {
+    constructor(...given) {
+        super(...given)
+        this.addEventListener("message", () => { window.lastWord = performance.now() })
+    }
+    send(data) {
+        window.lastWord = performance.now()
+        super.send(data)
+    }
+}
+"""
+
+
+def new_tab(browser: playwright.Browser) -> Page:
+    context = browser.new_context()
+    context.add_init_script(LAST_WORD)
+    return context.new_page()
+
+
+def forget(page: Page) -> None:
+    if page.url.startswith("http"):
+        page.evaluate("() => { localStorage.clear(); sessionStorage.clear() }")
+    page.context.clear_cookies()
+    page.mouse.move(0, 0)
+    page.goto("about:blank")
 
 
 def console(message: playwright.ConsoleMessage) -> str:
@@ -146,7 +198,7 @@ def shoot(page: Page, name: str) -> None:
     assert size
     height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
     page.set_viewport_size({"width": size["width"], "height": height + 40})
-    page.wait_for_timeout(700)
+    page.wait_for_timeout(250)  # figures are drawn anew
     page.screenshot(path=ARTEFACTS / f"{name}.png")
     page.set_viewport_size(size)
 
@@ -156,11 +208,21 @@ def metric_values(page: Page, number: int) -> list[str]:
     return page.get_by_test_id("stMetricValue").all_inner_texts()
 
 
+QUIET = """asked => {
+    if (window.asked !== asked)
+        [window.asked, window.askedAt] = [asked, performance.now()]
+    return performance.now() - Math.max(window.askedAt, window.lastWord) > 200
+}"""
+_asked = itertools.count()
+
+
 def settle(page: Page) -> None:
-    """Until the page is not running any more; its address is written at the end of a run."""
-    page.wait_for_timeout(300)
+    """Until the page is not running any more, and page and server have had nothing to say to each other for a while: what is done
+    to a page begins a run a moment later, and its address is written at the end of a run."""
+    asked = next(_asked)
+    page.wait_for_function(QUIET, arg=asked, polling=40, timeout=30_000)
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=30_000)
-    page.wait_for_timeout(100)
+    page.wait_for_function(QUIET, arg=asked, polling=40, timeout=30_000)
 
 
 def click_in(page: Page, chart: int, panel: int, x: float, y: float) -> None:

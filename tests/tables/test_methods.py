@@ -14,6 +14,8 @@ def test_an_earlier_table_says_so_and_a_new_one_does_not():
     assert formerly(old, "cka_examples") is None, "no such rows"
     new = old.assign(method=["debiased, pairs of distinct units", "mean over tokens"])
     assert formerly(new, "shift_share") is None
+    examples = old.assign(measure="cka_examples")
+    assert "shortest response" in str(formerly(examples, "cka_examples"))
     both = pd.concat([old, new])
     assert "earlier way" in str(formerly(both, "shift_share"))
 

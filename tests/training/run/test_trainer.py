@@ -161,9 +161,17 @@ def test_a_run_learns_logs_and_saves(tmp_path):
     assert distill(config, "opd", 0, study) == final  # finished: nothing is done again
 
 
-def test_a_run_stopped_between_checkpoints_ends_with_the_same_bits(tmp_path):
-    whole, parts = Study.create(tmp_path / "whole", {}), Study.create(tmp_path / "parts", {})
-    final = distill(small(), "nca", 1, whole)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing has stopped, ``nca`` with seed 1."""
+    study = Study.create(tmp_path_factory.mktemp("runs") / "whole", {})
+    distill(small(), "nca", 1, study)
+    return study
+
+
+def test_a_run_stopped_between_checkpoints_ends_with_the_same_bits(whole, tmp_path):
+    parts = Study.create(tmp_path / "parts", {})
+    final = latest_checkpoint(whole.run_path("nca", 1))
 
     class Stop(Exception):
         pass
@@ -187,9 +195,9 @@ def test_a_run_stopped_between_checkpoints_ends_with_the_same_bits(tmp_path):
     assert logged(whole) == logged(parts)
 
 
-def test_rollouts_that_end_leave_a_checkpoint_of_the_step_before(tmp_path, monkeypatch):
-    whole, parts = Study.create(tmp_path / "whole", {}), Study.create(tmp_path / "parts", {})
-    final = distill(small(), "nca", 1, whole)
+def test_rollouts_that_end_leave_a_checkpoint_of_the_step_before(whole, tmp_path, monkeypatch):
+    parts = Study.create(tmp_path / "parts", {})
+    final = latest_checkpoint(whole.run_path("nca", 1))
     sample = LocalRollouts.sample
 
     def gone(self, student, prompts, step, rows=None):

@@ -72,6 +72,7 @@ def in_the_task(old: str, new: str):
     return lambda own: rewrite(own.parent / "task.yaml", old, new)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "overrides", "said", "trains_again"),
     [

@@ -1,6 +1,7 @@
 """From a configuration to tables: which configurations continue a study, and where its models run."""
 
 import pandas as pd
+import pytest
 from elsewhere import elsewhere
 
 from cr_interp.measure import readings
@@ -22,6 +23,7 @@ def test_an_older_study_is_continued_with_what_are_the_defaults_now():
     assert different(older, lora) == ["training"]
 
 
+@pytest.mark.slow
 def test_a_study_is_measured_on_the_device_there_is(tmp_path, monkeypatch):
     """On a second device that is pretended, with the tables of the CPU."""
     config = load_config("organism-shift", ["evaluation.examples=3", "evaluation.batch_size=2"])

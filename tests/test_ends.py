@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
+from cr_interp.ends import ends
 from cr_interp.similarity import MEASURES, DriftAccumulator
-from cr_interp.similarity.ends import ends
 
 torch.set_num_threads(1)
 WIDTH = 8

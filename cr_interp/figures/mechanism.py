@@ -1,0 +1,134 @@
+"""Where an answer is decided: what patching recovers, layer by site, above how far the states move, on one layer axis.
+
+Mental model: the two need not agree. The layer whose state moves most when the context returns is not by itself the one
+that decides. A cell is what a patch at one site of one layer recovers, with the controls at the same place in its hover text;
+the curve is the drift of the same arm.
+
+    decided   patching and drift → the figure
+"""
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from cr_interp.figures.cells import add_cells
+from cr_interp.figures.style import (
+    arm_colour,
+    arm_symbol,
+    empty_figure,
+    finish,
+    layer_ticks,
+    safe_text,
+    whole_range,
+)
+from cr_interp.tables.drift import as_movement, resid_rows
+from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, patching_table
+from cr_interp.vocabulary import MEASURES, arm_order, layer_name
+
+#: From undone to done, white where a patch does nothing; more and less than that is shown as these ends and said in the text.
+SCALE = [[0.0, "#8C510A"], [0.5, "#F2F2F2"], [1.0, "#01665E"]]
+#: Up the figure, as a block computes them.
+ORDER = ("attn_out", "mlp_out", "resid_post")
+
+
+def decided(
+    patching: pd.DataFrame,
+    drift: pd.DataFrame | None = None,
+    group: str = "harmed",
+    direction: str = "repair",
+    readout: str = "share",
+    measure: str = "cosine",
+) -> go.Figure:
+    """A panel per arm: recovered share by layer (across) and site (up); below it the arm's drift if that is given."""
+    table = patching_table(patching, group, direction, readout)
+    real = table[table["control"] == "none"]
+    if real.empty:
+        return empty_figure(f"No {safe_text(group)} answers were patched, or their answers do not part.")
+    arms = arm_order(real["arm"])
+    rows = 1 if drift is None or drift.empty else 2
+    figure = make_subplots(
+        rows, len(arms), shared_xaxes=True, shared_yaxes=True, vertical_spacing=0.08, horizontal_spacing=0.03,
+        row_heights=[0.5, 0.5][:rows], subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+    )  # fmt: skip
+    sites = [site for site in ORDER if site in set(real["site"])] + sorted(set(real["site"]) - set(ORDER))
+    places = sorted(set(real["place"]))
+    for column, arm in enumerate(arms, 1):
+        _cells(figure, table[table["arm"] == arm], sites, places, arm, readout, column)
+        if rows == 2 and drift is not None:
+            _curve(figure, drift, arm, arms, measure, column)
+    figure.update_xaxes(layer_ticks(places), range=[min(places) - 0.5, max(places) + 0.5])
+    figure.update_xaxes(title="layer", row=rows)
+    figure.update_yaxes(tickvals=list(range(len(sites))), ticktext=sites, row=1)
+    figure.update_layout(
+        coloraxis={"colorscale": SCALE, "cmin": -1, "cmax": 1, "colorbar": {"thickness": 12, "title": readout}},
+        showlegend=False,
+    )  # fmt: skip
+    if rows == 2:
+        figure.update_yaxes(title=MEASURES[measure].movement if measure in MEASURES else measure, row=2, col=1)
+    best = real.loc[real.groupby("arm", sort=False)["estimate"].idxmax()]
+    alt = "Where the answer is decided. " + " ".join(
+        f"{row.arm}: most at {row.site} of {layer_name(row.place)}, {row.estimate:.2f}."
+        for row in best.itertuples()
+    )
+    return finish(figure, _caption(table, group, direction, readout, rows == 2), alt, height=150 + 130 * rows)
+
+
+def _cells(
+    figure: go.Figure,
+    table: pd.DataFrame,
+    sites: list[str],
+    places: list[int],
+    arm: str,
+    readout: str,
+    column: int,
+) -> None:
+    of = {(row.site, row.place, row.control): row for row in table.itertuples()}
+    z = np.full((len(sites), len(places)), np.nan)
+    for i, site in enumerate(sites):
+        for j, place in enumerate(places):
+            if (site, place, "none") in of:
+                z[i, j] = of[site, place, "none"].estimate
+
+    def hover(i: int, j: int) -> list[str]:
+        row = of[sites[i], places[j], "none"]
+        controls = [
+            f"{says}: {of[sites[i], places[j], name].estimate:.2f}"
+            for name, says in CONTROLS.items()
+            if name != "none" and (sites[i], places[j], name) in of
+        ]
+        return [
+            f"{sites[i]}, layer {layer_name(places[j])}", f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]",
+            f"{int(row.n_examples)}", "<br>".join(controls),
+        ]  # fmt: skip
+
+    template = (
+        f"<b>{safe_text(arm)}</b>, %{{customdata[0]}}<br>{readout} %{{customdata[1]}}, n = %{{customdata[2]}}"
+        "<br>%{customdata[3]}"
+    )
+    add_cells(figure, z, places, list(range(len(sites))), hover, template, arm, row=1, col=column)
+
+
+def _curve(figure: go.Figure, drift: pd.DataFrame, arm: str, arms: list[str], measure: str, column: int) -> None:
+    rows = as_movement(resid_rows(drift[drift["arm"] == arm], measure, "exact"), measure)
+    curve = rows.groupby("place")["estimate"].mean()
+    colour = arm_colour(arm, arms)
+    figure.add_scatter(
+        x=curve.index, y=curve.to_numpy(), mode="lines+markers", name=safe_text(arm), row=2, col=column,
+        line={"color": colour}, marker={"symbol": arm_symbol(arm, arms), "color": colour},
+    )  # fmt: skip
+
+
+def _caption(table: pd.DataFrame, group: str, direction: str, readout: str, curve: bool) -> str:
+    real, controls = table[table["control"] == "none"], table[table["control"] != "none"]
+    highest = controls.groupby("control")["estimate"].max()
+    beside = ", ".join(f"{CONTROLS[str(name)]} at most {value:.2f}" for name, value in highest.items())
+    seeds = whole_range(real["seeds"])
+    return (
+        f"Patching, {direction}: {DIRECTIONS[direction]}, at the aligned positions of one site. Colour: {READOUTS[readout]}, 1 "
+        f"where the patch does everything, 0 nothing; not clipped in the text, colours end at ±1. "
+        f"n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} seed{'' if seeds == '1' else 's'}. The pointer "
+        f"shows 95 % intervals (bootstrap over clusters within these runs; of several seeds the outermost ends). Controls at "
+        f"the same places: {beside or 'none'}."
+        + (" Below: how far the states of the same arm move." if curve else "")
+    )

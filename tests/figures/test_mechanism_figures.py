@@ -1,0 +1,61 @@
+"""The figure of where an answer is decided: its cells, its caption, and the drift below on the same axis."""
+
+import pandas as pd
+import pytest
+from synthetic import make_study
+
+from cr_interp.figures.mechanism import decided
+from cr_interp.figures.style import alt_text, caption
+from cr_interp.tables.patching import patching_table, strongest
+
+
+@pytest.fixture
+def patching():
+    rows = []
+    for seed, shift in ((0, 0.0), (1, 0.2)):
+        for control, scale in (("none", 1.0), ("random", 0.1), ("other", 0.3)):
+            for site, layer, value in (
+                ("resid_pre", 0, 0.0), ("resid_post", 0, 0.2), ("resid_post", 1, 0.8), ("attn_out", 0, 0.1), ("attn_out", 1, 1.4),
+            ):  # fmt: skip
+                estimate = scale * value + (shift if value == 1.4 and control == "none" else 0)
+                rows.append(("opd", seed, 100, "harmed", "repair", site, layer, control, "share", estimate,
+                             estimate - 0.1, estimate + 0.1, 0.0, 20 + seed))  # fmt: skip
+    columns = [
+        "arm", "seed", "step", "group", "direction", "site", "layer", "control", "readout", "estimate", "low", "high",
+        "before", "n_examples",
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_over_seeds_and_the_embeddings_place(patching):
+    table = patching_table(patching).set_index(["site", "place", "control"])
+    assert table.loc[("attn_out", 1, "none"), "estimate"] == pytest.approx(1.5)
+    assert table.loc[("attn_out", 1, "none"), "low"] == pytest.approx(1.3)
+    assert table.loc[("resid_post", -1, "none"), "estimate"] == 0
+    assert table.loc[("resid_post", 1, "none"), "n_examples"] == 20
+
+
+def test_the_strongest_layer_stands_beside_its_controls(patching):
+    found = strongest(patching).set_index("site")
+    assert found.loc["attn_out", "place"] == 1
+    assert found.loc["attn_out", "random"] == pytest.approx(0.14)
+    assert found.loc["attn_out", "other"] == pytest.approx(0.42)
+
+
+def test_cells_and_curve_share_one_axis(patching, tmp_path):
+    drift = make_study(tmp_path / "study", seeds=(0, 1), layers=2).table("drift")
+    figure = decided(patching, drift)
+    cells, marks, curve = figure.data
+    assert list(cells.x) == [-1, 0, 1]
+    assert list(curve.x) == [-1, 0, 1]
+    assert cells.z[0][2] == pytest.approx(1.5)  # not clipped
+    assert any("another example's state: 0.42" in text for row in marks.customdata for text in row)
+    said = caption(figure)
+    assert "n = 20 harmed examples" in said
+    assert "2 seeds" in said
+    assert "a random direction of the same norm at most 0.14" in said
+    assert "opd: most at attn_out of 1, 1.50" in alt_text(figure)
+
+
+def test_nothing_to_show_is_said(patching):
+    assert "No rescued answers" in decided(patching, group="rescued").layout.annotations[0].text

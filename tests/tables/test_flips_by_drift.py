@@ -1,0 +1,64 @@
+"""Does drift tell flips: against Mann and Whitney's U, and on states planted so that the answer is known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from cr_interp.tables.flips_by_drift import auroc, flips_by_drift
+
+
+def tables(moved, harmed, clusters=None):
+    names = [f"e{i}" for i in range(len(moved))]
+    run = {"arm": "opd", "seed": 0, "step": 100}
+    answers = []
+    for i, name in enumerate(names):
+        common = {**run, "example_id": name, "sample": 0, "cluster": clusters[i] if clusters else name}
+        answers.append({**common, "view": "no_context", "control": "none", "outcome": "right"})
+        outcome = "wrong" if harmed[i] else "right"
+        answers.append({**common, "view": "with_context", "control": "exact", "outcome": outcome})
+    answers.append({**answers[0], "example_id": "never", "outcome": "wrong"})
+    tokens = [
+        {**run, "example_id": name, "position": p, "site": "resid_post", "layer": layer, "cosine": 1 - value + (0.01, -0.01)[p],
+         "relative_l2": 0.0, "kl": np.nan}
+        for layer in (0, 1)
+        for name, value in zip(names, moved if layer else np.zeros(len(moved)), strict=True)
+        for p in (0, 1)
+    ]  # fmt: skip
+    return pd.DataFrame(tokens), pd.DataFrame(answers)
+
+
+def test_the_area_is_mann_and_whitneys():
+    rng = np.random.default_rng(0)
+    values, flipped = rng.integers(0, 5, 40).astype(float), rng.random(40) < 0.3
+    u = stats.mannwhitneyu(values[flipped], values[~flipped]).statistic
+    assert auroc(values, flipped) == pytest.approx(u / (flipped.sum() * (~flipped).sum()))
+
+
+def test_a_layer_that_tells_and_one_that_does_not():
+    harmed = [i % 3 == 0 for i in range(30)]
+    found = flips_by_drift(*tables([0.5 if h else 0.1 for h in harmed], harmed)).set_index("layer")
+    assert found.loc[1, "estimate"] == 1.0
+    assert found.loc[0, "estimate"] == pytest.approx(0.5, abs=0.01)
+    assert (found.loc[1, "n_flipped"], found.loc[1, "n_kept"]) == (10, 20)
+
+
+def test_below_a_half_the_harmed_move_less():
+    harmed = [i < 5 for i in range(20)]
+    found = flips_by_drift(*tables([0.1 + 0.01 * i for i in range(20)], harmed)).set_index("layer")
+    assert found.loc[1, "estimate"] == 0.0
+
+
+def test_the_interval_draws_clusters():
+    rng = np.random.default_rng(1)
+    values, harmed = rng.normal(0.5, 0.2, 30), list(rng.random(30) < 0.4)
+    one = flips_by_drift(*tables(values, harmed)).set_index("layer").loc[1]
+    twice = tables(np.repeat(values, 4), np.repeat(harmed, 4), [f"c{i}" for i in range(30) for _ in range(4)])
+    many = flips_by_drift(*twice).set_index("layer").loc[1]
+    assert many["low"] == pytest.approx(one["low"])
+    assert many["high"] == pytest.approx(one["high"])
+    assert one["low"] < one["estimate"] < one["high"]
+
+
+def test_a_run_without_flips_has_no_rows():
+    assert flips_by_drift(*tables([0.1, 0.2], [False, False])).empty
