@@ -3,6 +3,7 @@
 import doctest
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,11 @@ def test_every_public_name_is_there_and_says_what_it_is():
     assert set(cr.__all__) <= set(dir(cr))
     with pytest.raises(AttributeError, match="has no attribute 'nonesuch'"):
         cr.nonesuch  # noqa: B018
+
+
+def test_every_public_name_is_documented():
+    page = (Path(__file__).resolve().parents[1] / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    assert [name for name in cr.__all__ if f"`{name}`" not in page] == []
 
 
 def test_importing_the_package_loads_nothing_heavy():

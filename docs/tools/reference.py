@@ -16,6 +16,7 @@ from typer.cli import get_docs_for_click
 
 from cr_interp.cli import app, plug_in
 from cr_interp.measure.case_study import CaseStudy
+from cr_interp.study.analyses import ANALYSES
 from cr_interp.study.schema import COLUMNS
 from cr_interp.tasks.yours.described import Description
 from training.objectives import ARMS
@@ -194,14 +195,22 @@ MEANING = {
     "layer_x": "layer of the first",
     "layer_y": "layer of the second",
     "cka": "debiased linear CKA of the two layers",
+    "cluster": "what the example is drawn with in a bootstrap: examples that are not independent share it",
+    "group": "of answers: `harmed`, `rescued`, `kept`, or `changed` where there is no key",
+    "direction": "`repair` (the state without the context into the run with it) or `break` (the reverse)",
+    "readout": "`share` of the logit difference that is recovered, or `answer`: whole answers that return (`break`: are gone)",
+    "received": "logit difference of the run that received the state",
+    "given": "logit difference of the run that gave it",
+    "patched": "logit difference after patching",
+    "before": "whether the whole answer was there before patching",
+    "answer": "whether the whole answer is there after patching",
 }
 
 TABLES = {
     "generations": "A row per answer.",
-    "drift": "A row per site, layer, measure and control. Attention sinks are left out.",
-    "drift_with_sinks": "The same with attention sinks, where `drift` leaves some out.",
-    "token_drift": "A row per token of a response and site, under the exact context.",
-    "cka_map": "A row per pair of layers.",
+    **{each.table: f"A row per {each.about}." for each in ANALYSES},
+    "drift_with_sinks": "As `drift`, with attention sinks, where that leaves some out.",
+    "patching_examples": "A row per example and patch, from which `patching` is made.",
 }
 
 
