@@ -159,8 +159,8 @@ def compare(
     context: Annotated[
         Path | None, typer.Option(help=".txt (a system message) or .json (messages, splice)")
     ] = None,
-    examples: Annotated[int, typer.Option(help="at most so many examples")] = 256,
-    max_new_tokens: Annotated[int, typer.Option(help="with --prompts: longest response")] = 32,
+    examples: Annotated[int, typer.Option(help="at most so many examples", min=1, max=10**8)] = 256,
+    max_new_tokens: Annotated[int, typer.Option(help="with --prompts: longest response", min=1, max=10**8)] = 32,
     no_context: Annotated[str, typer.Option(help="empty_system or template_default")] = "empty_system",
     again: Again = False,
     today: Annotated[

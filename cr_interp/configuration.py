@@ -3,6 +3,7 @@
 Unknown keys are refused with the nearest valid one; overrides from the command line go through the same checks.
 """
 
+import reprlib
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,26 +12,65 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cr_interp.confined import LARGEST_YAML
 from cr_interp.errors import UserError
-from cr_interp.text_files import read_text
+from cr_interp.shown import one_line
+from cr_interp.text_files import DEEPEST, deeper, read_text
+
+#: Of what is wrong in one file, so many things are said.
+SENTENCES = 8
+_REPR = reprlib.Repr()
+_REPR.maxstring, _REPR.maxlong, _REPR.maxother, _REPR.maxlevel = 120, 60, 120, 3
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    """Refuses unknown keys, and numbers that are none."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values only, and each written out: nine lines of aliases to aliases are a billion values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(
+                f"an alias (*{self.peek_event().anchor[:40]}) is not read here; write the value out"
+            )
+        return super().compose_node(parent, index)
+
+
+def yaml_value(text: str, problem: str) -> Any:
+    """YAML as plain values. ``problem`` begins the error, which is short whatever the text is.
+
+    Raises :class:`UserError`, also for aliases, for what nests too deep, and for keys that are no texts.
+    """
+    try:
+        data = yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except Exception as error:  # PyYAML's constructors raise whatever the value makes them stumble over
+        said = (
+            one_line(" ".join(str(error).split()))[:300] if isinstance(error, yaml.YAMLError | ValueError) else ""
+        )
+        said = said or f"a value is not of the kind that its tag says ({type(error).__name__})"
+        raise UserError(
+            f"{problem}: {'it nests too deep' if isinstance(error, RecursionError) else said}."
+        ) from error
+    if deeper(data, DEEPEST):
+        raise UserError(f"{problem} that can be read: it nests too deep (more than {DEEPEST} levels).")
+    return data
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """A YAML file's keys and values. Raises :class:`UserError` for a missing file, bad YAML, or anything but a mapping."""
-    text = read_text(path, "a YAML file")
-    try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date such as 2020-99-99 is a ValueError
-        raise UserError(f"{path} is not valid YAML: {error}") from error
+    data = yaml_value(read_text(path, "a YAML file", LARGEST_YAML), f"{path} is not valid YAML")
     if not isinstance(data, dict):
         raise UserError(f"{path} has to hold a mapping of keys to values; found {type(data).__name__}.")
+    if not all(isinstance(key, str) for key in data):
+        strange = next(key for key in data if not isinstance(key, str))
+        raise UserError(f"{path}: a key is a text; found {brief(strange)}. Put it in quotes, or spell it right.")
     return data
 
 
@@ -53,7 +93,9 @@ def apply_overrides(
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
-            raise UserError(f"'{override}' is not an override; write key=value, for example training.lr=1e-4.")
+            raise UserError(
+                f"'{one_line(override)[:160]}' is not an override; write key=value, for example training.lr=1e-4."
+            )
         *sections, last = key.strip().split(".")
         if not sections and last not in kind.model_fields and last in brief:
             sections = [short]
@@ -62,17 +104,14 @@ def apply_overrides(
             place = place.setdefault(section, {})
             if not isinstance(place, dict):
                 raise UserError(f"'{key}' goes into '{section}', which holds a plain value.")
-        try:
-            place[last] = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise UserError(f"The value of '{override}' is not valid YAML: {error}") from error
+        place[last] = yaml_value(text, f"The value of '{one_line(override)[:160]}' is not valid YAML")
 
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     """pydantic's findings as sentences, unknown keys with the nearest valid key."""
     sentences = []
     for finding in error.errors():
-        *sections, last = map(str, finding["loc"]) if finding["loc"] else ("",)
+        *sections, last = (one_line(part)[:80] for part in finding["loc"] or ("",))
         where = ".".join([*sections, last])
         if finding["type"] == "extra_forbidden":
             valid = list(_section(kind, sections).model_fields)
@@ -80,8 +119,18 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
             hint = f" Did you mean '{near[0]}'?" if near else ""
             sentences.append(f"Unknown key '{where}'.{hint} Valid here: {', '.join(valid)}.")
         else:
-            sentences.append(f"'{where}': {finding['msg']} (found {finding['input']!r}).")
-    return " ".join(sentences)
+            sentences.append(f"'{where}': {finding['msg']} (found {brief(finding['input'])}).")
+    more = len(sentences) - SENTENCES
+    return " ".join(sentences[:SENTENCES]) + (f" And {more} more." if more > 0 else "")
+
+
+def brief(value: Any) -> str:
+    """A value as Python writes it, cut short: what is wrong may be anything, also a number that cannot be written."""
+    try:
+        said = one_line(_REPR.repr(value))
+    except (ValueError, RecursionError, OverflowError):  # an integer of more digits than Python writes
+        said = f"a very large {type(value).__name__}"
+    return said if len(said) <= 160 else said[:157] + "…"
 
 
 def _section(kind: type[BaseModel], names: Sequence[str]) -> type[BaseModel]:

@@ -10,8 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cr_interp.confined import is_regular
 from cr_interp.disk import disk_trouble, remove, temporary_name
 from cr_interp.errors import UserError
+from cr_interp.text_files import deeper
+
+#: A row of a log has a few dozen numbers: more bytes, or more objects within each other, are no row of ours.
+LONGEST_LINE, DEEPEST_ROW = 1 << 20, 8
 
 
 def write_atomic(path: Path, write: Any) -> None:
@@ -70,22 +75,38 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Lines that are no row with a step are skipped: a kill can leave one torn.
     """
     rows: dict[tuple[int, str], dict[str, Any]] = {}
-    for row in _lines(path):
-        step = row.get("step", 0)
-        if isinstance(step, int | float) and 0 <= step < 2**53:  # neither NaN nor infinite
-            rows[(int(step), str(row.get("kind", "")))] = row
+    for line in _lines(path):
+        if (row := log_row(line)) is not None:
+            rows[(int(row.get("step", 0)), str(row.get("kind", "")))] = row
     return [rows[key] for key in sorted(rows)]
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.is_file():
+def log_row(line: bytes) -> dict[str, Any] | None:
+    """A line of a log as a row; None for what is none: no JSON, no object, with a step that is no number, or
+    larger and deeper than a row can be.
+
+    The one reader of such lines. It is Python's own, which refuses what nests too deep: a native reader ends the process.
+    """
+    if len(line) > LONGEST_LINE:
+        return None
+    try:
+        row = json.loads(line.decode("utf-8", errors="replace").removeprefix("\ufeff"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or (
+        line.count(b"{") + line.count(b"[") > DEEPEST_ROW and deeper(row, DEEPEST_ROW)
+    ):
+        return None
+    step = row.get("step", 0)
+    if isinstance(step, bool) or not isinstance(step, int | float) or not 0 <= step < 2**53:  # NaN neither
+        return None
+    return row
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if not is_regular(path):
         return
     # Lines end with a line feed only: what str.splitlines takes for ends as well may stand inside a text.
-    with open(path, encoding="utf-8-sig", errors="replace", newline="\n") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(row, dict):
-                yield row
+    with open(path, "rb") as file:
+        while line := file.readline(LONGEST_LINE + 1):
+            yield line

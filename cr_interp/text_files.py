@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cr_interp.confined import LARGEST, LARGEST_JSON, content
 from cr_interp.errors import UserError
 
+#: Lists and objects within each other, at most: what is deeper was not written for us, and breaks what reads it later.
+DEEPEST = 64
 #: Longest first: UTF-32's mark begins like UTF-16's.
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -24,12 +27,12 @@ MARKS = (
 )
 
 
-def read_text(path: Path, wanted: str = "a text file") -> str:
-    """The text of a file, its lines ended by ``\\n`` as Python does it.
+def read_text(path: Path, wanted: str = "a text file", limit: int = LARGEST) -> str:
+    """The text of a file of at most ``limit`` bytes, its lines ended by ``\\n`` as Python does it.
 
     ``wanted`` says in an error what to give instead. Raises :class:`UserError` for a file that cannot be read or is not text.
     """
-    return _text(path, wanted).replace("\r\n", "\n").replace("\r", "\n")
+    return _text(path, wanted, limit).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def decoded(data: bytes, where: object) -> str:
@@ -60,7 +63,7 @@ def decoded(data: bytes, where: object) -> str:
 
 def read_json(path: Path, wanted: str = "a JSON file") -> Any:
     """What a JSON file holds. Raises :class:`UserError`, also for a file that nests too deep."""
-    return parsed(_text(path, wanted), f"{path} is not valid JSON")
+    return parsed(_text(path, wanted, LARGEST_JSON), f"{path} is not valid JSON")
 
 
 def json_lines(path: Path, wanted: str = "a JSONL file") -> Iterator[tuple[int, Any]]:
@@ -88,12 +91,25 @@ def parsed(text: str, problem: str) -> Any:
         raise UserError(f"{problem} that can be read: it nests too deep.") from error
     except ValueError as error:
         raise UserError(f"{problem} ({error}).") from error
+    if text.count("[") + text.count("{") > DEEPEST and deeper(value, DEEPEST):
+        raise UserError(f"{problem} that can be read: it nests too deep (more than {DEEPEST} levels).")
     return value
 
 
-def _text(path: Path, wanted: str) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"Could not read {path} ({error.strerror}). Give {wanted}.") from error
-    return decoded(data, path)
+def deeper(value: Any, levels: int) -> bool:
+    """Do lists and objects nest deeper than so many levels? Asked level by level, so that no depth is too much to ask about.
+
+    >>> deeper([[1]], 1), deeper({"a": [1]}, 2)
+    (True, False)
+    """
+    here = [value]
+    for _ in range(levels + 1):
+        here = [each for each in here if isinstance(each, dict | list)]
+        if not here:
+            return False
+        here = [inner for each in here for inner in (each.values() if isinstance(each, dict) else each)]
+    return True
+
+
+def _text(path: Path, wanted: str, limit: int = LARGEST) -> str:
+    return decoded(content(path, wanted, limit), path)

@@ -16,13 +16,17 @@ All with-context ids of a batch start alike. :func:`shared_prefix` says for how 
 once with batch size 1 (see ``forward.py``), which is where the speed comes from.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cr_interp.clock import template_of_the_day
 from cr_interp.errors import UserError
+from cr_interp.time_limit import limited
 
+#: A template is a program that came with the model; rendering a prompt takes a thousandth of this.
+TEMPLATE_SECONDS = 10.0
 Message = dict[str, str]
 View = Literal["no_context", "with_context"]
 NoContext = Literal["empty_system", "template_default"] | tuple[Message, ...]
@@ -133,16 +137,43 @@ def render(
                 f"knows no such message in that place. Put the context into the user's message (splice), or take a model "
                 f"whose template has that role."
             )
-    return _as_ids(tokenizer, written)
+    return _as_ids(tokenizer, written, messages)
 
 
 def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Apply the chat template and tokenise once, as text, adding no special tokens of the tokenizer's own."""
-    return _as_ids(tokenizer, chat_text(tokenizer, messages))
+    return _as_ids(tokenizer, chat_text(tokenizer, messages), messages)
 
 
-def _as_ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+def _as_ids(tokenizer: Any, text: str, messages: Sequence[Message]) -> list[int]:
+    """Tokenise a rendered chat. Special tokens that a message spells are read as the letters they are spelt with: only the
+    template opens and ends turns, whatever a prompt says."""
+    special = _special_in(tokenizer, [message["content"] for message in messages])
+    if not special:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    marks = {
+        token: f"\ue000{n}\ue001" for n, token in enumerate(special)
+    }  # private letters, which no template looks for
+    spelt = re.compile("|".join(map(re.escape, special)))
+    marked = [
+        {**message, "content": spelt.sub(lambda found: marks[found.group()], message["content"])}
+        for message in messages
+    ]
+    tokens = {mark: token for token, mark in marks.items()}
+    ids: list[int] = []
+    for part in re.split("(\ue000[0-9]+\ue001)", chat_text(tokenizer, marked)):
+        if part in tokens:
+            ids += tokenizer(tokens[part], add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        elif part:
+            ids += tokenizer(part, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _special_in(tokenizer: Any, texts: Sequence[str]) -> list[str]:
+    """The tokenizer's special tokens that some text spells, the longest first."""
+    known = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
+    known |= {str(each) for each in getattr(tokenizer, "added_tokens_decoder", {}).values() if each.special}
+    return sorted((each for each in known if each and any(each in text for text in texts)), key=len, reverse=True)
 
 
 def chat_text(tokenizer: Any, messages: Sequence[Message]) -> str:
@@ -153,14 +184,19 @@ def chat_text(tokenizer: Any, messages: Sequence[Message]) -> str:
             "Use an instruct model, or set tokenizer.chat_template."
         )
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                list(messages),
-                chat_template=template_of_the_day(tokenizer),
-                tokenize=False,
-                add_generation_prompt=True,
+        with limited(
+            TEMPLATE_SECONDS, "The chat template does not come to an end. Take it from where it was published."
+        ):
+            return str(
+                tokenizer.apply_chat_template(
+                    list(messages),
+                    chat_template=template_of_the_day(tokenizer),
+                    tokenize=False,
+                    add_generation_prompt=True,
+                )
             )
-        )
+    except UserError:
+        raise
     except Exception as error:  # jinja2 raises whatever the template asks for
         raise UserError(
             f"The chat template refuses these messages ({error}). If it knows no system role, use "

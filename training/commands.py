@@ -45,15 +45,15 @@ def _chosen(arms: str | None, seeds: str | None, steps: int | None) -> list[str]
     # Quoted, so that an arm may be called what YAML has another meaning for.
     overrides = [f"arms={json.dumps(_list(arms))}"] if arms else []
     overrides += [f"seeds=[{','.join(_list(seeds))}]"] if seeds else []
-    return overrides + ([f"training.steps={steps}"] if steps else [])
+    return overrides + ([f"training.steps={steps}"] if steps is not None else [])
 
 
 def pretrain(
     organism: Annotated[str, typer.Argument(help="llama, qwen3, gemma2, gpt-neox or qwen3-large")] = "llama",
     out: Annotated[Path | None, typer.Option(help="default: ./organisms/ORGANISM")] = None,
-    steps: Annotated[int | None, typer.Option()] = None,
-    seed: Annotated[int, typer.Option()] = 0,
-    threads: Annotated[int, typer.Option()] = 1,
+    steps: Annotated[int | None, typer.Option(min=1, max=10**8)] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
+    threads: Annotated[int, typer.Option(min=1, max=4096)] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="a quarter faster; wants a C++ compiler")] = False,
 ) -> None:
     """Make an organism's weights from nothing, with a card that says how well it follows each context."""
@@ -157,9 +157,9 @@ def reproduce(
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value …")] = None,
     arms: Annotated[str | None, typer.Option()] = None,
     seeds: Annotated[str | None, typer.Option()] = None,
-    steps: Annotated[int | None, typer.Option()] = None,
+    steps: Annotated[int | None, typer.Option(min=1, max=10**8)] = None,
     out: Annotated[Path, typer.Option(help="folder of the studies")] = Path("studies"),
-    workers: Annotated[int | None, typer.Option()] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=4096)] = None,
     again: Again = False,
 ) -> None:
     """Distil, evaluate, capture, and print the table. Typed again, it continues where it was stopped."""

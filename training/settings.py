@@ -16,13 +16,15 @@ from cr_interp.measure.settings import Evaluation
 from cr_interp.names import Name, Seed, distinct
 
 CONFIGS = Path(__file__).parent / "configs"
+#: More steps, examples or tokens than anybody has, and more rows in a batch: a slip of the finger, or somebody else's.
+MOST, MANY = 10**8, 10**6
 TASK_FILES = (".yaml", ".yml", ".py")
 
 
 class Lora(Strict):
     """An adapter's shape: W + (alpha / rank) · B·A."""
 
-    rank: int = Field(16, gt=0)
+    rank: int = Field(16, gt=0, le=65536)
     alpha: float = Field(32, gt=0)
     dropout: float = 0.0
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
@@ -41,24 +43,24 @@ class Lora(Strict):
 class Training(Strict):
     """One run. Defaults are OPCD's where it says (constant rate, no warm-up, clip 1, weight decay 0.01)."""
 
-    steps: int = Field(100, gt=0)
-    batch_size: int = Field(64, gt=0)
-    lr: float = Field(3e-4, gt=0)
+    steps: int = Field(100, gt=0, le=MOST)
+    batch_size: int = Field(64, gt=0, le=MANY)
+    lr: float = Field(3e-4, gt=0, le=100)
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
-    warmup_steps: int = 0
-    weight_decay: float = 0.01
+    warmup_steps: int = Field(0, ge=0, le=MOST)
+    weight_decay: float = Field(0.01, ge=0, le=100)
     max_grad_norm: float = Field(1.0, gt=0)
     temperature: float = Field(1.0, gt=0)
     """Of the rollouts; logits are divided by it in the losses too."""
-    top_k: int | None = None
+    top_k: int | None = Field(None, gt=0, le=MOST)
     """Support of the losses: the student's no-context top-k, renormalised; null is the full vocabulary."""
     reduction: Literal["token_mean", "sequence_mean"] = "token_mean"
     share_prefix: bool = True
     """Compute the context once per batch. Off only to measure what that saves."""
-    micro_batch: int | None = Field(None, gt=0)
+    micro_batch: int | None = Field(None, gt=0, le=MANY)
     """Examples in a forward and backward pass, each a sequence, or one for each of its turns; gradients add up to exactly
     those of the whole batch. null: all."""
-    chunk: int | None = Field(None, gt=0)
+    chunk: int | None = Field(None, gt=0, le=MOST)
     """Response tokens whose logits exist at a time (``head.py``); null: those of all. 1024 suits a real vocabulary."""
     gradient_checkpointing: bool = False
     """Keep one state per token and layer, and compute the rest of a layer again in the backward pass."""
@@ -68,10 +70,10 @@ class Training(Strict):
     """Train an adapter instead of the weights; null: full fine-tuning."""
     vllm: str | None = Field(None, pattern="^https?://")
     """Address of a vLLM server that samples the responses (``vllm_rollouts.py``); null: the student's own module."""
-    eval_every: int = Field(25, gt=0)
-    eval_examples: int = Field(64, gt=0)
-    save_every: int = Field(25, gt=0)
-    keep_checkpoints: int = Field(2, gt=0)
+    eval_every: int = Field(25, gt=0, le=MOST)
+    eval_examples: int = Field(64, gt=0, le=MOST)
+    save_every: int = Field(25, gt=0, le=MOST)
+    keep_checkpoints: int = Field(2, gt=0, le=MOST)
 
     @field_validator("micro_batch")
     @classmethod
@@ -94,17 +96,17 @@ class StudyConfig(Strict):
     no_context: Literal["empty_system", "template_default"] = "empty_system"
     template: dict[str, bool | int | str] = Field(default_factory=dict)
     """Variables of the chat template, such as ``enable_thinking``; fixed in every tokenizer of the study."""
-    context_cap: int | None = Field(None, gt=0)
+    context_cap: int | None = Field(None, gt=0, le=MOST)
     """Longest exact context, in tokens; a longer one is refused, never cut. null: what the model's positions hold."""
-    max_new_tokens: int | None = Field(None, gt=0)
+    max_new_tokens: int | None = Field(None, gt=0, le=MOST)
     """Longest response, of a turn in a game; null: the task's own."""
-    max_turns: int = Field(1, gt=0)
+    max_turns: int = Field(1, gt=0, le=MANY)
     """Of an episode; 1 is a question and its answer."""
     arms: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(("opd", "nca"), min_length=1)
     own_arms: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
     """Arms of your own: a name and its terms."""
     seeds: Annotated[tuple[Seed, ...], AfterValidator(distinct)] = Field((0, 1, 2), min_length=1)
-    threads: int = Field(1, gt=0)
+    threads: int = Field(1, gt=0, le=4096)
     """Of each run: part of the configuration, since results are bit-identical only at equal thread counts."""
     training: Training = Training()
     evaluation: Evaluation = Evaluation()

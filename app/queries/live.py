@@ -56,7 +56,7 @@ def _model(name: str, stamp: Stamp) -> Any:
     # A core is left to whatever else runs, a training perhaps: torch's threads wait for each other, so a single busy core
     # makes all of them many times slower.
     torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 2) - 1)))
-    return tryout.open_model(name)
+    return tryout.open_model(name, hub=False)  # a study's file names it, or it is a folder: nobody typed a hub id
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

@@ -14,7 +14,7 @@ numbers are written by ``report/case_study.py``.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -78,7 +78,7 @@ def case_study(config: CaseStudy, out: Path, again: bool = False) -> Study:
     responses = config.responses or next(iter(config.checkpoints))
 
     def opened(name: str) -> Loaded:
-        placed = {"device_map": config.load.device_map} if config.load.device_map else {}
+        placed: dict[str, Any] = {"device_map": config.load.device_map} if config.load.device_map else {}
         loaded = open_model(name, getattr(torch, config.load.dtype), **placed)
         fix_template(loaded, config.template)
         return loaded

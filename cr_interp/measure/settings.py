@@ -10,23 +10,23 @@ from cr_interp.vocabulary import CONTROLS, ContextControl
 class Evaluation(BaseModel):
     """What is reported, on examples that neither training nor tuning has seen."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     split: Literal["validation", "test"] = "test"
-    examples: int = Field(256, gt=0)
+    examples: int = Field(256, gt=0, le=10**8)
     controls: tuple[ContextControl, ...] = CONTROLS
     temperature: float = Field(0.0, ge=0)
     """0 is greedy; with sampling, ``top_k`` is cut first, then ``top_p``."""
-    top_k: int | None = Field(None, gt=0)
+    top_k: int | None = Field(None, gt=0, le=10**8)
     top_p: float | None = Field(None, gt=0, le=1)
-    samples: int = Field(1, gt=0)
-    batch_size: int = Field(64, gt=0)
+    samples: int = Field(1, gt=0, le=10**6)
+    batch_size: int = Field(64, gt=0, le=10**6)
     responses: str = "own"
     """What the drift is measured on: each checkpoint's ``own`` no-context responses, or those of the arm named here
     (its first seed), the same for all."""
     mask_sinks: bool = True
     """Leave attention sinks out of the drift (``similarity/sinks.py``); how many there were is in ``n_masked``."""
-    permutations: int = Field(199, ge=0)
+    permutations: int = Field(199, ge=0, le=10**6)
     """Of the examples, which give the example-level CKA its p (``similarity/permutation.py``); 0: none."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     """Which examples are drawn; the same for every arm and every training seed."""

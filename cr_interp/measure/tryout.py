@@ -92,10 +92,10 @@ class Tryout:
         return pd.DataFrame(rows)
 
 
-def open_model(name: str) -> Loaded:
+def open_model(name: str, hub: bool = True) -> Loaded:
     """:func:`cr_interp.models.loading.load` for a program that must not stop: whatever is wrong is a :class:`UserError`."""
     try:
-        return loading.open_model(name)
+        return loading.open_model(name, hub=hub)
     except UserError:
         raise
     except Exception as error:  # a damaged file can fail in as many ways as there are libraries that read it

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cr_interp.errors import UserError
+from cr_interp.models.bombs import refuse_endless
 from cr_interp.models.forward import device_of, embedded
 from cr_interp.models.weights import first_few, plain, unwrapped
 from cr_interp.text_files import read_json
@@ -109,6 +110,7 @@ def attach(folder: Path, base: str, model: Any, words: Mapping[str, int]) -> Any
         saved = load_file(file)
         tensors = unwrapped(saved, folder)
         make_room(folder, model, tensors, words)
+        refuse_endless(folder, read_json(folder / CONFIG), (name for name, _ in model.named_modules()))
         with _files(folder, tensors, renamed=set(tensors) != set(saved)) as files, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the library warns of what is refused below
             adapted = PeftModel.from_pretrained(model, files)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -23,9 +23,10 @@ from transformers.utils import find_adapter_config_file
 from cr_interp.errors import UserError, unknown
 from cr_interp.hub import hub_problem
 from cr_interp.models.adapters import CONFIG, attach, check_base, knows_base, read_config
+from cr_interp.models.bombs import refuse_bombs
 from cr_interp.models.fingerprints import fingerprint, tokenizer_fingerprint
 from cr_interp.models.forward import embedded
-from cr_interp.models.known import ORGANISMS, SMOLLM2, builtin_names, refuse_pickles
+from cr_interp.models.known import ORGANISMS, SMOLLM2, builtin_names, check_files, refuse_pickles
 from cr_interp.models.suitable import check_decoder, check_vocabulary
 from cr_interp.models.turn_end import turn_ends
 from cr_interp.models.weights import first_few, load_whole, refuse_incomplete
@@ -67,20 +68,25 @@ class Loaded:
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def load(name: str, dtype: torch.dtype = torch.float32, *, strip: bool = False, **kwargs: Any) -> Loaded:
+def load(
+    name: str, dtype: torch.dtype = torch.float32, *, strip: bool = False, hub: bool = True, **kwargs: Any
+) -> Loaded:
     """Load by name; ``kwargs`` go to ``from_pretrained`` (``device_map``, ``attn_implementation``, …).
 
     A checkpoint that was saved from a wrapped model (torch.compile, DDP, FSDP: ``_orig_mod.``, ``module.``) is loaded under
-    its tensors' plain names with ``strip``, and refused without it; every command strips.
+    its tensors' plain names with ``strip``, and refused without it; every command strips. ``hub=False`` is for a name that
+    was read in a file: what is not on this machine is not asked for.
 
     Raises :class:`UserError` for an unknown name, a missing package, pickled weights, or a head that is not known here.
     """
-    path = resolve(name)
+    path = resolve(name) if hub else here(name, "A file")
     adapter = adapter_folder(path)
+    if isinstance(path, Path):
+        check_files(path)
+        refuse_pickles(path)
+        refuse_bombs(path)
     if adapter is not None:
         return _load_adapter(name, adapter, dtype, strip, kwargs)
-    if isinstance(path, Path):
-        refuse_pickles(path)
     try:
         model = load_whole(path, dtype, strip, **kwargs)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
@@ -138,11 +144,37 @@ def resolve(name: str) -> Path | str:
             return convert_smollm2()
         return ORGANISMS / name.removeprefix("builtin:organism-")
     path = Path(name)
-    if path.is_dir():
-        return path
+    try:
+        if path.is_dir():
+            return path
+    except (OSError, ValueError) as error:  # longer than a name can be, a zero byte
+        raise UserError(f"{name[:80]!r} cannot be the name of a model ({error}).") from error
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"There is no folder {name}. Give a checkpoint's folder, a hub id, or a built-in name.")
     return name
+
+
+def here(name: str, who: str) -> Path:
+    """The folder of a model that ``who`` (a file, not a person) names: a hub id stands for its copy in the cache.
+
+    Raises :class:`UserError` for one that is not on this machine: a file from elsewhere makes nobody ask the network.
+    """
+    path = resolve(name)
+    if isinstance(path, Path):
+        return path
+    for file in ("config.json", CONFIG):
+        try:
+            found = try_to_load_from_cache(name, file)
+        except ValueError as error:  # no name that the hub could have
+            raise UserError(
+                f"{who} names the model '{name[:80]}', which is neither a folder nor a hub id."
+            ) from error
+        if isinstance(found, str):
+            return Path(found).parent
+    raise UserError(
+        f"{who} names the model '{name}', which is not on this machine. What a file names is not downloaded: if you trust it, "
+        f"get it yourself (hf download {name}), then run this again."
+    )
 
 
 def open_model(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> Loaded:
@@ -156,7 +188,7 @@ def _load_adapter(name: str, path: Path, dtype: torch.dtype, strip: bool, kwargs
     refuse_pickles(path)
     config = read_config(path)
     try:
-        base = load(config["base_model_name_or_path"], dtype, strip=strip, **kwargs)
+        base = load(config["base_model_name_or_path"], dtype, strip=strip, hub=False, **kwargs)
     except UserError as error:
         raise UserError(f"The base of the adapter {path} could not be loaded. {error}") from error
     if hasattr(base.model, "peft_config"):

@@ -9,8 +9,7 @@ needs no more than :data:`POINTS` points, so long logs become means over equally
     logs.read()     # a moment later: opens each file, reads the new lines
 """
 
-import io
-import json
+import math
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +18,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-from pyarrow import json as arrow_json
 
+from cr_interp.confined import own
+from cr_interp.files import log_row
 from cr_interp.study.study import Study
 
 #: A line of a figure gets at most so many points.
@@ -30,7 +29,8 @@ POINTS = 500
 BLOCK = 16 << 20
 #: So many bytes before the place where reading stopped show that a file is still the one that was read.
 _TAIL = 64
-_SCHEMA = pa.schema([("kind", pa.string()), ("step", pa.float64())])
+#: Names of numbers that are taken in at most, a row's kind being a word: a file of other names in every line is no log.
+COLUMNS, _KIND = 256, 64
 #: Columns that this module and the name of the run's folder give, whatever the file says.
 _OWN = ("arm", "seed", "averaged")
 
@@ -56,6 +56,8 @@ class RunLog:
         """
         before = self.rows
         try:
+            if self.path.exists() and not own(self.path.parent.parent.parent, self.path):
+                raise OSError(0, "it is no file of the study's own")
             with open(self.path, "rb") as file:
                 self.problem = None
                 if not self._continues(file):
@@ -158,64 +160,59 @@ class StudyLogs:
 
 
 def parse(block: bytes) -> tuple[pd.DataFrame, int]:
-    """The rows of some whole lines, numbers only and ``kind``; and how many lines were no rows with a step."""
-    lines = sum(1 for line in block.split(b"\n") if line.strip())
+    """The rows of some whole lines, numbers only and ``kind``; and how many lines were no rows with a step.
+
+    Nested values have dotted names. What is no finite number is missing.
+    """
+    kinds: list[str] = []
+    columns: dict[str, list[float]] = {"step": []}
+    lines = 0
+    for line in block.split(b"\n"):
+        if not line.strip():
+            continue
+        lines += 1
+        row = log_row(line)
+        if row is None or "step" not in row:
+            continue
+        at = len(kinds)
+        kind = row.pop("kind", None)
+        kinds.append("" if kind is None else str(kind)[:_KIND])
+        for name, value in _flat(row):
+            column = columns.get(name)
+            if column is None:
+                if name in _OWN or len(columns) >= COLUMNS:
+                    continue
+                column = columns.setdefault(name, [])
+            if len(column) <= at:  # of a name that stands there twice, the first
+                column.extend([np.nan] * (at - len(column)))
+                column.append(value)
+    n = len(kinds)
+    frame = pd.DataFrame(
+        {
+            "kind": pd.Series(kinds, dtype=str),
+            **{name: np.array(values + [np.nan] * (n - len(values))) for name, values in columns.items()},
+        }
+    )
+    return frame.astype({"step": "int64"}), lines - n
+
+
+def _flat(row: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in row.items():
+        name = prefix + key
+        if isinstance(value, dict):
+            yield from _flat(value, f"{name}.")
+        elif value is None:
+            yield name, np.nan
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield name, _finite(value)
+
+
+def _finite(value: int | float) -> float:
     try:
-        table = arrow_json.read_json(
-            io.BytesIO(block),
-            # One block, since a row's terms differ between kinds of rows and pyarrow settles the columns block by block.
-            arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
-            arrow_json.ParseOptions(explicit_schema=_SCHEMA),
-        )
-        frame = _numbers(_flat(table).to_pandas())
-    except (pa.ArrowException, ValueError):
-        # A torn line, or a value that is a number here and a text there: then each line for itself.
-        rows = [row for line in block.split(b"\n") if (row := _row(line)) is not None]
-        frame = _numbers(pd.json_normalize(rows)) if rows else _no_rows()
-    steps = frame["step"]
-    frame = frame[(steps >= 0) & (steps < 2**53)].astype({"step": "int64"})
-    return frame, max(0, lines - len(frame))
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
-
-
-def _flat(table: pa.Table) -> pa.Table:
-    """Nested columns with dotted names, and of the others those that can hold numbers."""
-    while any(pa.types.is_struct(kind) for kind in table.schema.types):
-        table = table.flatten()
-    kept = [
-        index
-        for index, (name, kind) in enumerate(zip(table.schema.names, table.schema.types, strict=True))
-        if name == "kind" or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)
-    ]
-    return table.select(kept)
-
-
-def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """``kind`` as text and all else as float64, what is no finite number missing; ``kind`` and ``step`` first."""
-    frame = frame.loc[:, ~frame.columns.duplicated()]
-    kind = frame["kind"].map(str, na_action="ignore").fillna("") if "kind" in frame else ""
-    step = frame.get("step", np.nan)
-    rest = frame.drop(columns=[name for name in ("kind", "step", *_OWN) if name in frame])
-    frame = pd.concat([pd.DataFrame({"kind": kind, "step": step}, index=frame.index), rest], axis=1)
-    numbers = [
-        pd.to_numeric(_plain(frame[name]), errors="coerce").astype(float) for name in frame if name != "kind"
-    ]
-    found = pd.concat([frame["kind"].astype(str), *numbers], axis=1)
-    return found.replace([np.inf, -np.inf], np.nan)
-
-
-def _plain(column: pd.Series) -> pd.Series:
-    """Without lists, dicts and texts, for which a number must not be guessed."""
-    if column.dtype != object and not pd.api.types.is_string_dtype(column):
-        return column
-    return column.where(column.map(lambda value: isinstance(value, int | float) and not isinstance(value, bool)))
+        number = float(value)
+    except OverflowError:
+        return np.nan
+    return number if math.isfinite(number) else np.nan
 
 
 def _no_rows() -> pd.DataFrame:

@@ -5,10 +5,12 @@ somebody's own prompts has no task here, and one that is only begun has no respo
 file from anywhere: what is not as it should be counts as missing.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from cr_interp.confined import inside
 from cr_interp.errors import UserError
 from cr_interp.study.study import Study
 from cr_interp.tasks import get_task
@@ -21,10 +23,21 @@ DRAWN = 24
 
 
 def task_of(study: Study) -> Task | None:
+    """The study's task, if it is one of the known or a description in the study's own folder; else None.
+
+    A manifest may name any file of this machine, and a task's texts are shown.
+    """
     try:
-        return get_task(str(study.manifest.get("task")))
+        return get_task(task_name(study, str(study.manifest.get("task"))))
     except UserError:
         return None
+
+
+def task_name(study: Study, told: str) -> str:
+    """What a study's file says its task is, as ``get_task`` takes it. Raises :class:`UserError` for a file outside the study."""
+    if Path(told).suffix.lower() in (".yaml", ".yml", ".py"):
+        return str(inside(study.path, told, f"The study {study.name}"))
+    return told
 
 
 def examples(study: Study) -> list[Example]:

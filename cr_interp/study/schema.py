@@ -1,11 +1,87 @@
-"""What a study holds: its schema version and the columns that every table has at least.
+"""What a study holds: its schema version, the sections of its manifest, and the columns that every table has at least.
 
-Mental model: ``generations`` is what all else reads; every other table belongs to an analysis (``analyses.py``).
+Mental model: a study may come from anybody, so it is looked at once, when it is opened. Behind that door a section of the
+manifest is what it is called, and a column of a table holds numbers or texts as its name says. ``generations`` is what all
+else reads; every other table belongs to an analysis (``analyses.py``).
 """
+
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
 from cr_interp.study.analyses import ANALYSES
 
 SCHEMA_VERSION = 1
+
+
+class Manifest(BaseModel):
+    """The sections that somebody reads; more may stand there. Any may be missing: a study may be older, or only begun."""
+
+    model_config = ConfigDict(extra="allow")
+
+    schema_version: StrictInt = Field(ge=1)
+    name: StrictStr | None = None
+    task: StrictStr | None = None
+    model: StrictStr | None = None
+    teacher: StrictStr | None = None
+    created: StrictStr | None = None
+    finished: StrictStr | bool | None = None
+    command: StrictStr | None = None
+    arms: dict[str, Any] | None = None
+    seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**32)]] | None = None
+    training: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
+    case_study: dict[str, Any] | None = None
+    context: dict[str, Any] | None = None
+    controls: dict[str, Any] | None = None
+    versions: dict[str, Any] | None = None
+    asked: dict[str, Any] | None = None
+    made_of: dict[str, Any] | None = None
+    example_tokens: int | None = None
+
+
+#: Columns of text, columns of numbers; each may have gaps.
+TEXTS = frozenset(
+    {"arm", "split", "example_id", "view", "control", "prompt", "response", "outcome", "site", "measure", "token", "map"}
+)  # fmt: skip
+NUMBERS = frozenset(
+    {"seed", "step", "sample", "n_tokens", "layer", "estimate", "low", "high", "n_examples", "n_masked", "position", "cosine",
+     "relative_l2", "kl", "layer_x", "layer_y", "cka", "n"}
+)  # fmt: skip
+#: Of these without gaps: they are counted by.
+WHOLE = frozenset({"seed", "step", "sample", "n_tokens", "layer", "position", "layer_x", "layer_y", "n_examples"})
+#: A table has at most so many rows and columns, and so many bytes when it is unpacked: a small file can stand for far more.
+MOST_ROWS, MOST_COLUMNS, MOST_BYTES = 200_000_000, 200, 16 << 30
+
+
+def wrong_columns(frame: pd.DataFrame) -> list[str]:
+    """What of a table's columns is not as their names say, a part of a sentence each."""
+    found = []
+    for name in map(str, frame.columns):
+        column = frame[name]
+        if column.isna().all():
+            continue
+        if name in NUMBERS:
+            if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+                found.append(f"'{name}' holds {column.dtype}, not numbers")
+            elif name in WHOLE and not _whole(column.dropna()):
+                found.append(f"'{name}' holds numbers that are not whole")
+        elif name in TEXTS and not _texts(column):
+            found.append(f"'{name}' holds {column.dtype}, not texts")
+    return found
+
+
+def _whole(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_integer_dtype(column) or ((column % 1 == 0) & (column.abs() < 2**53)).all())
+
+
+def _texts(column: pd.Series) -> bool:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return _texts(pd.Series(column.cat.categories))
+    return pd.api.types.infer_dtype(column, skipna=True) == "string"
+
 
 #: Columns that every table has at least; a damaged table is recognised by their absence.
 COLUMNS: dict[str, tuple[str, ...]] = {

@@ -15,19 +15,33 @@ to looking, so the app and the notebooks need this package and no torch.
 Writes are atomic (temporary file, fsync, rename). Reading never executes anything: JSON and Parquet only.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
+from pydantic import ValidationError
 
+from cr_interp.configuration import brief, explain
+from cr_interp.confined import is_regular, leads_inside, own
 from cr_interp.disk import sweep
 from cr_interp.errors import UserError
 from cr_interp.files import read_jsonl, write_atomic, write_json
-from cr_interp.study.schema import COLUMNS, SCHEMA_VERSION
+from cr_interp.notes import say
+from cr_interp.study.schema import (
+    COLUMNS,
+    MOST_BYTES,
+    MOST_COLUMNS,
+    MOST_ROWS,
+    SCHEMA_VERSION,
+    Manifest,
+    wrong_columns,
+)
 from cr_interp.tasks.clusters import clusters_of
+from cr_interp.text_files import read_json
+from cr_interp.vocabulary import OUTCOMES
 
 
 @dataclass(frozen=True)
@@ -59,19 +73,21 @@ class Study:
         if not file.is_file():
             raise UserError(f"{path} is not a study: it has no manifest.json. Give the folder of a study.")
         try:
-            manifest = json.loads(file.read_text(encoding="utf-8"))
+            if not own(path, file):
+                raise UserError(f"{file} is no file of the study's own.")
+            manifest = read_json(file)
             version = manifest["schema_version"]
-        except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        except (UserError, KeyError, TypeError) as error:
             raise UserError(
                 f"The manifest of {path} is damaged ({type(error).__name__}: {error}). Its tables, if any, are "
                 f"untouched; restore manifest.json from a copy, or make the study again."
             ) from error
         if not isinstance(version, int) or version > SCHEMA_VERSION:
             raise UserError(
-                f"{path} has schema version {version!r}; this cr_interp reads versions up to {SCHEMA_VERSION}. "
+                f"{path} has schema version {brief(version)}; this cr_interp reads versions up to {SCHEMA_VERSION}. "
                 f"Update cr_interp to open it."
             )
-        return Study(path, manifest)
+        return Study(path, _sound(path, manifest))
 
     def update_manifest(self, **changes: Any) -> "Study":
         return Study.create(self.path, {**self.manifest, **changes})
@@ -95,16 +111,33 @@ class Study:
         Answers that were written without their ``cluster`` get it from their ids, if the task is a built-in one.
         """
         file = self.table_path(name)
-        if not file.is_file():
+        if not is_regular(file):
             there = [each.stem for each in sorted((self.path / "tables").glob("*.parquet"))]
             raise UserError(f"Study {self.name} has no table '{name}' (it has: {', '.join(there) or 'none'}).")
+        if not own(self.path, file):
+            raise UserError(
+                f"{file} leads out of the study's folder, so it is not read. Put the table itself there."
+            )
         try:
+            _check_size(file)
             frame = pd.read_parquet(file, engine="pyarrow")
+        except UserError:
+            raise
         except Exception as error:  # pyarrow raises many kinds
-            raise UserError(f"{file} is not readable as Parquet ({error}). Make the table again.") from error
+            said = " ".join(str(error).split())[:300]
+            raise UserError(f"{file} is not readable as Parquet ({said}). Make the table again.") from error
         missing = [column for column in COLUMNS.get(name, ()) if column not in frame.columns]
         if missing:
             raise UserError(f"{file} lacks the columns {missing}; it was damaged or written by something else.")
+        if wrong := wrong_columns(frame):
+            raise UserError(
+                f"{file} was damaged or written by something else: {', '.join(wrong[:4])}. Make it again."
+            )
+        if name == "generations" and (unknown := sorted(set(frame["outcome"].dropna()) - {*OUTCOMES})):
+            raise UserError(
+                f"{file} has outcomes that are not known here ({', '.join(map(brief, unknown[:4]))}); known are "
+                f"{', '.join(OUTCOMES)}. It was damaged, or written by a newer cr_interp."
+            )
         if name == "generations" and "cluster" not in frame:
             frame["cluster"] = clusters_of(str(self.manifest.get("task")), frame["example_id"])
         return frame
@@ -158,7 +191,7 @@ class Study:
         found = []
         for log in sorted((self.path / "runs").glob("*-s*/train.jsonl")):
             arm, _, seed = log.parent.name.rpartition("-s")
-            if arm and seed.isdecimal():
+            if arm and _is_seed(seed) and leads_inside(self.path, log):
                 found.append((arm, int(seed)))
         return found
 
@@ -170,7 +203,9 @@ class Study:
             arm, _, seed = folder.parent.name.rpartition("-s")
             step = folder.name.removeprefix("checkpoint-")
             model = any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
-            if arm and seed.isdecimal() and step.isdecimal() and model and any(folder.glob("*.safetensors")):
+            weights = sorted(folder.glob("*.safetensors")) if model else []
+            whole = weights and all(leads_inside(self.path, each) for each in (*weights, *folder.glob("*.json")))
+            if arm and _is_seed(seed) and step.isdecimal() and len(step) < 16 and whole:
                 found.append((arm, int(seed), int(step), folder))
         return sorted(found)
 
@@ -184,3 +219,31 @@ class Study:
             {"arm": arm, "seed": seed, **row} for arm, seed in self.runs() for row in self.train_rows(arm, seed)
         ]
         return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["arm", "seed", "kind", "step"])
+
+
+def _sound(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest without sections that are not what they are called: they count as missing, and that is said."""
+    try:
+        Manifest.model_validate(manifest)
+    except ValidationError as error:
+        wrong = {str(each["loc"][0]) for each in error.errors()}
+        if "schema_version" in wrong:
+            raise UserError(f"The manifest of {path} is damaged: {explain(error, Manifest)}") from error
+        say(f"The manifest of {path} is read without {', '.join(sorted(wrong))}: {explain(error, Manifest)}")
+        return {key: value for key, value in manifest.items() if key not in wrong}
+    return manifest
+
+
+def _is_seed(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 16
+
+
+def _check_size(file: Path) -> None:
+    """Refuse a table that unpacks into more than can be: a small file may say that it does."""
+    told = pq.ParquetFile(file).metadata
+    size = sum(told.row_group(n).total_byte_size for n in range(told.num_row_groups))
+    if told.num_rows > MOST_ROWS or told.num_columns > MOST_COLUMNS or size > MOST_BYTES:
+        raise UserError(
+            f"{file} says it has {told.num_rows} rows of {told.num_columns} columns, {size / 1e9:.1f} GB; no table has. Make "
+            f"the table again."
+        )

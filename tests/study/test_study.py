@@ -8,13 +8,17 @@ from synthetic import make_study
 from cr_interp.errors import UserError
 from cr_interp.files import append_jsonl, read_jsonl, write_json
 from cr_interp.study.exporting import export
-from cr_interp.study.schema import COLUMNS
+from cr_interp.study.schema import COLUMNS, TEXTS
 from cr_interp.study.searching import find_studies, open_study
 from cr_interp.study.study import Study
 
 
 def rows(name, **changes):
-    row = dict.fromkeys(COLUMNS[name], 0) | {"arm": "opd", "seed": 0, "step": 1} | changes
+    row = (
+        {column: "x" if column in TEXTS else 0 for column in COLUMNS[name]}
+        | {"arm": "opd", "seed": 0, "step": 1}
+        | changes
+    )
     return pd.DataFrame([row])
 
 

@@ -31,7 +31,7 @@ from training.organisms.pretrain_state import load_state, save_state
 class PretrainConfig(BaseModel):
     """Everything that decides the weights."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     organism: str = "llama"
     steps: int = Field(4000, gt=0)

@@ -183,7 +183,8 @@ def _run_changes(study: Study, making: Making, arm: str, seed: int, folder: Path
     before = noted(folder)
     asked_for = arm in config.arms or arm in config.own_arms
     if before is None:
-        told = study.manifest.get("arms", {}).get(arm, {}).get("terms")
+        noted_arm = (study.manifest.get("arms") or {}).get(arm)
+        told = noted_arm.get("terms") if isinstance(noted_arm, dict) else None
         now = term_texts(arm, config) if asked_for else told
         return [*older, *changes({"objective": told or now}, {"objective": now})]
     terms = None if asked_for else before.get("objective")

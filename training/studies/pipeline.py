@@ -10,12 +10,14 @@ import pandas as pd
 import torch
 
 from cr_interp.clock import date_of
+from cr_interp.configuration import validated
+from cr_interp.confined import own
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import made_of, note_asked
 from cr_interp.measure.readings import Readings
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
-from cr_interp.models.loading import Loaded, fingerprint, tokenizer_fingerprint
+from cr_interp.models.loading import Loaded, fingerprint, here, tokenizer_fingerprint
 from cr_interp.names import check_folder
 from cr_interp.notes import say
 from cr_interp.progress import tokens_progress, tracked
@@ -257,12 +259,19 @@ def config_of(
     study = open_study(name_or_path)
     if "config" not in study.manifest:
         raise UserError(f"{study.path} was not made by `distill` or `reproduce`, so it has no runs to measure.")
-    config = StudyConfig.model_validate(study.manifest["config"])
+    config = validated(StudyConfig, study.manifest["config"], study.path / "manifest.json")
+    for model in {config.model, config.teacher or config.model}:
+        here(model, f"The study {study.name}")
     if task_file is not None:
         config = config.model_copy(update={"task": task_file})
     elif Path(config.task).suffix == ".py":
         raise UserError(
             f"The task of {study.path} is the Python file {config.task}, and what a study names is not run. Name it "
             f"yourself if you trust it: --task {config.task}"
+        )
+    elif Path(config.task).suffix in (".yaml", ".yml") and not own(study.path, Path(config.task)):
+        raise UserError(
+            f"The task of {study.path} is the file {config.task}, which is not in the study's folder, and what a study "
+            f"names elsewhere is not read. Name it yourself if you trust it: --task {config.task}"
         )
     return study, config.model_copy(update={"every_step": every_step or config.every_step})

@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cr_interp.confined import inside
 from cr_interp.errors import UserError
 from cr_interp.files import write_atomic
 from cr_interp.hub import hub_problem
@@ -33,7 +34,7 @@ FORMS = ("text", "file", "url", "dataset", "repo")
 class Rows(BaseModel):
     """A split of a dataset: ``dataset`` is a hub id or a file (relative to the description that names it)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dataset: str
     subset: str | None = None
@@ -44,7 +45,7 @@ class Rows(BaseModel):
 class Text(BaseModel):
     """Where a context's words are. See :data:`FORMS`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     text: str | None = None
     file: str | None = None
@@ -78,11 +79,14 @@ def is_local(name: str) -> bool:
 
 
 def placed(rows: Rows, folder: Path) -> Rows:
-    """The same rows with a local file's path made independent of the working directory."""
-    return (
-        rows.model_copy(update={"dataset": str((folder / rows.dataset).resolve())})
-        if is_local(rows.dataset)
-        else rows
+    """The same rows with a local file's path made independent of the working directory.
+
+    Raises :class:`UserError` for a file that is not in the description's folder: see :mod:`cr_interp.confined`.
+    """
+    if not is_local(rows.dataset):
+        return rows
+    return rows.model_copy(
+        update={"dataset": str(inside(folder, rows.dataset, "The task's description").resolve())}
     )
 
 
@@ -123,7 +127,7 @@ def read_text(source: Text, folder: Path) -> Context | str:
     if source.text is not None:
         return source.text.strip()
     if source.file is not None:
-        path = folder / source.file
+        path = inside(folder, source.file, "The task's description")
         context = read_context(path)
         return context if path.suffix.lower() == ".json" else context.messages[0]["content"]
     if source.url is not None:
