@@ -1,7 +1,7 @@
 """Where the three packages go in a wheel.
 
 ``training`` and ``app`` lie at the repository's root, as their users expect, but a wheel must not take such names in everybody's
-site-packages: there they lie inside ``cr_interp/_house`` (see ``cr_interp/house.py``).
+site-packages: there they lie inside ``cr_interp/_house`` (see ``cr_interp/system/house.py``).
 """
 
 from setuptools import find_packages, setup

@@ -26,8 +26,8 @@ The names below are loaded when they are first used, so importing this package l
     ['arm', 'seed', 'step']
 """
 
-from cr_interp import former
-from cr_interp.lazily import lazily
+from cr_interp.system import former
+from cr_interp.system.lazily import lazily
 
 former.answer()
 

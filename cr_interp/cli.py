@@ -17,13 +17,13 @@ from typing import Annotated, Any
 
 import typer
 
-from cr_interp.disk import refusal
 from cr_interp.errors import Slower, UserError
-from cr_interp.house import put_first
-from cr_interp.notes import say
-from cr_interp.shown import console as terminal
-from cr_interp.shown import one_line, visible
-from cr_interp.stopping import MESSAGE, Stopped, end_with_parent, raise_on_signals
+from cr_interp.system.disk import refusal
+from cr_interp.system.house import put_first
+from cr_interp.system.notes import say
+from cr_interp.system.shown import console as terminal
+from cr_interp.system.shown import one_line, visible
+from cr_interp.system.stopping import MESSAGE, Stopped, end_with_parent, raise_on_signals
 
 #: The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number.
 _INTERRUPTED = 130
@@ -134,7 +134,7 @@ def workbench(
     port: Annotated[int, typer.Option(help="of this machine", min=1, max=65535)] = 8501,
 ) -> None:
     """Open the workbench on the studies that can be found; Ctrl-C ends it."""
-    from cr_interp.workbench import serve
+    from cr_interp.system.workbench import serve
 
     serve(study, port)
 

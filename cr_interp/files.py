@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cr_interp.confined import is_regular
-from cr_interp.disk import disk_trouble, remove, temporary_name
 from cr_interp.errors import UserError
-from cr_interp.text_files import deeper
+from cr_interp.system.disk import disk_trouble, remove, temporary_name
+from cr_interp.system.text_files import deeper
 
 #: A row of a log has a few dozen numbers: more bytes, or more objects within each other, are no row of ours.
 LONGEST_LINE, DEEPEST_ROW = 1 << 20, 8

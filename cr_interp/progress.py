@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from cr_interp.shown import console, literal
+from cr_interp.system.shown import console, literal
 
 Item = TypeVar("Item")
 

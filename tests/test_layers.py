@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cr_interp.former import MOVED
+from cr_interp.system.former import MOVED
 
 ROOT = Path(__file__).resolve().parents[1]
 #: From the top. What stands on one floor may not import each other, but for what is inside one package.
@@ -18,7 +18,7 @@ FLOORS = (
     {"training.task_of", "training.objectives"},
     {"training", "training.settings"},
     {"cr_interp.cli", "cr_interp.__main__"},
-    {"cr_interp.report", "cr_interp.workbench"},
+    {"cr_interp.report", "cr_interp.system.workbench"},
     {"cr_interp.figures"},
     {"cr_interp.mechanism"},
     {"cr_interp.measure"},

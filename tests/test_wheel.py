@@ -61,7 +61,7 @@ def test_nothing_but_its_own_name_is_taken(installed):
 
 def test_it_is_the_wheel_that_runs(installed, elsewhere):
     said = subprocess.run(
-        [installed / "python", "-c", "import cr_interp.house as h; print(h.house())"],
+        [installed / "python", "-c", "import cr_interp.system.house as h; print(h.house())"],
         cwd=elsewhere, capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, check=True,
     ).stdout  # fmt: skip
     assert said.strip() == str(next(installed.parent.glob("lib/python*/site-packages")) / "cr_interp" / "_house")

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from cr_interp.configuration import Strict, apply_overrides, read_mapping, validated
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.settings import Evaluation
-from cr_interp.names import Name, Seed, distinct
+from cr_interp.system.names import Name, Seed, distinct
 
 CONFIGS = Path(__file__).parent / "configs"
 #: More steps, examples or tokens than anybody has, and more rows in a batch: a slip of the finger, or somebody else's.

@@ -33,7 +33,7 @@ from cr_interp.capture.sites import (
 )
 from cr_interp.errors import UserError, unknown
 from cr_interp.models.forward import ViewBatch, backbone, build_view, device_of, unwrap
-from cr_interp.shown import PlainTable, literal
+from cr_interp.system.shown import PlainTable, literal
 
 PACKAGES = {"transformer_lens": "transformer-lens", "nnsight": "nnsight"}
 

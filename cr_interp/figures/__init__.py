@@ -12,7 +12,7 @@ notebooks and the README's pictures draw the same thing. Three rules hold everyw
 Names that come from a table are escaped, since plotly reads some HTML in labels.
 """
 
-from cr_interp.lazily import lazily
+from cr_interp.system.lazily import lazily
 
 __getattr__, __dir__, __all__ = lazily(__name__, {
     "metric_forest": "behaviour",

@@ -6,7 +6,7 @@ both views (rows of ``generations``), ``drift`` captures its states in both view
 Nothing here draws or prints.
 """
 
-from cr_interp.lazily import lazily
+from cr_interp.system.lazily import lazily
 
 __getattr__, __dir__, __all__ = lazily(__name__, {
     "Evaluation": "settings",

@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from cr_interp.digests import Parts, changes, code_digest, digest_of, flat, rows_digest
 from cr_interp.measure.subject import Subject
 from cr_interp.study.study import Study
+from cr_interp.system.digests import Parts, changes, code_digest, digest_of, flat, rows_digest
 from cr_interp.tasks.base import TakesTurns, Task
 from cr_interp.views import Context, NoContext
 

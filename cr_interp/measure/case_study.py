@@ -20,14 +20,14 @@ import torch
 from pydantic import Field
 
 from cr_interp.configuration import Strict, apply_overrides, read_mapping, validated
-from cr_interp.digests import flat
 from cr_interp.errors import UserError
 from cr_interp.measure.compare import measure_checkpoints
 from cr_interp.measure.settings import Evaluation
 from cr_interp.models.loading import Loaded, open_model
 from cr_interp.models.templates import fix_template
-from cr_interp.names import Name
 from cr_interp.study.study import Study
+from cr_interp.system.digests import flat
+from cr_interp.system.names import Name
 from cr_interp.tasks import get_task
 
 

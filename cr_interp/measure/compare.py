@@ -6,7 +6,6 @@ from typing import Any
 
 from cr_interp.capture.sites import blocks
 from cr_interp.clock import VARIABLE, date_of
-from cr_interp.digests import Parts, changes, digest_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts, made_of
 from cr_interp.measure.pairs import choose_task, parse_pairs
@@ -17,12 +16,13 @@ from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, open_model, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.models.templates import fix_template
-from cr_interp.names import check_folder
-from cr_interp.notes import say
 from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
 from cr_interp.study.analyses import analyses, fill
 from cr_interp.study.study import Study
+from cr_interp.system.digests import Parts, changes, digest_of
+from cr_interp.system.names import check_folder
+from cr_interp.system.notes import say
 from cr_interp.tasks.base import Task
 from cr_interp.tasks.yours.own import OwnTask
 from cr_interp.views import NoContext

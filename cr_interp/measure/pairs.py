@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cr_interp.errors import UserError
-from cr_interp.names import check_name
+from cr_interp.system.names import check_name
 from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Task
 from cr_interp.tasks.yours.own import OwnTask, read_context, read_prompts

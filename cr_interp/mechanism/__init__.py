@@ -6,7 +6,7 @@ Mental model. ``answers`` picks the flipped answers of a study's ``generations``
 two views of a prompt never have the same length, and these are what they share.
 """
 
-from cr_interp.lazily import lazily
+from cr_interp.system.lazily import lazily
 
 __getattr__, __dir__, __all__ = lazily(__name__, {
     "Answer": "answers",

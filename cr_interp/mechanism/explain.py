@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 
 from cr_interp.clock import VARIABLE, reads_clock
-from cr_interp.digests import Parts, changes, digest_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import COLUMN, made_of
 from cr_interp.mechanism.answers import FLIPS, GROUPS, Answer, answers_of, chosen_answers
@@ -25,12 +24,13 @@ from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, open_model
 from cr_interp.models.named_models import model_digest
 from cr_interp.models.templates import fix_template
-from cr_interp.notes import say
 from cr_interp.progress import tokens_progress
 from cr_interp.study.analyses import Analysis, analyses, fill
 from cr_interp.study.questions import contexts, no_context
 from cr_interp.study.rows import last_step, rows_of
 from cr_interp.study.study import Study
+from cr_interp.system.digests import Parts, changes, digest_of
+from cr_interp.system.notes import say
 
 Checkpoint = tuple[str, int, int]
 """arm, seed, step"""

@@ -9,7 +9,7 @@ without the LM head, :func:`logits` adds the head, :func:`generate` samples resp
     states = hidden_states(loaded.model, view)          # [token, width], the aligned positions
 """
 
-from cr_interp.lazily import lazily
+from cr_interp.system.lazily import lazily
 
 __getattr__, __dir__, __all__ = lazily(__name__, {
     "Loaded": "loading",

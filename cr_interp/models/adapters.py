@@ -25,7 +25,7 @@ from cr_interp.errors import UserError
 from cr_interp.models.bombs import refuse_endless
 from cr_interp.models.forward import device_of, embedded
 from cr_interp.models.weights import first_few, plain, unwrapped
-from cr_interp.text_files import read_json
+from cr_interp.system.text_files import read_json
 
 BASE_FILE = "base.json"
 CONFIG = "adapter_config.json"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from cr_interp.confined import is_regular
 from cr_interp.errors import UserError
-from cr_interp.text_files import read_json
+from cr_interp.system.text_files import read_json
 
 ORGANISMS = Path(__file__).parent.parent / "organisms"
 SMOLLM2 = "smollm2-135m-instruct"

@@ -21,7 +21,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import find_adapter_config_file
 
 from cr_interp.errors import UserError, unknown
-from cr_interp.hub import hub_problem
 from cr_interp.models.adapters import CONFIG, attach, check_base, knows_base, read_config
 from cr_interp.models.bombs import refuse_bombs
 from cr_interp.models.fingerprints import fingerprint, tokenizer_fingerprint
@@ -30,6 +29,7 @@ from cr_interp.models.known import ORGANISMS, SMOLLM2, builtin_names, check_file
 from cr_interp.models.suitable import check_decoder, check_vocabulary
 from cr_interp.models.turn_end import turn_ends
 from cr_interp.models.weights import first_few, load_whole, refuse_incomplete
+from cr_interp.system.hub import hub_problem
 
 __all__ = ["Loaded", "builtin_names", "fingerprint", "load", "open_model", "resolve", "tokenizer_fingerprint"]
 

@@ -10,11 +10,11 @@ from typing import Any, cast
 
 from transformers import AutoTokenizer
 
-from cr_interp.digests import digest_of, folder_digest
 from cr_interp.errors import UserError
 from cr_interp.models.loading import Loaded, resolve
 from cr_interp.models.templates import fix_template
-from cr_interp.text_files import read_json
+from cr_interp.system.digests import digest_of, folder_digest
+from cr_interp.system.text_files import read_json
 
 
 def model_digest(name: str) -> str:

@@ -25,7 +25,7 @@ from transformers import (
 from transformers.utils import cached_file, logging
 
 from cr_interp.errors import UserError
-from cr_interp.text_files import read_json
+from cr_interp.system.text_files import read_json
 
 #: Modules that hold a model as their only child: DDP and DataParallel, torch.compile, FSDP, its recomputing, DeepSpeed.
 WRAPPERS = frozenset(

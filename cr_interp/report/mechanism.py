@@ -3,7 +3,7 @@
 import pandas as pd
 from rich.table import Table
 
-from cr_interp.shown import PlainTable, literal
+from cr_interp.system.shown import PlainTable, literal
 from cr_interp.tables.patching import DIRECTIONS, strongest
 from cr_interp.vocabulary import layer_name
 

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cr_interp.report.study import unread_of, unread_sentences
-from cr_interp.shown import PlainTable, code, in_markdown, literal
 from cr_interp.statistics import MARGIN
+from cr_interp.system.shown import PlainTable, code, in_markdown, literal
 from cr_interp.tables.ablations import COMPARED, ablation_rows
 from cr_interp.tables.behaviour import metrics_json
 from cr_interp.tables.claims import ALPHA, count_claims

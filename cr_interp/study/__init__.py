@@ -8,7 +8,7 @@ models belong to it.
     study.table("drift")                                # a DataFrame
 """
 
-from cr_interp.lazily import lazily
+from cr_interp.system.lazily import lazily
 
 __getattr__, __dir__, __all__ = lazily(__name__, {
     "COLUMNS": "study",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cr_interp.errors import UserError
 from cr_interp.files import read_jsonl, write_atomic
-from cr_interp.names import check_folder
 from cr_interp.study.study import Study
+from cr_interp.system.names import check_folder
 
 #: What is copied.
 PATTERNS = ("tables/*.parquet", "runs/*-s*/train.jsonl", "runs/*-s*/made_of.json")

@@ -26,10 +26,8 @@ from pydantic import ValidationError
 
 from cr_interp.configuration import brief, explain
 from cr_interp.confined import is_regular, leads_inside, own
-from cr_interp.disk import sweep
 from cr_interp.errors import UserError
 from cr_interp.files import read_jsonl, write_atomic, write_json
-from cr_interp.notes import say
 from cr_interp.study.schema import (
     COLUMNS,
     MOST_BYTES,
@@ -39,8 +37,10 @@ from cr_interp.study.schema import (
     Manifest,
     wrong_columns,
 )
+from cr_interp.system.disk import sweep
+from cr_interp.system.notes import say
+from cr_interp.system.text_files import read_json
 from cr_interp.tasks.clusters import clusters_of
-from cr_interp.text_files import read_json
 from cr_interp.vocabulary import OUTCOMES
 
 

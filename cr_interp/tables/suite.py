@@ -27,12 +27,12 @@ import numpy as np
 import pandas as pd
 
 from cr_interp.errors import UserError, unknown
-from cr_interp.notes import say
 from cr_interp.statistics import bootstrap_weights, holm
 from cr_interp.statistics import interval as percentiles
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import find_studies, search_paths, studies_in
 from cr_interp.study.study import Study
+from cr_interp.system.notes import say
 from cr_interp.tables.behaviour import METRICS, differences, metrics, regimes
 from cr_interp.tables.claims import COMPARED, count_claims
 from cr_interp.tables.drift import layer_table

@@ -33,7 +33,7 @@ LIBRARIES = (
 )  # fmt: skip
 #: Read while the interpreter or a library starts, too early for a fork to follow. ``PYTHONPATH`` it can follow.
 EARLY = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "OPENBLAS_", "HF_", "TRANSFORMERS_", "TORCH_", "ACCELERATE_")
-#: Names the process that a job must not outlive; see ``cr_interp.stopping``.
+#: Names the process that a job must not outlive; see ``cr_interp.system.stopping``.
 PARENT = "CR_INTERP_PARENT"
 #: The commands that start processes themselves.
 WITH_JOBS = {"distill", "reproduce", "suite"}
@@ -201,7 +201,7 @@ def play(arguments: list[str], jobs: bool = False) -> NoReturn:
 
 
 def start_jobs_warm() -> None:
-    from cr_interp.house import put_first
+    from cr_interp.system.house import put_first
 
     put_first()
     jobs = importlib.import_module("training.studies.jobs")

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cr_interp.shown import PlainTable, literal
+from cr_interp.system.shown import PlainTable, literal
 from training.planning.architecture import Architecture
 from training.planning.duration import BANDWIDTH, COMPUTE, USABLE
 from training.planning.plan import GIB, Plan

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from cr_interp.digests import file_digest
+from cr_interp.system.digests import file_digest
 
 SEAL = "checkpoint.json"
 #: A folder in which a checkpoint is being written.

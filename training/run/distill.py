@@ -16,8 +16,8 @@ from cr_interp.models.devices import chosen_device
 from cr_interp.models.forward import vocabulary
 from cr_interp.models.generation import Decoding
 from cr_interp.models.loading import Loaded, tokenizer_fingerprint
-from cr_interp.notes import say
 from cr_interp.study.study import Study
+from cr_interp.system.notes import say
 from cr_interp.tables.behaviour import metrics
 from cr_interp.tasks.base import TakesTurns, Task
 from cr_interp.views import Context, check_context_shows, check_fits, render

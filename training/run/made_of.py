@@ -21,7 +21,6 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from cr_interp.digests import Parts, changes, digest_of, flat, folder_digest, rows_digest
 from cr_interp.errors import UserError
 from cr_interp.files import write_json
 from cr_interp.measure.asked import asked_parts, context_parts, made_of, row_changes, rows_made_of, task_parts
@@ -29,6 +28,7 @@ from cr_interp.measure.subject import Subject
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.study.analyses import analyses
 from cr_interp.study.study import Study
+from cr_interp.system.digests import Parts, changes, digest_of, flat, folder_digest, rows_digest
 from cr_interp.tasks.base import Task
 from cr_interp.views import Context, context_length
 from training.objectives import arm_terms

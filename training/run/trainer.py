@@ -21,7 +21,6 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from cr_interp.disk import disk_trouble
 from cr_interp.errors import NotFinite, UserError
 from cr_interp.files import append_jsonl
 from cr_interp.models.adapters import check_resumed
@@ -30,6 +29,7 @@ from cr_interp.models.forward import device_of
 from cr_interp.models.loading import Loaded
 from cr_interp.models.shards import is_sharded
 from cr_interp.models.weights import load_whole
+from cr_interp.system.disk import disk_trouble
 from cr_interp.views import shared_prefix
 from training.objectives import Term
 from training.run import parallel

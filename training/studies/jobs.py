@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TimeRemainingCo
 from cr_interp.errors import UserError
 from cr_interp.models.devices import visible_gpus
 from cr_interp.progress import Words, bars
-from cr_interp.stopping import worker_of_this
+from cr_interp.system.stopping import worker_of_this
 
 #: glibc hands large blocks back to the kernel after every tensor; faulting them in again can cost more than the
 #: arithmetic. Keeping them changes no number.

@@ -18,14 +18,14 @@ from cr_interp.measure.readings import Readings
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, fingerprint, here, tokenizer_fingerprint
-from cr_interp.names import check_folder
-from cr_interp.notes import say
 from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
 from cr_interp.study.analyses import analyses, fill
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
+from cr_interp.system.names import check_folder
+from cr_interp.system.notes import say
 from cr_interp.tasks.base import Task
 from cr_interp.tasks.yours.described import DescribedTask
 from training.run.checkpoints import checkpoints, step_of

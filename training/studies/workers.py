@@ -12,8 +12,8 @@ from typing import Any
 
 from cr_interp.files import write_atomic
 from cr_interp.models.devices import visible_gpus
-from cr_interp.notes import say
 from cr_interp.study.study import Study
+from cr_interp.system.notes import say
 from training.run.checkpoints import passed_over
 from training.run.distill import is_finished
 from training.settings import StudyConfig

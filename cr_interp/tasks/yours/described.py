@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cr_interp.configuration import read_mapping, validated
 from cr_interp.errors import UserError, unknown
-from cr_interp.names import Name
+from cr_interp.system.names import Name
 from cr_interp.tasks import graders
 from cr_interp.tasks.base import SPLITS, CountTokens, Example, Outcome, Split
 from cr_interp.tasks.lengths import irrelevant_in_place

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cr_interp.errors import UserError
-from cr_interp.text_files import json_lines, parsed, read_text
+from cr_interp.system.text_files import json_lines, parsed, read_text
 
 WANTED = "a JSONL, Parquet or CSV file, or a hub id"
 #: A share or a number of the rows, as ``datasets`` writes it: train[:80%], train[100:200].

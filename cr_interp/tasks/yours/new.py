@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from cr_interp.errors import UserError
-from cr_interp.names import check_folder, check_name
+from cr_interp.system.names import check_folder, check_name
 from cr_interp.tasks.organisms.rules import rules_task
 
 ROWS = {"train": 160, "test": 48}

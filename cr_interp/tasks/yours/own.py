@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cr_interp.errors import UserError
+from cr_interp.system.text_files import json_lines, read_json, read_text
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
 from cr_interp.tasks.graders import contains
-from cr_interp.text_files import json_lines, read_json, read_text
 from cr_interp.views import Context
 
 

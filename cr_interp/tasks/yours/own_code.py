@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cr_interp.errors import UserError
-from cr_interp.names import check_name
+from cr_interp.system.names import check_name
 from cr_interp.tasks.base import Task
 
 #: What every task has; the names of the protocol, said in an error.

@@ -20,11 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cr_interp.confined import inside
 from cr_interp.errors import UserError
 from cr_interp.files import write_atomic
-from cr_interp.hub import hub_problem
+from cr_interp.system.hub import hub_problem
+from cr_interp.system.text_files import decoded
+from cr_interp.system.text_files import read_text as text_of
 from cr_interp.tasks.yours.local_rows import READERS, read_local
 from cr_interp.tasks.yours.own import read_context
-from cr_interp.text_files import decoded
-from cr_interp.text_files import read_text as text_of
 from cr_interp.views import Context
 
 #: How a context may be given; exactly one of them.

@@ -12,8 +12,8 @@ import pytest
 import warm
 from killing import kill
 
-from cr_interp import stopping
-from cr_interp.stopping import MESSAGE, PARENT, Stopped, raise_on_signals
+from cr_interp.system import stopping
+from cr_interp.system.stopping import MESSAGE, PARENT, Stopped, raise_on_signals
 
 #: A study whose runs take long: it is stopped on its way.
 LONG = [
@@ -139,7 +139,7 @@ def test_a_signal_becomes_an_exception_once_and_one_that_is_ignored_stays_so(mon
 def test_a_worker_that_starts_after_its_parent_has_ended_ends_as_well():
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    worker = "from cr_interp.stopping import end_with_parent; end_with_parent(); print('lives')"
+    worker = "from cr_interp.system.stopping import end_with_parent; end_with_parent(); print('lives')"
     env = {**os.environ, stopping.PARENT: str(gone.pid)}
     done = subprocess.run([sys.executable, "-c", worker], env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (143, "")

@@ -119,7 +119,7 @@ def _own_modules(start: ModuleType | None) -> set[Path]:
 
 def _is_own(file: Path) -> bool:
     installed = {*map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))}
-    installed |= {str(Path(__file__).parent), str(Path(__file__).parent.parent / "training")}
+    installed |= {str(Path(__file__).parent.parent), str(Path(__file__).parents[2] / "training")}
     return file.suffix == ".py" and not any(
         file.resolve().is_relative_to(Path(each).resolve()) for each in installed
     )

@@ -9,10 +9,10 @@ import pytest
 from cr_interp.cli import main
 from cr_interp.errors import UserError
 from cr_interp.measure.pairs import parse_pairs
-from cr_interp.names import LONGEST, check_folder, check_name, fault
-from cr_interp.shown import visible
 from cr_interp.study.searching import find_studies
 from cr_interp.study.study import Study
+from cr_interp.system.names import LONGEST, check_folder, check_name, fault
+from cr_interp.system.shown import visible
 from cr_interp.tables.suite import open_suite
 from cr_interp.tasks.yours.new import new_task
 from training.commands import _chosen

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cr_interp.errors import UserError
-from cr_interp.text_files import decoded, json_lines, read_json, read_text
+from cr_interp.system.text_files import decoded, json_lines, read_json, read_text
 
 WORDS = "café 北京 🙂\nline two"
 

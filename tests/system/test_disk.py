@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cr_interp import disk
-from cr_interp.disk import disk_trouble, probe, remove, sweep, temporary_name
 from cr_interp.errors import UserError
 from cr_interp.files import write_atomic
 from cr_interp.study.study import Study
+from cr_interp.system import disk
+from cr_interp.system.disk import disk_trouble, probe, remove, sweep, temporary_name
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_a_kill_left_is_swept_and_what_is_being_written_is_not(tmp_path):
     run = study.run_path("opd", 0)
     run.mkdir(parents=True)
     done = subprocess.run(
-        [sys.executable, "-c", "from cr_interp.disk import temporary_name; print(temporary_name())"],
+        [sys.executable, "-c", "from cr_interp.system.disk import temporary_name; print(temporary_name())"],
         capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
     mine = temporary_name()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cr_interp.digests import changes, code_digest, digest_of, flat, folder_digest
+from cr_interp.system.digests import changes, code_digest, digest_of, flat, folder_digest
 from cr_interp.tasks.base import Example
 from cr_interp.tasks.yours.own_code import module_of, run_task_file
 

@@ -8,7 +8,7 @@ path: a folder of the same name in the working directory is not taken for them.
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent.parent
 
 
 def house() -> Path:

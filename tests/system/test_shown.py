@@ -15,7 +15,7 @@ from synthetic import make_study
 
 from cr_interp.progress import Words, bars, tokens_progress, tracked
 from cr_interp.report.study import markdown_table, plain_table, rich_table
-from cr_interp.shown import ACTING, PlainTable, code, console, in_markdown, one_line, visible
+from cr_interp.system.shown import ACTING, PlainTable, code, console, in_markdown, one_line, visible
 
 #: What a folder or an arm may be called: markup for rich, for Markdown, for a terminal, and what cannot be encoded.
 NAMES = ["opd[a]", "opd[/b]", "[red]x[/red]", "[", "\\[a]", ":smile:", "a|b", "`a`", "<b>", "\x1b[2J\x1b]0;title\x07", "a\rb",

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from cr_interp.errors import UserError
-from cr_interp.house import house
 from cr_interp.study.searching import find_studies, search_paths
+from cr_interp.system.house import house
 
 
 def serve(study: str | None, port: int) -> None:
