@@ -22,8 +22,8 @@ from cr_interp.system.disk import refusal
 from cr_interp.system.house import put_first
 from cr_interp.system.notes import say
 from cr_interp.system.shown import console as terminal
-from cr_interp.system.shown import one_line, visible
 from cr_interp.system.stopping import MESSAGE, Stopped, end_with_parent, raise_on_signals
+from cr_interp.system.visible import one_line, visible
 
 #: The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number.
 _INTERRUPTED = 130

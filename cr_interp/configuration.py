@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cr_interp.confined import LARGEST_YAML
 from cr_interp.errors import UserError
-from cr_interp.system.shown import one_line
 from cr_interp.system.text_files import DEEPEST, deeper, read_text
+from cr_interp.system.visible import one_line
 
 #: Of what is wrong in one file, so many things are said.
 SENTENCES = 8

@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 
 from cr_interp.errors import UserError
-from cr_interp.system.shown import visible
+from cr_interp.system.visible import visible
 
 #: Bytes. A text with rows may be a data set; a configuration or a manifest never is.
 LARGEST, LARGEST_JSON, LARGEST_YAML = 1 << 30, 128 << 20, 512 << 10

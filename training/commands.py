@@ -8,7 +8,7 @@ import typer
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.system.shown import console as terminal
-from cr_interp.system.shown import one_line
+from cr_interp.system.visible import one_line
 
 console = terminal()
 

@@ -8,7 +8,8 @@ from rich.console import Group
 from rich.table import Table
 
 from cr_interp.study.study import Study
-from cr_interp.system.shown import PlainTable, code, in_markdown, literal
+from cr_interp.system.shown import PlainTable, literal
+from cr_interp.system.visible import code, in_markdown
 from cr_interp.tables.behaviour import METRICS
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.interval_words import SHORT, said_intervals

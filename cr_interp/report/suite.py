@@ -16,7 +16,8 @@ from rich.text import Text
 
 from cr_interp.report.study import unread_of, unread_sentences
 from cr_interp.statistics import MARGIN
-from cr_interp.system.shown import PlainTable, code, in_markdown, literal
+from cr_interp.system.shown import PlainTable, literal
+from cr_interp.system.visible import code, in_markdown
 from cr_interp.tables.ablations import COMPARED, ablation_rows
 from cr_interp.tables.behaviour import metrics_json
 from cr_interp.tables.claims import ALPHA, count_claims

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from cr_interp.errors import UserError
-from cr_interp.system.shown import visible
+from cr_interp.system.visible import visible
 
 #: In bytes: a folder's name may have 255, and ``-s4294967295`` or a file's ending comes after.
 LONGEST = 120

@@ -2,7 +2,7 @@
 
 import sys
 
-from cr_interp.system.shown import visible
+from cr_interp.system.visible import visible
 
 
 def say(text: str) -> None:

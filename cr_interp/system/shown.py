@@ -6,11 +6,10 @@ given as styles), and characters that act instead of being seen are written out,
 
     console()            where every command prints to; no markup, no control characters
     PlainTable           a rich table whose cells are texts, whatever console prints it
-    visible, one_line    for everything that is printed without rich
-    in_markdown, code    for a cell of a Markdown table
+
+Text without rich: ``visible.py``.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,47 +19,12 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-#: Controls but for tab and line feed, what turns the direction of writing, other ends of lines, halves of characters.
-ACTING = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
-
-
-def visible(text: object) -> str:
-    r"""The text with every acting character written out; line feeds and tabs stay.
-
-    >>> visible("a\x1b[31m\udcff")
-    'a\\x1b[31m\\udcff'
-    """
-    return ACTING.sub(lambda found: found.group().encode("unicode_escape").decode(), str(text))
-
-
-def one_line(text: object) -> str:
-    r""":func:`visible` for a name, which has one line.
-
-    >>> one_line("a\nb")
-    'a\\nb'
-    """
-    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+from cr_interp.system.visible import ACTING, visible
 
 
 def literal(text: object, style: str = "") -> Text:
     """For rich: the text as it is, in a style."""
     return Text(visible(text), style=style)
-
-
-def in_markdown(text: object) -> str:
-    """One line that can neither end its cell of a table nor begin an element of HTML."""
-    return one_line(text).replace("|", "\\|").replace("<", "&lt;")
-
-
-def code(text: object) -> str:
-    """One line as code in a cell of a Markdown table, whatever backticks it has."""
-    told = one_line(text).replace("|", "\\|")
-    if "`" not in told:
-        return f"`{told}`"
-    fence = "`" * (1 + max(map(len, re.findall("`+", told))))
-    return f"{fence} {told} {fence}"
 
 
 class PlainTable(Table):

@@ -14,7 +14,8 @@ import pandas as pd
 from rich.table import Table
 
 from cr_interp.errors import UserError, unknown
-from cr_interp.system.shown import PlainTable, in_markdown
+from cr_interp.system.shown import PlainTable
+from cr_interp.system.visible import in_markdown
 from cr_interp.tables import behaviour
 from cr_interp.tables.drift import placed
 from cr_interp.vocabulary import EMBEDDING, MOVEMENTS, REFERENCES, by_arm, layer_name

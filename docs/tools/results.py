@@ -17,7 +17,7 @@ from cr_interp.report.suite import markdown_tables
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
-from cr_interp.system.shown import in_markdown
+from cr_interp.system.visible import in_markdown
 from cr_interp.tables.ablations import ablation_rows
 from cr_interp.tables.behaviour import differences, harm_on_common, regimes
 from cr_interp.tables.claims import count_claims

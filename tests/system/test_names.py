@@ -12,7 +12,7 @@ from cr_interp.measure.pairs import parse_pairs
 from cr_interp.study.searching import find_studies
 from cr_interp.study.study import Study
 from cr_interp.system.names import LONGEST, check_folder, check_name, fault
-from cr_interp.system.shown import visible
+from cr_interp.system.visible import visible
 from cr_interp.tables.suite import open_suite
 from cr_interp.tasks.yours.new import new_task
 from training.commands import _chosen

@@ -15,7 +15,8 @@ from synthetic import make_study
 
 from cr_interp.progress import Words, bars, tokens_progress, tracked
 from cr_interp.report.study import markdown_table, plain_table, rich_table
-from cr_interp.system.shown import ACTING, PlainTable, code, console, in_markdown, one_line, visible
+from cr_interp.system.shown import PlainTable, console
+from cr_interp.system.visible import ACTING, code, in_markdown, one_line, visible
 
 #: What a folder or an arm may be called: markup for rich, for Markdown, for a terminal, and what cannot be encoded.
 NAMES = ["opd[a]", "opd[/b]", "[red]x[/red]", "[", "\\[a]", ":smile:", "a|b", "`a`", "<b>", "\x1b[2J\x1b]0;title\x07", "a\rb",
@@ -85,12 +86,15 @@ def test_styles_are_kept():
 
 def test_tables_of_a_study_keep_arms_apart_whose_names_are_markup():
     rows = pd.DataFrame(
-        [{"arm": arm, "seed": pd.NA, "metric": "acc_x", "estimate": 0.5, "low": 0.4, "high": 0.6, "n": 9}
+        [{"arm": arm, "seed": pd.NA, "metric": "acc_x", "estimate": 0.5, "low": 0.4, "high": 0.6, "n": 9,
+          "interval": "within"}
          for arm in ("opd[a]", "opd[/b]", "x|y")]
     )  # fmt: skip
     text = printed(rich_table(rows, "a study[/]"))
     assert all(name in text for name in ("opd[a]", "opd[/b]", "x|y", "a study[/]"))
-    assert {line.replace("\\|", "").count("|") for line in markdown_table(rows).splitlines()} == {3}
+    lines = [line for line in markdown_table(rows).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(rows)
+    assert {line.replace("\\|", "").count("|") for line in lines} == {3}
     assert "opd[/b]" in printed(plain_table(rows, "t"))
 
 
