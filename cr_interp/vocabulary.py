@@ -1,14 +1,15 @@
 """Names that many modules share, each defined once: metrics, measures, controls, outcomes, arms' order, places on a layer axis.
 
 Mental model: a table's cells hold these names; reports, figures and pages look up here what they are called. Colours are in
-``figures/style.py``; nothing here draws, and nothing here is loaded but the standard library and pandas.
+``figures/style.py``; nothing here draws, and nothing here is loaded but the standard library.
 """
 
 import re
 from collections.abc import Hashable, Iterable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: The arms with a place of their own in every list; others follow by name.
 ARMS = ("base", "opd", "nca", "dual_opd", "sym_kl")
@@ -93,7 +94,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
-def by_arm(table: pd.DataFrame, *then: str) -> pd.DataFrame:
+def by_arm(table: "pd.DataFrame", *then: str) -> "pd.DataFrame":
     """A table sorted by its arms in that order, then by other columns; rows are numbered anew."""
     order = {arm: index for index, arm in enumerate(arm_order(table["arm"]))}
     return table.sort_values(
