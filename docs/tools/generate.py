@@ -16,6 +16,10 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from cr_interp.system.house import put_first
+
+put_first()  # training lies beside the package, not in it
+
 import reference
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

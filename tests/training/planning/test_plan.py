@@ -142,7 +142,6 @@ def test_the_number_of_gpus_can_be_given_and_may_not_do():
         ("training.top_k=1", "Use 2 or more"),
         ("evaluation.controls=[paraphrase]", "lacks 'exact'"),
         ("evaluation.responses=opdd", "no arm of the study"),
-        ("seeds=[0, 0]", "listed twice"),
         ("max_turns=3", "Set max_turns=1"),
         ("task=textarena:sokoban", "Set max_turns=5"),
         ("max_new_tokens=40000", "the model has 40960 positions"),
@@ -158,6 +157,7 @@ def test_what_would_stop_a_run_is_found(override, said):
     ("override", "said"),
     [
         ("model=somebody/something", "nothing is downloaded"),
+        ("seeds=[0, 0]", "each may be given once"),
         ("arms=[ncaa]", "Did you mean 'nca'"),
         ("own_arms={mine: ['KL(q_x, f)']}", None),
         ("arms=[base]", "has no terms"),
