@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -13,6 +14,8 @@ os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="cr-interp-tests-")
 import pytest
 from tiny import tiny
 
+# Whoever runs the tests may ignore it (nohup does), every process started here would too, and some tests send it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 
