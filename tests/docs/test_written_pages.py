@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -19,10 +20,10 @@ EXAMPLES = ROOT / "cr_interp" / "examples"
 
 
 @pytest.fixture(scope="module")
-def generate() -> ModuleType:
-    sys.path.insert(0, str(DOCS / "tools"))
+def generate() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(DOCS / "tools"))  # all the while: it imports its neighbours when it needs them
     try:
-        return importlib.import_module("generate")
+        yield importlib.import_module("generate")
     finally:
         sys.path.remove(str(DOCS / "tools"))
 
