@@ -15,7 +15,7 @@ import pandas as pd
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import COLUMN, made_of
 from cr_interp.mechanism.answers import FLIPS, GROUPS, Answer, answers_of, chosen_answers
-from cr_interp.mechanism.given import Answers, Options, Pair, Weights, rendered
+from cr_interp.mechanism.given import USUAL, Answers, Options, Pair, Weights, rendered
 from cr_interp.mechanism.material import Material, prompts_of
 from cr_interp.mechanism.whereabouts import BASE, Checkpoint, base_of, models_of, opened, teacher_of
 from cr_interp.models.loading import Loaded
@@ -35,7 +35,7 @@ def explain(
     names: Sequence[str] = (),
     arms: Sequence[str] = (),
     seeds: Sequence[int] = (),
-    options: Options = Options(),
+    options: Options = USUAL,
     again: bool = False,
     every_step: bool = False,
 ) -> Study:
@@ -169,7 +169,10 @@ class _Bench:
         own = {name: getattr(self.options, name) for name in analysis.options}
         parts: Parts = {
             "analysis": analysis.name,
-            **{name: value if isinstance(value, str | int | float) else sorted(value) for name, value in own.items()},
+            **{
+                name: value if isinstance(value, str | int | float) else sorted(value)
+                for name, value in own.items()
+            },
         }
         if analysis.needs in ("weights", "material"):
             parts["base"] = model_digest(self.base)

@@ -47,6 +47,9 @@ class Options:
     """Of the training split, from which directions, probes and gradients are computed."""
 
 
+USUAL = Options()
+
+
 @dataclass
 class Weights:
     """The files of a checkpoint and of the model it came from: names that can be opened, nothing loaded."""
@@ -64,7 +67,7 @@ class Answers:
 
     loaded: Loaded
     pairs: Sequence[Pair]
-    options: Options = Options()
+    options: Options = USUAL
     progress: Callable[[int, int], None] = lambda done, total: None
 
 

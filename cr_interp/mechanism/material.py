@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cr_interp.errors import UserError
-from cr_interp.mechanism.given import Options, Pair
+from cr_interp.mechanism.given import USUAL, Options, Pair
 from cr_interp.models.generation import Decoding, generate
 from cr_interp.models.loading import Loaded
 from cr_interp.study.questions import contexts, examples, no_context, task_of, token_limit
@@ -42,7 +42,9 @@ def prompts_of(study: Study, most: int) -> list[Example]:
                 return found[:most]
     own = _with_clusters(study)
     if not own:
-        raise UserError(f"{study.path} holds no prompts to look at: it has no answers, and its task is not known here.")
+        raise UserError(
+            f"{study.path} holds no prompts to look at: it has no answers, and its task is not known here."
+        )
     clusters = sorted({each.cluster for each in own})
     half = set(np.random.default_rng(0).permutation(clusters)[: max(1, len(clusters) // 2)])
     return [each for each in own if each.cluster in half][:most]
@@ -75,7 +77,7 @@ class Material:
     is_base: bool = False
     told: Mapping[str, Any] = field(default_factory=dict)
     """The study's configuration, as its manifest has it."""
-    options: Options = Options()
+    options: Options = USUAL
     progress: Callable[[int, int], None] = lambda done, total: None
 
     @staticmethod

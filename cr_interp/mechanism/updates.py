@@ -97,7 +97,9 @@ def place_of(name: str) -> tuple[str, int]:
     match = _LAYER.search(name)
     if match:
         return match[2].removesuffix(".weight"), int(match[1])
-    return ".".join(name.removesuffix(".weight").split(".")[-2:]).removeprefix("model.").removeprefix("transformer."), -1
+    return ".".join(name.removesuffix(".weight").split(".")[-2:]).removeprefix("model.").removeprefix(
+        "transformer."
+    ), -1
 
 
 def _of_one(
@@ -119,7 +121,9 @@ def _of_one(
     yield "top_share", "random", k * k / (m * n)
 
 
-def _of_two(one: Float[Tensor, "..."], other: Float[Tensor, "..."]) -> Iterator[tuple[str, str, float, float | None]]:
+def _of_two(
+    one: Float[Tensor, "..."], other: Float[Tensor, "..."]
+) -> Iterator[tuple[str, str, float, float | None]]:
     """Measure, control, value, and how far 95 % of the control's values reach from it."""
     sizes = float(one.norm()) * float(other.norm())
     if not sizes:
@@ -143,7 +147,7 @@ def spectrum(matrix: Matrix) -> Float[Tensor, " rank"]:
 
 def leading(matrix: Matrix, k: int) -> tuple[Float[Tensor, "out k"], Float[Tensor, "in k"]]:
     """The ``k`` leading left and right singular vectors, as columns."""
-    values, vectors = _gram(matrix)
+    _, vectors = _gram(matrix)
     short = vectors[:, :k]
     wide = matrix.shape[0] <= matrix.shape[1]
     # The other side's are what the matrix makes of these; a direction without a value is made orthogonal all the same.
@@ -163,4 +167,6 @@ def _gram(matrix: Matrix) -> tuple[Float[Tensor, " rank"], Float[Tensor, "short 
 def _table(found: list[dict[str, object]], columns: list[str]) -> pd.DataFrame:
     table = pd.DataFrame(found, columns=columns)
     kinds = {"layer": "int32", "n_weights": "int64", "estimate": float, "low": float, "high": float}
-    return table.astype(kinds | ({"other_seed": "int64"} if "other_seed" in columns else {})).replace(np.inf, np.nan)
+    return table.astype(kinds | ({"other_seed": "int64"} if "other_seed" in columns else {})).replace(
+        np.inf, np.nan
+    )
