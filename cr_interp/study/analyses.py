@@ -103,6 +103,11 @@ ANALYSES: tuple[Analysis, ...] = (
         "updates", "updates", "module, layer and measure", _UPDATED, "weights", "cr_interp.mechanism.updates:rows",
         beside={"update_overlaps": ("other_arm", "other_seed", *_UPDATED)}, along=True,
     ),
+    Analysis(
+        "gradients", "gradients", "module, layer, pair of terms and measure",
+        ("module", "layer", "term", "other_term", "measure", "control", "estimate", "low", "high", "n_examples"),
+        "material", "training.run.gradients:rows", along=True,
+    ),
 )  # fmt: skip
 
 

@@ -205,6 +205,8 @@ MEANING = {
     "before": "whether the whole answer was there before patching",
     "answer": "whether the whole answer is there after patching",
     "module": "name of the weight inside its block, such as `self_attn.q_proj`; `all` together where rows are of several",
+    "term": "of an objective, such as `KL(q_x || f)`, without its weight",
+    "other_term": "the term that it is compared with; the same one for a norm and for the split-half baseline",
     "n_weights": "numbers in the weight",
     "other_arm": "arm of the run whose update is compared with this one's",
     "other_seed": "… and its seed",
