@@ -293,6 +293,28 @@ def export(
 
 
 @app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="a study's folder or name")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the file, such as report.html or report.md")],
+    form: Annotated[
+        str | None, typer.Option("--format", help="html or md; default: by the file's ending")
+    ] = None,
+) -> None:
+    """Write a study as one file to send: its verdict with its limits, figures, flips, controls, where it comes from."""
+    from cr_interp.report.sending import write_report
+    from cr_interp.study.searching import open_study
+    from cr_interp.tables.suite import is_suite, open_suite
+
+    if is_suite(study):
+        one = next(iter(open_suite(study).studies))
+        raise UserError(
+            f"A report is of one study, and {study} is a suite. Name one of its studies: {study}/{one}."
+        )
+    path = write_report(open_study(study), out, form)
+    console.print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+@app.command()
 def check(
     model: Annotated[str, typer.Argument(help="a hub id, a checkpoint's or adapter's folder, or builtin:…")],
     backend: Annotated[
