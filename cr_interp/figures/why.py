@@ -112,9 +112,9 @@ def _knockout_caption(table: pd.DataFrame, group: str, readout: str, readers: st
         f"Knockout: attention of {READERS[readers]} to a span of the context is cut in one layer; at the right, in all layers at "
         f"once. Height: {SHARES[readout]}, 1 where the cut brings back the answer without the context, 0 where it changes "
         f"nothing; not clipped. n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} "
-        f"seed{'' if seeds == '1' else 's'}; bands: {WITHIN}. Dotted: as many tokens cut off elsewhere in the prompt, drawn anew for "
-        f"each layer. Tokens cut: {lengths}."
-        + (f" Less than that is left elsewhere for {', '.join(shorter)}: there the control cuts all that is left." if shorter else "")
+        f"seed{'' if seeds == '1' else 's'}; bands: {WITHIN}. Dotted: as many tokens cut off elsewhere in the prompt, drawn "
+        f"anew for each layer. Tokens cut: {lengths}."
+        + (f" Less is left elsewhere for {', '.join(shorter)}: there the control cuts all that is left." if shorter else "")
     )  # fmt: skip
 
 
@@ -162,10 +162,11 @@ def _point(
 ) -> None:
     for row in of.itertuples():
         up, down = row.high - row.estimate, row.estimate - row.low
+        whisker = {"array": [up], "arrayminus": [down], "color": colour, "thickness": 1.2, "width": 3}
         figure.add_scatter(
             x=[x], y=[row.estimate], mode="markers", legendgroup=name, showlegend=False,
             marker={"color": colour, "size": 9, "symbol": symbol},
-            error_y={"array": [up], "arrayminus": [down], "color": colour, "thickness": 1.2, "width": 3} if np.isfinite(up) else None,
+            error_y=whisker if np.isfinite(up) else None,
             customdata=[[row.low, row.high, row.n_examples]],
             hovertemplate=f"<b>{name}</b>, all layers: %{{y:.2f}} [%{{customdata[0]:.2f}}, %{{customdata[1]:.2f}}], n = "
             "%{customdata[2]}<extra></extra>",
@@ -202,9 +203,8 @@ def attention_map(attention: pd.DataFrame, arm: str, group: str = "harmed", head
         def hover(i: int, j: int, at: dict[Any, Any] = at) -> list[str]:
             row, evenly = at[spans[i], layers[j], "none"], at.get((spans[i], layers[j], "even"))
             beside = "" if evenly is None else f"even attention: {evenly.estimate:.2f}"
-            return [
-                f"{spans[i]}, layer {layers[j]}", f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]", f"{row.n_examples}", beside
-            ]  # fmt: skip
+            value = f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]"
+            return [f"{spans[i]}, layer {layers[j]}", value, f"{row.n_examples}", beside]
 
         template = "%{customdata[0]}<br>mass %{customdata[1]}, n = %{customdata[2]}<br>%{customdata[3]}"
         add_cells(figure, z, layers, list(range(len(spans))), hover, template, view, row=1, col=column)
@@ -215,8 +215,8 @@ def attention_map(attention: pd.DataFrame, arm: str, group: str = "harmed", head
     text = (
         f"Attention mass of {arm}: how much of its weight an aligned position gives to each span ({which}). The spans share 1, "
         f"the first token (where sinks sit) apart; context is all that only that view has and overlaps with the others. "
-        f"n = {whole_range(real['n_examples'])} {group} examples, {whole_range(real['seeds'])} seed(s); the pointer shows {WITHIN}. "
-        f"Control: even attention to all tokens would give "
+        f"n = {whole_range(real['n_examples'])} {group} examples, {whole_range(real['seeds'])} seed(s); the pointer shows "
+        f"{WITHIN}. Control: even attention to all tokens would give "
         + ", ".join(f"{span} {even[span]:.2f}" for span in reversed(spans) if span in even)
         + ". Mass says who looks, not who needs what it sees."
     )
@@ -260,8 +260,8 @@ def attention_heads(
     even = even[(even["arm"] == arm) & (even["span"] == span) & (even["control"] == "even")]["estimate"].mean()
     text = (
         f"Attention mass of {arm}, head by head: how much of its weight an aligned position gives to {SPANS.get(span, span)} "
-        f"({VIEWS[view]}). n = {whole_range(real['n_examples'])} {group} examples, {whole_range(real['seeds'])} seed(s); the pointer "
-        f"shows {WITHIN}. Control: even attention to all tokens would give {even:.2f}."
+        f"({VIEWS[view]}). n = {whole_range(real['n_examples'])} {group} examples, {whole_range(real['seeds'])} seed(s); the "
+        f"pointer shows {WITHIN}. Control: even attention to all tokens would give {even:.2f}."
     )
     most = real.loc[real["estimate"].idxmax()]
     alt = (
@@ -353,10 +353,10 @@ def _lens_caption(table: pd.DataFrame, group: str, readout: str, below: bool) ->
     seeds = whole_range(real["seeds"])
     return (
         f"Lens: the model's own final norm and head on the state behind every layer. Height: {READOUTS[readout]} {where}. "
-        f"n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} seed{'' if seeds == '1' else 's'}; bands: {WITHIN}. "
-        f"Grey: the same token in another example's state with the context."
+        f"n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} seed{'' if seeds == '1' else 's'}; bands: "
+        f"{WITHIN}. Grey: the same token in another example's state with the context."
         + (
-            " Below: KL between the views (without ‖ with, nats); grey: between this and another example, both without the context."
+            " Below: KL between the views (without ‖ with, nats); grey: between this and another example, both without context."
             if below else ""
         )
     )  # fmt: skip

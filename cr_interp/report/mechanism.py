@@ -28,8 +28,8 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
     """:func:`~cr_interp.tables.knockout.strongest_cuts` for the terminal."""
     table = PlainTable(
         f"{name}: knockout, share of answers without the context that are back",
-        caption="In all layers, and in the layer that does most, as if it had been chosen beforehand; elsewhere: as many tokens cut "
-        "off elsewhere in the prompt. Intervals within these runs.",
+        caption="In all layers, and in the layer that does most, as if it had been chosen beforehand; elsewhere: as many tokens "
+        "cut off elsewhere in the prompt. Intervals within these runs.",
     )
     left = ("arm", "group", "span", "readers")
     for column in (*left, "tokens", "all layers [95 %]", "elsewhere", "layer", "alone [95 %]", "elsewhere", "n"):

@@ -204,7 +204,8 @@ MEANING = {
     "patched": "logit difference after patching, or with the span cut off",
     "before": "whether the whole answer was there before patching",
     "answer": "whether the whole answer is there after patching",
-    "span": "what of the view is cut off or attended to: `context`, `system`, `turns`, `splice`, `prompt`, `template`, `sink` (the first token), `answer` (the aligned positions)",
+    "span": "what is cut off or attended to: `context`, `system`, `turns`, `splice`, `prompt`, `template`, `sink` (the first "
+    "token), `answer` (the aligned positions)",
     "readers": "who loses the span: `aligned` positions alone, or `all` tokens that are not of it",
     "width": "layers at once, from `layer` on",
     "cut": "tokens that were cut off (a mean over examples)",
@@ -224,8 +225,10 @@ TABLES = {
     "drift_with_sinks": "As `drift`, with attention sinks, where that leaves some out.",
     "patching_examples": "A row per example and patch, from which `patching` is made.",
     "knockout_examples": "A row per example and cut, from which `knockout` is made.",
-    "attention": "A row per group of answers, view, span, layer and head: the mean attention of the aligned positions. Control `even`: what even attention to all tokens would give.",
-    "lens_examples": "A row per token of an answer, layer and view (every token of some examples, of the others where the answers part), from which `lens` is made.",
+    "attention": "A row per group of answers, view, span, layer and head: the mean attention of the aligned positions. "
+    "Control `even`: what even attention to all tokens would give.",
+    "lens_examples": "A row per token of an answer, layer and view (every token of some examples, of the others where the "
+    "answers part), from which `lens` is made.",
 }
 
 
