@@ -52,9 +52,22 @@ class Options:
     """In how many layers at once; 0: in all."""
     batch_size: int = 64
     backend: str = "hooks"
+    prompts: int = 128
+    """Of the training split, from which directions, probes and gradients are computed."""
 
 
 USUAL = Options()
+
+
+@dataclass
+class Weights:
+    """The files of a checkpoint and of the model it came from: names that can be opened, nothing loaded."""
+
+    checkpoint: str
+    base: str
+    others: Mapping[tuple[str, int], str]
+    """arm and seed → the study's other trained checkpoints, each at its last step."""
+    progress: Callable[[int, int], None] = lambda done, total: None
 
 
 @dataclass

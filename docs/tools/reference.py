@@ -217,6 +217,10 @@ MEANING = {
     "other_logprob": "log-probability of `other`",
     "other_rank": "rank of `other`",
     "top": "the most likely token",
+    "module": "name of the weight inside its block, such as `self_attn.q_proj`; `all` together where rows are of several",
+    "n_weights": "numbers in the weight",
+    "other_arm": "arm of the run whose update is compared with this one's",
+    "other_seed": "… and its seed",
 }
 
 TABLES = {
@@ -229,6 +233,7 @@ TABLES = {
     "Control `even`: what even attention to all tokens would give.",
     "lens_examples": "A row per token of an answer, layer and view (every token of some examples, of the others where the "
     "answers part), from which `lens` is made.",
+    "update_overlaps": "A row per module, layer, measure and other run: how alike two runs' updates are.",
 }
 
 
