@@ -41,7 +41,7 @@ from cr_interp.system.disk import sweep
 from cr_interp.system.notes import say
 from cr_interp.system.text_files import read_json
 from cr_interp.tasks.clusters import clusters_of
-from cr_interp.vocabulary import OUTCOMES
+from cr_interp.vocabulary import OUTCOMES, UNGRADED
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Study:
             raise UserError(
                 f"{file} was damaged or written by something else: {', '.join(wrong[:4])}. Make it again."
             )
-        if name == "generations" and (unknown := sorted(set(frame["outcome"].dropna()) - {*OUTCOMES})):
+        if name == "generations" and (unknown := sorted(set(frame["outcome"].dropna()) - {*OUTCOMES, UNGRADED})):
             raise UserError(
                 f"{file} has outcomes that are not known here ({', '.join(map(brief, unknown[:4]))}); known are "
                 f"{', '.join(OUTCOMES)}. It was damaged, or written by a newer cr_interp."
