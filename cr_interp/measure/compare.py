@@ -216,7 +216,7 @@ def _answered(study: Study, arm: str) -> bool:
 
 
 def _has(study: Study, table: str, arm: str) -> bool:
-    return study.has_table(table) and arm in set(study.table(table)["arm"])
+    return study.has_table(table) and arm in set(study.table(table)["arm"].unique())
 
 
 def _begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool) -> Study | None:

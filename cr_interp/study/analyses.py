@@ -8,7 +8,8 @@ is missing, and the schema in the documentation. To add one, write the function 
     own        a checkpoint, its own answers and its teacher             cr_interp.measure.divergence.Own
     readings   a checkpoint's states in every view, on its responses     cr_interp.measure.readings.Readings
     answers    a checkpoint's answers without and with the context       cr_interp.mechanism.given.Answers
-    weights    a checkpoint beside the base that it came from            cr_interp.mechanism.given.Answers, too
+    weights    the files of a checkpoint and of its base                 cr_interp.mechanism.given.Weights
+    material   a checkpoint, its base and teacher, on other prompts      cr_interp.mechanism.material.Material
 
 Functions are named by their address and imported when first called, so this list loads no torch.
 """
@@ -22,13 +23,14 @@ import pandas as pd
 
 from cr_interp.errors import unknown
 
-Needs = Literal["own", "readings", "answers", "weights"]
+Needs = Literal["own", "readings", "answers", "weights", "material"]
 #: The command that gives what an analysis needs.
 COMMANDS: dict[Needs, str] = {
     "own": "evaluate",
     "readings": "capture",
     "answers": "explain",
     "weights": "explain",
+    "material": "explain",
 }
 #: Columns that say which checkpoint a row is of; whoever stores the rows puts them in front.
 CHECKPOINT = ("arm", "seed", "step")
@@ -51,8 +53,12 @@ class Analysis:
     comes last: its rows say that a checkpoint is done."""
     beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Further tables that it fills: name → columns."""
+    options: tuple[str, ...] = ()
+    """Which of ``cr_interp.mechanism.given.Options`` decide its rows, beside those that choose the answers."""
     last_step: bool = False
     """Only of a run's last checkpoint, as the rows are many."""
+    along: bool = False
+    """Of ``explain``: also of the checkpoints that a run keeps on its way, if these are asked for."""
 
     @property
     def command(self) -> str:
@@ -73,6 +79,7 @@ class Analysis:
 
 
 _DRIFT = ("site", "layer", "measure", "control", "estimate", "low", "high", "n_tokens", "n_examples")
+_UPDATED = ("module", "layer", "measure", "control", "estimate", "low", "high", "n_weights")
 _PATCHED = ("group", "direction", "site", "layer", "control")
 
 #: In the order in which they are stored. ``drift`` is the last of the readings: where it has rows, a checkpoint is measured.
@@ -104,6 +111,11 @@ ANALYSES: tuple[Analysis, ...] = (
                 "example_id", "cluster", *_PATCHED, "received", "given", "patched", "before", "answer",
             )
         },
+        options=("sites",),
+    ),
+    Analysis(
+        "updates", "updates", "module, layer and measure", _UPDATED, "weights", "cr_interp.mechanism.updates:rows",
+        beside={"update_overlaps": ("other_arm", "other_seed", *_UPDATED)}, along=True,
     ),
 )  # fmt: skip
 

@@ -5,7 +5,7 @@ a mean over the step. No model, no view, no randomness.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cr_interp.errors import UserError
-from training.objectives import Distribution, Term
+from training.objectives import Distribution, Mix, Term
 
 Reduction = Literal["token_mean", "sequence_mean"]
 LogProbs = Mapping[Distribution, Float[Tensor, "token support"]]
@@ -85,11 +85,27 @@ def restricts(top_k: int | None, vocabulary: int) -> bool:
 
 
 def divergence(term: Term, log_p: LogProbs) -> Float[Tensor, " token"]:
-    """KL(p ‖ q) of one term at every token, unweighted; no gradient into a stopped side or the teacher."""
-    p, q = log_p[term.p], log_p[term.q]
+    """KL(p ‖ q) of one term at every token, behind its gate but unweighted; no gradient into a stopped side or the teacher."""
+    p, q = _side(term.p, log_p), _side(term.q, log_p)
     p = p.detach() if term.stop_p or term.p == "f" else p
     q = q.detach() if term.stop_q or term.q == "f" else q
-    return (p.exp() * (p - q)).sum(-1)
+    found = (p.exp() * (p - q)).sum(-1)
+    return found if term.near is None else _distance(log_p).div(-term.near).exp() * found
+
+
+def _side(side: Distribution | Mix, log_p: LogProbs) -> Float[Tensor, "token support"]:
+    """Log-probabilities of one side. A mixture is taken in logarithms, so that a token that both call unlikely stays finite."""
+    if not isinstance(side, Mix):
+        return log_p[side]
+    shut = _distance(log_p).div(-side.scale)[:, None]  # log g
+    open_ = torch.log(-torch.expm1(shut))  # log (1 - g), which is -inf where student and teacher are equal
+    return torch.logaddexp(log_p[side.near].detach() + shut, log_p[side.far].detach() + open_)
+
+
+def _distance(log_p: LogProbs) -> Float[Tensor, " token"]:
+    """KL(q_x ‖ f) at every token, without gradient: how far the student without context is from the teacher."""
+    q_x, f = log_p["q_x"].detach(), log_p["f"].detach()
+    return (q_x.exp() * (q_x - f)).sum(-1).clamp(min=0)  # rounding may fall below 0
 
 
 def weigh(
@@ -106,7 +122,7 @@ def weigh(
     for term, divergences in zip(terms, per_token, strict=True):
         value = reduce(divergences, owner, reduction, whole)
         total = total + term.weight * value
-        values[str(Term(1.0, term.p, term.q, term.stop_p, term.stop_q))] = value.detach()
+        values[str(replace(term, weight=1.0))] = value.detach()
     return Losses(total, values, mass)
 
 
