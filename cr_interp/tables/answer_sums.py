@@ -79,7 +79,9 @@ def select(generations: pd.DataFrame, split: str | None) -> pd.DataFrame:
             f"The table 'generations' has {len(unknown_outcomes)} answers whose outcome is none of {', '.join(OUTCOMES)} (the "
             f"first: {unknown_outcomes.iloc[0]!r}). Whether they are right is not known, so no share is. Evaluate again."
         )
-    generations = generations[[name for name in _COLUMNS if name in generations]]
+    # Whether two answers differ is asked only where some have no key.
+    kept = (*_COLUMNS, "response") if (generations["outcome"] == UNGRADED).any() else _COLUMNS
+    generations = generations[[name for name in kept if name in generations]]
     if split is not None:
         found = generations["split"].unique()
         if split not in found:
