@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import pandas as pd
 import streamlit as st
 
+from app.address import chosen_of
 from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.figures import behind as drift_behind
@@ -26,6 +27,8 @@ from cr_interp.study.study import Study
 from cr_interp.tables import behaviour, example_pairs, token_view
 from cr_interp.tables import drift as drift_tables
 
+#: The choices that pages share, beside the study.
+SHARED = ("arms", "seeds", "control", "measure", "arm", "baseline", "sinks", "image")
 #: Path, time and size of files: what a cache entry is valid for.
 Stamp = tuple[tuple[str, int, int], ...]
 T = TypeVar("T")
@@ -63,9 +66,10 @@ class Selection:
         return self.measure if self.measure in token_view.MOVES else "cosine"
 
     def address(self, **more: Any) -> dict[str, Any]:
-        """The query of a link to another page: this study, and ``more`` for that page. The other shared choices are
-        bound to the URL, and Streamlit takes them along itself."""
-        return {key: str(value) for key, value in {"study": self.name, **more}.items() if value is not None}
+        """The query of a link to another page: this study, the other shared choices that are not as they begin, and ``more``
+        for that page. So a link means the same in a tab of its own."""
+        own = {key: str(value) for key, value in more.items() if value is not None}
+        return {"study": self.name, **chosen_of(*SHARED), **own}
 
     @property
     def files(self) -> Stamp:

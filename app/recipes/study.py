@@ -5,7 +5,7 @@ called. Each one below is that, in the order of the pages; a test runs them and 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from app.queries.state import Selection
 
@@ -189,7 +189,28 @@ def cases(chosen: Selection, arm: str, listed: Sequence[str]) -> str:
     )  # fmt: skip
 
 
-def suite_regimes(chosen: Selection, suite: str, arms: Sequence[str]) -> str:
+class Compared(Protocol):
+    """What is chosen of a suite."""
+
+    @property
+    def arm(self) -> str: ...
+    @property
+    def baseline(self) -> str: ...
+    @property
+    def control(self) -> str: ...
+    @property
+    def measure(self) -> str: ...
+
+
+def suite_differences(chosen: Compared, suite: str) -> str:
+    return _of_suite(
+        suite,
+        "compared = " + call("suite.comparisons", Name("mine"), chosen.arm, chosen.baseline, chosen.control),
+        "figure = " + call("figures.difference_forest", Name("compared"), chosen.arm, chosen.baseline),
+    )
+
+
+def suite_regimes(chosen: Compared, suite: str, arms: Sequence[str]) -> str:
     return _of_suite(
         suite,
         "rows = " + call("suite.setting_rows", Name("mine"), tuple(arms), chosen.control),
@@ -197,7 +218,7 @@ def suite_regimes(chosen: Selection, suite: str, arms: Sequence[str]) -> str:
     )
 
 
-def suite_harm(chosen: Selection, suite: str, arms: Sequence[str]) -> str:
+def suite_harm(chosen: Compared, suite: str, arms: Sequence[str]) -> str:
     return _of_suite(
         suite,
         "rows = " + call("suite.setting_rows", Name("mine"), tuple(arms), chosen.control),
@@ -205,7 +226,7 @@ def suite_harm(chosen: Selection, suite: str, arms: Sequence[str]) -> str:
     )
 
 
-def suite_ablations(chosen: Selection, suite: str) -> str:
+def suite_ablations(chosen: Compared, suite: str) -> str:
     return _of_suite(
         suite,
         "rows = " + call("ablations.ablation_rows", Name("mine"), chosen.control, chosen.baseline),
@@ -222,7 +243,7 @@ def suite_training(suite: str, arms: Sequence[str], metrics: Sequence[str]) -> s
     )
 
 
-def suite_drift(chosen: Selection, suite: str, arms: Sequence[str]) -> str:
+def suite_drift(chosen: Compared, suite: str, arms: Sequence[str]) -> str:
     measure = chosen.measure
     return _of_suite(
         suite,

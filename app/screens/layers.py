@@ -20,10 +20,9 @@ def choose_look(chosen: Selection) -> tuple[bool, list[str]]:
     found = set(chosen.drift()["control"]) - {chosen.control}
     behind = [name for name in ("floor", "repeat", *controls_of(chosen.study)) if name in found]
     shown = linked("behind", [True, False], True)
+    movement = linked("log", [False, True], False)
     with st.container(horizontal=True, gap="medium"):
-        movement = st.toggle(
-            "Distance from identical, log scale", key="log", bind="query-params", help=GLOSSARY["movement"]
-        )
+        st.toggle("Distance from identical, log scale", key="log", help=GLOSSARY["movement"])
         if behind:
             st.toggle("Floor and controls behind", key="behind", help=GLOSSARY["behind"])
     return movement, behind if shown else []
@@ -65,7 +64,7 @@ def closer(chosen: Selection, layers: list[str]) -> None:
     """From a layer to its tokens and maps."""
     columns = st.columns([2, 2, 2, 3], vertical_alignment="bottom")
     layer = columns[0].selectbox(
-        "Look closer at a layer", layers, index=None, key="layer", placeholder="Click a curve, or choose",
+        "Look closer at a layer", layers, index=None, key="closer", placeholder="Click a curve, or choose",
         help=GLOSSARY["layer"],
     )  # fmt: skip
     if layer is None:
@@ -83,7 +82,7 @@ def closer(chosen: Selection, layers: list[str]) -> None:
 
 
 def click(panel: str, x: float, y: float) -> None:
-    st.session_state["layer"] = layer_name(round(x))
+    st.session_state["closer"] = layer_name(round(x))
 
 
 def _place(layer: str) -> int:
@@ -138,7 +137,7 @@ def page(chosen: Selection) -> None:
         )
         return
     movement, behind = choose_look(chosen)
-    layer = linked("layer", list(dict.fromkeys(table["layer"])), None)
+    layer = linked("closer", list(dict.fromkeys(table["layer"])), None, name="layer")
     marked = [] if layer is None else [_place(layer)]
     for what, draw in (
         ("The summary", lambda: cards(chosen)),

@@ -1,12 +1,14 @@
 """Maps: which layers resemble each other, within a checkpoint, across the two views, and across checkpoints?"""
 
+from dataclasses import replace
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
 from app.address import linked
 from app.parts import guard, lacks, show_figure
-from app.queries.state import Selection, current
+from app.queries.state import Selection, current, measures_of
 from app.recipes import study as recipes
 from app.words import GLOSSARY, plain
 from cr_interp import figures
@@ -116,6 +118,9 @@ def drift(chosen: Selection, cell: tuple[int, int] | None) -> None:
     """The Layers page's curves with the two layers marked; nothing if the study has none."""
     if cell is None or not chosen.study.has_table("drift"):
         return
+    # The map's own measure if the study has it, under the map's own context: whatever other pages are set to.
+    measures = measures_of(chosen.study)
+    chosen = replace(chosen, measure="cka" if "cka" in measures else measures[0], control="exact", sinks=False)
     rows, table = chosen.drift(), chosen.layer_table()
     if table.empty:
         return
@@ -147,8 +152,7 @@ def page(chosen: Selection) -> None:
     if not kinds:
         raise UserError("The table of maps is empty. Measure it again, or choose another study on the left.")
     kind, scale = choose_map(kinds)
-    if chosen.control != "exact":
-        st.caption(f"Maps are measured under the exact context; {plain(chosen.control)} does not change them.")
+    st.caption("Maps are measured under the exact context, the one of training.")
     table, seeds = chosen.map_table(kind), chosen.map_seeds(kind)
     if table.empty:
         raise UserError(

@@ -10,6 +10,7 @@ from app.parts import below, download_table, guard, lacks, show_figure
 from app.queries import summary
 from app.queries.state import Selection, current
 from app.recipes import study as recipes
+from app.shorter import common_ends, short_ids, without_ends
 from app.words import GLOSSARY, measure_name, plain
 from cr_interp import figures
 from cr_interp.errors import UserError
@@ -49,7 +50,7 @@ def headline(chosen: Selection) -> None:
         st.markdown(f"**{plain(answer.sentence)}**\n" + "".join(f"\n- {plain(line)}" for line in answer.numbers))
         st.caption(
             plain(
-                f"Differences are {arm} minus {baseline} in percentage points, paired over examples and seeds, "
+                f"Differences are {arm} minus {baseline} in percentage points, paired over {paired(differences)}, "
                 f"with 95 % intervals: {said_intervals(differences[differences['seed'].isna()])}; context: {chosen.control}. "
                 "No accuracy lost means that the whole interval lies above −2 points."
             )
@@ -65,6 +66,11 @@ def headline(chosen: Selection) -> None:
             "screens/training.py", label="When did it emerge?", icon=":material/trending_up:",
             query_params=chosen.address(),
         )  # fmt: skip
+
+
+def paired(differences: pd.DataFrame) -> str:
+    """What a difference is paired over: with one seed there is nothing to pair but examples."""
+    return "examples and seeds" if differences["seed"].nunique() > 1 else "examples"
 
 
 def cards(chosen: Selection, metrics: pd.DataFrame, differences: pd.DataFrame) -> None:
@@ -197,10 +203,20 @@ def answers(chosen: Selection) -> None:
     table = chosen.once(
         "answers", lambda: summary.answers(generations, pair, chosen.control, seed, harmed), seed, harmed
     )
+    head, tail = common_ends(list(generations["prompt"].drop_duplicates()))
+    ids = short_ids(list(generations["example_id"].drop_duplicates()))
+    shown = table.head(500)
+    shown = shown.assign(
+        example_id=shown["example_id"].map(ids),
+        prompt=[without_ends(each, head, tail) for each in shown["prompt"]],
+    )
+    if head or tail:
+        st.caption(f"Every prompt: {plain(head)}… {plain(tail)}")
     # A data frame draws on a canvas: whatever a model has written is shown as text.
     st.dataframe(
-        table.head(500), hide_index=True, key="answers-table", height=min(38 + 35 * max(1, len(table)), 320),
-        column_config={"example_id": st.column_config.TextColumn("example", width="small")},
+        shown.rename(columns={"example_id": "example"}), hide_index=True, key="answers-table",
+        height=min(38 + 35 * max(1, len(table)), 320),
+        column_config={"example": st.column_config.TextColumn(help=GLOSSARY["example"])},
     )  # fmt: skip
     text = (
         f"{len(table)} prompts, responses without and with the context ({chosen.control}), seed {seed}. "

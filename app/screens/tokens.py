@@ -255,8 +255,7 @@ def page(chosen: Selection) -> None:
     runs = {arm: every[arm] for arm in chosen.arms if every.get(arm)}
     if not runs:
         raise UserError("No tokens of these arms were measured. Choose other arms on the left.")
-    if chosen.control != "exact":
-        st.caption(f"Tokens are measured under the exact context; {plain(chosen.control)} does not change them.")
+    st.caption("Tokens are measured under the exact context, the one of training.")
     choice = choose(chosen, tokens, runs)
     seed = choice.seed_of(runs[choice.by_arm])
     ranked = tokens.ranked(choice.by_arm, seed, choice.layer, choice.measure, choice.statistic)

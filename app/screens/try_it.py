@@ -68,38 +68,46 @@ class Tried:
 
 
 def choose(chosen: Selection) -> list[Checkpoint]:
-    """One or two checkpoints; a path that does not lead to one is said below its box."""
+    """One or two checkpoints, at first the two arms that are compared; a path that leads to none is said below its box."""
     found = checkpoints.checkpoints(chosen.study)
     order = {arm: index for index, arm in enumerate(figures.arm_order(each.arm for each in found))}
     found.sort(key=lambda each: (each.key.startswith("builtin:"), order[each.arm]))
     words = {each.key: each.words for each in found}
     words |= {FOLDER: "a folder on this machine …", NONE: "none"}
     by_key = {each.key: each for each in found}
+    baseline, arm = (checkpoint_of(found, name) for name in (chosen.baseline, chosen.arm))
     left, right = st.columns(2)
     options = [*by_key, FOLDER]
-    first = linked("checkpoint", options, options[0])
+    first = linked("checkpoint", options, baseline or options[0])
     with left:
         st.selectbox(
             "Checkpoint", options, key="checkpoint", format_func=words.__getitem__, help=GLOSSARY["checkpoint"]
         )
         one = by_key.get(first) or typed_folder("folder")
-    trained = trained_checkpoint(found, chosen.arm)
     options = [NONE, *(key for key in by_key if key != first), FOLDER]
-    second = linked("beside", options, trained if trained in options else NONE)
+    second = linked("beside", options, arm if arm in options else NONE)
     with right:
         st.selectbox("Beside it", options, key="beside", format_func=words.__getitem__, help=GLOSSARY["beside"])
         other = None if second == NONE else by_key.get(second) or typed_folder("folder beside")
+    say_missing(chosen, found)
     return [each for each in (one, other) if each is not None]
 
 
-def trained_checkpoint(found: list[Checkpoint], arm: str) -> str:
-    """The study's nca or opd checkpoint of the lowest seed, the last step; none if it has none on disk."""
-    for name in dict.fromkeys((arm, "nca", "opd")):
-        mine = [each.key for each in found if each.arm == name and each.key.startswith(f"{name}-s")]
-        runs = list(dict.fromkeys(key.partition("/")[0] for key in mine))
-        if runs:
-            return next(key for key in reversed(mine) if key.startswith(f"{runs[0]}/"))
-    return NONE
+def checkpoint_of(found: list[Checkpoint], arm: str) -> str | None:
+    """An arm's checkpoint of the lowest seed, the last step; the base model for ``base``; None if it is not on this machine."""
+    mine = [each.key for each in found if each.arm == arm and not each.key.startswith("builtin:")]
+    runs = list(dict.fromkeys(key.partition("/")[0] for key in mine))
+    return next((key for key in reversed(mine) if key.partition("/")[0] == runs[0]), None) if runs else None
+
+
+def say_missing(chosen: Selection, found: list[Checkpoint]) -> None:
+    """Which of the study's arms cannot be asked, and why."""
+    lacking = [arm for arm in chosen.all_arms if checkpoint_of(found, arm) is None]
+    if lacking:
+        st.caption(
+            f"Not offered: {plain(', '.join(lacking))}. This study came without their checkpoints, only with the tables "
+            "measured from them. Train them again (`cr-interp reproduce`), or choose a folder on this machine that has them."
+        )
 
 
 def typed_folder(key: str) -> Checkpoint | None:
@@ -148,15 +156,15 @@ def ask(study: Study, control: str) -> Question | None:
 def ask_prompt(study: Study) -> tuple[str, Example | None]:
     found = {each.id: each for each in live.examples(study)}
     ids = list(found)
-    asked = found[linked("example", ids, ids[0])] if ids else None
+    asked = found[linked("asked", ids, ids[0], name="example")] if ids else None
     default = asked.prompt if asked else ""
     typed("prompt", default)
     prompt = st.text_area("Prompt", key="prompt", height=150, help=GLOSSARY["prompt"])
     if asked is not None:
         after = ids[(ids.index(asked.id) + 1) % len(ids)]
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            st.selectbox("Example", ids, key="example", help=GLOSSARY["example"])
-            st.button("Another example", icon=":material/shuffle:", on_click=put_back, args=("example", after))
+            st.selectbox("Example", ids, key="asked", help=GLOSSARY["example"])
+            st.button("Another example", icon=":material/shuffle:", on_click=put_back, args=("asked", after))
     return prompt, asked if asked is not None and prompt == default else None
 
 
@@ -197,6 +205,8 @@ def load_button(picked: list[Checkpoint]) -> list[Checkpoint]:
                 label, icon=":material/play_arrow:", type="primary", key="load",
                 on_click=lambda: st.session_state.update({"asked for": wanted}),
             )  # fmt: skip
+        else:  # the press itself takes what was typed
+            st.button("Answer", icon=":material/play_arrow:", type="primary", key="answer")
     return [each for each in picked if each.model in asked]
 
 
@@ -264,30 +274,30 @@ def in_short(tryout: "Tryout") -> str:
 
 def choose_view(chosen: Selection, layers: pd.DataFrame) -> tuple[str, int]:
     """The measure and the layer, under the names that the Tokens page has for them."""
-    measure = linked("token_measure", list(token_view.MOVES), chosen.token_measure)
+    measure = linked("tried_measure", list(token_view.MOVES), chosen.token_measure, name="token_measure")
     st.pills(
-        "Measure", list(token_view.MOVES), key="token_measure", help=GLOSSARY["token_measure"], required=True,
+        "Measure", list(token_view.MOVES), key="tried_measure", help=GLOSSARY["token_measure"], required=True,
         format_func=lambda name: token_view.MOVES[name][0],
     )  # fmt: skip
     places = sorted(set(token_view.place(layers)))
     options = [layer_name(place) for place in places]
     mean = layers[layers["measure"] == "cosine"].groupby(token_view.place(layers))["estimate"].mean()
     farthest = int(mean.idxmin()) if mean.min() < 1 - NOISE else places[-1]
-    layer = linked("layer", options, layer_name(farthest))
+    layer = linked("tried_layer", options, layer_name(farthest), name="layer")
     if measure == "kl":
         return measure, token_view.OUTPUT
     if len(options) > 1:
-        st.select_slider("Layer", options, key="layer", help=GLOSSARY["layer"])
+        st.select_slider("Layer", options, key="tried_layer", help=GLOSSARY["layer"])
     return measure, places[options.index(layer)]
 
 
 def at_layer(panel: str, x: float, y: float) -> None:
     """A click on a strip: its y is the layer."""
-    st.session_state["layer"] = layer_name(round(y))
+    st.session_state["tried_layer"] = layer_name(round(y))
 
 
 def on_curve(panel: str, x: float, y: float) -> None:
-    st.session_state["layer"] = layer_name(round(x))
+    st.session_state["tried_layer"] = layer_name(round(x))
 
 
 def curves(

@@ -30,6 +30,7 @@ __getattr__, __dir__, __all__ = lazily(__name__, {
     "profile_curves": "maps",
     "regime_scatter": "suite",
     "harm_forest": "suite",
+    "difference_forest": "suite",
     "early_gap_curves": "suite",
     "drift_small_multiples": "suite",
     "training_columns": "training",
