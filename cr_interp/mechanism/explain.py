@@ -7,7 +7,7 @@ the command, typed again, goes on where it was stopped, and never mixes two expe
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ from cr_interp.clock import VARIABLE, reads_clock
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import COLUMN, made_of
 from cr_interp.mechanism.answers import FLIPS, GROUPS, Answer, answers_of, chosen_answers
-from cr_interp.mechanism.given import Answers, rendered
-from cr_interp.mechanism.patching import SITES
+from cr_interp.mechanism.given import USUAL, Answers, Options, rendered
 from cr_interp.models.devices import place
 from cr_interp.models.loading import Loaded, open_model
 from cr_interp.models.named_models import model_digest
@@ -36,23 +35,12 @@ Checkpoint = tuple[str, int, int]
 """arm, seed, step"""
 
 
-@dataclass(frozen=True)
-class Options:
-    """What is explained, and how. ``examples`` are of each group, at most."""
-
-    groups: Sequence[str] = ("harmed", "rescued", "kept")
-    examples: int = 64
-    sites: Sequence[str] = SITES
-    batch_size: int = 64
-    backend: str = "hooks"
-
-
 def explain(
     study: Study,
     names: Sequence[str] = (),
     arms: Sequence[str] = (),
     seeds: Sequence[int] = (),
-    options: Options = Options(),
+    options: Options = USUAL,
     again: bool = False,
 ) -> Study:
     """Fill the tables of the analyses ``names`` (all if none is named) for the last checkpoint of every run, and the base.
@@ -92,14 +80,7 @@ def explain(
             loaded = _loaded(study, where)
             pairs = rendered(loaded, answers, context, no_context(study))
             for analysis in todo:
-                given = Answers(
-                    loaded,
-                    pairs,
-                    options.sites,
-                    options.batch_size,
-                    options.backend,
-                    bar(f"{name} {analysis.name}"),
-                )
+                given = Answers(loaded, pairs, options, bar(f"{name} {analysis.name}"))
                 origin = made_of(origins[analysis.name], files)
                 arm, seed, step = checkpoint
                 fill(study, [analysis], given, arm=arm, seed=seed, step=step, made_of=origin)
@@ -167,11 +148,12 @@ def _check_flips(study: Study, found: dict[Checkpoint, list[Answer]], options: O
 
 def _parts(analysis: Analysis, answers: Sequence[Answer], options: Options) -> Parts:
     """All that decides an analysis's rows, but for the checkpoint."""
+    own = {name: getattr(options, name) for name in analysis.options}
     return {
         "analysis": analysis.name,
         "groups": list(options.groups),
         "examples": options.examples,
-        "sites": sorted(options.sites),
+        **{name: value if isinstance(value, str | int | float) else sorted(value) for name, value in own.items()},
         "answers": digest_of([asdict(each) for each in answers]),
     }
 

@@ -32,16 +32,29 @@ class Pair:
         return None if self.place is None else self.response[self.place]
 
 
+@dataclass(frozen=True)
+class Options:
+    """What is explained, and how. An analysis names in ``study.analyses`` those of its own that decide its rows."""
+
+    groups: Sequence[str] = ("harmed", "rescued", "kept")
+    examples: int = 64
+    """Of each group, at most."""
+    sites: Sequence[str] = ("resid_post", "attn_out", "mlp_out")
+    """Kinds of sites, such as ``resid_post``."""
+    batch_size: int = 64
+    backend: str = "hooks"
+
+
+USUAL = Options()
+
+
 @dataclass
 class Answers:
     """A checkpoint and the answers that are explained."""
 
     loaded: Loaded
     pairs: Sequence[Pair]
-    sites: Sequence[str]
-    """Kinds of sites, such as ``resid_post``."""
-    batch_size: int = 64
-    backend: str = "hooks"
+    options: Options = USUAL
     progress: Callable[[int, int], None] = lambda done, total: None
 
 

@@ -36,7 +36,6 @@ from cr_interp.views import shared_prefix
 #: direction → (donor, receiver)
 DIRECTIONS = {"repair": ("no_context", "with_context"), "break": ("with_context", "no_context")}
 CONTROLS = ("none", "random", "other")
-SITES = ("resid_post", "attn_out", "mlp_out")
 FINAL = Site("final", -1)
 #: Tokens whose logits are held at a time: a vocabulary is wide.
 CHUNK = 512
@@ -46,9 +45,10 @@ States = Float[Tensor, "token width"]
 
 def rows(given: Answers) -> dict[str, pd.DataFrame]:
     """The tables ``patching_examples`` and ``patching`` of one checkpoint."""
+    options = given.options
     found = patch_pairs(
-        given.loaded, given.pairs, patched_sites(given.loaded, given.sites), batch_size=given.batch_size,
-        backend=given.backend, progress=given.progress,
+        given.loaded, given.pairs, patched_sites(given.loaded, options.sites), batch_size=options.batch_size,
+        backend=options.backend, progress=given.progress,
     )  # fmt: skip
     return {"patching_examples": found, "patching": estimates(found)}
 

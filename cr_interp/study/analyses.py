@@ -43,6 +43,8 @@ class Analysis:
     comes last: its rows say that a checkpoint is done."""
     beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Further tables that it fills: name → columns."""
+    options: tuple[str, ...] = ()
+    """Which of ``cr_interp.mechanism.given.Options`` decide its rows, beside those that choose the answers."""
     last_step: bool = False
     """Only of a run's last checkpoint, as the rows are many."""
 
@@ -91,6 +93,7 @@ ANALYSES: tuple[Analysis, ...] = (
                 "example_id", "cluster", *_PATCHED, "received", "given", "patched", "before", "answer",
             )
         },
+        options=("sites",),
     ),
 )  # fmt: skip
 
