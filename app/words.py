@@ -13,6 +13,12 @@ GLOSSARY = {
     "Anchoring, which pulls the with-context view to the frozen no-context view.",
     "baseline": "The arm that the other one is compared with. Differences are paired: same examples, same seeds.",
     "harm_common": "Harm on the prompts that both arms answer right without the context: the same denominator for both.",
+    "fidelity": "How far the arm's answers without the context are from the teacher's with it (KL, nats a token); 0: the same.",
+    "invariance": "How far the arm's own two views are apart (KL, nats a token); 0: the context changes nothing. Deafness to "
+    "every context lowers it too.",
+    "new_instruction": "Share of answers that obey another instruction than the internalised one, given as the context. An arm "
+    "that ignores every context is robust to the one it has learnt, and deaf.",
+    "harm_irrelevant": "Harm when what returns is a text of equal length about nothing: that any context shakes the answers.",
     "control": "What is given as the context when it returns. exact: the one of training; paraphrase: the "
     "same in other words; mismatched: another task's; irrelevant: a text of equal length about nothing.",
     "context": "What the teacher sees and the student is trained to do without.",

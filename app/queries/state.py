@@ -24,7 +24,7 @@ from cr_interp.figures import maps as map_figures
 from cr_interp.study.log import StudyLogs
 from cr_interp.study.rows import rows_of
 from cr_interp.study.study import Study
-from cr_interp.tables import behaviour, example_pairs, token_view
+from cr_interp.tables import behaviour, example_pairs, token_view, verdict_rows
 from cr_interp.tables import drift as drift_tables
 
 #: The choices that pages share, beside the study.
@@ -100,6 +100,19 @@ class Selection:
 
     def differences(self) -> pd.DataFrame:
         return _differences(self.study.path, *self._generations(), self.arm, self.baseline)
+
+    def verdict(self) -> tuple[pd.DataFrame, list[str]]:
+        """The rows of the verdict on ``arm`` and ``baseline``, and its chips; see :mod:`cr_interp.tables.verdict_rows`."""
+
+        def make() -> tuple[pd.DataFrame, list[str]]:
+            divergence = table(self.study, "divergence") if self.study.has_table("divergence") else None
+            if divergence is not None:
+                divergence = rows_of(divergence, seeds=self.some_seeds)
+            answers, split = self.generations(), self.split
+            rows = verdict_rows.verdict_rows(answers, self.arm, self.baseline, self.control, split, divergence)
+            return rows, verdict_rows.chips(answers, self.arm, self.baseline, self.control, split)
+
+        return self.once("verdict", make)
 
     def regimes(self) -> pd.DataFrame:
         return self._only(_regimes(self.study.path, *self._generations()))

@@ -1,7 +1,5 @@
 """Overview: did the anchored arm reduce Harm without losing accuracy, and what exactly was compared?"""
 
-from typing import Literal
-
 import pandas as pd
 import streamlit as st
 
@@ -11,20 +9,22 @@ from app.queries import summary
 from app.queries.state import Selection, current
 from app.recipes import study as recipes
 from app.shorter import common_ends, short_ids, without_ends
-from app.words import GLOSSARY, measure_name, plain
+from app.words import GLOSSARY, plain
 from cr_interp import figures
-from cr_interp.errors import UserError
-from cr_interp.tables.drift import extreme_word
+from cr_interp.figures import verdict_html
 from cr_interp.tables.example_pairs import MARKS_SAY
 from cr_interp.tables.interval_words import said_intervals
-from cr_interp.vocabulary import COMPOSITION, RATIOS
+from cr_interp.tables.verdict_rows import is_deafer
 
-BADGES: dict[summary.Verdict, tuple[str, Literal["green", "orange", "red", "gray"], str]] = {
-    "yes": ("Yes", "green", ":material/check_circle:"),
-    "partly": ("Partly", "orange", ":material/contrast:"),
-    "no": ("No", "red", ":material/cancel:"),
-    "open": ("Not shown", "gray", ":material/help:"),
-}
+BADGES: dict[summary.Verdict, str] = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
+#: What the pointer says of a row of the verdict.
+HELP = {
+    name: GLOSSARY[key]
+    for name, key in (
+        ("harm", "harm"), ("harm_common", "harm_common"), ("acc_x", "acc_x"), ("acc_xc", "acc_xc"), ("fidelity", "fidelity"),
+        ("invariance", "invariance"), ("new_instruction", "new_instruction"), ("harm_irrelevant", "harm_irrelevant"),
+    )
+}  # fmt: skip
 #: Of the answers: whatever became of them.
 ALL = "all"
 #: metric → the list of the Examples page that has its examples
@@ -34,28 +34,28 @@ CASES = {
 
 
 def headline(chosen: Selection) -> None:
+    """The verdict: a word, what it stands on, and a row per question with both arms and their difference."""
     arm, baseline = chosen.arm, chosen.baseline
     if arm == baseline:
         st.info("Choose two different arms under Compare on the left.", icon=":material/compare_arrows:")
         return
-    both = chosen.metrics_of(arm, baseline)
     differences = chosen.differences()
-    answer = summary.headline(both, differences, arm, baseline)
+    answer = summary.headline(chosen.metrics_of(arm, baseline), differences, arm, baseline)
+    rows, chips = chosen.verdict()
     with st.container(border=True):
         st.subheader(
             f"Did {plain(arm)} reduce Harm without losing accuracy?", help=GLOSSARY["harm"], anchor="headline"
         )
-        word, shade, icon = BADGES[answer.verdict]
-        st.badge(word, color=shade, icon=icon)
-        st.markdown(f"**{plain(answer.sentence)}**\n" + "".join(f"\n- {plain(line)}" for line in answer.numbers))
-        st.caption(
-            plain(
-                f"Differences are {arm} minus {baseline} in percentage points, paired over {paired(differences)}, "
-                f"with 95 % intervals: {said_intervals(differences[differences['seed'].isna()])}; context: {chosen.control}. "
-                "No accuracy lost means that the whole interval lies above −2 points."
-            )
-        )
-        cards(chosen, both, differences)
+        st.html(verdict_html.chips_html(badge(answer.verdict, rows), chips))
+        st.markdown(f"**{plain(answer.sentence)}**{plain(heard(rows, arm, baseline))}")
+        st.html(verdict_html.verdict_html(rows, arm, baseline, HELP))
+        with below(
+            f"Differences are {arm} minus {baseline}, paired over {paired(differences)}, with 95 % intervals: "
+            f"{said_intervals(differences[differences['seed'].isna()])}; context: {chosen.control}. Bars of shares have one axis, "
+            "in percentage points; distances (nats a token) have each their own. A bar has a colour where its interval excludes 0. "
+            "No accuracy lost means that the whole interval lies above −2 points."
+        ):
+            download_table(rows, "verdict")
         columns = st.columns(4)
         for column, name in zip(columns, (arm, baseline), strict=False):
             column.page_link(
@@ -68,59 +68,21 @@ def headline(chosen: Selection) -> None:
         )  # fmt: skip
 
 
+def badge(verdict: summary.Verdict, rows: pd.DataFrame) -> str:
+    """The verdict in words: ``Yes``, ``Yes, but deafer``."""
+    return BADGES[verdict] + (", but deafer" if is_deafer(rows) else "")
+
+
+def heard(rows: pd.DataFrame, arm: str, baseline: str) -> str:
+    """A sentence on what the badge calls deafer; nothing else would explain it."""
+    if not is_deafer(rows):
+        return ""
+    return f" {arm} obeys a new instruction in its context less often than {baseline}: it may have learnt to ignore contexts."
+
+
 def paired(differences: pd.DataFrame) -> str:
     """What a difference is paired over: with one seed there is nothing to pair but examples."""
     return "examples and seeds" if differences["seed"].nunique() > 1 else "examples"
-
-
-def cards(chosen: Selection, metrics: pd.DataFrame, differences: pd.DataFrame) -> None:
-    against = f"vs {plain(chosen.baseline)}"
-    columns = st.columns(4)
-    for column, metric in zip(columns, ("harm", "acc_x", "acc_xc"), strict=False):
-        moved = summary.change(differences, metric)
-        column.metric(
-            plain(f"{summary.SHORT[metric]} of {chosen.arm}"),
-            summary.percent(summary.value(metrics, chosen.arm, metric)),
-            delta=delta(moved),
-            delta_description=against,
-            delta_color="inverse" if metric == "harm" else "normal",
-            help=GLOSSARY[metric],
-        )
-    try:
-        facts = {fact["arm"]: fact for fact in chosen.extremes().to_dict("records")}
-    except UserError:
-        return  # a study without captured states; the Layers page says so
-    if chosen.arm in facts:
-        mine, other = facts[chosen.arm], facts.get(chosen.baseline)
-        columns[3].metric(
-            plain(extreme_of(chosen)),
-            f"{mine['estimate']:.3f}",
-            delta=f"{mine['estimate'] - other['estimate']:+.3f}" if other else None,
-            delta_description=against if other else None,
-            delta_color=drift_colour(chosen.measure),
-            help=f"{GLOSSARY['lowest']} Here at layer {mine['layer']}.",
-        )
-
-
-def drift_colour(measure: str) -> Literal["normal", "inverse", "off"]:
-    """Whether more of a measure is good; of those that say what a movement is like it is neither."""
-    if measure in (*RATIOS, *COMPOSITION):
-        return "off"
-    return "inverse" if measure in figures.MOVEMENTS else "normal"
-
-
-def extreme_of(chosen: Selection) -> str:
-    """``Lowest cosine of nca``, ``Norm ratio farthest from 1 of nca``."""
-    name, word = measure_name(chosen.measure), extreme_word(chosen.measure)
-    words = f"{name} {word}" if " " in word else f"{word} {name}"
-    return f"{words[:1].upper()}{words[1:]} of {chosen.arm}"
-
-
-def delta(moved: float) -> str | int | None:
-    """What a card shows below its number; the number 0 makes st.metric draw it grey and without an arrow."""
-    if pd.isna(moved):
-        return None
-    return 0 if abs(moved) < 5e-4 else summary.points(moved, unit=" pts")
 
 
 def metrics(chosen: Selection) -> None:
