@@ -63,8 +63,8 @@ def linked(key: str, options: Sequence[T], default: T | None, always: bool = Fal
     return value
 
 
-def linked_some(key: str, options: Sequence[T]) -> list[T]:
-    """Like :func:`linked` of a choice of several: at first all ``options``, and the URL names them only if some are left out.
+def linked_some(key: str, options: Sequence[T], default: Sequence[T] | None = None) -> list[T]:
+    """Like :func:`linked` of a choice of several: at first ``default`` (all ``options``, if none is given), as no URL says.
 
     Taken along to another study, what was all is all again, and so is what that study has none of: otherwise the arms or
     seeds that both happen to have would be a choice that nobody made.
@@ -73,20 +73,21 @@ def linked_some(key: str, options: Sequence[T]) -> list[T]:
     before = kept.get(key)
     asked = tuple(st.query_params.get_all(key))
     by_text = {str(option): option for option in options}
-    own = st.session_state.get(key, before.value if before else list(options))
+    first = list(options if default is None else default)
+    own = st.session_state.get(key, before.value if before else first)
     named = [by_text[text] for text in asked if text in by_text]
     if (named or asked == ("",)) and (before is None or asked != before.text):
         chosen = named
     elif _went_back() and not asked:
-        chosen = list(options)
+        chosen = first
     elif before is not None and before.options != tuple(options):
         chosen = [option for option in options if option in own]
         if set(own) >= set(before.options) or not chosen:
-            chosen = list(options)
+            chosen = first
     else:
         chosen = [option for option in options if option in own]
     _set(key, chosen, sorted(map(str, own)) == sorted(map(str, chosen)))
-    text = None if set(chosen) >= set(options) else tuple(map(str, chosen)) or ("",)
+    text = None if set(chosen) == set(first) else tuple(map(str, chosen)) or ("",)
     kept[key] = _Kept(chosen, text, key, tuple(options))
     st.session_state.setdefault("linked", set()).add(key)
     return chosen

@@ -5,7 +5,7 @@ Every tooltip comes from :data:`GLOSSARY`, so a term means the same wherever it 
 
 import re
 
-from cr_interp.figures import MEASURES
+from cr_interp.vocabulary import EVERY_MEASURE
 
 GLOSSARY = {
     "study": "One task, context, base model and teacher, with several arms and seeds, on disk.",
@@ -55,8 +55,12 @@ GLOSSARY = {
     "like, not how large it is.",
     "knn_overlap": "Of a token's 10 nearest neighbours among other examples' tokens, the share that stays the same; chance: "
     "what neighbours drawn at random would share.",
-    "behind": "In grey, measured like the curves. floor: unrelated tokens, so what is near it says little; repeat: the same "
-    "view once more, the numerical ceiling; and the other contexts.",
+    "behind": "Measured like the curves. floor: unrelated tokens, dashed in each arm's colour, so what is near it says little; "
+    "in grey, repeat: the same view once more, the numerical ceiling; and the other contexts.",
+    "relative": "How many times as far the context moves a state as unrelated tokens at the same place lie apart, by the angle: "
+    "0, not moved; 1, as far as any other token. It takes out that all states of a layer point in similar directions.",
+    "recovered": "What comes back of the right answer when the state without the context is put into the run with it: 1 all of "
+    "it, 0 nothing. The layer that moves most need not be the one that decides.",
     "movement": "Draws 1 − measure on a logarithmic axis. 0.997 and 0.999 look the same on a linear axis, though "
     "1 − measure differs threefold. (1 − cosine is half a squared distance: that is 1.7 times as far.)",
     "layer": "emb: after the embedding; a number: the residual stream after that layer (resid_post).",
@@ -123,14 +127,14 @@ GLOSSARY = {
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
 }  # fmt: skip
 
-MEASURE_HELP = "\n\n".join(f"**{words[0]}**: {GLOSSARY[name]}" for name, words in MEASURES.items())
+MEASURE_HELP = "\n\n".join(f"**{words[0]}**: {GLOSSARY[name]}" for name, words in EVERY_MEASURE.items())
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=])")
 
 
 def measure_name(measure: str) -> str:
     """What a measure of drift is called; one that is not known keeps its own name."""
-    return MEASURES.get(measure, (measure,))[0]
+    return EVERY_MEASURE.get(measure, (measure,))[0]
 
 
 def plain(text: object) -> str:

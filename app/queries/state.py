@@ -26,6 +26,8 @@ from cr_interp.study.rows import rows_of
 from cr_interp.study.study import Study
 from cr_interp.tables import behaviour, example_pairs, token_view, verdict_rows
 from cr_interp.tables import drift as drift_tables
+from cr_interp.tables.controls import relative_rows
+from cr_interp.vocabulary import DERIVED
 
 #: The choices that pages share, beside the study.
 SHARED = ("arms", "seeds", "control", "measure", "arm", "baseline", "sinks", "image")
@@ -134,9 +136,15 @@ class Selection:
         def rows() -> pd.DataFrame:
             measures = (self.measure, drift_behind.CHANCE.get(self.measure))
             every = drift_of(self.study, self.sinks)
+            if self.measure in DERIVED:
+                every = relative_rows(every)
             return rows_of(every[every["measure"].isin(measures)], self.arms, self.some_seeds)
 
         return self.once("drift", rows)
+
+    def mechanism(self, name: str) -> pd.DataFrame:
+        """A table of ``cr-interp explain``, of the chosen arms and seeds."""
+        return self.once(name, lambda: rows_of(table(self.study, name), self.arms, self.some_seeds))
 
     def layer_table(self, control: str | None = None) -> pd.DataFrame:
         """See :func:`cr_interp.tables.drift.layer_table`; of the chosen control, if no other is named."""
@@ -235,7 +243,8 @@ def measures_of(study: Study) -> list[str]:
     """Measures of drift that a study has rows for, in the figures' order; all that there are if it has none."""
     found = {*_distinct(study, "drift", "measure")} - {*drift_behind.CHANCE.values()}
     known = [name for name in figures.MEASURES if name in found]
-    return known + sorted(str(name) for name in found - set(known)) or list(figures.MEASURES)
+    derived = list(DERIVED) if "cosine" in found and "floor" in _distinct(study, "drift", "control") else []
+    return known + sorted(str(name) for name in found - set(known)) + derived or list(figures.MEASURES)
 
 
 def seeds_of(study: Study) -> list[int]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from app.queries.state import Selection
+from cr_interp.vocabulary import DERIVED
 
 Cell = tuple[int, int]
 
@@ -80,7 +81,7 @@ def metrics_over_steps(chosen: Selection, names: Sequence[str]) -> str:
 def drift_at_step(chosen: Selection, step: int, movement: bool) -> str:
     values = (step, chosen.measure, chosen.control, movement, list(chosen.all_arms))
     return _of_study(
-        chosen, "figures", _drift(chosen), _under(chosen),
+        chosen, _modules(chosen), _drift(chosen), *_derived(chosen), _under(chosen),
         "figure = " + call("figures.drift_at_step", Name("drift"), *values),
     )  # fmt: skip
 
@@ -88,21 +89,30 @@ def drift_at_step(chosen: Selection, step: int, movement: bool) -> str:
 def drift_over_steps(chosen: Selection, step: int, movement: bool) -> str:
     values = (chosen.measure, chosen.control, movement, step, list(chosen.all_arms))
     return _of_study(
-        chosen, "figures", _drift(chosen), _under(chosen),
+        chosen, _modules(chosen), _drift(chosen), *_derived(chosen), _under(chosen),
         "figure = " + call("figures.drift_over_steps", Name("drift"), *values),
     )  # fmt: skip
 
 
-def drift(chosen: Selection, movement: bool, marked: Sequence[int] = (), behind: Sequence[str] = ()) -> str:
+def drift(
+    chosen: Selection,
+    movement: bool,
+    marked: Sequence[int] = (),
+    behind: Sequence[str] = (),
+    patched: bool = False,
+) -> str:
+    """``patched``: with what patching repairs below."""
     more = {"behind": list(behind)} if behind else {}
     figure = call(
         "figures.drift_by_layer", Name("drift"), chosen.measure, chosen.control, movement=movement,
         arms=list(chosen.all_arms), **more,
     )  # fmt: skip
+    below = call("figures.below", Name("figure"), Name("patching"), list(chosen.all_arms))
     return _of_study(
-        chosen, "figures",
-        _drift(chosen), f"figure = {figure}",
+        chosen, _modules(chosen),
+        _drift(chosen), *_derived(chosen), f"figure = {figure}",
         *([f"figures.mark_layers(figure, {list(marked)!r})"] if marked else ()),
+        *([f"patching = {_rows_of_table(chosen, 'patching')}", below] if patched else ()),
     )  # fmt: skip
 
 
@@ -112,8 +122,8 @@ def drift_difference(chosen: Selection, marked: Sequence[int] = ()) -> str:
         arms=list(chosen.all_arms),
     )  # fmt: skip
     return _of_study(
-        chosen, "figures",
-        _drift(chosen), f"figure = {figure}",
+        chosen, _modules(chosen),
+        _drift(chosen), *_derived(chosen), f"figure = {figure}",
         *([f"figures.mark_layers(figure, {list(marked)!r})"] if marked else ()),
     )  # fmt: skip
 
@@ -294,6 +304,19 @@ def _answers(chosen: Selection) -> str:
 def _drift(chosen: Selection) -> str:
     table = "study.drift(sinks=True)" if chosen.sinks else "study.drift()"
     return f"drift = rows_of({table}, {_arms(chosen)}{_seeds(chosen)})"
+
+
+def _rows_of_table(chosen: Selection, name: str) -> str:
+    return f"rows_of(study.table({name!r}), {_arms(chosen)}{_seeds(chosen)})"
+
+
+def _modules(chosen: Selection) -> str:
+    return "controls, figures" if chosen.measure in DERIVED else "figures"
+
+
+def _derived(chosen: Selection) -> tuple[str, ...]:
+    """A measure that the table does not hold is made of its rows."""
+    return ("drift = controls.relative_rows(drift)",) if chosen.measure in DERIVED else ()
 
 
 def _under(chosen: Selection) -> str:

@@ -51,9 +51,9 @@ def headline(chosen: Selection) -> None:
         st.html(verdict_html.verdict_html(rows, arm, baseline, HELP))
         with below(
             f"Differences are {arm} minus {baseline}, paired over {paired(differences)}, with 95 % intervals: "
-            f"{said_intervals(differences[differences['seed'].isna()])}; context: {chosen.control}. Bars of shares have one axis, "
-            "in percentage points; distances (nats a token) have each their own. A bar has a colour where its interval excludes 0. "
-            "No accuracy lost means that the whole interval lies above −2 points."
+            f"{said_intervals(differences[differences['seed'].isna()])}; context: {chosen.control}. Bars of shares have one "
+            "axis, in percentage points; distances (nats a token) have each their own. A bar has a colour where its interval "
+            "excludes 0. No accuracy lost means that the whole interval lies above −2 points."
         ):
             download_table(rows, "verdict")
         columns = st.columns(4)

@@ -44,6 +44,7 @@ __getattr__, __dir__, __all__ = lazily(__name__, {
     "extremes_by_step": "training",
     "drift_over_steps": "training",
     "decided": "mechanism",
+    "below": "mechanism",
     "text_html": "token_html",
     "strips": "token_strips",
     "response_drift": "tryout",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
-from synthetic import make_study
+from synthetic import make_study, patching_rows
 
 from app.queries import state, summary
 from app.words import plain
@@ -102,12 +102,45 @@ def test_what_stands_closed_is_not_drawn(good):
     assert all(not each.children for each in app.expander)
 
 
-def test_floor_and_controls_stand_behind_the_curves_until_they_are_switched_off(good):
+def test_the_floor_stands_behind_the_curves_and_other_controls_when_they_are_chosen(good):
     app = open_app(PAGES[1])
-    assert "Grey, behind" in said(app)
-    app.toggle(key="behind").set_value(False).run()
+    assert "Dashed, in each arm's colour: its floor" in said(app)
     assert "Grey, behind" not in said(app)
-    assert app.query_params["behind"] in ("False", ["False"])
+    app.button_group(key="behind").set_value(["floor", "repeat", "mismatched"]).run()
+    assert "Grey, behind" in said(app)
+    assert app.query_params["behind"] == ["floor", "repeat", "mismatched"]
+    app.button_group(key="behind").set_value([]).run()
+    assert "its floor" not in said(app)
+    assert app.query_params["behind"] in ("", [""])
+
+
+def test_what_repairs_stands_below_what_moves_or_the_command_that_measures_it(good):
+    app = open_app(PAGES[1])
+    assert "cr-interp explain organism-shift --analyses patching" in said(app)
+    study = studies.Study.open(good)
+    study.put("patching", patching_rows())
+    app = open_app(PAGES[1])
+    assert not app.exception
+    assert not app.error
+    assert "--analyses patching" not in said(app)
+    assert "Below: recovered share of the logit difference" in said(app)
+    assert "a random direction of the same norm at most 0.10" in said(app)
+
+
+def test_relative_is_a_measure_where_there_is_a_floor(good):
+    app = open_app(PAGES[1])
+    app.selectbox(key="measure").set_value("relative").run()
+    assert not app.exception
+    assert not app.error
+    assert "relative to the floor, highest of all layers" in said(app)
+    drift = studies.Study.open(good).table("drift")
+    at = drift[(drift["measure"] == "cosine") & (drift["site"] == "resid_post") & (drift["arm"] == "opd")]
+    exact, floor = (
+        at[at["control"] == name].set_index(["seed", "layer"])["estimate"] for name in ("exact", "floor")
+    )
+    expected = (((1 - exact) / (1 - floor)) ** 0.5).groupby("seed").max().mean()
+    assert next(each.value for each in app.metric if each.label == "opd") == f"{expected:.3f}"
+    assert app.query_params["measure"] in ("relative", ["relative"])
 
 
 def test_the_measure_is_one_choice_for_all_pages(good):
@@ -137,6 +170,7 @@ def test_layers_explains_itself_and_orders_the_arms(good):
     assert not app.exception
     assert not app.error
     assert "internalised the context" in said(app)
+    assert "robust and deaf look alike" in said(app)
     lowest = {metric.label: float(metric.value) for metric in app.metric}
     assert list(lowest) == ["base", "opd", "nca"]
     assert lowest["base"] < lowest["opd"] < lowest["nca"]

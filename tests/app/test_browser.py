@@ -229,10 +229,10 @@ def test_what_stands_behind_the_curves_is_part_of_the_address(server, page, brow
     chart = page.locator(".js-plotly-plot").first
     expect(chart.locator(".legend")).to_contain_text("floor")
     settle(page)
-    page.get_by_text("Floor and controls behind").click()
+    page.get_by_test_id("stMain").get_by_role("button", name="floor").click()
     settle(page)
     expect(chart.locator(".legend")).not_to_contain_text("floor")
-    expect(page).to_have_url(re.compile("behind=False"))
+    expect(page).to_have_url(re.compile("behind=(&|$)"))
     same_in_a_new_tab(browser, page, 2)
 
 

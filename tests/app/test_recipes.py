@@ -79,7 +79,7 @@ CHOICES = {
         "layer_x": "emb", "layer_y": "2", "layer": "1", "closer": "1", "measure": "relative_l2", "token_measure": "kl",
         "colour": "distance", "cases": "all",
     },
-    "a measure that only grey lines go with, without them": {"measure": "knn_overlap", "behind": False, "log": True},
+    "a measure that only grey lines go with, without them": {"measure": "knn_overlap", "behind": [], "log": True},
     "another control": {
         "control": "mismatched", "measure": "norm_ratio",
     },
