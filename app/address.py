@@ -93,6 +93,23 @@ def linked_some(key: str, options: Sequence[T], default: Sequence[T] | None = No
     return chosen
 
 
+def linked_text(key: str, name: str = "") -> str:
+    """Like :func:`linked` of a text that a reader types; at first empty, which the URL leaves out."""
+    name = name or key
+    kept: dict[str, _Kept] = st.session_state.setdefault("kept", {})
+    before = kept.get(key)
+    asked = st.query_params.get(name)
+    value = str(st.session_state.get(key, before.value if before else ""))
+    if asked is not None and (before is None or asked != before.text):
+        value = asked
+    elif _went_back() and asked is None:
+        value = ""
+    _set(key, value, st.session_state.get(key) == value)
+    kept[key] = _Kept(value, value or None, name)
+    st.session_state.setdefault("linked", set()).add(key)
+    return value
+
+
 def _set(key: str, value: Any, same: bool) -> None:
     """Give the widget its value. On a page's first run always: a widget that another page drew under this key may have had the
     same value, and the new one would start with its own default."""

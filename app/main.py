@@ -31,7 +31,7 @@ from cr_interp.study.searching import find_studies  # noqa: E402
 _CURVES = """<g fill="none" stroke-width="2.6" stroke-linecap="round">
 <path d="M3 6 C10 34 22 34 33 16" stroke="#858585"/><path d="M3 6 C11 22 22 22 33 11" stroke="#D55E00"/>
 <path d="M3 6 C12 10 22 10 33 7" stroke="#0072B2"/></g>"""
-FIRST = next(iter(PAGES))
+FIRST = "overview"
 ICON = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -2 36 36">{_CURVES}</svg>'
 LOGO = f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 168 32">{_CURVES}
 <text x="43" y="22" font-family="Inter, Helvetica, Arial, sans-serif" font-size="20" font-weight="600"

@@ -61,6 +61,14 @@ GLOSSARY = {
     "0, not moved; 1, as far as any other token. It takes out that all states of a layer point in similar directions.",
     "recovered": "What comes back of the right answer when the state without the context is put into the run with it: 1 all of "
     "it, 0 nothing. The layer that moves most need not be the one that decides.",
+    "group": "Which answers were patched. harmed: right without, wrong with the context; rescued: the reverse; kept: right in "
+    "both; changed: of studies without an answer key.",
+    "direction": "repair: the state without the context is put into the run with it; break: the reverse.",
+    "readout": "share: of the difference of the logits of the right and the wrong token, where the two answers part; answer: "
+    "the share of whole answers that follow.",
+    "patched_cell": "An arm, a site and a layer. Click a cell of the heat map, or choose one here; at first the one that "
+    "recovers most.",
+    "mechanism": "Each question has its own analysis, its own controls and its own table; what is missing says its command.",
     "movement": "Draws 1 − measure on a logarithmic axis. 0.997 and 0.999 look the same on a linear axis, though "
     "1 − measure differs threefold. (1 − cosine is half a squared distance: that is 1.7 times as far.)",
     "layer": "emb: after the embedding; a number: the residual stream after that layer (resid_post).",
@@ -79,7 +87,7 @@ GLOSSARY = {
     "token_measure": "cosine and relative L2: the state at one layer. output KL: how far the prediction itself moves, "
     "the KL divergence of the next-token distributions without and with the context.",
     "order": "Examples are sorted by this arm's response, by its farthest token or by the mean of its tokens, at the "
-    "chosen layer; the first moves most.",
+    "chosen layer; those that the context harms come first. The arrow keys go back and on.",
     "stretch": "Off: one scale for all examples, which ends where 99 % of the study's tokens lie. On: it ends at the "
     "farthest token shown, so that small movements are seen; colours of two examples then do not compare.",
     "align": "Responses are matched token by token: what two arms say alike stands in one column. Responses that share "
@@ -98,9 +106,15 @@ GLOSSARY = {
     "n_pairs": "Pairs of responses, without and with the context, of all seeds.",
     "answers": "Each prompt with the responses of the two compared arms, without and with the context.",
     "speed": "Length of the gradient before it is clipped, tokens a second, and the memory of a step at its peak.",
-    "pairs": "A card is a prompt's two responses, without and with the context, of one seed.",
+    "pairs": "A card is a prompt with the responses of all chosen arms, without and with the context. Equal pairs stand once, "
+    "with a chip for each seed.",
+    "search": "Letters in the prompt, in either response or in the id; capitals do not matter.",
+    "sort": "drift: how far the arm's farthest token moves at the last layer; output KL: the mean over its tokens; change of "
+    "length: tokens more or fewer with the context. The largest come first.",
+    "pins": "Pinned prompts come first and stand in the address, so that a link shows somebody else the same ones.",
     "example": "A prompt of the study, with the context that it was asked behind.",
     "only": "All pairs of one prompt: every seed and sample of the chosen arm.",
+    "token_cell": "Click a cell of the figure, or choose its token here: at first the one that moves most at this layer.",
     "statistic": "A response moves as far as its farthest token, or as its tokens do on average.",
     "loss": "What is minimised, and the divergences that it is the weighted sum of, each without its weight, in nats per "
     "token. q_x, q_c: the student without and with the context; f: the teacher, which sees it; sg: no gradient.",
@@ -124,6 +138,13 @@ GLOSSARY = {
     "greedy": "Each next token is the likeliest one (greedy decoding). What only one of the two responses says is marked.",
     "sinks": "Attention sinks: tokens whose state is so large (norm above 5 × the median) that they alone decide a "
     "similarity. They are left out unless this is on.",
+    "tour": "Each step is a page of the study that was looked at last.",
+    "verdict": "Whether the first arm has less Harm than the second without losing accuracy, by the intervals over seeds. Deafer: "
+    "it obeys a new instruction less often.",
+    "lacks": "Tables that no analysis has filled yet, and checkpoints that are not on this machine. The pages say the commands.",
+    "compare": "Evaluates and captures checkpoints that exist already, and writes a study that this app opens.",
+    "asked_on": "A built-in task grades the answers and knows its context; a file of prompts brings its own, with answers or "
+    "without.",
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
 }  # fmt: skip
 

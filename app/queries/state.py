@@ -27,6 +27,7 @@ from cr_interp.study.study import Study
 from cr_interp.tables import behaviour, example_pairs, token_view, verdict_rows
 from cr_interp.tables import drift as drift_tables
 from cr_interp.tables.controls import relative_rows
+from cr_interp.tables.stored import stored
 from cr_interp.vocabulary import DERIVED
 
 #: The choices that pages share, beside the study.
@@ -106,15 +107,20 @@ class Selection:
     def verdict(self) -> tuple[pd.DataFrame, list[str]]:
         """The rows of the verdict on ``arm`` and ``baseline``, and its chips; see :mod:`cr_interp.tables.verdict_rows`."""
 
-        def make() -> tuple[pd.DataFrame, list[str]]:
+        pair = (self.arm, self.baseline, self.control)
+
+        def rows() -> pd.DataFrame:
             divergence = table(self.study, "divergence") if self.study.has_table("divergence") else None
             if divergence is not None:
                 divergence = rows_of(divergence, seeds=self.some_seeds)
-            answers, split = self.generations(), self.split
-            rows = verdict_rows.verdict_rows(answers, self.arm, self.baseline, self.control, split, divergence)
-            return rows, verdict_rows.chips(answers, self.arm, self.baseline, self.control, split)
+            return verdict_rows.verdict_rows(self.generations(), *pair, self.split, divergence)
 
-        return self.once("verdict", make)
+        def kept() -> tuple[pd.DataFrame, list[str]]:
+            seeds = None if self.some_seeds is None else list(self.some_seeds)
+            table_of = stored("verdict_rows", answer_files(self.study), [*pair, seeds], rows, self.study.path)
+            return table_of, verdict_rows.chips(self.generations(), *pair, self.split)
+
+        return self.once("verdict", kept)
 
     def regimes(self) -> pd.DataFrame:
         return self._only(_regimes(self.study.path, *self._generations()))
@@ -210,6 +216,11 @@ def sinks_in(study: Study) -> int | None:
     except (UserError, KeyError):
         return None
     return None if pd.isna(masked) else int(masked)
+
+
+def answer_files(study: Study) -> list[Path]:
+    """What the verdict on two arms is made from."""
+    return [study.table_path(name) for name in ("generations", "divergence") if study.has_table(name)]
 
 
 def logs_of(study: Study) -> StudyLogs:
@@ -326,12 +337,17 @@ def _outcome_shares(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ..
 
 @_cached
 def _pairs(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
-    return _behaviour(example_pairs.paired, path, stamp, seeds, control=control)
+    generations = _table(path, stamp, "generations")
+    return example_pairs.paired(rows_of(generations, seeds=seeds), split=_split(generations), control=control)
 
 
 @_cached
 def _case_counts(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
-    return example_pairs.case_counts(_pairs(path, stamp, control, seeds))
+    given = [control, None if seeds is None else list(seeds)]
+    files = [Study.open(path).table_path("generations")]
+    return stored(
+        "case_counts", files, given, lambda: example_pairs.case_counts(_pairs(path, stamp, control, seeds)), path
+    )
 
 
 def _behaviour(
@@ -341,9 +357,15 @@ def _behaviour(
     seeds: tuple[int, ...] | None,
     **options: Any,
 ) -> pd.DataFrame:
-    """A study of somebody's own prompts need not have a test split; then all its answers count."""
-    generations = _table(path, stamp, "generations")
-    return function(rows_of(generations, seeds=seeds), split=_split(generations), **options)
+    """A study of somebody's own prompts need not have a test split; then all its answers count. Kept on disk, as bootstraps
+    over all answers take seconds."""
+
+    def make() -> pd.DataFrame:
+        generations = _table(path, stamp, "generations")
+        return function(rows_of(generations, seeds=seeds), split=_split(generations), **options)
+
+    given = [None if seeds is None else list(seeds), options]
+    return stored(function.__name__, [Study.open(path).table_path("generations")], given, make, path)
 
 
 def _split(generations: pd.DataFrame) -> str | None:

@@ -199,6 +199,22 @@ def cases(chosen: Selection, arm: str, listed: Sequence[str]) -> str:
     )  # fmt: skip
 
 
+def decided(chosen: Selection, group: str, direction: str, readout: str, with_drift: bool) -> str:
+    return _of_study(
+        chosen, "figures",
+        f"patching = {_rows_of_table(chosen, 'patching')}",
+        *([f"drift = {_rows_of_table(chosen, 'drift')}"] if with_drift else ()),
+        "figure = "
+        + call("figures.decided", Name("patching"), Name("drift" if with_drift else "None"), group, direction, readout),
+    )  # fmt: skip
+
+
+def of_table(chosen: Selection, table: str, function: str, **options: Any) -> str:
+    """A figure that one table of ``cr-interp explain`` makes."""
+    figure = call(f"figures.{function}", Name("table"), **options)
+    return _of_study(chosen, "figures", f"table = {_rows_of_table(chosen, table)}", f"figure = {figure}")
+
+
 class Compared(Protocol):
     """What is chosen of a suite."""
 

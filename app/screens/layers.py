@@ -57,16 +57,19 @@ def curves(chosen: Selection, marked: list[int], movement: bool, behind: list[st
         return made if patched is None else figures.below(made, patched, list(chosen.all_arms))
 
     numbers = [chosen.layer_table(name).assign(control=name) for name in (chosen.control, *behind)]
-    show_figure(
-        figure, f"drift-{chosen.measure}", pd.concat(numbers), chosen.image, on_click=click,
-        code=recipes.drift(chosen, movement, marked, behind, patched is not None), files=chosen.files,
-    )  # fmt: skip
-    if patched is None:
-        st.caption(
-            "Whether a layer that moves also matters is said by patching, which this study has not got: "
-            f"`cr-interp explain {shlex.quote(chosen.name)} --analyses patching` fills it where the checkpoints are."
-        )
-    closer(chosen, list(dict.fromkeys(table["layer"])))
+    left, right = st.columns([4, 1])
+    with left:
+        show_figure(
+            figure, f"drift-{chosen.measure}", pd.concat(numbers), chosen.image, on_click=click,
+            code=recipes.drift(chosen, movement, marked, behind, patched is not None), files=chosen.files,
+        )  # fmt: skip
+        if patched is None:
+            st.caption(
+                "Whether a layer that moves also matters is said by patching, which this study has not got: "
+                f"`cr-interp explain {shlex.quote(chosen.name)} --analyses patching` fills it where the checkpoints are."
+            )
+    with right:
+        closer(chosen, list(dict.fromkeys(table["layer"])))
 
 
 def matters(chosen: Selection) -> pd.DataFrame | None:
@@ -75,21 +78,28 @@ def matters(chosen: Selection) -> pd.DataFrame | None:
 
 
 def closer(chosen: Selection, layers: list[str]) -> None:
-    """From a layer to its tokens and maps."""
-    columns = st.columns([2, 2, 2, 3], vertical_alignment="bottom")
-    layer = columns[0].selectbox(
+    """Beside the figure: one layer in every arm, and from there to its tokens and maps."""
+    st.subheader("This layer", help=GLOSSARY["layer"], anchor="layer")
+    layer = st.selectbox(
         "Look closer at a layer", layers, index=None, key="closer", placeholder="Click a curve, or choose",
         help=GLOSSARY["layer"],
     )  # fmt: skip
     if layer is None:
+        st.caption("Click a curve, or choose a layer here.")
         return
+    table = chosen.layer_table()
+    there = table[table["layer"] == layer]
+    st.dataframe(
+        there[["arm", "estimate", "low", "high"]], hide_index=True, key="this-layer",
+        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in ("estimate", "low", "high")},
+    )  # fmt: skip
     name = layer_words(_place(layer))
     of_tokens = {"token_measure": chosen.measure} if chosen.measure in ("cosine", "relative_l2") else {}
-    columns[1].page_link(
+    st.page_link(
         "screens/tokens.py", label=f"Tokens at {name}", icon=":material/format_ink_highlighter:",
         query_params=chosen.address(layer=layer, **of_tokens),
     )  # fmt: skip
-    columns[2].page_link(
+    st.page_link(
         "screens/maps.py", label=f"Maps at {name}", icon=":material/grid_on:",
         query_params=chosen.address(layer_x=layer, layer_y=layer),
     )  # fmt: skip

@@ -49,6 +49,9 @@ def said(app: AppTest) -> str:
     return "\n".join(str(element.value) for part in parts for element in part).replace("\\", "")
 
 
+BADGES = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
+
+
 def html(app: AppTest) -> str:
     return "\n".join(str(each.proto.body) for each in app.get("html"))
 
@@ -72,7 +75,12 @@ def test_overview_answers_the_question_with_the_numbers_of_the_tables(good):
     # The verdict says its numbers once: they stand in no card or sentence besides.
     assert not app.metric
     assert f"{100 * harm.estimate:+.1f}".replace("-", "−") not in text
-    assert all(part in html(app) for part in ("Yes", "3 seeds", "not measured"))
+    verdict = summary.headline(
+        table, behaviour.differences(studies.Study.open(good).table("generations"), "nca", "opd"), "nca", "opd"
+    )
+    assert f"<strong>{BADGES[verdict.verdict]}" in html(app)
+    assert "<span>3 seeds</span>" in html(app)
+    assert "not measured" in html(app)
 
 
 def test_overview_says_in_two_sentences_what_to_look_at(good):

@@ -74,7 +74,7 @@ def test_the_page_opens_with_the_study_and_explains_itself(trained):
     assert app.text_area(key="context").value == "rule: shift"
     assert app.number_input(key="limit").value == 18
     assert "Nothing is loaded" in said(app)
-    assert not app.main.get("html")
+    assert "ct-pair" not in html(app)
     assert all(app.selectbox(key=key).help for key in ("checkpoint", "beside"))
 
 

@@ -313,3 +313,17 @@ def patching_rows(arms: Sequence[str] = ("opd",), seeds: Sequence[int] = (0, 1),
                                 }
                             )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def patching_examples(
+    arms: Sequence[str] = ("opd",), seeds: Sequence[int] = (0, 1), layers: int = 4
+) -> pd.DataFrame:
+    """The single examples behind :func:`patching_rows`: of four, ``layer`` of them follow the residual stream."""
+    return pd.DataFrame(
+        {
+            "arm": arm, "seed": seed, "step": 100, "example_id": f"test-{number:04d}", "cluster": f"c{number}", "group": "harmed",
+            "direction": "repair", "site": "resid_post", "layer": layer, "control": control, "received": -1.0, "given": 3.0,
+            "patched": 3.0 if number < layer else 1.0, "before": False, "answer": control == "none" and number < layer,
+        }
+        for arm in arms for seed in seeds for layer in range(layers) for number in range(4) for control in ("none", "random")
+    )  # fmt: skip
