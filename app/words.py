@@ -139,8 +139,8 @@ GLOSSARY = {
     "sinks": "Attention sinks: tokens whose state is so large (norm above 5 × the median) that they alone decide a "
     "similarity. They are left out unless this is on.",
     "tour": "Each step is a page of the study that was looked at last.",
-    "verdict": "Whether the first arm has less Harm than the second without losing accuracy, by the intervals over seeds. Deafer: "
-    "it obeys a new instruction less often.",
+    "verdict": "Whether the first arm has less Harm than the second without losing accuracy, by the intervals over seeds. "
+    "Deafer: it obeys a new instruction less often.",
     "lacks": "Tables that no analysis has filled yet, and checkpoints that are not on this machine. The pages say the commands.",
     "compare": "Evaluates and captures checkpoints that exist already, and writes a study that this app opens.",
     "asked_on": "A built-in task grades the answers and knows its context; a file of prompts brings its own, with answers or "

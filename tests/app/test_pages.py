@@ -56,7 +56,10 @@ def test_a_page_opens_and_explains_itself(good, page):
 
 @pytest.mark.parametrize(
     ("name", "view"),
-    [(name, "") for name in ("overview", "layers", "mechanism", "maps", "tokens", "examples", "training", "try_it")]
+    [
+        (name, "")
+        for name in ("overview", "layers", "mechanism", "maps", "tokens", "examples", "training", "try_it")
+    ]
     + [("suite", view) for view in ("Harm", "Regimes", "Every setting", "Training", "Drift by layer")],
 )
 def test_every_choice_and_every_section_has_a_tooltip(root, made, name, view):
