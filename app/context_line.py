@@ -23,6 +23,9 @@ STYLE = f"""<style>
 .ct-line button {{ font: inherit; color: inherit; background: none; border: 1px solid rgba(128,128,128,0.7);
   border-radius: 1rem; padding: 0.05rem 0.7rem; cursor: pointer; }}
 .ct-line button:focus-visible {{ outline: 2px solid currentColor; outline-offset: 2px; }}
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {{ color: inherit; }}
+[data-testid="stCaptionContainer"] {{ opacity: 0.82; }}
+[data-testid="stMetricDelta"] * {{ color: inherit !important; }}
 @media (min-width: {NARROW}px) {{ .st-key-narrow-pages {{ display: none; }} }}
 </style>"""
 COPY = """<script>

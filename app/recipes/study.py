@@ -209,10 +209,15 @@ def decided(chosen: Selection, group: str, direction: str, readout: str, with_dr
     )  # fmt: skip
 
 
-def of_table(chosen: Selection, table: str, function: str, **options: Any) -> str:
-    """A figure that one table of ``cr-interp explain`` makes."""
-    figure = call(f"figures.{function}", Name("table"), **options)
-    return _of_study(chosen, "figures", f"table = {_rows_of_table(chosen, table)}", f"figure = {figure}")
+def of_table(chosen: Selection, table: str, where: str, **options: Any) -> str:
+    """A figure that one table of ``cr-interp explain`` makes by the function at ``module:function``."""
+    module, _, function = where.partition(":")
+    return (
+        f"from {module} import {function}\nfrom cr_interp.study import open_study, rows_of\n\n"
+        f"study = open_study({chosen.name!r})\n"
+        f"table = {_rows_of_table(chosen, table)}\n"
+        f"figure = {call(function, Name('table'), **options)}\nfigure.show()\n"
+    )
 
 
 class Compared(Protocol):

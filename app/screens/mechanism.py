@@ -1,12 +1,13 @@
 """Mechanism: why does an answer flip, and where in the network is it decided?"""
 
 import shlex
+from functools import partial
 
 import pandas as pd
 import streamlit as st
 
 from app.address import linked
-from app.mechanism_tabs import TABS, Tab, drawn
+from app.mechanism_tabs import TABS, Tab, drawing
 from app.parts import guard, lacks, show_figure
 from app.queries.state import Selection, current, table
 from app.recipes import study as recipes
@@ -146,29 +147,40 @@ def prompts(chosen: Selection) -> dict[str, str]:
 
 
 def plain_tab(chosen: Selection, tab: Tab) -> None:
-    """A tab whose figures are made of its table alone."""
+    """A tab whose figures are made of its table alone; a table that nothing draws yet is shown as it is."""
     rows = chosen.mechanism(tab.table)
     if rows.empty:
         raise UserError("These arms and seeds were not analysed so. Choose others on the left.")
-    options = {}
-    with st.container(horizontal=True, gap="medium"):
-        for column, argument in tab.choices.items():
-            values = sorted(map(str, rows[column].dropna().unique())) if column in rows else []
-            if not values:
-                continue
-            options[argument] = linked(f"{tab.table}_{column}", values, values[0])
-            if len(values) > 1:
-                st.selectbox(
-                    column.replace("_", " ").capitalize(), values, key=f"{tab.table}_{column}", help=tab.asks
-                )
-    for heading, name in tab.figures.items():
+    options = options_of(tab, rows)
+    for heading, where in tab.figures.items():
+        draw = drawing(where)
+        st.subheader(heading, help=tab.asks, anchor=where.partition(":")[2].replace("_", "-"))
+        if draw is None:
+            st.dataframe(rows.head(LISTED * 10), hide_index=True, key=f"{tab.table}-rows")
+            continue
         with guard(heading):
-            st.subheader(heading, help=tab.asks, anchor=name.replace("_", "-"))
-            code = recipes.of_table(chosen, tab.table, name, **options)
+            code = recipes.of_table(chosen, tab.table, where, **options)
             show_figure(
-                lambda name=name: drawn(tab, name)(rows, **options), f"{tab.table}-{name}", rows, chosen.image, code=code,
+                partial(draw, rows, **options), f"{tab.table}-{where.partition(':')[2]}", rows, chosen.image, code=code,
                 wide=560, files=chosen.files,
             )  # fmt: skip
+
+
+def options_of(tab: Tab, rows: pd.DataFrame) -> dict[str, str]:
+    """The chosen value of each column of which one is shown, in the order of the table."""
+    options = {}
+    with st.container(horizontal=True, gap="medium"):
+        for column in tab.choices:
+            values = [str(value) for value in rows[column].dropna().unique()] if column in rows else []
+            if values:
+                key = f"{tab.table}_{column}"
+                options[column] = linked(key, values, values[0])
+                if len(values) > 1:
+                    st.segmented_control(
+                        column.replace("_", " ").capitalize(), values, key=key, required=True,
+                        help=GLOSSARY.get(column, tab.asks),
+                    )  # fmt: skip
+    return options
 
 
 def missing(chosen: Selection, tab: Tab) -> bool:

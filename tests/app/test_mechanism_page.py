@@ -76,3 +76,31 @@ def test_examples_of_a_cell_by_hand():
 def test_the_embeddings_cell_is_the_first_blocks_input():
     rows = patching_examples().query("layer == 0").assign(site="resid_pre")
     assert len(cell_examples(rows, "opd", "resid_post", -1)) == 8
+
+
+def test_a_table_that_nothing_draws_yet_is_shown_as_it_is(good, monkeypatch):
+    from app import mechanism_tabs
+
+    Study.open(good).put("patching", patching_rows())
+    tab = mechanism_tabs.Tab(
+        "New", "patching", "What is new?", {"Rows": "cr_interp.figures.nothing:here"}, ("group", "readout")
+    )
+    monkeypatch.setitem(mechanism_tabs.TABS, "new", tab)
+    app = open_app(PAGE, tab="new", patching_readout="answer")
+    assert not app.exception
+    assert not app.error
+    assert len(app.dataframe[0].value) == len(patching_rows())
+    assert app.button_group(key="patching_readout").value == "answer"
+
+
+def test_a_table_is_drawn_with_the_values_that_are_chosen(good, monkeypatch):
+    from app import mechanism_tabs
+
+    Study.open(good).put("patching", patching_rows())
+    tab = mechanism_tabs.Tab(
+        "New", "patching", "What is new?", {"Cells": "cr_interp.figures.mechanism:decided"}, ("readout",)
+    )
+    monkeypatch.setitem(mechanism_tabs.TABS, "new", tab)
+    app = open_app(PAGE, tab="new", patching_readout="answer")
+    assert "share of whole answers" in said(app)
+    assert "decided(table, readout='answer')" in app.code[0].value
