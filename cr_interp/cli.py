@@ -218,6 +218,12 @@ def explain(
     sites: Annotated[str, typer.Option(help="a list of kinds of sites")] = "resid_post,attn_out,mlp_out",
     batch_size: Annotated[int, typer.Option(min=1, help="examples at a time; fewer need less memory")] = 64,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
+    prompts: Annotated[
+        int, typer.Option("--training-examples", min=8, help="for directions, probes and gradients")
+    ] = 128,
+    every_step: Annotated[
+        bool, typer.Option("--every-step", help="updates and gradients also of checkpoints on the way")
+    ] = False,
     again: Annotated[bool, typer.Option("--again", help="also checkpoints that have rows")] = False,
 ) -> None:
     """Say why answers flip: fill a study's tables of mechanism. Typed again, it continues where it was stopped."""
@@ -232,8 +238,10 @@ def explain(
     from cr_interp.mechanism.explain import explain as run
     from cr_interp.report.mechanism import rich_patching
 
-    options = Options(_listed(groups), examples, _listed(sites), batch_size, backend)
-    opened = run(opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again)
+    options = Options(_listed(groups), examples, _listed(sites), batch_size, backend, prompts)
+    opened = run(
+        opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again, every_step
+    )
     if "patching" in chosen:
         console.print(rich_patching(opened.table("patching"), opened.name))
 
@@ -282,6 +290,28 @@ def export(
         if left := links(each):
             say(f"Not copied, since they are links or no files: {', '.join(left)} in {each.path}.")
     console.print(f"{target}: {sum(f.stat().st_size for f in target.rglob('*') if f.is_file()) / 1e6:.2f} MB")
+
+
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="a study's folder or name")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the file, such as report.html or report.md")],
+    form: Annotated[
+        str | None, typer.Option("--format", help="html or md; default: by the file's ending")
+    ] = None,
+) -> None:
+    """Write a study as one file to send: its verdict with its limits, figures, flips, controls, where it comes from."""
+    from cr_interp.report.sending import write_report
+    from cr_interp.study.searching import open_study
+    from cr_interp.tables.suite import is_suite, open_suite
+
+    if is_suite(study):
+        one = next(iter(open_suite(study).studies))
+        raise UserError(
+            f"A report is of one study, and {study} is a suite. Name one of its studies: {study}/{one}."
+        )
+    path = write_report(open_study(study), out, form)
+    console.print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 @app.command()

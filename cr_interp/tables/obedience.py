@@ -98,7 +98,7 @@ def _asked(generations: pd.DataFrame, split: str | None) -> pd.DataFrame | None:
     if "obeys_new" not in generations:
         return None
     if "split" in generations:
-        found = set(generations["split"])
+        found = set(generations["split"].unique())
         if split is not None and split not in found:
             raise unknown("split", split, map(str, found))
         split = "test" if split is None and "test" in found else split
