@@ -8,6 +8,7 @@ from app.parts import below, download_table, guard, lacks, show_figure
 from app.queries import summary
 from app.queries.state import Selection, current
 from app.recipes import study as recipes
+from app.sending import report_button
 from app.shorter import common_ends, short_ids, without_ends
 from app.words import GLOSSARY, plain
 from cr_interp import figures
@@ -62,6 +63,8 @@ def headline(chosen: Selection) -> None:
                 "screens/examples.py", label=f"Harmed under {plain(name)}", icon=":material/compare:",
                 query_params=chosen.address(case_arm=name, cases="harmed"), help=GLOSSARY["harm"],
             )  # fmt: skip
+        with columns[3]:
+            report_button(chosen.study)
         columns[2].page_link(
             "screens/training.py", label="When did it emerge?", icon=":material/trending_up:",
             query_params=chosen.address(),
