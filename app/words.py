@@ -145,6 +145,9 @@ GLOSSARY = {
     "compare": "Evaluates and captures checkpoints that exist already, and writes a study that this app opens.",
     "asked_on": "A built-in task grades the answers and knows its context; a file of prompts brings its own, with answers or "
     "without.",
+    "mend": "The run with the context is changed at one layer while it writes its answer: the state without the context is put "
+    "in, or the context's direction (with − without, mean over other prompts) is taken away or added. The answer is decoded, not "
+    "scored.",
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
 }  # fmt: skip
 

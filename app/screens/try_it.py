@@ -272,6 +272,67 @@ def in_short(tryout: "Tryout") -> str:
     )
 
 
+def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], question: Question) -> None:
+    """The answer that follows when something of the context is taken out of the run, or put in once more."""
+    st.subheader("Change the run, and let it answer", help=GLOSSARY["mend"], anchor="mend")
+    if question.context is None:
+        st.caption("Without a context there is nothing to take away.")
+        return
+    places = [token_view.place(each.tryout.layer_rows(each.name)) for each in tried]
+    layers = sorted(set.intersection(*(set(map(int, each)) for each in places)))
+    names = [layer_name(place) for place in layers]
+    kind = linked("edit", list(live.EDITS), "put")
+    name = linked("edit_layer", names, names[-1])
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.selectbox(
+            "Edit", list(live.EDITS), key="edit", format_func=live.EDITS.__getitem__, help=GLOSSARY["mend"]
+        )
+        st.select_slider("After layer", names, key="edit_layer", help=GLOSSARY["layer"], width=360)
+        st.button(
+            "Answer so", icon=":material/build:", key="mend", help=GLOSSARY["mend"],
+            on_click=lambda: st.session_state.update({"mended": True}),
+        )  # fmt: skip
+    if not st.session_state.get("mended"):
+        st.caption("Nothing is computed before you press the button; each token takes two runs.")
+        return
+    layer = layers[names.index(name)]
+    others = tuple(each.prompt for each in live.examples(chosen.study) if each.prompt != question.prompt)[
+        : live.DIRECTION
+    ]
+    by_model = {each.model: each for each in ready}
+    for column, each in zip(st.columns(len(tried)), tried, strict=True):
+        with column, guard(plain(each.name)):
+            with st.spinner(f"{plain(each.name)} answers …"):
+                answer = live.mend(
+                    by_model[each.model], question.prompt, question.context, kind, layer, question.limit, question.no_context,
+                    others,
+                )  # fmt: skip
+            st.caption(f"**{plain(each.name)}**: {returned(answer.text, each.tryout)}")
+            pair = (each.tryout.given.text, answer.text)
+            notes = [
+                f"with context, {note(chosen.study, question, each.tryout.given)}",
+                f"changed, {note(chosen.study, question, answer)}",
+            ]
+            st.html(responses_html(pair, notes))
+    done = live.EDITS[kind]
+    st.caption(
+        f"{done[:1].upper()}{done[1:]}, after {'the embedding' if layer < 0 else f'layer {layer}'}, at the prompt's end and at "
+        "every token that is written. Left: the answer with the context; right: the answer of the changed run. One prompt, no "
+        f"interval; the direction is the mean over {len(others)} other prompts."
+    )
+
+
+def returned(text: str, tryout: "Tryout") -> str:
+    """Where a changed answer comes out, in words."""
+    if text == tryout.without.text and text == tryout.given.text:
+        return "both answers were the same before, and nothing changed."
+    if text == tryout.without.text:
+        return "the answer without the context is back."
+    if text == tryout.given.text:
+        return "nothing changed."
+    return "neither of the two answers."
+
+
 def choose_view(chosen: Selection, layers: pd.DataFrame) -> tuple[str, int]:
     """The measure and the layer, under the names that the Tokens page has for them."""
     measure = linked("tried_measure", list(token_view.MOVES), chosen.token_measure, name="token_measure")
@@ -356,6 +417,8 @@ def page(chosen: Selection) -> None:
         return
     with guard("The responses"):
         responses(chosen.study, tried, question)
+    with guard("The changed run"):
+        mend(chosen, ready, tried, question)
     layers = pd.concat([each.tryout.layer_rows(each.name) for each in tried], ignore_index=True)
     st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
     measure, layer = choose_view(chosen, layers)

@@ -103,7 +103,12 @@ print("torch" in sys.modules)
 def test_both_checkpoints_answer_and_follow_what_is_typed(trained):
     app = load(open_page())
     assert not app.error
-    assert [each.value for each in app.subheader] == ["Responses", "Drift by layer", "Drift by token"]
+    assert [each.value for each in app.subheader] == [
+        "Responses",
+        "Change the run, and let it answer",
+        "Drift by layer",
+        "Drift by token",
+    ]
     assert html(app).count("class='ct-pair'") == 2
     assert app.select_slider(key="tried_layer").options[0] == "emb"
     assert "load" not in [button.key for button in app.button]
@@ -152,6 +157,29 @@ def test_what_is_missing_is_said_and_the_pair_follows_the_comparison(trained):
         "base",
         "nca-s0/checkpoint-100",
     )
+
+
+def test_a_changed_run_answers(good):
+    app = load(open_page(checkpoint="base", beside="none"))
+    assert "Nothing is computed before you press the button" in said(app)
+    pairs = html(app).count("class='ct-pair'")
+    last = app.select_slider(key="edit_layer").options[-1]
+    assert app.select_slider(key="edit_layer").value == last
+    app.button(key="mend").click().run()
+    assert not app.exception
+    assert not app.error
+    assert html(app).count("class='ct-pair'") == pairs + 1
+    # At the last layer the state is the whole answer; at the embedding it is none of it.
+    assert "the answer without the context is back" in said(app) or "both answers were the same" in said(app)
+    app.select_slider(key="edit_layer").set_value("emb").run()
+    assert "nothing changed" in said(app)
+    for kind in ("remove", "add"):
+        app.selectbox(key="edit").set_value(kind).run()
+        assert not app.exception
+        assert not app.error
+        assert "mean over 8 other prompts" in said(app)
+    app.text_area(key="context").set_value("").run()
+    assert "there is nothing to take away" in said(app)
 
 
 def test_there_is_a_button_that_answers_after_loading(good):
