@@ -287,7 +287,7 @@ def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
         st.selectbox(
             "Edit", list(live.EDITS), key="edit", format_func=live.EDITS.__getitem__, help=GLOSSARY["mend"]
         )
-        st.select_slider("After layer", names, key="edit_layer", help=GLOSSARY["layer"], width=360)
+        st.select_slider("Changed after", names, key="edit_layer", help=GLOSSARY["layer"], width=360)
         st.button(
             "Answer so", icon=":material/build:", key="mend", help=GLOSSARY["mend"],
             on_click=lambda: st.session_state.update({"mended": True}),
