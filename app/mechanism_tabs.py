@@ -22,7 +22,9 @@ class Tab:
     figures: Mapping[str, str] = field(default_factory=dict)
     """Subheading → ``module:function`` that draws it from the table."""
     choices: tuple[str, ...] = ()
-    """Columns of which one value is shown, each an argument of the functions under its own name."""
+    """Columns of which one value is shown, each an argument under its own name of those functions that have it."""
+    without: tuple[str, ...] = ()
+    """Values that are not among the choices: they are drawn with every one of them."""
 
 
 TABS: dict[str, Tab] = {
@@ -43,12 +45,16 @@ TABS: dict[str, Tab] = {
     "attention": Tab(
         "Attention", "attention",
         "How much of its attention does the answer give to each part of what stands before it?",
-        {"Attention by layer": "cr_interp.figures.why:attention_map"}, ("group", "view"),
+        {
+            "Attention by layer": "cr_interp.figures.why:attention_map",
+            "Attention by head": "cr_interp.figures.why:attention_heads",
+        },
+        ("arm", "group", "span", "view"),
     ),
     "lens": Tab(
         "Lens", "lens",
         "Read through the model's own head, at which layer does the right answer lead in one view and lose in the other?",
-        {"The right and the wrong token by layer": "cr_interp.figures.why:lens_curves"}, ("group", "readout"),
+        {"The right and the wrong token by layer": "cr_interp.figures.why:lens_curves"}, ("group", "readout"), ("kl",),
     ),
     "directions": Tab(
         "Directions", "directions",

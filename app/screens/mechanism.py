@@ -2,6 +2,7 @@
 
 import shlex
 from functools import partial
+from inspect import signature
 
 import pandas as pd
 import streamlit as st
@@ -159,9 +160,10 @@ def plain_tab(chosen: Selection, tab: Tab) -> None:
             st.dataframe(rows.head(LISTED * 10), hide_index=True, key=f"{tab.table}-rows")
             continue
         with guard(heading):
-            code = recipes.of_table(chosen, tab.table, where, **options)
+            own = {name: value for name, value in options.items() if name in signature(draw).parameters}
+            code = recipes.of_table(chosen, tab.table, where, **own)
             show_figure(
-                partial(draw, rows, **options), f"{tab.table}-{where.partition(':')[2]}", rows, chosen.image, code=code,
+                partial(draw, rows, **own), f"{tab.table}-{where.partition(':')[2]}", rows, chosen.image, code=code,
                 wide=560, files=chosen.files,
             )  # fmt: skip
 
@@ -171,7 +173,8 @@ def options_of(tab: Tab, rows: pd.DataFrame) -> dict[str, str]:
     options = {}
     with st.container(horizontal=True, gap="medium"):
         for column in tab.choices:
-            values = [str(value) for value in rows[column].dropna().unique()] if column in rows else []
+            found = rows[column].dropna().unique() if column in rows else []
+            values = [str(value) for value in found if value not in tab.without]
             if values:
                 key = f"{tab.table}_{column}"
                 options[column] = linked(key, values, values[0])
