@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 from rich.table import Table
 
+from cr_interp.report.trained import PRINTED
 from cr_interp.study.study import Study
 from cr_interp.system.shown import PlainTable, literal
 from cr_interp.tables.knockout import strongest_cuts
@@ -19,9 +20,10 @@ GROUPS = ("harmed", "rescued", "changed")
 def printed(study: Study, names: Sequence[str]) -> list[Table]:
     """The tables that are printed behind these analyses, as far as the study has them."""
     known = {"patching": rich_patching, "knockout": rich_knockout, "lens": rich_lens}
-    return [
+    found = [
         known[name](study.table(name), study.name) for name in names if name in known and study.has_table(name)
     ]
+    return found + [PRINTED[name](study) for name in names if name in PRINTED and study.has_table(name)]
 
 
 def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") -> Table:

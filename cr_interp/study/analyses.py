@@ -79,6 +79,7 @@ class Analysis:
 
 
 _DRIFT = ("site", "layer", "measure", "control", "estimate", "low", "high", "n_tokens", "n_examples")
+_MOVED = ("group", "action", "vector", "site", "layer", "control")
 _UPDATED = ("module", "layer", "measure", "control", "estimate", "low", "high", "n_weights")
 _PATCHED = ("group", "direction", "site", "layer", "control")
 _CUT = ("group", "span", "readers", "layer", "width", "control")
@@ -142,9 +143,23 @@ ANALYSES: tuple[Analysis, ...] = (
         beside={"update_overlaps": ("other_arm", "other_seed", *_UPDATED)}, along=True,
     ),
     Analysis(
+        "directions", "directions", "site, layer, measure and control",
+        ("site", "layer", "measure", "control", "estimate", "low", "high", "n_examples"),
+        "material", "cr_interp.mechanism.directions:rows", options=("groups",),
+        beside={
+            "direction_examples": ("example_id", "cluster", *_MOVED, "received", "given", "patched", "before", "answer"),
+            "direction_effects": (*_MOVED, "readout", "estimate", "low", "high", "n_examples"),
+        },
+    ),
+    Analysis(
         "gradients", "gradients", "module, layer, pair of terms and measure",
         ("module", "layer", "term", "other_term", "measure", "control", "estimate", "low", "high", "n_examples"),
         "material", "training.run.gradients:rows", along=True,
+    ),
+    Analysis(
+        "probes", "probes", "site, layer, question, pair of contexts and control",
+        ("site", "layer", "question", "tested", "control", "estimate", "low", "high", "n_examples"),
+        "material", "cr_interp.mechanism.probes:rows",
     ),
 )  # fmt: skip
 

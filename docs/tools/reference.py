@@ -220,6 +220,10 @@ MEANING = {
     "other_rank": "rank of `other`",
     "top": "the most likely token",
     "module": "name of the weight inside its block, such as `self_attn.q_proj`; `all` together where rows are of several",
+    "action": "`remove` (the direction taken from the run with the context) or `add` (put into the run without it)",
+    "vector": "`base`: what the context does to the base's states; `student`: to the checkpoint's own",
+    "question": "`presence` (is a context there?) or `content` (is it this one?)",
+    "tested": "the two contexts that the probe is tried on",
     "term": "of an objective, such as `KL(q_x || f)`, without its weight",
     "other_term": "the term that it is compared with; the same one for a norm and for the split-half baseline",
     "n_weights": "numbers in the weight",
@@ -237,6 +241,8 @@ TABLES = {
     "Control `even`: what even attention to all tokens would give.",
     "lens_examples": "A row per token of an answer, layer and view (every token of some examples, of the others where the "
     "answers part), from which `lens` is made.",
+    "direction_examples": "A row per example and direction, from which `direction_effects` is made.",
+    "direction_effects": "A row per group, action, vector, layer, control and read-out: what a direction does to the answers.",
     "update_overlaps": "A row per module, layer, measure and other run: how alike two runs' updates are.",
 }
 
