@@ -41,6 +41,10 @@ class Options:
     """Of each group, at most."""
     sites: Sequence[str] = ("resid_post", "attn_out", "mlp_out")
     """Kinds of sites, such as ``resid_post``."""
+    heads: int = 16
+    """So many heads are patched exactly: those that attribution names first. 0: none."""
+    windows: Sequence[int] = ()
+    """So many layers are patched at once. None given: 2 and 4, as far as the model is deep enough."""
     batch_size: int = 64
     backend: str = "hooks"
 
