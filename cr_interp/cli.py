@@ -216,26 +216,51 @@ def explain(
     ] = "harmed,rescued,kept",
     examples: Annotated[int, typer.Option(min=1, help="at most so many of each group")] = 64,
     sites: Annotated[str, typer.Option(help="a list of kinds of sites")] = "resid_post,attn_out,mlp_out",
+    heads: Annotated[
+        int, typer.Option(min=0, help="so many heads are patched, those that attribution names first; 0: none")
+    ] = 16,
+    windows: Annotated[
+        str | None, typer.Option(help="layers that are patched at once, such as 1,2,4; default: 2,4")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="examples at a time; fewer need less memory")] = 64,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
+    prompts: Annotated[
+        int, typer.Option("--training-examples", min=8, help="for directions, probes and gradients")
+    ] = 128,
+    every_step: Annotated[
+        bool, typer.Option("--every-step", help="updates and gradients also of checkpoints on the way")
+    ] = False,
     again: Annotated[bool, typer.Option("--again", help="also checkpoints that have rows")] = False,
 ) -> None:
     """Say why answers flip: fill a study's tables of mechanism. Typed again, it continues where it was stopped."""
-    from cr_interp.study.analyses import analyses
+    from cr_interp.study.analyses import analyses, analysis_of
     from cr_interp.study.searching import open_study
 
-    chosen = [each.name for each in analyses("explain", _listed(names))]
+    found = analyses("explain", _listed(names))
+    chosen = [each.name for each in found]
     if not all(seed.isdecimal() for seed in _listed(seeds)):
         raise UserError(f"--seeds is a list of whole numbers, such as 0,1,2; found '{seeds}'.")
+    if not all(width.isdecimal() and int(width) for width in _listed(windows)):
+        raise UserError(f"--windows is a list of numbers of layers, such as 1,2,4; found '{windows}'.")
     opened = open_study(study)
     from cr_interp.mechanism.explain import Options
     from cr_interp.mechanism.explain import explain as run
-    from cr_interp.report.mechanism import rich_patching
+    from cr_interp.report.mechanism import rich_agreement, rich_heads, rich_patching, rich_windows
 
-    options = Options(_listed(groups), examples, _listed(sites), batch_size, backend)
-    opened = run(opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again)
+    options = Options(
+        _listed(groups), examples, _listed(sites), batch_size, backend, prompts,
+        heads=heads, windows=[int(width) for width in _listed(windows)],
+    )  # fmt: skip
+    opened = run(
+        opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again, every_step
+    )
     if "patching" in chosen:
         console.print(rich_patching(opened.table("patching"), opened.name))
+    for name, show in (("patching_windows", rich_windows), ("patching_heads", rich_heads)):
+        if analysis_of(name) in found and opened.has_table(name):
+            console.print(show(opened.table(name), opened.name))
+    if "attribution" in chosen and opened.has_table("attribution"):
+        console.print(rich_agreement(opened))
 
 
 def _listed(text: str | None) -> list[str]:
@@ -282,6 +307,28 @@ def export(
         if left := links(each):
             say(f"Not copied, since they are links or no files: {', '.join(left)} in {each.path}.")
     console.print(f"{target}: {sum(f.stat().st_size for f in target.rglob('*') if f.is_file()) / 1e6:.2f} MB")
+
+
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="a study's folder or name")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the file, such as report.html or report.md")],
+    form: Annotated[
+        str | None, typer.Option("--format", help="html or md; default: by the file's ending")
+    ] = None,
+) -> None:
+    """Write a study as one file to send: its verdict with its limits, figures, flips, controls, where it comes from."""
+    from cr_interp.report.sending import write_report
+    from cr_interp.study.searching import open_study
+    from cr_interp.tables.suite import is_suite, open_suite
+
+    if is_suite(study):
+        one = next(iter(open_suite(study).studies))
+        raise UserError(
+            f"A report is of one study, and {study} is a suite. Name one of its studies: {study}/{one}."
+        )
+    path = write_report(open_study(study), out, form)
+    console.print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 @app.command()
