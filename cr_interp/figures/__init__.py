@@ -43,6 +43,8 @@ __getattr__, __dir__, __all__ = lazily(__name__, {
     "extremes_by_step": "training",
     "drift_over_steps": "training",
     "decided": "mechanism",
+    "head_map": "heads",
+    "window_map": "heads",
     "text_html": "token_html",
     "strips": "token_strips",
     "response_drift": "tryout",

@@ -112,7 +112,7 @@ def plain(model, pair, cells):
     return rows
 
 
-def planted(layer=1, head=0, width=32):
+def planted(layer=1, head=0, width=32, strength=100.0):
     """A Llama of three layers that repeats its last token, unless one head of one layer sees the id 9: then it says 5.
 
     Embedding and head are the identity, queries and keys and all other weights are 0: attention is the mean of what it
@@ -128,7 +128,7 @@ def planted(layer=1, head=0, width=32):
         model.lm_head.weight.copy_(torch.eye(width))
         attention = model.model.layers[layer].self_attn
         attention.v_proj.weight[head // 2 * size, 9] = 1.0
-        attention.o_proj.weight[5, head * size] = 100.0
+        attention.o_proj.weight[5, head * size] = strength
     return model
 
 
