@@ -222,6 +222,13 @@ def explain(
     windows: Annotated[
         str | None, typer.Option(help="layers that are patched at once, such as 1,2,4; default: 2,4")
     ] = None,
+    spans: Annotated[
+        str, typer.Option(help="of the context, that knockout cuts off")
+    ] = "context,system,turns,splice,template",
+    readers: Annotated[
+        str, typer.Option(help="who loses them: aligned (the prompt still reads them), all")
+    ] = "aligned,all",
+    cuts: Annotated[str, typer.Option(help="in how many layers at once, a list; 0: in all")] = "1,0",
     batch_size: Annotated[int, typer.Option(min=1, help="examples at a time; fewer need less memory")] = 64,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
     prompts: Annotated[
@@ -233,34 +240,32 @@ def explain(
     again: Annotated[bool, typer.Option("--again", help="also checkpoints that have rows")] = False,
 ) -> None:
     """Say why answers flip: fill a study's tables of mechanism. Typed again, it continues where it was stopped."""
-    from cr_interp.study.analyses import analyses, analysis_of
+    from cr_interp.study.analyses import analyses
     from cr_interp.study.searching import open_study
 
-    found = analyses("explain", _listed(names))
-    chosen = [each.name for each in found]
+    chosen = [each.name for each in analyses("explain", _listed(names))]
     if not all(seed.isdecimal() for seed in _listed(seeds)):
         raise UserError(f"--seeds is a list of whole numbers, such as 0,1,2; found '{seeds}'.")
-    if not all(width.isdecimal() and int(width) for width in _listed(windows)):
-        raise UserError(f"--windows is a list of numbers of layers, such as 1,2,4; found '{windows}'.")
     opened = open_study(study)
     from cr_interp.mechanism.explain import Options
     from cr_interp.mechanism.explain import explain as run
-    from cr_interp.report.mechanism import rich_agreement, rich_heads, rich_patching, rich_windows
+    from cr_interp.report.mechanism import printed
 
     options = Options(
-        _listed(groups), examples, _listed(sites), batch_size, backend, prompts,
-        heads=heads, windows=[int(width) for width in _listed(windows)],
+        groups=_listed(groups), examples=examples, sites=_listed(sites), spans=_listed(spans), readers=_listed(readers),
+        cuts=_numbers(cuts, "--cuts"), heads=heads, windows=_numbers(windows, "--windows"), batch_size=batch_size, backend=backend, prompts=prompts,
     )  # fmt: skip
     opened = run(
         opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again, every_step
     )
-    if "patching" in chosen:
-        console.print(rich_patching(opened.table("patching"), opened.name))
-    for name, show in (("patching_windows", rich_windows), ("patching_heads", rich_heads)):
-        if analysis_of(name) in found and opened.has_table(name):
-            console.print(show(opened.table(name), opened.name))
-    if "attribution" in chosen and opened.has_table("attribution"):
-        console.print(rich_agreement(opened))
+    for table in printed(opened, chosen):
+        console.print(table)
+
+
+def _numbers(text: str | None, option: str) -> list[int]:
+    if not all(part.isdecimal() for part in _listed(text)):
+        raise UserError(f"{option} is a list of whole numbers, such as 1,2; found '{text}'.")
+    return [int(part) for part in _listed(text)]
 
 
 def _listed(text: str | None) -> list[str]:

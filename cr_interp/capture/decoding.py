@@ -47,7 +47,7 @@ def generate(
     loaded: Loaded,
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
-    edits: Edits = {},
+    edits: Edits | None = None,
     put: Sequence[Site] = (),
     donors: Sequence[Sequence[int]] | None = None,
     uniform: Float[Tensor, "prompt token"] | None = None,
@@ -58,7 +58,7 @@ def generate(
     ``inside`` is entered around every run of a batch; with it, as with an edit of every position, no prefix is shared.
     Raises :class:`UserError` for a site that the model lacks, donors that do not match the prompts, and what does not fit.
     """
-    model = loaded.model
+    model, edits = loaded.model, edits or {}
     for site in (*edits, *put):
         check_site(model, site)
     if put and (donors is None or len(donors) != len(prompts)):

@@ -1,13 +1,81 @@
-"""What ``cr-interp explain`` prints: for every arm and kind of site the layer that does most, beside its controls."""
+"""What ``cr-interp explain`` prints: where an answer is decided, who reads the context, and from which layer on it shows."""
+
+from collections.abc import Sequence
 
 import pandas as pd
 from rich.table import Table
 
+from cr_interp.report.heads import number, rich_agreement, rich_heads, rich_windows
 from cr_interp.study.study import Study
 from cr_interp.system.shown import PlainTable, literal
-from cr_interp.tables.attribution import agreement, first_cells
+from cr_interp.tables.knockout import strongest_cuts
+from cr_interp.tables.lens import parting
 from cr_interp.tables.patching import DIRECTIONS, strongest
 from cr_interp.vocabulary import layer_name
+
+#: In which answers part.
+GROUPS = ("harmed", "rescued", "changed")
+
+
+def printed(study: Study, names: Sequence[str]) -> list[Table]:
+    """The tables that are printed behind these analyses, as far as the study has them."""
+    known = {
+        "patching": ("patching", rich_patching), "windows": ("patching_windows", rich_windows),
+        "heads": ("patching_heads", rich_heads), "knockout": ("knockout", rich_knockout), "lens": ("lens", rich_lens),
+    }  # fmt: skip
+    found = [
+        show(study.table(table), study.name)
+        for name, (table, show) in known.items()
+        if name in names and study.has_table(table)
+    ]
+    if "attribution" in names and study.has_table("attribution_examples"):
+        found.append(rich_agreement(study))
+    return found
+
+
+def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") -> Table:
+    """:func:`~cr_interp.tables.knockout.strongest_cuts` for the terminal."""
+    table = PlainTable(
+        f"{name}: knockout, share of answers without the context that are back",
+        caption="In all layers, and in the layer that does most, as if it had been chosen beforehand; elsewhere: as many tokens "
+        "cut off elsewhere in the prompt. Intervals within these runs.",
+    )
+    left = ("arm", "group", "span", "readers")
+    for column in (*left, "tokens", "all layers [95 %]", "elsewhere", "layer", "alone [95 %]", "elsewhere", "n"):
+        table.add_column(column, justify="left" if column in left else "right")
+    for row in strongest_cuts(knockout, readout).itertuples():
+        cells = [
+            row.arm, row.group, row.span, row.readers, f"{row.cut:.0f}",
+            f"{number(row.all)} [{number(row.all_low)}, {number(row.all_high)}]", number(row.all_elsewhere),
+            "–" if pd.isna(row.layer) else f"{row.layer:.0f}",
+            f"{number(row.estimate)} [{number(row.low)}, {number(row.high)}]", number(row.elsewhere), row.n_examples,
+        ]  # fmt: skip
+        table.add_row(*(literal(str(cell)) for cell in cells))
+    return table
+
+
+def rich_lens(lens: pd.DataFrame, name: str) -> Table:
+    """:func:`~cr_interp.tables.lens.parting` for the terminal, one row per arm, group and view."""
+    table = PlainTable(
+        f"{name}: lens, from which layer on the last layer's choice is ahead",
+        caption="Log-probability of the right minus the wrong token behind the last layer; means over seeds.",
+    )
+    left = ("arm", "group", "view", "ahead")
+    for column in (*left, "from layer", "right − wrong", "n"):
+        table.add_column(column, justify="left" if column in left else "right")
+    for group in (each for each in GROUPS if each in set(lens["group"])):
+        for row in parting(lens, group).itertuples():
+            cells = [
+                row.arm,
+                group,
+                row.view,
+                row.ahead,
+                layer_name(row.place),
+                number(row.difference),
+                row.n_examples,
+            ]
+            table.add_row(*(literal(str(cell)) for cell in cells))
+    return table
 
 
 def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> Table:
@@ -22,8 +90,8 @@ def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> 
     order = {direction: index for index, direction in enumerate(DIRECTIONS)}
     found = strongest(patching, readout)
     for row in found.sort_values("direction", key=lambda each: each.map(order), kind="stable").itertuples():
-        value = f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]"
-        controls = [_number(row.random), _number(row.other)]
+        value = f"{number(row.estimate)} [{number(row.low)}, {number(row.high)}]"
+        controls = [number(row.random), number(row.other)]
         cells = [
             row.arm,
             row.group,
@@ -36,60 +104,3 @@ def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> 
         ]
         table.add_row(*(literal(str(cell)) for cell in cells))
     return table
-
-
-def rich_heads(heads: pd.DataFrame, name: str, readout: str = "share") -> Table:
-    """The heads that do most when they are patched, beside their controls."""
-    caption = "Among the heads that attribution named first; intervals as if they had been chosen beforehand."
-    return _cells(heads[heads["chosen"] == "first"], f"{name}: heads that do most", "head", caption, readout)
-
-
-def rich_windows(windows: pd.DataFrame, name: str, readout: str = "share") -> Table:
-    """The windows of layers that do most when they are patched, beside their controls."""
-    caption = "Several layers at once, from `layer` on; intervals as if the window had been chosen beforehand."
-    return _cells(windows, f"{name}: windows of layers that do most", "width", caption, readout)
-
-
-def rich_agreement(study: Study) -> Table:
-    """How well attribution agrees with patching: correlations over the cells that have both."""
-    exact = {name: study.table(name) if study.has_table(name) else None for name in _EXACT}
-    found = agreement(study.table("attribution_examples"), *exact.values())
-    table = PlainTable(
-        f"{study.name}: attribution against patching",
-        caption="Correlations over cells of the recovered shares; heads: those named first and those drawn at random.",
-    )
-    left = ("arm", "seed", "direction", "site")
-    for column in (*left, "cells", "Pearson [95 %]", "Spearman [95 %]", "n"):
-        table.add_column(column, justify="left" if column in left else "right")
-    for row in found.itertuples():
-        values = [
-            f"{_number(each)} [{_number(low)}, {_number(high)}]"
-            for each, low, high in (
-                (row.pearson, row.pearson_low, row.pearson_high), (row.spearman, row.spearman_low, row.spearman_high),
-            )
-        ]  # fmt: skip
-        cells = [row.arm, row.seed, row.direction, row.site, row.n_cells, *values, row.n_examples]
-        table.add_row(*(literal(str(cell)) for cell in cells))
-    return table
-
-
-#: Tables of patched cells that attribution is held against, in the order of ``agreement``'s arguments.
-_EXACT = ("patching_examples", "patching_heads_examples")
-
-
-def _cells(rows: pd.DataFrame, title: str, which: str, caption: str, readout: str) -> Table:
-    table = PlainTable(title, caption=caption)
-    left = ("arm", "group", "direction", "site")
-    for column in (*left, "layer", which, f"{readout} [95 %]", "random", "other", "n"):
-        table.add_column(column, justify="left" if column in left else "right")
-    for row in first_cells(rows, readout=readout).itertuples():
-        value = f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]"
-        controls = [_number(row.random), _number(row.other)]
-        place = [layer_name(row.layer), getattr(row, which)]
-        cells = [row.arm, row.group, row.direction, row.site, *place, value, *controls, row.n_examples]
-        table.add_row(*(literal(str(cell)) for cell in cells))
-    return table
-
-
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.2f}"

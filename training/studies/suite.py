@@ -77,7 +77,7 @@ def run_suite(
         answers = _measure("evaluate", name, study, tuple(runs))
         states = _measure("capture", name, study, (answers,))
         jobs += runs
-        if runs or missing(study, "generations", config) or missing(study, "drift", config):
+        if runs or any(missing(study, table, config) for table in ("generations", "divergence", "drift")):
             jobs += [answers, states]
     if jobs:
         run_jobs(jobs, workers or default_workers(max(config.threads for config in configs.values())))
