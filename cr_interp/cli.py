@@ -253,7 +253,8 @@ def explain(
 
     options = Options(
         groups=_listed(groups), examples=examples, sites=_listed(sites), spans=_listed(spans), readers=_listed(readers),
-        cuts=_numbers(cuts, "--cuts"), heads=heads, windows=_numbers(windows, "--windows"), batch_size=batch_size, backend=backend, prompts=prompts,
+        cuts=_numbers(cuts, "--cuts"), heads=heads, windows=_numbers(windows, "--windows"), batch_size=batch_size,
+        backend=backend, prompts=prompts,
     )  # fmt: skip
     opened = run(
         opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again, every_step

@@ -166,6 +166,6 @@ def _patched(table: pd.DataFrame, group: str, readout: str, what: str) -> str:
     return (
         f"Patching: {READOUTS[readout]} of {what}, 1 where the patch does everything, 0 nothing; colours end at ±1. "
         f"n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} seed{'' if seeds == '1' else 's'}. The pointer "
-        f"shows 95 % intervals (bootstrap over clusters within these runs; of several seeds the outermost ends), as if a cell had "
-        f"been chosen beforehand. Controls at the same places: {beside or 'none'}."
+        f"shows 95 % intervals (bootstrap over clusters within these runs; of several seeds the outermost ends), as if a cell "
+        f"had been chosen beforehand. Controls at the same places: {beside or 'none'}."
     )

@@ -66,7 +66,9 @@ def loop(model, prompt, edits, put=(), donor=None):
                 model, [*donor, *said], {site: lambda state, kept=kept: kept.append(state.clone()) or state}
             )
 
-            def replaced(state, new=kept[0][:, len(donor) - 1 :]):
+            new = kept[0][:, len(donor) - 1 :]
+
+            def replaced(state, new=new):
                 changed = state.clone()
                 changed[:, len(prompt) - 1 :] = new
                 return changed
