@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 #: The arms with a place of their own in every list; others follow by name.
 ARMS = ("base", "opd", "nca", "dual_opd", "sym_kl")
 
-Outcome = Literal["right", "wrong", "unparsable", "truncated"]
+Outcome = Literal["right", "wrong", "unparsable", "truncated", "ungraded"]
 OUTCOMES: tuple[Outcome, ...] = ("right", "wrong", "unparsable", "truncated")
+#: Of an answer to an example without a key: nobody says whether it is right, so no share counts it.
+UNGRADED: Outcome = "ungraded"
 
 #: Contexts that a model is given beside the exact one.
 ContextControl = Literal["exact", "paraphrase", "mismatched", "irrelevant"]
@@ -50,6 +52,16 @@ METRICS: dict[str, Metric] = {
     "rescue": Metric("Rescue", "right with, of wrong without (%)"),
     "delta_len": Metric("Δlen", "longer with context (%)"),
 }
+#: Of the two answers to a prompt, where no key says which is right.
+AGREEMENT: dict[str, Metric] = {
+    "changed": Metric("Changed", "other answer with context (%)"),
+    "agreement": Metric("Agreement", "same answer with context (%)"),
+}
+#: Of the distributions: nats a token, so no shares, and no key is needed.
+DIVERGENCES: dict[str, Metric] = {
+    "fidelity": Metric("Fidelity", "KL(q<sub>x</sub> ‖ f), nats a token"),
+    "invariance": Metric("Invariance", "KL(q<sub>x</sub> ‖ q<sub>c</sub>), nats a token"),
+}
 MEASURES: dict[str, Measure] = {
     "cosine": Measure("cosine", "cosine between the views", "1 − cosine"),
     "centred_cosine": Measure("centred cosine", "cosine after removing each view's mean", "1 − centred cosine"),
@@ -70,8 +82,15 @@ MEASURES: dict[str, Measure] = {
     ),
     "knn_overlap": Measure("k-NN overlap", "mutual overlap of the 10 nearest neighbours", "1 − k-NN overlap"),
 }
+#: Measures that a table does not hold: made from two of its rows (:func:`cr_interp.tables.controls.relative_rows`).
+DERIVED: dict[str, Measure] = {
+    "relative": Measure(
+        "relative to the floor", "times as far as unrelated tokens lie apart", "times as far as unrelated tokens"
+    ),
+}
+EVERY_MEASURE = {**MEASURES, **DERIVED}
 #: Measures that grow with drift; the others fall with it, but for the next two kinds.
-MOVEMENTS = ("relative_l2",)
+MOVEMENTS = ("relative_l2", "relative")
 #: Measures that are 1 where nothing moves and leave it in both directions.
 RATIOS = ("norm_ratio",)
 #: Measures that say of what a similarity or a movement is made: neither end of them is less drift.
