@@ -187,9 +187,9 @@ class DriftAccumulator:
         self._epsilon = max(self._epsilon, *(torch.finfo(rows.dtype).eps for rows in (x, y)))
         self._moments.update(x, y)
         self._marks.append(marks(x, y))
-        for index, one in enumerate(ids.tolist()):
-            rows = where == index
-            self._lengths.append(int(rows.sum()))
+        by_example = torch.argsort(where, stable=True).split(torch.bincount(where).tolist())
+        for one, rows in zip(ids.tolist(), by_example, strict=True):
+            self._lengths.append(len(rows))
             self._kept.offer(one, x[rows], y[rows])
             if self._each is not None:
                 self._each.offer(one, x[rows], y[rows])
