@@ -34,7 +34,7 @@ from cr_interp.figures.style import (
 from cr_interp.statistics import MARGIN
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.suite import in_order
-from cr_interp.vocabulary import MEASURES, METRICS, arm_order
+from cr_interp.vocabulary import METRICS, arm_order, measure_words
 
 #: What is not clicked must not turn pale.
 _ALIKE = {"marker": {"opacity": 1}}
@@ -310,7 +310,7 @@ def drift_small_multiples(
 
     ``drift`` is :func:`cr_interp.tables.suite.suite_drift` of the same ``measure`` and ``control``, which only the words need.
     """
-    name, axis, _ = MEASURES.get(measure, (safe_text(measure), safe_text(measure), ""))
+    name, axis = map(safe_text, measure_words(measure)[:2])
     drawn = drift[drift["arm"].isin(arms)].dropna(subset="estimate")
     if drawn.empty:
         return empty_figure(f"No {name} was measured under the {safe_text(control)} context.")

@@ -262,7 +262,7 @@ class DriftAccumulator:
             found = self._moments.measure("procrustes")
             reason = found.reason or "no interval: a replicate costs a singular value decomposition"
             rows.append(self._row("procrustes", found.value, None, reason))
-        return rows
+        return sorted(rows, key=lambda row: MEASURES.index(row["measure"]))
 
     def cosines(
         self,

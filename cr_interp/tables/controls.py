@@ -21,9 +21,7 @@ from cr_interp.tables.drift import placed
 from cr_interp.vocabulary import EMBEDDING, MOVEMENTS, REFERENCES, by_arm, layer_name
 
 #: Measures without a best value, of which "relative to the floor" would say nothing.
-PLAIN = ("norm_ratio", "top3_share", "shift_share", "knn_chance")
-#: Measures whose 1 − value is half a squared distance.
-SQUARED = ("cosine", "centred_cosine", "cosine_p5", "cosine_trimmed", "cka", "cka_examples", "procrustes")
+PLAIN = (*vocabulary.RATIOS, *vocabulary.COMPOSITION, *vocabulary.CHANCE.values())
 CONTROLS = (*vocabulary.CONTROLS, *REFERENCES)
 #: So short that all columns fit a terminal of 80.
 _HEADS = {
@@ -58,7 +56,7 @@ def times_as_far(one: pd.Series, other: pd.Series, measure: str) -> pd.Series:
     """How many times as far from identical ``one`` is as ``other``, as a ratio of distances; NaN where ``other`` is at 0."""
     ideal = 0.0 if measure in MOVEMENTS else 1.0
     ratio = (ideal - one).abs() / (ideal - other).abs().replace(0.0, np.nan)
-    return np.sqrt(ratio) if measure in SQUARED else ratio
+    return np.sqrt(ratio) if measure in vocabulary.SQUARED else ratio
 
 
 def relative_rows(drift: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
