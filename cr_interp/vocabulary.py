@@ -155,7 +155,7 @@ def by_arm(table: "pd.DataFrame", *then: str) -> "pd.DataFrame":
 
 
 def layer_name(place: int) -> str:
-    """How a place on a layer axis is called: −1 is the embedding.
+    """Name a place on a layer axis: −1 is the embedding.
 
     >>> layer_name(-1), layer_name(4)
     ('emb', '4')

@@ -45,7 +45,7 @@ def drift_by_layer(
     arms: Sequence[str] | None = None,
     behind: Sequence[str] = (),
 ) -> go.Figure:
-    """Where the context still changes the state: one curve an arm over the layers, with its band.
+    """Draw where the context still changes the state: one curve an arm over the layers, with its band.
 
     ``movement`` shows 1 − measure on a logarithmic axis, where 0.997 and 0.999 are three times apart; a
     linear axis hides that. ``arms`` are all arms of the study, for stable colours, if only some are drawn.
@@ -224,7 +224,7 @@ def _layer_axis(figure: go.Figure, rows: pd.DataFrame) -> None:
 
 
 def _earlier(drift: pd.DataFrame, measure: str) -> str:
-    """What the table's numbers are if they were measured in an earlier way; else nothing."""
+    """Say what the table's numbers are if they were measured in an earlier way; else nothing."""
     said = formerly(drift, measure)
     return f" {said[:1].upper()}{said[1:]}" if said else ""
 

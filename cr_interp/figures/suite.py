@@ -435,7 +435,7 @@ def _label(
 
 
 def _meet(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two boxes (left, right, middle, height) overlap."""
+    """Tell whether two boxes (left, right, middle, height) overlap."""
     return one[0] < other[1] and other[0] < one[1] and abs(one[2] - other[2]) < (one[3] + other[3]) / 2
 
 

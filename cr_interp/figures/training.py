@@ -70,7 +70,7 @@ def training_columns(training: pd.DataFrame) -> list[str]:
 
 
 def is_loss(column: str) -> bool:
-    """Whether it falls over orders of magnitude, so that a logarithmic axis shows more."""
+    """Tell whether it falls over orders of magnitude, so that a logarithmic axis shows more."""
     return column in ("loss", "grad_norm") or column.startswith("terms.")
 
 

@@ -88,7 +88,7 @@ def group_cka(
 
 
 def few_examples(examples: int, tokens: int, clusters: int | None = None) -> str:
-    """Why there is no example-level value; ``clusters``: how many those examples make."""
+    """Say why there is no example-level value; ``clusters``: how many those examples make."""
     if clusters is not None and examples >= 4:
         return f"{examples} examples are {clusters} clusters; example-level CKA needs at least 4 clusters"
     return f"{examples} examples of at least {tokens} tokens; example-level CKA needs at least 4 examples"

@@ -67,7 +67,7 @@ class Kept:
         return gram(x), gram(y)
 
     def group(self) -> Int[Tensor, " n"]:
-        """Which example each row of :meth:`stacked` is of: 0, 1, … in the order of the ids."""
+        """Number the example that each row of :meth:`stacked` is of: 0, 1, … in the order of the ids."""
         counts = [len(self.examples[one][1]) for one in self.ids()]
         return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.long))
 

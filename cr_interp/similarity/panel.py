@@ -352,7 +352,7 @@ class DriftAccumulator:
         return rounding(self._pilot[side] + total / self.n_tokens, self._epsilon)
 
     def _too_few(self) -> str | None:
-        """Why the kept rows cannot stand for all."""
+        """Say why the kept rows cannot stand for all."""
         if len(self._kept.examples) < min(LEAST_KEPT, self.n_examples):
             kept = f"max_rows = {self._kept.max_rows} holds only {len(self._kept.examples)} whole examples"
             return f"no interval: {kept}; raise it"
