@@ -12,7 +12,7 @@ decoded token holds what the edit made of it; a prompt whose every position is e
 beginning is not kept from elsewhere.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch

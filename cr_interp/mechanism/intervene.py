@@ -152,7 +152,7 @@ def _units(loaded: Loaded, change: PutIn) -> dict[Site, slice]:
     count = heads(loaded.model)
     if change.site != "z" or not 0 <= change.head < count:
         raise UserError(
-            f"There is no head {change.head} at {change.site}. Heads are parts of the site z; this model has heads 0 to {count - 1} "
+            f"There is no head {change.head} at {change.site}. Heads are parts of z; this model has heads 0 to {count - 1} "
             f"in every layer."
         )
     config = unwrap(loaded.model).config.get_text_config()
