@@ -8,9 +8,10 @@ off: its attention scores are −∞ in some layers, for some *readers*.
 
 Read-outs are those of patching, with the cut run in place of the patched one: (cut − received) / (given − received) of the
 logit difference where the answers part, where ``received`` is the run with the context and ``given`` the one without; and
-whether the whole answer without the context is there. Control: as many tokens cut off elsewhere in the prompt, a run of them
-that is drawn anew for each window (never the first token, where attention sinks sit, nor an aligned position). Where less is
-left of the prompt than the span is long, all of it is cut; ``cut`` says how many tokens were.
+whether the whole answer without the context is there. Control: as many tokens cut off elsewhere, a run of what both views
+have that is drawn anew for each window (never the first token, where attention sinks sit, nor an aligned position, nor
+anything of the context: that would be another knockout). Where the span is longer than that, all of it is cut; ``cut`` says
+how many tokens were.
 
 With all layers and all readers nothing of the context is left but its room: the run equals the view without context whose
 positions have a gap. Where attention sees distances only (RoPE) and nothing stands before the context, that is the view
@@ -179,10 +180,7 @@ def _cut_where(
     windows: Sequence[tuple[int, int]],
 ) -> Iterator[tuple[str, int, int, list[tuple[int, ...]]]]:
     """Control, first layer, number of layers, and the positions that are cut off in every prompt."""
-    elsewhere = [
-        [i for i in range(1, len(pair.given) - 1) if i not in set(mine)]
-        for pair, mine in zip(pairs, there, strict=True)
-    ]
+    elsewhere = [_outside(pair, mine) for pair, mine in zip(pairs, there, strict=True)]
     room = min((len(rest) - len(mine) for rest, mine in zip(elsewhere, there, strict=True) if mine), default=0)
     for control in controls:
         for layer, width in windows:
@@ -194,6 +192,13 @@ def _cut_where(
             yield control, layer, width, [
                 tuple(rest[first : first + len(mine)]) for rest, mine in zip(elsewhere, there, strict=True)
             ]  # fmt: skip
+
+
+def _outside(pair: Pair, span: Sequence[int]) -> list[int]:
+    """Where a control may be: what both views have, or, if all of that is the span, the rest of the context."""
+    rest = [i for i in range(1, len(pair.given) - 1) if i not in set(span)]
+    context = positions(pair, "context")
+    return [i for i in rest if i not in set(context)] or rest
 
 
 class _Knocked:

@@ -29,7 +29,7 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
     table = PlainTable(
         f"{name}: knockout, share of answers without the context that are back",
         caption="In all layers, and in the layer that does most, as if it had been chosen beforehand. In round brackets: a "
-        "span's tokens, and the share with as many tokens cut off elsewhere in the prompt. Intervals within these runs.",
+        "span's tokens, and the share with as many tokens cut off elsewhere. Intervals within these runs.",
     )
     left = ("arm", "group", "span", "readers")
     for column in (*left, "all layers", "layer", "alone", "n"):
