@@ -51,7 +51,7 @@ def rows(given: Answers) -> dict[str, pd.DataFrame]:
     """The tables ``knockout_examples``, ``attention`` and ``knockout`` of one checkpoint."""
     options = given.options
     found = knock_out(
-        given.loaded, given.pairs, options.spans, options.readers, options.cuts, batch_size=options.batch_size,
+        given.loaded, given.pairs, options.spans, options.readers, options.cuts, options.cuts_all, batch_size=options.batch_size,
         backend=options.backend, progress=given.progress,
     )  # fmt: skip
     table = estimates(found, PLACE)
@@ -95,6 +95,7 @@ def knock_out(
     spans: Sequence[str] = SPANS,
     readers: Sequence[str] = READERS,
     cuts: Sequence[int] = (1, 0),
+    cuts_all: Sequence[int] = (1, 0),
     controls: Sequence[str] = CONTROLS,
     batch_size: int = 64,
     backend: str = "hooks",
@@ -110,13 +111,20 @@ def knock_out(
         for each in chosen:
             if each not in known:
                 raise unknown(kind, each, known)
-    windows = _windows(len(blocks(loaded.model)), cuts)
+    layers = len(blocks(loaded.model))
+    windows = {"aligned": _windows(layers, cuts), "all": _windows(layers, cuts_all)}
+    every = list(dict.fromkeys(window for reader in readers for window in windows[reader]))
     there = {span: [positions(pair, span) for pair in pairs] for span in spans}
     there = {span: found for span, found in there.items() if any(found)}
     if not there:
         raise UserError(f"None of the spans {', '.join(spans)} is in these prompts; the span context always is.")
     same = _same(there)
-    total = len(same) * len(controls) * len(windows) * len(readers) * sum(len(pair.response) for pair in pairs)
+    total = (
+        len(same)
+        * len(controls)
+        * sum(len(windows[each]) for each in readers)
+        * sum(len(pair.response) for pair in pairs)
+    )
     done, first = 0, 0
     found: list[dict[str, Any]] = []
     with says_exhausted(batch_size), model_lock(loaded.model), eager(loaded.model):
@@ -127,10 +135,10 @@ def knock_out(
             here = slice(first, first + len(batch.pairs))
             first = here.stop
             for name, names in same.items():
-                for control, layer, width, cut in _cut_where(name, there[name], pairs, controls, windows):
+                for control, layer, width, cut in _cut_where(name, there[name], pairs, controls, every):
                     mine = cut[here]
                     kept = usable & torch.tensor([bool(each) for each in mine])
-                    for reader in readers:
+                    for reader in (each for each in readers if (layer, width) in windows[each]):
                         read = batch.read(knocked.final(mine, range(layer, layer + width), reader))
                         for span in names:
                             place = {

@@ -1,6 +1,6 @@
 """What ``cr-interp explain`` prints: where an answer is decided, who reads the context, and from which layer on it shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 from rich.table import Table
@@ -18,7 +18,11 @@ GROUPS = ("harmed", "rescued", "changed")
 
 def printed(study: Study, names: Sequence[str]) -> list[Table]:
     """The tables that are printed behind these analyses, as far as the study has them."""
-    known = {"patching": rich_patching, "knockout": rich_knockout, "lens": rich_lens}
+    known: dict[str, Callable[[pd.DataFrame, str], Table]] = {
+        "patching": rich_patching,
+        "knockout": rich_knockout,
+        "lens": rich_lens,
+    }
     return [
         known[name](study.table(name), study.name) for name in names if name in known and study.has_table(name)
     ]

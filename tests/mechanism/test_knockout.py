@@ -48,7 +48,12 @@ def test_a_control_never_cuts_the_context_it_stands_beside():
         for i in (10, 11)
     ]  # fmt: skip
     found = knock_out(
-        loaded_of(planted()), pairs, spans=("turns", "system"), cuts=(1, 2, 3), controls=("elsewhere",)
+        loaded_of(planted()),
+        pairs,
+        spans=("turns", "system"),
+        cuts=(1, 2, 3),
+        cuts_all=(2,),
+        controls=("elsewhere",),
     )
     assert not found["answer"].any()
     assert set(found.loc[found["span"] == "turns", "cut"]) == {1}
@@ -86,7 +91,7 @@ def test_everything_cut_off_is_the_view_without_context_where_nothing_stands_bef
         ]
         answers = [answered(model, pair) for pair in pairs]
         found = knock_out(
-            loaded_of(model), answers, spans=("context",), readers=("all",), cuts=(0,), controls=("none",)
+            loaded_of(model), answers, spans=("context",), readers=("all",), cuts_all=(0,), controls=("none",)
         )
         assert np.allclose(found["patched"], found["given"], rtol=1e-3, atol=1e-3) == equal
         assert found["answer"].all() or not equal
@@ -102,7 +107,9 @@ def test_runs_of_the_aligned_positions_alone_equal_whole_ones(family):
         for i, (own, n) in enumerate((([10, 11], 2), ([12], 3), ([13, 14, 15, 16], 1)))
     ]
     pairs = [answered(model, pair) for pair in raw]
-    found = knock_out(loaded_of(model), pairs, spans=("context",), cuts=(1, 2), controls=("none", "elsewhere"))
+    found = knock_out(
+        loaded_of(model), pairs, spans=("context",), cuts=(1, 2), cuts_all=(1, 2), controls=("none", "elsewhere")
+    )
     by = found.set_index(["example_id", *PLACE[1:]])
     for pair in pairs:
         view = build_view([pair.given], [pair.response], 0, 0)
