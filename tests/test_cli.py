@@ -122,8 +122,8 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     assert run("table", str(study.path), "--json", cwd=tmp_path).stdout == table
 
     # On one arm's responses, every checkpoint is measured on the same tokens.
-    fixed = [*words[:2], *short, "evaluation.responses=opd", "name=fixed", *words[2 + len(short) :]]
-    run(*fixed, cwd=tmp_path)
+    fixed = [*short, "evaluation.responses=opd", "name=fixed", "--seeds", "0", "--steps", "4", "--out", tmp_path]
+    run(*words[:2], *fixed, cwd=tmp_path)
     cosines = Study.open(tmp_path / "fixed").table("drift").query("measure == 'cosine' and control == 'exact'")
     assert cosines["n_tokens"].nunique() == 1
     _, config = config_of(str(tmp_path / "fixed"))
