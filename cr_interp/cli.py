@@ -373,7 +373,7 @@ def plug_in() -> None:
 
 
 def _as_a_sentence(message: Any, category: type[Warning], *where: Any, **line: Any) -> str:
-    """What is right and slower is said to people, without the line of code that says it."""
+    """Say what is right and slower to people, without the line of code that says it."""
     if issubclass(category, Slower):
         return f"note: {message}\n"
     return _format_warning(message, category, *where, **line)

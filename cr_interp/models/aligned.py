@@ -26,7 +26,7 @@ from cr_interp.models.shards import is_sharded
 
 
 def keeps(model: nn.Module, longest: int) -> bool:
-    """Whether sequences of at most ``longest`` tokens can be run so, exactly."""
+    """Tell whether sequences of at most ``longest`` tokens can be run so, exactly."""
     way = batching(model)
     return way.prefix and way.left and way.rows == "any" and way.length_class(longest) == () and not is_sharded(model)
 
@@ -52,7 +52,7 @@ class AlignedRows:
         return backbone(self.model)(**self.inputs()).last_hidden_state
 
     def inputs(self) -> dict[str, Any]:
-        """What :meth:`run` calls the backbone with."""
+        """Make what :meth:`run` calls the backbone with."""
         batch, length = self.ids.shape
         before = self.mask.shape[1] - length
         # Pads on the right are behind everything that is asked, so only those on the left have to be hidden.

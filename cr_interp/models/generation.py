@@ -105,7 +105,7 @@ def respond(
 
 
 def _chunks(prompts: Sequence[Sequence[int]], size: int, way: Batching, kept: bool) -> Iterator[list[int]]:
-    """Which prompts are decoded together: similar lengths, so that there is little padding; one length, where pads on the
+    """Choose which prompts are decoded together: similar lengths, so that there is little padding; one length, where pads on the
     left would show; each alone, where neighbours would."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     equal = not (kept and way.left)

@@ -32,7 +32,7 @@ def pages() -> dict[str, str]:
 
 
 def commands() -> str:
-    """What ``--help`` says of every command, by typer's own writer."""
+    """Write what ``--help`` says of every command, by typer's own writer."""
     if "plan" not in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
         plug_in()
     group = typer.main.get_command(app)
