@@ -48,7 +48,9 @@ class InProcessVllm:
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         found = self._engine.generate(asked, chosen, use_tqdm=False)
         ids = [tuple(int(id) for id in each.outputs[0].token_ids) for each in found]
-        if len(ids) != len(prompts) or max((max(each, default=0) for each in ids), default=0) >= len_vocabulary(loaded):
+        if len(ids) != len(prompts) or max((max(each, default=0) for each in ids), default=0) >= len_vocabulary(
+            loaded
+        ):
             raise UserError("vLLM answered with ids that the model here does not have: it loaded another model.")
         return [Response(each, not each or each[-1] not in loaded.eos_ids) for each in ids]
 

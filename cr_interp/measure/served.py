@@ -122,7 +122,6 @@ def served_rows(
     views: list[tuple[str, str, Context | None]] = [("no_context", "none", None)]
     views += [("with_context", control, context) for control, context in contexts.items()]
 
-
     def question(example: Example, context: Context | None, control: str, sample: int) -> dict[str, Any]:
         messages = messages_of(example.prompt, context, no_context)
         return _question(endpoint, model, messages, task, evaluation, f"{control} {sample} {example.id}")
