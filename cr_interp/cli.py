@@ -223,6 +223,12 @@ def explain(
     ] = "harmed,rescued,kept",
     examples: Annotated[int, typer.Option(min=1, help="at most so many of each group")] = 64,
     sites: Annotated[str, typer.Option(help="a list of kinds of sites")] = "resid_post,attn_out,mlp_out",
+    heads: Annotated[
+        int, typer.Option(min=0, help="so many heads are patched, those that attribution names first; 0: none")
+    ] = 16,
+    windows: Annotated[
+        str | None, typer.Option(help="layers that are patched at once, such as 1,2,4; default: 2,4")
+    ] = None,
     spans: Annotated[
         str, typer.Option(help="of the context, that knockout cuts off")
     ] = "context,system,turns,splice,template",
@@ -230,6 +236,7 @@ def explain(
         str, typer.Option(help="who loses them: aligned (the prompt still reads them), all")
     ] = "aligned,all",
     cuts: Annotated[str, typer.Option(help="in how many layers at once, a list; 0: in all")] = "1,0",
+    cuts_all: Annotated[str, typer.Option(help="… where all tokens lose the span, which costs more")] = "0",
     batch_size: Annotated[int, typer.Option(min=1, help="examples at a time; fewer need less memory")] = 64,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
     prompts: Annotated[
@@ -254,7 +261,9 @@ def explain(
 
     options = Options(
         groups=_listed(groups), examples=examples, sites=_listed(sites), spans=_listed(spans), readers=_listed(readers),
-        cuts=_numbers(cuts, "--cuts"), batch_size=batch_size, backend=backend, prompts=prompts,
+        cuts=_numbers(cuts, "--cuts"), cuts_all=_numbers(cuts_all, "--cuts-all"),
+        heads=heads, windows=_numbers(windows, "--windows"), batch_size=batch_size,
+        backend=backend, prompts=prompts,
     )  # fmt: skip
     opened = run(
         opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again, every_step
@@ -263,7 +272,7 @@ def explain(
         console.print(table)
 
 
-def _numbers(text: str, option: str) -> list[int]:
+def _numbers(text: str | None, option: str) -> list[int]:
     if not all(part.isdecimal() for part in _listed(text)):
         raise UserError(f"{option} is a list of whole numbers, such as 1,2; found '{text}'.")
     return [int(part) for part in _listed(text)]
