@@ -49,6 +49,7 @@ print(json.dumps([code, [name for name in HEAVY if name in sys.modules]]))
         (2, "compare base --out OUT"),
         (2, "compare base=x --out OUT"),
         (2, "compare base=x --out OUT --task nonesuch"),
+        (2, "compare base=x --out OUT --task rules:shift --engine vlm"),
         (2, "table nonesuch"),
         (2, "explain nonesuch"),
         (2, "explain organism-shift --analyses nonesuch"),
