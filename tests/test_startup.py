@@ -70,6 +70,7 @@ def server() -> Iterator[subprocess.Popen[str]]:
         (2, "compare base --out OUT"),
         (2, "compare base=x --out OUT"),
         (2, "compare base=x --out OUT --task nonesuch"),
+        (2, "compare base=x --out OUT --task rules:shift --engine vlm"),
         (2, "table nonesuch"),
         (2, "explain nonesuch"),
         (2, "explain organism-shift --analyses nonesuch"),
