@@ -40,6 +40,7 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(words, said, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_controls_of_a_measure_without_a_best_value_are_of_every_layer(tmp_path):
     make_study(tmp_path / "s")
     plain = run("controls", tmp_path / "s", "--measure", "shift_share")
@@ -52,6 +53,7 @@ def test_controls_of_a_measure_without_a_best_value_are_of_every_layer(tmp_path)
     )
 
 
+@pytest.mark.slow
 def test_table_json_is_what_anybody_recomputes_from_generations(tmp_path):
     study = make_study(tmp_path / "s")
     found = json.loads(run("table", tmp_path / "s", "--json", cold=True).stdout)
