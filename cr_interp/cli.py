@@ -185,17 +185,24 @@ def compare(
     today: Annotated[
         str | None, typer.Option(help="YYYY-MM-DD, for a chat template that writes the date; fixed if not given")
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="who answers: transformers, vllm (in this process), or a server's address, http://…/v1"
+        ),
+    ] = "transformers",
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
-    from cr_interp.measure.pairs import choose_task, parse_pairs
+    from cr_interp.measure.pairs import choose_task, is_address, parse_pairs
 
     parse_pairs(checkpoints)  # what is typed wrongly is said before the seconds that torch takes
+    is_address(engine)
     choose_task(task, prompts, context, max_new_tokens)
     from cr_interp.measure.compare import compare_checkpoints
     from cr_interp.report.study import rich_study
 
     study = compare_checkpoints(
-        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today
+        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today, engine
     )
     console.print(rich_study(study))
 

@@ -59,6 +59,8 @@ class Analysis:
     """Only of a run's last checkpoint, as the rows are many."""
     along: bool = False
     """Of ``explain``: also of the checkpoints that a run keeps on its way, if these are asked for."""
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """What its columns hold, for the documentation: those whose names no other table has."""
 
     @property
     def command(self) -> str:

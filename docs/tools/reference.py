@@ -165,7 +165,7 @@ def _inline(docstring: str) -> str:
 
 # -- tables --------------------------------------------------------------------------------------------------
 
-#: What a column holds; a column without a line here fails the build, so a new one is described when it is added.
+#: What a column holds. One without a line here or in its analysis fails the build, so a new one is described when it is added.
 MEANING = {
     "arm": "objective: `base`, `opd`, `nca`, …",
     "seed": "of the run; 0 for an arm that is not trained",
@@ -259,7 +259,8 @@ def tables() -> str:
         "pandas data frame. A table has at least the columns below; more may follow them. How the numbers are read: "
         "[Reading the numbers](../reading.md).\n",
     ]
+    meaning = MEANING | {column: text for each in ANALYSES for column, text in each.meanings.items()}
     for name, columns in COLUMNS.items():
-        body = "".join(f"| `{column}` | {MEANING[column]} |\n" for column in columns)
+        body = "".join(f"| `{column}` | {meaning[column]} |\n" for column in columns)
         parts.append(f"## `{name}`\n\n{TABLES[name]}\n\n| column | holds |\n|---|---|\n{body}")
     return "\n".join(parts)
