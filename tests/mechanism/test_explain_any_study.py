@@ -58,6 +58,7 @@ def study(made, tmp_path):
     return Study.open(tmp_path / "study")
 
 
+@pytest.mark.slow
 def test_every_analysis_of_weights_and_prompts_says_something_of_adapters(study):
     names = ["updates", "directions", "gradients", "probes"]
     explain(study, names, options=CHANGED)
@@ -86,20 +87,19 @@ def test_typed_again_nothing_is_computed(study, monkeypatch):
 
 
 def test_a_model_that_the_study_spreads_out_is_spread_out(study, monkeypatch):
-    from cr_interp.mechanism import patching
+    from cr_interp.mechanism import whereabouts
 
-    seen = []
-    run = patching.patch_pairs
+    asked = []
+    load = whereabouts.open_model
 
-    def look(loaded, *rest, **options):
-        seen.append(getattr(loaded.model, "hf_device_map", None))
-        return run(loaded, *rest, **options)
+    def look(name, dtype, **how):
+        asked.append((dtype, how))
+        return load(name, dtype, **how)
 
-    monkeypatch.setattr(patching, "patch_pairs", look)
-    spread = study.update_manifest(case_study={"load": {"device_map": "cpu", "dtype": "float32"}})
+    monkeypatch.setattr(whereabouts, "open_model", look)
+    spread = study.update_manifest(case_study={"load": {"device_map": "auto", "dtype": "float32"}})
     explain(spread, ["patching"], arms=["full"], options=CHANGED)
-    assert seen
-    assert seen[0] is not None
+    assert asked == [(torch.float32, {"device_map": "auto"})]
     assert set(study.table("patching")["arm"]) == {"full"}
 
 
