@@ -39,6 +39,7 @@ def test_knockout_curves_show_effect_control_and_all_layers_at_once():
     assert "context 32, system 30" in said
     assert "Less is left elsewhere for context, system" in said
     assert "opd, context: most in layer 1, 0.60" in alt_text(figure)
+    assert figure.layout.yaxis.range[0] < -0.1 < 1.1 < figure.layout.yaxis.range[1]
     assert "No rescued answers" in knockout_curves(knockout(), group="rescued").layout.annotations[0].text
 
 
@@ -70,6 +71,7 @@ def test_lens_curves_have_both_tokens_in_both_views_and_the_distance_below():
     assert "with context: the wrong token is ahead from layer 1 on" in alt_text(figure)
     ranks = lens_curves(lens(), readout="rank")
     assert ranks.layout.yaxis.type == "log"
+    assert ranks.layout.yaxis.range[0] > np.log10(9) > 0 > ranks.layout.yaxis.range[1]  # the first rank is up
 
 
 def test_where_the_views_choices_part():
