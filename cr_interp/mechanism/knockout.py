@@ -37,6 +37,7 @@ from cr_interp.mechanism.estimates import estimates
 from cr_interp.mechanism.given import Answers, Pair
 from cr_interp.mechanism.runs import FINAL, Restarted, States
 from cr_interp.mechanism.spans import context_span
+from cr_interp.models.forward import unwrap
 from cr_interp.models.loading import Loaded
 
 SPANS = ("context", "system", "turns", "splice", "template")
@@ -84,7 +85,7 @@ def attention(loaded: Loaded, pairs: Sequence[Pair], batch_size: int = 64) -> pd
 def bounded(loaded: Loaded, pairs: Sequence[Pair], batch_size: int) -> int:
     """A batch size with which one layer's attention weights fit: they grow with the square of a sequence's length."""
     longest = max(len(pair.given) + len(pair.response) for pair in pairs)
-    heads = int(loaded.model.config.get_text_config().num_attention_heads)
+    heads = int(unwrap(loaded.model).config.get_text_config().num_attention_heads)
     return max(1, min(batch_size, WEIGHTS // (heads * longest * longest)))
 
 

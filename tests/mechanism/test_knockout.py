@@ -214,3 +214,21 @@ def test_the_other_backends_knock_out_alike(backend):
         for each in ("hooks", backend)
     )
     pd.testing.assert_frame_equal(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_is_cut_and_looked_through_as_it_acts():
+    from peft import LoraConfig, get_peft_model
+
+    model = planted()
+    plain = knock_out(loaded_of(model), planted_pairs(), spans=("system",), controls=("none",))
+    table = attention(loaded_of(model), planted_pairs())
+    wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "o_proj"])).eval()
+    again = knock_out(loaded_of(wrapped), planted_pairs(), spans=("system",), controls=("none",))
+    pd.testing.assert_frame_equal(again, plain, rtol=1e-4, atol=1e-4)  # a fresh adapter does nothing
+    pd.testing.assert_frame_equal(attention(loaded_of(wrapped), planted_pairs()), table, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(5.0)
+    moved = knock_out(loaded_of(wrapped), planted_pairs(), spans=("system",), controls=("none",))
+    assert not np.allclose(moved["patched"], plain["patched"], atol=1e-2) or len(moved) < len(plain)
