@@ -108,6 +108,10 @@ def patch_cells(
         views = Views(loaded, pairs, padding, backend, restart)
         # All answers are looked at before anything is patched; what is one batch is not run again for that.
         alone = list(views.batches(batch_size)) if len(pairs) <= batch_size else None
+        for batch in alone or ():
+            next(
+                by_layer(batch, cells), None
+            )  # the same run says what is looked at here and gives the first states below
         looked_at = alone or views.batches(batch_size, ["no_context"])
         _check_own(loaded, [batch.usual["no_context"].whole for batch in looked_at])
         for batch in alone or views.batches(batch_size):
