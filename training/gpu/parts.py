@@ -19,7 +19,7 @@ from cr_interp.capture.check import check_model
 from cr_interp.capture.checks import limit_for
 from cr_interp.capture.sites import residual_sites
 from cr_interp.models.devices import chosen_device, place
-from cr_interp.models.forward import ViewBatch, build_view
+from cr_interp.models.forward import ViewBatch, build_view, embedded
 from cr_interp.models.generation import Decoding, generate
 from cr_interp.models.loading import Loaded, load
 from cr_interp.study.study import Study
@@ -218,7 +218,7 @@ def _name(dtype: torch.dtype) -> str:
 def _view(bench: Bench, loaded: Loaded) -> tuple[ViewBatch, Tensor]:
     """Random ids, as a batch of our own and as the library takes it."""
     generator = torch.Generator().manual_seed(0)
-    rows = loaded.model.get_input_embeddings().weight.shape[0]
+    rows = embedded(loaded.model)
     ids = torch.randint(5, rows, (bench.rows, bench.prompt + bench.response), generator=generator)
     prompts, responses = ids[:, : bench.prompt].tolist(), ids[:, bench.prompt :].tolist()
     return build_view(prompts, responses, loaded.pad_id, 0), ids.to(loaded.model.device)
