@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import streamlit as st
 
 from app.queries.state import Stamp, stamp_of
@@ -51,20 +52,21 @@ def mend(
     prompt: str,
     context: Context,
     kind: str,
-    layer: int,
+    layers: tuple[int, int],
     limit: int,
     no_context: NoContext,
     others: tuple[str, ...],
 ) -> "Answer":
-    """The answer with the context under an edit; see :mod:`cr_interp.measure.mended`. ``kind`` is one of :data:`EDITS`."""
-    asked = json.dumps([prompt, context.to_dict(), kind, layer, limit, no_context, others])
-    return _mend(checkpoint.model, stamp_of(*checkpoint.files()), asked, checkpoint, prompt, context, kind, layer, limit,
+    """The answer with the context under an edit; see :mod:`cr_interp.mechanism.mended`. ``kind`` is one of :data:`EDITS`."""
+    asked = json.dumps([prompt, context.to_dict(), kind, layers, limit, no_context, others])
+    return _mend(checkpoint.model, stamp_of(*checkpoint.files()), asked, checkpoint, prompt, context, kind, layers, limit,
                  no_context, others)  # fmt: skip
 
 
 #: What can be done to a run with the context → how it is said.
 EDITS = {
     "put": "put the state without the context in",
+    "block": "block the context",
     "remove": "take the context's direction away",
     "add": "add the context's direction once more",
 }
@@ -112,19 +114,48 @@ def _mend(
     _prompt: str,
     _context: Context,
     _kind: str,
-    _layer: int,
+    _layers: tuple[int, int],
     _limit: int,
     _no_context: NoContext,
     _others: tuple[str, ...],
 ) -> "Answer":
-    from cr_interp.measure import mended
+    from cr_interp.mechanism import mended
 
     loaded = model(_checkpoint)
-    edit: mended.Put | mended.Steer = mended.Put(_layer)
-    if _kind != "put":
-        vector = mended.context_direction(loaded, _others, _context, _layer, _no_context)
-        edit = mended.Steer(_layer, vector, 1.0 if _kind == "add" else -1.0)
+    edit: mended.Put | mended.Block | mended.Steer = mended.Put(_layers[0])
+    if _kind == "block":
+        edit = mended.Block(max(0, _layers[0]), _layers[1])
+    elif _kind != "put":
+        vector = mended.context_direction(loaded, _others, _context, _layers[0], _no_context)
+        edit = mended.Steer(_layers[0], vector, 1.0 if _kind == "add" else -1.0)
     return mended.mended(loaded, _prompt, _context, edit, _limit, _no_context)
+
+
+def parting(
+    checkpoint: Checkpoint, prompt: str, context: Context, limit: int, no_context: NoContext
+) -> pd.DataFrame:
+    """The logit lens where the two answers part; see :func:`cr_interp.mechanism.mended.parting`."""
+    tried = answer(checkpoint, prompt, context, limit, no_context)
+    asked = json.dumps([prompt, context.to_dict(), limit, no_context])
+    return _parting(
+        checkpoint.model, stamp_of(*checkpoint.files()), asked, checkpoint, prompt, context, tried, no_context
+    )
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _parting(
+    name: str,
+    stamp: Stamp,
+    asked: str,
+    _checkpoint: Checkpoint,
+    _prompt: str,
+    _context: Context,
+    _tried: "Tryout",
+    _no_context: NoContext,
+) -> pd.DataFrame:
+    from cr_interp.mechanism import mended
+
+    return mended.parting(model(_checkpoint), _prompt, _context, _tried.responses, _no_context)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

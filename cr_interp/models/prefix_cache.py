@@ -81,7 +81,9 @@ class BehindLayer(ReadLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysValues:
         keys: Any = self.keys
         values: Any = self.values
-        return torch.cat([keys, self.own[0], key_states], dim=-2), torch.cat([values, self.own[1], value_states], dim=-2)
+        return torch.cat([keys, self.own[0], key_states], dim=-2), torch.cat(
+            [values, self.own[1], value_states], dim=-2
+        )
 
 
 def recording() -> Cache:

@@ -6,8 +6,8 @@ import torch
 from cr_interp.capture import capture
 from cr_interp.capture.sites import Site, blocks
 from cr_interp.errors import UserError
-from cr_interp.measure.mended import Put, Steer, context_direction, mended, site_of
 from cr_interp.measure.tryout import try_out
+from cr_interp.mechanism.mended import Block, Put, Steer, context_direction, mended, parting, site_of
 from cr_interp.models.forward import build_view
 from cr_interp.views import Context, render
 
@@ -75,6 +75,30 @@ def test_the_direction_is_the_mean_movement_of_other_prompts(organism):
     torch.testing.assert_close(vector, torch.stack(moved).mean(0))
     with pytest.raises(UserError, match="mean over other prompts"):
         context_direction(organism, [], CONTEXT, 1)
+
+
+def test_blocking_in_no_layer_changes_nothing_and_in_all_takes_what_attention_brings(organism, tried):
+    last = len(blocks(organism.model)) - 1
+    assert mended(organism, PROMPT, CONTEXT, Block(1, 0), 8) == tried.given
+    assert mended(organism, PROMPT, CONTEXT, Block(0, last), 8) != tried.given
+
+
+def test_the_lens_ends_where_the_model_does(organism, tried):
+    rows = parting(organism, PROMPT, CONTEXT, tried.responses)
+    last = rows[rows["layer"] == rows["layer"].max()].set_index(["view", "token"])["logprob"]
+    # Greedy: behind the last layer each view puts its own answer's token first.
+    assert last["no_context", "without"] > last["no_context", "with"]
+    assert last["with_context", "with"] > last["with_context", "without"]
+    place = next(i for i, (a, b) in enumerate(zip(*tried.responses, strict=False)) if a != b)
+    ids = render(organism.tokenizer, PROMPT, None, "empty_system")
+    with torch.no_grad():
+        scores = (
+            organism.model(input_ids=torch.tensor([[*ids, *tried.responses[0][:place]]]))
+            .logits[0, -1]
+            .log_softmax(-1)
+        )
+    assert last["no_context", "without"] == pytest.approx(float(scores[tried.responses[0][place]]), abs=1e-4)
+    assert parting(organism, PROMPT, CONTEXT, ((1, 2), (1, 2))).empty
 
 
 def test_what_does_not_fit_is_said(organism):

@@ -6,22 +6,27 @@ edit acts on the prompt's end and on every token that was written, as patching d
 are computed once.
 
     Put     the state without the context, put into the run with it at one layer
+    Block   what is written may not attend to the context in some layers
     Steer   a vector added at one layer: the context's direction, or its negative
     mended  model, prompt, context, edit → the answer that follows
+    parting the two answers' tokens where they part, read off every layer's state in both views
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from cr_interp.capture import at, capture, model_lock, patch
+from cr_interp.capture import Cut, at, capture, model_lock, patch
 from cr_interp.capture.edits import Edit
-from cr_interp.capture.sites import Site
+from cr_interp.capture.sites import Site, residual_sites
 from cr_interp.errors import UserError
 from cr_interp.measure.tryout import Answer
+from cr_interp.mechanism.lens import read_off
+from cr_interp.mechanism.spans import context_span
 from cr_interp.models.forward import encode_prefix, logits
 from cr_interp.models.generation import Response, decode_text
 from cr_interp.models.layout import ViewBatch, build_view
@@ -48,6 +53,14 @@ class Steer:
     scale: float = 1.0
 
 
+@dataclass(frozen=True)
+class Block:
+    """The context's tokens may not be attended to from the aligned positions, in the layers ``first`` to ``last``."""
+
+    first: int
+    last: int
+
+
 def site_of(layer: int) -> Site:
     """Where the residual stream after a layer is."""
     return Site("resid_pre", 0) if layer == EMBEDDING else Site("resid_post", layer)
@@ -57,7 +70,7 @@ def mended(
     loaded: Loaded,
     prompt: str,
     context: Context | None,
-    edit: Put | Steer,
+    edit: Put | Block | Steer,
     max_new_tokens: int,
     no_context: NoContext = "empty_system",
 ) -> Answer:
@@ -75,13 +88,17 @@ def mended(
 
 @torch.no_grad()
 def _mended(
-    loaded: Loaded, prompt: str, context: Context | None, edit: Put | Steer, limit: int, no_context: NoContext
+    loaded: Loaded,
+    prompt: str,
+    context: Context | None,
+    edit: Put | Block | Steer,
+    limit: int,
+    no_context: NoContext,
 ) -> Answer:
     without, given = (render(loaded.tokenizer, prompt, each, no_context) for each in (None, context))
     check_fits(
         max(len(without), len(given)) + limit, loaded.max_positions, "The prompt with its context and response"
     )
-    site = site_of(edit.layer)
     said: list[int] = []
     ended = False
     with model_lock(loaded.model):
@@ -89,13 +106,17 @@ def _mended(
         while len(said) < limit and not ended:
             # The last token of a response is only predicted, never read: any id will do for the one that is to come.
             there, here = (build_view([ids], [[*said, 0]], loaded.pad_id) for ids in (without, given))
-            made: Callable[[ViewBatch], Edit]
-            if isinstance(edit, Put):
-                donor = capture(loaded.model, there, [site], prefixes[0])[site]
-                made = _putting(donor)
+            if isinstance(edit, Block):
+                found = capture(loaded.model, here, [FINAL], prefixes[1], cut=_cut(edit, here, without, given))[
+                    FINAL
+                ]
             else:
-                made = _steering(edit)
-            found = capture(loaded.model, here, [FINAL], prefixes[1], edits={site: made(here)})[FINAL]
+                site = site_of(edit.layer)
+                if isinstance(edit, Put):
+                    made = patch(capture(loaded.model, there, [site], prefixes[0])[site], here.rows, here.columns)
+                else:
+                    made = _steered(edit, here)
+                found = capture(loaded.model, here, [FINAL], prefixes[1], edits={site: made})[FINAL]
             token = int(logits(loaded.model, found[-1:]).argmax())
             said.append(token)
             ended = token in loaded.eos_ids
@@ -103,12 +124,50 @@ def _mended(
     return Answer(decode_text(loaded, response), len(said), not ended)
 
 
-def _putting(states: Tensor) -> Callable[[ViewBatch], Edit]:
-    return lambda view: patch(states, view.rows, view.columns)
+def _steered(edit: Steer, view: ViewBatch) -> Edit:
+    return at(view.rows, view.columns, lambda states: states + edit.scale * edit.vector.to(states))
 
 
-def _steering(edit: Steer) -> Callable[[ViewBatch], Edit]:
-    return lambda view: at(view.rows, view.columns, lambda states: states + edit.scale * edit.vector.to(states))
+def _cut(edit: Block, view: ViewBatch, without: Sequence[int], given: Sequence[int]) -> Cut:
+    """The aligned positions lose the context's tokens; columns are those of the whole sequence, the prefix in front."""
+    start = len(view.prefix)
+    readers, keys = (torch.zeros(1, start + view.ids.shape[1], dtype=torch.bool) for _ in range(2))
+    readers[0, start + view.columns] = True
+    keys[0, list(context_span(without, given))] = True
+    return Cut(frozenset(range(edit.first, edit.last + 1)), readers, keys & ~readers)
+
+
+@torch.no_grad()
+def parting(
+    loaded: Loaded,
+    prompt: str,
+    context: Context,
+    responses: tuple[Sequence[int], Sequence[int]],
+    no_context: NoContext = "empty_system",
+) -> pd.DataFrame:
+    """The logit lens where two answers part: a row per layer, view and token.
+
+    ``responses``: the ids without and with the context. Columns ``layer`` (−1: the embedding), ``view``, ``token`` (``without``:
+    of the answer without the context; ``with``), ``text``, ``logprob``. Empty where the answers do not part.
+    """
+    columns = ["layer", "view", "token", "text", "logprob"]
+    pairs = list(zip(*responses, strict=False))
+    place = next((i for i, (one, other) in enumerate(pairs) if one != other), None)
+    if place is None:
+        return pd.DataFrame(columns=columns)
+    tokens = {"without": int(responses[0][place]), "with": int(responses[1][place])}
+    texts = {name: str(loaded.tokenizer.decode([token])) for name, token in tokens.items()}
+    sites = residual_sites(loaded.model)
+    rows = []
+    with model_lock(loaded.model):
+        for view, given in (("no_context", None), ("with_context", context)):
+            ids = render(loaded.tokenizer, prompt, given, no_context)
+            states = capture(loaded.model, build_view([ids], [[*responses[0][:place], 0]], loaded.pad_id), sites)
+            for site in sites:
+                said = read_off(loaded.model, states[site][-1:])[0]
+                layer = EMBEDDING if site.name == "resid_pre" else site.layer
+                rows += [(layer, view, name, texts[name], float(said[token])) for name, token in tokens.items()]
+    return pd.DataFrame(rows, columns=columns)
 
 
 @torch.no_grad()
