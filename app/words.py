@@ -145,8 +145,8 @@ GLOSSARY = {
     "compare": "Evaluates and captures checkpoints that exist already, and writes a study that this app opens.",
     "asked_on": "A built-in task grades the answers and knows its context; a file of prompts brings its own, with answers or "
     "without.",
-    "lens_here": "The model's final norm and head applied to the state after every layer, at the first token in which the two answers "
-    "differ: what the model would say if it ended there.",
+    "lens_here": "The model's final norm and head applied to the state after every layer, at the first token in which the two "
+    "answers differ: what the model would say if it ended there.",
     "mend": "The run with the context is changed at one layer while it writes its answer: the state without the context is put "
     "in, or the context's direction (with − without, mean over other prompts) is taken away or added. The answer is decoded, not "
     "scored.",

@@ -46,9 +46,9 @@ def strips(
 
 def lens(name: str, model: str, asked: tuple[str, Context | None, int, str], arms: Sequence[str]) -> str:
     """The logit lens of one checkpoint where its two answers part."""
-    prompt, context, _, no_context = asked
+    prompt, _, _, no_context = asked
     rows = call(
-        "parting", Name("tryout.open_model(model)"), prompt, Name("context"), Name("tried[" + repr(name) + "].responses"), no_context,
+        "parting", Name("tryout.open_model(model)"), prompt, Name("context"), Name(f"tried[{name!r}].responses"), no_context,
     )  # fmt: skip
     return _tried(
         "figures", {name: model}, asked,

@@ -310,8 +310,8 @@ def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
         with column, guard(plain(each.name)):
             with st.spinner(f"{plain(each.name)} answers …"):
                 answer = live.mend(
-                    by_model[each.model], question.prompt, question.context, kind, (layer, end), question.limit, question.no_context,
-                    others,
+                    by_model[each.model], question.prompt, question.context, kind, (layer, end), question.limit,
+                    question.no_context, others,
                 )  # fmt: skip
             st.caption(f"**{plain(each.name)}**: {returned(answer.text, each.tryout)}")
             pair = (each.tryout.given.text, answer.text)
