@@ -23,6 +23,14 @@ NO_SUITE = """
 one of the paper's twelve settings, as far as there are organisms for them: if some are missing, it first says which
 settings can be run, to be named with `--settings`.
 """
+SKELETON = (
+    "<div aria-hidden='true' style='height: 22rem; display: grid; gap: 0.7rem'>"
+    + "".join(
+        f"<div style='background: rgba(128,128,128,0.13); border-radius: 6px; width: {width}%'></div>"
+        for width in (62, 100, 88, 94, 71, 97, 80)
+    )
+    + "</div>"
+)
 #: Curves of the page's training figure.
 DURING = ("acc_x", "acc_xc", "harm")
 
@@ -317,9 +325,13 @@ def page() -> None:
         return
     tabs = st.tabs(views, key="view", on_change="rerun")
     with tabs[views.index(view)]:
+        # What comparing all settings takes is seen to be under way: grey bars where the first figure will stand.
+        cold = st.empty()
+        cold.html(SKELETON)
         for what, draw in VIEWS[view].items():
             with guard(what), st.spinner("Comparing the settings …"):
                 draw(chosen, mine)
+            cold.empty()
 
 
 with guard("The suite"):
