@@ -25,6 +25,9 @@ STYLE = f"""<style>
 .ct-line button:focus-visible {{ outline: 2px solid currentColor; outline-offset: 2px; }}
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {{ color: inherit; }}
 [data-testid="stCaptionContainer"] {{ opacity: 0.82; }}
+[data-testid^="stBaseButton-segmented_controlActive"], [data-testid^="stBaseButton-segmented_controlActive"] *,
+[data-testid^="stBaseButton-pillsActive"], [data-testid^="stBaseButton-pillsActive"] * {{ color: inherit !important; }}
+input::placeholder, textarea::placeholder {{ color: inherit !important; opacity: 0.75 !important; }}
 [data-testid="stMetricDelta"] * {{ color: inherit !important; }}
 @media (min-width: {NARROW}px) {{ .st-key-narrow-pages {{ display: none; }} }}
 </style>"""

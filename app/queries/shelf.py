@@ -37,7 +37,7 @@ def _row(name: str, path: Path) -> dict[str, Any]:
     return {
         "study": name, "task": _text(study.manifest.get("task")), "model": _text(study.manifest.get("model")),
         "arms": ", ".join(arms), "seeds": len(seeds_of(study)), "verdict": verdict_words(study, arms),
-        "lacks": ", ".join(lacks(study)) or "–",
+        "lacks": _some(lacks(study)),
     }  # fmt: skip
 
 
@@ -64,7 +64,13 @@ def lacks(study: Study) -> list[str]:
     """Tables that no analysis has filled yet, and checkpoints where there are none."""
     tables = ["generations", *(analysis.table for analysis in ANALYSES)]
     missing = [name for name in dict.fromkeys(tables) if not study.has_table(name)]
-    return missing + ([] if any(True for _ in study.checkpoints()) else ["checkpoints"])
+    return ([] if any(True for _ in study.checkpoints()) else ["checkpoints"]) + missing
+
+
+def _some(names: list[str], shown: int = 3) -> str:
+    """The first few of a list, and how many more."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return (", ".join(names[:shown]) + more) or "–"
 
 
 def _text(value: object) -> str:

@@ -27,7 +27,7 @@ TOUR = (
     ),
 )
 #: What a comparison is asked on.
-ASKED = {"task": "a built-in task, or a task file", "prompts": "prompts of your own (JSONL)"}
+ASKED = {"task": "a task", "prompts": "my own prompts"}
 
 
 def tour() -> None:

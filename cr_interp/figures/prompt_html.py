@@ -31,6 +31,7 @@ STYLE = """<style>
   margin-right: 0.25rem; font-size: 0.78rem; }
 .ct-prompt mark { color: inherit; border-radius: 2px; padding: 0 1px; }
 .ct-prompt .ct-x mark { background: rgba(86,126,178,0.30); text-decoration: underline dotted; }
+@media (max-width: 640px) { .ct-prompt::before { content: "The table scrolls sideways \\2192"; font-size: 0.82rem; } }
 .ct-prompt .ct-xc mark { background: rgba(214,60,130,0.28); text-decoration: underline; }
 </style>"""
 
