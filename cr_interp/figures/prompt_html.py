@@ -49,7 +49,8 @@ def prompt_html(pairs: pd.DataFrame, arms: Sequence[str] | None = None) -> str:
         for arm in arm_order(pairs["arm"])
     )
     return (
-        f"{STYLE}<div class='ct-pair ct-prompt' tabindex='0' role='region' aria-label='answers of all arms'>{asked}</div>"
+        f"{STYLE}<div class='ct-pair ct-prompt' tabindex='0' role='region' "
+        f"aria-label='answers to {escape(str(first['example_id']), quote=True)}'>{asked}</div>"
         f"<table>{head}<tbody>{body}</tbody></table></div>"
     )
 
@@ -62,7 +63,7 @@ def _arm_html(mine: pd.DataFrame, arm: str, arms: Sequence[str]) -> str:
     for number, (_, group) in enumerate(groups):
         pair = group.iloc[0]
         name = (
-            f"<th scope='rowgroup' rowspan='{len(groups)}' style='border-color:{colour}'>{escape(arm)}</th>"
+            f"<th scope='rowgroup' rowspan='{len(groups)}' style='border-left-color:{colour}'>{escape(arm)}</th>"
             if number == 0
             else ""
         )
