@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 #: The arms with a place of their own in every list; others follow by name.
 ARMS = ("base", "opd", "nca", "dual_opd", "sym_kl")
 
-Outcome = Literal["right", "wrong", "unparsable", "truncated"]
+Outcome = Literal["right", "wrong", "unparsable", "truncated", "ungraded"]
 OUTCOMES: tuple[Outcome, ...] = ("right", "wrong", "unparsable", "truncated")
+#: Of an answer to an example without a key: nobody says whether it is right, so no share counts it.
+UNGRADED: Outcome = "ungraded"
 
 #: Contexts that a model is given beside the exact one.
 ContextControl = Literal["exact", "paraphrase", "mismatched", "irrelevant"]
@@ -49,6 +51,16 @@ METRICS: dict[str, Metric] = {
     "harm": Metric("Harm", "wrong with, of right without (%)"),
     "rescue": Metric("Rescue", "right with, of wrong without (%)"),
     "delta_len": Metric("Δlen", "longer with context (%)"),
+}
+#: Of the two answers to a prompt, where no key says which is right.
+AGREEMENT: dict[str, Metric] = {
+    "changed": Metric("Changed", "other answer with context (%)"),
+    "agreement": Metric("Agreement", "same answer with context (%)"),
+}
+#: Of the distributions: nats a token, so no shares, and no key is needed.
+DIVERGENCES: dict[str, Metric] = {
+    "fidelity": Metric("Fidelity", "KL(q<sub>x</sub> ‖ f), nats a token"),
+    "invariance": Metric("Invariance", "KL(q<sub>x</sub> ‖ q<sub>c</sub>), nats a token"),
 }
 MEASURES: dict[str, Measure] = {
     "cosine": Measure("cosine", "cosine between the views", "1 − cosine"),

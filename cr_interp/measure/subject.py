@@ -17,7 +17,7 @@ from cr_interp.models.loading import Loaded
 from cr_interp.similarity import tokens_each
 from cr_interp.study.study import Study
 from cr_interp.tasks.base import Example, Task
-from cr_interp.views import Context, NoContext, context_length
+from cr_interp.views import Context, NoContext, context_length, render
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,17 @@ class Subject:
             raise UserError(f"The controls {list(evaluation.controls)} lack 'exact', which every metric needs.")
         examples = task.examples(evaluation.split, evaluation.examples, evaluation.seed)
         return Subject(task, examples, wanted, no_context, evaluation)
+
+    def prompts(
+        self, tokenizer: Any, examples: Sequence[Example], control: str | None, texts: Sequence[str] | None = None
+    ) -> list[list[int]]:
+        """Ids of the examples' prompts in one view: behind the context of a control, or without any (None).
+
+        ``texts`` are what is asked instead of each example's own prompt: the later turns of an episode.
+        """
+        context = None if control is None else self.contexts[control]
+        asked = [each.prompt for each in examples] if texts is None else texts
+        return [render(tokenizer, text, context, self.no_context) for text in asked]
 
 
 def label(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:

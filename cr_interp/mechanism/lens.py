@@ -12,7 +12,7 @@ against another example's. A layer at which the right token is no likelier than 
 ``transformer_lens.tools.analysis.logit_readout`` does the same to one tensor; here both views share prefixes and places.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,13 +52,18 @@ def rows(given: Answers) -> dict[str, pd.DataFrame]:
     return {"lens_examples": found[found["kept"]].drop(columns=["kept", "used"]), "lens": lens_estimates(found)}
 
 
-def read_off(model: nn.Module, states: States) -> Float[Tensor, "token vocabulary"]:
+def read_off(
+    model: nn.Module, states: States, jacobian: Float[Tensor, "width width"] | None = None
+) -> Float[Tensor, "token vocabulary"]:
     """float32 log-probabilities that the model's final norm and head give states of its stream.
 
+    ``jacobian`` first carries the states to what the last block would make of them (a Jacobian lens's matrix of this layer).
     Raises :class:`UserError` for a model whose final norm is not known.
     """
     norm = hook_point(model, FINAL).module
     weight = next(iter(norm.parameters()), None)
+    if jacobian is not None:
+        states = (states.float() @ jacobian.to(states.device).T).to(states.dtype)
     placed = states if weight is None else states.to(weight.device)
     head = unwrap(model).get_output_embeddings().weight
     return log_probs(model, norm(placed).to(head.device, head.dtype))
@@ -73,13 +78,24 @@ def lens_of(
     backend: str = "hooks",
     padding: str = "right",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    jacobians: Mapping[int, Float[Tensor, "width width"]] | None = None,
 ) -> pd.DataFrame:
     """A row per example, token of its answer, layer, view and control.
+
+    ``jacobians`` (layer → matrix, as ``transformer_lens.tools.analysis.JacobianLens.jacobians`` has them) make it a Jacobian
+    lens, of those layers and the last; of the embedding there is none then.
 
     ``used`` says which rows enter the means, ``kept`` which are worth storing. Examples whose answer is not what the model
     itself decodes greedily are left out.
     """
     sites = residual_sites(loaded.model)
+    if jacobians is not None:
+        last = sites[-1].layer
+        sites = [
+            each
+            for each in sites
+            if each.name == "resid_post" and (each.layer in jacobians or each.layer == last)
+        ]
     total, done = len(sites) * sum(len(pair.response) for pair in pairs), 0
     whole = _whole(pairs)
     found: list[pd.DataFrame] = []
@@ -87,7 +103,7 @@ def lens_of(
     with says_exhausted(batch_size):
         for batch in Views(loaded, pairs, padding, backend).batches(batch_size):  # type: ignore[arg-type]
             usable = batch.usual["no_context"].whole
-            asked = _Asked(batch, usable, whole[first : first + len(batch.pairs)])
+            asked = _Asked(batch, usable, whole[first : first + len(batch.pairs)], jacobians or {})
             first += len(batch.pairs)
             for site, states in _states(batch, sites):
                 for control in controls:
@@ -127,8 +143,14 @@ def _whole(pairs: Sequence[Pair]) -> list[bool]:
 class _Asked:
     """The tokens of a batch's answers that the lens looks at."""
 
-    def __init__(self, batch: Batch, usable: Bool[Tensor, " example"], whole: Sequence[bool]) -> None:
-        self.batch, self.model = batch, batch.loaded.model
+    def __init__(
+        self,
+        batch: Batch,
+        usable: Bool[Tensor, " example"],
+        whole: Sequence[bool],
+        jacobians: Mapping[int, Float[Tensor, "width width"]],
+    ) -> None:
+        self.batch, self.model, self.jacobians = batch, batch.loaded.model, jacobians
         self.tokenizer = batch.loaded.tokenizer
         within = torch.arange(len(batch.tokens)) - batch.starts[batch.tokens]
         at = torch.tensor([-1 if p.place is None else p.place for p in batch.pairs])[batch.tokens]
@@ -158,13 +180,16 @@ class _Asked:
         own, read = self.chosen[has], (self.partner if control == "other" else self.chosen)[has]
         tokens, others = self.own[has], self.other[has]
         numbers: dict[str, dict[str, list[np.ndarray]]] = {view: {} for view in VIEWS}
+        carry = self.jacobians.get(site.layer) if site.name == "resid_post" else None
         for first in range(0, len(read), CHUNK):
             here = slice(first, first + CHUNK)
             said = {
-                view: read_off(self.model, states[view][read[here].to(states[view].device)]) for view in VIEWS
+                view: read_off(self.model, states[view][read[here].to(states[view].device)], carry)
+                for view in VIEWS
             }
             if control == "other":
-                one = read_off(self.model, states["no_context"][own[here].to(states["no_context"].device)])
+                base = states["no_context"]
+                one = read_off(self.model, base[own[here].to(base.device)], carry)
                 apart = _kl(one, said["no_context"])
             else:
                 apart = _kl(said["no_context"], said["with_context"])

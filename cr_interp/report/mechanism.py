@@ -28,18 +28,19 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
     """:func:`~cr_interp.tables.knockout.strongest_cuts` for the terminal."""
     table = PlainTable(
         f"{name}: knockout, share of answers without the context that are back",
-        caption="In all layers, and in the layer that does most, as if it had been chosen beforehand; elsewhere: as many tokens "
-        "cut off elsewhere in the prompt. Intervals within these runs.",
+        caption="In all layers, and in the layer that does most, as if it had been chosen beforehand. In round brackets: a "
+        "span's tokens, and the share with as many tokens cut off elsewhere in the prompt. Intervals within these runs.",
     )
     left = ("arm", "group", "span", "readers")
-    for column in (*left, "tokens", "all layers [95 %]", "elsewhere", "layer", "alone [95 %]", "elsewhere", "n"):
-        table.add_column(column, justify="left" if column in left else "right")
-    for row in strongest_cuts(knockout, readout).itertuples():
+    for column in (*left, "all layers", "layer", "alone", "n"):
+        table.add_column(column, justify="left" if column in left else "right", no_wrap=column in left)
+    flips = knockout[knockout["group"].isin(GROUPS)]  # of kept answers all are there, whatever layer does most
+    for row in strongest_cuts(flips, readout).itertuples():
         cells = [
-            row.arm, row.group, row.span, row.readers, f"{row.cut:.0f}",
-            f"{_number(row.all)} [{_number(row.all_low)}, {_number(row.all_high)}]", _number(row.all_elsewhere),
+            row.arm, row.group, f"{row.span} ({row.cut:.0f})", row.readers,
+            f"{_number(row.all)} ({_number(row.all_elsewhere)})\n[{_number(row.all_low)}, {_number(row.all_high)}]",
             "–" if pd.isna(row.layer) else f"{row.layer:.0f}",
-            f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]", _number(row.elsewhere), row.n_examples,
+            f"{_number(row.estimate)} ({_number(row.elsewhere)})\n[{_number(row.low)}, {_number(row.high)}]", row.n_examples,
         ]  # fmt: skip
         table.add_row(*(literal(str(cell)) for cell in cells))
     return table

@@ -2,9 +2,10 @@
 
 Mental model. A study is a set of analyses of its checkpoints. An :class:`Analysis` names its table and that table's columns,
 what it must be given, and the function that yields the rows. Whoever needs to know goes through :data:`ANALYSES`: the
-pipelines, ``cr-interp capture`` and ``explain``, the check of a table that is read, what a page says when a table is missing,
-and the schema in the documentation. To add one, write the function in a file of its own and an entry here.
+pipelines, ``cr-interp evaluate``, ``capture`` and ``explain``, the check of a table that is read, what a page says when a table
+is missing, and the schema in the documentation. To add one, write the function in a file of its own and an entry here.
 
+    own        a checkpoint, its own answers and its teacher             cr_interp.measure.divergence.Own
     readings   a checkpoint's states in every view, on its responses     cr_interp.measure.readings.Readings
     answers    a checkpoint's answers without and with the context       cr_interp.mechanism.given.Answers
     weights    the files of a checkpoint and of its base                 cr_interp.mechanism.given.Weights
@@ -22,7 +23,15 @@ import pandas as pd
 
 from cr_interp.errors import unknown
 
-Needs = Literal["readings", "answers", "weights", "material"]
+Needs = Literal["own", "readings", "answers", "weights", "material"]
+#: The command that gives what an analysis needs.
+COMMANDS: dict[Needs, str] = {
+    "own": "evaluate",
+    "readings": "capture",
+    "answers": "explain",
+    "weights": "explain",
+    "material": "explain",
+}
 #: Columns that say which checkpoint a row is of; whoever stores the rows puts them in front.
 CHECKPOINT = ("arm", "seed", "step")
 
@@ -54,7 +63,7 @@ class Analysis:
     @property
     def command(self) -> str:
         """The command of ``cr-interp`` that fills the table."""
-        return "capture" if self.needs == "readings" else "explain"
+        return COMMANDS[self.needs]
 
     @property
     def tables(self) -> dict[str, tuple[str, ...]]:
@@ -76,6 +85,11 @@ _CUT = ("group", "span", "readers", "layer", "width", "control")
 
 #: In the order in which they are stored. ``drift`` is the last of the readings: where it has rows, a checkpoint is measured.
 ANALYSES: tuple[Analysis, ...] = (
+    Analysis(
+        "divergence", "divergence", "example and context control",
+        ("example_id", "cluster", "control", "n_tokens", "fidelity", "invariance"), "own",
+        "cr_interp.measure.divergence:rows",
+    ),
     Analysis(
         "tokens", "token_drift", "token of a response and site, under the exact context",
         ("example_id", "position", "token", "site", "layer", "cosine", "relative_l2", "kl"),
@@ -150,8 +164,8 @@ def analysis_of(table: str) -> Analysis | None:
 def command_for(table: str) -> str:
     """The command that fills a table.
 
-    >>> command_for("generations"), command_for("cka_map"), command_for("patching")
-    ('evaluate', 'capture', 'explain')
+    >>> command_for("generations"), command_for("divergence"), command_for("cka_map"), command_for("patching")
+    ('evaluate', 'evaluate', 'capture', 'explain')
     """
     found = analysis_of(table)
     return "evaluate" if found is None else found.command

@@ -48,7 +48,7 @@ TEXTS = frozenset(
 )  # fmt: skip
 NUMBERS = frozenset(
     {"seed", "step", "sample", "n_tokens", "layer", "estimate", "low", "high", "n_examples", "n_masked", "position", "cosine",
-     "relative_l2", "kl", "layer_x", "layer_y", "cka", "n"}
+     "relative_l2", "kl", "fidelity", "invariance", "layer_x", "layer_y", "cka", "n"}
 )  # fmt: skip
 #: Of these without gaps: they are counted by.
 WHOLE = frozenset({"seed", "step", "sample", "n_tokens", "layer", "position", "layer_x", "layer_y", "n_examples"})

@@ -39,7 +39,7 @@ NOTE = "made_of.json"
 _ASIDE = ".removed-"
 #: Tables whose rows a checkpoint gives, with the columns ``arm, seed, step``; those of which it is asked here whether they
 #: would come out alike, and all, which go when their checkpoint goes.
-TABLES = ("generations", *(table for each in analyses("capture") for table in each.tables))
+TABLES = ("generations", *(table for each in analyses() if each.command != "explain" for table in each.tables))
 EVERY_TABLE = ("generations", *(table for each in analyses() for table in each.tables))
 
 #: Parts of a run that another run of the same study has otherwise.
