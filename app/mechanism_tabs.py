@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from cr_interp.study.analyses import analysis_of
+
 
 @dataclass(frozen=True)
 class Tab:
@@ -80,6 +82,11 @@ TABS: dict[str, Tab] = {
         {"What a linear probe reads": "cr_interp.figures.probes:probes"},
     ),
 }  # fmt: skip
+
+
+def there() -> dict[str, Tab]:
+    """The tabs whose analysis this version has."""
+    return {name: tab for name, tab in TABS.items() if analysis_of(tab.table) is not None}
 
 
 def drawing(address: str) -> Callable[..., Any] | None:

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app.address import linked
-from app.mechanism_tabs import TABS, Tab, drawing
+from app.mechanism_tabs import Tab, drawing, there
 from app.parts import guard, lacks, show_figure
 from app.queries.state import Selection, current, table
 from app.recipes import study as recipes
@@ -203,17 +203,18 @@ def page(chosen: Selection) -> None:
         "says whether it mattered. **The layer that moves most need not be the one that decides**: compare the heat map with "
         "the curve below it, and both with the controls."
     )
-    names = list(TABS)
+    tabs = there()
+    names = list(tabs)
     view = linked("tab", names, names[0])
     st.segmented_control(
         "Question",
         names,
         key="tab",
         required=True,
-        format_func=lambda name: TABS[name].title,
+        format_func=lambda name: tabs[name].title,
         help=GLOSSARY["mechanism"],
     )
-    tab = TABS[view]
+    tab = tabs[view]
     st.caption(tab.asks)
     if missing(chosen, tab):
         return

@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.address import linked
+from app.context_line import line
 from app.parts import below, download_table, guard, show_figure
 from app.queries import suite_state, summary
 from app.recipes import study as recipes
@@ -319,7 +320,11 @@ def page() -> None:
     follow(mine)
     views = views_of(mine)
     view = linked("view", views, views[0])
+    head = st.container()
     chosen = choose(mine, view)
+    with head:
+        compared = ("compared", f"{chosen.arm} with {chosen.baseline}")
+        line([("suite", mine.name), ("settings", str(len(mine.studies))), compared, ("context", chosen.control)])
     if chosen.arm == chosen.baseline:
         st.info("Choose two different arms above.", icon=":material/compare_arrows:")
         return
