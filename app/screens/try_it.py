@@ -300,7 +300,7 @@ def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
         st.caption("Nothing is computed before you press the button; each token takes two runs.")
         return
     layer, end = layers[names.index(name)], layers[names.index(last)]
-    if kind == "block" and end < layer:
+    if kind == "block" and end < max(0, layer):
         st.info("The last blocked layer lies before the first: nothing is blocked.", icon=":material/block:")
     others = tuple(each.prompt for each in live.examples(chosen.study) if each.prompt != question.prompt)[
         : live.DIRECTION
