@@ -216,6 +216,12 @@ def explain(
     ] = "harmed,rescued,kept",
     examples: Annotated[int, typer.Option(min=1, help="at most so many of each group")] = 64,
     sites: Annotated[str, typer.Option(help="a list of kinds of sites")] = "resid_post,attn_out,mlp_out",
+    heads: Annotated[
+        int, typer.Option(min=0, help="so many heads are patched, those that attribution names first; 0: none")
+    ] = 16,
+    windows: Annotated[
+        str | None, typer.Option(help="layers that are patched at once, such as 1,2,4; default: 2,4")
+    ] = None,
     spans: Annotated[
         str, typer.Option(help="of the context, that knockout cuts off")
     ] = "context,system,turns,splice,template",
@@ -247,7 +253,8 @@ def explain(
 
     options = Options(
         groups=_listed(groups), examples=examples, sites=_listed(sites), spans=_listed(spans), readers=_listed(readers),
-        cuts=_numbers(cuts, "--cuts"), batch_size=batch_size, backend=backend, prompts=prompts,
+        cuts=_numbers(cuts, "--cuts"), heads=heads, windows=_numbers(windows, "--windows"), batch_size=batch_size,
+        backend=backend, prompts=prompts,
     )  # fmt: skip
     opened = run(
         opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again, every_step
@@ -256,7 +263,7 @@ def explain(
         console.print(table)
 
 
-def _numbers(text: str, option: str) -> list[int]:
+def _numbers(text: str | None, option: str) -> list[int]:
     if not all(part.isdecimal() for part in _listed(text)):
         raise UserError(f"{option} is a list of whole numbers, such as 1,2; found '{text}'.")
     return [int(part) for part in _listed(text)]
@@ -373,7 +380,7 @@ def plug_in() -> None:
 
 
 def _as_a_sentence(message: Any, category: type[Warning], *where: Any, **line: Any) -> str:
-    """What is right and slower is said to people, without the line of code that says it."""
+    """Say what is right and slower to people, without the line of code that says it."""
     if issubclass(category, Slower):
         return f"note: {message}\n"
     return _format_warning(message, category, *where, **line)

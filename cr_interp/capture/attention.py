@@ -38,18 +38,18 @@ class Cut:
     keys: Bool[Tensor, "batch column"]
 
     def blocked(self, start: int, end: int | None = None) -> Blocked:
-        """What the readers from column ``start`` on may not read, of all columns before ``end``; a token reads itself."""
+        """Mask what the readers from column ``start`` on may not read, of all columns before ``end``; a token reads itself."""
         readers, keys = self.readers[:, start:end], self.keys[:, :end]
         own = torch.arange(keys.shape[1], device=keys.device)
         itself = own[start:][:, None] == own[None]
         return readers[:, :, None] & keys[:, None] & ~itself
 
     def in_prefix(self, length: int) -> bool:
-        """Whether tokens of a prefix of that length lose something."""
+        """Tell whether tokens of a prefix of that length lose something."""
         return bool((self.readers[:, :length].any(-1) & self.keys[:, :length].any(-1)).any())
 
     def same_in_prefix(self, length: int) -> bool:
-        """Whether all rows are cut alike there."""
+        """Tell whether all rows are cut alike there."""
         return all(bool((each[:, :length] == each[:1, :length]).all()) for each in (self.readers, self.keys))
 
     def of_part(self, view: ViewBatch, part: Part) -> "Cut":

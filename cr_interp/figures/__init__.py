@@ -44,6 +44,8 @@ __getattr__, __dir__, __all__ = lazily(__name__, {
     "extremes_by_step": "training",
     "drift_over_steps": "training",
     "decided": "mechanism",
+    "head_map": "heads",
+    "window_map": "heads",
     "below": "mechanism",
     "knockout_curves": "why",
     "attention_map": "why",

@@ -82,7 +82,7 @@ def known_outcome(outcome: Any, example: Example) -> Outcome:
 
 
 def places(rows: Sequence[int], turn: int, batch: int) -> list[int]:
-    """Where the random numbers of a turn stand: behind those of all rows' earlier turns. The first turn's are the rows'.
+    """Place the random numbers of a turn: behind those of all rows' earlier turns. The first turn's are the rows'.
 
     >>> places([0, 2], turn=1, batch=4)
     [4, 6]

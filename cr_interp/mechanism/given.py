@@ -54,6 +54,10 @@ class Options:
     backend: str = "hooks"
     prompts: int = 128
     """Of the training split, from which directions, probes and gradients are computed."""
+    heads: int = 16
+    """So many heads are patched exactly: those that attribution names first. 0: none."""
+    windows: Sequence[int] = ()
+    """So many layers are patched at once. None given: 2 and 4, as far as the model is deep enough."""
 
 
 USUAL = Options()

@@ -6,7 +6,7 @@ edit acts on the prompt's end and on every token that was written, as patching d
 are computed once.
 
     Put     the state without the context, put into the run with it at one layer
-    Block   what is written may not attend to the context in some layers
+    Block   nothing may attend to the context in some layers
     Steer   a vector added at one layer: the context's direction, or its negative
     mended  model, prompt, context, edit → the answer that follows
     parting the two answers' tokens where they part, read off every layer's state in both views
@@ -55,14 +55,17 @@ class Steer:
 
 @dataclass(frozen=True)
 class Block:
-    """The context's tokens may not be attended to from the aligned positions, in the layers ``first`` to ``last``."""
+    """The context's tokens may not be attended to in the layers ``first`` to ``last``, by any token that is not of it.
+
+    Cut off from what is written alone, little changes: the prompt's own tokens have read the context and pass it on.
+    """
 
     first: int
     last: int
 
 
 def site_of(layer: int) -> Site:
-    """Where the residual stream after a layer is."""
+    """Name the site of the residual stream after a layer."""
     return Site("resid_pre", 0) if layer == EMBEDDING else Site("resid_post", layer)
 
 
@@ -129,12 +132,10 @@ def _steered(edit: Steer, view: ViewBatch) -> Edit:
 
 
 def _cut(edit: Block, view: ViewBatch, without: Sequence[int], given: Sequence[int]) -> Cut:
-    """The aligned positions lose the context's tokens; columns are those of the whole sequence, the prefix in front."""
-    start = len(view.prefix)
-    readers, keys = (torch.zeros(1, start + view.ids.shape[1], dtype=torch.bool) for _ in range(2))
-    readers[0, start + view.columns] = True
+    """All other tokens lose the context's; columns are those of the whole sequence, the prefix in front."""
+    keys = torch.zeros(1, len(view.prefix) + view.ids.shape[1], dtype=torch.bool)
     keys[0, list(context_span(without, given))] = True
-    return Cut(frozenset(range(edit.first, edit.last + 1)), readers, keys & ~readers)
+    return Cut(frozenset(range(edit.first, edit.last + 1)), ~keys, keys)
 
 
 @torch.no_grad()
@@ -174,7 +175,7 @@ def parting(
 def context_direction(
     loaded: Loaded, prompts: Sequence[str], context: Context, layer: int, no_context: NoContext = "empty_system"
 ) -> Float[Tensor, " width"]:
-    """What the context does to the state after a layer, at the end of the prompt: mean of with − without over ``prompts``.
+    """Measure what the context does to the state after a layer, at the prompt's end: mean of with − without over ``prompts``.
 
     Give other prompts than the one that is answered: else the direction is that of its own answer.
     """

@@ -111,9 +111,9 @@ class Restarted:
         visits = {site: self._put(states) for site, states in rest.items() if site.name != "z"}
         if not start and state is not None:
             visits[Site("resid_pre", 0)] = self._put(state)
-        with model_lock(self.model), standing({**self._passed(start, state), **self._stood(rest)}):
-            with visiting(self.model, visits):
-                found = self.rows.tokens(self.rows.run())
+        still = standing({**self._passed(start, state), **self._stood(rest)})
+        with model_lock(self.model), still, visiting(self.model, visits):
+            found = self.rows.tokens(self.rows.run())
         check_finite({FINAL: found}, self.view)
         return found
 
@@ -127,9 +127,8 @@ class Restarted:
 
         if "resid_post" in here:
             return layer + 1, here["resid_post"]
-        if "resid_pre" not in here and "z" not in here and "resid_mid" not in here:
-            if "mlp_out" in here or self.parallel:
-                return layer + 1, own("resid_pre") + own("attn_out") + own("mlp_out")
+        if not {"resid_pre", "resid_mid", "z"} & here.keys() and ("mlp_out" in here or self.parallel):
+            return layer + 1, own("resid_pre") + own("attn_out") + own("mlp_out")
         if layer or "resid_pre" in here:
             return layer, own("resid_pre")
         return 0, None

@@ -26,7 +26,7 @@ from cr_interp.models.shards import is_sharded
 
 
 def keeps(model: nn.Module, longest: int) -> bool:
-    """Whether sequences of at most ``longest`` tokens can be run so, exactly."""
+    """Tell whether sequences of at most ``longest`` tokens can be run so, exactly."""
     way = batching(model)
     return (
         way.prefix
@@ -58,7 +58,7 @@ class AlignedRows:
         return backbone(self.model)(**self.inputs()).last_hidden_state
 
     def inputs(self) -> dict[str, Any]:
-        """What :meth:`run` calls the backbone with."""
+        """Make what :meth:`run` calls the backbone with."""
         batch, length = self.ids.shape
         before = self.mask.shape[1] - length
         # Pads on the right are behind everything that is asked, so only those on the left have to be hidden.
@@ -106,15 +106,12 @@ def aligned_rows(
     before = [list(prompt[shared:-1]) for prompt in prompts]
     asked = [[prompt[-1], *response[:-1]] for prompt, response in zip(prompts, responses, strict=True)]
     width, length = max(map(len, before)), max(map(len, asked))
-    ids = torch.tensor(
-        [
-            [pad_id] * (width - len(b)) + b + a + [pad_id] * (length - len(a))
-            for b, a in zip(before, asked, strict=True)
-        ]
-    )
-    mask = torch.tensor(
-        [[False] * (width - len(b)) + [True] * (len(b) + len(a)) + [False] * (length - len(a)) for b, a in zip(before, asked, strict=True)]
-    )  # fmt: skip
+    laid_out, kept = [], []
+    for b, a in zip(before, asked, strict=True):
+        left, right = width - len(b), length - len(a)
+        laid_out.append([*[pad_id] * left, *b, *a, *[pad_id] * right])
+        kept.append([*[False] * left, *[True] * (len(b) + len(a)), *[False] * right])
+    ids, mask = torch.tensor(laid_out), torch.tensor(kept)
     ids, mask = ids.to(device), mask.to(device)
     positions = shared + (mask.long().cumsum(-1) - 1).clamp(min=0)
     where = mask[:, width:].nonzero()

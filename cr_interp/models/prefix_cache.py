@@ -92,7 +92,7 @@ def recording() -> Cache:
 
 
 def recorded(cache: Cache, tokens: int, layers: int) -> tuple[KeysValues, ...]:
-    """What a recording holds. Raises :class:`LookupError` unless it is a key and a value per token in every layer:
+    """Read what a recording holds. Raises :class:`LookupError` unless it is a key and a value per token in every layer:
     what a state-space layer keeps is elsewhere, and what layers share is in one of them only."""
     kept: list[Any] = list(cache.layers)
     held = [

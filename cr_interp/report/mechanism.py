@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 from rich.table import Table
 
+from cr_interp.report.heads import number, rich_agreement, rich_heads, rich_windows
 from cr_interp.study.study import Study
 from cr_interp.system.shown import PlainTable, literal
 from cr_interp.tables.knockout import strongest_cuts
@@ -18,10 +19,18 @@ GROUPS = ("harmed", "rescued", "changed")
 
 def printed(study: Study, names: Sequence[str]) -> list[Table]:
     """The tables that are printed behind these analyses, as far as the study has them."""
-    known = {"patching": rich_patching, "knockout": rich_knockout, "lens": rich_lens}
-    return [
-        known[name](study.table(name), study.name) for name in names if name in known and study.has_table(name)
+    known = {
+        "patching": ("patching", rich_patching), "windows": ("patching_windows", rich_windows),
+        "heads": ("patching_heads", rich_heads), "knockout": ("knockout", rich_knockout), "lens": ("lens", rich_lens),
+    }  # fmt: skip
+    found = [
+        show(study.table(table), study.name)
+        for name, (table, show) in known.items()
+        if name in names and study.has_table(table)
     ]
+    if "attribution" in names and study.has_table("attribution_examples"):
+        found.append(rich_agreement(study))
+    return found
 
 
 def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") -> Table:
@@ -38,9 +47,9 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
     for row in strongest_cuts(flips, readout).itertuples():
         cells = [
             row.arm, row.group, f"{row.span} ({row.cut:.0f})", row.readers,
-            f"{_number(row.all)} ({_number(row.all_elsewhere)})\n[{_number(row.all_low)}, {_number(row.all_high)}]",
+            f"{number(row.all)} ({number(row.all_elsewhere)})\n[{number(row.all_low)}, {number(row.all_high)}]",
             "–" if pd.isna(row.layer) else f"{row.layer:.0f}",
-            f"{_number(row.estimate)} ({_number(row.elsewhere)})\n[{_number(row.low)}, {_number(row.high)}]", row.n_examples,
+            f"{number(row.estimate)} ({number(row.elsewhere)})\n[{number(row.low)}, {number(row.high)}]", row.n_examples,
         ]  # fmt: skip
         table.add_row(*(literal(str(cell)) for cell in cells))
     return table
@@ -63,7 +72,7 @@ def rich_lens(lens: pd.DataFrame, name: str) -> Table:
                 row.view,
                 row.ahead,
                 layer_name(row.place),
-                _number(row.difference),
+                number(row.difference),
                 row.n_examples,
             ]
             table.add_row(*(literal(str(cell)) for cell in cells))
@@ -82,8 +91,8 @@ def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> 
     order = {direction: index for index, direction in enumerate(DIRECTIONS)}
     found = strongest(patching, readout)
     for row in found.sort_values("direction", key=lambda each: each.map(order), kind="stable").itertuples():
-        value = f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]"
-        controls = [_number(row.random), _number(row.other)]
+        value = f"{number(row.estimate)} [{number(row.low)}, {number(row.high)}]"
+        controls = [number(row.random), number(row.other)]
         cells = [
             row.arm,
             row.group,
@@ -96,7 +105,3 @@ def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> 
         ]
         table.add_row(*(literal(str(cell)) for cell in cells))
     return table
-
-
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.2f}"

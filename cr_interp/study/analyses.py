@@ -115,6 +115,37 @@ ANALYSES: tuple[Analysis, ...] = (
         options=("sites",),
     ),
     Analysis(
+        "windows", "patching_windows", "as in `patching`, for several layers at once: also per `width`, from `layer` on",
+        (*_PATCHED, "width", "readout", "estimate", "low", "high", "n_examples"),
+        "answers", "cr_interp.mechanism.patching:window_rows",
+        beside={
+            "patching_windows_examples": (
+                "example_id", "cluster", *_PATCHED, "width", "received", "given", "patched", "before", "answer",
+            )
+        },
+        options=("sites", "windows"),
+    ),
+    Analysis(
+        "attribution", "attribution", "as in `patching` for the share, to first order instead of patched; also per `head`",
+        (*_PATCHED, "head", "readout", "estimate", "low", "high", "n_examples"),
+        "answers", "cr_interp.mechanism.attribution:rows",
+        beside={
+            "attribution_examples": ("example_id", "cluster", *_PATCHED, "head", "received", "given", "patched"),
+        },
+        options=("sites", "heads"),
+    ),
+    Analysis(
+        "heads", "patching_heads", "as in `patching`, for the heads that attribution names first and some drawn at random",
+        (*_PATCHED, "head", "chosen", "readout", "estimate", "low", "high", "n_examples"),
+        "answers", "cr_interp.mechanism.heads:rows",
+        beside={
+            "patching_heads_examples": (
+                "example_id", "cluster", *_PATCHED, "head", "chosen", "received", "given", "patched", "before", "answer",
+            )
+        },
+        options=("heads",),
+    ),
+    Analysis(
         "knockout", "knockout", "group of answers, span of the context, readers, window of layers, control and read-out",
         (*_CUT, "readout", "estimate", "low", "high", "n_examples", "cut"),
         "answers", "cr_interp.mechanism.knockout:rows",

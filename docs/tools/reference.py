@@ -32,7 +32,7 @@ def pages() -> dict[str, str]:
 
 
 def commands() -> str:
-    """What ``--help`` says of every command, by typer's own writer."""
+    """Write what ``--help`` says of every command, by typer's own writer."""
     if "plan" not in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
         plug_in()
     group = typer.main.get_command(app)
@@ -206,12 +206,13 @@ MEANING = {
     "patched": "logit difference after patching, or with the span cut off",
     "before": "whether the whole answer was there before patching",
     "answer": "whether the whole answer is there after patching",
+    "chosen": "`first`: among the heads that attribution names first; `drawn`: at random from the others",
     "span": "what is cut off or attended to: `context`, `system`, `turns`, `splice`, `prompt`, `template`, `sink` (the first "
     "token), `answer` (the aligned positions)",
     "readers": "who loses the span: `aligned` positions alone, or `all` tokens that are not of it",
     "width": "layers at once, from `layer` on",
     "cut": "tokens that were cut off (a mean over examples)",
-    "head": "number of the attention head; −1: the mean over heads, or no head",
+    "head": "number of the attention (query) head, from 0; −1: the mean over heads, or the whole site",
     "parts": "whether the two answers part at this position",
     "logprob": "log-probability of `token`, in nats",
     "rank": "rank of `token`, 1 the most likely",
@@ -230,6 +231,9 @@ TABLES = {
     **{each.table: f"A row per {each.about}." for each in ANALYSES},
     "drift_with_sinks": "As `drift`, with attention sinks, where that leaves some out.",
     "patching_examples": "A row per example and patch, from which `patching` is made.",
+    "patching_windows_examples": "A row per example and patch, from which `patching_windows` is made.",
+    "attribution_examples": "A row per example and cell, from which `attribution` is made; `patched` is what is estimated.",
+    "patching_heads_examples": "A row per example and patch, from which `patching_heads` is made.",
     "knockout_examples": "A row per example and cut, from which `knockout` is made.",
     "attention": "A row per group of answers, view, span, layer and head: the mean attention of the aligned positions. "
     "Control `even`: what even attention to all tokens would give.",
