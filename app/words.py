@@ -13,6 +13,7 @@ GLOSSARY = {
     "Anchoring, which pulls the with-context view to the frozen no-context view.",
     "baseline": "The arm that the other one is compared with. Differences are paired: same examples, same seeds.",
     "harm_common": "Harm on the prompts that both arms answer right without the context: the same denominator for both.",
+    "changed": "Share of prompts whose answer is another one when the context returns; of studies without an answer key.",
     "fidelity": "How far the arm's answers without the context are from the teacher's with it (KL, nats a token); 0: the same.",
     "invariance": "How far the arm's own two views are apart (KL, nats a token); 0: the context changes nothing. Deafness to "
     "every context lowers it too.",

@@ -16,7 +16,7 @@ from cr_interp.report.verdict import Verdict, headline
 from cr_interp.study.analyses import ANALYSES
 from cr_interp.study.study import Study
 from cr_interp.tables.stored import peek
-from cr_interp.tables.verdict_rows import is_deafer
+from cr_interp.tables.verdict_rows import is_deafer, is_keyless, keyless_verdict
 
 COLUMNS = ("study", "task", "model", "arms", "seeds", "verdict", "lacks")
 WORDS: dict[Verdict, str] = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
@@ -53,6 +53,8 @@ def verdict_words(study: Study, arms: list[str]) -> str:
 
 def badge(rows: pd.DataFrame, arm: str, baseline: str) -> str:
     """The verdict in words, from its rows."""
+    if is_keyless(rows):
+        return WORDS[keyless_verdict(rows, arm, baseline)[0]] + (", but deafer" if is_deafer(rows) else "")
     differences = rows.assign(seed=pd.array([pd.NA] * len(rows), dtype="Int64"))
     differences = differences[differences["metric"].isin(["harm", "harm_common", "acc_x", "acc_xc"])]
     metrics = pd.DataFrame(columns=["arm", "seed", "metric", "estimate"])

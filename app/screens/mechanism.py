@@ -161,9 +161,11 @@ def plain_tab(chosen: Selection, tab: Tab) -> None:
             continue
         with guard(heading):
             own = {name: value for name, value in options.items() if name in signature(draw).parameters}
-            code = recipes.of_table(chosen, tab.table, where, **own)
+            more = {name: table for name, table in tab.beside.items() if chosen.study.has_table(table)}
+            code = recipes.of_table(chosen, tab.table, where, more, **own)
+            tables = {name: chosen.mechanism(table) for name, table in more.items()}
             show_figure(
-                partial(draw, rows, **own), f"{tab.table}-{where.partition(':')[2]}", rows, chosen.image, code=code,
+                partial(draw, rows, **tables, **own), f"{tab.table}-{where.partition(':')[2]}", rows, chosen.image, code=code,
                 wide=560, files=chosen.files,
             )  # fmt: skip
 

@@ -19,18 +19,12 @@ from cr_interp.figures import verdict_html
 from cr_interp.tables.example_pairs import MARKS_SAY
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.patching import strongest
-from cr_interp.tables.verdict_rows import is_deafer
+from cr_interp.tables.verdict_rows import ROWS, is_deafer, is_keyless, keyless_verdict
 from cr_interp.vocabulary import layer_words
 
 BADGES: dict[summary.Verdict, str] = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
 #: What the pointer says of a row of the verdict.
-HELP = {
-    name: GLOSSARY[key]
-    for name, key in (
-        ("harm", "harm"), ("harm_common", "harm_common"), ("acc_x", "acc_x"), ("acc_xc", "acc_xc"), ("fidelity", "fidelity"),
-        ("invariance", "invariance"), ("new_instruction", "new_instruction"), ("harm_irrelevant", "harm_irrelevant"),
-    )
-}  # fmt: skip
+HELP = {name: GLOSSARY[name] for name in ROWS}
 #: Sites in words.
 SITES = {"resid_post": "residual stream", "attn_out": "attention's output", "mlp_out": "MLP's output"}
 #: Of the answers: whatever became of them.
@@ -50,10 +44,12 @@ def headline(chosen: Selection) -> None:
     differences = chosen.differences()
     answer = summary.headline(chosen.metrics_of(arm, baseline), differences, arm, baseline)
     rows, chips = chosen.verdict()
+    question = f"Did {plain(arm)} reduce Harm without losing accuracy?"
+    if is_keyless(rows):
+        question = f"Does the context change {plain(arm)}'s answers less often?"
+        answer = summary.Headline(*keyless_verdict(rows, arm, baseline), ())
     with st.container(border=True):
-        st.subheader(
-            f"Did {plain(arm)} reduce Harm without losing accuracy?", help=GLOSSARY["harm"], anchor="headline"
-        )
+        st.subheader(question, help=GLOSSARY["harm"], anchor="headline")
         st.html(verdict_html.chips_html(badge(answer.verdict, rows), chips))
         st.markdown(f"**{plain(answer.sentence)}**{plain(heard(rows, arm, baseline))}")
         st.html(verdict_html.verdict_html(rows, arm, baseline, HELP))
