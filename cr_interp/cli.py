@@ -229,6 +229,7 @@ def explain(
         str, typer.Option(help="who loses them: aligned (the prompt still reads them), all")
     ] = "aligned,all",
     cuts: Annotated[str, typer.Option(help="in how many layers at once, a list; 0: in all")] = "1,0",
+    cuts_all: Annotated[str, typer.Option(help="… where all tokens lose the span, which costs more")] = "0",
     batch_size: Annotated[int, typer.Option(min=1, help="examples at a time; fewer need less memory")] = 64,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
     prompts: Annotated[
@@ -253,7 +254,8 @@ def explain(
 
     options = Options(
         groups=_listed(groups), examples=examples, sites=_listed(sites), spans=_listed(spans), readers=_listed(readers),
-        cuts=_numbers(cuts, "--cuts"), heads=heads, windows=_numbers(windows, "--windows"), batch_size=batch_size,
+        cuts=_numbers(cuts, "--cuts"), cuts_all=_numbers(cuts_all, "--cuts-all"),
+        heads=heads, windows=_numbers(windows, "--windows"), batch_size=batch_size,
         backend=backend, prompts=prompts,
     )  # fmt: skip
     opened = run(

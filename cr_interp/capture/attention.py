@@ -125,15 +125,23 @@ def cut_off(mask: Any, blocked: Blocked) -> Tensor:
 
 
 @contextmanager
-def cutting(model: nn.Module, layers: Collection[int], blocked: Blocked) -> Iterator[None]:
-    """Hide keys in some layers from whatever this thread runs, by way of hooks; the model attends eagerly meanwhile."""
+def cutting(
+    model: nn.Module, layers: Collection[int], blocked: Blocked | Callable[[int, int], Blocked]
+) -> Iterator[None]:
+    """Hide keys in some layers from whatever this thread runs, by way of hooks; the model attends eagerly meanwhile.
+
+    ``blocked`` may be a function of the numbers of queries and keys, for runs that grow.
+    """
 
     mine = threading.get_ident()
 
     def before(_module: nn.Module, args: Any, kwargs: Any) -> Any:
         if threading.get_ident() != mine:
             return None
-        return args, {**kwargs, "attention_mask": cut_off(kwargs.get("attention_mask"), blocked)}
+        mask = kwargs.get("attention_mask")
+        shape = tuple(mask.shape[-2:]) if isinstance(mask, Tensor) else (0, 0)
+        hidden = blocked if isinstance(blocked, Tensor) else blocked(*shape)
+        return args, {**kwargs, "attention_mask": cut_off(mask, hidden)}
 
     handles = []
     try:

@@ -12,7 +12,7 @@ decoded token holds what the edit made of it; a prompt whose every position is e
 beginning is not kept from elsewhere.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -48,20 +48,22 @@ def generate(
     prompts: Sequence[Sequence[int]],
     decoding: Decoding,
     edits: Edits | None = None,
-    put: Sequence[Site] = (),
+    put: Sequence[Site] | Mapping[Site, slice] = (),
     donors: Sequence[Sequence[int]] | None = None,
     uniform: Float[Tensor, "prompt token"] | None = None,
     inside: Inside | None = None,
 ) -> list[Response]:
     """A response per prompt (lists of ids), in order, of the model with ``edits`` and with the ``donors``' states at ``put``.
 
+    ``put`` may say which of a site's units are put in, such as a head's slice of ``z``.
     ``inside`` is entered around every run of a batch; with it, as with an edit of every position, no prefix is shared.
     Raises :class:`UserError` for a site that the model lacks, donors that do not match the prompts, and what does not fit.
     """
     model, edits = loaded.model, edits or {}
-    for site in (*edits, *put):
+    units = put if isinstance(put, Mapping) else dict.fromkeys(put, slice(None))
+    for site in (*edits, *units):
         check_site(model, site)
-    if put and (donors is None or len(donors) != len(prompts)):
+    if units and (donors is None or len(donors) != len(prompts)):
         raise UserError(
             f"Putting states in needs a donor for each of {len(prompts)} prompts; found {len(donors or ())}."
         )
@@ -74,8 +76,8 @@ def generate(
 
     def wrap(step: Step, rows: Sequence[int]) -> Step:
         beside = None
-        if put and donors is not None:
-            beside = _Donors(model, [donors[row] for row in rows], put, decoding.max_new_tokens, loaded.pad_id)
+        if units and donors is not None:
+            beside = _Donors(model, [donors[row] for row in rows], units, decoding.max_new_tokens, loaded.pad_id)
 
         def around() -> AbstractContextManager[None]:
             return nullcontext() if inside is None else inside(step, rows)
@@ -92,9 +94,14 @@ class _Donors:
     """The other view's batch, which says nothing of its own, and its states at the places of the answer so far."""
 
     def __init__(
-        self, model: nn.Module, prompts: Sequence[Sequence[int]], sites: Sequence[Site], most: int, pad_id: int
+        self,
+        model: nn.Module,
+        prompts: Sequence[Sequence[int]],
+        units: Mapping[Site, slice],
+        most: int,
+        pad_id: int,
     ) -> None:
-        self.model, self.sites = model, sites
+        self.model, self.units = model, units
         self.parts = steps(model, prompts, most, pad_id)
         self.back = torch.tensor([row for rows, _ in self.parts for row in rows]).argsort()
         self.held: list[dict[Site, Tensor]] = [{} for _ in self.parts]
@@ -102,7 +109,7 @@ class _Donors:
 
     def run(self) -> None:
         for (_, step), held in zip(self.parts, self.held, strict=True):
-            with visiting(self.model, {site: self._keep(site, held) for site in self.sites}):
+            with visiting(self.model, {site: self._keep(site, held) for site in self.units}):
                 step.states()
 
     def _keep(self, site: Site, held: dict[Site, Tensor]) -> Visit:
@@ -147,8 +154,8 @@ class _Edited:
         visits: dict[Site, Visit] = {site: self._edit(site, edit) for site, edit in self.edits.items()}
         if self.donors is not None:
             self.donors.run()
-            for site in self.donors.sites:
-                visits[site] = self._put(self.donors.states(site), visits.get(site))
+            for site, units in self.donors.units.items():
+                visits[site] = self._put(self.donors.states(site), units, visits.get(site))
         with visiting(self.model, visits), self.around():
             return self.step.states()
 
@@ -163,10 +170,11 @@ class _Edited:
             return lambda state: apply(site, edit, state)
         return lambda state: torch.cat([state[:, : -self.said], apply(site, edit, state[:, -self.said :])], dim=1)
 
-    def _put(self, states: Float[Tensor, "batch answer width"], then: Visit | None) -> Visit:
+    def _put(self, states: Float[Tensor, "batch answer width"], units: slice, then: Visit | None) -> Visit:
         def visit(state: Tensor) -> Tensor:
             here = min(self.said, state.shape[1])
-            new = torch.cat([state[:, :-here], states[:, -here:].to(state)], dim=1)
+            new = state.clone()
+            new[:, -here:, units] = states[:, -here:, units].to(state)
             return new if then is None else then(new)
 
         return visit

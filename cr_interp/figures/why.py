@@ -112,7 +112,7 @@ def _knockout_caption(table: pd.DataFrame, group: str, readout: str, readers: st
         f"Knockout: attention of {READERS[readers]} to a span of the context is cut in one layer; at the right, in all layers at "
         f"once. Height: {SHARES[readout]}, 1 where the cut brings back the answer without the context, 0 where it changes "
         f"nothing; not clipped. n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} "
-        f"seed{'' if seeds == '1' else 's'}; bands: {WITHIN}. Dotted: as many tokens cut off elsewhere in the prompt, drawn "
+        f"seed{'' if seeds == '1' else 's'}; bands: {WITHIN}. Dotted: as many tokens cut off of what both views have, drawn "
         f"anew for each layer. Tokens cut: {lengths}."
         + (f" Less is left elsewhere for {', '.join(shorter)}: there the control cuts all that is left." if shorter else "")
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """What ``cr-interp explain`` prints: where an answer is decided, who reads the context, and from which layer on it shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 from rich.table import Table
@@ -19,7 +19,7 @@ GROUPS = ("harmed", "rescued", "changed")
 
 def printed(study: Study, names: Sequence[str]) -> list[Table]:
     """The tables that are printed behind these analyses, as far as the study has them."""
-    known = {
+    known: dict[str, tuple[str, Callable[[pd.DataFrame, str], Table]]] = {
         "patching": ("patching", rich_patching), "windows": ("patching_windows", rich_windows),
         "heads": ("patching_heads", rich_heads), "knockout": ("knockout", rich_knockout), "lens": ("lens", rich_lens),
     }  # fmt: skip
@@ -38,7 +38,7 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
     table = PlainTable(
         f"{name}: knockout, share of answers without the context that are back",
         caption="In all layers, and in the layer that does most, as if it had been chosen beforehand. In round brackets: a "
-        "span's tokens, and the share with as many tokens cut off elsewhere in the prompt. Intervals within these runs.",
+        "span's tokens, and the share with as many tokens cut off elsewhere. Intervals within these runs.",
     )
     left = ("arm", "group", "span", "readers")
     for column in (*left, "all layers", "layer", "alone", "n"):

@@ -155,7 +155,7 @@ ANALYSES: tuple[Analysis, ...] = (
                 "group", "view", "span", "layer", "head", "control", "estimate", "low", "high", "n_examples",
             ),
         },
-        options=("spans", "readers", "cuts"),
+        options=("spans", "readers", "cuts", "cuts_all"),
     ),
     Analysis(
         "lens", "lens", "group of answers, view, layer, token, control and read-out",

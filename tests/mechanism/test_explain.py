@@ -133,7 +133,7 @@ def test_chosen_arms_only(study):
 
 
 def test_knockout_and_lens_fill_their_tables_and_own_their_options(study):
-    few = replace(CHANGED, spans=("context", "system"), readers=("all",), cuts=(0,))
+    few = replace(CHANGED, spans=("context", "system"), readers=("all",))
     explain(study, ["knockout", "lens"], arms=["opd"], options=few)
     table, lens = study.table("knockout"), study.table("lens")
     assert set(table["group"]) == {"changed"}

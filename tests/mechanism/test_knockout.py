@@ -39,6 +39,27 @@ def test_as_many_tokens_elsewhere_repair_nothing():
     assert not found["answer"].any()
 
 
+def test_a_control_never_cuts_the_context_it_stands_beside():
+    """The id 9 alone repairs everything: a control that fell on it would too."""
+    pairs = [
+        Pair(f"e{i}", f"c{i}", "harmed", [2, 6, 7, 3, i], [2, 9, 4, 6, 7, 3, i], [i], 0, 5, {
+            "with_context": ("template", "system", "system", "turns", "prompt", "prompt", "prompt"),
+        })
+        for i in (10, 11)
+    ]  # fmt: skip
+    found = knock_out(
+        loaded_of(planted()),
+        pairs,
+        spans=("turns", "system"),
+        cuts=(1, 2, 3),
+        cuts_all=(2,),
+        controls=("elsewhere",),
+    )
+    assert not found["answer"].any()
+    assert set(found.loc[found["span"] == "turns", "cut"]) == {1}
+    assert set(found.loc[found["span"] == "system", "cut"]) == {2}
+
+
 def test_the_planted_head_alone_attends_to_the_context():
     table = attention(loaded_of(planted(layer=1)), planted_pairs())
     at = table[(table["view"] == "with_context") & (table["control"] == "none")].set_index(
@@ -70,7 +91,7 @@ def test_everything_cut_off_is_the_view_without_context_where_nothing_stands_bef
         ]
         answers = [answered(model, pair) for pair in pairs]
         found = knock_out(
-            loaded_of(model), answers, spans=("context",), readers=("all",), cuts=(0,), controls=("none",)
+            loaded_of(model), answers, spans=("context",), readers=("all",), cuts_all=(0,), controls=("none",)
         )
         assert np.allclose(found["patched"], found["given"], rtol=1e-3, atol=1e-3) == equal
         assert found["answer"].all() or not equal
@@ -86,7 +107,9 @@ def test_runs_of_the_aligned_positions_alone_equal_whole_ones(family):
         for i, (own, n) in enumerate((([10, 11], 2), ([12], 3), ([13, 14, 15, 16], 1)))
     ]
     pairs = [answered(model, pair) for pair in raw]
-    found = knock_out(loaded_of(model), pairs, spans=("context",), cuts=(1, 2), controls=("none", "elsewhere"))
+    found = knock_out(
+        loaded_of(model), pairs, spans=("context",), cuts=(1, 2), cuts_all=(1, 2), controls=("none", "elsewhere")
+    )
     by = found.set_index(["example_id", *PLACE[1:]])
     for pair in pairs:
         view = build_view([pair.given], [pair.response], 0, 0)
@@ -180,3 +203,14 @@ def test_the_context_is_what_one_view_has_and_the_other_lacks():
 def test_what_cannot_be_cut_is_refused(words, said):
     with pytest.raises(UserError, match=said.replace(".", r"\.")):
         knock_out(loaded_of(planted()), planted_pairs(), **words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["nnsight", "transformer_lens"])
+def test_the_other_backends_knock_out_alike(backend):
+    loaded = loaded_of(planted())
+    one, other = (
+        knock_out(loaded, planted_pairs()[:2], spans=("system",), cuts=(1, 0), controls=("none",), backend=each)
+        for each in ("hooks", backend)
+    )
+    pd.testing.assert_frame_equal(one, other, rtol=1e-4, atol=1e-4)
