@@ -20,6 +20,7 @@ from cr_interp.tasks.base import Example
 from cr_interp.views import Context, NoContext
 
 if TYPE_CHECKING:
+    from cr_interp.capture.sites import SiteName
     from cr_interp.measure.tryout import Answer, Tryout
 
 
@@ -57,7 +58,7 @@ def mend(
     no_context: NoContext,
     others: tuple[str, ...],
 ) -> "Answer":
-    """The answer with the context under an edit; see :mod:`cr_interp.mechanism.mended`. ``kind`` is one of :data:`EDITS`."""
+    """The answer with the context under an edit; see :mod:`cr_interp.mechanism.intervene`. ``kind`` is one of :data:`EDITS`."""
     asked = json.dumps([prompt, context.to_dict(), kind, layers, limit, no_context, others])
     return _mend(checkpoint.model, stamp_of(*checkpoint.files()), asked, checkpoint, prompt, context, kind, layers, limit,
                  no_context, others)  # fmt: skip
@@ -66,10 +67,14 @@ def mend(
 #: What can be done to a run with the context → how it is said.
 EDITS = {
     "put": "put the state without the context in",
+    "put attention": "put attention's output without the context in",
+    "put MLP": "put the MLP's output without the context in",
     "block": "block the context",
     "remove": "take the context's direction away",
     "add": "add the context's direction once more",
 }
+#: Where a state is put in.
+PUT: dict[str, "SiteName"] = {"put": "resid_post", "put attention": "attn_out", "put MLP": "mlp_out"}
 
 
 def examples(study: Study) -> list[Example]:
@@ -119,22 +124,25 @@ def _mend(
     _no_context: NoContext,
     _others: tuple[str, ...],
 ) -> "Answer":
-    from cr_interp.mechanism import mended
+    from cr_interp.mechanism import intervene
 
     loaded = model(_checkpoint)
-    edit: mended.Put | mended.Block | mended.Steer = mended.Put(_layers[0])
+    first, last = _layers
+    change: intervene.Change
     if _kind == "block":
-        edit = mended.Block(max(0, _layers[0]), _layers[1])
-    elif _kind != "put":
-        vector = mended.context_direction(loaded, _others, _context, _layers[0], _no_context)
-        edit = mended.Steer(_layers[0], vector, 1.0 if _kind == "add" else -1.0)
-    return mended.mended(loaded, _prompt, _context, edit, _limit, _no_context)
+        change = intervene.Block(range(first, last + 1), readers="all")
+    elif _kind in ("remove", "add"):
+        vector = intervene.difference(loaded, _others, _context, "resid_post", first, _no_context)
+        change = intervene.Steer(first, vector, remove=_kind == "remove")
+    else:
+        change = intervene.PutIn(PUT[_kind], (first,))
+    return intervene.intervene(loaded, _prompt, _context, change, _limit, _no_context).edited
 
 
 def parting(
     checkpoint: Checkpoint, prompt: str, context: Context, limit: int, no_context: NoContext
 ) -> pd.DataFrame:
-    """The logit lens where the two answers part; see :func:`cr_interp.mechanism.mended.parting`."""
+    """The logit lens where the two answers part; see :func:`cr_interp.mechanism.tried_lens.parting`."""
     tried = answer(checkpoint, prompt, context, limit, no_context)
     asked = json.dumps([prompt, context.to_dict(), limit, no_context])
     return _parting(
@@ -153,9 +161,9 @@ def _parting(
     _tried: "Tryout",
     _no_context: NoContext,
 ) -> pd.DataFrame:
-    from cr_interp.mechanism import mended
+    from cr_interp.mechanism.tried_lens import parting
 
-    return mended.parting(model(_checkpoint), _prompt, _context, _tried.responses, _no_context)
+    return parting(model(_checkpoint), _prompt, _context, _tried.responses, _no_context)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

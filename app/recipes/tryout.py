@@ -55,7 +55,7 @@ def lens(name: str, model: str, asked: tuple[str, Context | None, int, str], arm
         f"model = {model!r}",
         f"rows = {rows}",
         "figure = " + call("figures.parting_lens", Name("rows"), name, list(arms)),
-        before="from cr_interp.mechanism.mended import parting\n",
+        before="from cr_interp.mechanism.tried_lens import parting\n",
     )  # fmt: skip
 
 

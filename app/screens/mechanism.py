@@ -208,11 +208,12 @@ def page(chosen: Selection) -> None:
     tabs = there()
     names = list(tabs)
     view = linked("tab", names, names[0])
-    st.segmented_control(
+    st.pills(
         "Question",
         names,
         key="tab",
         required=True,
+        wrap=True,
         format_func=lambda name: tabs[name].title,
         help=GLOSSARY["mechanism"],
     )

@@ -279,7 +279,7 @@ def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
         st.caption("Without a context there is nothing to take away.")
         return
     places = [token_view.place(each.tryout.layer_rows(each.name)) for each in tried]
-    layers = sorted(set.intersection(*(set(map(int, each)) for each in places)))
+    layers = sorted(place for place in set.intersection(*(set(map(int, each)) for each in places)) if place >= 0)
     names = [layer_name(place) for place in layers]
     kind = linked("edit", list(live.EDITS), "put")
     name = linked("edit_layer", names, names[-1])
@@ -297,11 +297,12 @@ def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
             on_click=lambda: st.session_state.update({"mended": True}),
         )  # fmt: skip
     if not st.session_state.get("mended"):
-        st.caption("Nothing is computed before you press the button; each token takes two runs.")
+        st.caption("Nothing is computed before you press the button; each token may take two runs.")
         return
     layer, end = layers[names.index(name)], layers[names.index(last)]
-    if kind == "block" and end < max(0, layer):
+    if kind == "block" and end < layer:
         st.info("The last blocked layer lies before the first: nothing is blocked.", icon=":material/block:")
+        return
     others = tuple(each.prompt for each in live.examples(chosen.study) if each.prompt != question.prompt)[
         : live.DIRECTION
     ]
@@ -321,7 +322,7 @@ def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
             ]
             st.html(responses_html(pair, notes))
     done = live.EDITS[kind]
-    where = f"in layers {max(0, layer)} to {end}" if kind == "block" else f"after {layer_words(layer)}"
+    where = f"in layers {layer} to {end}" if kind == "block" else f"at {layer_words(layer)}"
     st.caption(
         f"{done[:1].upper()}{done[1:]}, {where}, at the prompt's end and at "
         "every token that is written. Left: the answer with the context; right: the answer of the changed run. One prompt, no "

@@ -174,15 +174,17 @@ def test_a_changed_run_answers(good):
     assert not app.exception
     assert not app.error
     assert html(app).count("class='ct-pair'") == pairs + 1
-    # At the last layer the state is the whole answer; at the embedding it is none of it.
+    # At the last layer the state is the whole answer.
     assert "the answer without the context is back" in said(app) or "both answers were the same" in said(app)
-    app.select_slider(key="edit_layer").set_value("emb").run()
-    assert "nothing changed" in said(app)
+    app.selectbox(key="edit").set_value("put attention").run()
+    assert not app.exception
+    assert not app.error
+    app.select_slider(key="edit_layer").set_value("1").run()
     app.selectbox(key="edit").set_value("block").run()
     assert not app.exception
     assert not app.error
-    assert "Block the context, in layers 0 to" in said(app)
-    app.select_slider(key="edit_last").set_value("emb").run()
+    assert "Block the context, in layers 1 to" in said(app)
+    app.select_slider(key="edit_last").set_value("0").run()
     assert "nothing is blocked" in said(app)
     for kind in ("remove", "add"):
         app.selectbox(key="edit").set_value(kind).run()
