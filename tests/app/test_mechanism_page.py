@@ -32,7 +32,7 @@ def test_a_table_that_is_missing_says_what_it_would_answer_and_its_command(good,
 
 def test_every_analysis_of_answers_and_weights_has_a_tab():
     tables = {analysis.table for analysis in ANALYSES if analysis.command == "explain"}
-    assert tables <= {tab.table for tab in TABS.values()} | {"attention"}
+    assert tables <= {table for tab in TABS.values() for table in (tab.table, *tab.beside.values())}
     assert "decided" in there()
 
 
