@@ -51,6 +51,7 @@ __getattr__, __dir__, __all__ = lazily(__name__, {
     "attention_map": "why",
     "attention_heads": "why",
     "lens_curves": "why",
+    "lens_tokens": "lens_answer",
     "text_html": "token_html",
     "strips": "token_strips",
     "response_drift": "tryout",

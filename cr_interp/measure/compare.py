@@ -9,12 +9,14 @@ from cr_interp.clock import VARIABLE, date_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts, made_of
 from cr_interp.measure.divergence import Own, Teacher
-from cr_interp.measure.pairs import choose_task, parse_pairs
+from cr_interp.measure.in_process_vllm import InProcessVllm
+from cr_interp.measure.pairs import OURS, choose_task, is_address, parse_pairs
 from cr_interp.measure.readings import Readings
+from cr_interp.measure.served import compare_served
 from cr_interp.measure.settings import Evaluation
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
-from cr_interp.models.loading import Loaded, fingerprint, open_model, tokenizer_fingerprint
+from cr_interp.models.loading import Loaded, fingerprint, open_model, resolve, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.models.templates import fix_template
 from cr_interp.progress import tokens_progress
@@ -40,12 +42,15 @@ def compare_checkpoints(
     no_context: Any = "empty_system",
     again: bool = False,
     today: str | None = None,
+    engine: str = OURS,
 ) -> Study:
     """Measure ``ARM=MODEL`` pairs on a built-in task, a task file, or prompts and a context of the user's own.
 
-    ``today`` is the date for a chat template that reads the clock. Returns the study. Raises :class:`UserError` for a
-    malformed pair, a missing file, a task that does not exist, a context that is in neither view, checkpoints whose
-    tokenizers differ from the first one's, or a folder with a study of something else.
+    ``today`` is the date for a chat template that reads the clock. ``engine`` answers: ``transformers``, ``vllm`` in this process
+    (states are read here all the same), or the address of a server (``served.py``: behaviour only). Returns the study.
+
+    Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist, a context that is in neither view,
+    checkpoints whose tokenizers differ from the first one's, or a folder with a study of something else.
     """
     models = parse_pairs(checkpoints)
     chosen = choose_task(task, prompts, context, max_new_tokens)
@@ -55,6 +60,8 @@ def compare_checkpoints(
     evaluation = Evaluation(
         examples=n, controls=("exact",) if isinstance(chosen, OwnTask) else Evaluation().controls
     )
+    if is_address(engine):
+        return compare_served(models, chosen, evaluation, out, engine, no_context, task, again)
     template: dict[str, bool | int | str] = {} if today is None else {VARIABLE: today}
 
     def opened(name: str) -> Loaded:
@@ -63,7 +70,16 @@ def compare_checkpoints(
         return loaded
 
     return measure_checkpoints(
-        models, chosen, evaluation, out, no_context, opened, named=task, template=template, again=again
+        models,
+        chosen,
+        evaluation,
+        out,
+        no_context,
+        opened,
+        named=task,
+        template=template,
+        again=again,
+        engine=engine,
     )
 
 
@@ -81,6 +97,7 @@ def measure_checkpoints(
     template: Mapping[str, bool | int | str] | None = None,
     again: bool = False,
     teacher: str | None = None,
+    engine: str = OURS,
 ) -> Study:
     """Evaluate and capture the models (arm → name), and write a study; called again, it continues.
 
@@ -113,6 +130,8 @@ def measure_checkpoints(
             "Fidelity is left out, for no teacher is known: call the model before training base=MODEL, or name one with "
             "--teacher."
         )
+    if engine != OURS:
+        how = {**(how or {}), "engine": engine}
     if teacher is not None:
         how = {**(how or {}), "teacher": model_digest(teacher)}
     teachers = Teacher(lambda name: place(opened(name)), taught)
@@ -177,7 +196,9 @@ def measure_checkpoints(
                     f"Give all the same eos_token_id in generation_config.json."
                 )
             if not _answered(study, arm):
-                rows = behaviour_rows(loaded, subject, arm, 0, 0)
+                sampler = InProcessVllm(str(resolve(where))) if engine == "vllm" else None
+                rows = behaviour_rows(loaded, subject, arm, 0, 0, sampler)
+                del sampler  # and the memory that it holds
                 study.put("generations", rows.assign(made_of=made_of(asked, files[arm])))
             if not _has(study, "divergence", arm):
                 answers = study.table("generations")
