@@ -62,6 +62,7 @@ docs: $(VENV)/.ready
 
 results: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 $(BIN)/python docs/tools/generate.py results
+	$(BIN)/python docs/tools/computed.py
 
 bench: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s -p no:cacheprovider tests/benchmarks
