@@ -13,7 +13,7 @@ from cr_interp.mechanism.attending import PARTS
 from cr_interp.mechanism.given import Pair
 from cr_interp.mechanism.knockout import attention, bounded, knock_out, positions
 from cr_interp.mechanism.runs import FINAL
-from cr_interp.mechanism.spans import labels_of
+from cr_interp.mechanism.spans import context_span, labels_of
 from cr_interp.models.forward import build_view, logits
 from cr_interp.views import Context, render
 
@@ -189,6 +189,14 @@ def test_the_context_is_what_one_view_has_and_the_other_lacks():
     assert positions(pair, "context") == (1, 2)
     assert positions(pair, "turns") == (2,)
     assert set(PARTS) > {"sink", "answer", "context"}
+    tokenizer = tiny().tokenizer
+    spliced = Context((), "say {prompt} now")
+    without, given = render(tokenizer, "ab", None), render(tokenizer, "ab", spliced)
+    found = context_span(without, given)  # not the prompt, which stands in its midst
+    assert (
+        tokenizer.decode([given[i] for i in found]).split()
+        == tokenizer.decode(tokenizer("say  now")["input_ids"]).split()
+    )
 
 
 @pytest.mark.parametrize(
