@@ -15,9 +15,11 @@ if ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
+from app.policy import stop_if_open  # noqa: E402
 from app.preload import preload  # noqa: E402
 
 preload()
+stop_if_open()
 
 from app import address, sidebar  # noqa: E402
 from app.words import plain  # noqa: E402

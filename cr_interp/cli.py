@@ -214,9 +214,11 @@ def explain(
     groups: Annotated[
         str, typer.Option(help="of answers: harmed, rescued, kept, changed")
     ] = "harmed,rescued,kept",
-    examples: Annotated[int, typer.Option(min=1, help="at most so many of each group")] = 64,
+    examples: Annotated[int, typer.Option(min=1, max=10**8, help="at most so many of each group")] = 64,
     sites: Annotated[str, typer.Option(help="a list of kinds of sites")] = "resid_post,attn_out,mlp_out",
-    batch_size: Annotated[int, typer.Option(min=1, help="examples at a time; fewer need less memory")] = 64,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=10**6, help="examples at a time; fewer need less memory")
+    ] = 64,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
     again: Annotated[bool, typer.Option("--again", help="also checkpoints that have rows")] = False,
 ) -> None:
@@ -225,7 +227,7 @@ def explain(
     from cr_interp.study.searching import open_study
 
     chosen = [each.name for each in analyses("explain", _listed(names))]
-    if not all(seed.isdecimal() for seed in _listed(seeds)):
+    if not all(seed.isdecimal() and len(seed) < 16 for seed in _listed(seeds)):
         raise UserError(f"--seeds is a list of whole numbers, such as 0,1,2; found '{seeds}'.")
     opened = open_study(study)
     from cr_interp.mechanism.explain import Options
@@ -291,7 +293,12 @@ def check(
         list[str] | None, typer.Option(help="only this capture backend (repeatable); all by default")
     ] = None,
     longest: Annotated[
-        int, typer.Option(help="tokens of the longest sequence: boundaries beyond it are skipped, and said to be")
+        int,
+        typer.Option(
+            min=1,
+            max=10**7,
+            help="tokens of the longest sequence: boundaries beyond it are skipped, and said to be",
+        ),
     ] = 2048,
 ) -> None:
     """Check that what is captured from a model is what its name says; exit code 1 if anything fails."""

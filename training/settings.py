@@ -25,7 +25,7 @@ class Lora(Strict):
     """An adapter's shape: W + (alpha / rank) · B·A."""
 
     rank: int = Field(16, gt=0, le=65536)
-    alpha: float = Field(32, gt=0)
+    alpha: float = Field(32, gt=0, le=1e6)
     dropout: float = 0.0
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     """Names of linear maps, such as ``q_proj``; all but the LM head by default."""
@@ -49,8 +49,8 @@ class Training(Strict):
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
     warmup_steps: int = Field(0, ge=0, le=MOST)
     weight_decay: float = Field(0.01, ge=0, le=100)
-    max_grad_norm: float = Field(1.0, gt=0)
-    temperature: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0, le=1e30)
+    temperature: float = Field(1.0, ge=1e-3, le=1e3)
     """Of the rollouts; logits are divided by it in the losses too."""
     top_k: int | None = Field(None, gt=0, le=MOST)
     """Support of the losses: the student's no-context top-k, renormalised; null is the full vocabulary."""

@@ -83,7 +83,14 @@ def headline(chosen: Selection, mine: Suite) -> None:
             f"{chosen.control}. Settings are not a sample from anything, so there is no interval over them."
         ):
             download_table(compared, "suite-comparisons")
+    left_out(mine)
     unfinished(mine)
+
+
+def left_out(mine: Suite) -> None:
+    """Settings that cannot be opened, and why: they are in none of the tables."""
+    for setting, why in mine.broken.items():
+        st.warning(f"{plain(setting)} is left out: {plain(why)}", icon=":material/broken_image:")
 
 
 def unfinished(mine: Suite) -> None:
