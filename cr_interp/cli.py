@@ -220,6 +220,12 @@ def explain(
         int, typer.Option(min=1, max=10**6, help="examples at a time; fewer need less memory")
     ] = 64,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
+    prompts: Annotated[
+        int, typer.Option("--training-examples", min=8, help="for directions, probes and gradients")
+    ] = 128,
+    every_step: Annotated[
+        bool, typer.Option("--every-step", help="updates and gradients also of checkpoints on the way")
+    ] = False,
     again: Annotated[bool, typer.Option("--again", help="also checkpoints that have rows")] = False,
 ) -> None:
     """Say why answers flip: fill a study's tables of mechanism. Typed again, it continues where it was stopped."""
@@ -234,8 +240,10 @@ def explain(
     from cr_interp.mechanism.explain import explain as run
     from cr_interp.report.mechanism import rich_patching
 
-    options = Options(_listed(groups), examples, _listed(sites), batch_size, backend)
-    opened = run(opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again)
+    options = Options(_listed(groups), examples, _listed(sites), batch_size, backend, prompts)
+    opened = run(
+        opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again, every_step
+    )
     if "patching" in chosen:
         console.print(rich_patching(opened.table("patching"), opened.name))
 

@@ -18,13 +18,18 @@ Where nothing happened, a bootstrap draws nothing but nothing and a t has no spr
 often each interval is right in simulations.
 """
 
+from __future__ import annotations  # shapes are for readers and type checkers: loading jaxtyping takes its time
+
 import warnings
 from collections.abc import Hashable, Sequence
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
 from numpy import ndarray
-from scipy import special
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 #: "No loss" and "the same" are said of a difference whose whole interval is within two points.
 MARGIN = 0.02
@@ -35,13 +40,19 @@ _ALL_FLIPS = 16
 # -- within: other examples ----------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=8)
 def bootstrap_weights(n: int, resamples: int = 2000, seed: int = 0) -> Float[ndarray, "resamples n"]:
-    """How often each of ``n`` units is drawn in each replicate of n draws with replacement."""
+    """Count how often each of ``n`` units is drawn in each replicate of n draws with replacement. Read-only.
+
+    The last few are kept: every row of a report asks for the same ones.
+    """
     if n == 0:
         return np.zeros((resamples, 0))
     drawn = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
     cells = drawn + n * np.arange(resamples)[:, None]
-    return np.bincount(cells.ravel(), minlength=resamples * n).astype(float).reshape(resamples, n)
+    counts = np.bincount(cells.ravel(), minlength=resamples * n).astype(float).reshape(resamples, n)
+    counts.flags.writeable = False
+    return counts
 
 
 def cluster_weights(
@@ -66,7 +77,7 @@ def cluster_numbers(clusters: Sequence[Hashable]) -> ndarray:
 
 def interval(
     samples: Float[ndarray, "resamples ..."], level: float = 0.95, units: int | None = None
-) -> tuple[Float[ndarray, "..."], Float[ndarray, "..."]]:
+) -> tuple[Float[ndarray, "*any"], Float[ndarray, "*any"]]:
     """Percentile interval over the first axis: ``(low, high)``.
 
     With ``units``, the number of clusters that were drawn from, the percentiles are those that make up for their being few
@@ -75,10 +86,13 @@ def interval(
     """
     tail = (1 - level) / 2
     if units is not None and units > 1:
-        tail = float(special.ndtr(special.stdtrit(units - 1, tail) * np.sqrt(units / (units - 1))))
+        tail = float(_special().ndtr(_special().stdtrit(units - 1, tail) * np.sqrt(units / (units - 1))))
     samples = np.asarray(samples, dtype=float)
     if samples.shape[0] == 0:
         return np.full(samples.shape[1:], np.nan), np.full(samples.shape[1:], np.nan)
+    if not np.isnan(samples).any():  # the same numbers, without a call for each column
+        low, high = np.quantile(samples, [tail, 1 - tail], axis=0)
+        return low, high
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # "All-NaN slice": NaN is the answer
         low, high = np.nanquantile(samples, [tail, 1 - tail], axis=0)
@@ -96,8 +110,8 @@ def clopper_pearson(events: float, n: float, level: float = 0.95) -> tuple[float
     if not n > 0:
         return float("nan"), float("nan")
     tail = (1 - level) / 2
-    low = special.betaincinv(events, n - events + 1, tail) if events > 0 else 0.0
-    high = special.betaincinv(events + 1, n - events, 1 - tail) if events < n else 1.0
+    low = _special().betaincinv(events, n - events + 1, tail) if events > 0 else 0.0
+    high = _special().betaincinv(events + 1, n - events, 1 - tail) if events < n else 1.0
     return float(low), float(high)
 
 
@@ -106,10 +120,10 @@ def clopper_pearson(events: float, n: float, level: float = 0.95) -> tuple[float
 
 def t_interval(
     values: Float[ndarray, "seeds ..."], level: float = 0.95
-) -> tuple[Float[ndarray, "..."], Float[ndarray, "..."]]:
+) -> tuple[Float[ndarray, "*any"], Float[ndarray, "*any"]]:
     """Student's t over the first axis: mean ± t · SD/√seeds, df = seeds − 1. NaN are left out; below two values NaN."""
     mean, error, df = _mean_and_error(values)
-    reach = special.stdtrit(df, (1 + level) / 2) * error
+    reach = _special().stdtrit(df, (1 + level) / 2) * error
     return mean - reach, mean + reach
 
 
@@ -123,7 +137,7 @@ def t_test(values: Float[ndarray, " seeds"]) -> float:
         return float("nan")
     if error == 0:
         return sign_flip(values)
-    return float(2 * special.stdtr(df, -abs(mean / error)))
+    return float(2 * _special().stdtr(df, -abs(mean / error)))
 
 
 def _mean_and_error(values: Float[ndarray, "seeds ..."]) -> tuple[ndarray, ndarray, ndarray]:
@@ -175,8 +189,8 @@ def next_seed(events: float, n: float, asked: int, level: float = 0.95) -> tuple
         return float("nan"), float("nan")
     k = np.arange(asked + 1)
     a, b = 1 + events, 1 + n - events
-    log = -special.betaln(asked - k + 1, k + 1) - np.log(asked + 1) + special.betaln(k + a, asked - k + b)
-    below = np.cumsum(np.exp(log - special.betaln(a, b)))
+    log = -_special().betaln(asked - k + 1, k + 1) - np.log(asked + 1) + _special().betaln(k + a, asked - k + b)
+    below = np.cumsum(np.exp(log - _special().betaln(a, b)))
     tail = (1 - level) / 2
     low, high = (int(np.searchsorted(below, end)) for end in (tail, 1 - tail))
     if events == 0:
@@ -214,3 +228,11 @@ def not_lower(low: float, margin: float = MARGIN) -> bool:
 def same(low: float, high: float, margin: float = MARGIN) -> bool:
     """Whether a difference is equivalent to none: its whole interval lies within ±``margin``. False without an interval."""
     return bool(low >= -margin and high <= margin)
+
+
+@cache
+def _special() -> Any:
+    """Load SciPy's special functions at their first use: most of what imports this module draws no interval."""
+    from scipy import special
+
+    return special

@@ -188,7 +188,7 @@ def measure_checkpoints(
 
 
 def _answered(study: Study, arm: str) -> bool:
-    return study.has_table("generations") and arm in set(study.table("generations")["arm"])
+    return study.has_table("generations") and arm in set(study.table("generations")["arm"].unique())
 
 
 def _begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool) -> Study | None:

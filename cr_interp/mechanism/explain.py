@@ -6,33 +6,28 @@ that have no rows yet, store them. What is stored says in ``made_of`` from which
 the command, typed again, goes on where it was stopped, and never mixes two experiments.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import pandas as pd
-import torch
 
-from cr_interp.clock import VARIABLE, reads_clock
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import COLUMN, made_of
 from cr_interp.mechanism.answers import FLIPS, GROUPS, Answer, answers_of, chosen_answers
-from cr_interp.mechanism.given import USUAL, Answers, Options, rendered
-from cr_interp.models.devices import place
-from cr_interp.models.loading import Loaded, open_model
+from cr_interp.mechanism.given import USUAL, Answers, Options, Pair, Weights, rendered
+from cr_interp.mechanism.material import Material, prompts_of
+from cr_interp.mechanism.whereabouts import BASE, Checkpoint, base_of, models_of, opened, teacher_of
+from cr_interp.models.loading import Loaded
 from cr_interp.models.named_models import model_digest
-from cr_interp.models.templates import fix_template
 from cr_interp.progress import tokens_progress
 from cr_interp.study.analyses import Analysis, analyses, fill
 from cr_interp.study.questions import contexts, no_context
 from cr_interp.study.rows import last_step, rows_of
 from cr_interp.study.study import Study
-from cr_interp.system.digests import Parts, changes, digest_of
+from cr_interp.system.digests import Parts, changes, digest_of, rows_digest
 from cr_interp.system.notes import say
-
-Checkpoint = tuple[str, int, int]
-"""arm, seed, step"""
+from cr_interp.tasks.base import Example
 
 
 def explain(
@@ -42,8 +37,11 @@ def explain(
     seeds: Sequence[int] = (),
     options: Options = USUAL,
     again: bool = False,
+    every_step: bool = False,
 ) -> Study:
     """Fill the tables of the analyses ``names`` (all if none is named) for the last checkpoint of every run, and the base.
+
+    ``every_step``: those that can be followed along training also for the checkpoints that a run keeps on its way.
 
     Raises :class:`UserError` for a study without answers, checkpoints or flips, for names that do not exist, and for rows that
     were made otherwise (``again`` makes those, and all others, anew).
@@ -60,32 +58,145 @@ def explain(
         checkpoint: answers_of(rows)
         for checkpoint, rows in _by_checkpoint(generations, arms, seeds)
     }  # fmt: skip
-    models = _models(study, found)
-    _check_flips(study, {each: found[each] for each in models}, options)
+    models = models_of(study, found)
+    if any(each.needs == "answers" for each in chosen):
+        _check_flips(study, {each: found[each] for each in models}, options)
+    if every_step and any(each.along for each in chosen):
+        models |= _on_the_way(study, models)
+    bench = _Bench(study, models, options)
     with tokens_progress() as bar:
         for checkpoint, where in models.items():
-            answers = chosen_answers(found[checkpoint], options.groups, options.examples)
+            answers = chosen_answers(found.get(checkpoint, []), options.groups, options.examples)
             name = "{} seed {} step {}".format(*checkpoint)
-            if not answers:
+            mine = [each for each in chosen if _applies(each, checkpoint, checkpoint in found, bool(answers))]
+            if checkpoint in found and not answers and any(each.needs == "answers" for each in chosen):
                 say(
                     f"{study.name} {name}: no answers in the groups {', '.join(options.groups)}; nothing to explain."
                 )
-                continue
             files = model_digest(where)
-            origins = {each.name: _parts(each, answers, options) for each in chosen}
-            todo = _todo(study, chosen, checkpoint, origins, files, again)
+            origins = {each.name: bench.parts(each, answers) for each in mine}
+            todo = _todo(study, mine, checkpoint, origins, files, again)
             if not todo:
                 continue
             study = _note(study, [origins[each.name] for each in todo])
-            loaded = _loaded(study, where)
-            pairs = rendered(loaded, answers, context, no_context(study))
+            bench.at(checkpoint, where, answers)
             for analysis in todo:
-                given = Answers(loaded, pairs, options, bar(f"{name} {analysis.name}"))
+                given = bench.given(analysis.needs, bar(f"{name} {analysis.name}"))
                 origin = made_of(origins[analysis.name], files)
                 arm, seed, step = checkpoint
                 fill(study, [analysis], given, arm=arm, seed=seed, step=step, made_of=origin)
-            del loaded, given  # before the next one comes beside it
+                del given
+            bench.leave()  # before the next one comes beside it
     return study
+
+
+def _applies(analysis: Analysis, checkpoint: Checkpoint, last: bool, answers: bool) -> bool:
+    """Whether an analysis says something of a checkpoint. The base has no update; on the way there are no answers."""
+    if analysis.needs == "weights" and checkpoint[0] == BASE:
+        return False
+    return (last or analysis.along) and (answers or analysis.needs != "answers")
+
+
+def _on_the_way(study: Study, models: dict[Checkpoint, str]) -> dict[Checkpoint, str]:
+    """The earlier checkpoints of the runs that are explained."""
+    runs = {(arm, seed) for arm, seed, _ in models}
+    return {
+        (arm, seed, step): str(folder)
+        for arm, seed, step, folder in study.checkpoints()
+        if (arm, seed) in runs and (arm, seed, step) not in models
+    }
+
+
+class _Bench:
+    """What analyses are given of one checkpoint after the other; each thing is made when it is first asked for."""
+
+    def __init__(self, study: Study, models: dict[Checkpoint, str], options: Options) -> None:
+        self.study, self.models, self.options = study, models, options
+        self._kept: dict[str, Loaded] = {}
+        self._prompts: list[Example] | None = None
+        self.leave()
+
+    def at(self, checkpoint: Checkpoint, where: str, answers: Sequence[Answer]) -> None:
+        self.checkpoint, self.where, self.answers = checkpoint, where, answers
+
+    def leave(self) -> None:
+        self._loaded: Loaded | None = None
+        self._pairs: list[Pair] | None = None
+        self._material: Material | None = None
+
+    def given(self, needs: str, progress: Callable[[int, int], None]) -> Any:
+        """What an analysis that ``needs`` it is called with."""
+        if needs == "weights":
+            return Weights(self.where, self.base, self._others(), progress)
+        if needs == "material":
+            if self._material is None:
+                self._material = Material.of(
+                    self.study, self.loaded, base=lambda: self._open(self.base), pairs=self.pairs,
+                    teacher=lambda: self._open(teacher_of(self.study)), prompts=self.prompts,
+                    is_base=self.checkpoint[0] == BASE, options=self.options,
+                )  # fmt: skip
+            return replace(self._material, progress=progress)
+        return Answers(self.loaded, self.pairs, self.options, progress)
+
+    @property
+    def base(self) -> str:
+        return base_of(self.study)
+
+    @property
+    def loaded(self) -> Loaded:
+        if self._loaded is None:
+            kept = self._kept.get(self.where)
+            self._loaded = kept or opened(self.study, self.where)
+            if self.checkpoint[0] == BASE:
+                self._kept[self.where] = self._loaded
+        return self._loaded
+
+    @property
+    def pairs(self) -> list[Pair]:
+        if self._pairs is None:
+            context = contexts(self.study)["exact"]
+            self._pairs = rendered(self.loaded, self.answers, context, no_context(self.study))
+        return self._pairs
+
+    @property
+    def prompts(self) -> list[Example]:
+        if self._prompts is None:
+            self._prompts = prompts_of(self.study, self.options.prompts)
+        return self._prompts
+
+    def parts(self, analysis: Analysis, answers: Sequence[Answer]) -> Parts:
+        """All that decides an analysis's rows, but for the checkpoint."""
+        own = {name: getattr(self.options, name) for name in analysis.options}
+        parts: Parts = {
+            "analysis": analysis.name,
+            **{
+                name: value if isinstance(value, str | int | float) else sorted(value)
+                for name, value in own.items()
+            },
+        }
+        if analysis.needs in ("weights", "material"):
+            parts["base"] = model_digest(self.base)
+        if analysis.needs == "material":
+            parts["teacher"] = model_digest(teacher_of(self.study))
+            parts["training prompts"] = rows_digest(self.prompts)
+        if analysis.needs == "answers" or "groups" in analysis.options:
+            parts["groups"] = list(self.options.groups)
+            parts["examples"] = self.options.examples
+            parts["answers"] = digest_of([asdict(each) for each in answers])
+        return parts
+
+    def _open(self, where: str) -> Loaded:
+        if where not in self._kept:
+            self._kept[where] = opened(self.study, where)
+        return self._kept[where]
+
+    def _others(self) -> dict[tuple[str, int], str]:
+        """Arm and seed → the last checkpoint of every other trained run."""
+        last: dict[tuple[str, int], tuple[int, str]] = {}
+        for (arm, seed, step), where in self.models.items():
+            if arm != BASE and (arm, seed) != self.checkpoint[:2] and step >= last.get((arm, seed), (-1, ""))[0]:
+                last[arm, seed] = step, where
+        return {run: where for run, (_, where) in last.items()}
 
 
 def _by_checkpoint(
@@ -101,30 +212,6 @@ def _by_checkpoint(
         ((str(arm), int(seed), int(step)), rows)
         for (arm, seed, step), rows in kept.groupby(["arm", "seed", "step"], sort=False)
     ]
-
-
-def _models(study: Study, wanted: Sequence[Checkpoint] | dict[Checkpoint, Any]) -> dict[Checkpoint, str]:
-    """Where the model of each checkpoint is, for those that are here."""
-    runs = {(arm, seed, step): str(folder) for arm, seed, step, folder in study.checkpoints()}
-    listed = study.manifest.get("arms")
-    found: dict[Checkpoint, str] = {}
-    for each in wanted:
-        arm = each[0]
-        told = listed.get(arm) if isinstance(listed, dict) else None
-        where = told.get("model") if isinstance(told, dict) else None
-        if where is None and arm == "base":
-            where = study.manifest.get("model")
-        if each in runs:
-            found[each] = runs[each]
-        elif isinstance(where, str) and (where.startswith("builtin:") or Path(where).is_dir() or arm == "base"):
-            found[each] = where
-    trained = [each for each in wanted if each[0] != "base"]
-    if trained and not any(each in found for each in trained):
-        raise UserError(
-            f"{study.path} holds tables only: the checkpoints of {', '.join(sorted({each[0] for each in trained}))} are not "
-            f"here, and explaining runs them. Make the study yourself (cr-interp reproduce), or explain where its runs are."
-        )
-    return found
 
 
 def _check_flips(study: Study, found: dict[Checkpoint, list[Answer]], options: Options) -> None:
@@ -144,18 +231,6 @@ def _check_flips(study: Study, found: dict[Checkpoint, list[Answer]], options: O
             else "Choose other arms or seeds."
         )
     )
-
-
-def _parts(analysis: Analysis, answers: Sequence[Answer], options: Options) -> Parts:
-    """All that decides an analysis's rows, but for the checkpoint."""
-    own = {name: getattr(options, name) for name in analysis.options}
-    return {
-        "analysis": analysis.name,
-        "groups": list(options.groups),
-        "examples": options.examples,
-        **{name: value if isinstance(value, str | int | float) else sorted(value) for name, value in own.items()},
-        "answers": digest_of([asdict(each) for each in answers]),
-    }
 
 
 def _todo(
@@ -195,19 +270,3 @@ def _note(study: Study, asked: Sequence[Parts]) -> Study:
     there = there if isinstance(there, dict) else {}
     new = {digest_of(parts): parts for parts in asked}
     return study if new.keys() <= there.keys() else study.update_manifest(asked={**there, **new})
-
-
-def _loaded(study: Study, where: str) -> Loaded:
-    """The model as the study loads it: its precision, where its layers lie, its chat template's variables and date."""
-    told = {key: study.manifest.get(key) for key in ("config", "case_study")}
-    settings: dict[str, Any] = next((each for each in told.values() if isinstance(each, dict)), {})
-    how = settings.get("load")
-    how = how if isinstance(how, dict) else {}
-    dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(str(how.get("dtype")), torch.float32)
-    placed = {"device_map": how["device_map"]} if isinstance(how.get("device_map"), str) else {}
-    loaded = place(open_model(where, dtype, **placed))
-    template, date = settings.get("template"), study.manifest.get("date")
-    # A saved checkpoint's template has its date already.
-    fixed = {VARIABLE: date} if isinstance(date, str) and reads_clock(loaded.tokenizer) else {}
-    fix_template(loaded, {**(template if isinstance(template, dict) else {}), **fixed})
-    return loaded

@@ -1,6 +1,6 @@
 """What an analysis of answers must be given: a checkpoint, and its answers as token ids in both views."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cr_interp.mechanism.answers import Answer
@@ -43,9 +43,22 @@ class Options:
     """Kinds of sites, such as ``resid_post``."""
     batch_size: int = 64
     backend: str = "hooks"
+    prompts: int = 128
+    """Of the training split, from which directions, probes and gradients are computed."""
 
 
 USUAL = Options()
+
+
+@dataclass
+class Weights:
+    """The files of a checkpoint and of the model it came from: names that can be opened, nothing loaded."""
+
+    checkpoint: str
+    base: str
+    others: Mapping[tuple[str, int], str]
+    """arm and seed → the study's other trained checkpoints, each at its last step."""
+    progress: Callable[[int, int], None] = lambda done, total: None
 
 
 @dataclass

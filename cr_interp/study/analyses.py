@@ -7,7 +7,8 @@ and the schema in the documentation. To add one, write the function in a file of
 
     readings   a checkpoint's states in every view, on its responses     cr_interp.measure.readings.Readings
     answers    a checkpoint's answers without and with the context       cr_interp.mechanism.given.Answers
-    weights    a checkpoint beside the base that it came from            cr_interp.mechanism.given.Answers, too
+    weights    the files of a checkpoint and of its base                 cr_interp.mechanism.given.Weights
+    material   a checkpoint, its base and teacher, on other prompts      cr_interp.mechanism.material.Material
 
 Functions are named by their address and imported when first called, so this list loads no torch.
 """
@@ -21,7 +22,7 @@ import pandas as pd
 
 from cr_interp.errors import unknown
 
-Needs = Literal["readings", "answers", "weights"]
+Needs = Literal["readings", "answers", "weights", "material"]
 #: Columns that say which checkpoint a row is of; whoever stores the rows puts them in front.
 CHECKPOINT = ("arm", "seed", "step")
 
@@ -47,6 +48,8 @@ class Analysis:
     """Which of ``cr_interp.mechanism.given.Options`` decide its rows, beside those that choose the answers."""
     last_step: bool = False
     """Only of a run's last checkpoint, as the rows are many."""
+    along: bool = False
+    """Of ``explain``: also of the checkpoints that a run keeps on its way, if these are asked for."""
 
     @property
     def command(self) -> str:
@@ -67,6 +70,7 @@ class Analysis:
 
 
 _DRIFT = ("site", "layer", "measure", "control", "estimate", "low", "high", "n_tokens", "n_examples")
+_UPDATED = ("module", "layer", "measure", "control", "estimate", "low", "high", "n_weights")
 _PATCHED = ("group", "direction", "site", "layer", "control")
 
 #: In the order in which they are stored. ``drift`` is the last of the readings: where it has rows, a checkpoint is measured.
@@ -94,6 +98,10 @@ ANALYSES: tuple[Analysis, ...] = (
             )
         },
         options=("sites",),
+    ),
+    Analysis(
+        "updates", "updates", "module, layer and measure", _UPDATED, "weights", "cr_interp.mechanism.updates:rows",
+        beside={"update_overlaps": ("other_arm", "other_seed", *_UPDATED)}, along=True,
     ),
 )  # fmt: skip
 

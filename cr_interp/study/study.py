@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from cr_interp.configuration import brief, explain
@@ -30,20 +29,11 @@ from cr_interp.confined import is_regular, leads_inside, own
 from cr_interp.errors import UserError
 from cr_interp.files import read_jsonl, write_atomic, write_json
 from cr_interp.study.locking import writing
-from cr_interp.study.schema import (
-    COLUMNS,
-    MOST_BYTES,
-    MOST_COLUMNS,
-    MOST_ROWS,
-    SCHEMA_VERSION,
-    Manifest,
-    wrong_columns,
-)
+from cr_interp.study.reading import read_table
+from cr_interp.study.schema import COLUMNS, SCHEMA_VERSION, Manifest
 from cr_interp.system.disk import sweep
 from cr_interp.system.notes import say
 from cr_interp.system.text_files import read_json
-from cr_interp.tasks.clusters import clusters_of
-from cr_interp.vocabulary import OUTCOMES
 
 
 @dataclass(frozen=True)
@@ -128,29 +118,7 @@ class Study:
             raise UserError(
                 f"{file} leads out of the study's folder, so it is not read. Put the table itself there."
             )
-        try:
-            _check_size(file)
-            frame = pd.read_parquet(file, engine="pyarrow")
-        except UserError:
-            raise
-        except Exception as error:  # pyarrow raises many kinds
-            said = " ".join(str(error).split())[:300]
-            raise UserError(f"{file} is not readable as Parquet ({said}). Make the table again.") from error
-        missing = [column for column in COLUMNS.get(name, ()) if column not in frame.columns]
-        if missing:
-            raise UserError(f"{file} lacks the columns {missing}; it was damaged or written by something else.")
-        if wrong := wrong_columns(frame):
-            raise UserError(
-                f"{file} was damaged or written by something else: {', '.join(wrong[:4])}. Make it again."
-            )
-        if name == "generations" and (unknown := sorted(set(frame["outcome"].dropna()) - {*OUTCOMES})):
-            raise UserError(
-                f"{file} has outcomes that are not known here ({', '.join(map(brief, unknown[:4]))}); known are "
-                f"{', '.join(OUTCOMES)}. It was damaged, or written by a newer cr_interp."
-            )
-        if name == "generations" and "cluster" not in frame:
-            frame["cluster"] = clusters_of(str(self.manifest.get("task")), frame["example_id"])
-        return frame
+        return read_table(file, name, str(self.manifest.get("task")))
 
     def drift(self, sinks: bool = False) -> pd.DataFrame:
         """The table ``drift``, which leaves attention sinks out; or with ``sinks`` the same with them.
@@ -267,14 +235,3 @@ def _sound(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
 def _is_seed(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 16
-
-
-def _check_size(file: Path) -> None:
-    """Refuse a table that unpacks into more than can be: a small file may say that it does."""
-    told = pq.ParquetFile(file).metadata
-    size = sum(told.row_group(n).total_byte_size for n in range(told.num_row_groups))
-    if told.num_rows > MOST_ROWS or told.num_columns > MOST_COLUMNS or size > MOST_BYTES:
-        raise UserError(
-            f"{file} says it has {told.num_rows} rows of {told.num_columns} columns, {size / 1e9:.1f} GB; no table has. Make "
-            f"the table again."
-        )

@@ -23,14 +23,16 @@ def ablated(suite: Suite) -> Suite:
     kept = {
         setting: study
         for setting, study in suite.studies.items()
-        if study.has_table("generations") and set(study.table("generations")["arm"]) - set(ARMS)
+        if study.has_table("generations") and set(study.table("generations")["arm"].unique()) - set(ARMS)
     }
     return Suite(suite.path, kept)
 
 
 def ablation_arms(suite: Suite) -> list[str]:
     """Every arm of these settings: base, opd, nca, then the others."""
-    arms = {arm for study in ablated(suite).studies.values() for arm in study.table("generations")["arm"]}
+    arms = {
+        arm for study in ablated(suite).studies.values() for arm in study.table("generations")["arm"].unique()
+    }
     return arm_order(arms)
 
 

@@ -6,19 +6,27 @@ example six sums over its pairs (:data:`SUMS`) are all that any metric needs, so
 its partner is left out.
 """
 
+from __future__ import annotations  # shapes are for readers and type checkers: loading jaxtyping takes its time
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from numpy import ndarray
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.study.rows import last_step
 from cr_interp.vocabulary import CONTROLS, OUTCOMES
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+#: Of an answer, what sums are made of; its texts are left behind before rows are picked.
+_COLUMNS = (
+    "arm", "seed", "step", "split", "example_id", "view", "control", "sample", "n_tokens", "outcome", "cluster",
+)  # fmt: skip
 #: Per example, summed over its samples.
 SUMS = ("pairs", "right_x", "right_xc", "both", "tokens_x", "tokens_xc")
 
@@ -36,18 +44,18 @@ class Block:
     def __getitem__(self, name: str) -> Float[ndarray, "seeds examples"]:
         return self.values[:, :, SUMS.index(name)]
 
-    def at(self, seeds: list[int], examples: list[Any]) -> "Block":
+    def at(self, seeds: list[int], examples: list[Any]) -> Block:
         """The same arm with these seeds and examples only, in this order."""
         row = [self.seeds.index(seed) for seed in seeds]
         position = {example: index for index, example in enumerate(self.examples)}
         column = [position[example] for example in examples]
         return Block(seeds, examples, [self.clusters[i] for i in column], self.values[row][:, column])
 
-    def only(self, chosen: Float[ndarray, "seeds examples"]) -> "Block":
+    def only(self, chosen: Float[ndarray, "seeds examples"]) -> Block:
         """The same arm, zero where ``chosen`` is."""
         return replace(self, values=self.values * chosen[:, :, None])
 
-    def grouped(self, to: list[Any]) -> "Block":
+    def grouped(self, to: list[Any]) -> Block:
         """Add up columns that belong to the same example: ``to[e]`` is the new name of column e."""
         where, names = pd.factorize(np.asarray(to, dtype=object), sort=True)
         values = np.zeros((len(names), len(self.seeds), len(SUMS)))
@@ -71,6 +79,7 @@ def select(generations: pd.DataFrame, split: str | None) -> pd.DataFrame:
             f"The table 'generations' has {len(unknown_outcomes)} answers whose outcome is none of {', '.join(OUTCOMES)} (the "
             f"first: {unknown_outcomes.iloc[0]!r}). Whether they are right is not known, so no share is. Evaluate again."
         )
+    generations = generations[[name for name in _COLUMNS if name in generations]]
     if split is not None:
         found = generations["split"].unique()
         if split not in found:
@@ -130,7 +139,7 @@ def blocks_by_arm(generations: pd.DataFrame, control: str, split: str | None) ->
     by_arm = {}
     for arm in sorted(asked["arm"].unique()):
         one = block(pairs[pairs["arm"] == arm])
-        seeds = sorted({int(seed) for seed in asked.loc[asked["arm"] == arm, "seed"]})
+        seeds = sorted({int(seed) for seed in asked.loc[asked["arm"] == arm, "seed"].unique()})
         values = np.zeros((len(seeds), len(one.examples), len(SUMS)))
         values[[seeds.index(seed) for seed in one.seeds]] = one.values
         by_arm[str(arm)] = Block(seeds, one.examples, one.clusters, values)

@@ -21,12 +21,13 @@ Comparisons between arms use the same seeds, examples and draws for both, so the
 denominator is NaN with n = 0. Everything here is a function from a table to a table and needs no torch.
 """
 
+from __future__ import annotations  # shapes are for readers and type checkers: loading jaxtyping takes its time
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from numpy import ndarray
 
 from cr_interp.errors import unknown
@@ -42,6 +43,9 @@ from cr_interp.tables.answer_sums import (
 )
 from cr_interp.tables.estimates import Kind, Sums, estimates
 from cr_interp.vocabulary import CONTROLS, METRICS, OUTCOMES
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 #: What arms differ by: the metrics, and Harm on the prompts that both solve without the context.
 DIFFERENCES = ("acc_x", "acc_xc", "both_correct", "harm", "harm_common", "rescue", "delta_len")

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
+from cr_interp import vocabulary
 from cr_interp.errors import UserError, unknown
 from cr_interp.system.shown import PlainTable
 from cr_interp.system.visible import in_markdown
-from cr_interp.tables import behaviour
 from cr_interp.tables.drift import placed
 from cr_interp.vocabulary import EMBEDDING, MOVEMENTS, REFERENCES, by_arm, layer_name
 
@@ -24,7 +24,7 @@ from cr_interp.vocabulary import EMBEDDING, MOVEMENTS, REFERENCES, by_arm, layer
 PLAIN = ("norm_ratio", "top3_share", "shift_share", "knn_chance")
 #: Measures whose 1 − value is half a squared distance.
 SQUARED = ("cosine", "centred_cosine", "cosine_p5", "cosine_trimmed", "cka", "cka_examples", "procrustes")
-CONTROLS = (*behaviour.CONTROLS, *REFERENCES)
+CONTROLS = (*vocabulary.CONTROLS, *REFERENCES)
 #: So short that all columns fit a terminal of 80.
 _HEADS = {
     "paraphrase": "para.",

@@ -14,25 +14,29 @@ share of few events (fewer than :data:`FEW` clusters have one, or fewer lack one
 clusters) gets Clopper–Pearson's interval over clusters; where nothing varies over seeds, the beta-binomial's for the next.
 """
 
+from __future__ import annotations  # shapes are for readers and type checkers: loading jaxtyping takes its time
+
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float
 from numpy import ndarray
 
 from cr_interp.errors import unknown
 from cr_interp.statistics import (
+    bootstrap_weights,
     clopper_pearson,
     cluster_numbers,
-    cluster_weights,
     interval,
     next_seed,
     sign_flip,
     t_interval,
     t_test,
 )
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Kind = Literal["within", "across"]
 KINDS: tuple[Kind, ...] = ("across", "within")
@@ -84,7 +88,7 @@ def estimates(
     seeds and examples.
     """
     clusters = cluster_numbers(sides[0].clusters)
-    weights = cluster_weights(sides[0].clusters, resamples, seed)
+    weights = bootstrap_weights(int(clusters.max(initial=-1)) + 1, resamples, seed)
     is_share = np.asarray(shares, dtype=bool)
     rows = []
     for place in range(len(sides[0].num)):
@@ -114,7 +118,8 @@ def _within(
     shares: ndarray,
 ) -> Estimates:
     points = [ratio(num.sum(axis=0), den.sum(axis=0)) for num, den in parts]
-    draws = [ratio(weights @ num, weights @ den) for num, den in parts]
+    # Examples of one cluster have one weight, so they are added up before they are weighted.
+    draws = [ratio(weights @ _sums(num, clusters), weights @ _sums(den, clusters)) for num, den in parts]
     estimate = points[0] - points[1] if len(parts) == 2 else points[0]
     replicates = draws[0] - draws[1] if len(parts) == 2 else draws[0]
     low, high = interval(replicates, units=int(clusters.max(initial=-1)) + 1)
@@ -178,11 +183,16 @@ def _limits(shares: ndarray, difference: bool) -> tuple[ndarray, ndarray]:
     return np.where(shares, 0.0, -1.0), np.where(shares, 1.0, np.inf)
 
 
+def _sums(values: Float[ndarray, "examples numbers"], clusters: ndarray) -> Float[ndarray, "clusters numbers"]:
+    """Add up each cluster's examples."""
+    found = np.zeros((int(clusters.max(initial=-1)) + 1, values.shape[1]))
+    np.add.at(found, clusters, values)
+    return found
+
+
 def _clusters(chosen: Float[ndarray, "examples numbers"], clusters: ndarray) -> Float[ndarray, " numbers"]:
-    """How many clusters have a chosen example."""
-    found = np.zeros((int(clusters.max(initial=-1)) + 1, chosen.shape[1]))
-    np.maximum.at(found, clusters, np.asarray(chosen, dtype=float))
-    return found.sum(axis=0)
+    """Count the clusters that have a chosen example."""
+    return (_sums(np.asarray(chosen, dtype=float), clusters) > 0).sum(axis=0).astype(float)
 
 
 def _known(estimate: ndarray, low: ndarray, high: ndarray) -> tuple[ndarray, ndarray]:

@@ -52,7 +52,7 @@ def paired(generations: pd.DataFrame, control: str = "exact", split: str | None 
     The same pairs as in :mod:`cr_interp.tables.behaviour`: the last step of a run, an answer without its partner left out.
     """
     if split is not None:
-        if split not in set(generations["split"]):
+        if split not in set(generations["split"].unique()):
             raise unknown("split", split, map(str, generations["split"].unique()))
         generations = generations[generations["split"] == split]
     rows = last_step(generations)

@@ -34,7 +34,7 @@ def new_instruction(
     if "obeys_new" not in generations:
         return pd.DataFrame(rows)
     if "split" in generations:
-        found = set(generations["split"])
+        found = set(generations["split"].unique())
         if split is not None and split not in found:
             raise unknown("split", split, map(str, found))
         split = "test" if split is None and "test" in found else split

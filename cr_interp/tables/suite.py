@@ -159,7 +159,8 @@ def _lacking(study: Study) -> str:
     if study.manifest.get("finished"):
         return ""
     rows = study.table("generations")
-    there = set(zip(rows["arm"], rows["seed"], strict=True))
+    runs = rows[["arm", "seed"]].drop_duplicates()
+    there = set(zip(runs["arm"], runs["seed"], strict=True))
     parts = []
     for arm in study.manifest.get("arms", {}):
         seeds = [str(seed) for seed in study.manifest.get("seeds", []) if (arm, seed) not in there]
@@ -193,7 +194,7 @@ def setting_rows(
 
     def rows(study: Study) -> pd.DataFrame:
         answers, split = _answers(study)
-        there = [arm for arm in dict.fromkeys(arms) if arm in set(answers["arm"])]
+        there = [arm for arm in dict.fromkeys(arms) if arm in set(answers["arm"].unique())]
         answers = answers[answers["arm"].isin(there)]
         table = _over_seeds(metrics(answers, control, split=split, interval=interval)).set_index(
             ["arm", "metric"]
@@ -308,7 +309,7 @@ def _on_common_seeds(answers: pd.DataFrame, arm: str, baseline: str) -> pd.DataF
 
     ``base`` is not trained: its one seed stands for all, which ``differences`` knows.
     """
-    seeds = [set(answers.loc[answers["arm"] == name, "seed"]) for name in (arm, baseline)]
+    seeds = [set(answers.loc[answers["arm"] == name, "seed"].unique()) for name in (arm, baseline)]
     if not all(seeds):
         return answers.iloc[:0]
     both = answers[answers["arm"].isin([arm, baseline])]

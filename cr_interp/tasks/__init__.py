@@ -10,11 +10,22 @@ from pathlib import Path
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.tasks.base import Task
-from cr_interp.tasks.language.sentiment import sentiment_task
-from cr_interp.tasks.language.wordclass import wordclass_task
+
+
+def _sentiment() -> Task:
+    from cr_interp.tasks.language.sentiment import sentiment_task
+
+    return sentiment_task()
+
+
+def _wordclass() -> Task:
+    from cr_interp.tasks.language.wordclass import wordclass_task
+
+    return wordclass_task()
+
 
 #: Tasks without parameters.
-TASKS: dict[str, Callable[[], Task]] = {"sentiment": sentiment_task, "wordclass": wordclass_task}
+TASKS: dict[str, Callable[[], Task]] = {"sentiment": _sentiment, "wordclass": _wordclass}
 
 
 def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:

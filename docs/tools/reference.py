@@ -204,6 +204,10 @@ MEANING = {
     "patched": "logit difference after patching",
     "before": "whether the whole answer was there before patching",
     "answer": "whether the whole answer is there after patching",
+    "module": "name of the weight inside its block, such as `self_attn.q_proj`; `all` together where rows are of several",
+    "n_weights": "numbers in the weight",
+    "other_arm": "arm of the run whose update is compared with this one's",
+    "other_seed": "… and its seed",
 }
 
 TABLES = {
@@ -211,6 +215,7 @@ TABLES = {
     **{each.table: f"A row per {each.about}." for each in ANALYSES},
     "drift_with_sinks": "As `drift`, with attention sinks, where that leaves some out.",
     "patching_examples": "A row per example and patch, from which `patching` is made.",
+    "update_overlaps": "A row per module, layer, measure and other run: how alike two runs' updates are.",
 }
 
 

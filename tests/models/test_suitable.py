@@ -6,6 +6,7 @@ from tiny import tiny, tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from cr_interp.capture import capture
+from cr_interp.capture.check import check_model
 from cr_interp.capture.sites import Site, residual_sites
 from cr_interp.errors import UserError
 from cr_interp.models.forward import backbone, build_view, hidden_states, logits
@@ -74,6 +75,22 @@ def test_the_decoder_of_a_model_of_text_and_images(kind, tmp_path):
         layer.append(out.hidden_states[1][0, len(prompt) - 1 :])
     torch.testing.assert_close(found, torch.cat(expected), atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(states[Site("resid_post", 0)], torch.cat(layer), atol=1e-5, rtol=1e-4)
+
+
+SLOW = {"llama4", "mistral3", "llava", "qwen2_vl", "qwen2_5_vl", "idefics3", "internvl", "aya_vision"}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in WRAPPERS]
+)
+def test_check_passes_on_models_of_text_and_images_around_their_windows(kind):
+    known = AutoConfig.for_model(kind).text_config.to_dict()
+    windows = {name: 16 for name in ("sliding_window", "attention_chunk_size") if known.get(name)}
+    checks = check_model(wrapper(kind, 256, {**WRAPPERS[kind][0], **windows}), backends=["hooks"])
+    assert [check for check in checks if check.status == "fail"] == []
+    claims = " ".join(check.claim for check in checks)
+    assert "one at a time" in claims
+    assert "greedy decoding" in claims
 
 
 def test_a_model_that_reads_its_prompt_both_ways_is_refused(tmp_path):
