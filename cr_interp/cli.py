@@ -221,7 +221,7 @@ def explain(
     ] = 64,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
     prompts: Annotated[
-        int, typer.Option("--training-examples", min=8, help="for directions, probes and gradients")
+        int, typer.Option("--training-examples", min=8, max=10**8, help="for directions, probes and gradients")
     ] = 128,
     every_step: Annotated[
         bool, typer.Option("--every-step", help="updates and gradients also of checkpoints on the way")

@@ -19,6 +19,13 @@ CONFIGS = Path(__file__).parent / "configs"
 #: More steps, examples or tokens than anybody has, and more rows in a batch: a slip of the finger, or somebody else's.
 MOST, MANY = 10**8, 10**6
 TASK_FILES = (".yaml", ".yml", ".py")
+#: The Trainer's loggers, and the packages of which each needs one; ``all`` are those that are installed.
+LOGGERS: dict[str, tuple[str, ...]] = {
+    "all": (), "none": (), "azure_ml": ("azureml",), "clearml": ("clearml",), "codecarbon": ("codecarbon",),
+    "comet_ml": ("comet_ml",), "dagshub": ("dagshub",), "dvclive": ("dvclive",), "flyte": ("flytekit",),
+    "kubeflow": ("kubeflow",), "mlflow": ("mlflow",), "neptune": ("neptune",), "swanlab": ("swanlab",),
+    "tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",),
+}  # fmt: skip
 
 
 class Lora(Strict):
@@ -114,6 +121,14 @@ class StudyConfig(Strict):
     """Loggers of the Trainer that also get the log's rows, such as tensorboard, wandb, trackio."""
     every_step: bool = False
     """Also measure the checkpoints that a run keeps on its way: when did the drift emerge?"""
+
+    @field_validator("report_to")
+    @classmethod
+    def _loggers_that_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in LOGGERS:
+                raise ValueError(f"there is no logger '{name[:40]}'; there are {', '.join(LOGGERS)}")
+        return value
 
     @field_validator("own_arms")
     @classmethod

@@ -2,8 +2,8 @@
 
 Mental model. Two processes may fill one study, each with other arms. To add rows is to read a table, to put rows beside its own
 and to write it, and between the first and the last nobody else may have written. The lock is the system's, on the file
-``.lock`` of the study: it is gone when its process is, however that ended. Reading takes none, since a table appears whole
-or not at all, so what cannot be written to can be read.
+``.lock``, which is there only while somebody writes; it is let go when its process is gone, however that ended. Reading takes
+none, since a table appears whole or not at all, so what cannot be written to can be read.
 """
 
 from collections.abc import Iterator
@@ -33,11 +33,15 @@ def writing(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     except OSError as error:
         trouble = disk_trouble(error, folder) or error.strerror or error
         raise UserError(
-            f"Could not lock {folder} for writing ({trouble}). Nothing was changed; copy the study to where you may write."
+            f"Could not write into {folder} ({trouble}). Nothing was changed; free some space, or copy the study to "
+            "where you may write."
         ) from error
     try:
         yield
     finally:
+        if lock.lock_counter == 1:  # the last one out takes the file away; who waits for it then makes another
+            with suppress(OSError):
+                Path(lock.lock_file).unlink()
         lock.release()
 
 

@@ -16,7 +16,8 @@ for _ in range(80):
 
 #: Values that JSON and YAML can say.
 VALUES: list[Any] = [
-    None, True, False, 0, -1, 1, 2, 3, 10**6, 10**19, -(10**30), 2**63, 0.5, 1e308, -0.0, 1e-320, float("inf"), float("nan"),
+    None, True, False, 0, -1, 1, 2, 3, 10**6, 10**8, 10**19, -(10**30), 2**63, 0.5,
+    1e308, -0.0, 1e-320, float("inf"), float("nan"),
     "", " ", "a", "no", "null", "1", "1e400", "x/y", "../../esc", "..", ".", "a,b", "a=b", "-x", "{prompt}", "{context}",
     "\x1b[2J", "\u202e", "\u2028", "\ufeff", "e\u0301" * 60, "x" * 300, "y" * 5000, "/etc/passwd", "/dev/zero", "~", "~root",
     "builtin:organism-rules", "builtin:nothing", "somebody/model", "https://x.invalid/a", "http://127.0.0.1:1", "<|user|>",

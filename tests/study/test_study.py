@@ -66,7 +66,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         study.update_manifest(name="new")
     monkeypatch.undo()
     assert json.loads((study.path / "manifest.json").read_text())["name"] == "old"
-    assert sorted(p.name for p in study.path.iterdir()) == [".lock", "manifest.json"]
+    assert [p.name for p in study.path.iterdir()] == ["manifest.json"]
 
 
 def test_others_may_read_what_the_umask_lets_them(tmp_path):

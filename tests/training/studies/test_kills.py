@@ -43,7 +43,7 @@ TRAIN = [
     "--resume",
     "--out",
 ]
-ALONE = [*TRAIN[:-3], "--in-process", "--resume", "--out"]
+ALONE = [*TRAIN[:-4], "--in-process", "--resume", "--out"]
 #: Parts of a study in their order: the words of the command, whose last one is the study's folder.
 PARTS = {
     "train": TRAIN,
