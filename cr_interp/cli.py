@@ -216,6 +216,13 @@ def explain(
     ] = "harmed,rescued,kept",
     examples: Annotated[int, typer.Option(min=1, max=10**8, help="at most so many of each group")] = 64,
     sites: Annotated[str, typer.Option(help="a list of kinds of sites")] = "resid_post,attn_out,mlp_out",
+    spans: Annotated[
+        str, typer.Option(help="of the context, that knockout cuts off")
+    ] = "context,system,turns,splice,template",
+    readers: Annotated[
+        str, typer.Option(help="who loses them: aligned (the prompt still reads them), all")
+    ] = "aligned,all",
+    cuts: Annotated[str, typer.Option(help="in how many layers at once, a list; 0: in all")] = "1,0",
     batch_size: Annotated[
         int, typer.Option(min=1, max=10**6, help="examples at a time; fewer need less memory")
     ] = 64,
@@ -238,14 +245,23 @@ def explain(
     opened = open_study(study)
     from cr_interp.mechanism.explain import Options
     from cr_interp.mechanism.explain import explain as run
-    from cr_interp.report.mechanism import rich_patching
+    from cr_interp.report.mechanism import printed
 
-    options = Options(_listed(groups), examples, _listed(sites), batch_size, backend, prompts)
+    options = Options(
+        groups=_listed(groups), examples=examples, sites=_listed(sites), spans=_listed(spans), readers=_listed(readers),
+        cuts=_numbers(cuts, "--cuts"), batch_size=batch_size, backend=backend, prompts=prompts,
+    )  # fmt: skip
     opened = run(
         opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again, every_step
     )
-    if "patching" in chosen:
-        console.print(rich_patching(opened.table("patching"), opened.name))
+    for table in printed(opened, chosen):
+        console.print(table)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    if not all(part.isdecimal() for part in _listed(text)):
+        raise UserError(f"{option} is a list of whole numbers, such as 1,2; found '{text}'.")
+    return [int(part) for part in _listed(text)]
 
 
 def _listed(text: str | None) -> list[str]:
@@ -292,6 +308,28 @@ def export(
         if left := links(each):
             say(f"Not copied, since they are links or no files: {', '.join(left)} in {each.path}.")
     console.print(f"{target}: {sum(f.stat().st_size for f in target.rglob('*') if f.is_file()) / 1e6:.2f} MB")
+
+
+@app.command()
+def report(
+    study: Annotated[str, typer.Argument(help="a study's folder or name")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the file, such as report.html or report.md")],
+    form: Annotated[
+        str | None, typer.Option("--format", help="html or md; default: by the file's ending")
+    ] = None,
+) -> None:
+    """Write a study as one file to send: its verdict with its limits, figures, flips, controls, where it comes from."""
+    from cr_interp.report.sending import write_report
+    from cr_interp.study.searching import open_study
+    from cr_interp.tables.suite import is_suite, open_suite
+
+    if is_suite(study):
+        one = next(iter(open_suite(study).studies))
+        raise UserError(
+            f"A report is of one study, and {study} is a suite. Name one of its studies: {study}/{one}."
+        )
+    path = write_report(open_study(study), out, form)
+    console.print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 @app.command()

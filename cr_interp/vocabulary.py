@@ -70,8 +70,15 @@ MEASURES: dict[str, Measure] = {
     ),
     "knn_overlap": Measure("k-NN overlap", "mutual overlap of the 10 nearest neighbours", "1 − k-NN overlap"),
 }
+#: Measures that a table does not hold: made from two of its rows (:func:`cr_interp.tables.controls.relative_rows`).
+DERIVED: dict[str, Measure] = {
+    "relative": Measure(
+        "relative to the floor", "times as far as unrelated tokens lie apart", "times as far as unrelated tokens"
+    ),
+}
+EVERY_MEASURE = {**MEASURES, **DERIVED}
 #: Measures that grow with drift; the others fall with it, but for the next two kinds.
-MOVEMENTS = ("relative_l2",)
+MOVEMENTS = ("relative_l2", "relative")
 #: Measures that are 1 where nothing moves and leave it in both directions.
 RATIOS = ("norm_ratio",)
 #: Measures that say of what a similarity or a movement is made: neither end of them is less drift.

@@ -35,6 +35,8 @@ print(json.dumps([code, [name for name in HEAVY if name in sys.modules]]))
         (0, "plan organism-shift"),
         (0, "plan paper/medmcqa-llama31-8b"),
         (0, "export organism-shift OUT"),
+        (0, "report organism-shift -o OUT"),
+        (2, "report organism-shift -o OUT.pdf"),
         (2, "plan nonesuch"),
         (2, "plan organism-shift training.lrr=3"),
         (2, "distill organism-shift training.lrr=3"),
@@ -55,7 +57,7 @@ print(json.dumps([code, [name for name in HEAVY if name in sys.modules]]))
     ],
 )
 def test_no_torch(code, command, tmp_path):
-    words = [str(tmp_path / "out") if word == "OUT" else word for word in command.split()]
+    words = [word.replace("OUT", str(tmp_path / "out")) for word in command.split()]
     ran = subprocess.run([sys.executable, "-c", RUN, *words], capture_output=True, text=True, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout.strip().split("\n")[-1]) == [code, []]

@@ -6,6 +6,7 @@ that says n, estimator and interval, a text for those who cannot see the picture
 
     regime_scatter         setting_rows → what the context's return does to accuracy, against Harm
     harm_forest            setting_rows → Harm of two arms in each setting, with intervals
+    difference_forest      comparisons  → the paired differences in Harm, sorted by effect
     early_gap_curves       early_gap    → the metrics during training, averaged over settings
     drift_small_multiples  suite_drift  → a measure over layers, a panel a setting
 """
@@ -39,6 +40,8 @@ from cr_interp.vocabulary import MEASURES, METRICS, arm_order
 _ALIKE = {"marker": {"opacity": 1}}
 _BAND = "rgba(128,128,128,0.10)"
 _LINE = "rgba(128,128,128,0.55)"
+#: Of what the data leave open.
+OPEN = "#7A7A7A"
 #: A regime's letter → what it says
 REGIMES = {
     "A": "the context perturbs",
@@ -180,6 +183,72 @@ def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.
         for row in drawn.itertuples()
     )
     return finish(figure, text, alt, height=100 + height * len(settings), top=44)
+
+
+def by_effect(compared: pd.DataFrame, metric: str = "harm") -> pd.DataFrame:
+    """The rows of a metric that have an estimate, the largest decrease first: the order of :func:`difference_forest`."""
+    rows = compared[compared["metric"] == metric].dropna(subset="estimate")
+    return rows.sort_values(["estimate", "setting"], kind="stable", ignore_index=True)
+
+
+def difference_forest(
+    compared: pd.DataFrame, arm: str = "nca", baseline: str = "opd", metric: str = "harm"
+) -> go.Figure:
+    """``arm`` minus ``baseline`` in each setting, paired, with its interval: the largest decrease first.
+
+    ``compared`` is :func:`cr_interp.tables.suite.comparisons`. A marker has a colour where its interval excludes 0, the arm's
+    where the arm has less, the baseline's where it has more; the others are grey and hollow: open.
+    """
+    rows = by_effect(compared, metric)
+    if rows.empty:
+        return empty_figure(f"No setting has answers of both {safe_text(arm)} and {safe_text(baseline)}.")
+    points = rows.assign(**{name: 100 * rows[name].astype(float) for name in ("estimate", "low", "high")})
+    figure = go.Figure()
+    for place in range(0, len(points), 2):
+        figure.add_hrect(y0=place - 0.5, y1=place + 0.5, fillcolor=_BAND, line_width=0, layer="below")
+    figure.add_vline(x=0, line={"color": ZERO, "width": 1})
+    sides = (
+        (f"less under {arm}", points["high"] < 0, arm_colour(arm, [arm, baseline]), arm_symbol(arm, [arm, baseline])),
+        (f"more under {arm}", points["low"] > 0, arm_colour(baseline, [arm, baseline]), arm_symbol(baseline, [arm, baseline])),
+        ("open", ~((points["high"] < 0) | (points["low"] > 0)), OPEN, "circle-open"),
+    )  # fmt: skip
+    for name, which, colour, symbol in sides:
+        mine = points[which]
+        if mine.empty:
+            continue
+        figure.add_scatter(
+            x=mine["estimate"], y=list(mine.index), mode="markers", name=safe_text(name), meta={"panel": name},
+            unselected=_ALIKE, marker={"color": colour, "size": 10, "symbol": symbol, "line": {"width": 2, "color": colour}},
+            error_x={
+                "type": "data", "symmetric": False, "color": colour, "thickness": 2, "width": 4,
+                "array": (mine["high"] - mine["estimate"]).fillna(0), "arrayminus": (mine["estimate"] - mine["low"]).fillna(0),
+            },
+            customdata=hover_columns(
+                mine.assign(setting=[safe_text(each) for each in mine["setting"]]), "setting", "low", "high", "n", "interval",
+            ),
+            hovertemplate=f"<b>%{{customdata[0]}}</b>, {safe_text(name)}: %{{x:+.1f}} points [%{{customdata[1]:+.1f}}, "
+            "%{customdata[2]:+.1f}] (%{customdata[4]}), n = %{customdata[3]}<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(
+        title=f"{METRICS[metric].title if metric in METRICS else metric}: {safe_text(arm)} − {safe_text(baseline)} (points)",
+        zeroline=False,
+    )
+    figure.update_yaxes(
+        tickvals=list(range(len(points))), ticktext=[safe_text(each) for each in points["setting"]],
+        range=[len(points) - 0.5, -0.5], showgrid=False, zeroline=False, ticklabelstandoff=6,
+    )  # fmt: skip
+    place_legend(figure)
+    said = said_intervals(compared[compared["metric"] == metric].assign(arm=compared["setting"]), short=True)
+    text = (
+        f"Paired difference in {metric}, {arm} minus {baseline}, in percentage points, the largest decrease first; 95 % "
+        f"intervals: {said}. Grey: the interval contains 0. n = {whole_range(points['n'])} pairs of responses that "
+        "are right without the context. Settings are not a sample from anything, so there is no interval over them."
+    )
+    alt = f"Difference in {metric} by setting, sorted. " + " ".join(
+        f"{row.setting}: {row.estimate:+.1f} points ({row.low:+.1f} to {row.high:+.1f})."
+        for row in points.itertuples()
+    )
+    return finish(figure, text, alt, height=110 + 34 * len(points), top=44)
 
 
 def early_gap_curves(early: pd.DataFrame, names: Sequence[str] = ("acc_xc", "harm")) -> go.Figure:

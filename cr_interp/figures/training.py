@@ -42,7 +42,7 @@ from cr_interp.figures.style import (
 )
 from cr_interp.tables.drift import as_movement, extreme_layer, extreme_word, layer_table
 from cr_interp.tables.interval_words import said_intervals
-from cr_interp.vocabulary import MEASURES, METRICS, arm_order
+from cr_interp.vocabulary import EVERY_MEASURE, METRICS, arm_order
 
 #: More seeds than that are a band only. (Of more than FEW_ARMS arms the means alone are drawn: bands would hide each other.)
 THIN_LINES = 8
@@ -366,7 +366,7 @@ def drift_over_steps(
         )  # fmt: skip
     if step is not None:
         figure.add_vline(x=step, line={"color": ZERO, "width": 1.6, "dash": "dot"}, layer="below")
-    name, plain, moved = MEASURES.get(measure, (measure, measure, f"1 − {measure}"))
+    name, plain, moved = EVERY_MEASURE.get(measure, (measure, measure, f"1 − {measure}"))
     figure.update_xaxes(title="training step", zeroline=False)
     if movement:
         figure.update_yaxes(title=f"{moved} (log scale)", type="log", **log_ticks(figure))

@@ -1,11 +1,72 @@
-"""What ``cr-interp explain`` prints: for every arm and kind of site the layer that does most, beside its controls."""
+"""What ``cr-interp explain`` prints: where an answer is decided, who reads the context, and from which layer on it shows."""
+
+from collections.abc import Sequence
 
 import pandas as pd
 from rich.table import Table
 
+from cr_interp.study.study import Study
 from cr_interp.system.shown import PlainTable, literal
+from cr_interp.tables.knockout import strongest_cuts
+from cr_interp.tables.lens import parting
 from cr_interp.tables.patching import DIRECTIONS, strongest
 from cr_interp.vocabulary import layer_name
+
+#: In which answers part.
+GROUPS = ("harmed", "rescued", "changed")
+
+
+def printed(study: Study, names: Sequence[str]) -> list[Table]:
+    """The tables that are printed behind these analyses, as far as the study has them."""
+    known = {"patching": rich_patching, "knockout": rich_knockout, "lens": rich_lens}
+    return [
+        known[name](study.table(name), study.name) for name in names if name in known and study.has_table(name)
+    ]
+
+
+def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") -> Table:
+    """:func:`~cr_interp.tables.knockout.strongest_cuts` for the terminal."""
+    table = PlainTable(
+        f"{name}: knockout, share of answers without the context that are back",
+        caption="In all layers, and in the layer that does most, as if it had been chosen beforehand; elsewhere: as many tokens "
+        "cut off elsewhere in the prompt. Intervals within these runs.",
+    )
+    left = ("arm", "group", "span", "readers")
+    for column in (*left, "tokens", "all layers [95 %]", "elsewhere", "layer", "alone [95 %]", "elsewhere", "n"):
+        table.add_column(column, justify="left" if column in left else "right")
+    for row in strongest_cuts(knockout, readout).itertuples():
+        cells = [
+            row.arm, row.group, row.span, row.readers, f"{row.cut:.0f}",
+            f"{_number(row.all)} [{_number(row.all_low)}, {_number(row.all_high)}]", _number(row.all_elsewhere),
+            "–" if pd.isna(row.layer) else f"{row.layer:.0f}",
+            f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]", _number(row.elsewhere), row.n_examples,
+        ]  # fmt: skip
+        table.add_row(*(literal(str(cell)) for cell in cells))
+    return table
+
+
+def rich_lens(lens: pd.DataFrame, name: str) -> Table:
+    """:func:`~cr_interp.tables.lens.parting` for the terminal, one row per arm, group and view."""
+    table = PlainTable(
+        f"{name}: lens, from which layer on the last layer's choice is ahead",
+        caption="Log-probability of the right minus the wrong token behind the last layer; means over seeds.",
+    )
+    left = ("arm", "group", "view", "ahead")
+    for column in (*left, "from layer", "right − wrong", "n"):
+        table.add_column(column, justify="left" if column in left else "right")
+    for group in (each for each in GROUPS if each in set(lens["group"])):
+        for row in parting(lens, group).itertuples():
+            cells = [
+                row.arm,
+                group,
+                row.view,
+                row.ahead,
+                layer_name(row.place),
+                _number(row.difference),
+                row.n_examples,
+            ]
+            table.add_row(*(literal(str(cell)) for cell in cells))
+    return table
 
 
 def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> Table:

@@ -72,6 +72,7 @@ class Analysis:
 _DRIFT = ("site", "layer", "measure", "control", "estimate", "low", "high", "n_tokens", "n_examples")
 _UPDATED = ("module", "layer", "measure", "control", "estimate", "low", "high", "n_weights")
 _PATCHED = ("group", "direction", "site", "layer", "control")
+_CUT = ("group", "span", "readers", "layer", "width", "control")
 
 #: In the order in which they are stored. ``drift`` is the last of the readings: where it has rows, a checkpoint is measured.
 ANALYSES: tuple[Analysis, ...] = (
@@ -98,6 +99,29 @@ ANALYSES: tuple[Analysis, ...] = (
             )
         },
         options=("sites",),
+    ),
+    Analysis(
+        "knockout", "knockout", "group of answers, span of the context, readers, window of layers, control and read-out",
+        (*_CUT, "readout", "estimate", "low", "high", "n_examples", "cut"),
+        "answers", "cr_interp.mechanism.knockout:rows",
+        beside={
+            "knockout_examples": ("example_id", "cluster", *_CUT, "cut", "received", "given", "patched", "before", "answer"),
+            "attention": (
+                "group", "view", "span", "layer", "head", "control", "estimate", "low", "high", "n_examples",
+            ),
+        },
+        options=("spans", "readers", "cuts"),
+    ),
+    Analysis(
+        "lens", "lens", "group of answers, view, layer, token, control and read-out",
+        ("group", "view", "site", "layer", "token", "control", "readout", "estimate", "low", "high", "n_examples"),
+        "answers", "cr_interp.mechanism.lens:rows",
+        beside={
+            "lens_examples": (
+                "example_id", "cluster", "group", "position", "parts", "view", "site", "layer", "control", "token", "other",
+                "logprob", "rank", "other_logprob", "other_rank", "top", "kl",
+            )
+        },
     ),
     Analysis(
         "updates", "updates", "module, layer and measure", _UPDATED, "weights", "cr_interp.mechanism.updates:rows",

@@ -61,6 +61,25 @@ def times_as_far(one: pd.Series, other: pd.Series, measure: str) -> pd.Series:
     return np.sqrt(ratio) if measure in SQUARED else ratio
 
 
+def relative_rows(drift: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
+    """Rows of the derived measure ``relative``: every control of ``measure`` as a multiple of the floor at the same place.
+
+    Of the same arm, seed, step, site and layer. The interval is that of the control's own estimate, with the floor as it was
+    estimated; the floor itself is 1. Empty where there is no floor.
+    """
+    rows = drift[drift["measure"] == measure]
+    keys = ["arm", "seed", "step", "site", "layer"]
+    floor = rows.loc[rows["control"] == "floor", [*keys, "estimate"]].rename(columns={"estimate": "floor"})
+    rows = rows.merge(floor, on=keys)
+    ends = {name: times_as_far(rows[name], rows["floor"], measure) for name in ("estimate", "low", "high")}
+    if measure not in MOVEMENTS:  # the more similar, the nearer
+        ends["low"], ends["high"] = ends["high"], ends["low"]
+    is_floor = rows["control"] == "floor"
+    for name in ("low", "high"):
+        ends[name] = ends[name].mask(is_floor)
+    return rows.assign(measure="relative", **ends).drop(columns="floor")
+
+
 def _wide(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     """A row per arm and layer, a column per control; empty if the measure is not there."""
     chosen = rows[rows["measure"] == measure].drop(columns="layer").rename(columns={"place": "layer"})

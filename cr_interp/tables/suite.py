@@ -38,6 +38,7 @@ from cr_interp.tables.claims import COMPARED, count_claims
 from cr_interp.tables.drift import layer_table
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.metrics import metric_table
+from cr_interp.tables.stored import stored
 
 #: The paper's twelve, mirrored: system-prompt tasks × families, then games × kinds of teacher.
 SETTINGS = (
@@ -202,11 +203,15 @@ def setting_rows(
         change = regimes(answers, control, split=split).set_index("arm")
         return pd.DataFrame([_setting_row(study, answers, arm, table, change.loc[arm]) for arm in there])
 
+    def kept(study: Study) -> pd.DataFrame:
+        given = [list(arms), control, interval, _is_greedy(study)]
+        return stored("setting_rows", [study.table_path("generations")], given, lambda: rows(study), study.path)
+
     columns = ["setting", "arm", "regime", "seeds", "n", "interval"]
     for metric in METRICS:
         columns += [metric, f"{metric}_low", f"{metric}_high"]
     columns += ["harm_n", "harm_floor", *_CHANGE]
-    return _stacked(suite, rows, _is_evaluated).reindex(columns=columns)
+    return _stacked(suite, kept, _is_evaluated).reindex(columns=columns)
 
 
 def _setting_row(study: Study, answers: pd.DataFrame, arm: str, table: Any, change: Any) -> dict[str, Any]:
@@ -274,7 +279,11 @@ def comparisons(
         table.loc["harm", "baseline_floor"] = harm_floor(of_baseline, _is_greedy(study))
         return table.reset_index()
 
-    table = _stacked(suite, rows, _is_evaluated).reindex(columns=_COMPARISON)
+    def kept(study: Study) -> pd.DataFrame:
+        given = [arm, baseline, control, interval, _is_greedy(study)]
+        return stored("comparisons", [study.table_path("generations")], given, lambda: rows(study), study.path)
+
+    table = _stacked(suite, kept, _is_evaluated).reindex(columns=_COMPARISON)
     for _, of_metric in table.groupby("metric"):
         table.loc[of_metric.index, "p_holm"] = holm(of_metric["p"].astype(float))
     return table

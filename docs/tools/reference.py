@@ -201,9 +201,22 @@ MEANING = {
     "readout": "`share` of the logit difference that is recovered, or `answer`: whole answers that return (`break`: are gone)",
     "received": "logit difference of the run that received the state",
     "given": "logit difference of the run that gave it",
-    "patched": "logit difference after patching",
+    "patched": "logit difference after patching, or with the span cut off",
     "before": "whether the whole answer was there before patching",
     "answer": "whether the whole answer is there after patching",
+    "span": "what is cut off or attended to: `context`, `system`, `turns`, `splice`, `prompt`, `template`, `sink` (the first "
+    "token), `answer` (the aligned positions)",
+    "readers": "who loses the span: `aligned` positions alone, or `all` tokens that are not of it",
+    "width": "layers at once, from `layer` on",
+    "cut": "tokens that were cut off (a mean over examples)",
+    "head": "number of the attention head; −1: the mean over heads, or no head",
+    "parts": "whether the two answers part at this position",
+    "logprob": "log-probability of `token`, in nats",
+    "rank": "rank of `token`, 1 the most likely",
+    "other": "token of the answer with the context, where the answers part",
+    "other_logprob": "log-probability of `other`",
+    "other_rank": "rank of `other`",
+    "top": "the most likely token",
     "module": "name of the weight inside its block, such as `self_attn.q_proj`; `all` together where rows are of several",
     "n_weights": "numbers in the weight",
     "other_arm": "arm of the run whose update is compared with this one's",
@@ -215,6 +228,11 @@ TABLES = {
     **{each.table: f"A row per {each.about}." for each in ANALYSES},
     "drift_with_sinks": "As `drift`, with attention sinks, where that leaves some out.",
     "patching_examples": "A row per example and patch, from which `patching` is made.",
+    "knockout_examples": "A row per example and cut, from which `knockout` is made.",
+    "attention": "A row per group of answers, view, span, layer and head: the mean attention of the aligned positions. "
+    "Control `even`: what even attention to all tokens would give.",
+    "lens_examples": "A row per token of an answer, layer and view (every token of some examples, of the others where the "
+    "answers part), from which `lens` is made.",
     "update_overlaps": "A row per module, layer, measure and other run: how alike two runs' updates are.",
 }
 

@@ -1,0 +1,89 @@
+"""Eight answers that flip, with their texts: harmed first, chosen by a rule and not by eye.
+
+The rule: arms take turns; of an arm the harmed answers come first, then the rescued, in the order of examples and seeds, one of
+each cluster of examples (variants of one example say the same thing twice) until there are none left.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from cr_interp.report.held import Held
+from cr_interp.report.parts import Numbers, Pairs, Words
+from cr_interp.tables.behaviour import UNTRAINED
+from cr_interp.tables.example_pairs import CASES, MARKS_SAY, case_counts, paired
+from cr_interp.tables.interval_words import said_intervals
+from cr_interp.vocabulary import arm_order
+
+#: How many pairs are shown, and which cases, the most important first.
+SHOWN, FLIPPED = 8, ("harmed", "rescued", "changed")
+
+
+def flips(held: Held) -> list[Any]:
+    """How many answers flip, and eight of them."""
+    pairs = paired(held.answers, split=held.split)
+    if pairs.empty:
+        return [Words("No example has answers in both views.", "note")]
+    counts = case_counts(pairs)
+    chosen = choose_flips(pairs)
+    parts: list[Any] = [Numbers(_counted(counts), f"Pairs of answers. 95 % intervals: {said_intervals(counts)}.")]
+    if chosen.empty:
+        return [*parts, Words("No answer flips.", "note")]
+    found = len(pairs[pairs["case"].isin(FLIPPED) & pairs["arm"].isin(_arms(pairs))])
+    parts.append(
+        Words(
+            f"{len(chosen)} of {found} flips, harmed first; arms take turns, one of each group of variants, in the order of the "
+            f"examples. Marked: what only one of the two answers says. {MARKS_SAY}",
+            "note",
+        )
+    )
+    titles = [
+        f"{row.arm}, seed {row.seed} · {row.case}: {_meaning(row.case)} · {row.example_id}"
+        for row in chosen.itertuples()
+    ]
+    parts.append(Pairs(list(chosen.itertuples()), titles))
+    return parts
+
+
+def _meaning(case: str) -> str:
+    return CASES[case][2] if case in CASES else "another answer"
+
+
+def choose_flips(pairs: pd.DataFrame, at_most: int = SHOWN) -> pd.DataFrame:
+    """The pairs to show, in the order in which they are shown; see the module's first lines for the rule."""
+    queues = [_in_turn(pairs[pairs["arm"] == arm], case) for case in FLIPPED for arm in _arms(pairs)]
+    arms = len(_arms(pairs))
+    chosen: list[Any] = []
+    for first in range(0, len(queues), arms):  # all arms' queues of one case
+        turns = [list(queue) for queue in queues[first : first + arms]]
+        while any(turns) and len(chosen) < at_most:
+            for queue in turns:
+                if queue and len(chosen) < at_most:
+                    chosen.append(queue.pop(0))
+    return pairs.loc[chosen]
+
+
+def _arms(pairs: pd.DataFrame) -> list[str]:
+    """The trained arms; the base if there are no others."""
+    arms = arm_order(pairs["arm"])
+    return [arm for arm in arms if arm != UNTRAINED] or arms
+
+
+def _in_turn(pairs: pd.DataFrame, case: str) -> list[Any]:
+    """Labels of the pairs of one case: the first of every cluster, then the second of each, and so on."""
+    mine = pairs[pairs["case"] == case].sort_values(["example_id", "seed", "sample"], kind="stable")
+    turn = mine.groupby("cluster", sort=False).cumcount()
+    return list(turn.sort_values(kind="stable").index)
+
+
+def _counted(counts: pd.DataFrame) -> pd.DataFrame:
+    told = [
+        f"{hits} of {n}: {100 * share:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        for hits, n, share, low, high in zip(
+            *(counts[name] for name in ("count", "n", "share", "low", "high")), strict=True
+        )
+    ]
+    cells = counts.assign(cell=told)
+    wide = cells.pivot_table(index="arm", columns="case", values="cell", aggfunc="first", sort=False)
+    names = [name for name in counts["case"].unique() if name in wide]
+    return wide.loc[arm_order(wide.index), names].rename_axis(columns=None).reset_index()

@@ -1,0 +1,189 @@
+"""The report of a study: it says what the tables say, whatever is missing, and no text in it can act."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+from journeys import commands, run
+from synthetic import make_study
+
+from cr_interp.errors import UserError
+from cr_interp.report.flips import choose_flips
+from cr_interp.report.parts import Answer, Drawing, Numbers, Pairs, Points, Words
+from cr_interp.report.sections import sections
+from cr_interp.report.sending import MOST_BYTES, form_of, report_text, write_report
+from cr_interp.study.study import Study
+from cr_interp.tables.example_pairs import paired
+
+HOSTILE = "</script><script>window.hit=1</script><img src=x onerror='window.hit=1'> | `` ```` **b** ![i](http://x.invalid/i.png)"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> Study:
+    return make_study(tmp_path_factory.mktemp("r") / "mine", examples=40)
+
+
+@pytest.fixture(scope="module")
+def made(study):
+    return {section.anchor: section for section in sections(study)}
+
+
+def of(section, kind):
+    return [part for part in section.parts if isinstance(part, kind)]
+
+
+def test_the_verdict_counts_what_the_answers_say(study, made):
+    rows = study.table("generations").query("control in ['none', 'exact']")
+    right = rows.assign(right=rows["outcome"] == "right").pivot(
+        index=["arm", "seed", "example_id"], columns="view", values="right"
+    )
+    told = of(made["verdict"], Points)[0].items
+    for arm in ("opd", "nca"):
+        mine = right.loc[arm].astype(bool)
+        x, c = mine["no_context"], mine["with_context"]
+        harm = ((x & ~c).groupby("seed").sum() / x.groupby("seed").sum()).mean()
+        (sentence,) = [each for each in told if each.startswith(f"{arm}:")]
+        assert f"of {int(x.sum())} answers that are right without the context, {100 * harm:.1f} % [" in sentence
+        assert f"Accuracy {100 * x.mean():.1f} % [" in sentence
+        assert sentence.endswith("3 seeds.")
+    (answer,) = of(made["verdict"], Answer)
+    assert answer.question == "Has nca less Harm than opd, without losing accuracy?"
+
+
+def test_the_limits_are_those_of_the_study(study, made, tmp_path):
+    limits = " ".join(of(made["verdict"], Points)[-1].items)
+    assert "40 examples" in limits
+    assert "3 seeds an arm" in limits
+    assert "No analysis of mechanism" in limits
+    assert "Not given" not in limits
+    alone = make_study(tmp_path / "alone", arms=("base", "mine"), seeds=(0,), controls=("exact",), examples=20)
+    parts = {section.anchor: section for section in sections(alone)}
+    assert not of(parts["verdict"], Answer), "there is no arm to compare with"
+    limits = " ".join(of(parts["verdict"], Points)[-1].items)
+    assert "One seed" in limits
+    assert "Not given: a context that is paraphrase, mismatched, irrelevant" in limits
+    assert any("Only the exact context was given" in part.text for part in of(parts["controls"], Words))
+
+
+def test_eight_flips_harmed_first_one_of_each_cluster_and_arms_take_turns(study, made):
+    (shown,) = of(made["flips"], Pairs)
+    assert len(shown.rows) == len(shown.titles) == 8
+    cases = [row.case for row in shown.rows]
+    assert cases == sorted(cases, key=["harmed", "rescued"].index)
+    assert {row.arm for row in shown.rows} <= {"opd", "nca"}
+    pairs = paired(study.table("generations"))
+    pairs = pairs.assign(cluster=pairs["example_id"].str[-1])  # ten clusters of four
+    chosen = choose_flips(pairs)
+    of_opd = chosen[(chosen["arm"] == "opd") & (chosen["case"] == "harmed")]
+    there = pairs[(pairs["arm"] == "opd") & (pairs["case"] == "harmed")]["cluster"].nunique()
+    assert of_opd["cluster"].nunique() == min(len(of_opd), there)
+    both = pairs.copy()
+    both.loc[both.index[both["arm"] == "nca"][:3], "case"] = "harmed"
+    assert list(choose_flips(both)["arm"].head(4)) == ["opd", "nca", "opd", "nca"]
+    few = pairs[~((pairs["arm"] == "nca") & (pairs["case"] == "harmed"))]
+    assert list(choose_flips(few)["arm"].head(2)) == ["opd", "opd"], "an arm without flips is passed over"
+
+
+def test_every_figure_stands_beside_its_numbers(made):
+    for anchor in ("metrics", "drift"):
+        assert of(made[anchor], Drawing)
+        assert of(made[anchor], Numbers)
+
+
+def test_patching_is_shown_with_its_controls(tmp_path):
+    study = make_study(tmp_path / "s", arms=("base", "opd"), seeds=(0,), examples=20)
+    rows = [
+        {"arm": "opd", "seed": 0, "step": 100, "group": "harmed", "direction": direction, "site": site, "layer": layer,
+         "control": control, "readout": readout, "estimate": value, "low": value - 0.1, "high": value + 0.1,
+         "before": 0.0, "n_examples": 12}
+        for direction in ("repair", "break") for site in ("resid_post", "attn_out") for layer in (0, 1)
+        for control, value in (("none", 0.5 + 0.3 * layer), ("random", 0.125), ("other", 0.25))
+        for readout in ("share", "answer")
+    ]  # fmt: skip
+    study.put("patching", pd.DataFrame(rows))
+    parts = {section.anchor: section for section in sections(study)}["mechanism"]
+    (table,) = of(parts, Numbers)
+    assert set(table.table["layer"]) == {"1"}
+    assert set(table.table["recovered share"]) == {"0.80 [0.70, 0.90]"}
+    assert set(table.table["another example"]) == {"0.25"}
+    limits = " ".join(of(sections(study)[0], Points)[-1].items)
+    assert "No analysis of mechanism" not in limits
+
+
+@pytest.mark.parametrize("missing", ["generations", "drift"])
+def test_a_missing_table_costs_its_own_section(missing, tmp_path):
+    other = {"generations": "drift", "drift": "generations"}[missing]
+    study = make_study(tmp_path / "s", examples=20, tables=(other,))
+    found = {section.anchor for section in sections(study)}
+    assert "provenance" in found
+    assert ("metrics" in found) == (other == "generations")
+    assert ("drift" in found) == (other == "drift")
+    assert report_text(study).endswith("</html>\n")
+
+
+def test_a_damaged_table_is_said_and_the_rest_stands(tmp_path):
+    study = make_study(tmp_path / "s", examples=20)
+    study.table_path("drift").write_bytes(b"PAR1 nonsense")
+    found = {section.anchor: section for section in sections(study)}
+    assert "not readable as Parquet" in found["drift"].parts[0].text
+    assert of(found["flips"], Pairs)
+
+
+def test_nothing_to_report_is_said(tmp_path):
+    study = make_study(tmp_path / "s", tables=())
+    with pytest.raises(UserError, match="neither answers nor drift"):
+        sections(study)
+
+
+def test_hostile_texts_stay_texts(tmp_path):
+    study = make_study(tmp_path / "s", examples=20, text=HOSTILE, arms=("base", "opd", f"nca{HOSTILE[:8]}"))
+    text = report_text(study)
+    assert "<script>window.hit" not in text
+    assert "<img src=x" not in text
+    assert "&lt;script&gt;window.hit=1" in text
+    assert len(re.findall("<script", text)) == len(re.findall("</script>", text))
+    for found in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text):
+        assert set(json.loads(found)) == {"data", "layout"}
+    markdown = report_text(study, "md")
+    outside = re.sub(r"^(`{3,})text\n.*?^\1$", "", markdown, flags=re.MULTILINE | re.DOTALL)
+    assert "<script" not in outside
+    assert "<img" not in outside
+    assert not re.search(r"(?<!\\)!\[", outside)
+    for block in re.split(r"\n\s*\n", outside):
+        if block.startswith("|"):
+            assert len({re.sub(r"\\.", "", line).count("|") for line in block.splitlines()}) == 1, block
+
+
+def test_the_file_is_small_asks_nobody_and_is_the_same_each_time(study, tmp_path):
+    path = write_report(study, tmp_path / "a.html")
+    assert path.stat().st_size < MOST_BYTES
+    assert write_report(study, tmp_path / "b.html").read_bytes() == path.read_bytes()
+    text = re.sub(r'id="plotly">[^<]*<', "", path.read_text("utf-8"))
+    assert {*re.findall(r"<[^>]*\s(?:src|href)=\"?([^\">]*)", text)} == {
+        f"#{each.anchor}" for each in sections(study)
+    }
+    assert "default-src 'none'" in text
+
+
+def test_formats(study, tmp_path):
+    assert form_of(tmp_path / "x.md") == "md"
+    assert form_of(tmp_path / "x.html") == form_of(tmp_path / "x.HTM") == form_of(tmp_path / "x") == "html"
+    assert form_of(tmp_path / "x.html", "md") == "md"
+    with pytest.raises(UserError, match="prints well"):
+        form_of(tmp_path / "x.pdf")
+    with pytest.raises(UserError, match="docx"):
+        form_of(tmp_path / "x.docx")
+    with pytest.raises(UserError, match="is a folder"):
+        write_report(study, tmp_path)
+
+
+def test_the_page_s_commands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_study(tmp_path / "studies" / "organism-shift", examples=20)
+    done = commands("how-to/send-a-report.md")
+    assert len(done) == 2
+    for command in done:
+        assert "MB" in run(command).output
+    assert (tmp_path / "report.html").read_text("utf-8").startswith("<!doctype html>")
+    assert (tmp_path / "appendix.md").read_text("utf-8").startswith("# ")
