@@ -15,38 +15,33 @@ from cr_interp.confined import is_regular
 from cr_interp.errors import UserError
 from cr_interp.models.known import ORGANISMS
 from cr_interp.tasks.base import Split, Task
-from cr_interp.time_limit import limited
+from cr_interp.tasks.language.labels import LabelTask
+from cr_interp.tasks.yours.described import DescribedTask
 from training.settings import LOGGERS, StudyConfig
 
-#: Seconds for finding examples: more than that means that there are many, not that there are too few.
-MOMENT = 1.0
 #: Of a safetensors file: its head, which lists the tensors, is no longer than this in any model.
 LONGEST_HEAD = 64 << 20
-_LATE = "late"
 #: A module inside a layer, as families call their lists of layers.
 _LAYER = re.compile(r"(^|\.)(layers|h|blocks)\.\d+\.")
 
 
 def row_problems(config: StudyConfig, task: Task) -> list[str]:
-    """Examples that the task has too few of, or none; nothing about rows that are on the hub."""
-    found: list[str] = []
-    if not getattr(task, "is_local", True):
-        return found
+    """Examples that a task of fixed rows has too few of, or none. Nothing about rows that are on the hub, and nothing about
+    tasks that make their examples: they have as many as one asks for, and finding them takes a while."""
+    if not isinstance(task, LabelTask) and not (isinstance(task, DescribedTask) and task.is_local):
+        return []
     training, evaluation = config.training, config.evaluation
     asked: list[tuple[Split, int, int]] = [
         ("train", 1, 0),
         ("validation", training.eval_examples, 0),
         (evaluation.split, evaluation.examples, evaluation.seed),
     ]
-    try:
-        with limited(MOMENT, _LATE):
-            for split, n, seed in asked:
-                try:
-                    task.examples(split, n, seed)
-                except UserError as error:
-                    found.append(str(error))
-    except UserError:
-        pass  # there are many: it takes longer than a moment
+    found: list[str] = []
+    for split, n, seed in asked:
+        try:
+            task.examples(split, n, seed)
+        except UserError as error:
+            found.append(str(error))
     return list(dict.fromkeys(found))
 
 
