@@ -151,7 +151,9 @@ GLOSSARY = {
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
 }  # fmt: skip
 
-MEASURE_HELP = "\n\n".join(f"**{words[0]}**: {GLOSSARY[name]}" for name, words in EVERY_MEASURE.items())
+MEASURE_HELP = "\n\n".join(
+    f"**{words.name}**: {GLOSSARY.get(name, words.axis)}" for name, words in EVERY_MEASURE.items()
+)
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=])")
 

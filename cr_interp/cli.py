@@ -23,7 +23,7 @@ from cr_interp.system.house import put_first
 from cr_interp.system.notes import say
 from cr_interp.system.shown import console as terminal
 from cr_interp.system.stopping import MESSAGE, Stopped, end_with_parent, raise_on_signals
-from cr_interp.system.visible import one_line, visible
+from cr_interp.system.visible import one_line, paragraph, visible
 
 #: The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number.
 _INTERRUPTED = 130
@@ -53,6 +53,9 @@ def table(
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="as in the README")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="a row per seed as well")] = False,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="whether an example's drift tells that its answer flips, by layer")
+    ] = False,
     control: Annotated[str, typer.Option(help="exact, paraphrase, mismatched or irrelevant")] = "exact",
     interval: Annotated[
         str,
@@ -68,16 +71,32 @@ def table(
     from cr_interp.tables.suite import is_suite
 
     kind = kind_named(interval)
+    if is_suite(study) and flips:
+        raise UserError(f"--flips is of one setting: cr-interp table {study}/SETTING --flips.")
     if is_suite(study):
         _suite_table(study, as_json, markdown, seeds, control, kind)
         return
     opened = open_study(study)
-    if as_json:
+    if flips:
+        _flips_table(opened)
+    elif as_json:
         print(json.dumps(metrics_json(metric_table(opened, control, kind)), indent=1))
     elif markdown:
         print(visible(markdown_study(opened, control, kind)))
     else:
         console.print(rich_study(opened, control, seeds, f"{opened.name} (context: {control})", kind))
+
+
+def _flips_table(study: Any) -> None:
+    from cr_interp.report.trained import rich_flips
+
+    found = rich_flips(study)
+    if found is None:
+        raise UserError(
+            f"{study.path} does not say whether drift tells flips: that takes the tables token_drift and generations, and a run "
+            f"in which some answers flip and others do not."
+        )
+    console.print(found)
 
 
 def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control: str, kind: Any) -> None:
@@ -166,17 +185,24 @@ def compare(
     today: Annotated[
         str | None, typer.Option(help="YYYY-MM-DD, for a chat template that writes the date; fixed if not given")
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="who answers: transformers, vllm (in this process), or a server's address, http://…/v1"
+        ),
+    ] = "transformers",
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
-    from cr_interp.measure.pairs import choose_task, parse_pairs
+    from cr_interp.measure.pairs import choose_task, is_address, parse_pairs
 
     parse_pairs(checkpoints)  # what is typed wrongly is said before the seconds that torch takes
+    is_address(engine)
     choose_task(task, prompts, context, max_new_tokens)
     from cr_interp.measure.compare import compare_checkpoints
     from cr_interp.report.study import rich_study
 
     study = compare_checkpoints(
-        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today
+        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today, engine
     )
     console.print(rich_study(study))
 
@@ -216,6 +242,12 @@ def explain(
     ] = "harmed,rescued,kept",
     examples: Annotated[int, typer.Option(min=1, max=10**8, help="at most so many of each group")] = 64,
     sites: Annotated[str, typer.Option(help="a list of kinds of sites")] = "resid_post,attn_out,mlp_out",
+    heads: Annotated[
+        int, typer.Option(min=0, max=10**6, help="so many heads are patched, those that attribution names first; 0: none")
+    ] = 16,
+    windows: Annotated[
+        str | None, typer.Option(help="layers that are patched at once, such as 1,2,4; default: 2,4")
+    ] = None,
     spans: Annotated[
         str, typer.Option(help="of the context, that knockout cuts off")
     ] = "context,system,turns,splice,template",
@@ -223,6 +255,7 @@ def explain(
         str, typer.Option(help="who loses them: aligned (the prompt still reads them), all")
     ] = "aligned,all",
     cuts: Annotated[str, typer.Option(help="in how many layers at once, a list; 0: in all")] = "1,0",
+    cuts_all: Annotated[str, typer.Option(help="… where all tokens lose the span, which costs more")] = "0",
     batch_size: Annotated[
         int, typer.Option(min=1, max=10**6, help="examples at a time; fewer need less memory")
     ] = 64,
@@ -249,7 +282,9 @@ def explain(
 
     options = Options(
         groups=_listed(groups), examples=examples, sites=_listed(sites), spans=_listed(spans), readers=_listed(readers),
-        cuts=_numbers(cuts, "--cuts"), batch_size=batch_size, backend=backend, prompts=prompts,
+        cuts=_numbers(cuts, "--cuts"), cuts_all=_numbers(cuts_all, "--cuts-all"),
+        heads=heads, windows=_numbers(windows, "--windows"), batch_size=batch_size,
+        backend=backend, prompts=prompts,
     )  # fmt: skip
     opened = run(
         opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again, every_step
@@ -258,7 +293,7 @@ def explain(
         console.print(table)
 
 
-def _numbers(text: str, option: str) -> list[int]:
+def _numbers(text: str | None, option: str) -> list[int]:
     if not all(part.isdecimal() for part in _listed(text)):
         raise UserError(f"{option} is a list of whole numbers, such as 1,2; found '{text}'.")
     return [int(part) for part in _listed(text)]
@@ -380,7 +415,7 @@ def plug_in() -> None:
 
 
 def _as_a_sentence(message: Any, category: type[Warning], *where: Any, **line: Any) -> str:
-    """What is right and slower is said to people, without the line of code that says it."""
+    """Say what is right and slower to people, without the line of code that says it."""
     if issubclass(category, Slower):
         return f"note: {message}\n"
     return _format_warning(message, category, *where, **line)
@@ -402,7 +437,7 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
-        print(f"error: {visible(error)}", file=sys.stderr)
+        print(f"error: {paragraph(error)}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         print(MESSAGE, file=sys.stderr)
@@ -414,7 +449,7 @@ def main() -> None:
         told = refusal(error)
         if told is None:
             raise
-        print(f"error: {visible(told)}", file=sys.stderr)
+        print(f"error: {paragraph(told)}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         # typer raises its usage errors when not standalone; they know how to print themselves.

@@ -38,18 +38,18 @@ class Cut:
     keys: Bool[Tensor, "batch column"]
 
     def blocked(self, start: int, end: int | None = None) -> Blocked:
-        """What the readers from column ``start`` on may not read, of all columns before ``end``; a token reads itself."""
+        """Mask what the readers from column ``start`` on may not read, of all columns before ``end``; a token reads itself."""
         readers, keys = self.readers[:, start:end], self.keys[:, :end]
         own = torch.arange(keys.shape[1], device=keys.device)
         itself = own[start:][:, None] == own[None]
         return readers[:, :, None] & keys[:, None] & ~itself
 
     def in_prefix(self, length: int) -> bool:
-        """Whether tokens of a prefix of that length lose something."""
+        """Tell whether tokens of a prefix of that length lose something."""
         return bool((self.readers[:, :length].any(-1) & self.keys[:, :length].any(-1)).any())
 
     def same_in_prefix(self, length: int) -> bool:
-        """Whether all rows are cut alike there."""
+        """Tell whether all rows are cut alike there."""
         return all(bool((each[:, :length] == each[:1, :length]).all()) for each in (self.readers, self.keys))
 
     def of_part(self, view: ViewBatch, part: Part) -> "Cut":
@@ -125,15 +125,23 @@ def cut_off(mask: Any, blocked: Blocked) -> Tensor:
 
 
 @contextmanager
-def cutting(model: nn.Module, layers: Collection[int], blocked: Blocked) -> Iterator[None]:
-    """Hide keys in some layers from whatever this thread runs, by way of hooks; the model attends eagerly meanwhile."""
+def cutting(
+    model: nn.Module, layers: Collection[int], blocked: Blocked | Callable[[int, int], Blocked]
+) -> Iterator[None]:
+    """Hide keys in some layers from whatever this thread runs, by way of hooks; the model attends eagerly meanwhile.
+
+    ``blocked`` may be a function of the numbers of queries and keys, for runs that grow.
+    """
 
     mine = threading.get_ident()
 
     def before(_module: nn.Module, args: Any, kwargs: Any) -> Any:
         if threading.get_ident() != mine:
             return None
-        return args, {**kwargs, "attention_mask": cut_off(kwargs.get("attention_mask"), blocked)}
+        mask = kwargs.get("attention_mask")
+        shape = tuple(mask.shape[-2:]) if isinstance(mask, Tensor) else (0, 0)
+        hidden = blocked if isinstance(blocked, Tensor) else blocked(*shape)
+        return args, {**kwargs, "attention_mask": cut_off(mask, hidden)}
 
     handles = []
     try:

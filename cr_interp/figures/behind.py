@@ -13,15 +13,13 @@ import plotly.graph_objects as go
 
 from cr_interp.figures.style import NOISE, arm_colour, safe_text, whole_range
 from cr_interp.tables.drift import as_movement, resid_rows
-from cr_interp.vocabulary import COMPOSITION, MOVEMENTS, RATIOS, arm_order
+from cr_interp.vocabulary import CHANCE, COMPOSITION, MOVEMENTS, RATIOS, arm_order
 
 #: control → what it is, where its name does not say it.
 SAID = {
     "floor": "unrelated tokens at the same place of two responses, both without the context",
     "repeat": "the view without the context read once more, along another arithmetic path",
 }
-#: The measure that is another one's chance level.
-CHANCE = {"knn_overlap": "knn_chance"}
 _GREY = "rgba(128,128,128,0.8)"
 #: In pixels, so short that a legend's entry shows more than one.
 _DASHES = {"floor": "4px,3px", "repeat": "1px,2px", "chance": "1px,5px"}

@@ -30,7 +30,7 @@ from cr_interp.figures.style import (
 )
 from cr_interp.tables.drift import as_movement, resid_rows
 from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, patching_table
-from cr_interp.vocabulary import MEASURES, arm_order, layer_name
+from cr_interp.vocabulary import arm_order, layer_name, measure_words
 
 #: From undone to done, white where a patch does nothing; more and less than that is shown as these ends and said in the text.
 SCALE = [[0.0, "#8C510A"], [0.5, "#F2F2F2"], [1.0, "#01665E"]]
@@ -71,7 +71,7 @@ def decided(
         showlegend=False,
     )  # fmt: skip
     if rows == 2:
-        figure.update_yaxes(title=MEASURES[measure].movement if measure in MEASURES else measure, row=2, col=1)
+        figure.update_yaxes(title=measure_words(measure).movement, row=2, col=1)
     best = real.loc[real.groupby("arm", sort=False)["estimate"].idxmax()]
     alt = "Where the answer is decided. " + " ".join(
         f"{row.arm}: most at {row.site} of {layer_name(row.place)}, {row.estimate:.2f}."

@@ -34,7 +34,7 @@ from cr_interp.figures.style import (
 from cr_interp.statistics import MARGIN
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.suite import in_order
-from cr_interp.vocabulary import MEASURES, METRICS, arm_order
+from cr_interp.vocabulary import METRICS, arm_order, measure_words
 
 #: What is not clicked must not turn pale.
 _ALIKE = {"marker": {"opacity": 1}}
@@ -310,7 +310,7 @@ def drift_small_multiples(
 
     ``drift`` is :func:`cr_interp.tables.suite.suite_drift` of the same ``measure`` and ``control``, which only the words need.
     """
-    name, axis, _ = MEASURES.get(measure, (safe_text(measure), safe_text(measure), ""))
+    name, axis = map(safe_text, measure_words(measure)[:2])
     drawn = drift[drift["arm"].isin(arms)].dropna(subset="estimate")
     if drawn.empty:
         return empty_figure(f"No {name} was measured under the {safe_text(control)} context.")
@@ -435,7 +435,7 @@ def _label(
 
 
 def _meet(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two boxes (left, right, middle, height) overlap."""
+    """Tell whether two boxes (left, right, middle, height) overlap."""
     return one[0] < other[1] and other[0] < one[1] and abs(one[2] - other[2]) < (one[3] + other[3]) / 2
 
 

@@ -124,7 +124,7 @@ def _scale_svg(end: float) -> str:
 
 
 def _end(values: Iterable[float]) -> float:
-    """Where an axis ends: the next of 1, 2, 5, 10, 20, 50 … that is beyond all that is drawn."""
+    """Choose where an axis ends: the next of 1, 2, 5, 10, 20, 50 … that is beyond all that is drawn."""
     most = max((abs(each) for each in values if not pd.isna(each)), default=0.0)
     steps = [step * 10.0**decade for decade in range(-4, 4) for step in (1, 2, 5)]
     return next((step for step in steps if step >= most), most) if most > 0 else 1.0

@@ -8,12 +8,15 @@ from cr_interp.capture.sites import blocks
 from cr_interp.clock import VARIABLE, date_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts, made_of
-from cr_interp.measure.pairs import choose_task, parse_pairs
+from cr_interp.measure.divergence import Own, Teacher
+from cr_interp.measure.in_process_vllm import InProcessVllm
+from cr_interp.measure.pairs import OURS, choose_task, is_address, parse_pairs
 from cr_interp.measure.readings import Readings
+from cr_interp.measure.served import compare_served
 from cr_interp.measure.settings import Evaluation
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
-from cr_interp.models.loading import Loaded, fingerprint, open_model, tokenizer_fingerprint
+from cr_interp.models.loading import Loaded, fingerprint, open_model, resolve, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.models.templates import fix_template
 from cr_interp.progress import tokens_progress
@@ -39,12 +42,15 @@ def compare_checkpoints(
     no_context: Any = "empty_system",
     again: bool = False,
     today: str | None = None,
+    engine: str = OURS,
 ) -> Study:
     """Measure ``ARM=MODEL`` pairs on a built-in task, a task file, or prompts and a context of the user's own.
 
-    ``today`` is the date for a chat template that reads the clock. Returns the study. Raises :class:`UserError` for a
-    malformed pair, a missing file, a task that does not exist, a context that is in neither view, checkpoints whose
-    tokenizers differ from the first one's, or a folder with a study of something else.
+    ``today`` is the date for a chat template that reads the clock. ``engine`` answers: ``transformers``, ``vllm`` in this process
+    (states are read here all the same), or the address of a server (``served.py``: behaviour only). Returns the study.
+
+    Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist, a context that is in neither view,
+    checkpoints whose tokenizers differ from the first one's, or a folder with a study of something else.
     """
     models = parse_pairs(checkpoints)
     chosen = choose_task(task, prompts, context, max_new_tokens)
@@ -54,6 +60,8 @@ def compare_checkpoints(
     evaluation = Evaluation(
         examples=n, controls=("exact",) if isinstance(chosen, OwnTask) else Evaluation().controls
     )
+    if is_address(engine):
+        return compare_served(models, chosen, evaluation, out, engine, no_context, task, again)
     template: dict[str, bool | int | str] = {} if today is None else {VARIABLE: today}
 
     def opened(name: str) -> Loaded:
@@ -62,7 +70,16 @@ def compare_checkpoints(
         return loaded
 
     return measure_checkpoints(
-        models, chosen, evaluation, out, no_context, opened, named=task, template=template, again=again
+        models,
+        chosen,
+        evaluation,
+        out,
+        no_context,
+        opened,
+        named=task,
+        template=template,
+        again=again,
+        engine=engine,
     )
 
 
@@ -79,8 +96,12 @@ def measure_checkpoints(
     how: Mapping[str, Any] | None = None,
     template: Mapping[str, bool | int | str] | None = None,
     again: bool = False,
+    teacher: str | None = None,
+    engine: str = OURS,
 ) -> Study:
     """Evaluate and capture the models (arm → name), and write a study; called again, it continues.
+
+    ``teacher`` is the model that fidelity is to; None: the arm ``base``, if there is one.
 
     If ``evaluation.responses`` names an arm, all are read on that one's responses. Maps ``across`` checkpoints are against
     the first that is measured, which stays in memory for them. ``opened`` loads a model by its name; ``how`` it does that, and
@@ -103,6 +124,17 @@ def measure_checkpoints(
     if day := date_of(tokenizer_first):
         template = {**(template or {}), VARIABLE: day}
     asked = asked_parts(subject, named or task.name, no_context, template)
+    taught = teacher or models.get("base")
+    if taught is None:
+        say(
+            "Fidelity is left out, for no teacher is known: call the model before training base=MODEL, or name one with "
+            "--teacher."
+        )
+    if engine != OURS:
+        how = {**(how or {}), "engine": engine}
+    if teacher is not None:
+        how = {**(how or {}), "teacher": model_digest(teacher)}
+    teachers = Teacher(lambda name: place(opened(name)), taught)
     files = {arm: model_digest(where) for arm, where in models.items()}
     parts = {
         **asked,
@@ -119,12 +151,14 @@ def measure_checkpoints(
     with tokens_progress() as bar:
         for measuring, arm in ((phase, arm) for phase in phases for arm in order):
             where = models[arm]
-            if not measuring and study is not None and _answered(study, arm):
+            if measuring and len(phases) > 1 and not across:
+                teachers.forget()
+            if not measuring and study is not None and _answered(study, arm) and _has(study, "divergence", arm):
                 continue
             arms = study.manifest["arms"] if study else {}
             if arms.get(arm, {}).get("model") == where:
                 continue
-            loaded = place(opened(where))
+            loaded = teachers.known(where) or place(opened(where))
             tokenizer = tokenizer_fingerprint(loaded.tokenizer)
             subject = Subject.of(task, loaded.tokenizer, no_context, evaluation)
             if study is None:
@@ -135,6 +169,7 @@ def measure_checkpoints(
                     **provenance(),
                     **told,
                     "arms": {},
+                    "teacher": taught,
                     "examples_in_all": in_all,
                     "made_of": parts,
                     "asked": {digest_of(asked): asked},
@@ -161,14 +196,24 @@ def measure_checkpoints(
                     f"Give all the same eos_token_id in generation_config.json."
                 )
             if not _answered(study, arm):
-                rows = behaviour_rows(loaded, subject, arm, 0, 0)
+                sampler = InProcessVllm(str(resolve(where))) if engine == "vllm" else None
+                rows = behaviour_rows(loaded, subject, arm, 0, 0, sampler)
+                del sampler  # and the memory that it holds
                 study.put("generations", rows.assign(made_of=made_of(asked, files[arm])))
+            if not _has(study, "divergence", arm):
+                answers = study.table("generations")
+                answers = answers[answers["arm"] == arm]
+                own = Own(loaded, subject, own_responses(answers), own_turns(answers), teachers.of(loaded, where))
+                fill(
+                    study, analyses("evaluate"), own, arm=arm, seed=0, step=0, made_of=made_of(asked, files[arm])
+                )
+                del own
             if not measuring:
                 continue
             generations = study.table("generations")
             study = with_tokens(study, generations, fixed or "own")
             if across and first is None and arm != order[0]:  # it was measured before a stop
-                first = place(opened(models[order[0]]))
+                first = teachers.known(models[order[0]]) or place(opened(models[order[0]]))
             # Layers of models of unlike depth have no counterparts.
             alike = first is not None and len(blocks(first.model)) == len(blocks(loaded.model))
             answers = generations[generations["arm"] == (fixed or arm)]
@@ -188,7 +233,11 @@ def measure_checkpoints(
 
 
 def _answered(study: Study, arm: str) -> bool:
-    return study.has_table("generations") and arm in set(study.table("generations")["arm"].unique())
+    return _has(study, "generations", arm)
+
+
+def _has(study: Study, table: str, arm: str) -> bool:
+    return study.has_table(table) and arm in set(study.table(table)["arm"].unique())
 
 
 def _begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool) -> Study | None:

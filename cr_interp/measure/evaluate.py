@@ -1,7 +1,7 @@
 """Run a model in both views and grade it: from a model to rows of the ``generations`` table."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 from zlib import crc32
 
 import pandas as pd
@@ -12,6 +12,14 @@ from cr_interp.models.loading import Loaded
 from cr_interp.tasks.base import Example, GivesNewInstruction, TakesTurns, Task
 from cr_interp.tasks.games.transcript import transcript
 from cr_interp.views import Context, NoContext, check_context_shows, render
+
+
+class Sampler(Protocol):
+    """Another engine than our own decoding: prompts as ids in, a response for each out, in order."""
+
+    def sample(
+        self, loaded: Loaded, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+    ) -> list[Response]: ...
 
 
 def evaluate(
@@ -26,12 +34,13 @@ def evaluate(
     seed: int = 0,
     top_k: int | None = None,
     top_p: float | None = None,
+    sampler: Sampler | None = None,
 ) -> pd.DataFrame:
     """A row per example, view, control and sample: the response, its ids and its grade.
 
-    ``contexts`` maps a control (``exact``, …) to its context; the no-context view is always run and has control
-    ``none``. ``obeys_new`` says whether the response does what the *mismatched* context asks for. Columns of the
-    ``generations`` table except ``arm, seed, step, split``, which the caller knows.
+    ``sampler`` answers in the place of our own decoding. ``contexts`` maps a control (``exact``, …) to its context; the
+    no-context view is always run and has control ``none``. ``obeys_new`` says whether the response does what the *mismatched*
+    context asks for. Columns of the ``generations`` table except ``arm, seed, step, split``, which the caller knows.
 
     A task with turns is played anew in every view, and an episode is a row: ``prompt`` is its first turn's, ``response``
     a transcript, ``n_tokens`` and ``response_ids`` are of all turns, one after the other. Two more columns take them
@@ -49,7 +58,7 @@ def evaluate(
         for sample in range(samples):
             # The views' draws are independent: Harm's noise floor is about two samples that share nothing.
             draws = crc32(f"{seed} {control} {sample}".encode())
-            episodes = _play(loaded, task, examples, context, no_context, decoding, draws)
+            episodes = _play(loaded, task, examples, context, no_context, decoding, draws, sampler)
             for example, episode in zip(examples, episodes, strict=True):
                 text = transcript([turn.text for turn in episode.turns])
                 ids = [id for turn in episode.turns for id in turn.response.ids]
@@ -82,10 +91,13 @@ def _play(
     no_context: NoContext,
     decoding: Decoding,
     seed: int,
+    sampler: Sampler | None,
 ) -> list[Played]:
     """Every example in one view; the random numbers come from the seed, the example's place and the turn."""
 
     def sample(prompts: list[list[int]], rows: list[int], turn: int) -> list[Response]:
+        if sampler is not None:
+            return sampler.sample(loaded, prompts, decoding, seed + turn)
         drawn = noise(seed, places(rows, turn, len(examples)), decoding.max_new_tokens)
         return generate(loaded, prompts, decoding, drawn)
 

@@ -49,7 +49,7 @@ class Steer:
 
 
 def site_of(layer: int) -> Site:
-    """Where the residual stream after a layer is."""
+    """Name the site of the residual stream after a layer."""
     return Site("resid_pre", 0) if layer == EMBEDDING else Site("resid_post", layer)
 
 
@@ -115,7 +115,7 @@ def _steering(edit: Steer) -> Callable[[ViewBatch], Edit]:
 def context_direction(
     loaded: Loaded, prompts: Sequence[str], context: Context, layer: int, no_context: NoContext = "empty_system"
 ) -> Float[Tensor, " width"]:
-    """What the context does to the state after a layer, at the end of the prompt: mean of with − without over ``prompts``.
+    """Measure what the context does to the state after a layer, at the prompt's end: mean of with − without over ``prompts``.
 
     Give other prompts than the one that is answered: else the direction is that of its own answer.
     """

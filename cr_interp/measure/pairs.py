@@ -3,11 +3,27 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cr_interp.errors import UserError
+from cr_interp.errors import UserError, unknown
 from cr_interp.system.names import check_name
 from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Task
 from cr_interp.tasks.yours.own import OwnTask, read_context, read_prompts
+
+#: Our own decoding, and what else may answer besides a server's address.
+OURS, ENGINES = "transformers", ("transformers", "vllm")
+
+
+def is_address(engine: str) -> bool:
+    """Whether an engine is a server. Raises :class:`UserError` for what is no engine.
+
+    >>> is_address("http://localhost:8000/v1"), is_address("vllm")
+    (True, False)
+    """
+    if engine.startswith(("http://", "https://")):
+        return True
+    if engine not in ENGINES:
+        raise unknown("engine", engine, [*ENGINES, "http://… (a server)"])
+    return False
 
 
 def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:

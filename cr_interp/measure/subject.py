@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 
 from cr_interp.errors import UserError
-from cr_interp.measure.evaluate import evaluate
+from cr_interp.measure.evaluate import Sampler, evaluate
 from cr_interp.measure.settings import Evaluation
 from cr_interp.models.loading import Loaded
 from cr_interp.similarity import tokens_each
 from cr_interp.study.study import Study
 from cr_interp.tasks.base import Example, Task
-from cr_interp.views import Context, NoContext, context_length
+from cr_interp.views import Context, NoContext, context_length, render
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,31 @@ class Subject:
         examples = task.examples(evaluation.split, evaluation.examples, evaluation.seed)
         return Subject(task, examples, wanted, no_context, evaluation)
 
+    def prompts(
+        self, tokenizer: Any, examples: Sequence[Example], control: str | None, texts: Sequence[str] | None = None
+    ) -> list[list[int]]:
+        """Ids of the examples' prompts in one view: behind the context of a control, or without any (None).
+
+        ``texts`` are what is asked instead of each example's own prompt: the later turns of an episode.
+        """
+        context = None if control is None else self.contexts[control]
+        asked = [each.prompt for each in examples] if texts is None else texts
+        return [render(tokenizer, text, context, self.no_context) for text in asked]
+
 
 def label(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:
     """Put identifying columns in front."""
     return pd.concat([pd.DataFrame({k: [v] * len(rows) for k, v in columns.items()}), rows], axis=1)
 
 
-def behaviour_rows(loaded: Loaded, subject: Subject, arm: str, seed: int, step: int) -> pd.DataFrame:
-    """Rows of ``generations`` for one checkpoint."""
+def behaviour_rows(
+    loaded: Loaded, subject: Subject, arm: str, seed: int, step: int, sampler: Sampler | None = None
+) -> pd.DataFrame:
+    """Rows of ``generations`` for one checkpoint; ``sampler`` answers in the place of our own decoding."""
     chosen = subject.evaluation
     rows = evaluate(
         loaded, subject.task, subject.examples, subject.contexts, subject.no_context,
-        chosen.temperature, chosen.samples, chosen.batch_size, chosen.seed, chosen.top_k, chosen.top_p,
+        chosen.temperature, chosen.samples, chosen.batch_size, chosen.seed, chosen.top_k, chosen.top_p, sampler,
     )  # fmt: skip
     return label(rows, arm=arm, seed=seed, step=step, split=chosen.split)
 
@@ -59,18 +72,28 @@ def behaviour_rows(loaded: Loaded, subject: Subject, arm: str, seed: int, step: 
 def own_responses(generations: pd.DataFrame) -> dict[str, list[int]]:
     """Response ids of the no-context view (first sample), by example id."""
     rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]
-    return {
-        str(i): [int(t) for t in ids] for i, ids in zip(rows["example_id"], rows["response_ids"], strict=True)
-    }
+    return {str(i): ids for i, ids in zip(rows["example_id"], _ids(rows), strict=True)}
+
+
+def _ids(rows: pd.DataFrame) -> list[list[int]]:
+    """The ids of each row's response. Raises :class:`UserError` for a table that has none, or something else in their place."""
+    try:
+        return [[int(token) for token in ids] for ids in rows["response_ids"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            "The table 'generations' has no token ids of its responses (column response_ids), so their states cannot be read. It "
+            "was damaged, or written before they were kept: fill it anew with `cr-interp evaluate STUDY --again`."
+        ) from error
 
 
 def study_tokens(generations: pd.DataFrame) -> int:
-    """How many tokens of each response example-level CKA compares: one number for all arms, seeds, steps and layers.
+    """Choose how many tokens of each response example-level CKA compares: one number for all arms, seeds, steps and layers.
 
     By the rule of :func:`~cr_interp.similarity.tokens_each`, from every checkpoint's own no-context responses.
     """
     rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]
-    lengths = rows["response_ids"].map(len).groupby([rows["arm"], rows["seed"], rows["step"]])
+    counts = pd.Series([len(ids) for ids in _ids(rows)], index=rows.index)
+    lengths = counts.groupby([rows["arm"], rows["seed"], rows["step"]])
     return tokens_each([one.tolist() for _, one in lengths])
 
 
@@ -86,7 +109,7 @@ def with_tokens(study: Study, generations: pd.DataFrame, fixed: str = "own", ane
 
 
 def own_turns(generations: pd.DataFrame) -> dict[str, list[tuple[str, int]]]:
-    """How :func:`own_responses` divides into turns: prompt and number of ids of each; empty for a task without turns."""
+    """Divide :func:`own_responses` into turns: prompt and number of ids of each; empty for a task without turns."""
     if "turn_prompts" not in generations:
         return {}
     rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]

@@ -23,12 +23,23 @@ def moves(
 
 @torch.no_grad()
 def output_kl(
-    loaded: Loaded, x: Float[Tensor, "token width"], y: Float[Tensor, "token width"], chunk: int = 256
+    loaded: Loaded,
+    x: Float[Tensor, "token width"],
+    y: Float[Tensor, "token other_width"],
+    chunk: int = 256,
+    other: Loaded | None = None,
 ) -> Float[Tensor, " token"]:
-    """KL(q_x ‖ q_c) in nats of every token, from final states; in chunks, since a vocabulary is wide."""
-    head = loaded.model.get_output_embeddings().weight
+    """KL(p ‖ q) in nats of every token, from final states; in chunks, since a vocabulary is wide.
+
+    p is what ``loaded`` predicts from ``x``, q what ``other`` (by default ``loaded`` as well) predicts from ``y``.
+    """
     found = []
     for a, b in zip(x.split(chunk), y.split(chunk), strict=True):
-        p, q = (log_probs(loaded.model, rows.to(head.device, head.dtype)) for rows in (a, b))
-        found.append((p.exp() * (p - q)).sum(1))
+        p, q = _predicted(loaded, a), _predicted(other or loaded, b)
+        found.append((p.exp() * (p - q.to(p.device))).sum(1))
     return torch.cat(found)
+
+
+def _predicted(loaded: Loaded, states: Float[Tensor, "token width"]) -> Float[Tensor, "token vocabulary"]:
+    head = loaded.model.get_output_embeddings().weight
+    return log_probs(loaded.model, states.to(head.device, head.dtype))

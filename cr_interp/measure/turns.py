@@ -16,7 +16,7 @@ from typing import Any
 from cr_interp.errors import UserError
 from cr_interp.models.generation import Response
 from cr_interp.tasks.base import Example, Outcome, TakesTurns, Task
-from cr_interp.vocabulary import OUTCOMES
+from cr_interp.vocabulary import OUTCOMES, UNGRADED
 
 Sample = Callable[[list[list[int]], list[int], int], list[Response]]
 """Prompts (ids), the rows they belong to and the number of the turn, from 0 → a response each."""
@@ -71,8 +71,9 @@ def play(
 
 
 def known_outcome(outcome: Any, example: Example) -> Outcome:
-    """The outcome as it is. Raises :class:`UserError` for anything but the four, which every table would count as wrong."""
-    if outcome not in OUTCOMES:
+    """The outcome as it is. Raises :class:`UserError` for anything but the four and ``ungraded``, which every table would
+    count as wrong."""
+    if outcome not in (*OUTCOMES, UNGRADED):
         raise UserError(
             f"The task's grader called an answer to example {example.id} {outcome!r}. An outcome is one of the texts "
             f"{', '.join(OUTCOMES)}: let grade() return one of these."
@@ -81,7 +82,7 @@ def known_outcome(outcome: Any, example: Example) -> Outcome:
 
 
 def places(rows: Sequence[int], turn: int, batch: int) -> list[int]:
-    """Where the random numbers of a turn stand: behind those of all rows' earlier turns. The first turn's are the rows'.
+    """Place the random numbers of a turn: behind those of all rows' earlier turns. The first turn's are the rows'.
 
     >>> places([0, 2], turn=1, batch=4)
     [4, 6]

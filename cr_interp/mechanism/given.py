@@ -49,11 +49,17 @@ class Options:
     readers: Sequence[str] = ("aligned", "all")
     """From which tokens: the aligned positions alone, so that the prompt's tokens still read it; or from all others."""
     cuts: Sequence[int] = (1, 0)
-    """In how many layers at once; 0: in all."""
+    """In how many layers at once where only the aligned positions lose the span; 0: in all."""
+    cuts_all: Sequence[int] = (0,)
+    """… and where all tokens lose it: then whole prompts are run again for every window, which costs many times more."""
     batch_size: int = 64
     backend: str = "hooks"
     prompts: int = 128
     """Of the training split, from which directions, probes and gradients are computed."""
+    heads: int = 16
+    """So many heads are patched exactly: those that attribution names first. 0: none."""
+    windows: Sequence[int] = ()
+    """So many layers are patched at once. None given: 2 and 4, as far as the model is deep enough."""
 
 
 USUAL = Options()

@@ -8,9 +8,10 @@ off: its attention scores are −∞ in some layers, for some *readers*.
 
 Read-outs are those of patching, with the cut run in place of the patched one: (cut − received) / (given − received) of the
 logit difference where the answers part, where ``received`` is the run with the context and ``given`` the one without; and
-whether the whole answer without the context is there. Control: as many tokens cut off elsewhere in the prompt, a run of them
-that is drawn anew for each window (never the first token, where attention sinks sit, nor an aligned position). Where less is
-left of the prompt than the span is long, all of it is cut; ``cut`` says how many tokens were.
+whether the whole answer without the context is there. Control: as many tokens cut off elsewhere, a run of what both views
+have that is drawn anew for each window (never the first token, where attention sinks sit, nor an aligned position, nor
+anything of the context: that would be another knockout). Where the span is longer than that, all of it is cut; ``cut`` says
+how many tokens were.
 
 With all layers and all readers nothing of the context is left but its room: the run equals the view without context whose
 positions have a gap. Where attention sees distances only (RoPE) and nothing stands before the context, that is the view
@@ -36,6 +37,7 @@ from cr_interp.mechanism.estimates import estimates
 from cr_interp.mechanism.given import Answers, Pair
 from cr_interp.mechanism.runs import FINAL, Restarted, States
 from cr_interp.mechanism.spans import context_span
+from cr_interp.models.forward import unwrap
 from cr_interp.models.loading import Loaded
 
 SPANS = ("context", "system", "turns", "splice", "template")
@@ -50,7 +52,7 @@ def rows(given: Answers) -> dict[str, pd.DataFrame]:
     """The tables ``knockout_examples``, ``attention`` and ``knockout`` of one checkpoint."""
     options = given.options
     found = knock_out(
-        given.loaded, given.pairs, options.spans, options.readers, options.cuts, batch_size=options.batch_size,
+        given.loaded, given.pairs, options.spans, options.readers, options.cuts, options.cuts_all, batch_size=options.batch_size,
         backend=options.backend, progress=given.progress,
     )  # fmt: skip
     table = estimates(found, PLACE)
@@ -83,7 +85,7 @@ def attention(loaded: Loaded, pairs: Sequence[Pair], batch_size: int = 64) -> pd
 def bounded(loaded: Loaded, pairs: Sequence[Pair], batch_size: int) -> int:
     """A batch size with which one layer's attention weights fit: they grow with the square of a sequence's length."""
     longest = max(len(pair.given) + len(pair.response) for pair in pairs)
-    heads = int(loaded.model.config.get_text_config().num_attention_heads)
+    heads = int(unwrap(loaded.model).config.get_text_config().num_attention_heads)
     return max(1, min(batch_size, WEIGHTS // (heads * longest * longest)))
 
 
@@ -94,6 +96,7 @@ def knock_out(
     spans: Sequence[str] = SPANS,
     readers: Sequence[str] = READERS,
     cuts: Sequence[int] = (1, 0),
+    cuts_all: Sequence[int] = (1, 0),
     controls: Sequence[str] = CONTROLS,
     batch_size: int = 64,
     backend: str = "hooks",
@@ -109,13 +112,20 @@ def knock_out(
         for each in chosen:
             if each not in known:
                 raise unknown(kind, each, known)
-    windows = _windows(len(blocks(loaded.model)), cuts)
+    layers = len(blocks(loaded.model))
+    windows = {"aligned": _windows(layers, cuts), "all": _windows(layers, cuts_all)}
+    every = list(dict.fromkeys(window for reader in readers for window in windows[reader]))
     there = {span: [positions(pair, span) for pair in pairs] for span in spans}
     there = {span: found for span, found in there.items() if any(found)}
     if not there:
         raise UserError(f"None of the spans {', '.join(spans)} is in these prompts; the span context always is.")
     same = _same(there)
-    total = len(same) * len(controls) * len(windows) * len(readers) * sum(len(pair.response) for pair in pairs)
+    total = (
+        len(same)
+        * len(controls)
+        * sum(len(windows[each]) for each in readers)
+        * sum(len(pair.response) for pair in pairs)
+    )
     done, first = 0, 0
     found: list[dict[str, Any]] = []
     with says_exhausted(batch_size), model_lock(loaded.model), eager(loaded.model):
@@ -126,10 +136,10 @@ def knock_out(
             here = slice(first, first + len(batch.pairs))
             first = here.stop
             for name, names in same.items():
-                for control, layer, width, cut in _cut_where(name, there[name], pairs, controls, windows):
+                for control, layer, width, cut in _cut_where(name, there[name], pairs, controls, every):
                     mine = cut[here]
                     kept = usable & torch.tensor([bool(each) for each in mine])
-                    for reader in readers:
+                    for reader in (each for each in readers if (layer, width) in windows[each]):
                         read = batch.read(knocked.final(mine, range(layer, layer + width), reader))
                         for span in names:
                             place = {
@@ -148,7 +158,7 @@ def knock_out(
 def positions(pair: Pair, span: str) -> tuple[int, ...]:
     """Where in the prompt with the context a span is; the aligned positions are never in it."""
     if span == "context":
-        return tuple(context_span(pair.without, pair.given))
+        return context_span(pair.without, pair.given)
     labels = pair.labels.get("with_context", ())
     return tuple(i for i, label in enumerate(labels[:-1]) if label == span)
 
@@ -179,10 +189,7 @@ def _cut_where(
     windows: Sequence[tuple[int, int]],
 ) -> Iterator[tuple[str, int, int, list[tuple[int, ...]]]]:
     """Control, first layer, number of layers, and the positions that are cut off in every prompt."""
-    elsewhere = [
-        [i for i in range(1, len(pair.given) - 1) if i not in set(mine)]
-        for pair, mine in zip(pairs, there, strict=True)
-    ]
+    elsewhere = [_outside(pair, mine) for pair, mine in zip(pairs, there, strict=True)]
     room = min((len(rest) - len(mine) for rest, mine in zip(elsewhere, there, strict=True) if mine), default=0)
     for control in controls:
         for layer, width in windows:
@@ -194,6 +201,14 @@ def _cut_where(
             yield control, layer, width, [
                 tuple(rest[first : first + len(mine)]) for rest, mine in zip(elsewhere, there, strict=True)
             ]  # fmt: skip
+
+
+def _outside(pair: Pair, span: Sequence[int]) -> list[int]:
+    """Where a control may be: what both views have, or, if all of that is the span, the rest of the context."""
+    cut = set(span)
+    rest = [i for i in range(1, len(pair.given) - 1) if i not in cut]
+    context = set(positions(pair, "context"))
+    return [i for i in rest if i not in context] or rest
 
 
 class _Knocked:

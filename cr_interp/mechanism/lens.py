@@ -12,7 +12,7 @@ against another example's. A layer at which the right token is no likelier than 
 ``transformer_lens.tools.analysis.logit_readout`` does the same to one tensor; here both views share prefixes and places.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from cr_interp.mechanism.replaced import partners_of
 from cr_interp.mechanism.runs import States
 from cr_interp.models.forward import log_probs, unwrap
 from cr_interp.models.loading import Loaded
+from cr_interp.statistics import clopper_pearson
 
 CONTROLS = ("none", "other")
 #: Distributions that are held at a time, of each view: a vocabulary is wide.
@@ -52,13 +53,18 @@ def rows(given: Answers) -> dict[str, pd.DataFrame]:
     return {"lens_examples": found[found["kept"]].drop(columns=["kept", "used"]), "lens": lens_estimates(found)}
 
 
-def read_off(model: nn.Module, states: States) -> Float[Tensor, "token vocabulary"]:
+def read_off(
+    model: nn.Module, states: States, jacobian: Float[Tensor, "width width"] | None = None
+) -> Float[Tensor, "token vocabulary"]:
     """float32 log-probabilities that the model's final norm and head give states of its stream.
 
+    ``jacobian`` first carries the states to what the last block would make of them (a Jacobian lens's matrix of this layer).
     Raises :class:`UserError` for a model whose final norm is not known.
     """
     norm = hook_point(model, FINAL).module
     weight = next(iter(norm.parameters()), None)
+    if jacobian is not None:
+        states = (states.float() @ jacobian.to(states.device).T).to(states.dtype)
     placed = states if weight is None else states.to(weight.device)
     head = unwrap(model).get_output_embeddings().weight
     return log_probs(model, norm(placed).to(head.device, head.dtype))
@@ -73,13 +79,24 @@ def lens_of(
     backend: str = "hooks",
     padding: str = "right",
     progress: Callable[[int, int], None] = lambda done, total: None,
+    jacobians: Mapping[int, Float[Tensor, "width width"]] | None = None,
 ) -> pd.DataFrame:
     """A row per example, token of its answer, layer, view and control.
+
+    ``jacobians`` (layer → matrix, as ``transformer_lens.tools.analysis.JacobianLens.jacobians`` has them) make it a Jacobian
+    lens, of those layers and the last; of the embedding there is none then.
 
     ``used`` says which rows enter the means, ``kept`` which are worth storing. Examples whose answer is not what the model
     itself decodes greedily are left out.
     """
     sites = residual_sites(loaded.model)
+    if jacobians is not None:
+        last = sites[-1].layer
+        sites = [
+            each
+            for each in sites
+            if each.name == "resid_post" and (each.layer in jacobians or each.layer == last)
+        ]
     total, done = len(sites) * sum(len(pair.response) for pair in pairs), 0
     whole = _whole(pairs)
     found: list[pd.DataFrame] = []
@@ -87,7 +104,7 @@ def lens_of(
     with says_exhausted(batch_size):
         for batch in Views(loaded, pairs, padding, backend).batches(batch_size):  # type: ignore[arg-type]
             usable = batch.usual["no_context"].whole
-            asked = _Asked(batch, usable, whole[first : first + len(batch.pairs)])
+            asked = _Asked(batch, usable, whole[first : first + len(batch.pairs)], jacobians or {})
             first += len(batch.pairs)
             for site, states in _states(batch, sites):
                 for control in controls:
@@ -127,8 +144,14 @@ def _whole(pairs: Sequence[Pair]) -> list[bool]:
 class _Asked:
     """The tokens of a batch's answers that the lens looks at."""
 
-    def __init__(self, batch: Batch, usable: Bool[Tensor, " example"], whole: Sequence[bool]) -> None:
-        self.batch, self.model = batch, batch.loaded.model
+    def __init__(
+        self,
+        batch: Batch,
+        usable: Bool[Tensor, " example"],
+        whole: Sequence[bool],
+        jacobians: Mapping[int, Float[Tensor, "width width"]],
+    ) -> None:
+        self.batch, self.model, self.jacobians = batch, batch.loaded.model, jacobians
         self.tokenizer = batch.loaded.tokenizer
         within = torch.arange(len(batch.tokens)) - batch.starts[batch.tokens]
         at = torch.tensor([-1 if p.place is None else p.place for p in batch.pairs])[batch.tokens]
@@ -158,13 +181,16 @@ class _Asked:
         own, read = self.chosen[has], (self.partner if control == "other" else self.chosen)[has]
         tokens, others = self.own[has], self.other[has]
         numbers: dict[str, dict[str, list[np.ndarray]]] = {view: {} for view in VIEWS}
+        carry = self.jacobians.get(site.layer) if site.name == "resid_post" else None
         for first in range(0, len(read), CHUNK):
             here = slice(first, first + CHUNK)
             said = {
-                view: read_off(self.model, states[view][read[here].to(states[view].device)]) for view in VIEWS
+                view: read_off(self.model, states[view][read[here].to(states[view].device)], carry)
+                for view in VIEWS
             }
             if control == "other":
-                one = read_off(self.model, states["no_context"][own[here].to(states["no_context"].device)])
+                base = states["no_context"]
+                one = read_off(self.model, base[own[here].to(base.device)], carry)
                 apart = _kl(one, said["no_context"])
             else:
                 apart = _kl(said["no_context"], said["with_context"])
@@ -263,6 +289,8 @@ def lens_estimates(examples: pd.DataFrame) -> pd.DataFrame:
             if not token or (name == "kl" and where[1] != VIEWS[0]):
                 continue
             ends = [float(each[i]) for each in (middle, low, high)]
+            if name.endswith("first"):
+                ends = [ends[0], *_share_ends(*ends, cell["cluster"].nunique())]
             if name.endswith("rank"):
                 ends = [float(np.exp(end)) for end in ends]
             found.append(
@@ -274,3 +302,10 @@ def lens_estimates(examples: pd.DataFrame) -> pd.DataFrame:
                 }
             )  # fmt: skip
     return pd.DataFrame(found).astype({"layer": "int32"})
+
+
+def _share_ends(share: float, low: float, high: float, clusters: int) -> tuple[float, float]:
+    """The interval of a share: where no draw differs, that of Clopper and Pearson with clusters as trials."""
+    if share in (0.0, 1.0):
+        return clopper_pearson(share * clusters, clusters)
+    return max(low, 0.0), min(high, 1.0)

@@ -78,7 +78,10 @@ class Restarted:
         wanted = list(dict.fromkeys([*sites, *(need for site in sites for need in self._needs(site))]))
         ended = [site for site in wanted if site != FINAL]
         self.known = {}
-        with model_lock(self.model), visiting(self.model, {site: keep(site) for site in ended if site.name != "resid_mid"}):
+        with (
+            model_lock(self.model),
+            visiting(self.model, {site: keep(site) for site in ended if site.name != "resid_mid"}),
+        ):
             found[FINAL] = self.rows.tokens(self.rows.run())
         for site in wanted:
             if site.name == "resid_mid":
@@ -100,13 +103,17 @@ class Restarted:
                 self.states([])
             return self.known[FINAL]
         start, state = self._start(put)
-        rest = {site: states for site, states in put.items() if site.layer >= start and site != Site("resid_pre", start)}
+        rest = {
+            site: states
+            for site, states in put.items()
+            if site.layer >= start and site != Site("resid_pre", start)
+        }
         visits = {site: self._put(states) for site, states in rest.items() if site.name != "z"}
         if not start and state is not None:
             visits[Site("resid_pre", 0)] = self._put(state)
-        with model_lock(self.model), standing({**self._passed(start, state), **self._stood(rest)}):
-            with visiting(self.model, visits):
-                found = self.rows.tokens(self.rows.run())
+        still = standing({**self._passed(start, state), **self._stood(rest)})
+        with model_lock(self.model), still, visiting(self.model, visits):
+            found = self.rows.tokens(self.rows.run())
         check_finite({FINAL: found}, self.view)
         return found
 
@@ -120,9 +127,8 @@ class Restarted:
 
         if "resid_post" in here:
             return layer + 1, here["resid_post"]
-        if "resid_pre" not in here and "z" not in here and "resid_mid" not in here:
-            if "mlp_out" in here or self.parallel:
-                return layer + 1, own("resid_pre") + own("attn_out") + own("mlp_out")
+        if not {"resid_pre", "resid_mid", "z"} & here.keys() and ("mlp_out" in here or self.parallel):
+            return layer + 1, own("resid_pre") + own("attn_out") + own("mlp_out")
         if layer or "resid_pre" in here:
             return layer, own("resid_pre")
         return 0, None
@@ -139,7 +145,9 @@ class Restarted:
         def hand_on(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Tensor:
             return hidden_states
 
-        return {block: enter if layer == start - 1 else hand_on for layer, block in enumerate(self.blocks[:start])}
+        return {
+            block: enter if layer == start - 1 else hand_on for layer, block in enumerate(self.blocks[:start])
+        }
 
     def _stood(self, put: Mapping[Site, States]) -> dict[nn.Module, Callable[..., Any]]:
         """Attentions and MLPs of which nothing is left need not run."""

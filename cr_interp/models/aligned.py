@@ -26,9 +26,15 @@ from cr_interp.models.shards import is_sharded
 
 
 def keeps(model: nn.Module, longest: int) -> bool:
-    """Whether sequences of at most ``longest`` tokens can be run so, exactly."""
+    """Tell whether sequences of at most ``longest`` tokens can be run so, exactly."""
     way = batching(model)
-    return way.prefix and way.left and way.rows == "any" and way.length_class(longest) == () and not is_sharded(model)
+    return (
+        way.prefix
+        and way.left
+        and way.rows == "any"
+        and way.length_class(longest) == ()
+        and not is_sharded(model)
+    )
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class AlignedRows:
         return backbone(self.model)(**self.inputs()).last_hidden_state
 
     def inputs(self) -> dict[str, Any]:
-        """What :meth:`run` calls the backbone with."""
+        """Make what :meth:`run` calls the backbone with."""
         batch, length = self.ids.shape
         before = self.mask.shape[1] - length
         # Pads on the right are behind everything that is asked, so only those on the left have to be hidden.
@@ -71,7 +77,8 @@ class AlignedRows:
         pairs = zip(self.prefix.keys_values, self.own, strict=True)
         return Cache(
             layers=[
-                BehindLayer(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1), own) for (k, v), own in pairs
+                BehindLayer(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1), own)
+                for (k, v), own in pairs
             ]
         )
 
@@ -99,10 +106,12 @@ def aligned_rows(
     before = [list(prompt[shared:-1]) for prompt in prompts]
     asked = [[prompt[-1], *response[:-1]] for prompt, response in zip(prompts, responses, strict=True)]
     width, length = max(map(len, before)), max(map(len, asked))
-    ids = torch.tensor([[pad_id] * (width - len(b)) + b + a + [pad_id] * (length - len(a)) for b, a in zip(before, asked, strict=True)])
-    mask = torch.tensor(
-        [[False] * (width - len(b)) + [True] * (len(b) + len(a)) + [False] * (length - len(a)) for b, a in zip(before, asked, strict=True)]
-    )  # fmt: skip
+    laid_out, kept = [], []
+    for b, a in zip(before, asked, strict=True):
+        left, right = width - len(b), length - len(a)
+        laid_out.append([*[pad_id] * left, *b, *a, *[pad_id] * right])
+        kept.append([*[False] * left, *[True] * (len(b) + len(a)), *[False] * right])
+    ids, mask = torch.tensor(laid_out), torch.tensor(kept)
     ids, mask = ids.to(device), mask.to(device)
     positions = shared + (mask.long().cumsum(-1) - 1).clamp(min=0)
     where = mask[:, width:].nonzero()
@@ -120,10 +129,16 @@ def _own(
     """Keys and values of what each prompt has of its own, a pair per layer."""
     batch = len(ids)
     if prefix.ids:
-        cache = Cache(layers=[KeepLayer(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in prefix.keys_values])
+        cache = Cache(
+            layers=[
+                KeepLayer(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in prefix.keys_values
+            ]
+        )
     else:
         cache = Cache(layer_class_to_replicate=RecordLayer)
     masks = None if bool(mask.all()) else attention_mask(model, prefix, positions, mask)
-    backbone(model)(input_ids=ids, attention_mask=masks, position_ids=positions, past_key_values=cache, use_cache=False)
+    backbone(model)(
+        input_ids=ids, attention_mask=masks, position_ids=positions, past_key_values=cache, use_cache=False
+    )
     kept: list[Any] = list(cache.layers)
     return tuple((layer.keys, layer.values) if not prefix.ids else layer.own for layer in kept)

@@ -268,5 +268,5 @@ def convert_smollm2() -> Path:
 
 
 def _said(error: Exception) -> str:
-    """What an exception says, on one line; its name if it says nothing."""
+    """Put what an exception says on one line; its name if it says nothing."""
     return " ".join(str(error).split())[:300] or type(error).__name__

@@ -81,7 +81,9 @@ class BehindLayer(ReadLayer):
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysValues:
         keys: Any = self.keys
         values: Any = self.values
-        return torch.cat([keys, self.own[0], key_states], dim=-2), torch.cat([values, self.own[1], value_states], dim=-2)
+        return torch.cat([keys, self.own[0], key_states], dim=-2), torch.cat(
+            [values, self.own[1], value_states], dim=-2
+        )
 
 
 def recording() -> Cache:
@@ -90,7 +92,7 @@ def recording() -> Cache:
 
 
 def recorded(cache: Cache, tokens: int, layers: int) -> tuple[KeysValues, ...]:
-    """What a recording holds. Raises :class:`LookupError` unless it is a key and a value per token in every layer:
+    """Read what a recording holds. Raises :class:`LookupError` unless it is a key and a value per token in every layer:
     what a state-space layer keeps is elsewhere, and what layers share is in one of them only."""
     kept: list[Any] = list(cache.layers)
     held = [

@@ -1,10 +1,12 @@
 """What ``cr-interp explain`` prints: where an answer is decided, who reads the context, and from which layer on it shows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 from rich.table import Table
 
+from cr_interp.report.heads import number, rich_agreement, rich_heads, rich_windows
+from cr_interp.report.trained import PRINTED
 from cr_interp.study.study import Study
 from cr_interp.system.shown import PlainTable, literal
 from cr_interp.tables.knockout import strongest_cuts
@@ -18,28 +20,37 @@ GROUPS = ("harmed", "rescued", "changed")
 
 def printed(study: Study, names: Sequence[str]) -> list[Table]:
     """The tables that are printed behind these analyses, as far as the study has them."""
-    known = {"patching": rich_patching, "knockout": rich_knockout, "lens": rich_lens}
-    return [
-        known[name](study.table(name), study.name) for name in names if name in known and study.has_table(name)
+    known: dict[str, tuple[str, Callable[[pd.DataFrame, str], Table]]] = {
+        "patching": ("patching", rich_patching), "windows": ("patching_windows", rich_windows),
+        "heads": ("patching_heads", rich_heads), "knockout": ("knockout", rich_knockout), "lens": ("lens", rich_lens),
+    }  # fmt: skip
+    found = [
+        show(study.table(table), study.name)
+        for name, (table, show) in known.items()
+        if name in names and study.has_table(table)
     ]
+    if "attribution" in names and study.has_table("attribution_examples"):
+        found.append(rich_agreement(study))
+    return found + [PRINTED[name](study) for name in names if name in PRINTED and study.has_table(name)]
 
 
 def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") -> Table:
     """:func:`~cr_interp.tables.knockout.strongest_cuts` for the terminal."""
     table = PlainTable(
         f"{name}: knockout, share of answers without the context that are back",
-        caption="In all layers, and in the layer that does most, as if it had been chosen beforehand; elsewhere: as many tokens "
-        "cut off elsewhere in the prompt. Intervals within these runs.",
+        caption="In all layers, and in the layer that does most, as if it had been chosen beforehand. In round brackets: a "
+        "span's tokens, and the share with as many tokens cut off elsewhere. Intervals within these runs.",
     )
     left = ("arm", "group", "span", "readers")
-    for column in (*left, "tokens", "all layers [95 %]", "elsewhere", "layer", "alone [95 %]", "elsewhere", "n"):
-        table.add_column(column, justify="left" if column in left else "right")
-    for row in strongest_cuts(knockout, readout).itertuples():
+    for column in (*left, "all layers", "layer", "alone", "n"):
+        table.add_column(column, justify="left" if column in left else "right", no_wrap=column in left)
+    flips = knockout[knockout["group"].isin(GROUPS)]  # of kept answers all are there, whatever layer does most
+    for row in strongest_cuts(flips, readout).itertuples():
         cells = [
-            row.arm, row.group, row.span, row.readers, f"{row.cut:.0f}",
-            f"{_number(row.all)} [{_number(row.all_low)}, {_number(row.all_high)}]", _number(row.all_elsewhere),
+            row.arm, row.group, f"{row.span} ({row.cut:.0f})", row.readers,
+            f"{number(row.all)} ({number(row.all_elsewhere)})\n[{number(row.all_low)}, {number(row.all_high)}]",
             "–" if pd.isna(row.layer) else f"{row.layer:.0f}",
-            f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]", _number(row.elsewhere), row.n_examples,
+            f"{number(row.estimate)} ({number(row.elsewhere)})\n[{number(row.low)}, {number(row.high)}]", row.n_examples,
         ]  # fmt: skip
         table.add_row(*(literal(str(cell)) for cell in cells))
     return table
@@ -62,7 +73,7 @@ def rich_lens(lens: pd.DataFrame, name: str) -> Table:
                 row.view,
                 row.ahead,
                 layer_name(row.place),
-                _number(row.difference),
+                number(row.difference),
                 row.n_examples,
             ]
             table.add_row(*(literal(str(cell)) for cell in cells))
@@ -81,8 +92,8 @@ def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> 
     order = {direction: index for index, direction in enumerate(DIRECTIONS)}
     found = strongest(patching, readout)
     for row in found.sort_values("direction", key=lambda each: each.map(order), kind="stable").itertuples():
-        value = f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]"
-        controls = [_number(row.random), _number(row.other)]
+        value = f"{number(row.estimate)} [{number(row.low)}, {number(row.high)}]"
+        controls = [number(row.random), number(row.other)]
         cells = [
             row.arm,
             row.group,
@@ -95,7 +106,3 @@ def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> 
         ]
         table.add_row(*(literal(str(cell)) for cell in cells))
     return table
-
-
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.2f}"

@@ -16,9 +16,9 @@ from cr_interp.tables.interval_words import SHORT, said_intervals
 from cr_interp.tables.metrics import metric_names, metric_table
 from cr_interp.tables.obedience import OBEDIENCE
 from cr_interp.tables.unread import instead, sentences, unread
-from cr_interp.vocabulary import arm_order
+from cr_interp.vocabulary import AGREEMENT, DIVERGENCES, UNGRADED, arm_order
 
-PERCENT = {*METRICS, *OBEDIENCE}
+PERCENT = {*METRICS, *AGREEMENT, *OBEDIENCE}
 
 
 def rich_study(
@@ -33,12 +33,12 @@ def rich_study(
     table = rich_table(
         metric_table(study, control, interval), title or study.name, seeds, instead(rows), interval
     )
-    return Group(table, *map(literal, unread_sentences(rows)))
+    return Group(table, *map(literal, [*unread_sentences(rows), *keyless_sentences(study)]))
 
 
 def markdown_study(study: Study, control: str = "exact", interval: Kind = "across") -> str:
     """:func:`markdown_table` of a study, and under it how many answers could not be read."""
-    notes = map(in_markdown, unread_sentences(unread_of(study, control)))
+    notes = map(in_markdown, [*unread_sentences(unread_of(study, control)), *keyless_sentences(study)])
     return "\n\n".join([markdown_table(metric_table(study, control, interval), interval), *notes])
 
 
@@ -51,6 +51,22 @@ def unread_of(study: Study, control: str = "exact") -> pd.DataFrame:
 
 def unread_sentences(rows: pd.DataFrame, least: float = 0.0) -> list[str]:
     return sentences(rows, arm_order(rows["arm"]), least)
+
+
+def keyless_sentences(study: Study) -> list[str]:
+    """Report on examples without an answer key; nothing if all have one."""
+    asked = study.table("generations").drop_duplicates(["split", "example_id"])
+    without = int((asked["outcome"] == UNGRADED).sum())
+    if not without:
+        return []
+    if without == len(asked):
+        return [
+            "No example has an answer key: accuracies, Harm and Rescue are not defined here. What is shown needs none."
+        ]
+    return [
+        f"{len(asked) - without} of {len(asked)} examples have an answer key: accuracies, Harm and Rescue are of these, "
+        f"changed and agreement of all."
+    ]
 
 
 def rich_table(
@@ -68,7 +84,7 @@ def rich_table(
     arms = arm_order(table["arm"])
     scope = said_intervals(table[table["seed"].isna()], short=True, wanted=interval)
     by_seed = f"; each seed: {SHORT['within']}" if seeds else ""
-    caption = f"in %, but for min_cosine; 95 % intervals: {scope}{by_seed}"
+    caption = f"in %, but for {_no_shares(table)}; 95 % intervals: {scope}{by_seed}"
     out = PlainTable(title, caption, padding=0, pad_edge=False, collapse_padding=True)
     out.add_column("metric")
     for arm in arms:
@@ -85,6 +101,12 @@ def rich_table(
             )
             out.add_row(label, *cells)
     return out
+
+
+def _no_shares(table: pd.DataFrame) -> str:
+    """Name the rows that are no shares, and what they are in."""
+    nats = [name for name in DIVERGENCES if name in set(table["metric"])]
+    return " and ".join([*([f"{', '.join(nats)} (nats a token)"] if nats else []), "min_cosine"])
 
 
 def _cell(name: str, row: Any) -> str:

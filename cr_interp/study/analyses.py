@@ -2,9 +2,10 @@
 
 Mental model. A study is a set of analyses of its checkpoints. An :class:`Analysis` names its table and that table's columns,
 what it must be given, and the function that yields the rows. Whoever needs to know goes through :data:`ANALYSES`: the
-pipelines, ``cr-interp capture`` and ``explain``, the check of a table that is read, what a page says when a table is missing,
-and the schema in the documentation. To add one, write the function in a file of its own and an entry here.
+pipelines, ``cr-interp evaluate``, ``capture`` and ``explain``, the check of a table that is read, what a page says when a table
+is missing, and the schema in the documentation. To add one, write the function in a file of its own and an entry here.
 
+    own        a checkpoint, its own answers and its teacher             cr_interp.measure.divergence.Own
     readings   a checkpoint's states in every view, on its responses     cr_interp.measure.readings.Readings
     answers    a checkpoint's answers without and with the context       cr_interp.mechanism.given.Answers
     weights    the files of a checkpoint and of its base                 cr_interp.mechanism.given.Weights
@@ -22,7 +23,15 @@ import pandas as pd
 
 from cr_interp.errors import unknown
 
-Needs = Literal["readings", "answers", "weights", "material"]
+Needs = Literal["own", "readings", "answers", "weights", "material"]
+#: The command that gives what an analysis needs.
+COMMANDS: dict[Needs, str] = {
+    "own": "evaluate",
+    "readings": "capture",
+    "answers": "explain",
+    "weights": "explain",
+    "material": "explain",
+}
 #: Columns that say which checkpoint a row is of; whoever stores the rows puts them in front.
 CHECKPOINT = ("arm", "seed", "step")
 
@@ -50,11 +59,13 @@ class Analysis:
     """Only of a run's last checkpoint, as the rows are many."""
     along: bool = False
     """Of ``explain``: also of the checkpoints that a run keeps on its way, if these are asked for."""
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """What its columns hold, for the documentation: those whose names no other table has."""
 
     @property
     def command(self) -> str:
         """The command of ``cr-interp`` that fills the table."""
-        return "capture" if self.needs == "readings" else "explain"
+        return COMMANDS[self.needs]
 
     @property
     def tables(self) -> dict[str, tuple[str, ...]]:
@@ -70,12 +81,18 @@ class Analysis:
 
 
 _DRIFT = ("site", "layer", "measure", "control", "estimate", "low", "high", "n_tokens", "n_examples")
+_MOVED = ("group", "action", "vector", "site", "layer", "control")
 _UPDATED = ("module", "layer", "measure", "control", "estimate", "low", "high", "n_weights")
 _PATCHED = ("group", "direction", "site", "layer", "control")
 _CUT = ("group", "span", "readers", "layer", "width", "control")
 
 #: In the order in which they are stored. ``drift`` is the last of the readings: where it has rows, a checkpoint is measured.
 ANALYSES: tuple[Analysis, ...] = (
+    Analysis(
+        "divergence", "divergence", "example and context control",
+        ("example_id", "cluster", "control", "n_tokens", "fidelity", "invariance"), "own",
+        "cr_interp.measure.divergence:rows",
+    ),
     Analysis(
         "tokens", "token_drift", "token of a response and site, under the exact context",
         ("example_id", "position", "token", "site", "layer", "cosine", "relative_l2", "kl"),
@@ -101,6 +118,37 @@ ANALYSES: tuple[Analysis, ...] = (
         options=("sites",),
     ),
     Analysis(
+        "windows", "patching_windows", "as in `patching`, for several layers at once: also per `width`, from `layer` on",
+        (*_PATCHED, "width", "readout", "estimate", "low", "high", "n_examples"),
+        "answers", "cr_interp.mechanism.patching:window_rows",
+        beside={
+            "patching_windows_examples": (
+                "example_id", "cluster", *_PATCHED, "width", "received", "given", "patched", "before", "answer",
+            )
+        },
+        options=("sites", "windows"),
+    ),
+    Analysis(
+        "attribution", "attribution", "as in `patching` for the share, to first order instead of patched; also per `head`",
+        (*_PATCHED, "head", "readout", "estimate", "low", "high", "n_examples"),
+        "answers", "cr_interp.mechanism.attribution:rows",
+        beside={
+            "attribution_examples": ("example_id", "cluster", *_PATCHED, "head", "received", "given", "patched"),
+        },
+        options=("sites", "heads"),
+    ),
+    Analysis(
+        "heads", "patching_heads", "as in `patching`, for the heads that attribution names first and some drawn at random",
+        (*_PATCHED, "head", "chosen", "readout", "estimate", "low", "high", "n_examples"),
+        "answers", "cr_interp.mechanism.heads:rows",
+        beside={
+            "patching_heads_examples": (
+                "example_id", "cluster", *_PATCHED, "head", "chosen", "received", "given", "patched", "before", "answer",
+            )
+        },
+        options=("heads",),
+    ),
+    Analysis(
         "knockout", "knockout", "group of answers, span of the context, readers, window of layers, control and read-out",
         (*_CUT, "readout", "estimate", "low", "high", "n_examples", "cut"),
         "answers", "cr_interp.mechanism.knockout:rows",
@@ -110,7 +158,7 @@ ANALYSES: tuple[Analysis, ...] = (
                 "group", "view", "span", "layer", "head", "control", "estimate", "low", "high", "n_examples",
             ),
         },
-        options=("spans", "readers", "cuts"),
+        options=("spans", "readers", "cuts", "cuts_all"),
     ),
     Analysis(
         "lens", "lens", "group of answers, view, layer, token, control and read-out",
@@ -126,6 +174,25 @@ ANALYSES: tuple[Analysis, ...] = (
     Analysis(
         "updates", "updates", "module, layer and measure", _UPDATED, "weights", "cr_interp.mechanism.updates:rows",
         beside={"update_overlaps": ("other_arm", "other_seed", *_UPDATED)}, along=True,
+    ),
+    Analysis(
+        "directions", "directions", "site, layer, measure and control",
+        ("site", "layer", "measure", "control", "estimate", "low", "high", "n_examples"),
+        "material", "cr_interp.mechanism.directions:rows", options=("groups",),
+        beside={
+            "direction_examples": ("example_id", "cluster", *_MOVED, "received", "given", "patched", "before", "answer"),
+            "direction_effects": (*_MOVED, "readout", "estimate", "low", "high", "n_examples"),
+        },
+    ),
+    Analysis(
+        "gradients", "gradients", "module, layer, pair of terms and measure",
+        ("module", "layer", "term", "other_term", "measure", "control", "estimate", "low", "high", "n_examples"),
+        "material", "training.run.gradients:rows", along=True,
+    ),
+    Analysis(
+        "probes", "probes", "site, layer, question, pair of contexts and control",
+        ("site", "layer", "question", "tested", "control", "estimate", "low", "high", "n_examples"),
+        "material", "cr_interp.mechanism.probes:rows",
     ),
 )  # fmt: skip
 
@@ -150,8 +217,8 @@ def analysis_of(table: str) -> Analysis | None:
 def command_for(table: str) -> str:
     """The command that fills a table.
 
-    >>> command_for("generations"), command_for("cka_map"), command_for("patching")
-    ('evaluate', 'capture', 'explain')
+    >>> command_for("generations"), command_for("divergence"), command_for("cka_map"), command_for("patching")
+    ('evaluate', 'evaluate', 'capture', 'explain')
     """
     found = analysis_of(table)
     return "evaluate" if found is None else found.command

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from cr_interp.configuration import brief
 from cr_interp.errors import UserError
 from cr_interp.study.schema import COLUMNS, MOST_BYTES, MOST_COLUMNS, MOST_ROWS, wrong_columns
-from cr_interp.vocabulary import OUTCOMES
+from cr_interp.vocabulary import OUTCOMES, UNGRADED
 
 #: Bytes of tables that are kept in memory; the table that was asked for least recently goes first.
 MOST_KEPT = 256 << 20
@@ -87,7 +87,7 @@ def _checked(file: Path, name: str, task: str) -> pd.DataFrame:
 
 
 def _check_outcomes(file: Path, frame: pd.DataFrame) -> None:
-    unknown = sorted(set(frame["outcome"].dropna().unique()) - {*OUTCOMES})
+    unknown = sorted(set(frame["outcome"].dropna().unique()) - {*OUTCOMES, UNGRADED})
     if unknown:
         raise UserError(
             f"{file} has outcomes that are not known here ({', '.join(map(brief, unknown[:4]))}); known are "

@@ -48,16 +48,18 @@ TEXTS = frozenset(
 )  # fmt: skip
 NUMBERS = frozenset(
     {"seed", "step", "sample", "n_tokens", "layer", "estimate", "low", "high", "n_examples", "n_masked", "position", "cosine",
-     "relative_l2", "kl", "layer_x", "layer_y", "cka", "n"}
+     "relative_l2", "kl", "fidelity", "invariance", "layer_x", "layer_y", "cka", "n"}
 )  # fmt: skip
 #: Of these without gaps: they are counted by.
 WHOLE = frozenset({"seed", "step", "sample", "n_tokens", "layer", "position", "layer_x", "layer_y", "n_examples"})
 #: A table has at most so many rows and columns, and so many bytes when it is unpacked: a small file can stand for far more.
 MOST_ROWS, MOST_COLUMNS, MOST_BYTES = 200_000_000, 200, 16 << 30
+#: Bytes that a file of a study has at most, packed: it is read in one piece where it is copied.
+MOST_FILE = 4 << 30
 
 
 def wrong_columns(frame: pd.DataFrame) -> list[str]:
-    """What of a table's columns is not as their names say, a part of a sentence each."""
+    """Say what of a table's columns is not as their names say, a part of a sentence each."""
     found = []
     for name in map(str, frame.columns):
         column = frame[name]

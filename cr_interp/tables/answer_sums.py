@@ -1,9 +1,9 @@
 """From answers to sums: what the metrics of ``behaviour.py`` are made of.
 
 Mental model: the two answers to the same example and sample, one without the context and one with it, form a **pair**. Per
-example six sums over its pairs (:data:`SUMS`) are all that any metric needs, so an arm shrinks to a block of seeds × examples
+example eight sums over its pairs (:data:`SUMS`) are all that any metric needs, so an arm shrinks to a block of seeds × examples
 × sums (:class:`Block`). Two arms are compared on the seeds and examples that both have (:func:`aligned`). An answer without
-its partner is left out.
+its partner is left out. Pairs without a key are pairs, but not ``graded``: no accuracy counts them.
 """
 
 from __future__ import annotations  # shapes are for readers and type checkers: loading jaxtyping takes its time
@@ -18,7 +18,7 @@ from numpy import ndarray
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.study.rows import last_step
-from cr_interp.vocabulary import CONTROLS, OUTCOMES
+from cr_interp.vocabulary import CONTROLS, OUTCOMES, UNGRADED
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -28,12 +28,12 @@ _COLUMNS = (
     "arm", "seed", "step", "split", "example_id", "view", "control", "sample", "n_tokens", "outcome", "cluster",
 )  # fmt: skip
 #: Per example, summed over its samples.
-SUMS = ("pairs", "right_x", "right_xc", "both", "tokens_x", "tokens_xc")
+SUMS = ("pairs", "right_x", "right_xc", "both", "tokens_x", "tokens_xc", "graded", "changed")
 
 
 @dataclass(frozen=True)
 class Block:
-    """One arm: ``values[s, e]`` are the six sums of example e under seed s, zero where it was not asked."""
+    """One arm: ``values[s, e]`` are the sums of example e under seed s, zero where it was not asked."""
 
     seeds: list[int]
     examples: list[Any]
@@ -73,13 +73,15 @@ def select(generations: pd.DataFrame, split: str | None) -> pd.DataFrame:
             "The table 'generations' has rows without a seed; every answer belongs to one (use 0 for an arm "
             "that is not trained). Make the table again."
         )
-    unknown_outcomes = generations.loc[~generations["outcome"].isin(OUTCOMES), "outcome"]
+    unknown_outcomes = generations.loc[~generations["outcome"].isin([*OUTCOMES, UNGRADED]), "outcome"]
     if len(unknown_outcomes):
         raise UserError(
             f"The table 'generations' has {len(unknown_outcomes)} answers whose outcome is none of {', '.join(OUTCOMES)} (the "
             f"first: {unknown_outcomes.iloc[0]!r}). Whether they are right is not known, so no share is. Evaluate again."
         )
-    generations = generations[[name for name in _COLUMNS if name in generations]]
+    # Whether two answers differ is asked only where some have no key.
+    kept = (*_COLUMNS, "response") if (generations["outcome"] == UNGRADED).any() else _COLUMNS
+    generations = generations[[name for name in kept if name in generations]]
     if split is not None:
         found = generations["split"].unique()
         if split not in found:
@@ -96,7 +98,7 @@ def with_clusters(answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def pairs_of(generations: pd.DataFrame, control: str, split: str | None) -> pd.DataFrame:
-    """A row per pair: arm, seed, split, example_id, cluster, sample and the six sums of that one pair."""
+    """A row per pair: arm, seed, split, example_id, cluster, sample and the sums of that one pair."""
     valid = set(CONTROLS) | set(generations["control"].unique()) - {"none"}
     if control not in valid:
         raise unknown("control", control, map(str, valid))
@@ -105,10 +107,10 @@ def pairs_of(generations: pd.DataFrame, control: str, split: str | None) -> pd.D
         answers = answers.assign(cluster=[])
     keys = ["arm", "seed", "split", "example_id", "sample"]
     answers = answers.assign(right=(answers["outcome"] == "right").astype(float))
-    x = answers.loc[answers["view"] == "no_context", [*keys, "cluster", "right", "n_tokens"]]
-    xc = answers.loc[
-        (answers["view"] == "with_context") & (answers["control"] == control), [*keys, "right", "n_tokens"]
-    ]
+    answers = answers.assign(graded=(answers["outcome"] != UNGRADED).astype(float))
+    said = ["right", "n_tokens", "graded", *(["response"] if "response" in answers else [])]
+    x = answers.loc[answers["view"] == "no_context", [*keys, "cluster", *said]]
+    xc = answers.loc[(answers["view"] == "with_context") & (answers["control"] == control), [*keys, *said]]
     for side in (x, xc):
         twice = side.duplicated(keys)
         if twice.any():
@@ -119,7 +121,9 @@ def pairs_of(generations: pd.DataFrame, control: str, split: str | None) -> pd.D
             )
     pairs = x.merge(xc, on=keys, suffixes=("_x", "_xc"))
     pairs = pairs.rename(columns={"n_tokens_x": "tokens_x", "n_tokens_xc": "tokens_xc"})
-    return pairs.assign(pairs=1.0, both=pairs["right_x"] * pairs["right_xc"])
+    changed = (pairs["response_x"] != pairs["response_xc"]).astype(float) if "response_x" in pairs else np.nan
+    graded = pairs["graded_x"] * pairs["graded_xc"]
+    return pairs.assign(pairs=1.0, both=pairs["right_x"] * pairs["right_xc"], graded=graded, changed=changed)
 
 
 def block(pairs: pd.DataFrame, unit: str = "example_id") -> Block:

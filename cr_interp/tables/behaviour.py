@@ -9,6 +9,7 @@ without the context and one with it, form a **pair**, and every metric is a rati
     harm          right without c, wrong with c  / right without c
     rescue        wrong without c, right with c  / wrong without c
     delta_len     mean length with c / mean length without c − 1
+    changed       the two answers differ        / pairs           = 1 − agreement, where there are answers without a key
 
 "Wrong" is everything that is not ``right``: see :func:`outcome_shares` for what kind of wrong. A table shrinks to
 sums for each example (``answer_sums.py``), and every row says of which kind its interval is (``estimates.py``):
@@ -18,7 +19,8 @@ sums for each example (``answer_sums.py``), and every row says of which kind its
              ``interval="within"`` they are the ratio of the sums of all seeds instead, with a bootstrap over clusters
 
 Comparisons between arms use the same seeds, examples and draws for both, so they are paired. A metric with an empty
-denominator is NaN with n = 0. Everything here is a function from a table to a table and needs no torch.
+denominator is NaN with n = 0; where no answer at all has a key, the metrics that need one have no rows. Everything here is a
+function from a table to a table and needs no torch.
 """
 
 from __future__ import annotations  # shapes are for readers and type checkers: loading jaxtyping takes its time
@@ -42,13 +44,25 @@ from cr_interp.tables.answer_sums import (
     select,
 )
 from cr_interp.tables.estimates import Kind, Sums, estimates
-from cr_interp.vocabulary import CONTROLS, METRICS, OUTCOMES
+from cr_interp.vocabulary import AGREEMENT, CONTROLS, METRICS, OUTCOMES, UNGRADED
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 #: What arms differ by: the metrics, and Harm on the prompts that both solve without the context.
-DIFFERENCES = ("acc_x", "acc_xc", "both_correct", "harm", "harm_common", "rescue", "delta_len")
+DIFFERENCES = (
+    "acc_x",
+    "acc_xc",
+    "both_correct",
+    "harm",
+    "harm_common",
+    "rescue",
+    "delta_len",
+    "changed",
+    "agreement",
+)
+#: Of these what needs no key.
+KEYLESS = ("delta_len", *AGREEMENT)
 #: An arm that is not trained: its one run is all that there is, and other seeds would give the same.
 UNTRAINED = "base"
 
@@ -84,9 +98,18 @@ def metrics(
     the kind of the row's. Of several steps of an (arm, seed) the last counts.
     """
     rows = []
+    names = answered_by(generations)
     for arm, sums in blocks_by_arm(generations, control, split).items():
-        rows += _rows(arm, tuple(METRICS), [sums], resamples, seed, interval)
+        rows += _rows(arm, names, [sums], resamples, seed, interval)
     return _table(rows, _COLUMNS)
+
+
+def answered_by(generations: pd.DataFrame) -> tuple[str, ...]:
+    """The metrics that these answers have: those that need a key only if there is one, agreement only if one is lacking."""
+    ungraded = generations["outcome"] == UNGRADED
+    if not ungraded.any():
+        return tuple(METRICS)
+    return KEYLESS if ungraded.all() else (*METRICS, *AGREEMENT)
 
 
 def metrics_by_step(
@@ -133,9 +156,11 @@ def differences(
         if name not in by_arm:
             raise unknown("arm", name, by_arm)
     sides = aligned([by_arm[arm], by_arm[baseline]], [arm, baseline])
-    rows = _rows(arm, tuple(METRICS), sides, resamples, seed, interval)
-    common = _on_common(pairs_of(generations, control, split), [arm, baseline])
-    rows += _rows(arm, ("harm_common",), common, resamples, seed, interval)
+    names = answered_by(generations)
+    rows = _rows(arm, names, sides, resamples, seed, interval)
+    if "harm" in names:
+        common = _on_common(pairs_of(generations, control, split), [arm, baseline])
+        rows += _rows(arm, ("harm_common",), common, resamples, seed, interval)
     table = _table(rows, _DIFFERENCE)
     order = table["seed"].astype(float).fillna(np.inf), table["metric"].map(DIFFERENCES.index)
     return table.iloc[np.lexsort(order[::-1])].reset_index(drop=True)
@@ -190,15 +215,16 @@ def regimes(
 
 
 def outcome_shares(generations: pd.DataFrame, split: str | None = "test") -> pd.DataFrame:
-    """How the answers of each arm, seed, view and control divide into the four outcomes.
+    """Divide the answers of each arm, seed, view and control into the four outcomes.
 
     Columns ``arm, seed, view, control, outcome, share, n``; every outcome has a row, n is all answers of the
     group, paired or not.
     """
     keys = ["arm", "seed", "view", "control"]
     answers = select(generations, split)
+    answers = answers[answers["outcome"] != UNGRADED] if len(answers) else answers
     if answers.empty:
-        return pd.DataFrame(columns=[*keys, "outcome", "share", "n"])
+        return pd.DataFrame(columns=[*keys, "outcome", "share", "n"]).astype({"share": float, "n": "int64"})
     count = answers.groupby([*keys, "outcome"]).size().unstack("outcome", fill_value=0)
     count = count.reindex(columns=pd.Index(OUTCOMES, name="outcome"), fill_value=0)
     n = count.sum(axis=1)
@@ -246,18 +272,20 @@ def _on_common(pairs: pd.DataFrame, names: Sequence[str]) -> list[Block]:
 def _counts(
     values: Float[ndarray, "*any sums"], names: Sequence[str]
 ) -> tuple[Float[ndarray, "*any metrics"], Float[ndarray, "*any metrics"], Float[ndarray, "*any metrics"]]:
-    """Numerators, denominators and n of these metrics from the six sums in the last axis."""
-    pairs, x, xc, both, tokens_x, tokens_xc = np.moveaxis(values, -1, 0)
+    """Numerators, denominators and n of these metrics from the sums in the last axis."""
+    pairs, x, xc, both, tokens_x, tokens_xc, graded, changed = np.moveaxis(values, -1, 0)
     # name → numerator, denominator, n where it is not the denominator itself
     formulas: dict[str, tuple[ndarray, ndarray, ndarray]] = {
-        "acc_x": (x, pairs, pairs),
-        "acc_xc": (xc, pairs, pairs),
-        "both_correct": (both, pairs, pairs),
+        "acc_x": (x, graded, graded),
+        "acc_xc": (xc, graded, graded),
+        "both_correct": (both, graded, graded),
         "harm": (x - both, x, x),
-        "rescue": (xc - both, pairs - x, pairs - x),
+        "rescue": (xc - both, graded - x, graded - x),
         "delta_len": (tokens_xc - tokens_x, tokens_x, pairs),
         "harm_common": (x - both, x, x),
-        "acc_change": (xc - x, pairs, pairs),
+        "acc_change": (xc - x, graded, graded),
+        "changed": (changed, pairs, pairs),
+        "agreement": (pairs - changed, pairs, pairs),
     }
     num, den, n = (np.stack(part, axis=-1) for part in zip(*(formulas[each] for each in names), strict=True))
     return num, den, np.where(den > 0, n, 0)

@@ -19,7 +19,7 @@ from cr_interp.errors import UserError, unknown
 from cr_interp.study.rows import last_step
 from cr_interp.tables.answer_sums import with_clusters
 from cr_interp.tables.estimates import Kind, Sums, estimates
-from cr_interp.vocabulary import arm_order, by_arm
+from cr_interp.vocabulary import UNGRADED, arm_order, by_arm
 
 #: case → (right without, right with, what it is called)
 CASES = {
@@ -28,6 +28,8 @@ CASES = {
     "rescued": (False, True, "wrong without, right with"),
     "both wrong": (False, False, "wrong in both"),
 }
+#: The same of a pair whose example has no key: case → what it is called.
+KEYLESS = {"changed": "another answer with the context", "same": "the same answer in both"}
 #: Which cases a metric is made of: where its examples are.
 CASES_OF = {
     "acc_x": ("kept", "harmed"),
@@ -39,7 +41,7 @@ CASES_OF = {
 }
 #: Kinds of error, as ``outcome`` names them.
 ERRORS = ("wrong", "unparsable", "truncated")
-MARKS = {"right": "✓", "wrong": "✗", "unparsable": "∅", "truncated": "…"}
+MARKS = {"right": "✓", "wrong": "✗", "unparsable": "∅", "truncated": "…", "ungraded": "·"}
 MARKS_SAY = ", ".join(f"{mark} {outcome}" for outcome, mark in MARKS.items()) + "."
 
 _KEYS = ["arm", "seed", "split", "example_id", "sample"]
@@ -71,6 +73,9 @@ def paired(generations: pd.DataFrame, control: str = "exact", split: str | None 
     right = [(pairs[f"outcome_{side}"] == "right").to_numpy(dtype=bool) for side in ("x", "xc")]
     names = {(without, given): case for case, (without, given, _) in CASES.items()}
     pairs["case"] = [names[bool(a), bool(b)] for a, b in zip(*right, strict=True)]
+    ungraded = pairs["outcome_x"] == UNGRADED
+    changed = pairs["response_x"] != pairs["response_xc"]
+    pairs.loc[ungraded, "case"] = changed[ungraded].map({True: "changed", False: "same"})
     return by_arm(pairs, "example_id", "seed", "sample")
 
 
@@ -79,21 +84,26 @@ def case_counts(
 ) -> pd.DataFrame:
     """The four cases of every arm, over its seeds: ``arm, case, count, n, share, low, high, seeds, interval``.
 
-    ``n`` are the arm's pairs. Intervals: 95 %, of the kind that ``interval`` names, as for the metrics.
+    Pairs without a key have the two cases of :data:`KEYLESS`, in rows of their own.
+    ``n`` are the arm's pairs of that kind. Intervals: 95 %, of the kind that ``interval`` names, as for the metrics.
     """
     found = []
-    for arm in arm_order(pairs["arm"]):
-        mine = pairs[pairs["arm"] == arm]
+    keyless = pairs["case"].isin(list(KEYLESS))
+    parts = [(arm, kind) for arm in arm_order(pairs["arm"]) for kind in (tuple(CASES), tuple(KEYLESS))]
+    for arm, cases in parts:
+        mine = pairs[(pairs["arm"] == arm) & pairs["case"].isin(cases)]
+        if mine.empty and (cases != tuple(CASES) or keyless.any()):
+            continue
         row, seeds = pd.factorize(mine["seed"], sort=True)
         column, examples = pd.factorize(mine["example_id"], sort=True)
-        hits = np.zeros((len(seeds), len(examples), len(CASES)))
-        np.add.at(hits, (row, column, mine["case"].map({c: i for i, c in enumerate(CASES)}).to_numpy()), 1.0)
-        asked = np.repeat(hits.sum(axis=2, keepdims=True), len(CASES), axis=2)
+        hits = np.zeros((len(seeds), len(examples), len(cases)))
+        np.add.at(hits, (row, column, mine["case"].map({c: i for i, c in enumerate(cases)}).to_numpy()), 1.0)
+        asked = np.repeat(hits.sum(axis=2, keepdims=True), len(cases), axis=2)
         cluster = mine.drop_duplicates("example_id").set_index("example_id")["cluster"]
         clusters = cluster.loc[examples].tolist()
-        row_over = estimates([Sums(hits, asked, clusters)], [True] * len(CASES), interval, resamples, seed)[-1]
+        row_over = estimates([Sums(hits, asked, clusters)], [True] * len(cases), interval, resamples, seed)[-1]
         counts = hits.sum(axis=(0, 1))
-        for index, case in enumerate(CASES):
+        for index, case in enumerate(cases):
             found.append(
                 {
                     "arm": arm, "case": case, "count": int(counts[index]), "n": len(mine),

@@ -28,7 +28,7 @@ READERS = {
     "all": "every token that is not of the span",
 }
 #: control → what is cut off.
-CONTROLS = {"none": "the span", "elsewhere": "as many tokens elsewhere in the prompt"}
+CONTROLS = {"none": "the span", "elsewhere": "as many tokens of what both views have"}
 
 
 def over_seeds(rows: pd.DataFrame, place: Sequence[str], also: Sequence[str] = ()) -> pd.DataFrame:

@@ -1,4 +1,5 @@
-"""Every metric of a study in one table: of the answers, of obedience, and the lowest cosine. A new metric joins here."""
+"""Every metric of a study in one table: of the answers, of obedience, of the distributions, and the lowest cosine. A new
+metric joins here."""
 
 from typing import Any
 
@@ -6,23 +7,26 @@ import pandas as pd
 
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import metrics
+from cr_interp.tables.divergence import divergence_metrics
 from cr_interp.tables.drift import extremes, mean_interval
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.obedience import OBEDIENCE, new_instruction
-from cr_interp.vocabulary import METRICS
+from cr_interp.vocabulary import AGREEMENT, DIVERGENCES, METRICS
 
 
 def metric_table(study: Study, control: str = "exact", interval: Kind = "across") -> pd.DataFrame:
     """Rows ``arm, seed, metric, estimate, low, high, n, interval``: the metrics, and what else was measured.
 
-    That is ``new_instruction`` (``obedience.py``) and ``min_cosine``. The column ``interval`` names each row's kind; the
-    argument the kind of the rows over seeds, where there are at least two.
+    That is ``new_instruction`` (``obedience.py``), ``fidelity`` and ``invariance`` (``divergence.py``), and ``min_cosine``. The
+    column ``interval`` names each row's kind; the argument the kind of the rows over seeds, where there are at least two.
     """
     generations = study.table("generations")
     splits = generations["split"].unique()
     split = "test" if "test" in splits else str(splits[0])
     table = metrics(generations, control=control, split=split, interval=interval)
     more = [new_instruction(generations, split=split, interval=interval)]
+    if study.has_table("divergence"):
+        more.append(divergence_metrics(study.table("divergence"), control, interval=interval))
     if study.has_table("drift"):
         more.append(min_cosine(study.table("drift"), control, interval))
     table = pd.concat([table, *(each for each in more if len(each))], ignore_index=True)
@@ -54,4 +58,8 @@ def _row(arm: Any, seed: Any, estimate: float, low: float, high: float, n: int, 
 
 
 def metric_names(table: pd.DataFrame) -> list[str]:
-    return [name for name in (*METRICS, *OBEDIENCE, "min_cosine") if name in set(table["metric"])]
+    return [
+        name
+        for name in (*METRICS, *AGREEMENT, *OBEDIENCE, *DIVERGENCES, "min_cosine")
+        if name in set(table["metric"])
+    ]

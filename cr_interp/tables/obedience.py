@@ -109,7 +109,7 @@ def _asked(generations: pd.DataFrame, split: str | None) -> pd.DataFrame | None:
 
 
 def _shares(of_arm: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
-    """Of one arm: the share of samples that obey, seeds × examples, and the cluster of each example."""
+    """Make of one arm the share of samples that obey, seeds × examples, and the cluster of each example."""
     obeyed = of_arm.assign(obeys_new=of_arm["obeys_new"].astype(float))
     table = obeyed.pivot_table("obeys_new", "seed", "example_id").dropna(axis=1)
     return table, obeyed.drop_duplicates("example_id").set_index("example_id")["cluster"]

@@ -31,7 +31,7 @@ MOST = 2000
 
 
 def folder() -> Path | None:
-    """Where answers are kept; None: nowhere."""
+    """Tell where answers are kept; None: nowhere."""
     own = os.environ.get(VARIABLE)
     if own is not None:
         return Path(own) if own else None
@@ -65,7 +65,7 @@ def stored(
 
 
 def peek(what: str, files: Sequence[Path], arguments: Any, home: Path | None = None) -> pd.DataFrame | None:
-    """What :func:`stored` would return at once; None if it had to be computed."""
+    """Give what :func:`stored` would return at once; None if it had to be computed."""
 
     def nothing() -> pd.DataFrame:
         raise LookupError
@@ -95,7 +95,7 @@ def _content(what: str, files: Sequence[Path], arguments: Any) -> str | None:
 
 @cache
 def _code() -> str:
-    """Of everything in this package that a table of answers can depend on."""
+    """Digest everything in this package that a table of answers can depend on."""
     root = Path(cr_interp.__file__).parent
     files = [*sorted((root / "tables").glob("*.py")), *sorted((root / "study").glob("*.py"))]
     files += [root / name for name in ("statistics.py", "vocabulary.py")] + sorted((root / "tasks").glob("*.py"))

@@ -78,7 +78,7 @@ def find_suites() -> dict[str, Path]:
 
 
 def is_suite(name_or_path: str | Path) -> bool:
-    """Whether this is a folder of studies, or the name of one on the search paths."""
+    """Tell whether this is a folder of studies, or the name of one on the search paths."""
     if Path(name_or_path).is_dir():
         return bool(studies_in(Path(name_or_path)))
     return str(name_or_path) in find_suites()
@@ -154,7 +154,7 @@ def unfinished(suite: Suite) -> dict[str, str]:
 
 
 def _lacking(study: Study) -> str:
-    """What a study's table of answers lacks of its manifest's arms × seeds; empty if nothing."""
+    """Say what a study's table of answers lacks of its manifest's arms × seeds; empty if nothing."""
     if not _is_evaluated(study):
         return "not evaluated yet"
     if study.manifest.get("finished"):
@@ -227,7 +227,7 @@ def _setting_row(study: Study, answers: pd.DataFrame, arm: str, table: Any, chan
 
 
 def harm_floor(generations: pd.DataFrame, greedy: bool = True) -> float:
-    """What Harm would be if the context changed nothing: 1 − E[p²] / E[p], p an example's chance to be right.
+    """Estimate what Harm would be if the context changed nothing: 1 − E[p²] / E[p], p an example's chance to be right.
 
     A sampled answer is sometimes right and sometimes wrong by itself. E[p] and E[p²] are estimated without bias from
     the no-context answers alone: an example that is right in s of its k samples gives s/k and s(s − 1)/(k(k − 1)).
@@ -352,7 +352,7 @@ def suite_drift(suite: Suite, measure: str = "cosine", control: str = "exact") -
 
 
 def suite_training(suite: Suite) -> pd.DataFrame:
-    """What was evaluated during training, a row per setting, arm, seed and step.
+    """List what was evaluated during training, a row per setting, arm, seed and step.
 
     Columns ``setting, arm, seed, step, acc_x, acc_xc, both_correct, harm, rescue, delta_len, n``. Settings that are
     still being trained are included.

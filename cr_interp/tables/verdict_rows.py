@@ -96,14 +96,14 @@ def verdict_rows(
 
 
 def is_deafer(rows: pd.DataFrame) -> bool:
-    """Whether the arm surely listens less to a new instruction."""
+    """Tell whether the arm surely listens less to a new instruction."""
     return bool(((rows["metric"] == "new_instruction") & (rows["reading"] == "worse")).any())
 
 
 def chips(
     generations: pd.DataFrame, arm: str, baseline: str, control: str = "exact", split: str | None = "test"
 ) -> list[str]:
-    """What a reader has to know before the numbers: ``1 seed``, ``54 % truncated (opd, with …)``, ``3 flips in all``."""
+    """List what a reader has to know before the numbers: ``1 seed``, ``54 % truncated (opd, with …)``, ``3 flips in all``."""
     answers = select(generations[generations["arm"].isin([arm, baseline])], split)
     trained = answers[answers["arm"] != behaviour.UNTRAINED]
     seeds = (trained if len(trained) else answers)["seed"].nunique()

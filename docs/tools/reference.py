@@ -32,7 +32,7 @@ def pages() -> dict[str, str]:
 
 
 def commands() -> str:
-    """What ``--help`` says of every command, by typer's own writer."""
+    """Write what ``--help`` says of every command, by typer's own writer."""
     if "plan" not in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
         plug_in()
     group = typer.main.get_command(app)
@@ -165,7 +165,7 @@ def _inline(docstring: str) -> str:
 
 # -- tables --------------------------------------------------------------------------------------------------
 
-#: What a column holds; a column without a line here fails the build, so a new one is described when it is added.
+#: What a column holds. One without a line here or in its analysis fails the build, so a new one is described when it is added.
 MEANING = {
     "arm": "objective: `base`, `opd`, `nca`, …",
     "seed": "of the run; 0 for an arm that is not trained",
@@ -178,7 +178,7 @@ MEANING = {
     "prompt": "text of the prompt, without the context",
     "response": "text of the response",
     "n_tokens": "tokens: of the response, or that entered the estimate",
-    "outcome": "`right`, `wrong`, `unparsable` or `truncated`",
+    "outcome": "`right`, `wrong`, `unparsable` or `truncated`; `ungraded` where the example has no answer key",
     "site": "`resid_pre`, `resid_mid`, `resid_post`, `attn_out`, `mlp_out`, `z` or `final`",
     "layer": "number of the block, from 0",
     "measure": "of the panel: `cosine`, `relative_l2`, `cka`, …",
@@ -191,6 +191,8 @@ MEANING = {
     "cosine": "between the two views' states",
     "relative_l2": "distance between the two views' states, over the norm without the context",
     "kl": "KL of the next-token distributions, without ‖ with the context, in nats",
+    "fidelity": "KL(q_x ‖ f) in nats a token, the mean over the example's tokens; with the exact context, missing elsewhere",
+    "invariance": "KL(q_x ‖ q_c) in nats a token, the mean over the example's tokens, q_c behind the context of the control",
     "map": "which two views (or models) the map compares",
     "layer_x": "layer of the first",
     "layer_y": "layer of the second",
@@ -204,12 +206,13 @@ MEANING = {
     "patched": "logit difference after patching, or with the span cut off",
     "before": "whether the whole answer was there before patching",
     "answer": "whether the whole answer is there after patching",
+    "chosen": "`first`: among the heads that attribution names first; `drawn`: at random from the others",
     "span": "what is cut off or attended to: `context`, `system`, `turns`, `splice`, `prompt`, `template`, `sink` (the first "
     "token), `answer` (the aligned positions)",
     "readers": "who loses the span: `aligned` positions alone, or `all` tokens that are not of it",
     "width": "layers at once, from `layer` on",
     "cut": "tokens that were cut off (a mean over examples)",
-    "head": "number of the attention head; −1: the mean over heads, or no head",
+    "head": "number of the attention (query) head, from 0; −1: the mean over heads, or the whole site",
     "parts": "whether the two answers part at this position",
     "logprob": "log-probability of `token`, in nats",
     "rank": "rank of `token`, 1 the most likely",
@@ -218,6 +221,12 @@ MEANING = {
     "other_rank": "rank of `other`",
     "top": "the most likely token",
     "module": "name of the weight inside its block, such as `self_attn.q_proj`; `all` together where rows are of several",
+    "action": "`remove` (the direction taken from the run with the context) or `add` (put into the run without it)",
+    "vector": "`base`: what the context does to the base's states; `student`: to the checkpoint's own",
+    "question": "`presence` (is a context there?) or `content` (is it this one?)",
+    "tested": "the two contexts that the probe is tried on",
+    "term": "of an objective, such as `KL(q_x || f)`, without its weight",
+    "other_term": "the term that it is compared with; the same one for a norm and for the split-half baseline",
     "n_weights": "numbers in the weight",
     "other_arm": "arm of the run whose update is compared with this one's",
     "other_seed": "… and its seed",
@@ -228,11 +237,16 @@ TABLES = {
     **{each.table: f"A row per {each.about}." for each in ANALYSES},
     "drift_with_sinks": "As `drift`, with attention sinks, where that leaves some out.",
     "patching_examples": "A row per example and patch, from which `patching` is made.",
+    "patching_windows_examples": "A row per example and patch, from which `patching_windows` is made.",
+    "attribution_examples": "A row per example and cell, from which `attribution` is made; `patched` is what is estimated.",
+    "patching_heads_examples": "A row per example and patch, from which `patching_heads` is made.",
     "knockout_examples": "A row per example and cut, from which `knockout` is made.",
     "attention": "A row per group of answers, view, span, layer and head: the mean attention of the aligned positions. "
     "Control `even`: what even attention to all tokens would give.",
     "lens_examples": "A row per token of an answer, layer and view (every token of some examples, of the others where the "
     "answers part), from which `lens` is made.",
+    "direction_examples": "A row per example and direction, from which `direction_effects` is made.",
+    "direction_effects": "A row per group, action, vector, layer, control and read-out: what a direction does to the answers.",
     "update_overlaps": "A row per module, layer, measure and other run: how alike two runs' updates are.",
 }
 
@@ -245,7 +259,8 @@ def tables() -> str:
         "pandas data frame. A table has at least the columns below; more may follow them. How the numbers are read: "
         "[Reading the numbers](../reading.md).\n",
     ]
+    meaning = MEANING | {column: text for each in ANALYSES for column, text in each.meanings.items()}
     for name, columns in COLUMNS.items():
-        body = "".join(f"| `{column}` | {MEANING[column]} |\n" for column in columns)
+        body = "".join(f"| `{column}` | {meaning[column]} |\n" for column in columns)
         parts.append(f"## `{name}`\n\n{TABLES[name]}\n\n| column | holds |\n|---|---|\n{body}")
     return "\n".join(parts)

@@ -151,6 +151,7 @@ def test_relative_is_a_measure_where_there_is_a_floor(good):
     assert app.query_params["measure"] in ("relative", ["relative"])
 
 
+@pytest.mark.slow
 def test_the_measure_is_one_choice_for_all_pages(good):
     app = open_app(PAGES[1])
     app.selectbox(key="measure").set_value("relative_l2").run()
@@ -240,6 +241,7 @@ def test_newer_study_is_refused_clearly(good):
     assert "Update cr_interp" in said(app)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("table", ["generations", "drift"])
 @pytest.mark.parametrize("damage", ["missing", "noise", "columns", "types", "empty"])
@@ -314,6 +316,7 @@ def test_a_study_that_is_made_again_is_read_again(good):
     assert "other" in set(state.table(study, "drift")["arm"])
 
 
+@pytest.mark.slow
 def test_neither_the_app_nor_its_data_import_torch(good):
     code = f"""
 import sys

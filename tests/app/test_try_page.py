@@ -78,6 +78,7 @@ def test_the_page_opens_with_the_study_and_explains_itself(trained):
     assert all(app.selectbox(key=key).help for key in ("checkpoint", "beside"))
 
 
+@pytest.mark.slow
 def test_neither_opening_nor_choosing_imports_torch(trained):
     code = f"""
 import sys
@@ -100,6 +101,7 @@ print("torch" in sys.modules)
     assert done.stdout.splitlines() == ["[]", "True"], done.stderr
 
 
+@pytest.mark.slow
 def test_both_checkpoints_answer_and_follow_what_is_typed(trained):
     app = load(open_page())
     assert not app.error
@@ -122,6 +124,7 @@ def test_both_checkpoints_answer_and_follow_what_is_typed(trained):
     assert app.button(key="load").label == "Load smollm2\\-135m\\-instruct and answer"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", [{}, {"token_measure": "kl"}, {"token_measure": "relative_l2", "layer": "1"}])
 def test_the_saved_lines_make_the_figures(trained, monkeypatch, address):
     from test_recipes import drawing, made_by

@@ -96,7 +96,8 @@ class Tally:
             if after.get(name) != what and not (own and name.startswith(f"here/{own}"))
         )
         new = [place / name for name in after.keys() - before.keys()]
-        shown = WORDS in ended.out + ended.err or any(_has_words(file) for file in new)
+        typed = getattr(self.module, "typed", lambda _: False)(case)
+        shown = not typed and WORDS in ended.out + ended.err or any(_has_words(file) for file in new)
         kinds = [ended.kind, *(["changed"] if changed else []), *(["shown"] if shown else [])]
         judge = getattr(self.module, "wrong", None)
         if ended.kind == "accepted" and judge and (why := judge(case, self.sound, place / "here")):

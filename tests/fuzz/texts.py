@@ -148,6 +148,11 @@ def play(case: dict[str, Any], sound: Path, folder: Path, outside: Path) -> tupl
     return looked, both_views(looked, folder), ""
 
 
+def typed(case: dict[str, Any]) -> bool:
+    """Is what is read named by the user, who may name any file, also by a link?"""
+    return case["looked"] in ("own", "own json", "compare")
+
+
 def both_views(looked: str, folder: Path) -> Callable[[], None]:
     """Read a task, write its prompts in every view and grade a response: what each command does first."""
 

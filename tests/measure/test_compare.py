@@ -1,17 +1,21 @@
 """Comparing checkpoints: a study that was begun with something else is refused, or begun anew when asked."""
 
+import io
 import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from chatty import CHATML, chatty, follower
+from rich.console import Console
 from tiny import tiny
 
 from cr_interp.errors import UserError
 from cr_interp.measure import readings
 from cr_interp.measure.compare import compare_checkpoints
+from cr_interp.report.study import rich_study
 from cr_interp.study.study import Study
+from cr_interp.tables.metrics import metric_table
 
 
 def saved(folder: Path, seed: int) -> str:
@@ -100,6 +104,7 @@ CHANGES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_two_experiments_are_not_mixed(begun, asked, tmp_path, change):
     before = {file: file.read_bytes() for file in begun.rglob("*") if file.is_file()}
@@ -114,6 +119,7 @@ def test_two_experiments_are_not_mixed(begun, asked, tmp_path, change):
         pd.testing.assert_frame_equal(anew.table(table), whole.table(table))
 
 
+@pytest.mark.slow
 def test_the_same_words_continue_and_a_finished_study_is_kept(begun, asked, tmp_path):
     parts = compare_checkpoints(**asked, out=begun)
     whole = compare_checkpoints(**asked, out=tmp_path / "whole")
@@ -210,3 +216,31 @@ def test_examples_that_are_not_asked_are_counted_aloud(asked, tmp_path, capsys):
     assert study.manifest["examples_in_all"] == 3
     compare_checkpoints(**asked, out=tmp_path / "all", examples=256)
     assert "examples" not in capsys.readouterr().err
+
+
+def test_without_a_key_a_study_has_what_needs_none(asked, tmp_path, capsys):
+    """Two checkpoints, prompts alone: divergences, agreement, length, drift; and the table says what is lacking."""
+    rows = [{"prompt": "abcd"}, {"prompt": "hgfe", "answer": None}, {"prompt": "aaaa"}]
+    asked["prompts"].write_text("".join(json.dumps(row) + "\n" for row in rows))
+    study = compare_checkpoints(**asked, out=tmp_path / "out")
+    assert study.manifest["teacher"] == asked["checkpoints"][0].removeprefix("base=")
+    table = metric_table(study)
+    assert set(table["metric"]) == {"changed", "agreement", "delta_len", "fidelity", "invariance", "min_cosine"}
+    found = table[table["seed"] == 0].set_index(["arm", "metric"])["estimate"]
+    assert found["base", "fidelity"] == found["base", "invariance"]  # its own teacher
+    assert found["opd", "fidelity"] != found["opd", "invariance"]
+    assert "No example has an answer key" in plain_text(rich_study(study))
+
+
+def test_without_a_base_fidelity_is_left_out_and_that_is_said(asked, tmp_path, capsys):
+    asked["checkpoints"] = ["student=" + asked["checkpoints"][1].removeprefix("opd=")]
+    study = compare_checkpoints(**asked, out=tmp_path / "out")
+    assert "Fidelity is left out, for no teacher is known" in capsys.readouterr().err
+    assert "fidelity" not in set(metric_table(study)["metric"])
+    assert study.manifest["teacher"] is None
+
+
+def plain_text(shown) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(shown)
+    return console.file.getvalue()

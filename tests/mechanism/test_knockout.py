@@ -13,7 +13,7 @@ from cr_interp.mechanism.attending import PARTS
 from cr_interp.mechanism.given import Pair
 from cr_interp.mechanism.knockout import attention, bounded, knock_out, positions
 from cr_interp.mechanism.runs import FINAL
-from cr_interp.mechanism.spans import labels_of
+from cr_interp.mechanism.spans import context_span, labels_of
 from cr_interp.models.forward import build_view, logits
 from cr_interp.views import Context, render
 
@@ -37,6 +37,27 @@ def test_as_many_tokens_elsewhere_repair_nothing():
     assert len(found) == 6 * 2 * 4
     assert set(found["cut"]) == {1}
     assert not found["answer"].any()
+
+
+def test_a_control_never_cuts_the_context_it_stands_beside():
+    """The id 9 alone repairs everything: a control that fell on it would too."""
+    pairs = [
+        Pair(f"e{i}", f"c{i}", "harmed", [2, 6, 7, 3, i], [2, 9, 4, 6, 7, 3, i], [i], 0, 5, {
+            "with_context": ("template", "system", "system", "turns", "prompt", "prompt", "prompt"),
+        })
+        for i in (10, 11)
+    ]  # fmt: skip
+    found = knock_out(
+        loaded_of(planted()),
+        pairs,
+        spans=("turns", "system"),
+        cuts=(1, 2, 3),
+        cuts_all=(2,),
+        controls=("elsewhere",),
+    )
+    assert not found["answer"].any()
+    assert set(found.loc[found["span"] == "turns", "cut"]) == {1}
+    assert set(found.loc[found["span"] == "system", "cut"]) == {2}
 
 
 def test_the_planted_head_alone_attends_to_the_context():
@@ -70,7 +91,7 @@ def test_everything_cut_off_is_the_view_without_context_where_nothing_stands_bef
         ]
         answers = [answered(model, pair) for pair in pairs]
         found = knock_out(
-            loaded_of(model), answers, spans=("context",), readers=("all",), cuts=(0,), controls=("none",)
+            loaded_of(model), answers, spans=("context",), readers=("all",), cuts_all=(0,), controls=("none",)
         )
         assert np.allclose(found["patched"], found["given"], rtol=1e-3, atol=1e-3) == equal
         assert found["answer"].all() or not equal
@@ -86,7 +107,9 @@ def test_runs_of_the_aligned_positions_alone_equal_whole_ones(family):
         for i, (own, n) in enumerate((([10, 11], 2), ([12], 3), ([13, 14, 15, 16], 1)))
     ]
     pairs = [answered(model, pair) for pair in raw]
-    found = knock_out(loaded_of(model), pairs, spans=("context",), cuts=(1, 2), controls=("none", "elsewhere"))
+    found = knock_out(
+        loaded_of(model), pairs, spans=("context",), cuts=(1, 2), cuts_all=(1, 2), controls=("none", "elsewhere")
+    )
     by = found.set_index(["example_id", *PLACE[1:]])
     for pair in pairs:
         view = build_view([pair.given], [pair.response], 0, 0)
@@ -166,6 +189,14 @@ def test_the_context_is_what_one_view_has_and_the_other_lacks():
     assert positions(pair, "context") == (1, 2)
     assert positions(pair, "turns") == (2,)
     assert set(PARTS) > {"sink", "answer", "context"}
+    tokenizer = tiny().tokenizer
+    spliced = Context((), "say {prompt} now")
+    without, given = render(tokenizer, "ab", None), render(tokenizer, "ab", spliced)
+    found = context_span(without, given)  # not the prompt, which stands in its midst
+    assert (
+        tokenizer.decode([given[i] for i in found]).split()
+        == tokenizer.decode(tokenizer("say  now")["input_ids"]).split()
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,3 +211,32 @@ def test_the_context_is_what_one_view_has_and_the_other_lacks():
 def test_what_cannot_be_cut_is_refused(words, said):
     with pytest.raises(UserError, match=said.replace(".", r"\.")):
         knock_out(loaded_of(planted()), planted_pairs(), **words)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["nnsight", "transformer_lens"])
+def test_the_other_backends_knock_out_alike(backend):
+    loaded = loaded_of(planted())
+    one, other = (
+        knock_out(loaded, planted_pairs()[:2], spans=("system",), cuts=(1, 0), controls=("none",), backend=each)
+        for each in ("hooks", backend)
+    )
+    pd.testing.assert_frame_equal(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_is_cut_and_looked_through_as_it_acts():
+    from peft import LoraConfig, get_peft_model
+
+    model = planted()
+    plain = knock_out(loaded_of(model), planted_pairs(), spans=("system",), controls=("none",))
+    table = attention(loaded_of(model), planted_pairs())
+    wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "o_proj"])).eval()
+    again = knock_out(loaded_of(wrapped), planted_pairs(), spans=("system",), controls=("none",))
+    pd.testing.assert_frame_equal(again, plain, rtol=1e-4, atol=1e-4)  # a fresh adapter does nothing
+    pd.testing.assert_frame_equal(attention(loaded_of(wrapped), planted_pairs()), table, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(5.0)
+    moved = knock_out(loaded_of(wrapped), planted_pairs(), spans=("system",), controls=("none",))
+    assert not np.allclose(moved["patched"], plain["patched"], atol=1e-2) or len(moved) < len(plain)

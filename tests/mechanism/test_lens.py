@@ -6,8 +6,11 @@ import torch
 from knocked import answered, loaded_of, planted, planted_pairs
 from tiny import tiny_model
 
+from cr_interp.capture import capture
+from cr_interp.capture.sites import Site
 from cr_interp.mechanism.given import Pair
 from cr_interp.mechanism.lens import lens_estimates, lens_of, read_off
+from cr_interp.models.forward import build_view
 
 FAMILIES = ["llama", "gemma2", "gpt2", "gpt_neox"]
 
@@ -65,6 +68,9 @@ def test_on_a_planted_model_right_and_wrong_part_behind_the_planted_layer():
         assert (at["between", "all", "kl", layer, site] > 0.1) == flipped
         assert at["no_context", "right", "rank", layer, site] == 1
     assert (real.loc[real["n_examples"].notna(), "n_examples"] == 6).all()
+    # Six of six are no certainty: 1 − 0.025^(1/6) is Clopper and Pearson's end for none of six.
+    none = real[(real["readout"] == "first") & (real["estimate"] == 0)]
+    np.testing.assert_allclose(none["high"], 1 - 0.025 ** (1 / 6), rtol=1e-6)
     # Another example's state says another example's token.
     other = table[(table["control"] == "other") & (table["readout"] == "first") & (table["token"] == "right")]
     assert (other["estimate"] == 0).all()
@@ -137,3 +143,42 @@ def test_equals_the_readout_of_transformer_lens(family):
     torch.testing.assert_close(mine[each, targets], theirs.values[:, 0].float(), rtol=1e-4, atol=1e-4)
     ranks = (mine > mine[each, targets][:, None]).sum(-1)
     assert torch.equal(ranks, theirs.target_ranks[:, 0])
+
+
+@pytest.mark.slow
+def test_with_matrices_it_is_the_jacobian_lens_of_transformer_lens():
+    from transformer_lens.tools.analysis import JacobianLens, logit_readout
+
+    from cr_interp.capture.transformer_lens import bridge_of
+
+    model = tiny_model("llama")
+    torch.manual_seed(3)
+    width = model.config.hidden_size
+    theirs = JacobianLens({1: torch.randn(width, width)}, n_prompts=1, d_model=width)
+    states, targets = torch.randn(4, width), torch.tensor([3, 4, 5, 6])
+    expected = logit_readout(
+        bridge_of(model), theirs.transport(states, 1), targets=targets, return_type="log_probs"
+    )
+    mine = read_off(model, states, theirs.jacobians[1])
+    torch.testing.assert_close(
+        mine[torch.arange(4), targets], expected.values[:, 0].float(), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_jacobian_lens_has_its_own_layers_and_the_last():
+    model = tiny_model("llama")
+    pairs = some_pairs(model)
+    torch.manual_seed(3)
+    matrix = torch.randn(model.config.hidden_size, model.config.hidden_size)
+    found = lens_of(loaded_of(model), pairs, controls=("none",), jacobians={0: matrix})
+    assert set(zip(found["site"], found["layer"], strict=True)) == {("resid_post", 0), ("resid_post", 2)}
+    site = Site("resid_post", 0)
+    for pair in pairs:
+        state = capture(model, build_view([pair.given], [pair.response], 0, 0), [site])[site]
+        expected = read_off(model, state @ matrix.T)
+        rows = found[
+            (found["example_id"] == pair.example_id) & (found["view"] == "with_context") & (found["layer"] == 0)
+        ]
+        for row in rows.itertuples():
+            mine = expected[row.position, pair.response[row.position]].item()
+            assert row.logprob == pytest.approx(mine, rel=1e-3, abs=1e-3)

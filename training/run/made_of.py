@@ -40,7 +40,7 @@ NOTE = "made_of.json"
 _ASIDE = ".removed-"
 #: Tables whose rows a checkpoint gives, with the columns ``arm, seed, step``; those of which it is asked here whether they
 #: would come out alike, and all, which go when their checkpoint goes.
-TABLES = ("generations", *(table for each in analyses("capture") for table in each.tables))
+TABLES = ("generations", *(table for each in analyses() if each.command != "explain" for table in each.tables))
 EVERY_TABLE = ("generations", *(table for each in analyses() for table in each.tables))
 
 #: Parts of a run that another run of the same study has otherwise.
@@ -58,7 +58,7 @@ class Making:
 
     @cached_property
     def subject(self) -> Subject:
-        """What is evaluated. A run alone does not ask: it may be of a task that has fewer test examples than are evaluated."""
+        """Name what is evaluated. A run alone does not ask: its task may have fewer test examples than are evaluated."""
         return Subject.of(self.task, self._tokenizer, self.config.no_context, self.config.evaluation)
 
     @cached_property
@@ -72,7 +72,7 @@ class Making:
 
     @cached_property
     def shared(self) -> Parts:
-        """What all results of a study have in common; its manifest says it."""
+        """List what all results of a study have in common; its manifest says it."""
         run = self.run("base", 0, terms=[])
         return {**self.asked, **{key: value for key, value in run.items() if key not in _OF_A_RUN}}
 
@@ -122,7 +122,7 @@ def term_texts(arm: str, config: StudyConfig) -> list[str]:
 
 
 def noted(run_path: Path) -> Parts | None:
-    """What a run was made of; None for one of before this was noted, or whose note is damaged."""
+    """Read what a run was made of; None for one of before this was noted, or whose note is damaged."""
     try:
         told = json.loads((run_path / NOTE).read_text(encoding="utf-8"))["parts"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -227,7 +227,7 @@ def _with_defaults(old: dict[str, Any]) -> dict[str, Any]:
 
 
 def _older_changes(study: Study, config: StudyConfig) -> list[str]:
-    """What differs between the configuration in a manifest and this one, as far as it decides numbers."""
+    """Say what differs between the configuration in a manifest and this one, as far as it decides numbers."""
     old, new = study.manifest.get("config"), config.model_dump(mode="json")
     if not isinstance(old, dict):
         return []

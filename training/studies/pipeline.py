@@ -14,6 +14,7 @@ from cr_interp.configuration import validated
 from cr_interp.confined import own
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import made_of, note_asked
+from cr_interp.measure.divergence import Own, Teacher
 from cr_interp.measure.readings import Readings
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
@@ -145,7 +146,7 @@ def missing(study: Study, table: str, config: StudyConfig) -> list[Checkpoint]:
 
 
 def checked(study: Study, config: StudyConfig, again: bool = False) -> tuple[Study, Making]:
-    """What this configuration asks, noted in the study; refuses one that holds results which were made otherwise.
+    """Note in the study what this configuration asks; refuses one that holds results which were made otherwise.
 
     With ``again`` rows are discarded to be made anew. A run is not: only ``reproduce`` and ``distill`` make those.
     """
@@ -177,17 +178,25 @@ def say_left_out(study: Study, task: Task, config: StudyConfig) -> None:
 
 
 def evaluate_study(study: Study, config: StudyConfig, again: bool = False) -> Study:
-    """Fill ``generations`` for every checkpoint that has no rows there."""
+    """Fill ``generations`` and ``divergence`` for every checkpoint that has no rows there."""
     study, making = checked(study, config, again)
-    todo = missing(study, "generations", config)
-    if todo:
+    unanswered = missing(study, "generations", config)
+    compared = missing(study, "divergence", config)
+    todo = [each for each in study_checkpoints(study, config) if each in unanswered or each in compared]
+    if unanswered:
         say_left_out(study, making.task, config)
+    teachers = Teacher(lambda name: place(load_for(config, name)), str(study.manifest["teacher"]))
     for arm, seed, step, where in tracked(todo, f"{config.name} generations"):
-        loaded = place(load_for(config, where))
-        rows = behaviour_rows(loaded, _subject(loaded, config), arm, seed, step)
+        loaded = teachers.known(where) or place(load_for(config, where))
+        subject = _subject(loaded, config)
         origin = made_of(making.asked, str(making.checkpoint(study, arm, seed, step)))
-        study.put("generations", rows.assign(made_of=origin))
-        del loaded  # before the next one comes beside it
+        if (arm, seed, step, where) in unanswered:
+            rows = behaviour_rows(loaded, subject, arm, seed, step)
+            study.put("generations", rows.assign(made_of=origin))
+        answers = _answers_of(study.table("generations"), arm, seed, step, "own")
+        given = Own(loaded, subject, own_responses(answers), own_turns(answers), teachers.of(loaded, where))
+        fill(study, analyses("evaluate"), given, arm=arm, seed=seed, step=step, made_of=origin)
+        del loaded, given  # before the next one comes beside it
     return study
 
 

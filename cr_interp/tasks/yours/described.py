@@ -63,7 +63,7 @@ class Grading(_Strict):
         return graders.boxed if self.kind == "boxed" else graders.contains
 
     def problem(self, answer: str) -> str | None:
-        """Why this grader could call no response right if this were the expected answer; None if it could."""
+        """Say why this grader could call no response right if this were the expected answer; None if it could."""
         if not bare(answer):
             return "it is empty"
         sample = {"choice": f"<answer>{answer}</answer>", "answer_tag": f"<answer>{answer}</answer>"}
@@ -124,7 +124,7 @@ class DescribedTask:
         return random.Random(f"{self.name} {split} {seed}").sample(found, len(found))[:n]
 
     def left_out(self) -> list[str]:
-        """What of its rows is in no split, a sentence each; nothing if all are."""
+        """Say what of its rows is in no split, a sentence each; nothing if all are."""
         told, found = self.description, []
         test = _examples(told, self.folder, "test")
         train = _examples(told, self.folder, "train")
@@ -249,5 +249,5 @@ def _answer(value: Any, row: int, where: str, grader: Grading) -> str:
 
 
 def _share(prompt: str) -> float:
-    """Where a prompt falls in [0, 1), by its hash."""
+    """Place a prompt in [0, 1), by its hash."""
     return int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=8).digest(), "big") / 2**64

@@ -1,9 +1,9 @@
 """A task from the user's own files: prompts with answers in a JSONL, a context in a text or JSON file.
 
-A prompt is a line ``{"prompt": "…", "answer": "…", "id": "…"}`` (``id`` may be left out); see ``text_files.py`` for what a
-line and a text is. A response is right if it
-contains the answer as a whole word or phrase, in any casing. These are prompts to ask checkpoints that exist; what is to
-be trained on needs splits and often a subtler grader: a description (``described.py``) or a Python file.
+A prompt is a line ``{"prompt": "…", "answer": "…", "id": "…"}``; see ``text_files.py`` for what a line and a text is. ``id`` and
+``answer`` may be left out: without an answer nobody says what is right, and the study measures what needs no key. A response is
+right if it contains the answer as a whole word or phrase, in any casing. These are prompts to ask checkpoints that exist; what
+is to be trained on needs splits and often a subtler grader: a description (``described.py``) or a Python file.
 """
 
 import random
@@ -15,6 +15,7 @@ from cr_interp.system.text_files import json_lines, read_json, read_text
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
 from cr_interp.tasks.graders import contains
 from cr_interp.views import Context
+from cr_interp.vocabulary import UNGRADED
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class OwnTask:
         return {"exact": self.context}
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
-        return contains(example.answer, response, truncated)
+        return contains(example.answer, response, truncated) if example.answer else UNGRADED
 
 
 def read_prompts(path: Path) -> tuple[Example, ...]:
@@ -45,14 +46,21 @@ def read_prompts(path: Path) -> tuple[Example, ...]:
     examples: list[Example] = []
     for number, row in json_lines(path, "a JSONL file with prompts"):
         where = f"{path}, line {number}"
-        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("prompt", "answer")):
-            raise UserError(f"{where}: expected an object with the texts 'prompt' and 'answer'.")
+        answer = row.get("answer") if isinstance(row, dict) else None
+        if (
+            not isinstance(row, dict)
+            or not isinstance(row.get("prompt"), str)
+            or not isinstance(answer, str | None)
+        ):
+            raise UserError(
+                f"{where}: expected an object with the text 'prompt' and, if there is a key, the text 'answer'."
+            )
         own_id = row.get("id", number)
         if isinstance(own_id, bool) or not isinstance(own_id, str | int):
             raise UserError(f"{where}: an 'id' is a text or a whole number; found {own_id!r}.")
-        if not row["answer"].strip():
+        if answer is not None and not answer.strip():
             raise UserError(f"{where}: the answer is empty, and no response can be compared with it.")
-        examples.append(Example(str(own_id), row["prompt"], row["answer"]))
+        examples.append(Example(str(own_id), row["prompt"], answer or ""))
     if not examples:
         raise UserError(f"{path} has no prompts.")
     if len({example.id for example in examples}) < len(examples):

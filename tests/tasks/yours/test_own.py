@@ -22,11 +22,19 @@ def test_prompts_and_context_from_files(tmp_path):
     assert task.grade(examples[0], " ", False) == "unparsable"
 
 
+def test_without_an_answer_nobody_says_what_is_right(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"prompt": "2+2?"}\n{"prompt": "q", "answer": null}\n')
+    examples = read_prompts(tmp_path / "p.jsonl")
+    assert [each.answer for each in examples] == ["", ""]
+    assert OwnTask("p", examples, Context(), 8).grade(examples[0], "4", False) == "ungraded"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("{", "line 1, is not JSON"),
-        ('{"prompt": "x"}', "line 1: expected"),
+        ('{"answer": "x"}', "line 1: expected"),
+        ('{"prompt": "x", "answer": 3}', "line 1: expected"),
         ("", "no prompts"),
         ('{"prompt":"a","answer":"b","id":"1"}\n{"prompt":"a","answer":"b","id":"1"}', "share an id"),
         ('{"prompt":"a","answer":"b","id":1}\n{"prompt":"a","answer":"b","id":"1"}', "share an id"),
