@@ -97,7 +97,7 @@ class Tally:
         )
         new = [place / name for name in after.keys() - before.keys()]
         typed = getattr(self.module, "typed", lambda _: False)(case)
-        shown = not typed and WORDS in ended.out + ended.err or any(_has_words(file) for file in new)
+        shown = not typed and (WORDS in ended.out + ended.err or any(_has_words(file) for file in new))
         kinds = [ended.kind, *(["changed"] if changed else []), *(["shown"] if shown else [])]
         judge = getattr(self.module, "wrong", None)
         if ended.kind == "accepted" and judge and (why := judge(case, self.sound, place / "here")):
