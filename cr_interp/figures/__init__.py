@@ -55,6 +55,7 @@ __getattr__, __dir__, __all__ = lazily(__name__, {
     "text_html": "token_html",
     "strips": "token_strips",
     "response_drift": "tryout",
+    "parting_lens": "tryout",
     "stride": "cells",
     "add_cells": "cells",
     "mark_cell": "cells",

@@ -135,6 +135,20 @@ def test_what_repairs_stands_below_what_moves_or_the_command_that_measures_it(go
     assert "a random direction of the same norm at most 0.10" in said(app)
 
 
+def test_the_first_page_says_where_it_is_decided_or_how_to_find_out(good):
+    app = open_app()
+    assert "Where is it decided?" in said(app)
+    assert "cr-interp explain organism-shift --analyses patching" in said(app)
+    studies.Study.open(good).put("patching", patching_rows())
+    text = said(open_app())
+    assert (
+        "In opd, putting back the residual stream of layer 2 alone returns 100.0 % of 12 harmed answers a seed"
+        in text
+    )
+    assert "controls at most 10.0 %" in text
+    assert "--analyses patching" not in text
+
+
 def test_relative_is_a_measure_where_there_is_a_floor(good):
     app = open_app(PAGES[1])
     app.selectbox(key="measure").set_value("relative").run()

@@ -244,6 +244,11 @@ def test_tokens_open_at_the_layer_where_the_two_arms_differ_most(good):
     assert app.select_slider(key="layer").value == str((mean["nca"] - mean["opd"]).abs().idxmax())
 
 
+def test_tokens_are_sorted_by_the_compared_arm_that_is_harmed_more(good):
+    assert open_app(TOKENS).selectbox(key="by_arm").value == "opd"
+    assert open_app(TOKENS, baseline="base").selectbox(key="by_arm").value == "nca"
+
+
 def test_prompt_and_answers_come_before_the_tokens(good):
     headings = [each.value for each in open_app(TOKENS).subheader]
     assert headings[:3] == ["Prompt and responses", "Text, coloured by drift", "Token × layer"]
