@@ -32,6 +32,8 @@ def run(*words, code=0, cwd=None, cold=False):
         (["distill", "organism-shift", "--arms", "ncaa"], "Did you mean 'nca'"),
         (["distill", "organism-shift", "--seeds", "a"], "whole numbers"),
         (["compare", "x"], "Missing option"),
+        (["explain", "organism-shift", "--analyses", "knokout"], "Did you mean 'knockout'"),
+        (["explain", "organism-shift", "--cuts", "x"], "--cuts is a list of whole numbers"),
     ],
 )
 def test_bad_input_is_one_paragraph_and_exit_code_2(words, said, tmp_path):

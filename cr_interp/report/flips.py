@@ -10,6 +10,7 @@ import pandas as pd
 
 from cr_interp.report.held import Held
 from cr_interp.report.parts import Numbers, Pairs, Words
+from cr_interp.system.percent import percent
 from cr_interp.tables.behaviour import UNTRAINED
 from cr_interp.tables.example_pairs import CASES, KEYLESS, MARKS_SAY, case_counts, paired
 from cr_interp.tables.interval_words import said_intervals
@@ -78,7 +79,7 @@ def _in_turn(pairs: pd.DataFrame, case: str) -> list[Any]:
 
 def _counted(counts: pd.DataFrame) -> pd.DataFrame:
     told = [
-        f"{hits} of {n}: {100 * share:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        f"{hits} of {n}: {percent(share)} % [{percent(low)}, {percent(high)}]"
         for hits, n, share, low, high in zip(
             *(counts[name] for name in ("count", "n", "share", "low", "high")), strict=True
         )

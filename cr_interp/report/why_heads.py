@@ -34,7 +34,11 @@ def windows(study: Study) -> list[Any]:
         Drawing(figures.window_map(table, single, str(site), group), least=480) for site in table["site"].unique()
     ]
     note = f"The windows of layers that do most on {group} answers, from the layer given on. Intervals within these runs."
-    return [Words("Several layers at once", "head"), *drawings, Numbers(_shown(table, group, "width"), note, heads=4)]
+    return [
+        Words("Several layers at once", "head"),
+        *drawings,
+        Numbers(_shown(table, group, "width"), note, heads=4),
+    ]
 
 
 def _group(table: pd.DataFrame) -> str:
