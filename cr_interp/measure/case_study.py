@@ -54,7 +54,7 @@ class CaseStudy(Strict):
     load: Loading = Loading()
     across: bool = True
     """Also maps against the first checkpoint, which then stays in memory beside each of the others."""
-    sites_per_pass: int | None = Field(None, gt=0)
+    sites_per_pass: int | None = Field(None, gt=0, le=10**6)
 
 
 def read_case_study(path: Path, overrides: Sequence[str] = ()) -> CaseStudy:

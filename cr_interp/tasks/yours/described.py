@@ -87,7 +87,7 @@ class Description(_Strict):
     splice: str | None = None
     """A user message with ``{context}`` and ``{prompt}``; null puts the context into a system message."""
     grader: Grading
-    max_new_tokens: int = Field(512, gt=0)
+    max_new_tokens: int = Field(512, gt=0, le=10**8)
 
 
 @dataclass(frozen=True)
