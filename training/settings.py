@@ -19,6 +19,13 @@ CONFIGS = Path(__file__).parent / "configs"
 #: More steps, examples or tokens than anybody has, and more rows in a batch: a slip of the finger, or somebody else's.
 MOST, MANY = 10**8, 10**6
 TASK_FILES = (".yaml", ".yml", ".py")
+#: The Trainer's loggers, and the packages of which each needs one; ``all`` are those that are installed.
+LOGGERS: dict[str, tuple[str, ...]] = {
+    "all": (), "none": (), "azure_ml": ("azureml",), "clearml": ("clearml",), "codecarbon": ("codecarbon",),
+    "comet_ml": ("comet_ml",), "dagshub": ("dagshub",), "dvclive": ("dvclive",), "flyte": ("flytekit",),
+    "kubeflow": ("kubeflow",), "mlflow": ("mlflow",), "neptune": ("neptune",), "swanlab": ("swanlab",),
+    "tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",),
+}  # fmt: skip
 
 
 class Lora(Strict):
@@ -26,7 +33,7 @@ class Lora(Strict):
 
     rank: int = Field(16, gt=0, le=65536)
     """Of each pair of matrices."""
-    alpha: float = Field(32, gt=0)
+    alpha: float = Field(32, gt=0, le=1e6)
     """The adapter is scaled by ``alpha / rank``."""
     dropout: float = 0.0
     """0 and nothing else."""
@@ -58,9 +65,9 @@ class Training(Strict):
     """Updates in which the learning rate rises from 0."""
     weight_decay: float = Field(0.01, ge=0, le=100)
     """Of AdamW."""
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0, le=1e30)
     """Gradients with a larger norm are scaled down to it."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, ge=1e-3, le=1e3)
     """Of the rollouts; logits are divided by it in the losses too."""
     top_k: int | None = Field(None, gt=0, le=MOST)
     """Support of the losses: the student's no-context top-k, renormalised; null is the full vocabulary."""
@@ -137,6 +144,14 @@ class StudyConfig(Strict):
     """Loggers of the Trainer that also get the log's rows, such as tensorboard, wandb, trackio."""
     every_step: bool = False
     """Also measure the checkpoints that a run keeps on its way: when did the drift emerge?"""
+
+    @field_validator("report_to")
+    @classmethod
+    def _loggers_that_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in LOGGERS:
+                raise ValueError(f"there is no logger '{name[:40]}'; there are {', '.join(LOGGERS)}")
+        return value
 
     @field_validator("own_arms")
     @classmethod

@@ -61,7 +61,7 @@ class CaseStudy(Strict):
     """How checkpoints are loaded."""
     across: bool = True
     """Also maps against the first checkpoint, which then stays in memory beside each of the others."""
-    sites_per_pass: int | None = Field(None, gt=0)
+    sites_per_pass: int | None = Field(None, gt=0, le=10**6)
     """So many layers are read at a time, which bounds memory; null: all."""
 
 

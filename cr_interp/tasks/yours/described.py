@@ -98,7 +98,7 @@ class Description(_Strict):
     """A user message with ``{context}`` and ``{prompt}``; null puts the context into a system message."""
     grader: Grading
     """How an answer is read and judged."""
-    max_new_tokens: int = Field(512, gt=0)
+    max_new_tokens: int = Field(512, gt=0, le=10**8)
     """Longest response, end of turn included."""
 
 
