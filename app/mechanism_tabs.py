@@ -75,7 +75,7 @@ TABS: dict[str, Tab] = {
     "doses": Tab(
         "Double dose", "direction_effects",
         "What happens to answers if the context's direction is taken out of the run with it, or put into the run without it?",
-        {"Removing and adding the direction": "cr_interp.figures.directions:effects"}, ("group", "readout"),
+        {"Removing and adding the direction": "cr_interp.figures.directions:direction_effects"}, ("group", "action", "readout"),
     ),
     "updates": Tab(
         "Updates", "updates", "Which weights did the training change, and by how much?",
