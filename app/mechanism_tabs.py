@@ -70,7 +70,7 @@ TABS: dict[str, Tab] = {
     "directions": Tab(
         "Directions", "directions",
         "Does training move states as the context does, so that the returning context is a second dose?",
-        {"Directions by layer": "cr_interp.figures.directions:directions"},
+        {"Directions by layer": "cr_interp.figures.directions:directions"}, ("measure",),
     ),
     "doses": Tab(
         "Double dose", "direction_effects",
@@ -79,12 +79,15 @@ TABS: dict[str, Tab] = {
     ),
     "updates": Tab(
         "Updates", "updates", "Which weights did the training change, and by how much?",
-        {"Change of the weights": "cr_interp.figures.updates:updates"},
+        {"Change of the weights": "cr_interp.figures.updates:updates"}, ("measure",), ("weight_norm",),
     ),
     "gradients": Tab(
         "Gradients", "gradients",
         "Do the terms of the loss pull in one direction? Beside each cosine stands that of a term with itself on other examples.",
-        {"Gradients of the terms": "cr_interp.figures.gradients:gradients"},
+        {
+            "Gradients of the terms": "cr_interp.figures.gradients:gradients",
+            "Gradients along training": "cr_interp.figures.gradients:along",
+        },
     ),
     "probes": Tab(
         "Probes", "probes", "Is the context still there to be read off the state? What can be decoded need not be used.",
