@@ -43,12 +43,14 @@ class Played:
 def play(
     task: TakesTurns,
     examples: Sequence[Example],
-    render: Callable[[str], list[int]],
+    render: Callable[[str, int], list[int]],
     sample: Sample,
     decode: Callable[[Response], str],
     go_on: Callable[[bool], bool] = bool,
 ) -> list[Played]:
     """Play an episode of each example to its end, in at most ``max_turns`` calls of ``sample``.
+
+    ``render`` gets a prompt and the row of its example, which may have a context of its own.
 
     ``go_on`` is told whether there are episodes to play on, and says whether there is another turn: processes that can
     only sample together go on for as long as one of them has to, and then ``sample`` may be given no prompts.
@@ -59,7 +61,7 @@ def play(
         rows = [row for row, episode in enumerate(episodes) if not episode.done]
         if not go_on(bool(rows)):
             break
-        prompts = [render(episodes[row].prompt) for row in rows]
+        prompts = [render(episodes[row].prompt, row) for row in rows]
         for row, ids, response in zip(rows, prompts, sample(prompts, rows, number), strict=True):
             turn = Turn(episodes[row].prompt, ids, response, decode(response))
             turns[row].append(turn)

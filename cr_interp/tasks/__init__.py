@@ -35,12 +35,14 @@ def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
     from cr_interp.tasks.games.sokoban import sokoban_task
     from cr_interp.tasks.games.textarena import GAMES, arena_task
     from cr_interp.tasks.organisms.codebook import CODEBOOKS, codebook_task
+    from cr_interp.tasks.organisms.hints import hints_task
     from cr_interp.tasks.organisms.rules import RULES, rules_task
     from cr_interp.tasks.yours.described import published_names, published_task
 
     return {
         "rules": (rules_task, list(RULES)),
         "codebook": (codebook_task, list(CODEBOOKS)),
+        "hints": (hints_task, list(CODEBOOKS)),
         "frozenlake": (frozenlake_task, list(LEGENDS)),
         "sokoban": (sokoban_task, list(LEGENDS)),
         "hub": (published_task, published_names()),
