@@ -29,7 +29,7 @@ def played(answers, **options):
         return [Response(tuple(map(ord, answers[row][turn])), truncated=False) for row in rows]
 
     task = Guess(**options)
-    made = play(task, task.examples("test", 3), lambda text: list(map(ord, text)), sample,
+    made = play(task, task.examples("test", 3), lambda text, row: list(map(ord, text)), sample,
                 lambda response: "".join(map(chr, response.ids)))  # fmt: skip
     return made, asked
 
