@@ -11,12 +11,9 @@ depend on the seed, the step, the row and the turn alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from cr_interp.errors import UserError
 from cr_interp.models.generation import Response
-from cr_interp.tasks.base import Example, Outcome, TakesTurns, Task
-from cr_interp.vocabulary import OUTCOMES, UNGRADED
+from cr_interp.tasks.base import Example, Outcome, TakesTurns, Task, known_outcome
 
 Sample = Callable[[list[list[int]], list[int], int], list[Response]]
 """Prompts (ids), the rows they belong to and the number of the turn, from 0 → a response each."""
@@ -70,17 +67,6 @@ def play(
         known_outcome(episode.outcome, example) for episode, example in zip(episodes, examples, strict=True)
     ]
     return [Played(tuple(t), outcome) for t, outcome in zip(turns, outcomes, strict=True)]
-
-
-def known_outcome(outcome: Any, example: Example) -> Outcome:
-    """The outcome as it is. Raises :class:`UserError` for anything but the four and ``ungraded``, which every table would
-    count as wrong."""
-    if outcome not in (*OUTCOMES, UNGRADED):
-        raise UserError(
-            f"The task's grader called an answer to example {example.id} {outcome!r}. An outcome is one of the texts "
-            f"{', '.join(OUTCOMES)}: let grade() return one of these."
-        )
-    return outcome
 
 
 def places(rows: Sequence[int], turn: int, batch: int) -> list[int]:

@@ -21,6 +21,7 @@ from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Example, Outcome, Task
 from cr_interp.tasks.yours.described import DescribedTask
 from cr_interp.views import Context, EachOwn, Given, Message, NoContext
+from cr_interp.vocabulary import UNGRADED
 
 #: Examples drawn from the task if the study has no responses yet.
 DRAWN = 24
@@ -183,7 +184,13 @@ def token_limit(study: Study) -> int | None:
 def grade(study: Study, example: Example, response: str, truncated: bool) -> Outcome | None:
     """The task's grade of a response; None if the task is not known here."""
     task = task_of(study)
-    return None if task is None or not example.answer else task.grade(example, response, truncated)
+    if task is None:
+        return None
+    try:
+        outcome = task.grade(example, response, truncated)
+    except UserError:  # its grader runs code or asks a server, which looking at a study does not
+        return None
+    return None if outcome == UNGRADED else outcome
 
 
 def _far(task: Task) -> bool:

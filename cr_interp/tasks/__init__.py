@@ -58,15 +58,15 @@ def task_names() -> list[str]:
 def get_task(name: str, run_code: bool = False) -> Task:
     """The task of this name or file; an unknown one raises :class:`~cr_interp.errors.UserError`.
 
-    ``run_code`` allows a Python file, and is for callers to whom a person has just named it. A name that was found in
-    a study is only data, so without it a Python file is refused.
+    ``run_code`` allows a Python file, and a description's grader that runs code or asks a server. It is for callers to whom a
+    person has just named it. A name that was found in a study is only data, so without it a Python file is refused.
     """
     if name in TASKS:
         return TASKS[name]()
     if Path(name).suffix in (".yaml", ".yml"):
         from cr_interp.tasks.yours.described import read_description
 
-        return read_description(Path(name))
+        return read_description(Path(name), trusted=run_code)
     if Path(name).suffix == ".py":
         if not run_code:
             raise UserError(

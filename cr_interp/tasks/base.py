@@ -7,10 +7,11 @@ sees a model; it needs a tokenizer only to make the irrelevant context as long a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from cr_interp.errors import UserError
 from cr_interp.views import Context, EachOwn, Given, Message
-from cr_interp.vocabulary import ContextControl, Outcome
+from cr_interp.vocabulary import OUTCOMES, UNGRADED, ContextControl, Outcome
 
 Split = Literal["train", "validation", "test"]
 Control = Literal["none"] | ContextControl
@@ -57,6 +58,17 @@ def before(example: Example, given: Given | None) -> Context | None:
     if context is None:
         return Context(example.history)
     return Context((*context.messages, *example.history), context.splice)
+
+
+def known_outcome(outcome: Any, example: Example) -> Outcome:
+    """The outcome as it is. Raises :class:`UserError` for anything but the four and ``ungraded``, which every table would
+    count as wrong."""
+    if outcome not in (*OUTCOMES, UNGRADED):
+        raise UserError(
+            f"The task's grader called an answer to example {example.id} {outcome!r}. An outcome is one of the texts "
+            f"{', '.join(OUTCOMES)}: let grade() return one of these."
+        )
+    return outcome
 
 
 @runtime_checkable

@@ -28,7 +28,7 @@ from cr_interp.tasks.yours.own import read_context
 from cr_interp.views import Context
 
 #: How a context may be given; exactly one of them.
-FORMS = ("text", "file", "url", "dataset", "repo")
+FORMS = ("text", "file", "url", "dataset", "repo", "each")
 
 
 class Rows(BaseModel):
@@ -61,6 +61,8 @@ class Text(BaseModel):
     """A dataset repository of the hub, with ``path`` inside it."""
     path: str | None = None
     revision: str | None = None
+    each: str | None = None
+    """A template for a context of each row, filled with its fields: ``Hint: {hint}``."""
 
     @model_validator(mode="after")
     def _one_form(self) -> "Text":

@@ -31,7 +31,9 @@ def test_a_hint_is_true_where_it_is_needed():
         assert len(set(table.values())) == len(DIGITS)
         assert apply_table(table, example.prompt) == example.answer == apply_table(CODEBOOKS["A"], example.prompt)
         assert read(example.paraphrase) == table
-        differing += table != CODEBOOKS["A"] or len(set(example.prompt)) > 6  # that needs (nearly) the whole table
+        differing += (
+            table != CODEBOOKS["A"] or len(set(example.prompt)) > 6
+        )  # that needs (nearly) the whole table
     assert differing == 40
 
 
