@@ -6,6 +6,7 @@ in ./studies, and among the bundled examples.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 # Streamlit puts app/ on the path, but `app` and `cr_interp` are found from the folder above it: this makes the
 # app work from anywhere, with or without the package installed, and always with the checkout it belongs to.
@@ -19,14 +20,18 @@ from app.preload import preload  # noqa: E402
 
 preload()
 
-from app import address, sidebar  # noqa: E402
+from app import address, context_line, sidebar  # noqa: E402
+from app.main_pages import PAGES  # noqa: E402
+from app.queries.state import Selection  # noqa: E402
 from app.words import plain  # noqa: E402
 from cr_interp.errors import UserError  # noqa: E402
+from cr_interp.study.searching import find_studies  # noqa: E402
 
 #: Three drift curves, as on the Layers page. Given as text: nothing is loaded from the network.
 _CURVES = """<g fill="none" stroke-width="2.6" stroke-linecap="round">
 <path d="M3 6 C10 34 22 34 33 16" stroke="#858585"/><path d="M3 6 C11 22 22 22 33 11" stroke="#D55E00"/>
 <path d="M3 6 C12 10 22 10 33 7" stroke="#0072B2"/></g>"""
+FIRST = "overview"
 ICON = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -2 36 36">{_CURVES}</svg>'
 LOGO = f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 168 32">{_CURVES}
 <text x="43" y="22" font-family="Inter, Helvetica, Arial, sans-serif" font-size="20" font-weight="600"
@@ -45,40 +50,56 @@ cr-interp reproduce organism
 or compare checkpoints of your own with `cr-interp compare base=PATH opd=PATH nca=PATH --task NAME`.
 """
 
+
+def not_here(problem: sidebar.NotHere, page: Any) -> None:
+    """Say which study a link asked for, and which there are; nothing is opened in its stead."""
+    st.error(
+        f"The link asks for the study **{plain(problem.asked)}**, which is not here.", icon=":material/link_off:"
+    )
+    st.markdown(
+        "It was made elsewhere, renamed, or its folder is not where studies are looked for: the folder that "
+        "`CR_INTERP_STUDIES` names, `./studies`, and the bundled examples. There are:"
+    )
+    for name in problem.there:
+        st.page_link(page, label=plain(name), icon=":material/folder_open:", query_params={"study": name})
+
+
 st.set_page_config(page_title="cr_interp", page_icon=ICON, layout="wide")
 st.logo(LOGO, size="large")
 # The folder is not called pages: beside the main script Streamlit takes that name for its older kind of
 # multipage app and, until st.navigation has run once, opens a link to a page without running this file.
-page = st.navigation(
-    [
-        st.Page("screens/overview.py", title="Overview", icon=":material/monitoring:", default=True),
-        st.Page("screens/layers.py", title="Layers", icon=":material/layers:"),
-        st.Page("screens/maps.py", title="Maps", icon=":material/grid_on:"),
-        st.Page("screens/tokens.py", title="Tokens", icon=":material/format_ink_highlighter:"),
-        st.Page("screens/examples.py", title="Examples", icon=":material/compare:"),
-        st.Page("screens/training.py", title="Training", icon=":material/trending_up:"),
-        st.Page("screens/suite.py", title="Suite", icon=":material/apps:"),
-        st.Page("screens/try_it.py", title="Try it", icon=":material/play_circle:"),
-    ],
-    position="top",
-)
-address.begin()
+pages = {
+    name: st.Page(f"screens/{name}.py", title=each.title, icon=f":material/{each.icon}:", default=name == FIRST)
+    for name, each in PAGES.items()
+}
+page = st.navigation(list(pages.values()), position="top")
+title, _, parts = next(each for each in PAGES.values() if each.title == page.title)
+address.begin(page.title)
+selection: Selection | None = None
+problem: UserError | sidebar.NotHere | None = None
 with st.sidebar:
     try:
-        selection, problem = sidebar.choose(), None
-    except UserError as error:
-        selection, problem = None, error
+        selection = sidebar.choose(parts)
+    except (UserError, sidebar.NotHere) as error:
+        problem = error
+st.set_page_config(page_title=context_line.browser_title(title, selection))
+context_line.head(title, pages, selection, parts)
 
-if problem is not None:
+#: A page that is about several studies needs none of them chosen.
+alone = "study" not in parts
+if isinstance(problem, sidebar.NotHere):
+    not_here(problem, page)
+elif problem is not None and not alone:
     st.error(plain(problem), icon=":material/error:")
     st.info("Choose another study on the left.", icon=":material/arrow_back:")
-elif selection is None:
+elif selection is None and problem is None and not find_studies():
     st.info(NO_STUDIES, icon=":material/folder_off:")
-elif not selection.arms:
+elif not alone and selection is not None and "arms" in parts and not selection.arms:
     st.info("Choose at least one arm on the left.", icon=":material/arrow_back:")
-elif selection.all_seeds and not selection.seeds:
+elif not alone and selection is not None and "seeds" in parts and selection.all_seeds and not selection.seeds:
     st.info("Choose at least one seed on the left.", icon=":material/arrow_back:")
 else:
     st.session_state["selection"] = selection
     page.run()
-address.publish()
+if not isinstance(problem, sidebar.NotHere):
+    address.publish()

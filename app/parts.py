@@ -54,6 +54,8 @@ def show_figure(
     the code says of it, until one of the ``files`` that it is made from changes.
     """
     figure = _made(files, code, figure) if callable(figure) else _on_page(figure)
+    if on_click is not None:
+        reachable(figure)
     key = f"figure-{name}"
 
     def report() -> None:
@@ -111,6 +113,24 @@ def clickable(figure: go.Figure) -> go.Figure:
     for trace in figure.data:
         if trace.name:
             trace.update(meta={"panel": trace.name}, unselected={"marker": {"opacity": 1}})
+    return figure
+
+
+def reachable(figure: go.Figure) -> go.Figure:
+    """Let every line that the pointer finds be clicked too: Streamlit reports markers only, so a line without any would swallow
+    the click on what lies near it. The markers are not seen."""
+    for trace in figure.data:
+        line = trace.type in ("scatter", "scattergl") and "markers" not in (trace.mode or "")
+        if line and trace.hoverinfo != "skip" and trace.x is not None and len(trace.x) > 0:
+            none = {"marker": {"opacity": 0}}
+            trace.update(
+                mode="lines+markers",
+                marker={"opacity": 0, "maxdisplayed": 1, "size": 6},
+                selected=none,
+                unselected=none,
+            )
+            if not isinstance(trace.meta, dict):
+                trace.meta = {"panel": trace.name or ""}
     return figure
 
 

@@ -1,76 +1,72 @@
-"""The selectors that all pages share. They are drawn before the page, keep their value when the page changes,
-and stand in the URL, so that a link shows somebody else the same thing.
+"""The selectors that pages share. They are drawn before the page, keep their value when the page changes, and stand in the
+URL, so that a link shows somebody else the same thing. A page gets those that it uses (:data:`PARTS`); what the others are
+set to is kept.
 
-A value in the URL that is no option is ignored, so a study can only be chosen from those that were found:
-no path can come in this way.
+A value in the URL that is no option is ignored, but for the study: a link to one that is not here says so and opens no other.
+A study can only be chosen from those that were found: no path can come in this way.
 """
-
-from typing import Any
 
 import streamlit as st
 
-from app.address import linked
+from app.address import linked, linked_some
 from app.queries.state import Selection, arms_of, controls_of, measures_of, seeds_of, sinks_in
 from app.words import GLOSSARY, MEASURE_HELP, measure_name, plain
 from cr_interp.study.searching import find_studies
 from cr_interp.study.study import Study
 
+#: What a page may show of this.
+PARTS = ("study", "arms", "seeds", "control", "measure", "pair", "sinks")
 
-def choose() -> Selection | None:
-    """Draw the sidebar. None if there is nothing to choose from; a study that cannot be opened raises."""
+
+class NotHere(Exception):
+    """The URL asks for a study that was not found."""
+
+    def __init__(self, asked: str, there: list[str]) -> None:
+        super().__init__(asked)
+        self.asked, self.there = asked, there
+
+
+def choose(parts: tuple[str, ...] = PARTS) -> Selection | None:
+    """Draw the sidebar. None if there is nothing to choose from, or for a page that is about no single study.
+
+    Raises :class:`NotHere` for a study that is not here, :class:`~cr_interp.errors.UserError` for one that cannot be opened.
+    """
     studies = find_studies()
     if not studies:
         return None
     names = list(studies)
-    # Not bound like the others: Streamlit leaves a default out of the URL, and which study is found first differs
-    # from place to place, so a link without it would show other people another study.
-    linked("study", names, names[0], always=True)
-    name = st.selectbox("Study", names, key="study", help=GLOSSARY["study"])
+    if "study" not in parts:
+        linked("study", names, names[0])
+        _image()
+        return None
+    _refuse_unknown(names)
+    # Always in the URL: which study is found first differs from place to place, so a link without it would show other people
+    # another study.
+    name = linked("study", names, names[0], always=True)
+    st.selectbox("Study", names, key="study", help=GLOSSARY["study"])
     study = Study.open(studies[name])
-    every = arms_of(study)
-    _carry("arms", every)
-    arms = st.multiselect(
-        "Arms", every, default=every, key="arms", bind="query-params", help=GLOSSARY["arm"],
-        placeholder="Choose arms",
-    )  # fmt: skip
-    trained = seeds_of(study)
-    seeds = trained
-    _carry("seeds", trained)
-    if len(trained) > 1:
-        seeds = st.multiselect(
-            "Seeds", trained, default=trained, key="seeds", bind="query-params", help=GLOSSARY["seeds"],
-            placeholder="Choose seeds",
-        )  # fmt: skip
-    control = st.selectbox(
-        "Context control", controls_of(study) or ["exact"], key="control", bind="query-params",
-        help=GLOSSARY["control"],
-    )  # fmt: skip
+    every, trained = arms_of(study), seeds_of(study)
+    arms, seeds = linked_some("arms", every), linked_some("seeds", trained)
+    if "arms" in parts:
+        st.multiselect("Arms", every, key="arms", help=GLOSSARY["arm"], placeholder="Choose arms")
+    if "seeds" in parts and len(trained) > 1:
+        st.multiselect("Seeds", trained, key="seeds", help=GLOSSARY["seeds"], placeholder="Choose seeds")
+    controls = controls_of(study) or ["exact"]
+    control = linked("control", controls, controls[0])
+    if "control" in parts:
+        st.selectbox("Context control", controls, key="control", help=GLOSSARY["control"])
     measures = measures_of(study)
     measure = linked("measure", measures, measures[0])
-    st.selectbox("Measure", measures, key="measure", help=MEASURE_HELP, format_func=measure_name)
-    st.caption("Compare", help="The headline, the cards and the paired differences answer for these two arms.")
-    left, right = st.columns(2)
-    first, second = default_pair(every)
-    arm = left.selectbox(
-        "Arm",
-        every or ["–"],
-        index=first,
-        key="arm",
-        bind="query-params",
-        help=GLOSSARY["arm"],
-    )
-    baseline = right.selectbox(
-        "Baseline", every or ["–"], index=second, key="baseline", bind="query-params",
-        help=GLOSSARY["baseline"],
-    )  # fmt: skip
-    sinks = st.toggle("With attention sinks", key="sinks", bind="query-params", help=GLOSSARY["sinks"])
-    if sinks:
-        _about_sinks(study)
+    if "measure" in parts:
+        st.selectbox("Measure", measures, key="measure", help=MEASURE_HELP, format_func=measure_name)
+    arm, baseline = _pair(every, "pair" in parts)
+    sinks = linked("sinks", [False, True], False)
+    if "sinks" in parts:
+        st.toggle("With attention sinks", key="sinks", help=GLOSSARY["sinks"])
+        if sinks:
+            _about_sinks(study)
     _facts(study)
-    image = st.segmented_control(
-        "Camera button saves", ["svg", "png"], default="svg", format_func=str.upper, key="image",
-        bind="query-params", help="File format of the camera button at the top right of every figure.",
-    )  # fmt: skip
+    image = _image()
     return Selection(
         study=study,
         all_arms=tuple(every),
@@ -78,7 +74,7 @@ def choose() -> Selection | None:
         control=control,
         arm=arm,
         baseline=baseline,
-        image=image or "svg",
+        image=image,
         all_seeds=tuple(trained),
         seeds=tuple(sorted(seeds)),
         measure=measure,
@@ -87,15 +83,42 @@ def choose() -> Selection | None:
     )
 
 
-def _carry(key: str, options: list[Any]) -> None:
-    """Take a choice of several along to another study: what was all is all again, and so is what that study has none of.
-    Otherwise the arms or seeds that both happen to have would be a choice that nobody made."""
-    before = st.session_state.get(f"{key} before")
-    if before not in (None, options) and key in st.session_state:
-        chosen = st.session_state[key]
-        kept = [option for option in options if option in chosen]
-        st.session_state[key] = list(options) if set(chosen) >= set(before) or not kept else kept
-    st.session_state[f"{key} before"] = list(options)
+def _image() -> str:
+    image = linked("image", ["svg", "png"], "svg")
+    st.segmented_control(
+        "Camera button saves", ["svg", "png"], format_func=str.upper, key="image", required=True,
+        help="File format of the camera button at the top right of every figure.",
+    )  # fmt: skip
+    return image
+
+
+def _refuse_unknown(names: list[str]) -> None:
+    """A study that the URL asks for and that is not here: nothing is opened instead, and the URL stays as it is."""
+    asked = st.query_params.get("study")
+    chosen = st.session_state.get("another study")
+    if chosen in names and asked not in names:
+        del st.query_params["study"]
+        st.session_state["study"] = chosen
+        st.session_state.pop("another study")
+    elif asked is not None and asked not in names:
+        st.selectbox(
+            "Study", names, index=None, key="another study", help=GLOSSARY["study"], placeholder="Choose a study"
+        )
+        raise NotHere(asked, names)
+
+
+def _pair(every: list[str], shown: bool) -> tuple[str, str]:
+    """The two arms that are compared."""
+    options = every or ["–"]
+    first, second = default_pair(every)
+    arm = linked("arm", options, options[first])
+    baseline = linked("baseline", options, options[second])
+    if shown:
+        st.caption("Compare", help="The verdict and the paired differences answer for these two arms.")
+        left, right = st.columns(2)
+        left.selectbox("Arm", options, key="arm", help=GLOSSARY["arm"])
+        right.selectbox("Baseline", options, key="baseline", help=GLOSSARY["baseline"])
+    return arm, baseline
 
 
 def default_pair(arms: list[str]) -> tuple[int, int]:

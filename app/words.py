@@ -5,7 +5,7 @@ Every tooltip comes from :data:`GLOSSARY`, so a term means the same wherever it 
 
 import re
 
-from cr_interp.figures import MEASURES
+from cr_interp.vocabulary import EVERY_MEASURE
 
 GLOSSARY = {
     "study": "One task, context, base model and teacher, with several arms and seeds, on disk.",
@@ -13,6 +13,12 @@ GLOSSARY = {
     "Anchoring, which pulls the with-context view to the frozen no-context view.",
     "baseline": "The arm that the other one is compared with. Differences are paired: same examples, same seeds.",
     "harm_common": "Harm on the prompts that both arms answer right without the context: the same denominator for both.",
+    "fidelity": "How far the arm's answers without the context are from the teacher's with it (KL, nats a token); 0: the same.",
+    "invariance": "How far the arm's own two views are apart (KL, nats a token); 0: the context changes nothing. Deafness to "
+    "every context lowers it too.",
+    "new_instruction": "Share of answers that obey another instruction than the internalised one, given as the context. An arm "
+    "that ignores every context is robust to the one it has learnt, and deaf.",
+    "harm_irrelevant": "Harm when what returns is a text of equal length about nothing: that any context shakes the answers.",
     "control": "What is given as the context when it returns. exact: the one of training; paraphrase: the "
     "same in other words; mismatched: another task's; irrelevant: a text of equal length about nothing.",
     "context": "What the teacher sees and the student is trained to do without.",
@@ -49,8 +55,20 @@ GLOSSARY = {
     "like, not how large it is.",
     "knn_overlap": "Of a token's 10 nearest neighbours among other examples' tokens, the share that stays the same; chance: "
     "what neighbours drawn at random would share.",
-    "behind": "In grey, measured like the curves. floor: unrelated tokens, so what is near it says little; repeat: the same "
-    "view once more, the numerical ceiling; and the other contexts.",
+    "behind": "Measured like the curves. floor: unrelated tokens, dashed in each arm's colour, so what is near it says little; "
+    "in grey, repeat: the same view once more, the numerical ceiling; and the other contexts.",
+    "relative": "How many times as far the context moves a state as unrelated tokens at the same place lie apart, by the angle: "
+    "0, not moved; 1, as far as any other token. It takes out that all states of a layer point in similar directions.",
+    "recovered": "What comes back of the right answer when the state without the context is put into the run with it: 1 all of "
+    "it, 0 nothing. The layer that moves most need not be the one that decides.",
+    "group": "Which answers were patched. harmed: right without, wrong with the context; rescued: the reverse; kept: right in "
+    "both; changed: of studies without an answer key.",
+    "direction": "repair: the state without the context is put into the run with it; break: the reverse.",
+    "readout": "share: of the difference of the logits of the right and the wrong token, where the two answers part; answer: "
+    "the share of whole answers that follow.",
+    "patched_cell": "An arm, a site and a layer. Click a cell of the heat map, or choose one here; at first the one that "
+    "recovers most.",
+    "mechanism": "Each question has its own analysis, its own controls and its own table; what is missing says its command.",
     "movement": "Draws 1 − measure on a logarithmic axis. 0.997 and 0.999 look the same on a linear axis, though "
     "1 − measure differs threefold. (1 − cosine is half a squared distance: that is 1.7 times as far.)",
     "layer": "emb: after the embedding; a number: the residual stream after that layer (resid_post).",
@@ -69,7 +87,7 @@ GLOSSARY = {
     "token_measure": "cosine and relative L2: the state at one layer. output KL: how far the prediction itself moves, "
     "the KL divergence of the next-token distributions without and with the context.",
     "order": "Examples are sorted by this arm's response, by its farthest token or by the mean of its tokens, at the "
-    "chosen layer; the first moves most.",
+    "chosen layer; those that the context harms come first. The arrow keys go back and on.",
     "stretch": "Off: one scale for all examples, which ends where 99 % of the study's tokens lie. On: it ends at the "
     "farthest token shown, so that small movements are seen; colours of two examples then do not compare.",
     "align": "Responses are matched token by token: what two arms say alike stands in one column. Responses that share "
@@ -88,9 +106,15 @@ GLOSSARY = {
     "n_pairs": "Pairs of responses, without and with the context, of all seeds.",
     "answers": "Each prompt with the responses of the two compared arms, without and with the context.",
     "speed": "Length of the gradient before it is clipped, tokens a second, and the memory of a step at its peak.",
-    "pairs": "A card is a prompt's two responses, without and with the context, of one seed.",
+    "pairs": "A card is a prompt with the responses of all chosen arms, without and with the context. Equal pairs stand once, "
+    "with a chip for each seed.",
+    "search": "Letters in the prompt, in either response or in the id; capitals do not matter.",
+    "sort": "drift: how far the arm's farthest token moves at the last layer; output KL: the mean over its tokens; change of "
+    "length: tokens more or fewer with the context. The largest come first.",
+    "pins": "Pinned prompts come first and stand in the address, so that a link shows somebody else the same ones.",
     "example": "A prompt of the study, with the context that it was asked behind.",
     "only": "All pairs of one prompt: every seed and sample of the chosen arm.",
+    "token_cell": "Click a cell of the figure, or choose its token here: at first the one that moves most at this layer.",
     "statistic": "A response moves as far as its farthest token, or as its tokens do on average.",
     "loss": "What is minimised, and the divergences that it is the weighted sum of, each without its weight, in nats per "
     "token. q_x, q_c: the student without and with the context; f: the teacher, which sees it; sg: no gradient.",
@@ -114,17 +138,29 @@ GLOSSARY = {
     "greedy": "Each next token is the likeliest one (greedy decoding). What only one of the two responses says is marked.",
     "sinks": "Attention sinks: tokens whose state is so large (norm above 5 × the median) that they alone decide a "
     "similarity. They are left out unless this is on.",
+    "tour": "Each step is a page of the study that was looked at last.",
+    "verdict": "Whether the first arm has less Harm than the second without losing accuracy, by the intervals over seeds. "
+    "Deafer: it obeys a new instruction less often.",
+    "lacks": "Tables that no analysis has filled yet, and checkpoints that are not on this machine. The pages say the commands.",
+    "compare": "Evaluates and captures checkpoints that exist already, and writes a study that this app opens.",
+    "asked_on": "A built-in task grades the answers and knows its context; a file of prompts brings its own, with answers or "
+    "without.",
+    "mend": "The run with the context is changed at one layer while it writes its answer: the state without the context is put "
+    "in, or the context's direction (with − without, mean over other prompts) is taken away or added. The answer is decoded, not "
+    "scored.",
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
 }  # fmt: skip
 
-MEASURE_HELP = "\n\n".join(f"**{words[0]}**: {GLOSSARY[name]}" for name, words in MEASURES.items())
+MEASURE_HELP = "\n\n".join(
+    f"**{words.name}**: {GLOSSARY.get(name, words.axis)}" for name, words in EVERY_MEASURE.items()
+)
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=])")
 
 
 def measure_name(measure: str) -> str:
     """What a measure of drift is called; one that is not known keeps its own name."""
-    return MEASURES.get(measure, (measure,))[0]
+    return EVERY_MEASURE.get(measure, (measure,))[0]
 
 
 def plain(text: object) -> str:

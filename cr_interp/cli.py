@@ -216,6 +216,20 @@ def explain(
     ] = "harmed,rescued,kept",
     examples: Annotated[int, typer.Option(min=1, help="at most so many of each group")] = 64,
     sites: Annotated[str, typer.Option(help="a list of kinds of sites")] = "resid_post,attn_out,mlp_out",
+    heads: Annotated[
+        int, typer.Option(min=0, help="so many heads are patched, those that attribution names first; 0: none")
+    ] = 16,
+    windows: Annotated[
+        str | None, typer.Option(help="layers that are patched at once, such as 1,2,4; default: 2,4")
+    ] = None,
+    spans: Annotated[
+        str, typer.Option(help="of the context, that knockout cuts off")
+    ] = "context,system,turns,splice,template",
+    readers: Annotated[
+        str, typer.Option(help="who loses them: aligned (the prompt still reads them), all")
+    ] = "aligned,all",
+    cuts: Annotated[str, typer.Option(help="in how many layers at once, a list; 0: in all")] = "1,0",
+    cuts_all: Annotated[str, typer.Option(help="… where all tokens lose the span, which costs more")] = "0",
     batch_size: Annotated[int, typer.Option(min=1, help="examples at a time; fewer need less memory")] = 64,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
     prompts: Annotated[
@@ -236,14 +250,25 @@ def explain(
     opened = open_study(study)
     from cr_interp.mechanism.explain import Options
     from cr_interp.mechanism.explain import explain as run
-    from cr_interp.report.mechanism import rich_patching
+    from cr_interp.report.mechanism import printed
 
-    options = Options(_listed(groups), examples, _listed(sites), batch_size, backend, prompts)
+    options = Options(
+        groups=_listed(groups), examples=examples, sites=_listed(sites), spans=_listed(spans), readers=_listed(readers),
+        cuts=_numbers(cuts, "--cuts"), cuts_all=_numbers(cuts_all, "--cuts-all"),
+        heads=heads, windows=_numbers(windows, "--windows"), batch_size=batch_size,
+        backend=backend, prompts=prompts,
+    )  # fmt: skip
     opened = run(
         opened, chosen, _listed(arms), [int(seed) for seed in _listed(seeds)], options, again, every_step
     )
-    if "patching" in chosen:
-        console.print(rich_patching(opened.table("patching"), opened.name))
+    for table in printed(opened, chosen):
+        console.print(table)
+
+
+def _numbers(text: str | None, option: str) -> list[int]:
+    if not all(part.isdecimal() for part in _listed(text)):
+        raise UserError(f"{option} is a list of whole numbers, such as 1,2; found '{text}'.")
+    return [int(part) for part in _listed(text)]
 
 
 def _listed(text: str | None) -> list[str]:
@@ -357,7 +382,7 @@ def plug_in() -> None:
 
 
 def _as_a_sentence(message: Any, category: type[Warning], *where: Any, **line: Any) -> str:
-    """What is right and slower is said to people, without the line of code that says it."""
+    """Say what is right and slower to people, without the line of code that says it."""
     if issubclass(category, Slower):
         return f"note: {message}\n"
     return _format_warning(message, category, *where, **line)

@@ -30,7 +30,7 @@ def clock_of(day: str = TODAY) -> Callable[[str], str]:
 
 
 def reads_clock(tokenizer: Any) -> bool:
-    """Whether a tokenizer's chat template asks which day it is."""
+    """Tell whether a tokenizer's chat template asks which day it is."""
     return "strftime_now" in str(getattr(tokenizer, "chat_template", None) or "")
 
 

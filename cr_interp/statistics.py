@@ -58,7 +58,7 @@ def bootstrap_weights(n: int, resamples: int = 2000, seed: int = 0) -> Float[nda
 def cluster_weights(
     clusters: Sequence[Hashable], resamples: int = 2000, seed: int = 0
 ) -> Float[ndarray, "resamples n"]:
-    """How often each example is drawn when whole clusters are; ``clusters[i]`` names the cluster of example i.
+    """Count how often each example is drawn when whole clusters are; ``clusters[i]`` names the cluster of example i.
 
     All examples of a cluster have the same weight. With every example a cluster of its own these are
     :func:`bootstrap_weights`.
@@ -176,7 +176,7 @@ def sign_flip(values: Float[ndarray, " seeds"]) -> float:
 
 
 def next_seed(events: float, n: float, asked: int, level: float = 0.95) -> tuple[float, float]:
-    """What share of ``asked`` the next seed may have, after ``events`` of ``n`` over the seeds so far: beta-binomial.
+    """Bound what share of ``asked`` the next seed may have, after ``events`` of ``n`` over the seeds so far: beta-binomial.
 
     The predictive distribution of a share of uniform prior (Laplace's rule of succession). It takes the next seed for one
     like these, and says nothing about how much seeds differ, which seeds without events cannot show. At least one event
@@ -221,12 +221,12 @@ def holm(p: Sequence[float]) -> Float[ndarray, " tests"]:
 
 
 def not_lower(low: float, margin: float = MARGIN) -> bool:
-    """Whether a difference is non-inferior: its interval does not reach below −``margin``. False without an interval."""
+    """Tell whether a difference is non-inferior: its interval does not reach below −``margin``. False without an interval."""
     return bool(low >= -margin)
 
 
 def same(low: float, high: float, margin: float = MARGIN) -> bool:
-    """Whether a difference is equivalent to none: its whole interval lies within ±``margin``. False without an interval."""
+    """Tell whether a difference is equivalent to none: its whole interval lies within ±``margin``. False without an interval."""
     return bool(low >= -margin and high <= margin)
 
 

@@ -132,6 +132,22 @@ def render(
     ``template_default`` leaves the choice to the template, and a tuple of messages is used as it is.
     A context whose first message is not a system message is preceded by the same no-context messages.
     """
+    messages = messages_of(prompt, context, no_context)
+    written = chat_text(tokenizer, messages)
+    for message in () if context is None else context.messages:
+        if message["role"] != "assistant" and message["content"].strip() not in written:
+            raise UserError(
+                f"The chat template leaves out what the context says as {message['role']} ({message['content'][:60]!r}): it "
+                f"knows no such message in that place. Put the context into the user's message (splice), or take a model "
+                f"whose template has that role."
+            )
+    return _as_ids(tokenizer, written, messages)
+
+
+def messages_of(
+    prompt: str, context: Context | None = None, no_context: NoContext = "empty_system"
+) -> list[Message]:
+    """The chat that :func:`render` writes: what is there instead of a context or the context, then the prompt."""
     neutral: list[Message]
     if no_context == "empty_system":
         neutral = [{"role": "system", "content": ""}]
@@ -144,16 +160,7 @@ def render(
         given = [dict(message) for message in context.messages]
         before = given if given[0]["role"] == "system" else neutral + given
     text = prompt if context is None else context.splice.replace("{prompt}", prompt)
-    messages = [*before, {"role": "user", "content": text}]
-    written = chat_text(tokenizer, messages)
-    for message in () if context is None else context.messages:
-        if message["role"] != "assistant" and message["content"].strip() not in written:
-            raise UserError(
-                f"The chat template leaves out what the context says as {message['role']} ({message['content'][:60]!r}): it "
-                f"knows no such message in that place. Put the context into the user's message (splice), or take a model "
-                f"whose template has that role."
-            )
-    return _as_ids(tokenizer, written, messages)
+    return [*before, {"role": "user", "content": text}]
 
 
 def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:

@@ -36,12 +36,25 @@ class Metric(NamedTuple):
     axis: str
 
 
+Kind = Literal["similarity", "movement", "ratio", "composition"]
+
+
 class Measure(NamedTuple):
-    """Of states: its name, what its axis is called when shown as it is, and as a movement."""
+    """Of states: what it is called, and how its values are read. A measure of the drift panel is added here and in
+    ``similarity/panel.py``, which computes it."""
 
     name: str
     axis: str
+    """What its axis is called when it is shown as it is …"""
     movement: str
+    """… and as a movement."""
+    kind: Kind = "similarity"
+    """``similarity``: 1 where nothing moves, and falls; ``movement``: grows from 0; ``ratio``: 1 where nothing moves, and leaves
+    it in both directions; ``composition``: says of what a similarity or a movement is made, and no value of it is less drift."""
+    squared: bool = False
+    """Whether 1 − value is half a squared distance, of which "times as far" takes the root."""
+    method: str = ""
+    """How it is computed, as it stands in a table's column ``method``; empty where the name says it."""
 
 
 METRICS: dict[str, Metric] = {
@@ -63,31 +76,57 @@ DIVERGENCES: dict[str, Metric] = {
     "invariance": Metric("Invariance", "KL(q<sub>x</sub> ‖ q<sub>c</sub>), nats a token"),
 }
 MEASURES: dict[str, Measure] = {
-    "cosine": Measure("cosine", "cosine between the views", "1 − cosine"),
-    "centred_cosine": Measure("centred cosine", "cosine after removing each view's mean", "1 − centred cosine"),
-    "relative_l2": Measure("relative L2", "‖with − without‖ / ‖without‖", "relative L2"),
-    "cka": Measure("debiased CKA", "debiased linear CKA", "1 − debiased CKA"),
-    "cka_examples": Measure("example CKA", "debiased CKA between distinct examples", "1 − example CKA"),
-    "procrustes": Measure("Procrustes", "similarity after the best rotation", "1 − Procrustes similarity"),
-    "cosine_p5": Measure("5th percentile", "5th percentile of the cosine", "1 − 5th percentile"),
-    "cosine_trimmed": Measure("trimmed cosine", "cosine without its 3 largest dimensions", "1 − trimmed cosine"),
+    "cosine": Measure("cosine", "cosine between the views", "1 − cosine", squared=True),
+    "centred_cosine": Measure(
+        "centred cosine", "cosine after removing each view's mean", "1 − centred cosine", squared=True
+    ),
+    "relative_l2": Measure("relative L2", "‖with − without‖ / ‖without‖", "relative L2", "movement"),
+    "cka": Measure(
+        "debiased CKA", "debiased linear CKA", "1 − debiased CKA", squared=True,
+        method="debiased, all pairs of rows",
+    ),
+    "cka_examples": Measure(
+        "example CKA", "debiased CKA between distinct examples", "1 − example CKA", squared=True,
+        method="debiased, distinct clusters of examples, one t for the study",
+    ),
+    "procrustes": Measure(
+        "Procrustes", "similarity after the best rotation", "1 − Procrustes similarity", squared=True
+    ),
+    "cosine_p5": Measure("5th percentile", "5th percentile of the cosine", "1 − 5th percentile", squared=True),
+    "cosine_trimmed": Measure(
+        "trimmed cosine", "cosine without its 3 largest dimensions", "1 − trimmed cosine", squared=True
+    ),
     "top3_share": Measure(
-        "top-3 share",
-        "share of the cosine from 3 dimensions",
-        "share of the cosine from 3 dimensions",
+        "top-3 share", "share of the cosine from 3 dimensions", "share of the cosine from 3 dimensions", "composition"
     ),
-    "norm_ratio": Measure("norm ratio", "‖with‖ / ‖without‖", "|1 − ‖with‖ / ‖without‖|"),
+    "norm_ratio": Measure("norm ratio", "‖with‖ / ‖without‖", "|1 − ‖with‖ / ‖without‖|", "ratio"),
     "shift_share": Measure(
-        "shift share", "share of the movement common to all tokens", "share common to all tokens"
+        "shift share", "share of the movement common to all tokens", "share common to all tokens", "composition",
+        method="debiased, pairs of distinct units",
     ),
-    "knn_overlap": Measure("k-NN overlap", "mutual overlap of the 10 nearest neighbours", "1 − k-NN overlap"),
-}
-#: Measures that grow with drift; the others fall with it, but for the next two kinds.
-MOVEMENTS = ("relative_l2",)
-#: Measures that are 1 where nothing moves and leave it in both directions.
-RATIOS = ("norm_ratio",)
-#: Measures that say of what a similarity or a movement is made: neither end of them is less drift.
-COMPOSITION = ("top3_share", "shift_share")
+    "knn_overlap": Measure(
+        "k-NN overlap", "mutual overlap of the 10 nearest neighbours", "1 − k-NN overlap",
+        method="other examples only, 10 nearest by cosine",
+    ),
+}  # fmt: skip
+#: What unrelated states would have: not a measure to choose, but drawn behind the one it belongs to.
+CHANCE = {"knn_overlap": "knn_chance"}
+#: Measures that a table does not hold: made from two of its rows (:func:`cr_interp.tables.controls.relative_rows`).
+DERIVED: dict[str, Measure] = {
+    "relative": Measure(
+        "relative to the floor", "times as far as unrelated tokens lie apart", "times as far as unrelated tokens", "movement"
+    ),
+}  # fmt: skip
+EVERY_MEASURE = {**MEASURES, **DERIVED}
+MOVEMENTS = tuple(name for name, measure in EVERY_MEASURE.items() if measure.kind == "movement")
+RATIOS = tuple(name for name, measure in EVERY_MEASURE.items() if measure.kind == "ratio")
+COMPOSITION = tuple(name for name, measure in EVERY_MEASURE.items() if measure.kind == "composition")
+SQUARED = tuple(name for name, measure in EVERY_MEASURE.items() if measure.squared)
+
+
+def measure_words(measure: str) -> Measure:
+    """Look up what a measure is called; one that is not known keeps its own name."""
+    return EVERY_MEASURE.get(measure, Measure(measure, measure, f"1 − {measure}"))
 
 
 def arm_order(arms: Iterable[Hashable]) -> list[Any]:
@@ -116,7 +155,7 @@ def by_arm(table: "pd.DataFrame", *then: str) -> "pd.DataFrame":
 
 
 def layer_name(place: int) -> str:
-    """How a place on a layer axis is called: −1 is the embedding.
+    """Name a place on a layer axis: −1 is the embedding.
 
     >>> layer_name(-1), layer_name(4)
     ('emb', '4')

@@ -1,9 +1,11 @@
 """What all tests share: no network, one thread, and a cache of datasets that goes when they do."""
 
 import atexit
+import gc
 import os
 import shutil
 import signal
+import sys
 import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -14,9 +16,20 @@ os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="cr-interp-tests-")
 import pytest
 from tiny import tiny
 
+# Compiling this project anew in each of some three hundred processes takes minutes.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Whoever runs the tests may ignore it (nohup does), every process started here would too, and some tests send it.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
+
+
+def pytest_collection_finish() -> None:
+    """Let the collector pass over what lives to the end: with torch loaded, each of its rounds looks at a million objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ FLOORS = (
     {"training.commands"},
     {"training.studies", "training.organisms"},
     {"training.planning"},
+    {"training.integrations"},
     {"training.run"},
     {"training.task_of", "training.objectives"},
     {"training", "training.settings"},

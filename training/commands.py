@@ -195,9 +195,25 @@ def suite(
     tune: Annotated[
         bool, typer.Option("--tune", help="only choose the learning rates, with opd on the validation split")
     ] = False,
+    preregistration: Annotated[
+        str | None,
+        typer.Option(help="a file, or a name in training/preregistrations, with --screen or --confirm"),
+    ] = None,
+    screening: Annotated[
+        bool, typer.Option("--screen", help="only train the baseline of every candidate, and choose the settings")
+    ] = False,
+    confirming: Annotated[bool, typer.Option("--confirm", help="run every arm on the chosen settings")] = False,
     again: Again = False,
 ) -> None:
-    """Run the twelve settings of the paper's table on organisms. Typed again, it continues where it was stopped."""
+    """Run the twelve settings of the paper's table on organisms, or what a preregistration says. Typed again, it continues."""
+    if preregistration or screening or confirming:
+        if not preregistration or screening == confirming or overrides or arms or seeds or tune or again:
+            raise UserError(
+                "A preregistration says everything itself: --preregistration FILE and either --screen or --confirm, beside "
+                "them only --out, --workers and, for --screen, --settings."
+            )
+        _preregistered(preregistration, screening, _list(settings), out, workers)
+        return
     from training.settings import suite_configs
 
     if tune and overrides:
@@ -215,6 +231,40 @@ def suite(
         return
     run_suite(configs, out, workers, again)
     console.print(rich_suite(open_suite(out)))
+
+
+def _preregistered(name: str, screening: bool, settings: list[str], out: Path, workers: int | None) -> None:
+    from training.studies.preregistration import load_preregistration
+
+    plan = load_preregistration(name)
+    if not screening and plan.confirmation.adaptive is None:
+        plan.confirmed(next(iter(plan.settings())), 1.0, 1)  # says what is missing, before torch is loaded
+    if not screening and settings:
+        raise UserError("--confirm runs the chosen settings, all of them; leave --settings out.")
+    folder = Path("studies") / plan.name if out == Path("studies/suite") else out
+    from training.studies.preregistered import confirm, screen
+
+    if screening:
+        _, choice = screen(plan, folder, settings, workers)
+        for row in choice.itertuples():
+            said = "chosen" if row.chosen else "eligible" if row.eligible else "not eligible"
+            console.print(
+                f"{one_line(str(row.setting)):36s} lr {row.rate:g}  {row.train_steps} steps  Acc_x {row.acc_x:.2f}  "
+                f"Harm {row.harm:.1%}  irrelevant {row.harm_irrelevant:.1%}  {said}"
+            )
+        return
+    from cr_interp.report.suite import rich_suite
+    from cr_interp.tables.confirmation import criteria, verdict
+    from cr_interp.tables.suite import comparisons, open_suite
+
+    confirm(plan, folder, workers)
+    suite = open_suite(folder)
+    console.print(rich_suite(suite))
+    rule = plan.success.model_dump()
+    found = criteria(comparisons(suite), rule)
+    for row in found.itertuples():
+        console.print(f"{row.criterion}: {row.k} of {row.of} (needed: {row.needed})")
+    console.print(f"Verdict: {verdict(found, rule)}. Preregistration {plan.digest[:16]}.")
 
 
 EveryStep = Annotated[bool, typer.Option("--every-step", help="also the checkpoints that runs keep on their way")]

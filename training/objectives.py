@@ -149,7 +149,7 @@ def gradient_into(terms: Sequence[Term], distribution: Distribution) -> bool:
 
 
 def __getattr__(name: str) -> Any:
-    """What was here before terms and arithmetic had a module each; configurations need no torch."""
+    """Find what was here before terms and arithmetic had a module each; configurations need no torch."""
     if name in ("Losses", "Reduction", "Whole", "divergence", "losses", "reduce", "restricts", "weigh"):
         from training.run import losses
 

@@ -19,7 +19,7 @@ from cr_interp.tasks.base import Example
 from cr_interp.views import Context, NoContext
 
 if TYPE_CHECKING:
-    from cr_interp.measure.tryout import Tryout
+    from cr_interp.measure.tryout import Answer, Tryout
 
 
 def model(checkpoint: Checkpoint) -> Any:
@@ -40,6 +40,34 @@ def answer(
     asked = json.dumps([prompt, context and context.to_dict(), limit, no_context])
     stamp = stamp_of(*checkpoint.files())
     return _answer(checkpoint.model, stamp, asked, checkpoint, prompt, context, limit, no_context)
+
+
+#: Prompts that the context's direction is a mean over.
+DIRECTION = 8
+
+
+def mend(
+    checkpoint: Checkpoint,
+    prompt: str,
+    context: Context,
+    kind: str,
+    layer: int,
+    limit: int,
+    no_context: NoContext,
+    others: tuple[str, ...],
+) -> "Answer":
+    """The answer with the context under an edit; see :mod:`cr_interp.measure.mended`. ``kind`` is one of :data:`EDITS`."""
+    asked = json.dumps([prompt, context.to_dict(), kind, layer, limit, no_context, others])
+    return _mend(checkpoint.model, stamp_of(*checkpoint.files()), asked, checkpoint, prompt, context, kind, layer, limit,
+                 no_context, others)  # fmt: skip
+
+
+#: What can be done to a run with the context → how it is said.
+EDITS = {
+    "put": "put the state without the context in",
+    "remove": "take the context's direction away",
+    "add": "add the context's direction once more",
+}
 
 
 def examples(study: Study) -> list[Example]:
@@ -73,6 +101,30 @@ def _answer(
     from cr_interp.measure import tryout
 
     return tryout.try_out(model(_checkpoint), _prompt, _context, _limit, _no_context)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _mend(
+    name: str,
+    stamp: Stamp,
+    asked: str,
+    _checkpoint: Checkpoint,
+    _prompt: str,
+    _context: Context,
+    _kind: str,
+    _layer: int,
+    _limit: int,
+    _no_context: NoContext,
+    _others: tuple[str, ...],
+) -> "Answer":
+    from cr_interp.measure import mended
+
+    loaded = model(_checkpoint)
+    edit: mended.Put | mended.Steer = mended.Put(_layer)
+    if _kind != "put":
+        vector = mended.context_direction(loaded, _others, _context, _layer, _no_context)
+        edit = mended.Steer(_layer, vector, 1.0 if _kind == "add" else -1.0)
+    return mended.mended(loaded, _prompt, _context, edit, _limit, _no_context)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import pandas as pd
 import streamlit as st
 
+from app.address import chosen_of
 from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.figures import behind as drift_behind
@@ -23,9 +24,14 @@ from cr_interp.figures import maps as map_figures
 from cr_interp.study.log import StudyLogs
 from cr_interp.study.rows import rows_of
 from cr_interp.study.study import Study
-from cr_interp.tables import behaviour, example_pairs, token_view
+from cr_interp.tables import behaviour, example_pairs, token_view, verdict_rows
 from cr_interp.tables import drift as drift_tables
+from cr_interp.tables.controls import relative_rows
+from cr_interp.tables.stored import stored
+from cr_interp.vocabulary import DERIVED
 
+#: The choices that pages share, beside the study.
+SHARED = ("arms", "seeds", "control", "measure", "arm", "baseline", "sinks", "image")
 #: Path, time and size of files: what a cache entry is valid for.
 Stamp = tuple[tuple[str, int, int], ...]
 T = TypeVar("T")
@@ -63,9 +69,10 @@ class Selection:
         return self.measure if self.measure in token_view.MOVES else "cosine"
 
     def address(self, **more: Any) -> dict[str, Any]:
-        """The query of a link to another page: this study, and ``more`` for that page. The other shared choices are
-        bound to the URL, and Streamlit takes them along itself."""
-        return {key: str(value) for key, value in {"study": self.name, **more}.items() if value is not None}
+        """The query of a link to another page: this study, the other shared choices that are not as they begin, and ``more``
+        for that page. So a link means the same in a tab of its own."""
+        own = {key: str(value) for key, value in more.items() if value is not None}
+        return {"study": self.name, **chosen_of(*SHARED), **own}
 
     @property
     def files(self) -> Stamp:
@@ -97,6 +104,24 @@ class Selection:
     def differences(self) -> pd.DataFrame:
         return _differences(self.study.path, *self._generations(), self.arm, self.baseline)
 
+    def verdict(self) -> tuple[pd.DataFrame, list[str]]:
+        """The rows of the verdict on ``arm`` and ``baseline``, and its chips; see :mod:`cr_interp.tables.verdict_rows`."""
+
+        pair = (self.arm, self.baseline, self.control)
+
+        def rows() -> pd.DataFrame:
+            divergence = table(self.study, "divergence") if self.study.has_table("divergence") else None
+            if divergence is not None:
+                divergence = rows_of(divergence, seeds=self.some_seeds)
+            return verdict_rows.verdict_rows(self.generations(), *pair, self.split, divergence)
+
+        def kept() -> tuple[pd.DataFrame, list[str]]:
+            seeds = None if self.some_seeds is None else list(self.some_seeds)
+            table_of = stored("verdict_rows", answer_files(self.study), [*pair, seeds], rows, self.study.path)
+            return table_of, verdict_rows.chips(self.generations(), *pair, self.split)
+
+        return self.once("verdict", kept)
+
     def regimes(self) -> pd.DataFrame:
         return self._only(_regimes(self.study.path, *self._generations()))
 
@@ -117,9 +142,15 @@ class Selection:
         def rows() -> pd.DataFrame:
             measures = (self.measure, drift_behind.CHANCE.get(self.measure))
             every = drift_of(self.study, self.sinks)
+            if self.measure in DERIVED:
+                every = relative_rows(every)
             return rows_of(every[every["measure"].isin(measures)], self.arms, self.some_seeds)
 
         return self.once("drift", rows)
+
+    def mechanism(self, name: str) -> pd.DataFrame:
+        """A table of ``cr-interp explain``, of the chosen arms and seeds."""
+        return self.once(name, lambda: rows_of(table(self.study, name), self.arms, self.some_seeds))
 
     def layer_table(self, control: str | None = None) -> pd.DataFrame:
         """See :func:`cr_interp.tables.drift.layer_table`; of the chosen control, if no other is named."""
@@ -187,6 +218,11 @@ def sinks_in(study: Study) -> int | None:
     return None if pd.isna(masked) else int(masked)
 
 
+def answer_files(study: Study) -> list[Path]:
+    """What the verdict on two arms is made from."""
+    return [study.table_path(name) for name in ("generations", "divergence") if study.has_table(name)]
+
+
 def logs_of(study: Study) -> StudyLogs:
     """The study's training logs, which read on from where they were, whoever asks."""
     return _logs(study.path)
@@ -218,7 +254,8 @@ def measures_of(study: Study) -> list[str]:
     """Measures of drift that a study has rows for, in the figures' order; all that there are if it has none."""
     found = {*_distinct(study, "drift", "measure")} - {*drift_behind.CHANCE.values()}
     known = [name for name in figures.MEASURES if name in found]
-    return known + sorted(str(name) for name in found - set(known)) or list(figures.MEASURES)
+    derived = list(DERIVED) if "cosine" in found and "floor" in _distinct(study, "drift", "control") else []
+    return known + sorted(str(name) for name in found - set(known)) + derived or list(figures.MEASURES)
 
 
 def seeds_of(study: Study) -> list[int]:
@@ -300,12 +337,17 @@ def _outcome_shares(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ..
 
 @_cached
 def _pairs(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
-    return _behaviour(example_pairs.paired, path, stamp, seeds, control=control)
+    generations = _table(path, stamp, "generations")
+    return example_pairs.paired(rows_of(generations, seeds=seeds), split=_split(generations), control=control)
 
 
 @_cached
 def _case_counts(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
-    return example_pairs.case_counts(_pairs(path, stamp, control, seeds))
+    given = [control, None if seeds is None else list(seeds)]
+    files = [Study.open(path).table_path("generations")]
+    return stored(
+        "case_counts", files, given, lambda: example_pairs.case_counts(_pairs(path, stamp, control, seeds)), path
+    )
 
 
 def _behaviour(
@@ -315,9 +357,15 @@ def _behaviour(
     seeds: tuple[int, ...] | None,
     **options: Any,
 ) -> pd.DataFrame:
-    """A study of somebody's own prompts need not have a test split; then all its answers count."""
-    generations = _table(path, stamp, "generations")
-    return function(rows_of(generations, seeds=seeds), split=_split(generations), **options)
+    """A study of somebody's own prompts need not have a test split; then all its answers count. Kept on disk, as bootstraps
+    over all answers take seconds."""
+
+    def make() -> pd.DataFrame:
+        generations = _table(path, stamp, "generations")
+        return function(rows_of(generations, seeds=seeds), split=_split(generations), **options)
+
+    given = [None if seeds is None else list(seeds), options]
+    return stored(function.__name__, [Study.open(path).table_path("generations")], given, make, path)
 
 
 def _split(generations: pd.DataFrame) -> str | None:

@@ -1,14 +1,16 @@
 """The tables of a suite that the Suite page shows, computed once for all sessions until a file of the suite changes."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
-from app.queries.state import Stamp, stamp_of
+from app.queries.state import Stamp, arms_of, controls_of, stamp_of
 from cr_interp.tables import ablations as suite_ablations
 from cr_interp.tables import suite
 from cr_interp.tables.suite import Suite
+from cr_interp.vocabulary import CONTROLS, arm_order
 
 _cached = st.cache_resource(max_entries=64, show_spinner=False)
 
@@ -18,6 +20,19 @@ def stamp(chosen: Suite) -> Stamp:
     files = [study.table_path(name) for study in chosen.studies.values() for name in ("generations", "drift")]
     logs = [log for study in chosen.studies.values() for log in sorted(study.path.glob("runs/*/train.jsonl"))]
     return stamp_of(*files, *logs)
+
+
+@dataclass(frozen=True)
+class There:
+    """What any of the settings has."""
+
+    arms: tuple[str, ...]
+    controls: tuple[str, ...]
+
+
+def there(chosen: Suite) -> There:
+    """The arms and contexts that can be chosen; of a setting whose answers cannot be read, those that its manifest names."""
+    return _there(chosen.path, stamp(chosen))
 
 
 def setting_rows(chosen: Suite, arms: tuple[str, ...], control: str) -> pd.DataFrame:
@@ -47,6 +62,15 @@ def early_gap(chosen: Suite, arms: tuple[str, ...]) -> pd.DataFrame:
 
 def lacking(chosen: Suite) -> dict[str, str]:
     return _lacking(chosen.path, stamp(chosen))
+
+
+@_cached
+def _there(path: Path, files: Stamp) -> There:
+    studies = suite.open_suite(path).studies.values()
+    arms = {arm for study in studies for arm in arms_of(study)}
+    controls = {control for study in studies for control in controls_of(study)}
+    known = [name for name in CONTROLS if name in controls]
+    return There(tuple(arm_order(arms)), (*known, *sorted(controls - set(known))))
 
 
 @_cached

@@ -5,9 +5,10 @@ called. Each one below is that, in the order of the pages; a test runs them and 
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from app.queries.state import Selection
+from cr_interp.vocabulary import DERIVED
 
 Cell = tuple[int, int]
 
@@ -80,7 +81,7 @@ def metrics_over_steps(chosen: Selection, names: Sequence[str]) -> str:
 def drift_at_step(chosen: Selection, step: int, movement: bool) -> str:
     values = (step, chosen.measure, chosen.control, movement, list(chosen.all_arms))
     return _of_study(
-        chosen, "figures", _drift(chosen), _under(chosen),
+        chosen, _modules(chosen), _drift(chosen), *_derived(chosen), _under(chosen),
         "figure = " + call("figures.drift_at_step", Name("drift"), *values),
     )  # fmt: skip
 
@@ -88,21 +89,30 @@ def drift_at_step(chosen: Selection, step: int, movement: bool) -> str:
 def drift_over_steps(chosen: Selection, step: int, movement: bool) -> str:
     values = (chosen.measure, chosen.control, movement, step, list(chosen.all_arms))
     return _of_study(
-        chosen, "figures", _drift(chosen), _under(chosen),
+        chosen, _modules(chosen), _drift(chosen), *_derived(chosen), _under(chosen),
         "figure = " + call("figures.drift_over_steps", Name("drift"), *values),
     )  # fmt: skip
 
 
-def drift(chosen: Selection, movement: bool, marked: Sequence[int] = (), behind: Sequence[str] = ()) -> str:
+def drift(
+    chosen: Selection,
+    movement: bool,
+    marked: Sequence[int] = (),
+    behind: Sequence[str] = (),
+    patched: bool = False,
+) -> str:
+    """``patched``: with what patching repairs below."""
     more = {"behind": list(behind)} if behind else {}
     figure = call(
         "figures.drift_by_layer", Name("drift"), chosen.measure, chosen.control, movement=movement,
         arms=list(chosen.all_arms), **more,
     )  # fmt: skip
+    below = call("figures.below", Name("figure"), Name("patching"), list(chosen.all_arms))
     return _of_study(
-        chosen, "figures",
-        _drift(chosen), f"figure = {figure}",
+        chosen, _modules(chosen),
+        _drift(chosen), *_derived(chosen), f"figure = {figure}",
         *([f"figures.mark_layers(figure, {list(marked)!r})"] if marked else ()),
+        *([f"patching = {_rows_of_table(chosen, 'patching')}", below] if patched else ()),
     )  # fmt: skip
 
 
@@ -112,8 +122,8 @@ def drift_difference(chosen: Selection, marked: Sequence[int] = ()) -> str:
         arms=list(chosen.all_arms),
     )  # fmt: skip
     return _of_study(
-        chosen, "figures",
-        _drift(chosen), f"figure = {figure}",
+        chosen, _modules(chosen),
+        _drift(chosen), *_derived(chosen), f"figure = {figure}",
         *([f"figures.mark_layers(figure, {list(marked)!r})"] if marked else ()),
     )  # fmt: skip
 
@@ -189,7 +199,49 @@ def cases(chosen: Selection, arm: str, listed: Sequence[str]) -> str:
     )  # fmt: skip
 
 
-def suite_regimes(chosen: Selection, suite: str, arms: Sequence[str]) -> str:
+def decided(chosen: Selection, group: str, direction: str, readout: str, with_drift: bool) -> str:
+    return _of_study(
+        chosen, "figures",
+        f"patching = {_rows_of_table(chosen, 'patching')}",
+        *([f"drift = {_rows_of_table(chosen, 'drift')}"] if with_drift else ()),
+        "figure = "
+        + call("figures.decided", Name("patching"), Name("drift" if with_drift else "None"), group, direction, readout),
+    )  # fmt: skip
+
+
+def of_table(chosen: Selection, table: str, where: str, **options: Any) -> str:
+    """A figure that one table of ``cr-interp explain`` makes by the function at ``module:function``."""
+    module, _, function = where.partition(":")
+    return (
+        f"from {module} import {function}\nfrom cr_interp.study import open_study, rows_of\n\n"
+        f"study = open_study({chosen.name!r})\n"
+        f"table = {_rows_of_table(chosen, table)}\n"
+        f"figure = {call(function, Name('table'), **options)}\nfigure.show()\n"
+    )
+
+
+class Compared(Protocol):
+    """What is chosen of a suite."""
+
+    @property
+    def arm(self) -> str: ...
+    @property
+    def baseline(self) -> str: ...
+    @property
+    def control(self) -> str: ...
+    @property
+    def measure(self) -> str: ...
+
+
+def suite_differences(chosen: Compared, suite: str) -> str:
+    return _of_suite(
+        suite,
+        "compared = " + call("suite.comparisons", Name("mine"), chosen.arm, chosen.baseline, chosen.control),
+        "figure = " + call("figures.difference_forest", Name("compared"), chosen.arm, chosen.baseline),
+    )
+
+
+def suite_regimes(chosen: Compared, suite: str, arms: Sequence[str]) -> str:
     return _of_suite(
         suite,
         "rows = " + call("suite.setting_rows", Name("mine"), tuple(arms), chosen.control),
@@ -197,7 +249,7 @@ def suite_regimes(chosen: Selection, suite: str, arms: Sequence[str]) -> str:
     )
 
 
-def suite_harm(chosen: Selection, suite: str, arms: Sequence[str]) -> str:
+def suite_harm(chosen: Compared, suite: str, arms: Sequence[str]) -> str:
     return _of_suite(
         suite,
         "rows = " + call("suite.setting_rows", Name("mine"), tuple(arms), chosen.control),
@@ -205,7 +257,7 @@ def suite_harm(chosen: Selection, suite: str, arms: Sequence[str]) -> str:
     )
 
 
-def suite_ablations(chosen: Selection, suite: str) -> str:
+def suite_ablations(chosen: Compared, suite: str) -> str:
     return _of_suite(
         suite,
         "rows = " + call("ablations.ablation_rows", Name("mine"), chosen.control, chosen.baseline),
@@ -222,7 +274,7 @@ def suite_training(suite: str, arms: Sequence[str], metrics: Sequence[str]) -> s
     )
 
 
-def suite_drift(chosen: Selection, suite: str, arms: Sequence[str]) -> str:
+def suite_drift(chosen: Compared, suite: str, arms: Sequence[str]) -> str:
     measure = chosen.measure
     return _of_suite(
         suite,
@@ -273,6 +325,19 @@ def _answers(chosen: Selection) -> str:
 def _drift(chosen: Selection) -> str:
     table = "study.drift(sinks=True)" if chosen.sinks else "study.drift()"
     return f"drift = rows_of({table}, {_arms(chosen)}{_seeds(chosen)})"
+
+
+def _rows_of_table(chosen: Selection, name: str) -> str:
+    return f"rows_of(study.table({name!r}), {_arms(chosen)}{_seeds(chosen)})"
+
+
+def _modules(chosen: Selection) -> str:
+    return "controls, figures" if chosen.measure in DERIVED else "figures"
+
+
+def _derived(chosen: Selection) -> tuple[str, ...]:
+    """A measure that the table does not hold is made of its rows."""
+    return ("drift = controls.relative_rows(drift)",) if chosen.measure in DERIVED else ()
 
 
 def _under(chosen: Selection) -> str:

@@ -1,10 +1,12 @@
 """Layers: where in the network does the context still change the state?"""
 
+import shlex
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.address import linked
+from app.address import linked, linked_some
 from app.parts import clickable, guard, lacks, show_figure
 from app.queries.state import Selection, controls_of, current
 from app.recipes import study as recipes
@@ -16,17 +18,16 @@ from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
 
 
 def choose_look(chosen: Selection) -> tuple[bool, list[str]]:
-    """Whether the axis is logarithmic, and the controls that stand behind the curves."""
+    """Whether the axis is logarithmic, and the controls that stand behind the curves: at first the floor alone."""
     found = set(chosen.drift()["control"]) - {chosen.control}
-    behind = [name for name in ("floor", "repeat", *controls_of(chosen.study)) if name in found]
-    shown = linked("behind", [True, False], True)
-    with st.container(horizontal=True, gap="medium"):
-        movement = st.toggle(
-            "Distance from identical, log scale", key="log", bind="query-params", help=GLOSSARY["movement"]
-        )
-        if behind:
-            st.toggle("Floor and controls behind", key="behind", help=GLOSSARY["behind"])
-    return movement, behind if shown else []
+    there = [name for name in ("floor", "repeat", *controls_of(chosen.study)) if name in found]
+    behind = linked_some("behind", there, [name for name in there if name == "floor"])
+    movement = linked("log", [False, True], False)
+    with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
+        st.toggle("Distance from identical, log scale", key="log", help=GLOSSARY["movement"])
+        if there:
+            st.pills("Behind the curves", there, selection_mode="multi", key="behind", help=GLOSSARY["behind"])
+    return movement, behind
 
 
 def cards(chosen: Selection) -> None:
@@ -46,44 +47,66 @@ def cards(chosen: Selection) -> None:
 def curves(chosen: Selection, marked: list[int], movement: bool, behind: list[str]) -> None:
     st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
     drift, table = chosen.drift(), chosen.layer_table()
+    patched = matters(chosen)
 
     def figure() -> go.Figure:
         made = figures.drift_by_layer(
             drift, chosen.measure, chosen.control, movement=movement, arms=chosen.all_arms, behind=behind
         )
-        return clickable(mark_layers(made, marked))
+        made = clickable(mark_layers(made, marked))
+        return made if patched is None else figures.below(made, patched, list(chosen.all_arms))
 
     numbers = [chosen.layer_table(name).assign(control=name) for name in (chosen.control, *behind)]
-    show_figure(
-        figure, f"drift-{chosen.measure}", pd.concat(numbers), chosen.image, on_click=click,
-        code=recipes.drift(chosen, movement, marked, behind), files=chosen.files,
-    )  # fmt: skip
-    closer(chosen, list(dict.fromkeys(table["layer"])))
+    left, right = st.columns([4, 1])
+    with left:
+        show_figure(
+            figure, f"drift-{chosen.measure}", pd.concat(numbers), chosen.image, on_click=click,
+            code=recipes.drift(chosen, movement, marked, behind, patched is not None), files=chosen.files,
+        )  # fmt: skip
+        if patched is None:
+            st.caption(
+                "Whether a layer that moves also matters is said by patching, which this study has not got: "
+                f"`cr-interp explain {shlex.quote(chosen.name)} --analyses patching` fills it where the checkpoints are."
+            )
+    with right:
+        closer(chosen, list(dict.fromkeys(table["layer"])))
+
+
+def matters(chosen: Selection) -> pd.DataFrame | None:
+    """The study's patching of the chosen arms and seeds; None without the table."""
+    return chosen.mechanism("patching") if chosen.study.has_table("patching") else None
 
 
 def closer(chosen: Selection, layers: list[str]) -> None:
-    """From a layer to its tokens and maps."""
-    columns = st.columns([2, 2, 2, 3], vertical_alignment="bottom")
-    layer = columns[0].selectbox(
-        "Look closer at a layer", layers, index=None, key="layer", placeholder="Click a curve, or choose",
+    """Beside the figure: one layer in every arm, and from there to its tokens and maps."""
+    st.subheader("This layer", help=GLOSSARY["layer"], anchor="layer")
+    layer = st.selectbox(
+        "Look closer at a layer", layers, index=None, key="closer", placeholder="Click a curve, or choose",
         help=GLOSSARY["layer"],
     )  # fmt: skip
     if layer is None:
+        st.caption("Click a curve, or choose a layer here.")
         return
+    table = chosen.layer_table()
+    there = table[table["layer"] == layer]
+    st.dataframe(
+        there[["arm", "estimate", "low", "high"]], hide_index=True, key="this-layer",
+        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in ("estimate", "low", "high")},
+    )  # fmt: skip
     name = layer_words(_place(layer))
     of_tokens = {"token_measure": chosen.measure} if chosen.measure in ("cosine", "relative_l2") else {}
-    columns[1].page_link(
+    st.page_link(
         "screens/tokens.py", label=f"Tokens at {name}", icon=":material/format_ink_highlighter:",
         query_params=chosen.address(layer=layer, **of_tokens),
     )  # fmt: skip
-    columns[2].page_link(
+    st.page_link(
         "screens/maps.py", label=f"Maps at {name}", icon=":material/grid_on:",
         query_params=chosen.address(layer_x=layer, layer_y=layer),
     )  # fmt: skip
 
 
 def click(panel: str, x: float, y: float) -> None:
-    st.session_state["layer"] = layer_name(round(x))
+    st.session_state["closer"] = layer_name(round(x))
 
 
 def _place(layer: str) -> int:
@@ -124,8 +147,9 @@ def numbers(chosen: Selection) -> None:
 def page(chosen: Selection) -> None:
     st.markdown(
         "The same response is read twice, once without and once with the context, and the two states of each "
-        "token are compared at every layer. **A dip shows where the context still changes what the model computes** (for "
-        "relative L2 a peak). By itself it does not say whether an arm has internalised the context: see Harm for its answers."
+        "token are compared at every layer. **Near 1 the context hardly moves the state: robust and deaf look alike** (for "
+        "relative L2 and relative to the floor, near 0). So a curve does not say whether an arm has internalised the context; "
+        "the answers do, and below the curve what repairs them."
     )
     if lacks(chosen, "drift", "measured states"):
         return
@@ -138,7 +162,7 @@ def page(chosen: Selection) -> None:
         )
         return
     movement, behind = choose_look(chosen)
-    layer = linked("layer", list(dict.fromkeys(table["layer"])), None)
+    layer = linked("closer", list(dict.fromkeys(table["layer"])), None, name="layer")
     marked = [] if layer is None else [_place(layer)]
     for what, draw in (
         ("The summary", lambda: cards(chosen)),

@@ -1,12 +1,14 @@
 """Maps: which layers resemble each other, within a checkpoint, across the two views, and across checkpoints?"""
 
+from dataclasses import replace
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
 from app.address import linked
 from app.parts import guard, lacks, show_figure
-from app.queries.state import Selection, current
+from app.queries.state import Selection, current, measures_of
 from app.recipes import study as recipes
 from app.words import GLOSSARY, plain
 from cr_interp import figures
@@ -17,11 +19,13 @@ from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
 
 #: How narrow three maps side by side may get, in pixels.
 WIDE = 740
+#: Above this most cells have one colour on the scale from 0 to 1.
+CLOSE = 0.9
 
 
-def choose_map(kinds: list[str]) -> tuple[str, str]:
+def choose_map(chosen: Selection, kinds: list[str]) -> tuple[str, str]:
     kind = linked("map", kinds, kinds[0])
-    scale = linked("colour", list(map_figures.SCALES), "value")
+    scale = linked("colour", list(map_figures.SCALES), telling_scale(chosen.map_table(kind)["cka"]))
     st.pills(
         "Map", kinds, key="map", help=GLOSSARY["map"], required=True, wrap=True,
         format_func=lambda name: plain(map_figures.kind_of(name).name),
@@ -31,6 +35,11 @@ def choose_map(kinds: list[str]) -> tuple[str, str]:
         help=GLOSSARY["map_colour"], required=True,
     )  # fmt: skip
     return kind, scale
+
+
+def telling_scale(cka: pd.Series) -> str:
+    """The colour that tells cells apart: the distance from 1 where most of them are close to it."""
+    return "distance" if len(cka) and cka.median() > CLOSE else "value"
 
 
 def choose_cell(rows: pd.DataFrame) -> tuple[int, int] | None:
@@ -59,8 +68,20 @@ def panels(
         lambda: map_figures.map_panels(table, kind, scale, cell, seeds), f"map-{_file(kind)}", table, chosen.image,
         on_click=click, wide=WIDE, code=recipes.maps(chosen, kind, scale, cell), files=chosen.files,
     )  # fmt: skip
-    if scale == "value" and table["cka"].median() > 0.9:
-        st.caption(f"Most cells are above 0.9: the colour “{map_figures.SCALES['distance']}” tells them apart.")
+
+
+def side_by_side(
+    chosen: Selection, table: pd.DataFrame, kind: str, scale: str, cell: tuple[int, int] | None, seeds: pd.Series
+) -> None:
+    """The maps and their differences, and at their right what a click on either says."""
+    left, right = st.columns([4, 1])
+    with left:
+        with guard("The maps"):
+            panels(chosen, table, kind, scale, cell, seeds)
+        with guard("The differences"):
+            differences(chosen, kind, scale, cell, seeds)
+    with right, guard("The cell"):
+        cell_panel(chosen, table, kind, cell)
 
 
 def differences(chosen: Selection, kind: str, scale: str, cell: tuple[int, int] | None, seeds: pd.Series) -> None:
@@ -79,43 +100,57 @@ def differences(chosen: Selection, kind: str, scale: str, cell: tuple[int, int] 
     )  # fmt: skip
 
 
-def two_layers(
-    chosen: Selection, table: pd.DataFrame, kind: str, scale: str, cell: tuple[int, int] | None
-) -> None:
-    st.subheader("Two layers", help=GLOSSARY["profile"], anchor="cell")
+def cell_panel(chosen: Selection, table: pd.DataFrame, kind: str, cell: tuple[int, int] | None) -> None:
+    """Beside the maps: the two layers of a cell, their value in every arm, and where to go from there."""
+    st.subheader("This cell", help=GLOSSARY["cell"], anchor="cell")
     words = map_figures.kind_of(kind)
-    columns = st.columns([1, 1, 2])
-    for column, key, axis in zip(columns, ("layer_x", "layer_y"), (words.x, words.y), strict=False):
+    for key, axis in (("layer_x", words.x), ("layer_y", words.y)):
         arrow = "→" if key == "layer_x" else "↑"
-        column.selectbox(
+        st.selectbox(
             f"{plain(axis[:1].upper() + axis[1:])} {arrow}", _names(table[key]), index=None, key=key,
             placeholder="Choose a layer", help=GLOSSARY["cell"],
         )  # fmt: skip
     if cell is None:
         st.caption("Click a cell of a map, or choose its two layers here, to see both layers' curves.")
         return
+    there = table[(table["layer_x"] == cell[0]) & (table["layer_y"] == cell[1])]
+    st.dataframe(
+        there[["arm", "cka", "low", "high"]], hide_index=True, key="map-cell",
+        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in ("cka", "low", "high")},
+    )  # fmt: skip
+    for place in dict.fromkeys(cell):
+        name = layer_name(place)
+        st.page_link(
+            "screens/layers.py", label=f"Drift at {layer_words(place)}", icon=":material/layers:",
+            query_params=chosen.address(layer=name),
+        )  # fmt: skip
+        st.page_link(
+            "screens/tokens.py", label=f"Tokens at {layer_words(place)}", icon=":material/format_ink_highlighter:",
+            query_params=chosen.address(layer=name),
+        )  # fmt: skip
+
+
+def two_layers(
+    chosen: Selection, table: pd.DataFrame, kind: str, scale: str, cell: tuple[int, int] | None
+) -> None:
+    if cell is None:
+        return
+    st.subheader("Two layers", help=GLOSSARY["profile"], anchor="profile")
     side = table[(table["layer_x"] == cell[0]) | (table["layer_y"] == cell[1])]
     code = recipes.map_profile(chosen, kind, scale, cell)
     show_figure(
         lambda: map_figures.profile_curves(table, kind, cell, scale, chosen.all_arms), f"map-profile-{_file(kind)}",
         side, chosen.image, wide=560, code=code, files=chosen.files,
     )  # fmt: skip
-    for column, place in zip(st.columns(4), dict.fromkeys(cell), strict=False):
-        name = layer_name(place)
-        column.page_link(
-            "screens/layers.py", label=f"Drift at {layer_words(place)}", icon=":material/layers:",
-            query_params=chosen.address(layer=name),
-        )  # fmt: skip
-        column.page_link(
-            "screens/tokens.py", label=f"Tokens at {layer_words(place)}", icon=":material/format_ink_highlighter:",
-            query_params=chosen.address(layer=name),
-        )  # fmt: skip
 
 
 def drift(chosen: Selection, cell: tuple[int, int] | None) -> None:
     """The Layers page's curves with the two layers marked; nothing if the study has none."""
     if cell is None or not chosen.study.has_table("drift"):
         return
+    # The map's own measure if the study has it, under the map's own context: whatever other pages are set to.
+    measures = measures_of(chosen.study)
+    chosen = replace(chosen, measure="cka" if "cka" in measures else measures[0], control="exact", sinks=False)
     rows, table = chosen.drift(), chosen.layer_table()
     if table.empty:
         return
@@ -146,9 +181,8 @@ def page(chosen: Selection) -> None:
     kinds = chosen.map_kinds()
     if not kinds:
         raise UserError("The table of maps is empty. Measure it again, or choose another study on the left.")
-    kind, scale = choose_map(kinds)
-    if chosen.control != "exact":
-        st.caption(f"Maps are measured under the exact context; {plain(chosen.control)} does not change them.")
+    kind, scale = choose_map(chosen, kinds)
+    st.caption("Maps are measured under the exact context, the one of training.")
     table, seeds = chosen.map_table(kind), chosen.map_seeds(kind)
     if table.empty:
         raise UserError(
@@ -156,8 +190,7 @@ def page(chosen: Selection) -> None:
         )
     cell = choose_cell(table)
     for what, draw in (
-        ("The maps", lambda: panels(chosen, table, kind, scale, cell, seeds)),
-        ("The differences", lambda: differences(chosen, kind, scale, cell, seeds)),
+        ("The maps", lambda: side_by_side(chosen, table, kind, scale, cell, seeds)),
         ("The two layers", lambda: two_layers(chosen, table, kind, scale, cell)),
         ("The drift", lambda: drift(chosen, cell)),
     ):

@@ -1,7 +1,5 @@
 """Overview: did the anchored arm reduce Harm without losing accuracy, and what exactly was compared?"""
 
-from typing import Literal
-
 import pandas as pd
 import streamlit as st
 
@@ -10,20 +8,24 @@ from app.parts import below, download_table, guard, lacks, show_figure
 from app.queries import summary
 from app.queries.state import Selection, current
 from app.recipes import study as recipes
-from app.words import GLOSSARY, measure_name, plain
+from app.sending import report_button
+from app.shorter import common_ends, short_ids, without_ends
+from app.words import GLOSSARY, plain
 from cr_interp import figures
-from cr_interp.errors import UserError
-from cr_interp.tables.drift import extreme_word
+from cr_interp.figures import verdict_html
 from cr_interp.tables.example_pairs import MARKS_SAY
 from cr_interp.tables.interval_words import said_intervals
-from cr_interp.vocabulary import COMPOSITION, RATIOS
+from cr_interp.tables.verdict_rows import is_deafer
 
-BADGES: dict[summary.Verdict, tuple[str, Literal["green", "orange", "red", "gray"], str]] = {
-    "yes": ("Yes", "green", ":material/check_circle:"),
-    "partly": ("Partly", "orange", ":material/contrast:"),
-    "no": ("No", "red", ":material/cancel:"),
-    "open": ("Not shown", "gray", ":material/help:"),
-}
+BADGES: dict[summary.Verdict, str] = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
+#: What the pointer says of a row of the verdict.
+HELP = {
+    name: GLOSSARY[key]
+    for name, key in (
+        ("harm", "harm"), ("harm_common", "harm_common"), ("acc_x", "acc_x"), ("acc_xc", "acc_xc"), ("fidelity", "fidelity"),
+        ("invariance", "invariance"), ("new_instruction", "new_instruction"), ("harm_irrelevant", "harm_irrelevant"),
+    )
+}  # fmt: skip
 #: Of the answers: whatever became of them.
 ALL = "all"
 #: metric → the list of the Examples page that has its examples
@@ -33,88 +35,57 @@ CASES = {
 
 
 def headline(chosen: Selection) -> None:
+    """The verdict: a word, what it stands on, and a row per question with both arms and their difference."""
     arm, baseline = chosen.arm, chosen.baseline
     if arm == baseline:
         st.info("Choose two different arms under Compare on the left.", icon=":material/compare_arrows:")
         return
-    both = chosen.metrics_of(arm, baseline)
     differences = chosen.differences()
-    answer = summary.headline(both, differences, arm, baseline)
+    answer = summary.headline(chosen.metrics_of(arm, baseline), differences, arm, baseline)
+    rows, chips = chosen.verdict()
     with st.container(border=True):
         st.subheader(
             f"Did {plain(arm)} reduce Harm without losing accuracy?", help=GLOSSARY["harm"], anchor="headline"
         )
-        word, shade, icon = BADGES[answer.verdict]
-        st.badge(word, color=shade, icon=icon)
-        st.markdown(f"**{plain(answer.sentence)}**\n" + "".join(f"\n- {plain(line)}" for line in answer.numbers))
-        st.caption(
-            plain(
-                f"Differences are {arm} minus {baseline} in percentage points, paired over examples and seeds, "
-                f"with 95 % intervals: {said_intervals(differences[differences['seed'].isna()])}; context: {chosen.control}. "
-                "No accuracy lost means that the whole interval lies above −2 points."
-            )
-        )
-        cards(chosen, both, differences)
+        st.html(verdict_html.chips_html(badge(answer.verdict, rows), chips))
+        st.markdown(f"**{plain(answer.sentence)}**{plain(heard(rows, arm, baseline))}")
+        st.html(verdict_html.verdict_html(rows, arm, baseline, HELP))
+        with below(
+            f"Differences are {arm} minus {baseline}, paired over {paired(differences)}, with 95 % intervals: "
+            f"{said_intervals(differences[differences['seed'].isna()])}; context: {chosen.control}. Bars of shares have one "
+            "axis, in percentage points; distances (nats a token) have each their own. A bar has a colour where its interval "
+            "excludes 0. No accuracy lost means that the whole interval lies above −2 points."
+        ):
+            download_table(rows, "verdict")
         columns = st.columns(4)
         for column, name in zip(columns, (arm, baseline), strict=False):
             column.page_link(
                 "screens/examples.py", label=f"Harmed under {plain(name)}", icon=":material/compare:",
                 query_params=chosen.address(case_arm=name, cases="harmed"), help=GLOSSARY["harm"],
             )  # fmt: skip
+        with columns[3]:
+            report_button(chosen.study)
         columns[2].page_link(
             "screens/training.py", label="When did it emerge?", icon=":material/trending_up:",
             query_params=chosen.address(),
         )  # fmt: skip
 
 
-def cards(chosen: Selection, metrics: pd.DataFrame, differences: pd.DataFrame) -> None:
-    against = f"vs {plain(chosen.baseline)}"
-    columns = st.columns(4)
-    for column, metric in zip(columns, ("harm", "acc_x", "acc_xc"), strict=False):
-        moved = summary.change(differences, metric)
-        column.metric(
-            plain(f"{summary.SHORT[metric]} of {chosen.arm}"),
-            summary.percent(summary.value(metrics, chosen.arm, metric)),
-            delta=delta(moved),
-            delta_description=against,
-            delta_color="inverse" if metric == "harm" else "normal",
-            help=GLOSSARY[metric],
-        )
-    try:
-        facts = {fact["arm"]: fact for fact in chosen.extremes().to_dict("records")}
-    except UserError:
-        return  # a study without captured states; the Layers page says so
-    if chosen.arm in facts:
-        mine, other = facts[chosen.arm], facts.get(chosen.baseline)
-        columns[3].metric(
-            plain(extreme_of(chosen)),
-            f"{mine['estimate']:.3f}",
-            delta=f"{mine['estimate'] - other['estimate']:+.3f}" if other else None,
-            delta_description=against if other else None,
-            delta_color=drift_colour(chosen.measure),
-            help=f"{GLOSSARY['lowest']} Here at layer {mine['layer']}.",
-        )
+def badge(verdict: summary.Verdict, rows: pd.DataFrame) -> str:
+    """The verdict in words: ``Yes``, ``Yes, but deafer``."""
+    return BADGES[verdict] + (", but deafer" if is_deafer(rows) else "")
 
 
-def drift_colour(measure: str) -> Literal["normal", "inverse", "off"]:
-    """Whether more of a measure is good; of those that say what a movement is like it is neither."""
-    if measure in (*RATIOS, *COMPOSITION):
-        return "off"
-    return "inverse" if measure in figures.MOVEMENTS else "normal"
+def heard(rows: pd.DataFrame, arm: str, baseline: str) -> str:
+    """A sentence on what the badge calls deafer; nothing else would explain it."""
+    if not is_deafer(rows):
+        return ""
+    return f" {arm} obeys a new instruction in its context less often than {baseline}: it may have learnt to ignore contexts."
 
 
-def extreme_of(chosen: Selection) -> str:
-    """``Lowest cosine of nca``, ``Norm ratio farthest from 1 of nca``."""
-    name, word = measure_name(chosen.measure), extreme_word(chosen.measure)
-    words = f"{name} {word}" if " " in word else f"{word} {name}"
-    return f"{words[:1].upper()}{words[1:]} of {chosen.arm}"
-
-
-def delta(moved: float) -> str | int | None:
-    """What a card shows below its number; the number 0 makes st.metric draw it grey and without an arrow."""
-    if pd.isna(moved):
-        return None
-    return 0 if abs(moved) < 5e-4 else summary.points(moved, unit=" pts")
+def paired(differences: pd.DataFrame) -> str:
+    """What a difference is paired over: with one seed there is nothing to pair but examples."""
+    return "examples and seeds" if differences["seed"].nunique() > 1 else "examples"
 
 
 def metrics(chosen: Selection) -> None:
@@ -197,10 +168,20 @@ def answers(chosen: Selection) -> None:
     table = chosen.once(
         "answers", lambda: summary.answers(generations, pair, chosen.control, seed, harmed), seed, harmed
     )
+    head, tail = common_ends(list(generations["prompt"].drop_duplicates()))
+    ids = short_ids(list(generations["example_id"].drop_duplicates()))
+    shown = table.head(500)
+    shown = shown.assign(
+        example_id=shown["example_id"].map(ids),
+        prompt=[without_ends(each, head, tail) for each in shown["prompt"]],
+    )
+    if head or tail:
+        st.caption(f"Every prompt: {plain(head)}… {plain(tail)}")
     # A data frame draws on a canvas: whatever a model has written is shown as text.
     st.dataframe(
-        table.head(500), hide_index=True, key="answers-table", height=min(38 + 35 * max(1, len(table)), 320),
-        column_config={"example_id": st.column_config.TextColumn("example", width="small")},
+        shown.rename(columns={"example_id": "example"}), hide_index=True, key="answers-table",
+        height=min(38 + 35 * max(1, len(table)), 320),
+        column_config={"example": st.column_config.TextColumn(help=GLOSSARY["example"])},
     )  # fmt: skip
     text = (
         f"{len(table)} prompts, responses without and with the context ({chosen.control}), seed {seed}. "

@@ -1,20 +1,22 @@
 """Suite: in how many of the settings does the claim hold, and which are they?"""
 
+from dataclasses import dataclass
+
 import pandas as pd
 import streamlit as st
 
 from app.address import linked
 from app.parts import below, download_table, guard, show_figure
 from app.queries import suite_state, summary
-from app.queries.state import Selection, current
 from app.recipes import study as recipes
-from app.words import GLOSSARY, plain
+from app.sidebar import default_pair
+from app.words import GLOSSARY, MEASURE_HELP, measure_name, plain
 from cr_interp.errors import UserError
 from cr_interp.figures import suite as suite_figures
 from cr_interp.report.suite import said_of_differences
-from cr_interp.tables.claims import count_claims
+from cr_interp.tables.claims import count_claims, count_fairly, said_fairly
 from cr_interp.tables.suite import Suite, find_suites, in_order, open_suite
-from cr_interp.vocabulary import arm_order
+from cr_interp.vocabulary import MEASURES, arm_order
 
 NO_SUITE = """
 **No suite was found.** A suite is a folder of studies, one for each setting, and stands where studies stand. This makes
@@ -25,51 +27,119 @@ settings can be run, to be named with `--settings`.
 DURING = ("acc_x", "acc_xc", "harm")
 
 
-def choose_suite(chosen: Selection) -> Suite | None:
-    """The suite that the study on the left belongs to comes first."""
+@dataclass(frozen=True)
+class Chosen:
+    """What this page lets its reader choose: a suite is about no single study, so nothing comes from the left."""
+
+    arm: str
+    baseline: str
+    control: str
+    measure: str
+    image: str
+
+
+def choose_suite() -> Suite | None:
+    """The suite that the study last looked at belongs to comes first."""
     suites = find_suites()
     if not suites:
         st.info(NO_SUITE, icon=":material/folder_off:")
         st.code("cr-interp suite", language="bash")
         return None
-    own = chosen.study.path.parent.name
+    own = str(st.session_state.get("study", "")).partition("/")[0]
     names = sorted(suites, key=lambda name: (name != own, name))
+    asked = st.query_params.get("suite")
+    if asked is not None and asked not in suites:
+        st.error(
+            f"The link asks for the suite **{plain(asked)}**, which is not here.", icon=":material/link_off:"
+        )
+        for name in names:
+            st.page_link(
+                "screens/suite.py", label=plain(name), icon=":material/folder_open:", query_params={"suite": name}
+            )
+        return None
     name = linked("suite", names, names[0], always=True)
     if len(names) > 1:
         st.selectbox("Suite", names, key="suite", help=GLOSSARY["suite"])
     return open_suite(suites[name])
 
 
-def headline(chosen: Selection, mine: Suite) -> None:
-    """The sentence that the paper's table is about, with the counts that support it."""
+def choose(mine: Suite, view: str) -> Chosen:
+    """The two arms, the context and (for the drift) the measure, of those that any setting has."""
+    there = suite_state.there(mine)
+    every = list(there.arms) or ["–"]
+    first, second = default_pair(list(there.arms))
+    arm = linked("suite_arm", every, every[first], name="arm")
+    baseline = linked("suite_baseline", every, every[second], name="baseline")
+    controls = list(there.controls) or ["exact"]
+    control = linked("suite_control", controls, controls[0], name="control")
+    measure = linked("suite_measure", list(MEASURES), "cosine", name="measure")
+    columns = st.columns([2, 2, 2, 2])
+    columns[0].selectbox("Arm", every, key="suite_arm", help=GLOSSARY["arm"])
+    columns[1].selectbox("Baseline", every, key="suite_baseline", help=GLOSSARY["baseline"])
+    columns[2].selectbox("Context control", controls, key="suite_control", help=GLOSSARY["control"])
+    if view == "Drift by layer":
+        columns[3].selectbox(
+            "Measure", list(MEASURES), key="suite_measure", help=MEASURE_HELP, format_func=measure_name
+        )
+    return Chosen(arm, baseline, control, measure, str(st.session_state.get("image", "svg")))
+
+
+def headline(chosen: Chosen, mine: Suite) -> None:
+    """What there was to repair and what became of it, with the differences that say so."""
     arm, baseline = chosen.arm, chosen.baseline
     compared = suite_state.comparisons(mine, arm, baseline, chosen.control)
     if compared.empty:
         st.info(
             f"No setting has answers of both {plain(arm)} and {plain(baseline)} under the {plain(chosen.control)} "
-            "context. Choose other arms under Compare on the left.",
+            "context. Choose other arms above.",
             icon=":material/compare_arrows:",
         )
         return
-    counts = count_claims(compared, arm, baseline)
-    lower, surely = counts.iloc[0], counts.iloc[1]
+    fair = count_fairly(compared)
+    st.subheader(f"In how many settings does {plain(arm)} reduce Harm?", help=GLOSSARY["harm"], anchor="counts")
     with st.container(border=True):
-        st.subheader(
-            f"In how many settings does {plain(arm)} reduce Harm?", help=GLOSSARY["harm"], anchor="counts"
+        st.markdown(f"**{plain(said_fairly(fair, arm, baseline))}**")
+        parts = (
+            ("Repaired", fair.repaired),
+            ("Open", fair.left_open),
+            ("Worsened", fair.worsened),
+            ("Added", fair.newly_harmed),
         )
-        st.markdown(
-            f"**In {lower['k']} of {lower['of']}** the 95 % interval over seeds (across) of the difference from "
-            f"{plain(baseline)} lies below 0; in {surely['k']} after Holm's adjustment for so many settings."
-            if lower["of"]
-            else "**Not known:** every setting here has one seed, so nothing can be said about other seeds."
+        named = [f"{word}: {', '.join(in_order(which))}." for word, which in parts if which]
+        st.caption(
+            plain(
+                f"Harmed: the 95 % interval of {baseline}'s Harm lies above its floor. Repaired, worsened: the interval of the "
+                f"paired difference lies below 0, above 0. Intervals: {said_of_differences(compared)}. {' '.join(named)}"
+            )
         )
-        shown = pd.DataFrame(
-            {
-                "settings": [f"{row.k} of {row.of}" for row in counts.itertuples()],
-                "claim": counts["claim"],
-                "which": [", ".join(in_order(row.settings)) or "–" for row in counts.itertuples()],
-            }
-        )
+
+    def click(panel: str, x: float, y: float) -> None:
+        st.session_state["open setting"] = suite_figures.by_effect(compared)["setting"].iloc[round(y)]
+
+    code = recipes.suite_differences(chosen, mine.name)
+    show_figure(
+        lambda: suite_figures.difference_forest(compared, arm, baseline), "suite-differences", compared, chosen.image,
+        on_click=click, code=code, files=suite_state.stamp(mine),
+    )  # fmt: skip
+    st.caption("Click a marker to open that setting's study.")
+    counted(chosen, compared)
+    unfinished(mine)
+
+
+def counted(chosen: Chosen, compared: pd.DataFrame) -> None:
+    """Every count, one by one; drawn when it is opened."""
+    more = st.expander("Every claim that can be counted", key="claims", on_change="rerun")
+    if not more.open:
+        return
+    counts = count_claims(compared, chosen.arm, chosen.baseline)
+    shown = pd.DataFrame(
+        {
+            "settings": [f"{row.k} of {row.of}" for row in counts.itertuples()],
+            "claim": counts["claim"],
+            "which": [", ".join(in_order(row.settings)) or "–" for row in counts.itertuples()],
+        }
+    )
+    with more:
         st.dataframe(
             shown, hide_index=True, key="counts-table", height=_height(shown),
             column_config={
@@ -78,12 +148,12 @@ def headline(chosen: Selection, mine: Suite) -> None:
                 "which": st.column_config.TextColumn(help=GLOSSARY["setting"]),
             },
         )  # fmt: skip
+        several = (compared["seeds"] > 1).any()
         with below(
-            f"{arm} minus {baseline}, paired over examples and seeds; intervals: {said_of_differences(compared)}; context: "
-            f"{chosen.control}. Settings are not a sample from anything, so there is no interval over them."
+            f"{chosen.arm} minus {chosen.baseline}, paired over examples{' and seeds' * several}; intervals: "
+            f"{said_of_differences(compared)}; context: {chosen.control}."
         ):
             download_table(compared, "suite-comparisons")
-    unfinished(mine)
 
 
 def unfinished(mine: Suite) -> None:
@@ -94,7 +164,7 @@ def unfinished(mine: Suite) -> None:
             st.markdown(listed)
 
 
-def regimes(chosen: Selection, mine: Suite) -> None:
+def regimes(chosen: Chosen, mine: Suite) -> None:
     st.subheader("What the context's return does", help=GLOSSARY["regime"], anchor="regimes")
     rows = _rows(chosen, mine)
 
@@ -111,7 +181,7 @@ def regimes(chosen: Selection, mine: Suite) -> None:
     )  # fmt: skip
 
 
-def forest(chosen: Selection, mine: Suite) -> None:
+def forest(chosen: Chosen, mine: Suite) -> None:
     st.subheader("Harm by setting", help=GLOSSARY["harm"], anchor="harm")
     rows = _rows(chosen, mine)
     rows = rows[rows["arm"].isin([chosen.baseline, chosen.arm])]
@@ -125,10 +195,9 @@ def forest(chosen: Selection, mine: Suite) -> None:
         lambda: suite_figures.harm_forest(rows, (chosen.baseline, chosen.arm)), "suite-harm", rows, chosen.image,
         on_click=click, code=code, files=suite_state.stamp(mine),
     )  # fmt: skip
-    st.caption("Click a marker to open that setting's study.")
 
 
-def table(chosen: Selection, mine: Suite) -> None:
+def table(chosen: Chosen, mine: Suite) -> None:
     st.subheader("Every setting", help=GLOSSARY["interval"], anchor="settings")
     rows = _rows(chosen, mine)
     names = ("acc_x", "acc_xc", "harm", "both_correct", "rescue", "delta_len")
@@ -151,16 +220,21 @@ def table(chosen: Selection, mine: Suite) -> None:
         download_table(rows, "suite-settings")
 
 
-def ablations(chosen: Selection, mine: Suite) -> None:
+def ablations(chosen: Chosen, mine: Suite) -> None:
     rows = suite_state.ablation_rows(mine, chosen.baseline, chosen.control)
     st.subheader("Which part of the anchor does it?", help=GLOSSARY["ablation"], anchor="ablations")
+    st.caption(
+        "Each other arm changes one thing of the anchor: its weight β, whether its target is frozen (stop-gradient), the "
+        "direction of its divergence, or its target (the teacher instead of the view without the context). If it does as well "
+        "as the anchor itself, that thing is not what helps."
+    )
     show_figure(
         lambda: suite_figures.harm_forest(rows, arm_order(rows["arm"])), "suite-ablations", rows, chosen.image, wide=740,
         code=recipes.suite_ablations(chosen, mine.name), files=suite_state.stamp(mine),
     )  # fmt: skip
 
 
-def during(chosen: Selection, mine: Suite) -> None:
+def during(chosen: Chosen, mine: Suite) -> None:
     st.subheader("During training, mean of the settings", help=GLOSSARY["early"], anchor="training")
     arms = tuple(dict.fromkeys((chosen.baseline, chosen.arm)))
     early = suite_state.early_gap(mine, arms)
@@ -171,7 +245,7 @@ def during(chosen: Selection, mine: Suite) -> None:
     )  # fmt: skip
 
 
-def layers(chosen: Selection, mine: Suite) -> None:
+def layers(chosen: Chosen, mine: Suite) -> None:
     st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
     arms, measure = _arms(chosen), chosen.measure
     drift = suite_state.drift(mine, measure, chosen.control)
@@ -186,32 +260,17 @@ def layers(chosen: Selection, mine: Suite) -> None:
     )  # fmt: skip
 
 
-def _rows(chosen: Selection, mine: Suite) -> pd.DataFrame:
+def _rows(chosen: Chosen, mine: Suite) -> pd.DataFrame:
     return suite_state.setting_rows(mine, _arms(chosen), chosen.control)
 
 
-def _arms(chosen: Selection) -> tuple[str, ...]:
+def _arms(chosen: Chosen) -> tuple[str, ...]:
     return tuple(dict.fromkeys(("base", chosen.baseline, chosen.arm)))
 
 
 def _height(table: pd.DataFrame) -> int:
     """All rows at once, of a table as long as the twelve settings' three arms; longer ones scroll."""
     return 38 + 35 * min(len(table), 36)
-
-
-def unheard(chosen: Selection) -> None:
-    """Which choices on the left change nothing here, if they were made."""
-    made = {
-        "Arms": set(chosen.arms) < set(chosen.all_arms),
-        "Seeds": chosen.some_seeds is not None,
-        "With attention sinks": chosen.sinks,
-    }
-    names = [name for name, was in made.items() if was]
-    if names:
-        st.caption(
-            f"A suite is shown with all seeds of each setting, without attention sinks, and with base and the two arms "
-            f"under Compare: {' and '.join(names)} on the left {'changes' if len(names) == 1 else 'change'} nothing here."
-        )
 
 
 def follow(mine: Suite) -> None:
@@ -223,7 +282,8 @@ def follow(mine: Suite) -> None:
 
 #: Tab → its sections. Only the open tab is made and sent: five figures and two tables at once would take a browser long.
 VIEWS = {
-    "Harm": {"The counts": headline, "The regimes": regimes, "The forest": forest},
+    "Harm": {"The counts": headline, "The forest": forest},
+    "Regimes": {"The regimes": regimes},
     "Every setting": {"The table": table},
     "Ablations": {"The ablations": ablations},
     "Training": {"The training curves": during},
@@ -240,27 +300,27 @@ def views_of(mine: Suite) -> list[str]:
     return [view for view in VIEWS if some or view != "Ablations"]
 
 
-def page(chosen: Selection) -> None:
+def page() -> None:
     st.markdown(
-        "A suite is the same comparison in several settings: tasks, model families, kinds of teacher. **Look at how many "
-        "settings agree, and at those that do not**; a click opens the study behind a marker."
+        "A suite is the same comparison in several settings: tasks, model families, kinds of teacher. **Look at where the "
+        "baseline is harmed, and at what becomes of it**; a click opens the study behind a marker."
     )
-    mine = choose_suite(chosen)
+    mine = choose_suite()
     if mine is None:
         return
     follow(mine)
-    unheard(chosen)
-    if chosen.arm == chosen.baseline:
-        st.info("Choose two different arms under Compare on the left.", icon=":material/compare_arrows:")
-        return
     views = views_of(mine)
     view = linked("view", views, views[0])
+    chosen = choose(mine, view)
+    if chosen.arm == chosen.baseline:
+        st.info("Choose two different arms above.", icon=":material/compare_arrows:")
+        return
     tabs = st.tabs(views, key="view", on_change="rerun")
     with tabs[views.index(view)]:
         for what, draw in VIEWS[view].items():
-            with guard(what):
+            with guard(what), st.spinner("Comparing the settings …"):
                 draw(chosen, mine)
 
 
 with guard("The suite"):
-    page(current())
+    page()

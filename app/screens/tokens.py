@@ -17,7 +17,7 @@ from cr_interp.figures import token_html, token_strips
 from cr_interp.tables import token_view
 from cr_interp.tables.drift import extreme_layer
 from cr_interp.tables.example_pairs import MARKS_SAY
-from cr_interp.vocabulary import layer_name
+from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def choose(chosen: Selection, tokens: Tokens, runs: dict[str, list[int]]) -> Cho
         format_func=token_view.STATISTICS.__getitem__,
     )  # fmt: skip
     top[2].selectbox("Seed", several, key="token_seed", help=GLOSSARY["seeds"])
-    name = linked("layer", names, layer_name(farthest_layer(chosen, by_arm, layers)))
+    name = linked("layer", names, layer_name(telling_layer(chosen, by_arm, layers)))
     if measure == "kl":
         st.caption("The output has no layers: the same at every layer.")
         return Choice(seed, measure, token_view.OUTPUT, by_arm, statistic, stretch)
@@ -70,15 +70,46 @@ def choose(chosen: Selection, tokens: Tokens, runs: dict[str, list[int]]) -> Cho
     return Choice(seed, measure, layers[names.index(name)], by_arm, statistic, stretch)
 
 
-def farthest_layer(chosen: Selection, arm: str, layers: list[int]) -> int:
-    """Where the arm drifts most according to the drift table; the last layer if there is none."""
+def telling_layer(chosen: Selection, arm: str, layers: list[int]) -> int:
+    """Where the two compared arms differ most in the drift table; without the other one, where the arm drifts most; without the
+    table, the last layer."""
     try:
         drift = chosen.drift()
-        found = extreme_layer(drift[drift["arm"] == arm], chosen.measure)["layer"]
-        place = int(str(found.iloc[0]).split(",")[0])
-    except (UserError, IndexError, ValueError):
+        table = chosen.layer_table()
+        wide = table.pivot(index="layer", columns="arm", values="estimate")
+        apart = pd.Series(dtype=float)
+        if {chosen.arm, chosen.baseline} <= set(wide) and chosen.arm != chosen.baseline:
+            apart = (
+                (wide[chosen.arm] - wide[chosen.baseline])
+                .drop(layer_name(EMBEDDING), errors="ignore")
+                .abs()
+                .dropna()
+            )
+        if len(apart):
+            layer = int(str(apart.idxmax()))
+        else:
+            layer = int(extreme_layer(drift[drift["arm"] == arm], chosen.measure)["layer"].iloc[0].split(",")[0])
+    except (UserError, IndexError, KeyError, ValueError):
         return layers[-1]
-    return place if place in layers else layers[-1]
+    return layer if layer in layers else layers[-1]
+
+
+def harmed_first(chosen: Selection, ranked: pd.DataFrame, arm: str, seed: int) -> pd.DataFrame:
+    """The examples that the context harms under this arm and seed stand in front, each part in the order that it had."""
+    if not chosen.study.has_table("generations"):
+        return ranked.assign(harmed=False)
+
+    def ids() -> set[str]:
+        pairs = chosen.pairs()
+        mine = pairs[(pairs["arm"] == arm) & (pairs["seed"] == seed) & (pairs["case"] == "harmed")]
+        return set(mine["example_id"])
+
+    try:
+        harmed = chosen.once("harmed ids", ids, arm, seed)
+    except UserError:  # damaged answers cost the order, not the page
+        harmed = set()
+    marked = ranked.assign(harmed=ranked["example_id"].isin(harmed))
+    return marked.sort_values("harmed", ascending=False, kind="stable", ignore_index=True)
 
 
 def choose_example(ranked: pd.DataFrame, choice: Choice) -> str:
@@ -102,13 +133,30 @@ def choose_example(ranked: pd.DataFrame, choice: Choice) -> str:
                 args=(example if idle else ids[to],),
             )
         st.selectbox("Example", ids, key="example", help=GLOSSARY["order"], width=360)
+    st.html(ARROWS, unsafe_allow_javascript=True)
     row = ranked.iloc[here]
+    harmed = int(ranked["harmed"].sum())
+    first = f"the {harmed} harmed ones first, " if harmed else ""
     st.caption(
-        f"Example {here + 1} of {len(ids)}, sorted by the {token_view.STATISTICS[choice.statistic]} of "
+        f"Example {here + 1} of {len(ids)}, {first}sorted by the {token_view.STATISTICS[choice.statistic]} of "
         f"{plain(choice.by_arm)}: {plain(token_view.MOVES[choice.measure][1])} **{row['drift']:.3g}** over "
         f"{row['tokens']} tokens; farthest: token {row['position']}, {plain(token_view.visible(str(row['token'])))}."
     )
     return example
+
+
+#: The arrow keys go to the example before and after, unless something is being typed or moved with them.
+ARROWS = """<script>
+if (!window.ctArrows) {
+    window.ctArrows = true
+    document.addEventListener('keydown', event => {
+        const names = {ArrowLeft: 'to-Previous', ArrowRight: 'to-Next'}
+        const taken = event.target.closest('input, textarea, [role=slider], [role=combobox], [role=radiogroup], [role=tab]')
+        const button = names[event.key] && document.querySelector(`.st-key-${names[event.key]} button:not([disabled])`)
+        if (button && !taken && !event.ctrlKey && !event.metaKey && !event.altKey) button.click()
+    })
+}
+</script>"""
 
 
 def show(example: str) -> None:
@@ -224,22 +272,50 @@ def strips(
 
 
 def at_layer(panel: str, x: float, y: float) -> None:
+    """A cell was clicked: its layer is shown, and its token beside the figure."""
     st.session_state["layer"] = layer_name(int(y))
+    st.session_state["column"] = int(x)
 
 
-def links(chosen: Selection, choice: Choice) -> None:
-    if choice.measure == "kl":
-        return
+def cell(
+    chosen: Selection, found: list[token_view.Reading], columns: list[list[int | None]], choice: Choice
+) -> None:
+    """Beside the figure: what was clicked, in every arm, and where to go from there."""
     name = layer_name(choice.layer)
-    left, right, _ = st.columns([1, 1, 2])
-    left.page_link(
-        "screens/layers.py", label=f"Drift at layer {name}", icon=":material/layers:",
-        query_params=chosen.address(layer=name),
+    places = list(range(len(columns[0])))
+    far = farthest_column(found, columns, choice)
+    at = linked("column", places, far)
+    st.subheader(f"At {layer_words(choice.layer)}", help=GLOSSARY["token_cell"], anchor="cell")
+    st.selectbox("Token (column)", places, key="column", help=GLOSSARY["token_cell"])
+    rows = []
+    for reading, mine in zip(found, columns, strict=True):
+        index = mine[at]
+        if index is not None:
+            value = reading.at(choice.layer)[index]
+            rows.append({"arm": reading.arm, "token": token_view.visible(reading.tokens[index]), "moved": value})
+    st.dataframe(
+        pd.DataFrame(rows), hide_index=True, key="token-cell",
+        column_config={"moved": st.column_config.NumberColumn(token_view.MOVES[choice.measure][1], format="%.3g")},
     )  # fmt: skip
-    right.page_link(
+    st.page_link(
+        "screens/layers.py",
+        label=f"Drift at layer {name}",
+        icon=":material/layers:",
+        query_params=chosen.address(layer=name),
+    )
+    st.page_link(
         "screens/maps.py", label=f"Maps at layer {name}", icon=":material/grid_on:",
         query_params=chosen.address(layer_x=name, layer_y=name),
     )  # fmt: skip
+
+
+def farthest_column(found: list[token_view.Reading], columns: list[list[int | None]], choice: Choice) -> int:
+    """The column of the token that moves most at this layer, in the arm that examples are sorted by."""
+    for reading, mine in zip(found, columns, strict=True):
+        if reading.arm == choice.by_arm:
+            moved = [-1.0 if index is None else float(reading.at(choice.layer)[index]) for index in mine]
+            return max(range(len(moved)), key=lambda column: moved[column])
+    return 0
 
 
 def page(chosen: Selection) -> None:
@@ -255,11 +331,11 @@ def page(chosen: Selection) -> None:
     runs = {arm: every[arm] for arm in chosen.arms if every.get(arm)}
     if not runs:
         raise UserError("No tokens of these arms were measured. Choose other arms on the left.")
-    if chosen.control != "exact":
-        st.caption(f"Tokens are measured under the exact context; {plain(chosen.control)} does not change them.")
+    st.caption("Tokens are measured under the exact context, the one of training.")
     choice = choose(chosen, tokens, runs)
     seed = choice.seed_of(runs[choice.by_arm])
     ranked = tokens.ranked(choice.by_arm, seed, choice.layer, choice.measure, choice.statistic)
+    ranked = harmed_first(chosen, ranked, choice.by_arm, seed)
     if ranked.empty:
         raise UserError(f"{choice.by_arm} has no tokens at this layer with seed {seed}.")
     example = choose_example(ranked, choice)
@@ -269,14 +345,18 @@ def page(chosen: Selection) -> None:
     columns = token_view.align([reading.tokens for reading in found])
     end = token_view.farthest(found) if choice.stretch else tokens.scale_end(choice.measure)
     part = (0, len(columns[0]))
-    with guard("The text"):
-        part = text(chosen, found, columns, choice, end)
-    with guard("The strips"):
-        strips(chosen, found, columns, choice, end, part, tokens, example, runs)
-        links(chosen, choice)
     with guard("The responses"):
         st.subheader("Prompt and responses", help=GLOSSARY["outcome"], anchor="answers")
         answers(chosen, choice, runs, example)
+    with guard("The text"):
+        part = text(chosen, found, columns, choice, end)
+    with guard("The strips"):
+        left, right = st.columns([4, 1]) if choice.measure != "kl" else (st.container(), None)
+        with left:
+            strips(chosen, found, columns, choice, end, part, tokens, example, runs)
+        if right is not None:
+            with right:
+                cell(chosen, found, columns, choice)
 
 
 with guard("Token drift"):

@@ -68,38 +68,46 @@ class Tried:
 
 
 def choose(chosen: Selection) -> list[Checkpoint]:
-    """One or two checkpoints; a path that does not lead to one is said below its box."""
+    """One or two checkpoints, at first the two arms that are compared; a path that leads to none is said below its box."""
     found = checkpoints.checkpoints(chosen.study)
     order = {arm: index for index, arm in enumerate(figures.arm_order(each.arm for each in found))}
     found.sort(key=lambda each: (each.key.startswith("builtin:"), order[each.arm]))
     words = {each.key: each.words for each in found}
     words |= {FOLDER: "a folder on this machine …", NONE: "none"}
     by_key = {each.key: each for each in found}
+    baseline, arm = (checkpoint_of(found, name) for name in (chosen.baseline, chosen.arm))
     left, right = st.columns(2)
     options = [*by_key, FOLDER]
-    first = linked("checkpoint", options, options[0])
+    first = linked("checkpoint", options, baseline or options[0])
     with left:
         st.selectbox(
             "Checkpoint", options, key="checkpoint", format_func=words.__getitem__, help=GLOSSARY["checkpoint"]
         )
         one = by_key.get(first) or typed_folder("folder")
-    trained = trained_checkpoint(found, chosen.arm)
     options = [NONE, *(key for key in by_key if key != first), FOLDER]
-    second = linked("beside", options, trained if trained in options else NONE)
+    second = linked("beside", options, arm if arm in options else NONE)
     with right:
         st.selectbox("Beside it", options, key="beside", format_func=words.__getitem__, help=GLOSSARY["beside"])
         other = None if second == NONE else by_key.get(second) or typed_folder("folder beside")
+    say_missing(chosen, found)
     return [each for each in (one, other) if each is not None]
 
 
-def trained_checkpoint(found: list[Checkpoint], arm: str) -> str:
-    """The study's nca or opd checkpoint of the lowest seed, the last step; none if it has none on disk."""
-    for name in dict.fromkeys((arm, "nca", "opd")):
-        mine = [each.key for each in found if each.arm == name and each.key.startswith(f"{name}-s")]
-        runs = list(dict.fromkeys(key.partition("/")[0] for key in mine))
-        if runs:
-            return next(key for key in reversed(mine) if key.startswith(f"{runs[0]}/"))
-    return NONE
+def checkpoint_of(found: list[Checkpoint], arm: str) -> str | None:
+    """An arm's checkpoint of the lowest seed, the last step; the base model for ``base``; None if it is not on this machine."""
+    mine = [each.key for each in found if each.arm == arm and not each.key.startswith("builtin:")]
+    runs = list(dict.fromkeys(key.partition("/")[0] for key in mine))
+    return next((key for key in reversed(mine) if key.partition("/")[0] == runs[0]), None) if runs else None
+
+
+def say_missing(chosen: Selection, found: list[Checkpoint]) -> None:
+    """Which of the study's arms cannot be asked, and why."""
+    lacking = [arm for arm in chosen.all_arms if checkpoint_of(found, arm) is None]
+    if lacking:
+        st.caption(
+            f"Not offered: {plain(', '.join(lacking))}. This study came without their checkpoints, only with the tables "
+            "measured from them. Train them again (`cr-interp reproduce`), or choose a folder on this machine that has them."
+        )
 
 
 def typed_folder(key: str) -> Checkpoint | None:
@@ -148,15 +156,15 @@ def ask(study: Study, control: str) -> Question | None:
 def ask_prompt(study: Study) -> tuple[str, Example | None]:
     found = {each.id: each for each in live.examples(study)}
     ids = list(found)
-    asked = found[linked("example", ids, ids[0])] if ids else None
+    asked = found[linked("asked", ids, ids[0], name="example")] if ids else None
     default = asked.prompt if asked else ""
     typed("prompt", default)
     prompt = st.text_area("Prompt", key="prompt", height=150, help=GLOSSARY["prompt"])
     if asked is not None:
         after = ids[(ids.index(asked.id) + 1) % len(ids)]
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            st.selectbox("Example", ids, key="example", help=GLOSSARY["example"])
-            st.button("Another example", icon=":material/shuffle:", on_click=put_back, args=("example", after))
+            st.selectbox("Example", ids, key="asked", help=GLOSSARY["example"])
+            st.button("Another example", icon=":material/shuffle:", on_click=put_back, args=("asked", after))
     return prompt, asked if asked is not None and prompt == default else None
 
 
@@ -199,6 +207,8 @@ def load_button(picked: list[Checkpoint]) -> list[Checkpoint]:
                 label, icon=":material/play_arrow:", type="primary", key="load",
                 on_click=lambda: st.session_state.update({"asked for": wanted}),
             )  # fmt: skip
+        else:  # the press itself takes what was typed
+            st.button("Answer", icon=":material/play_arrow:", type="primary", key="answer")
     return [each for each in picked if each.model in asked]
 
 
@@ -264,32 +274,93 @@ def in_short(tryout: "Tryout") -> str:
     )
 
 
+def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], question: Question) -> None:
+    """The answer that follows when something of the context is taken out of the run, or put in once more."""
+    st.subheader("Change the run, and let it answer", help=GLOSSARY["mend"], anchor="mend")
+    if question.context is None:
+        st.caption("Without a context there is nothing to take away.")
+        return
+    places = [token_view.place(each.tryout.layer_rows(each.name)) for each in tried]
+    layers = sorted(set.intersection(*(set(map(int, each)) for each in places)))
+    names = [layer_name(place) for place in layers]
+    kind = linked("edit", list(live.EDITS), "put")
+    name = linked("edit_layer", names, names[-1])
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.selectbox(
+            "Edit", list(live.EDITS), key="edit", format_func=live.EDITS.__getitem__, help=GLOSSARY["mend"]
+        )
+        st.select_slider("Changed after", names, key="edit_layer", help=GLOSSARY["layer"], width=360)
+        st.button(
+            "Answer so", icon=":material/build:", key="mend", help=GLOSSARY["mend"],
+            on_click=lambda: st.session_state.update({"mended": True}),
+        )  # fmt: skip
+    if not st.session_state.get("mended"):
+        st.caption("Nothing is computed before you press the button; each token takes two runs.")
+        return
+    layer = layers[names.index(name)]
+    others = tuple(each.prompt for each in live.examples(chosen.study) if each.prompt != question.prompt)[
+        : live.DIRECTION
+    ]
+    by_model = {each.model: each for each in ready}
+    for column, each in zip(st.columns(len(tried)), tried, strict=True):
+        with column, guard(plain(each.name)):
+            with st.spinner(f"{plain(each.name)} answers …"):
+                answer = live.mend(
+                    by_model[each.model], question.prompt, question.context, kind, layer, question.limit, question.no_context,
+                    others,
+                )  # fmt: skip
+            st.caption(f"**{plain(each.name)}**: {returned(answer.text, each.tryout)}")
+            pair = (each.tryout.given.text, answer.text)
+            notes = [
+                f"with context, {note(chosen.study, question, each.tryout.given)}",
+                f"changed, {note(chosen.study, question, answer)}",
+            ]
+            st.html(responses_html(pair, notes))
+    done = live.EDITS[kind]
+    st.caption(
+        f"{done[:1].upper()}{done[1:]}, after {'the embedding' if layer < 0 else f'layer {layer}'}, at the prompt's end and at "
+        "every token that is written. Left: the answer with the context; right: the answer of the changed run. One prompt, no "
+        f"interval; the direction is the mean over {len(others)} other prompts."
+    )
+
+
+def returned(text: str, tryout: "Tryout") -> str:
+    """Where a changed answer comes out, in words."""
+    if text == tryout.without.text and text == tryout.given.text:
+        return "both answers were the same before, and nothing changed."
+    if text == tryout.without.text:
+        return "the answer without the context is back."
+    if text == tryout.given.text:
+        return "nothing changed."
+    return "neither of the two answers."
+
+
 def choose_view(chosen: Selection, layers: pd.DataFrame) -> tuple[str, int]:
     """The measure and the layer, under the names that the Tokens page has for them."""
-    measure = linked("token_measure", list(token_view.MOVES), chosen.token_measure)
+    measure = linked("tried_measure", list(token_view.MOVES), chosen.token_measure, name="token_measure")
     st.pills(
-        "Measure", list(token_view.MOVES), key="token_measure", help=GLOSSARY["token_measure"], required=True,
+        "Measure", list(token_view.MOVES), key="tried_measure", help=GLOSSARY["token_measure"], required=True,
         format_func=lambda name: token_view.MOVES[name][0],
     )  # fmt: skip
     places = sorted(set(token_view.place(layers)))
     options = [layer_name(place) for place in places]
     mean = layers[layers["measure"] == "cosine"].groupby(token_view.place(layers))["estimate"].mean()
     farthest = int(mean.idxmin()) if mean.min() < 1 - NOISE else places[-1]
-    layer = linked("layer", options, layer_name(farthest))
+    layer = linked("tried_layer", options, layer_name(farthest), name="layer")
     if measure == "kl":
         return measure, token_view.OUTPUT
     if len(options) > 1:
-        st.select_slider("Layer", options, key="layer", help=GLOSSARY["layer"])
+        st.select_slider("Layer", options, key="tried_layer", help=GLOSSARY["layer"])
     return measure, places[options.index(layer)]
 
 
 def at_layer(panel: str, x: float, y: float) -> None:
     """A click on a strip: its y is the layer."""
-    st.session_state["layer"] = layer_name(round(y))
+    st.session_state["tried_layer"] = layer_name(round(y))
 
 
 def on_curve(panel: str, x: float, y: float) -> None:
-    st.session_state["layer"] = layer_name(round(x))
+    st.session_state["tried_layer"] = layer_name(round(x))
 
 
 def curves(
@@ -348,6 +419,8 @@ def page(chosen: Selection) -> None:
         return
     with guard("The responses"):
         responses(chosen.study, tried, question)
+    with guard("The changed run"):
+        mend(chosen, ready, tried, question)
     layers = pd.concat([each.tryout.layer_rows(each.name) for each in tried], ignore_index=True)
     st.subheader("Drift by layer", help=GLOSSARY["drift"], anchor="drift")
     measure, layer = choose_view(chosen, layers)

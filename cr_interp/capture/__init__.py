@@ -12,6 +12,7 @@ States keep the model's dtype and device.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from typing import Literal
 
@@ -19,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cr_interp.capture.attention import Cut, check_cut, eager, prefix_with
 from cr_interp.capture.edits import Edits, ablate, at, in_columns_of, is_local, patch, steer
 from cr_interp.capture.locks import model_lock
 from cr_interp.capture.recorder import check_finite as refuse_not_finite
@@ -27,7 +29,7 @@ from cr_interp.errors import UserError, unknown
 from cr_interp.models.batching import in_order, parts
 from cr_interp.models.forward import Prefix, ViewBatch, encode_prefix
 
-__all__ = ["BACKENDS", "Backend", "Edits", "ablate", "at", "capture", "model_lock", "patch", "steer"]
+__all__ = ["BACKENDS", "Backend", "Cut", "Edits", "ablate", "at", "capture", "model_lock", "patch", "steer"]
 
 Backend = Literal["hooks", "transformer_lens", "nnsight"]
 #: Each in a module of its own, imported when first asked for.
@@ -47,14 +49,16 @@ def capture(
     backend: str = "hooks",
     edits: Edits | None = None,
     *,
+    cut: Cut | None = None,
     check_finite: bool = True,
     remote: bool | str = False,
 ) -> dict[Site, Float[Tensor, "token width"]]:
     """States of ``sites`` at the aligned positions of ``view``, rows in the order of ``view.targets``. No gradients.
 
     ``prefix`` may hold the keys and values of ``view.prefix`` from an earlier batch. ``edits`` maps sites to functions
-    of the state there, ``[batch, length, width]``, at every position of every sequence; see ``capture/edits.py``. What a
-    row gives does not depend on which others are in the view. States with
+    of the state there, ``[batch, length, width]``, at every position of every sequence; see ``capture/edits.py``. ``cut``
+    keeps some tokens from attending to others; see ``capture/attention.py``. What a row gives does not depend on which others
+    are in the view. States with
     NaN or infinity raise :class:`~cr_interp.errors.NotFinite` (a ``UserError``) unless ``check_finite=False``.
     ``remote=True`` asks NDIF, with the nnsight backend; see ``capture/ndif.py``.
     """
@@ -66,20 +70,24 @@ def capture(
         )
     for site in (*sites, *(edits or {})):
         check_site(model, site)
-    with model_lock(model):
+    if cut is not None:
+        check_cut(model, view, cut)
+        if remote:
+            raise UserError("What a server's model attends to cannot be cut off; run it here (remote=False).")
+    with model_lock(model), nullcontext() if cut is None else eager(model):
         if remote:
             from cr_interp.capture import ndif
 
             def there(
-                model: nn.Module, view: ViewBatch, sites: Sequence[Site], _: Prefix, edits: Edits
+                model: nn.Module, view: ViewBatch, sites: Sequence[Site], _: Prefix, edits: Edits, cut: None
             ) -> dict[Site, Tensor]:
                 return ndif.capture(model, view, sites, edits, remote)
 
-            found = _run(there, model, view, sites, None, edits or {})
+            found = _run(there, model, view, sites, None, edits or {}, None)
         elif not sites:
             found = {}
         else:
-            found = _run(import_module(BACKENDS[backend]).capture, model, view, sites, prefix, edits or {})
+            found = _run(import_module(BACKENDS[backend]).capture, model, view, sites, prefix, edits or {}, cut)
     if check_finite:
         refuse_not_finite(found, view)
     return found
@@ -92,17 +100,28 @@ def _run(
     sites: Sequence[Site],
     prefix: Prefix | None,
     edits: Edits,
+    cut: Cut | None,
 ) -> dict[Site, Float[Tensor, "token width"]]:
     """One forward, or as many as it takes that a row does not depend on the others (``batching.py``).
 
-    An edit that reaches the prefix reaches it in every row: then the sequences are run whole.
+    An edit that reaches the prefix reaches it in every row: then the sequences are run whole. So they are if the rows' cuts
+    differ among the prefix's own tokens; if they are alike, the prefix is run with the cut.
     """
+    readers = cut is not None and cut.in_prefix(len(view.prefix))
     everywhere = any(not is_local(edit) for edit in edits.values())
+    everywhere |= readers and cut is not None and not cut.same_in_prefix(len(view.prefix))
     divided = parts(model, view, whole=everywhere)
     shared = view.prefix if divided is None or divided[0].view.prefix else ()
-    if prefix is None or prefix.ids != shared:
+    if readers and shared and cut is not None:
+        prefix = prefix_with(model, shared, cut)
+    elif prefix is None or prefix.ids != shared:
         prefix = encode_prefix(model, shared)
     if divided is None:
-        return backend(model, view, sites, prefix, edits)
-    found = [backend(model, part.view, sites, prefix, in_columns_of(view, part, edits)) for part in divided]
+        return backend(model, view, sites, prefix, edits, cut)
+    found = [
+        backend(
+            model, part.view, sites, prefix, in_columns_of(view, part, edits), None if cut is None else cut.of_part(view, part)
+        )
+        for part in divided
+    ]  # fmt: skip
     return {site: in_order(divided, [states[site] for states in found]) for site in sites}

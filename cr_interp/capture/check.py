@@ -86,7 +86,7 @@ def check_model(
 
 
 def check_sums(model: nn.Module, states: States, limit: float = 1e-5) -> list[Check]:
-    """What a block adds up to, and what leads from one site to the next, where the architecture has the sites."""
+    """Check what a block adds up to, and what leads from one site to the next, where the architecture has the sites."""
     names, layers = available(model), range(len(blocks(model)))
     sums: list[tuple[tuple[SiteName, ...], SiteName]] = [
         (("resid_pre", "attn_out"), "resid_mid"),

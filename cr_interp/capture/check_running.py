@@ -141,8 +141,8 @@ def _decoding(
 
 @torch.no_grad()
 def _library(model: nn.Module, prompt: Sequence[int]) -> list[int]:
-    """What ``generate`` says without its cache, which keeps keys whose factors have changed since; or the plain loop, for a
-    model that it does not run."""
+    """Ask ``generate`` for its answer without its cache, which keeps keys whose factors have changed since; or the plain loop,
+    for a model that it does not run."""
     inner = unwrap(model)
     ids = torch.tensor([list(prompt)], device=device_of(model))
     own, inner.generation_config = (
@@ -190,7 +190,7 @@ def _asked(model: nn.Module, lengths: Sequence[int], common: int) -> tuple[list[
 
 
 def runs_as_said(model: nn.Module) -> Check:
-    """Which short cuts are taken, for the table."""
+    """List which short cuts are taken, for the table."""
     way = batching(model)
     taken = [
         "a prefix is shared" if way.prefix else "sequences are run whole",

@@ -40,7 +40,7 @@ def shared_copy(inner: Any) -> Any:
 
 
 def _signature(inner: nn.Module) -> Any:
-    """What such a copy cannot follow: which tensors there are, the mode, attention, the state of adapters."""
+    """List what such a copy cannot follow: which tensors there are, the mode, attention, the state of adapters."""
     tensors = tuple(id(tensor) for tensor in (*inner.parameters(), *inner.buffers()))
     modules: list[Any] = list(inner.modules())
     adapters = tuple(

@@ -81,7 +81,7 @@ def at(
 
 
 def is_local(edit: Edit) -> bool:
-    """Whether an edit leaves the prefix alone."""
+    """Tell whether an edit leaves the prefix alone."""
     return bool(getattr(edit, "local", False))
 
 

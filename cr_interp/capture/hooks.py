@@ -5,11 +5,13 @@ The forward pass ends as soon as the last stop has been visited.
 
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cr_interp.capture.attention import Cut, cutting
 from cr_interp.capture.edits import Edits
 from cr_interp.capture.recorder import Recorder
 from cr_interp.capture.sites import Site, hook_point
@@ -21,7 +23,12 @@ class _Done(Exception):
 
 
 def capture(
-    model: nn.Module, view: ViewBatch, sites: Sequence[Site], prefix: Prefix, edits: Edits
+    model: nn.Module,
+    view: ViewBatch,
+    sites: Sequence[Site],
+    prefix: Prefix,
+    edits: Edits,
+    cut: Cut | None = None,
 ) -> dict[Site, Float[Tensor, "token width"]]:
     device = device_of(model)
     recorder = Recorder(model, view, sites, edits, device)
@@ -31,7 +38,8 @@ def capture(
     try:
         for site in recorder.stops:
             handles.append(_hook(model, site, recorder, stop=site == last))
-        run(model, prefix, view.ids.to(device), view.mask.to(device))
+        with nullcontext() if cut is None else cutting(model, cut.layers, cut.blocked(len(prefix.ids))):
+            run(model, prefix, view.ids.to(device), view.mask.to(device))
     except _Done:
         pass
     finally:

@@ -16,10 +16,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cr_interp.capture.attention import Cut, attention_path, cut_off
 from cr_interp.capture.copies import cached, new_cache
 from cr_interp.capture.edits import Edits
 from cr_interp.capture.recorder import Recorder
-from cr_interp.capture.sites import Site, path
+from cr_interp.capture.sites import Site, order, path
 from cr_interp.errors import UserError
 from cr_interp.models.forward import Prefix, ViewBatch, backbone, device_of, run_inputs
 
@@ -27,18 +28,37 @@ _WRAPPERS = new_cache()
 
 
 def capture(
-    model: nn.Module, view: ViewBatch, sites: Sequence[Site], prefix: Prefix, edits: Edits
+    model: nn.Module,
+    view: ViewBatch,
+    sites: Sequence[Site],
+    prefix: Prefix,
+    edits: Edits,
+    cut: Cut | None = None,
 ) -> dict[Site, Float[Tensor, "token width"]]:
     save = load_nnsight().save
     device = device_of(model)
     recorder = Recorder(model, view, sites, edits, device)
-    stops = [(site, *path(model, site), recorder.changes(site)) for site in recorder.stops]
+    stops: list[tuple[Site, str, str, bool]] = [
+        (site, *path(model, site), recorder.changes(site)) for site in recorder.stops
+    ]
+    blocked = None if cut is None else cut.blocked(len(prefix.ids))
+    for layer in (
+        () if cut is None else cut.layers
+    ):  # after what enters the block, before what its attention gives
+        stops.append((Site("z", layer), attention_path(model, layer), "mask", True))
+    stops.sort(key=lambda stop: (*order(stop[0]), stop[2] != "mask"))
     inputs = run_inputs(model, prefix, view.ids.to(device), view.mask.to(device))
     wrapper = cached(_WRAPPERS, model, _wrap)
     with wrapper.trace(**inputs):
         for site, where, side, changed in stops:
             envoy = wrapper.get(where)
-            if side == "input":
+            if side == "mask":
+                args, kwargs = envoy.inputs
+                envoy.inputs = (
+                    args,
+                    {**kwargs, "attention_mask": cut_off(kwargs.get("attention_mask"), blocked)},
+                )
+            elif side == "input":
                 state = recorder.visit(site, envoy.input)
                 if changed:
                     envoy.input = state

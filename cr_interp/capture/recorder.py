@@ -36,7 +36,7 @@ class Recorder:
         self._before: dict[int, Tensor] = {}
 
     def changes(self, site: Site) -> bool:
-        """Whether a visit of this stop may return another state than it was given."""
+        """Tell whether a visit of this stop may return another state than it was given."""
         return site in self.edits or (site.name == "attn_out" and site.layer in self.middle)
 
     def visit(self, site: Site, state: Float[Tensor, "batch length width"]) -> Tensor:

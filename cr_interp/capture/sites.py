@@ -151,10 +151,10 @@ def blocks(model: nn.Module) -> nn.ModuleList:
     return getattr(backbone(model), architecture(model).blocks)
 
 
-def place(model: nn.Module, name: SiteName) -> Place | None:
-    """Where a kind of site is: a path inside a block, or inside the backbone for ``final``. ``None``: nowhere."""
+def places(model: nn.Module) -> dict[SiteName, Place | None]:
+    """Map each kind of site to where it is: a path inside a block, or inside the backbone for ``final``. ``None``: nowhere."""
     known = architecture(model)
-    places: dict[SiteName, Place | None] = {
+    return {
         "resid_pre": Place("", "input"),
         "resid_post": Place("", "output"),
         "final": Place(known.final, "output") if known.final else None,
@@ -163,12 +163,17 @@ def place(model: nn.Module, name: SiteName) -> Place | None:
         "mlp_out": known.mlp_out,
         "z": known.z,
     }
-    return places[name]
+
+
+def place(model: nn.Module, name: SiteName) -> Place | None:
+    """Look one kind of site up in :func:`places`."""
+    return places(model)[name]
 
 
 def available(model: nn.Module) -> tuple[SiteName, ...]:
-    """The kinds of sites that this model has, in the order in which a block computes them."""
-    return tuple(name for name in SITE_NAMES if place(model, name) is not None)
+    """List the kinds of sites that this model has, in the order in which a block computes them."""
+    found = places(model)
+    return tuple(name for name in SITE_NAMES if found[name] is not None)
 
 
 def all_sites(model: nn.Module) -> list[Site]:

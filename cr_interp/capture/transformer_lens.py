@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cr_interp.capture.attention import Cut
 from cr_interp.capture.copies import cached, new_cache
 from cr_interp.capture.edits import Edits
 from cr_interp.capture.hooks import capture as by_hooks
@@ -51,24 +52,47 @@ _BRIDGES = new_cache()
 
 
 def capture(
-    model: nn.Module, view: ViewBatch, sites: Sequence[Site], prefix: Prefix, edits: Edits
+    model: nn.Module,
+    view: ViewBatch,
+    sites: Sequence[Site],
+    prefix: Prefix,
+    edits: Edits,
+    cut: Cut | None = None,
 ) -> dict[Site, Float[Tensor, "token width"]]:
-    return _states(bridge_of(model), model, view, sites, prefix, edits)
+    return _states(bridge_of(model), model, view, sites, prefix, edits, cut)
 
 
 def _states(
-    bridge: Any, model: nn.Module, view: ViewBatch, sites: Sequence[Site], prefix: Prefix, edits: Edits
+    bridge: Any,
+    model: nn.Module,
+    view: ViewBatch,
+    sites: Sequence[Site],
+    prefix: Prefix,
+    edits: Edits,
+    cut: Cut | None = None,
 ) -> dict[Site, Float[Tensor, "token width"]]:
     device = device_of(model)
     recorder = Recorder(model, view, sites, edits, device)
     hooks = []
     for site in recorder.stops:
         hooks.append((hook_name(model, bridge, site), _visitor(recorder, site)))
+    if cut is not None:
+        hooks += _cuts(bridge, cut, len(prefix.ids))
     inputs = run_inputs(bridge.original_model, prefix, view.ids.to(device), view.mask.to(device))
     ids = inputs.pop("input_ids")
     with bridge.hooks(fwd_hooks=hooks):
         bridge(ids, return_type=None, logits_to_keep=1, **inputs)
     return recorder.result(sites)
+
+
+def _cuts(bridge: Any, cut: Cut, start: int) -> list[tuple[str, Any]]:
+    """Hooks on the scores before the softmax, which the mask is already in."""
+    blocked = cut.blocked(start)
+
+    def hide(scores: Tensor, hook: Any) -> Tensor:
+        return scores.masked_fill(blocked[:, None].to(scores.device), torch.finfo(scores.dtype).min)
+
+    return [(f"blocks.{layer}.attn.hook_attn_scores", hide) for layer in cut.layers]
 
 
 def _visitor(recorder: Recorder, site: Site) -> Any:

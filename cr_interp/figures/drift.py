@@ -33,7 +33,7 @@ from cr_interp.figures.style import (
 from cr_interp.tables.drift import as_movement, extreme_layer, extreme_word, resid_rows
 from cr_interp.tables.methods import formerly
 from cr_interp.tables.pairing import PAIRED, beside
-from cr_interp.vocabulary import COMPOSITION, MEASURES, MOVEMENTS, RATIOS, arm_order
+from cr_interp.vocabulary import COMPOSITION, MOVEMENTS, RATIOS, arm_order, measure_words
 
 
 def drift_by_layer(
@@ -45,11 +45,11 @@ def drift_by_layer(
     arms: Sequence[str] | None = None,
     behind: Sequence[str] = (),
 ) -> go.Figure:
-    """Where the context still changes the state: one curve an arm over the layers, with its band.
+    """Draw where the context still changes the state: one curve an arm over the layers, with its band.
 
     ``movement`` shows 1 − measure on a logarithmic axis, where 0.997 and 0.999 are three times apart; a
     linear axis hides that. ``arms`` are all arms of the study, for stable colours, if only some are drawn.
-    ``behind`` names controls of ``drift`` that stand in grey behind the curves: ``floor``, ``repeat``, other contexts.
+    ``behind`` names controls of ``drift`` that stand behind the curves: ``floor``, ``repeat``, other contexts.
     """
     rows = resid_rows(drift, measure, control)
     if rows.empty:
@@ -61,7 +61,7 @@ def drift_by_layer(
     digits = ".3g" if movement else ".4f"
     thin = rows["arm"].nunique() <= FEW_ARMS
     figure = go.Figure()
-    behind_text, behind_alt = draw_behind(figure, drift, measure, control, behind, movement)
+    behind_text, behind_alt = draw_behind(figure, drift, measure, control, behind, movement, arms)
     for arm in arm_order(rows["arm"]):
         colour = arm_colour(arm, arms)
         mine = rows[rows["arm"] == arm]
@@ -92,7 +92,7 @@ def drift_by_layer(
             f"[%{{customdata[1]:{digits}}}, %{{customdata[2]:{digits}}}]<extra></extra>",
         )  # fmt: skip
     _layer_axis(figure, rows)
-    name, plain, moved = MEASURES.get(measure, (measure, measure, f"1 − {measure}"))
+    name, plain, moved = measure_words(measure)[:3]
     if movement:
         figure.update_yaxes(title=f"{moved} (log scale)", type="log", **log_ticks(figure))
     else:
@@ -224,10 +224,10 @@ def _layer_axis(figure: go.Figure, rows: pd.DataFrame) -> None:
 
 
 def _earlier(drift: pd.DataFrame, measure: str) -> str:
-    """What the table's numbers are if they were measured in an earlier way; else nothing."""
+    """Say what the table's numbers are if they were measured in an earlier way; else nothing."""
     said = formerly(drift, measure)
     return f" {said[:1].upper()}{said[1:]}" if said else ""
 
 
 def _measure(measure: str) -> str:
-    return MEASURES.get(measure, (safe_text(measure),))[0]
+    return safe_text(measure_words(measure).name)

@@ -84,7 +84,7 @@ DIFFERENCE = [[0.0, "#8C510A"], [0.25, "#D8B365"], [0.5, "#F2F2F2"], [0.75, "#5A
 
 
 def kind_of(name: str) -> Kind:
-    """What a kind of map is, known or not."""
+    """Look up a kind of map, known or not."""
     return KINDS.get(name, Kind(name, "layer_x", "layer_y", f"the map {name!r}"))
 
 

@@ -5,6 +5,7 @@ that decides. A cell is what a patch at one site of one layer recovers, with the
 the curve is the drift of the same arm.
 
     decided   patching and drift → the figure
+    below     a figure of drift by layer → the same with the recovered share under it
 """
 
 import numpy as np
@@ -14,17 +15,22 @@ from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells
 from cr_interp.figures.style import (
+    GRID,
+    MARKERS,
+    ZERO,
     arm_colour,
     arm_symbol,
     empty_figure,
     finish,
+    hover_columns,
     layer_ticks,
     safe_text,
+    translucent,
     whole_range,
 )
 from cr_interp.tables.drift import as_movement, resid_rows
 from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, patching_table
-from cr_interp.vocabulary import MEASURES, arm_order, layer_name
+from cr_interp.vocabulary import arm_order, layer_name, measure_words
 
 #: From undone to done, white where a patch does nothing; more and less than that is shown as these ends and said in the text.
 SCALE = [[0.0, "#8C510A"], [0.5, "#F2F2F2"], [1.0, "#01665E"]]
@@ -65,13 +71,89 @@ def decided(
         showlegend=False,
     )  # fmt: skip
     if rows == 2:
-        figure.update_yaxes(title=MEASURES[measure].movement if measure in MEASURES else measure, row=2, col=1)
+        figure.update_yaxes(title=measure_words(measure).movement, row=2, col=1)
     best = real.loc[real.groupby("arm", sort=False)["estimate"].idxmax()]
     alt = "Where the answer is decided. " + " ".join(
         f"{row.arm}: most at {row.site} of {layer_name(row.place)}, {row.estimate:.2f}."
         for row in best.itertuples()
     )
     return finish(figure, _caption(table, group, direction, readout, rows == 2), alt, height=150 + 130 * rows)
+
+
+def below(
+    figure: go.Figure,
+    patching: pd.DataFrame,
+    arms: list[str] | None = None,
+    site: str = "resid_post",
+    group: str = "harmed",
+    readout: str = "share",
+) -> go.Figure:
+    """Put under a figure of drift by layer what patching one site repairs, on the same layer axis: what moves, and what matters.
+
+    ``figure`` is :func:`cr_interp.figures.drift.drift_by_layer`'s and is changed; it stays as it is where nothing was patched.
+    ``arms``: all arms of the study, for stable colours.
+    """
+    table = patching_table(patching, group, "repair", readout)
+    real = table[(table["control"] == "none") & (table["site"] == site)]
+    shown = {trace.name for trace in figure.data}
+    real = real[[safe_text(arm) in shown for arm in real["arm"]]]
+    if real.empty or not figure.data:
+        return figure
+    arms = arms or arm_order(table["arm"])
+    figure.add_scatter(
+        x=[min(real["place"]), max(real["place"])], y=[0, 0], mode="lines", line={"color": ZERO, "width": 1}, yaxis="y2",
+        hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+    for arm in arm_order(real["arm"]):
+        mine, colour = real[real["arm"] == arm], arm_colour(arm, arms)
+        band = mine.dropna(subset=["low", "high"])
+        figure.add_scatter(
+            x=[*band["place"], *band["place"][::-1]], y=[*band["high"], *band["low"][::-1]], fill="toself", yaxis="y2",
+            fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False,
+            legendgroup=str(arm),
+        )  # fmt: skip
+        named = mine.assign(layer=[layer_name(place) for place in mine["place"]])
+        figure.add_scatter(
+            x=mine["place"], y=mine["estimate"], mode="lines+markers", yaxis="y2", name=safe_text(arm), showlegend=False,
+            legendgroup=str(arm), line={"color": colour, "width": 2},
+            marker={"color": colour, "size": 7, "symbol": arm_symbol(arm, arms), "maxdisplayed": MARKERS},
+            customdata=hover_columns(named, "layer", "low", "high", "n_examples"),
+            hovertemplate=f"<b>{safe_text(arm)}</b>, {site} of layer %{{customdata[0]}} put in: %{{y:.2f}} "
+            "[%{customdata[1]:.2f}, %{customdata[2]:.2f}], n = %{customdata[3]}<extra></extra>",
+        )  # fmt: skip
+    controls = table[(table["control"] != "none") & (table["site"] == site) & table["arm"].isin(real["arm"])]
+    beside = ", ".join(
+        f"{CONTROLS[str(name)]} at most {value:.2f}"
+        for name, value in controls.groupby("control")["estimate"].max().items()
+    )
+    top = figure.layout.height or 410
+    height = top + 190
+    gap = 26 / height
+    share = 165 / height
+    figure.update_layout(
+        height=height,
+        yaxis2={
+            "domain": [0, share], "anchor": "x", "title": "recovered share", "gridcolor": GRID, "zeroline": False,
+            "automargin": False, "title_standoff": 8,
+        },
+        yaxis={"domain": [share + gap, 1]},
+        xaxis={"anchor": "y2"},
+    )  # fmt: skip
+    meta = dict(figure.layout.meta or {})
+    meta["caption"] = meta.get("caption", "") + (
+        f" Below: {READOUTS[readout]}, of {group} answers, when the {site} of one layer without the context is put into the run "
+        f"with it; 1 repairs all, 0 nothing; not clipped. Band: outermost ends of the seeds' within intervals. "
+        f"n = {whole_range(real['n_examples'])} examples an arm. Controls there: {beside or 'none'}."
+    )
+    best = real.loc[real.groupby("arm", sort=False)["estimate"].idxmax()]
+    meta["alt"] = (
+        meta.get("alt", "")
+        + " Recovered share below. "
+        + " ".join(
+            f"{row.arm}: highest {row.estimate:.2f} at {layer_name(row.place)}." for row in best.itertuples()
+        )
+    )
+    return figure.update_layout(meta=meta)
 
 
 def _cells(

@@ -82,7 +82,7 @@ def _look(arm: Hashable, arms: Iterable[Hashable], known: dict[str, str], rest: 
 
 
 def caption(figure: go.Figure) -> str:
-    """What the figure shows: n, seeds, estimator, interval. Plain text."""
+    """Read what the figure shows: n, seeds, estimator, interval. Plain text."""
     return (figure.layout.meta or {}).get("caption", "")
 
 
@@ -156,7 +156,7 @@ def _room(figure: go.Figure) -> dict[str, int]:
 
 
 def _starts_at_edge(layout: go.Layout, anchor: str) -> bool:
-    """Whether the axis that another one stands at (``x2``, ``y``, …) begins at the figure's left or lower edge."""
+    """Tell whether the axis that another one stands at (``x2``, ``y``, …) begins at the figure's left or lower edge."""
     across = layout[f"{anchor[0]}axis{anchor[1:]}"] if anchor[0] in "xy" else None
     return across is None or across.domain is None or across.domain[0] < 1e-6
 

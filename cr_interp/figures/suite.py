@@ -6,6 +6,7 @@ that says n, estimator and interval, a text for those who cannot see the picture
 
     regime_scatter         setting_rows → what the context's return does to accuracy, against Harm
     harm_forest            setting_rows → Harm of two arms in each setting, with intervals
+    difference_forest      comparisons  → the paired differences in Harm, sorted by effect
     early_gap_curves       early_gap    → the metrics during training, averaged over settings
     drift_small_multiples  suite_drift  → a measure over layers, a panel a setting
 """
@@ -33,12 +34,14 @@ from cr_interp.figures.style import (
 from cr_interp.statistics import MARGIN
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.suite import in_order
-from cr_interp.vocabulary import MEASURES, METRICS, arm_order
+from cr_interp.vocabulary import METRICS, arm_order, measure_words
 
 #: What is not clicked must not turn pale.
 _ALIKE = {"marker": {"opacity": 1}}
 _BAND = "rgba(128,128,128,0.10)"
 _LINE = "rgba(128,128,128,0.55)"
+#: Of what the data leave open.
+OPEN = "#7A7A7A"
 #: A regime's letter → what it says
 REGIMES = {
     "A": "the context perturbs",
@@ -182,6 +185,72 @@ def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.
     return finish(figure, text, alt, height=100 + height * len(settings), top=44)
 
 
+def by_effect(compared: pd.DataFrame, metric: str = "harm") -> pd.DataFrame:
+    """The rows of a metric that have an estimate, the largest decrease first: the order of :func:`difference_forest`."""
+    rows = compared[compared["metric"] == metric].dropna(subset="estimate")
+    return rows.sort_values(["estimate", "setting"], kind="stable", ignore_index=True)
+
+
+def difference_forest(
+    compared: pd.DataFrame, arm: str = "nca", baseline: str = "opd", metric: str = "harm"
+) -> go.Figure:
+    """``arm`` minus ``baseline`` in each setting, paired, with its interval: the largest decrease first.
+
+    ``compared`` is :func:`cr_interp.tables.suite.comparisons`. A marker has a colour where its interval excludes 0, the arm's
+    where the arm has less, the baseline's where it has more; the others are grey and hollow: open.
+    """
+    rows = by_effect(compared, metric)
+    if rows.empty:
+        return empty_figure(f"No setting has answers of both {safe_text(arm)} and {safe_text(baseline)}.")
+    points = rows.assign(**{name: 100 * rows[name].astype(float) for name in ("estimate", "low", "high")})
+    figure = go.Figure()
+    for place in range(0, len(points), 2):
+        figure.add_hrect(y0=place - 0.5, y1=place + 0.5, fillcolor=_BAND, line_width=0, layer="below")
+    figure.add_vline(x=0, line={"color": ZERO, "width": 1})
+    sides = (
+        (f"less under {arm}", points["high"] < 0, arm_colour(arm, [arm, baseline]), arm_symbol(arm, [arm, baseline])),
+        (f"more under {arm}", points["low"] > 0, arm_colour(baseline, [arm, baseline]), arm_symbol(baseline, [arm, baseline])),
+        ("open", ~((points["high"] < 0) | (points["low"] > 0)), OPEN, "circle-open"),
+    )  # fmt: skip
+    for name, which, colour, symbol in sides:
+        mine = points[which]
+        if mine.empty:
+            continue
+        figure.add_scatter(
+            x=mine["estimate"], y=list(mine.index), mode="markers", name=safe_text(name), meta={"panel": name},
+            unselected=_ALIKE, marker={"color": colour, "size": 10, "symbol": symbol, "line": {"width": 2, "color": colour}},
+            error_x={
+                "type": "data", "symmetric": False, "color": colour, "thickness": 2, "width": 4,
+                "array": (mine["high"] - mine["estimate"]).fillna(0), "arrayminus": (mine["estimate"] - mine["low"]).fillna(0),
+            },
+            customdata=hover_columns(
+                mine.assign(setting=[safe_text(each) for each in mine["setting"]]), "setting", "low", "high", "n", "interval",
+            ),
+            hovertemplate=f"<b>%{{customdata[0]}}</b>, {safe_text(name)}: %{{x:+.1f}} points [%{{customdata[1]:+.1f}}, "
+            "%{customdata[2]:+.1f}] (%{customdata[4]}), n = %{customdata[3]}<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(
+        title=f"{METRICS[metric].title if metric in METRICS else metric}: {safe_text(arm)} − {safe_text(baseline)} (points)",
+        zeroline=False,
+    )
+    figure.update_yaxes(
+        tickvals=list(range(len(points))), ticktext=[safe_text(each) for each in points["setting"]],
+        range=[len(points) - 0.5, -0.5], showgrid=False, zeroline=False, ticklabelstandoff=6,
+    )  # fmt: skip
+    place_legend(figure)
+    said = said_intervals(compared[compared["metric"] == metric].assign(arm=compared["setting"]), short=True)
+    text = (
+        f"Paired difference in {metric}, {arm} minus {baseline}, in percentage points, the largest decrease first; 95 % "
+        f"intervals: {said}. Grey: the interval contains 0. n = {whole_range(points['n'])} pairs of responses that "
+        "are right without the context. Settings are not a sample from anything, so there is no interval over them."
+    )
+    alt = f"Difference in {metric} by setting, sorted. " + " ".join(
+        f"{row.setting}: {row.estimate:+.1f} points ({row.low:+.1f} to {row.high:+.1f})."
+        for row in points.itertuples()
+    )
+    return finish(figure, text, alt, height=110 + 34 * len(points), top=44)
+
+
 def early_gap_curves(early: pd.DataFrame, names: Sequence[str] = ("acc_xc", "harm")) -> go.Figure:
     """Metrics over training steps, averaged over settings: a panel a metric, a line an arm.
 
@@ -241,7 +310,7 @@ def drift_small_multiples(
 
     ``drift`` is :func:`cr_interp.tables.suite.suite_drift` of the same ``measure`` and ``control``, which only the words need.
     """
-    name, axis, _ = MEASURES.get(measure, (safe_text(measure), safe_text(measure), ""))
+    name, axis = map(safe_text, measure_words(measure)[:2])
     drawn = drift[drift["arm"].isin(arms)].dropna(subset="estimate")
     if drawn.empty:
         return empty_figure(f"No {name} was measured under the {safe_text(control)} context.")
@@ -366,7 +435,7 @@ def _label(
 
 
 def _meet(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two boxes (left, right, middle, height) overlap."""
+    """Tell whether two boxes (left, right, middle, height) overlap."""
     return one[0] < other[1] and other[0] < one[1] and abs(one[2] - other[2]) < (one[3] + other[3]) / 2
 
 

@@ -25,7 +25,7 @@ STYLE = """<style>
   max-width: 24rem; overflow: hidden; text-overflow: ellipsis; }
 .ct-text td.ct-gap { opacity: 0.35; text-align: center; }
 .ct-text .ct-where td { max-width: 0; overflow: visible; }
-.ct-text .ct-where td, .ct-text .ct-where th { font-size: 0.68rem; opacity: 0.6; border-color: transparent; padding-top: 0;
+.ct-text .ct-where td, .ct-text .ct-where th { font-size: 0.72rem; opacity: 0.78; border-color: transparent; padding-top: 0;
   padding-bottom: 0; font-family: inherit; }
 .ct-scale { display: flex; align-items: center; gap: 0.5rem; font-size: 0.85rem; margin: 0.1rem 0 0.6rem 0; }
 .ct-scale i { display: inline-block; width: 9rem; height: 0.8rem; border-radius: 3px; }

@@ -1,5 +1,6 @@
 """Token × layer strips: where in a response, and at which layer, the state moves; a panel per arm over common columns."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,10 @@ from cr_interp.figures.cells import add_cells, stride
 from cr_interp.figures.style import ZERO, empty_figure, finish, layer_ticks, safe_text
 from cr_interp.tables.token_view import MOVES, OUTPUT, Reading, scale_ticks, shade, share, visible
 from cr_interp.vocabulary import layer_words
+
+#: Of the tokens' labels: the width of a letter and the height of a line in pixels, lines and letters at most, and how much
+#: room a panel has in the narrowest window in which it does not scroll.
+LETTER, LINE, LINES, LONGEST, ROOM = 7.0, 15, 3, 14, 620
 
 
 def strips(
@@ -55,6 +60,10 @@ def strips(
     )
     alt = f"Token by layer {name}. " + " ".join(_farthest(reading, axis) for reading in readings)
     figure = finish(figure, text, alt, height=figure.layout.height, top=30)
+    lines = max(
+        (str(label).count("<br>") for axis in figure.select_xaxes() for label in axis.ticktext or ()), default=0
+    )
+    figure.update_layout(margin_b=figure.layout.margin.b + LINE * lines)
     figure.update_xaxes(showgrid=False, zeroline=False)
     return figure.update_yaxes(showgrid=False, zeroline=False)
 
@@ -103,10 +112,10 @@ def _layer_panels(
                 )  # fmt: skip
         ticks = [str(column) if column % 10 == 0 and row == len(readings) else "" for column in shown]
         if few:
-            ticks = ["" if i is None else safe_text(_short(visible(reading.tokens[i]))) for i in picked]
+            ticks = level(["" if i is None else visible(reading.tokens[i]) for i in picked])
         figure.update_xaxes(
             tickvals=shown, ticktext=ticks, range=[shown[0] - 0.5, shown[-1] + 0.5], ticks="",
-            tickangle=0 if len(shown) <= 10 or not few else -50, row=row, col=1,
+            tickangle=0, row=row, col=1,
             title="token" if row == len(readings) else None,
         )  # fmt: skip
         figure.update_yaxes(
@@ -152,8 +161,22 @@ def _picked(drift: Float[ndarray, "place token"], picked: Sequence[int | None]) 
     return np.concatenate([drift, beyond], axis=1)[:, [-1 if index is None else index for index in picked]]
 
 
-def _short(token: str) -> str:
-    return token if len(token) <= 10 else token[:9] + "…"
+def level(tokens: Sequence[str], width: int = ROOM) -> list[str]:
+    """Labels that stand level and do not meet: on as many lines as it takes (three at most), what is longer cut.
+
+    ``width`` is what all columns have together, in pixels. A line break lowers a label; neighbours have different lines.
+
+    >>> level(["abcdefgh", "b"], width=80)
+    ['abcdefgh', '<br>b']
+    """
+    if not tokens:
+        return []
+    column = width / len(tokens)
+    longest = max(len(token) for token in tokens)
+    lines = min(LINES, max(1, math.ceil(LETTER * (min(longest, LONGEST) + 1) / column)))
+    fits = max(1, min(LONGEST, int(lines * column / LETTER) - 1))
+    cut = [token if len(token) <= fits else token[: max(fits - 1, 1)] + "…" for token in tokens]
+    return ["<br>" * (place % lines) + safe_text(token) for place, token in enumerate(cut)]
 
 
 def _counts(readings: Sequence[Reading]) -> str:

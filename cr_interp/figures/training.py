@@ -42,7 +42,7 @@ from cr_interp.figures.style import (
 )
 from cr_interp.tables.drift import as_movement, extreme_layer, extreme_word, layer_table
 from cr_interp.tables.interval_words import said_intervals
-from cr_interp.vocabulary import MEASURES, METRICS, arm_order
+from cr_interp.vocabulary import METRICS, arm_order, measure_words
 
 #: More seeds than that are a band only. (Of more than FEW_ARMS arms the means alone are drawn: bands would hide each other.)
 THIN_LINES = 8
@@ -70,7 +70,7 @@ def training_columns(training: pd.DataFrame) -> list[str]:
 
 
 def is_loss(column: str) -> bool:
-    """Whether it falls over orders of magnitude, so that a logarithmic axis shows more."""
+    """Tell whether it falls over orders of magnitude, so that a logarithmic axis shows more."""
     return column in ("loss", "grad_norm") or column.startswith("terms.")
 
 
@@ -366,7 +366,7 @@ def drift_over_steps(
         )  # fmt: skip
     if step is not None:
         figure.add_vline(x=step, line={"color": ZERO, "width": 1.6, "dash": "dot"}, layer="below")
-    name, plain, moved = MEASURES.get(measure, (measure, measure, f"1 − {measure}"))
+    name, plain, moved = measure_words(measure)[:3]
     figure.update_xaxes(title="training step", zeroline=False)
     if movement:
         figure.update_yaxes(title=f"{moved} (log scale)", type="log", **log_ticks(figure))

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from cr_interp.figures.drift import drift_by_layer, mark_layers
 from cr_interp.figures.style import NOISE, alt_text, caption, whole_range
-from cr_interp.vocabulary import MEASURES
+from cr_interp.vocabulary import measure_words
 
 #: The control of the rows that :meth:`cr_interp.measure.tryout.Tryout.layer_rows` makes.
 GIVEN = "given"
@@ -35,7 +35,7 @@ def response_drift(
         # Nothing moves: an axis of its own would show the last digits of float32 as if they were drift.
         room = (0.9, 0.1) if measure == "cosine" else (0.1, 0.9)
         figure.update_yaxes(range=[low - room[0] * LEAST_SPAN, high + room[1] * LEAST_SPAN])
-    name = MEASURES[measure][0]
+    name = measure_words(measure).name
     text = (
         f"{name[0].upper() + name[1:]} between a response token's state without and with the context as it is typed above. "
         f"Line: mean over the tokens of one response; band, and the brackets at the pointer: its outermost tokens, not a "

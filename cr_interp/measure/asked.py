@@ -22,7 +22,7 @@ COLUMN = "made_of"
 
 
 def task_parts(task: Task, name: str) -> Parts:
-    """Which task it is, by its content: a name for those of this package, a digest for a file."""
+    """Name the task by its content: a name for those of this package, a digest for a file."""
     path = Path(name)
     described = getattr(task, "description", None)
     if path.suffix == ".py":
@@ -68,7 +68,7 @@ def note_asked(study: Study, asked: Parts) -> Study:
 
 
 def row_changes(study: Study, found: str, expected: str, asked: Parts) -> list[str]:
-    """Why rows with ``found`` in their column are not those that would be made now; empty if they are."""
+    """Say why rows with ``found`` in their column are not those that would be made now; empty if they are."""
     if found == expected:
         return []
     old, new = found.split("-"), expected.split("-")

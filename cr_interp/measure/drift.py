@@ -236,7 +236,7 @@ class _Plan:
         return [c for c in self.views if c != REFERENCE]
 
     def key(self) -> str:
-        """Which checkpoint, responses and contexts saved states are of."""
+        """Name the checkpoint, responses and contexts that saved states are of."""
         digest = hashlib.blake2b(fingerprint(self.loaded.model, self.loaded.tokenizer).encode(), digest_size=16)
         digest.update(repr((self.answers, self.views, self.subject.evaluation.batch_size)).encode())
         return digest.hexdigest()

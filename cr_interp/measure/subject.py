@@ -79,7 +79,7 @@ def own_responses(generations: pd.DataFrame) -> dict[str, list[int]]:
 
 
 def study_tokens(generations: pd.DataFrame) -> int:
-    """How many tokens of each response example-level CKA compares: one number for all arms, seeds, steps and layers.
+    """Choose how many tokens of each response example-level CKA compares: one number for all arms, seeds, steps and layers.
 
     By the rule of :func:`~cr_interp.similarity.tokens_each`, from every checkpoint's own no-context responses.
     """
@@ -100,7 +100,7 @@ def with_tokens(study: Study, generations: pd.DataFrame, fixed: str = "own", ane
 
 
 def own_turns(generations: pd.DataFrame) -> dict[str, list[tuple[str, int]]]:
-    """How :func:`own_responses` divides into turns: prompt and number of ids of each; empty for a task without turns."""
+    """Divide :func:`own_responses` into turns: prompt and number of ids of each; empty for a task without turns."""
     if "turn_prompts" not in generations:
         return {}
     rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]

@@ -70,7 +70,7 @@ def play(
 
 
 def places(rows: Sequence[int], turn: int, batch: int) -> list[int]:
-    """Where the random numbers of a turn stand: behind those of all rows' earlier turns. The first turn's are the rows'.
+    """Place the random numbers of a turn: behind those of all rows' earlier turns. The first turn's are the rows'.
 
     >>> places([0, 2], turn=1, batch=4)
     [4, 6]

@@ -7,7 +7,7 @@ answers agree no draw differs, so there the interval is Clopper and Pearson's wi
 a single cluster gives no interval (NaN).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,19 +21,22 @@ RESAMPLES = 1000
 PLACE = ["group", "direction", "site", "layer", "control"]
 
 
-def estimates(examples: pd.DataFrame) -> pd.DataFrame:
+def estimates(examples: pd.DataFrame, place: Sequence[str] = PLACE) -> pd.DataFrame:
     """Rows of ``patching`` from rows of ``patching_examples`` of one checkpoint.
 
     ``readout`` is ``share`` (of the logit difference) or ``answer`` (the share of whole answers that follow; ``before`` is
-    that share without the patch). Groups without a place where answers part have no ``share``.
+    that share without the patch). Groups without a place where answers part have no ``share``. ``place`` are the columns
+    whose values a row stands for.
     """
     found = []
-    for place, cell in examples.groupby(PLACE, sort=False):
-        where = dict(zip(PLACE, place, strict=True))
+    for values, cell in examples.groupby(list(place), sort=False):
+        where = dict(zip(place, values, strict=True))
         for readout, row in _readouts(cell):
             found.append({**where, "readout": readout, **row})
-    columns = [*PLACE, "readout", "estimate", "low", "high", "before", "n_examples", "n_clusters"]
-    return pd.DataFrame(found, columns=columns).astype({"layer": "int32"})
+    columns = [*place, "readout", "estimate", "low", "high", "before", "n_examples", "n_clusters"]
+    return pd.DataFrame(found, columns=columns).astype(
+        {c: "int32" for c in ("layer", "head", "width") if c in place}
+    )
 
 
 def _readouts(cell: pd.DataFrame) -> Iterator[tuple[str, dict[str, float | int]]]:
@@ -41,6 +44,8 @@ def _readouts(cell: pd.DataFrame) -> Iterator[tuple[str, dict[str, float | int]]
     if len(parted):
         moved, way = parted["patched"] - parted["received"], parted["given"] - parted["received"]
         yield "share", {"before": 0.0, **_ratio(moved.to_numpy(), way.to_numpy(), parted["cluster"])}
+    if "answer" not in cell:  # an estimate of the logits alone
+        return
     answer = cell["answer"].to_numpy(float)
     yield (
         "answer",

@@ -1,9 +1,10 @@
 """What an analysis of answers must be given: a checkpoint, and its answers as token ids in both views."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cr_interp.mechanism.answers import Answer
+from cr_interp.mechanism.spans import labels_of
 from cr_interp.models.loading import Loaded
 from cr_interp.tasks.base import Example, before
 from cr_interp.views import Given, Message, NoContext, check_fits, check_same_prompt, render
@@ -27,6 +28,8 @@ class Pair:
     response: Sequence[int]
     place: int | None = None
     other: int | None = None
+    labels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """View → what each token of its prompt is part of (``spans.LABELS``); empty where that is not known."""
 
     @property
     def own(self) -> int | None:
@@ -42,10 +45,22 @@ class Options:
     """Of each group, at most."""
     sites: Sequence[str] = ("resid_post", "attn_out", "mlp_out")
     """Kinds of sites, such as ``resid_post``."""
+    spans: Sequence[str] = ("context", "system", "turns", "splice", "template")
+    """Of the view with the context, what knockout cuts off."""
+    readers: Sequence[str] = ("aligned", "all")
+    """From which tokens: the aligned positions alone, so that the prompt's tokens still read it; or from all others."""
+    cuts: Sequence[int] = (1, 0)
+    """In how many layers at once where only the aligned positions lose the span; 0: in all."""
+    cuts_all: Sequence[int] = (0,)
+    """… and where all tokens lose it: then whole prompts are run again for every window, which costs many times more."""
     batch_size: int = 64
     backend: str = "hooks"
     prompts: int = 128
     """Of the training split, from which directions, probes and gradients are computed."""
+    heads: int = 16
+    """So many heads are patched exactly: those that attribution names first. 0: none."""
+    windows: Sequence[int] = ()
+    """So many layers are patched at once. None given: 2 and 4, as far as the model is deep enough."""
 
 
 USUAL = Options()
@@ -92,9 +107,15 @@ def rendered(
     check_same_prompt(loaded.tokenizer, without, given, "exact")
     pairs = []
     for each, x, xc in zip(answers, without, given, strict=True):
+        labels = {
+            "no_context": labels_of(loaded.tokenizer, x, each.prompt, None, no_context),
+            "with_context": labels_of(loaded.tokenizer, xc, each.prompt, context, no_context),
+        }
         check_fits(
             len(xc) + len(each.without), loaded.max_positions, f"Example {each.example_id} with its context"
         )
         other = None if each.place is None else each.given[each.place]
-        pairs.append(Pair(each.example_id, each.cluster, each.group, x, xc, each.without, each.place, other))
+        pairs.append(
+            Pair(each.example_id, each.cluster, each.group, x, xc, each.without, each.place, other, labels)
+        )
     return pairs

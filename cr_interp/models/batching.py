@@ -84,7 +84,7 @@ def batching(model: nn.Module) -> Batching:
 
 
 def sentence(name: str, found: Batching) -> str:
-    """What is done otherwise for a model, and why; empty if nothing is."""
+    """Say what is done otherwise for a model, and why; empty if nothing is."""
     if not found.prefix:
         rows = {
             "any": "",

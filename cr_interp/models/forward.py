@@ -92,7 +92,7 @@ def run_whole(model: nn.Module, ids: Int[Tensor, "batch length"]) -> Float[Tenso
 def run_inputs(
     model: nn.Module, prefix: Prefix, ids: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
 ) -> dict[str, Any]:
-    """What :func:`run` calls the backbone with. Nothing is kept for a next token: the cache in it is only read."""
+    """Make what :func:`run` calls the backbone with. Nothing is kept for a next token: the cache in it is only read."""
     cache = reading(prefix.keys_values, len(ids)) if prefix.ids else None
     position_ids = len(prefix.ids) + (mask.long().cumsum(-1) - 1).clamp(min=0)
     # Right padding needs no mask at all under causal attention, and without one the fast kernels apply.

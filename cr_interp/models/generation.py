@@ -11,10 +11,10 @@ A prompt's token number t is drawn with the uniform number of its row and column
 batch it shares nor the process it is sampled in changes it, and a resumed run samples the same tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -46,6 +46,25 @@ class Response:
 
     ids: tuple[int, ...]
     truncated: bool
+
+
+class Step(Protocol):
+    """A batch that is being decoded."""
+
+    ids: Int[Tensor, "batch length"]
+    """What the next run reads."""
+
+    def states(self) -> Float[Tensor, "batch width"]:
+        """Run the model; the last states of every row, which its next token is chosen from."""
+        ...
+
+    def add(self, token: Int[Tensor, " batch"]) -> None:
+        """Append a token to every row."""
+        ...
+
+
+Wrap = Callable[[Step, Sequence[int]], Step]
+"""A batch and which of the prompts it is of → the batch as it shall be decoded: with edits, beside another one."""
 
 
 def noise(seed: int, rows: Sequence[int], tokens: int) -> Float[Tensor, "row token"]:
@@ -84,8 +103,9 @@ def respond(
     uniform: Float[Tensor, "prompt token"] | None = None,
     prefix_length: int | None = None,
     prefix: Prefix | None = None,
+    wrap: Wrap | None = None,
 ) -> list[Response]:
-    """:func:`generate` for a bare model; ``ends`` are the tokens that end a response."""
+    """:func:`generate` for a bare model; ``ends`` are the tokens that end a response. ``wrap`` may change each batch's runs."""
     total = max(map(len, prompts), default=0) + decoding.max_new_tokens
     way = batching(model)
     kept = way.prefix and way.length_class(total) == ()
@@ -99,13 +119,29 @@ def respond(
     for chunk in _chunks(prompts, decoding.batch_size, way, kept):
         mine = None if uniform is None else uniform[chunk]
         rest = [prompts[i][len(common) :] for i in chunk]
-        step = _Shared(model, prefix, rest, pad_id) if kept else _Whole(model, rest, way)
+        step: Step = _Shared(model, prefix, rest, pad_id) if kept else _Whole(model, rest, way)
+        step = step if wrap is None else wrap(step, chunk)
         responses.update(zip(chunk, _decode(model, step, decoding, ends, mine), strict=True))
     return [responses[i] for i in range(len(prompts))]
 
 
+def steps(
+    model: nn.Module, prompts: Sequence[Sequence[int]], most: int, pad_id: int = 0
+) -> list[tuple[list[int], Step]]:
+    """Prompts as batches that can be decoded up to ``most`` tokens, with the numbers of their rows: one, or one a length."""
+    way = batching(model)
+    kept = way.prefix and way.length_class(max(map(len, prompts)) + most) == ()
+    common = tuple(prompts[0][: shared_prefix(prompts)]) if kept else ()
+    prefix = encode_prefix(model, common)
+    found: list[tuple[list[int], Step]] = []
+    for chunk in _chunks(prompts, len(prompts), way, kept):
+        rest = [prompts[i][len(common) :] for i in chunk]
+        found.append((chunk, _Shared(model, prefix, rest, pad_id) if kept else _Whole(model, rest, way)))
+    return found
+
+
 def _chunks(prompts: Sequence[Sequence[int]], size: int, way: Batching, kept: bool) -> Iterator[list[int]]:
-    """Which prompts are decoded together: similar lengths, so that there is little padding; one length, where pads on the
+    """Choose which prompts are decoded together: similar lengths, so that there is little padding; one length, where pads on the
     left would show; each alone, where neighbours would."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     equal = not (kept and way.left)
@@ -176,7 +212,7 @@ class _Whole:
 
 def _decode(
     model: nn.Module,
-    step: _Shared | _Whole,
+    step: Step,
     decoding: Decoding,
     ends: Sequence[int],
     uniform: Float[Tensor, "batch token"] | None,

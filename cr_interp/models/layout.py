@@ -74,5 +74,5 @@ def build_view(
 
 
 def is_right_padded(mask: Bool[Tensor, "batch length"]) -> bool:
-    """Whether every row's tokens come first."""
+    """Tell whether every row's tokens come first."""
     return bool((mask[:, 1:] <= mask[:, :-1]).all())

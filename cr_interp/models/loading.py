@@ -268,5 +268,5 @@ def convert_smollm2() -> Path:
 
 
 def _said(error: Exception) -> str:
-    """What an exception says, on one line."""
+    """Put what an exception says on one line."""
     return " ".join(str(error).split())[:300]

@@ -18,7 +18,7 @@ from cr_interp.system.text_files import read_json
 
 
 def model_digest(name: str) -> str:
-    """Of a folder or a built-in the bytes of its files; of a hub id the commit that is in the cache here.
+    """Digest the bytes of a folder or a built-in; of a hub id take the commit that is in the cache here.
 
     An adapter's is of its base's files as well, which are half of what it does.
     """

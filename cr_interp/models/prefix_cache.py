@@ -58,13 +58,41 @@ class ReadLayer(DynamicLayer):
         return torch.cat([keys, key_states], dim=-2), torch.cat([values, value_states], dim=-2)
 
 
+class KeepLayer(ReadLayer):
+    """A prefix's keys and values, behind which a layer finds its own, which are kept in ``own``."""
+
+    own: KeysValues | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysValues:
+        self.own = (key_states, value_states)
+        return super().update(key_states, value_states)
+
+
+class BehindLayer(ReadLayer):
+    """A prefix's keys and values, then those that each row has of its own; behind both a layer finds its newest."""
+
+    def __init__(self, keys: Tensor, values: Tensor, own: KeysValues):
+        super().__init__(keys, values)
+        self.own = own
+
+    def get_seq_length(self) -> int:
+        return int(self.keys.shape[-2] + self.own[0].shape[-2])  # type: ignore[union-attr]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysValues:
+        keys: Any = self.keys
+        values: Any = self.values
+        return torch.cat([keys, self.own[0], key_states], dim=-2), torch.cat(
+            [values, self.own[1], value_states], dim=-2
+        )
+
+
 def recording() -> Cache:
     """An empty cache for running a prefix; its ``layers`` then hold ``keys`` and ``values``."""
     return Cache(layer_class_to_replicate=RecordLayer)
 
 
 def recorded(cache: Cache, tokens: int, layers: int) -> tuple[KeysValues, ...]:
-    """What a recording holds. Raises :class:`LookupError` unless it is a key and a value per token in every layer:
+    """Read what a recording holds. Raises :class:`LookupError` unless it is a key and a value per token in every layer:
     what a state-space layer keeps is elsewhere, and what layers share is in one of them only."""
     kept: list[Any] = list(cache.layers)
     held = [

@@ -33,7 +33,7 @@ class Boundary:
 
 
 def boundaries(model: nn.Module) -> tuple[Boundary, ...]:
-    """Of all rotary embeddings in a model whose factors depend on the length; in rising order."""
+    """Collect the boundaries of all rotary embeddings whose factors depend on the length; in rising order."""
     found: set[Boundary] = set()
     for module in model.modules():
         kinds = getattr(module, "rope_type", None)
@@ -52,7 +52,7 @@ def boundaries(model: nn.Module) -> tuple[Boundary, ...]:
 
 
 def length_class(limits: Sequence[Boundary], length: int) -> LengthClass:
-    """Which factors a sequence of so many tokens gets.
+    """Tell which factors a sequence of so many tokens gets.
 
     >>> longrope, dynamic = Boundary(4096, False), Boundary(2048, True)
     >>> [length_class([longrope], n) for n in (4096, 4097, 9000)]

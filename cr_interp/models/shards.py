@@ -13,17 +13,17 @@ from torch.distributed.tensor import DTensor
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether each process holds a part of the weights only."""
+    """Tell whether each process holds a part of the weights only."""
     return is_partitioned(model) or any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def is_partitioned(model: nn.Module) -> bool:
-    """Whether it is ZeRO-3 that does so."""
+    """Tell whether ZeRO-3 holds the parts."""
     return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
 
 
 def shape_of(parameter: Tensor) -> Sequence[int]:
-    """Of the whole tensor, whatever part of it is here."""
+    """Give the shape of the whole tensor, whatever part of it is here."""
     return getattr(parameter, "ds_shape", parameter.shape)
 
 
@@ -33,7 +33,7 @@ def whole(parameter: Tensor) -> Tensor:
 
 
 def all_agree(value: bool) -> bool:
-    """Whether it is true in every process."""
+    """Tell whether it is true in every process."""
     tensor = torch.tensor(int(value), device="cuda" if distributed.get_backend() == "nccl" else "cpu")
     distributed.all_reduce(tensor, distributed.ReduceOp.MIN)
     return bool(tensor)

@@ -80,7 +80,7 @@ def find(model: nn.Module) -> Batching | None:
 
 
 def left_counts_right(config: Any) -> bool:
-    """Whether pads on the left can be hidden from every layer. Windows and chunks of attention are counted in columns by
+    """Tell whether pads on the left can be hidden from every layer. Windows and chunks of attention are counted in columns by
     the library, and by position only where we write the masks: for ``sliding_window``."""
     kinds = set(getattr(config, "layer_types", None) or ())
     ours = {"sliding_window", "use_sliding_window", "max_window_layers", "sliding_window_pattern"}

@@ -170,7 +170,7 @@ def _load_wrapped(
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """What a checkpoint's safetensors hold, file by file."""
+    """Read what a checkpoint's safetensors hold, file by file."""
     index = folder / "model.safetensors.index.json"
     single = folder / "model.safetensors"
     if single.is_file() or not index.is_file():

@@ -20,7 +20,7 @@ SHOWN, FLIPPED = 8, ("harmed", "rescued", "changed")
 
 
 def flips(held: Held) -> list[Any]:
-    """How many answers flip, and eight of them."""
+    """Report how many answers flip, and eight of them."""
     pairs = paired(held.answers, split=held.split)
     if pairs.empty:
         return [Words("No example has answers in both views.", "note")]

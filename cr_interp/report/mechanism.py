@@ -1,11 +1,82 @@
-"""What ``cr-interp explain`` prints: for every arm and kind of site the layer that does most, beside its controls."""
+"""What ``cr-interp explain`` prints: where an answer is decided, who reads the context, and from which layer on it shows."""
+
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 from rich.table import Table
 
+from cr_interp.report.heads import number, rich_agreement, rich_heads, rich_windows
+from cr_interp.study.study import Study
 from cr_interp.system.shown import PlainTable, literal
+from cr_interp.tables.knockout import strongest_cuts
+from cr_interp.tables.lens import parting
 from cr_interp.tables.patching import DIRECTIONS, strongest
 from cr_interp.vocabulary import layer_name
+
+#: In which answers part.
+GROUPS = ("harmed", "rescued", "changed")
+
+
+def printed(study: Study, names: Sequence[str]) -> list[Table]:
+    """The tables that are printed behind these analyses, as far as the study has them."""
+    known: dict[str, tuple[str, Callable[[pd.DataFrame, str], Table]]] = {
+        "patching": ("patching", rich_patching), "windows": ("patching_windows", rich_windows),
+        "heads": ("patching_heads", rich_heads), "knockout": ("knockout", rich_knockout), "lens": ("lens", rich_lens),
+    }  # fmt: skip
+    found = [
+        show(study.table(table), study.name)
+        for name, (table, show) in known.items()
+        if name in names and study.has_table(table)
+    ]
+    if "attribution" in names and study.has_table("attribution_examples"):
+        found.append(rich_agreement(study))
+    return found
+
+
+def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") -> Table:
+    """:func:`~cr_interp.tables.knockout.strongest_cuts` for the terminal."""
+    table = PlainTable(
+        f"{name}: knockout, share of answers without the context that are back",
+        caption="In all layers, and in the layer that does most, as if it had been chosen beforehand. In round brackets: a "
+        "span's tokens, and the share with as many tokens cut off elsewhere. Intervals within these runs.",
+    )
+    left = ("arm", "group", "span", "readers")
+    for column in (*left, "all layers", "layer", "alone", "n"):
+        table.add_column(column, justify="left" if column in left else "right", no_wrap=column in left)
+    flips = knockout[knockout["group"].isin(GROUPS)]  # of kept answers all are there, whatever layer does most
+    for row in strongest_cuts(flips, readout).itertuples():
+        cells = [
+            row.arm, row.group, f"{row.span} ({row.cut:.0f})", row.readers,
+            f"{number(row.all)} ({number(row.all_elsewhere)})\n[{number(row.all_low)}, {number(row.all_high)}]",
+            "–" if pd.isna(row.layer) else f"{row.layer:.0f}",
+            f"{number(row.estimate)} ({number(row.elsewhere)})\n[{number(row.low)}, {number(row.high)}]", row.n_examples,
+        ]  # fmt: skip
+        table.add_row(*(literal(str(cell)) for cell in cells))
+    return table
+
+
+def rich_lens(lens: pd.DataFrame, name: str) -> Table:
+    """:func:`~cr_interp.tables.lens.parting` for the terminal, one row per arm, group and view."""
+    table = PlainTable(
+        f"{name}: lens, from which layer on the last layer's choice is ahead",
+        caption="Log-probability of the right minus the wrong token behind the last layer; means over seeds.",
+    )
+    left = ("arm", "group", "view", "ahead")
+    for column in (*left, "from layer", "right − wrong", "n"):
+        table.add_column(column, justify="left" if column in left else "right")
+    for group in (each for each in GROUPS if each in set(lens["group"])):
+        for row in parting(lens, group).itertuples():
+            cells = [
+                row.arm,
+                group,
+                row.view,
+                row.ahead,
+                layer_name(row.place),
+                number(row.difference),
+                row.n_examples,
+            ]
+            table.add_row(*(literal(str(cell)) for cell in cells))
+    return table
 
 
 def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> Table:
@@ -20,8 +91,8 @@ def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> 
     order = {direction: index for index, direction in enumerate(DIRECTIONS)}
     found = strongest(patching, readout)
     for row in found.sort_values("direction", key=lambda each: each.map(order), kind="stable").itertuples():
-        value = f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]"
-        controls = [_number(row.random), _number(row.other)]
+        value = f"{number(row.estimate)} [{number(row.low)}, {number(row.high)}]"
+        controls = [number(row.random), number(row.other)]
         cells = [
             row.arm,
             row.group,
@@ -34,7 +105,3 @@ def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> 
         ]
         table.add_row(*(literal(str(cell)) for cell in cells))
     return table
-
-
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.2f}"

@@ -27,7 +27,7 @@ def configuration(manifest: dict[str, Any], arms: list[str]) -> tuple[pd.DataFra
 
 
 def provenance(manifest: dict[str, Any]) -> pd.DataFrame:
-    """Where a study comes from: settings that the configuration does not hold."""
+    """List where a study comes from: settings that the configuration does not hold."""
     keys = (
         "name", "created", "finished", "model", "model_fingerprint", "teacher_fingerprint",
         "tokenizer_fingerprint", "seeds", "git_revision", "versions", "schema_version",

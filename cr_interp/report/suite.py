@@ -176,7 +176,7 @@ def markdown_tables(
     arms: Sequence[str] = ARMS,
     interval: Kind = "across",
 ) -> str:
-    """What :func:`markdown_suite` writes, of tables that have been made: ``setting_rows``, ``comparisons``, ``ablation_rows``."""
+    """Write :func:`markdown_suite` from tables that have been made: ``setting_rows``, ``comparisons``, ``ablation_rows``."""
     named = [name for name in dict.fromkeys(arms) if name in set(rows["arm"])]
     parts = [_markdown_settings(rows, compared, named, arm, baseline)]
     if len(rows):
@@ -310,7 +310,7 @@ def _joined(values: Iterable[str]) -> str:
 
 
 def _notes(suite: Suite) -> list[str]:
-    """What is not (or not wholly) in the tables, in one sentence; nothing for a finished suite."""
+    """Say what is not (or not wholly) in the tables, in one sentence; nothing for a finished suite."""
     lacking = unfinished(suite)
     if not lacking:
         return []
@@ -354,7 +354,7 @@ def _value(row: Any, metric: str, interval: bool = False) -> str:
 
 
 def said_of_differences(compared: pd.DataFrame, interval: Kind = "across") -> str:
-    """Of which kind the intervals of paired differences are; settings with one seed are named."""
+    """Say of which kind the intervals of paired differences are; settings with one seed are named."""
     return said_intervals(compared.assign(arm=compared["setting"]), short=True, wanted=interval)
 
 

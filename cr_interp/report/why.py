@@ -46,7 +46,7 @@ def _named(study: Study, name: str) -> Words:
 
 
 def patching(study: Study) -> list[Any]:
-    """Where the answer is decided: what patching recovers by layer and site, beside its controls."""
+    """Report where the answer is decided: what patching recovers by layer and site, beside its controls."""
     table = study.table("patching")
     drift = study.table("drift") if study.has_table("drift") else None
     groups = table["group"].unique()

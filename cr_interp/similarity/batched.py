@@ -137,7 +137,7 @@ def between_examples(
 def _example_block(
     layers: Sequence[Float[Tensor, "n ?width"]], part: slice, first: int, tokens: int
 ) -> list[Float[Tensor, "layer entries"]]:
-    """Of whole rows of each layer's Gram, without pairs of one example: entries, sums over columns, over each example's
+    """Sum whole rows of each layer's Gram, without pairs of one example: entries, sums over columns, over each example's
     columns, and the latter two over each example's rows."""
     found: list[list[Tensor]] = [[] for _ in range(5)]
     for rows in layers:

@@ -106,7 +106,7 @@ class CloseSums:
         return found[0], found[1], found[2]
 
     def of_y(self) -> tuple[Tensor, ...]:
-        """What sums of y = x + d need: Σy, Σxyᵀ, Σyyᵀ, Σ|y|²."""
+        """Turn sums of x and d into those of y = x + d: Σy, Σxyᵀ, Σyyᵀ, Σ|y|²."""
         y = torch.tensor(_OF_Y, dtype=torch.float64)
         return self.x + self.d, self.xx + self.xd, self.xx + self.xd + self.xd.T + self.dd, y @ self.forms
 

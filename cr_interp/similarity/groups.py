@@ -17,6 +17,7 @@ clusters only (``weighted.py``); maps pair all distinct examples, and are a litt
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
@@ -87,7 +88,7 @@ def group_cka(
 
 
 def few_examples(examples: int, tokens: int, clusters: int | None = None) -> str:
-    """Why there is no example-level value; ``clusters``: how many those examples make."""
+    """Say why there is no example-level value; ``clusters``: how many those examples make."""
     if clusters is not None and examples >= 4:
         return f"{examples} examples are {clusters} clusters; example-level CKA needs at least 4 clusters"
     return f"{examples} examples of at least {tokens} tokens; example-level CKA needs at least 4 examples"
@@ -101,10 +102,15 @@ def equal_rows(groups: Int[Tensor, " n"], tokens: int | None = None) -> Int[Tens
         return order.reshape(0, 0)
     tokens = tokens_each([counts.tolist()], len(groups)) if tokens is None else tokens
     starts = (counts.cumsum(0) - counts)[counts >= tokens]
-    counts = counts[counts >= tokens]
+    within = [spaced(count, tokens) for count in counts[counts >= tokens].tolist()]
+    return order[starts[:, None] + torch.stack(within)] if within else order.new_zeros(0, tokens)
+
+
+@lru_cache(maxsize=4096)
+def spaced(count: int, tokens: int) -> Int[Tensor, " token"]:
+    """Give ``tokens`` evenly spaced places of ``count``, the first and the last among them. Not to be written into."""
     steps = torch.linspace(0, 1, tokens, dtype=torch.float64) if tokens > 1 else torch.zeros(1).double()
-    within = ((counts[:, None] - 1) * steps).round().long()
-    return order[starts[:, None] + within]
+    return ((count - 1) * steps).round().long()
 
 
 def _hsic(x: Float[Tensor, "g t p"], y: Float[Tensor, "g t q"]) -> float:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from cr_interp.similarity.groups import equal_rows, tokens_each
+from cr_interp.similarity.groups import spaced, tokens_each
 
 
 @dataclass
@@ -30,15 +30,15 @@ class Kept:
     """Examples with fewer rows than ``tokens``."""
 
     def offer(self, example: int, x: Float[Tensor, "token width"], y: Float[Tensor, "token width"]) -> None:
-        if self.tokens is not None:
-            if len(x) < self.tokens:
-                self.dropped += 1
-                return
-            (chosen,) = equal_rows(torch.zeros(len(x), dtype=torch.long), self.tokens)
-            x, y = x[chosen], y[chosen]
+        if self.tokens is not None and len(x) < self.tokens:
+            self.dropped += 1
+            return
         order = hashed(example, self.seed)
         if order >= self.bar:
             return
+        if self.tokens is not None:
+            chosen = spaced(len(x), self.tokens)
+            x, y = x[chosen], y[chosen]
         kind = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32
         self.examples[example] = (order, x.to(kind, copy=True), y.to(kind, copy=True))
         self.rows += len(x)
@@ -67,7 +67,7 @@ class Kept:
         return gram(x), gram(y)
 
     def group(self) -> Int[Tensor, " n"]:
-        """Which example each row of :meth:`stacked` is of: 0, 1, … in the order of the ids."""
+        """Number the example that each row of :meth:`stacked` is of: 0, 1, … in the order of the ids."""
         counts = [len(self.examples[one][1]) for one in self.ids()]
         return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.long))
 

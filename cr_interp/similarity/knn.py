@@ -96,7 +96,7 @@ def _prepared(rows: Float[Tensor, "n p"], metric: str) -> Float[Tensor, "n p"]:
 def _membership(
     rows: Float[Tensor, "n p"], part: slice, own: Bool[Tensor, "block n"], k: int, metric: str
 ) -> Float[Tensor, "block n"]:
-    """How far each row is among the k nearest of the block's rows: 1, 0, or a share of what ties leave."""
+    """Measure how far each row is among the k nearest of the block's rows: 1, 0, or a share of what ties leave."""
     near = rows[part] @ rows.T
     if metric == "euclidean":  # −|r_i − r_j|²/2 without |r_i|²/2, which all of a row share
         near -= rows.square().sum(1) / 2

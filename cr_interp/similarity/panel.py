@@ -187,9 +187,9 @@ class DriftAccumulator:
         self._epsilon = max(self._epsilon, *(torch.finfo(rows.dtype).eps for rows in (x, y)))
         self._moments.update(x, y)
         self._marks.append(marks(x, y))
-        for index, one in enumerate(ids.tolist()):
-            rows = where == index
-            self._lengths.append(int(rows.sum()))
+        by_example = torch.argsort(where, stable=True).split(torch.bincount(where).tolist())
+        for one, rows in zip(ids.tolist(), by_example, strict=True):
+            self._lengths.append(len(rows))
             self._kept.offer(one, x[rows], y[rows])
             if self._each is not None:
                 self._each.offer(one, x[rows], y[rows])
@@ -262,7 +262,7 @@ class DriftAccumulator:
             found = self._moments.measure("procrustes")
             reason = found.reason or "no interval: a replicate costs a singular value decomposition"
             rows.append(self._row("procrustes", found.value, None, reason))
-        return rows
+        return sorted(rows, key=lambda row: MEASURES.index(row["measure"]))
 
     def cosines(
         self,
@@ -352,7 +352,7 @@ class DriftAccumulator:
         return rounding(self._pilot[side] + total / self.n_tokens, self._epsilon)
 
     def _too_few(self) -> str | None:
-        """Why the kept rows cannot stand for all."""
+        """Say why the kept rows cannot stand for all."""
         if len(self._kept.examples) < min(LEAST_KEPT, self.n_examples):
             kept = f"max_rows = {self._kept.max_rows} holds only {len(self._kept.examples)} whole examples"
             return f"no interval: {kept}; raise it"

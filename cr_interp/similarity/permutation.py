@@ -48,7 +48,7 @@ def _orders(ids: Sequence[int], permutations: int, seed: int) -> list[Tensor]:
 
 
 def p_value(estimate: float, null: Float[ndarray, " permutations"]) -> float:
-    """How often chance is at least as similar, the estimate itself counted among the permutations; NaN without any."""
+    """Count how often chance is at least as similar, the estimate itself counted among the permutations; NaN without any."""
     if not len(null) or not np.isfinite(estimate) or not np.isfinite(null).all():
         return float("nan")
     return float((1 + (null >= estimate).sum()) / (1 + len(null)))

@@ -41,7 +41,7 @@ class Units:
         return torch.from_numpy(cluster_numbers([self.of[one] for one in examples]))
 
     def drawn(self, examples: Sequence[int], resamples: int, seed: int) -> Float[ndarray, "replicates example"]:
-        """How often each of some examples is drawn, whole units at a time."""
+        """Count how often each of some examples is drawn, whole units at a time."""
         where = self.numbers(examples)
         return bootstrap_weights(len(where.unique()), resamples, seed)[:, where.numpy()]
 

@@ -81,6 +81,7 @@ class Analysis:
 _DRIFT = ("site", "layer", "measure", "control", "estimate", "low", "high", "n_tokens", "n_examples")
 _UPDATED = ("module", "layer", "measure", "control", "estimate", "low", "high", "n_weights")
 _PATCHED = ("group", "direction", "site", "layer", "control")
+_CUT = ("group", "span", "readers", "layer", "width", "control")
 
 #: In the order in which they are stored. ``drift`` is the last of the readings: where it has rows, a checkpoint is measured.
 ANALYSES: tuple[Analysis, ...] = (
@@ -112,6 +113,60 @@ ANALYSES: tuple[Analysis, ...] = (
             )
         },
         options=("sites",),
+    ),
+    Analysis(
+        "windows", "patching_windows", "as in `patching`, for several layers at once: also per `width`, from `layer` on",
+        (*_PATCHED, "width", "readout", "estimate", "low", "high", "n_examples"),
+        "answers", "cr_interp.mechanism.patching:window_rows",
+        beside={
+            "patching_windows_examples": (
+                "example_id", "cluster", *_PATCHED, "width", "received", "given", "patched", "before", "answer",
+            )
+        },
+        options=("sites", "windows"),
+    ),
+    Analysis(
+        "attribution", "attribution", "as in `patching` for the share, to first order instead of patched; also per `head`",
+        (*_PATCHED, "head", "readout", "estimate", "low", "high", "n_examples"),
+        "answers", "cr_interp.mechanism.attribution:rows",
+        beside={
+            "attribution_examples": ("example_id", "cluster", *_PATCHED, "head", "received", "given", "patched"),
+        },
+        options=("sites", "heads"),
+    ),
+    Analysis(
+        "heads", "patching_heads", "as in `patching`, for the heads that attribution names first and some drawn at random",
+        (*_PATCHED, "head", "chosen", "readout", "estimate", "low", "high", "n_examples"),
+        "answers", "cr_interp.mechanism.heads:rows",
+        beside={
+            "patching_heads_examples": (
+                "example_id", "cluster", *_PATCHED, "head", "chosen", "received", "given", "patched", "before", "answer",
+            )
+        },
+        options=("heads",),
+    ),
+    Analysis(
+        "knockout", "knockout", "group of answers, span of the context, readers, window of layers, control and read-out",
+        (*_CUT, "readout", "estimate", "low", "high", "n_examples", "cut"),
+        "answers", "cr_interp.mechanism.knockout:rows",
+        beside={
+            "knockout_examples": ("example_id", "cluster", *_CUT, "cut", "received", "given", "patched", "before", "answer"),
+            "attention": (
+                "group", "view", "span", "layer", "head", "control", "estimate", "low", "high", "n_examples",
+            ),
+        },
+        options=("spans", "readers", "cuts", "cuts_all"),
+    ),
+    Analysis(
+        "lens", "lens", "group of answers, view, layer, token, control and read-out",
+        ("group", "view", "site", "layer", "token", "control", "readout", "estimate", "low", "high", "n_examples"),
+        "answers", "cr_interp.mechanism.lens:rows",
+        beside={
+            "lens_examples": (
+                "example_id", "cluster", "group", "position", "parts", "view", "site", "layer", "control", "token", "other",
+                "logprob", "rank", "other_logprob", "other_rank", "top", "kl",
+            )
+        },
     ),
     Analysis(
         "updates", "updates", "module, layer and measure", _UPDATED, "weights", "cr_interp.mechanism.updates:rows",

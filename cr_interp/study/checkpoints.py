@@ -22,13 +22,13 @@ class Checkpoint:
     words: str
 
     def files(self) -> list[Path]:
-        """What it is read from, if that is a folder here: a copy in memory is valid while these do not change."""
+        """List the files that it is read from, if they are here: a copy in memory is valid while these do not change."""
         path = Path(self.model)
         return sorted([*path.glob("*.json"), *path.glob("*.safetensors")]) if path.is_dir() else []
 
 
 def checkpoints(study: Study) -> list[Checkpoint]:
-    """What can be tried beside a study: its base model, its runs' checkpoints, models it was made of, the built-ins."""
+    """List what can be tried beside a study: its base model, its runs' checkpoints, models it was made of, the built-ins."""
     found = []
     base = study.manifest.get("model")
     if isinstance(base, str) and base:

@@ -50,7 +50,7 @@ def check_target(target: Path, source: Path) -> None:
 
 
 def links(study: Study) -> list[str]:
-    """What an export leaves out because it is not a file of the study's own."""
+    """List what an export leaves out because it is not a file of the study's own."""
     return [str(file.relative_to(study.path)) for file in _files(study.path) if left_out(study.path, file)]
 
 

@@ -121,7 +121,7 @@ class StudyLogs:
             return self._table
 
     def problems(self) -> list[str]:
-        """What of the files could not be read, a sentence each."""
+        """Say what of the files could not be read, a sentence each."""
         with self._lock:
             found = []
             for (arm, seed), log in self._logs.items():
@@ -133,7 +133,7 @@ class StudyLogs:
             return found
 
     def written(self) -> datetime | None:
-        """When the last row was written, in this machine's time."""
+        """Tell when the last row was written, in this machine's time."""
         times = []
         for run in self._logs:
             try:

@@ -39,7 +39,7 @@ def task_of(study: Study) -> Task | None:
 
 
 def task_name(study: Study, told: str) -> str:
-    """What a study's file says its task is, as ``get_task`` takes it. Raises :class:`UserError` for a file outside the study."""
+    """Read a study's task as ``get_task`` takes it. Raises :class:`UserError` for a file outside the study."""
     if Path(told).suffix.lower() in (".yaml", ".yml", ".py"):
         return str(inside(study.path, told, f"The study {study.name}"))
     return told
@@ -162,7 +162,7 @@ def _shared(study: Study) -> dict[str, Given]:
 
 
 def no_context(study: Study) -> NoContext:
-    """What "no context" means in this study."""
+    """Read what "no context" means in this study."""
     found = study.manifest.get("no_context")
     if isinstance(found, list):
         context = _context({"messages": found})
@@ -172,7 +172,7 @@ def no_context(study: Study) -> NoContext:
 
 
 def token_limit(study: Study) -> int | None:
-    """How long the study's answers may be, in tokens."""
+    """Read how long the study's answers may be, in tokens."""
     task = task_of(study)
     if task is not None:
         return task.max_new_tokens

@@ -7,7 +7,7 @@ import pandas as pd
 
 
 def last_step(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of a table's rows those of the last step of each (arm, seed); rows without a step count as before all others."""
+    """Pick a table's rows of the last step of each (arm, seed); rows without a step count as before all others."""
     step = rows["step"].fillna(-1)
     return rows[step == step.groupby([rows["arm"], rows["seed"]], dropna=False).transform("max")]
 

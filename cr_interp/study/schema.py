@@ -57,7 +57,7 @@ MOST_ROWS, MOST_COLUMNS, MOST_BYTES = 200_000_000, 200, 16 << 30
 
 
 def wrong_columns(frame: pd.DataFrame) -> list[str]:
-    """What of a table's columns is not as their names say, a part of a sentence each."""
+    """Say what of a table's columns is not as their names say, a part of a sentence each."""
     found = []
     for name in map(str, frame.columns):
         column = frame[name]

@@ -10,7 +10,7 @@ BUNDLED = Path(__file__).parent.parent / "examples"
 
 
 def search_paths() -> list[Path]:
-    """Where studies are looked for: ``$CR_INTERP_STUDIES``, ``./studies``, the bundled examples."""
+    """List where studies are looked for: ``$CR_INTERP_STUDIES``, ``./studies``, the bundled examples."""
     own = [Path(part) for part in os.environ.get("CR_INTERP_STUDIES", "").split(os.pathsep) if part]
     return [*own, Path("studies"), BUNDLED]
 

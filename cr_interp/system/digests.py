@@ -51,7 +51,7 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Parts:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two results' parts, a phrase each, settings first; nothing if they were made alike.
+    """Say what differs between two results' parts, a phrase each, settings first; nothing if they were made alike.
 
     >>> changes({"seed": 0, "training data": "#1", "lr": 1}, {"seed": 0, "training data": "#2", "lr": 3})
     ['lr (1, now 3)', 'training data (other content)']
@@ -89,7 +89,7 @@ def _shown(value: Any) -> str:
 
 
 def code_digest(file: Path, module: ModuleType | None) -> str:
-    """Of a Python file and of its author's own modules that it imports, since a grader often lives beside its task.
+    """Digest a Python file and of its author's own modules that it imports, since a grader often lives beside its task.
 
     ``module`` is the file as it was run. What is installed does not go in: packages have versions.
     """
@@ -141,7 +141,7 @@ def _file_digest(file: str, size: int, changed: int, inode: int) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """Of what a model's folder computes with: configuration, weights, tokenizer, template; an adapter with its base."""
+    """Digest what a model's folder computes with: configuration, weights, tokenizer, template; an adapter with its base."""
     try:
         files = [
             f for f in folder.iterdir() if f.suffix in _MODEL_FILES and f.name not in _BESIDE and f.is_file()
@@ -159,12 +159,12 @@ def folder_digest(folder: Path) -> str:
 
 
 def rows_digest(examples: Iterable[Any]) -> str:
-    """Of examples, in their order: what is asked and how it is graded."""
+    """Digest examples in their order: what is asked and how it is graded."""
     return digest_of([_row(each) for each in examples])
 
 
 def _row(example: Any) -> Any:
-    """An example as a mapping. What came to have a field later is left out where it is empty: older digests stay."""
+    """Write an example as a mapping. What came to have a field later is left out where it is empty: older digests stay."""
     if not is_dataclass(example) or isinstance(example, type):
         return example
     later = ("context", "paraphrase", "history")

@@ -33,7 +33,7 @@ _TEMPORARY = ".writing-"
 
 
 def disk_trouble(error: BaseException, folder: Path, needed: int = _TRIAL) -> str | None:
-    """Why writing into ``folder`` failed, if it was the disk; None if it was something else.
+    """Say why writing into ``folder`` failed, if it was the disk; None if it was something else.
 
     ``needed`` is roughly how many bytes were to be written. To be called before anything is cleaned up: what is half-written
     still takes the room that was lacking.
@@ -75,7 +75,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def probe(folder: Path, needed: int = _TRIAL) -> str | None:
-    """What keeps one from writing ``needed`` bytes into a folder; None if nothing does."""
+    """Say what keeps one from writing ``needed`` bytes into a folder; None if nothing does."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     trial = folder / temporary_name()

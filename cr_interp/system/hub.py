@@ -13,7 +13,7 @@ UNREACHED = ("LocalEntryNotFound", "Offline", "Connect", "connection error", "Ti
 def hub_problem(
     error: BaseException, kind: Literal["model", "dataset"], name: str, instead: str, revision: str | None = None
 ) -> str | None:
-    """Why the hub's ``kind`` called ``name`` was not to be had, and what to do; ``instead`` is one more thing that can be done.
+    """Say why the hub's ``kind`` called ``name`` was not to be had, and what to do; ``instead`` is one more way.
 
     None for whatever is not the hub's doing.
     """

@@ -22,7 +22,7 @@ SEPARATORS = "/\\,="
 
 
 def fault(name: str) -> str | None:
-    """What is wrong with a name, as the end of a sentence; None if nothing is.
+    """Say what is wrong with a name, as the end of a sentence; None if nothing is.
 
     >>> fault("nca_beta0.1"), fault("a,b")
     (None, "has a ',' in it")

@@ -52,7 +52,7 @@ def _raise(number: int, _: object) -> NoReturn:
 
 
 def worker_of_this() -> Mapping[str, str]:
-    """What to add to the environment of a process that has to end with this one."""
+    """Give what to add to the environment of a process that has to end with this one."""
     return {PARENT: str(os.getpid())}
 
 

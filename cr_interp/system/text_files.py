@@ -62,7 +62,7 @@ def decoded(data: bytes, where: object) -> str:
 
 
 def read_json(path: Path, wanted: str = "a JSON file") -> Any:
-    """What a JSON file holds. Raises :class:`UserError`, also for a file that nests too deep."""
+    """Read what a JSON file holds. Raises :class:`UserError`, also for a file that nests too deep."""
     return parsed(_text(path, wanted, LARGEST_JSON), f"{path} is not valid JSON")
 
 

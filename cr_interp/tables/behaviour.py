@@ -215,7 +215,7 @@ def regimes(
 
 
 def outcome_shares(generations: pd.DataFrame, split: str | None = "test") -> pd.DataFrame:
-    """How the answers of each arm, seed, view and control divide into the four outcomes.
+    """Divide the answers of each arm, seed, view and control into the four outcomes.
 
     Columns ``arm, seed, view, control, outcome, share, n``; every outcome has a row, n is all answers of the
     group, paired or not.

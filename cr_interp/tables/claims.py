@@ -6,6 +6,8 @@ arms are the same within a margin are counted as such, and what is neither is op
 each count by single intervals stands the one after Holm's adjustment for all of them.
 """
 
+from dataclasses import dataclass
+
 import pandas as pd
 
 from cr_interp.statistics import MARGIN, not_lower, same
@@ -64,6 +66,63 @@ def count_claims(
         settings = tuple(str(name) for name in holds.index[holds.astype(bool)])
         rows.append({"claim": claim, "k": len(settings), "of": len(holds), "settings": settings})
     return pd.DataFrame(rows, columns=["claim", "k", "of", "settings"])
+
+
+@dataclass(frozen=True)
+class Fair:
+    """What ``arm`` does where ``baseline`` is harmed, and where it is not; each a tuple of settings.
+
+    ``repaired``, ``left_open`` and ``worsened`` are the harmed ones apart, so they add up to ``harmed``.
+    """
+
+    asked: tuple[str, ...]
+    harmed: tuple[str, ...]
+    repaired: tuple[str, ...]
+    left_open: tuple[str, ...]
+    worsened: tuple[str, ...]
+    newly_harmed: tuple[str, ...]
+    """Where the baseline is not shown to be harmed, and the arm has more Harm than it."""
+    kinds: frozenset[str]
+    """Of which kinds the intervals are that this was read from."""
+
+
+def count_fairly(compared: pd.DataFrame) -> Fair:
+    """From :func:`~cr_interp.tables.suite.comparisons` to what there was to repair, and what became of it.
+
+    Harmed: the interval of the baseline's Harm lies above its floor. Repaired: the interval of the paired difference lies
+    below 0; worsened: above 0; what is neither is open. Settings whose Harm is undefined are not asked.
+    """
+    harm = (
+        compared[compared["metric"] == "harm"].dropna(subset=["low", "high", "baseline_low"]).set_index("setting")
+    )
+    floor = harm["baseline_floor"].astype(float).fillna(0.0)
+    is_harmed = harm["baseline_low"].astype(float) > floor
+    lower, higher = harm["high"] < 0, harm["low"] > 0
+
+    def named(which: pd.Series) -> tuple[str, ...]:
+        return tuple(str(name) for name in harm.index[which.astype(bool)])
+
+    return Fair(
+        named(is_harmed | ~is_harmed), named(is_harmed), named(is_harmed & lower), named(is_harmed & ~lower & ~higher),
+        named(is_harmed & higher), named(~is_harmed & higher), frozenset(map(str, harm["interval"].dropna())),
+    )  # fmt: skip
+
+
+def said_fairly(fair: Fair, arm: str, baseline: str) -> str:
+    """The counts as a sentence.
+
+    >>> said_fairly(Fair(("a", "b", "c"), ("a", "b"), ("a",), ("b",), (), (), frozenset({"across"})), "nca", "opd")
+    'opd is harmed in 2 of 3 settings; nca repairs 1, leaves 1 open and worsens 0. In the others it adds Harm in 0.'
+    """
+    others = len(fair.asked) - len(fair.harmed)
+    rest = f" In the others it adds Harm in {len(fair.newly_harmed)}." if others else ""
+    settings = "setting" if len(fair.asked) == 1 else "settings"
+    if not fair.harmed:
+        return f"{baseline} is not shown to be harmed in any of {len(fair.asked)} {settings}: there is nothing to repair.{rest}"
+    return (
+        f"{baseline} is harmed in {len(fair.harmed)} of {len(fair.asked)} {settings}; {arm} repairs {len(fair.repaired)}, "
+        f"leaves {len(fair.left_open)} open and worsens {len(fair.worsened)}.{rest}"
+    )
 
 
 def _lower(rows: pd.DataFrame) -> pd.Series:

@@ -21,9 +21,7 @@ from cr_interp.tables.drift import placed
 from cr_interp.vocabulary import EMBEDDING, MOVEMENTS, REFERENCES, by_arm, layer_name
 
 #: Measures without a best value, of which "relative to the floor" would say nothing.
-PLAIN = ("norm_ratio", "top3_share", "shift_share", "knn_chance")
-#: Measures whose 1 − value is half a squared distance.
-SQUARED = ("cosine", "centred_cosine", "cosine_p5", "cosine_trimmed", "cka", "cka_examples", "procrustes")
+PLAIN = (*vocabulary.RATIOS, *vocabulary.COMPOSITION, *vocabulary.CHANCE.values())
 CONTROLS = (*vocabulary.CONTROLS, *REFERENCES)
 #: So short that all columns fit a terminal of 80.
 _HEADS = {
@@ -55,10 +53,29 @@ def control_table(drift: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
 
 
 def times_as_far(one: pd.Series, other: pd.Series, measure: str) -> pd.Series:
-    """How many times as far from identical ``one`` is as ``other``, as a ratio of distances; NaN where ``other`` is at 0."""
+    """Divide distances from identical: ``one``'s by ``other``'s, "how many times as far"; NaN where ``other`` is at 0."""
     ideal = 0.0 if measure in MOVEMENTS else 1.0
     ratio = (ideal - one).abs() / (ideal - other).abs().replace(0.0, np.nan)
-    return np.sqrt(ratio) if measure in SQUARED else ratio
+    return np.sqrt(ratio) if measure in vocabulary.SQUARED else ratio
+
+
+def relative_rows(drift: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
+    """Rows of the derived measure ``relative``: every control of ``measure`` as a multiple of the floor at the same place.
+
+    Of the same arm, seed, step, site and layer. The interval is that of the control's own estimate, with the floor as it was
+    estimated; the floor itself is 1. Empty where there is no floor.
+    """
+    rows = drift[drift["measure"] == measure]
+    keys = ["arm", "seed", "step", "site", "layer"]
+    floor = rows.loc[rows["control"] == "floor", [*keys, "estimate"]].rename(columns={"estimate": "floor"})
+    rows = rows.merge(floor, on=keys)
+    ends = {name: times_as_far(rows[name], rows["floor"], measure) for name in ("estimate", "low", "high")}
+    if measure not in MOVEMENTS:  # the more similar, the nearer
+        ends["low"], ends["high"] = ends["high"], ends["low"]
+    is_floor = rows["control"] == "floor"
+    for name in ("low", "high"):
+        ends[name] = ends[name].mask(is_floor)
+    return rows.assign(measure="relative", **ends).drop(columns="floor")
 
 
 def _wide(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
@@ -69,7 +86,7 @@ def _wide(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 
 def worst(table: pd.DataFrame, by: str = "relative") -> pd.DataFrame:
-    """Of every arm the layer that moves most relative to its floor; the embedding is left out."""
+    """Pick of every arm the layer that moves most relative to its floor; the embedding is left out."""
     if by not in table:
         raise UserError(
             "There is no drift relative to a floor here: the measure has no best value (then take every layer), or the "

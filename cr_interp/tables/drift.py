@@ -22,7 +22,7 @@ def resid_rows(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
 
 
 def of_panel(rows: pd.DataFrame) -> pd.DataFrame:
-    """What ``similarity.panel`` returns as rows of ``drift``: one arm, ``states``, under the exact context; else unchanged.
+    """Turn what ``similarity.panel`` returns into rows of ``drift``: one arm, ``states``, exact context; others stay as they are.
 
     Its layers are sites, or numbers of blocks with −1 for the embedding.
     """
@@ -138,7 +138,7 @@ def as_movement(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 
 def extreme_word(measure: str) -> str:
-    """What :func:`extreme_layer` looks for: ``lowest``, ``highest`` or ``farthest from 1``."""
+    """Say what :func:`extreme_layer` looks for: ``lowest``, ``highest`` or ``farthest from 1``."""
     if measure in RATIOS:
         return "farthest from 1"
     return "highest" if measure in (*MOVEMENTS, *COMPOSITION) else "lowest"

@@ -177,7 +177,7 @@ def _around(estimate: float, reach: float, share: bool, difference: bool) -> tup
 
 
 def _limits(shares: ndarray, difference: bool) -> tuple[ndarray, ndarray]:
-    """What no number can pass: a share is from 0 to 1, a relative change above −1, a difference of shares from −1 to 1."""
+    """Give what no number can pass: a share is from 0 to 1, a relative change above −1, a difference of shares from −1 to 1."""
     if difference:
         return np.where(shares, -1.0, -np.inf), np.where(shares, 1.0, np.inf)
     return np.where(shares, 0.0, -1.0), np.where(shares, 1.0, np.inf)

@@ -122,6 +122,32 @@ def choose(pairs: pd.DataFrame, arm: str, cases: Sequence[str], errors: Sequence
     return pairs[keep]
 
 
+def contrast(pairs: pd.DataFrame, harmed: str, right: str) -> pd.DataFrame:
+    """The pairs of ``harmed`` that the context harms where ``right`` is right with it, at the same example, seed and sample.
+
+    An arm with one seed is compared with every seed of the other.
+    """
+    mine = choose(pairs, harmed, ("harmed",))
+    other = choose(pairs, right, ("kept", "rescued"))
+    keys = ["example_id", "sample"]
+    if (
+        pairs.loc[pairs["arm"] == harmed, "seed"].nunique() > 1
+        and pairs.loc[pairs["arm"] == right, "seed"].nunique() > 1
+    ):
+        keys.append("seed")
+    return mine[pd.MultiIndex.from_frame(mine[keys]).isin(pd.MultiIndex.from_frame(other[keys]))]
+
+
+def search(pairs: pd.DataFrame, text: str) -> pd.DataFrame:
+    """The pairs whose id, prompt or one of whose responses has the text in it, whatever the case of its letters."""
+    if not text.strip():
+        return pairs
+    found = pd.Series(False, index=pairs.index)
+    for column in ("example_id", "prompt", "response_x", "response_xc"):
+        found |= pairs[column].astype(str).str.contains(text.strip(), case=False, regex=False)
+    return pairs[found]
+
+
 def case_at(x: float, y: float) -> str:
     """The case of a cell of :func:`four_cells`.
 

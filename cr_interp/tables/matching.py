@@ -37,7 +37,7 @@ def opcodes(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[Step]:
 
 
 def agreement(steps: Sequence[Step], one: int, other: int) -> float:
-    """Which share of both sequences, of these lengths, is equal: 1 if they are the same, also if both are empty."""
+    """Measure which share of both sequences, of these lengths, is equal: 1 if they are the same, also if both are empty."""
     equal = sum(j - i for kind, i, j, _, _ in steps if kind == "equal")
     return 2 * equal / (one + other) if one + other else 1.0
 

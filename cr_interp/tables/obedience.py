@@ -31,24 +31,13 @@ def new_instruction(
     seeds). ``split`` names the split whose answers count; None: the test split, or all if there is none.
     """
     rows: list[dict[str, Any]] = []
-    if "obeys_new" not in generations:
-        return pd.DataFrame(rows)
-    if "split" in generations:
-        found = set(generations["split"].unique())
-        if split is not None and split not in found:
-            raise unknown("split", split, map(str, found))
-        split = "test" if split is None and "test" in found else split
-        generations = generations if split is None else generations[generations["split"] == split]
-    asked = with_clusters(last_step(generations))
-    asked = asked[asked["obeys_new"].notna()]
-    if not (asked["control"] == "mismatched").any():
+    asked = _asked(generations, split)
+    if asked is None:
         return pd.DataFrame(rows)
     for metric, (view, control) in OBEDIENCE.items():
         chosen = asked[(asked["view"] == view) & (asked["control"] == control)]
         for arm, of_arm in chosen.groupby("arm", sort=False):
-            obeyed = of_arm.assign(obeys_new=of_arm["obeys_new"].astype(float))
-            table = obeyed.pivot_table("obeys_new", "seed", "example_id").dropna(axis=1)
-            cluster = obeyed.drop_duplicates("example_id").set_index("example_id")["cluster"]
+            table, cluster = _shares(of_arm)
             values = table.to_numpy()[:, :, None]
             sums = Sums(values, np.ones_like(values), cluster.loc[table.columns].tolist())
             for row in estimates([sums], [True], interval, resamples):
@@ -61,3 +50,66 @@ def new_instruction(
                     }
                 )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def new_instruction_difference(
+    generations: pd.DataFrame,
+    arm: str,
+    baseline: str,
+    resamples: int = 2000,
+    split: str | None = None,
+    interval: Kind = "across",
+) -> pd.DataFrame:
+    """``arm`` minus ``baseline`` in obeying the new instruction, paired over the seeds and examples that both have.
+
+    Rows ``metric, seed, estimate, low, high, n, interval`` like ``behaviour.differences``, of ``new_instruction`` only; n counts
+    examples. An arm with one seed meets every seed of the other. None if it was not measured for both.
+    """
+    asked = _asked(generations, split)
+    if asked is None:
+        return pd.DataFrame()
+    view, control = OBEDIENCE["new_instruction"]
+    chosen = asked[(asked["view"] == view) & (asked["control"] == control)]
+    sides = [_shares(chosen[chosen["arm"] == name]) for name in (arm, baseline)]
+    if any(table.empty for table, _ in sides):
+        return pd.DataFrame()
+    several = [set(table.index) for table, _ in sides if len(table) > 1]
+    seeds = sorted(set.intersection(*several) if several else set(sides[0][0].index))
+    examples = sorted(set.intersection(*(set(table.columns) for table, _ in sides)))
+    if not seeds or not examples:
+        return pd.DataFrame()
+    sums = []
+    for table, cluster in sides:
+        values = table[examples] if len(table) == 1 else table.loc[seeds, examples]
+        found = np.repeat(values.to_numpy(), len(seeds) if len(table) == 1 else 1, axis=0)[:, :, None]
+        sums.append(Sums(found, np.ones_like(found), cluster.loc[examples].tolist()))
+    return pd.DataFrame(
+        {
+            "metric": "new_instruction", "seed": None if row.seed is None else seeds[row.seed],
+            "estimate": float(row.estimate[0]), "low": float(row.low[0]), "high": float(row.high[0]),
+            "n": len(examples) * (len(seeds) if row.seed is None else 1), "interval": row.kinds[0],
+        }
+        for row in estimates(sums, [True], interval, resamples)
+    )  # fmt: skip
+
+
+def _asked(generations: pd.DataFrame, split: str | None) -> pd.DataFrame | None:
+    """The answers whose obedience was looked at; None if the new instruction was given to nobody."""
+    if "obeys_new" not in generations:
+        return None
+    if "split" in generations:
+        found = set(generations["split"].unique())
+        if split is not None and split not in found:
+            raise unknown("split", split, map(str, found))
+        split = "test" if split is None and "test" in found else split
+        generations = generations if split is None else generations[generations["split"] == split]
+    asked = with_clusters(last_step(generations))
+    asked = asked[asked["obeys_new"].notna()]
+    return asked if (asked["control"] == "mismatched").any() else None
+
+
+def _shares(of_arm: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series]:
+    """Make of one arm the share of samples that obey, seeds × examples, and the cluster of each example."""
+    obeyed = of_arm.assign(obeys_new=of_arm["obeys_new"].astype(float))
+    table = obeyed.pivot_table("obeys_new", "seed", "example_id").dropna(axis=1)
+    return table, obeyed.drop_duplicates("example_id").set_index("example_id")["cluster"]

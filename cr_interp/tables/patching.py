@@ -51,6 +51,31 @@ def patching_table(
     return by_arm(table, "site", "place")
 
 
+def cell_examples(
+    examples: pd.DataFrame, arm: str, site: str, place: int, group: str = "harmed", direction: str = "repair"
+) -> pd.DataFrame:
+    """The examples behind one cell of :func:`patching_table`, those that follow the patch first.
+
+    ``examples`` is ``patching_examples``. Columns ``example_id, seed, share, follows``: ``share`` of the logit difference that
+    the patch recovers (NaN where the two runs do not part), ``follows`` whether the whole answer does.
+    """
+    rows = last_step(examples)
+    where, layer = ("resid_pre", 0) if place == EMBEDDING and site == "resid_post" else (site, place)
+    keep = (
+        (rows["arm"] == arm)
+        & (rows["group"] == group)
+        & (rows["direction"] == direction)
+        & (rows["control"] == "none")
+    )
+    rows = rows[keep & (rows["site"] == where) & (rows["layer"] == layer)]
+    apart = rows["given"] - rows["received"]
+    share = (rows["patched"] - rows["received"]) / apart.where(apart != 0)
+    table = rows.assign(share=share, follows=rows["answer"].astype(bool))[
+        ["example_id", "seed", "share", "follows"]
+    ]
+    return table.sort_values(["follows", "share"], ascending=False, kind="stable", ignore_index=True)
+
+
 def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
     """Per arm, group, direction and site the layer of the highest estimate, with its controls at the same place.
 

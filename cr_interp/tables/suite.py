@@ -38,6 +38,7 @@ from cr_interp.tables.claims import COMPARED, count_claims
 from cr_interp.tables.drift import layer_table
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.metrics import metric_table
+from cr_interp.tables.stored import stored
 
 #: The paper's twelve, mirrored: system-prompt tasks × families, then games × kinds of teacher.
 SETTINGS = (
@@ -77,7 +78,7 @@ def find_suites() -> dict[str, Path]:
 
 
 def is_suite(name_or_path: str | Path) -> bool:
-    """Whether this is a folder of studies, or the name of one on the search paths."""
+    """Tell whether this is a folder of studies, or the name of one on the search paths."""
     if Path(name_or_path).is_dir():
         return bool(studies_in(Path(name_or_path)))
     return str(name_or_path) in find_suites()
@@ -153,7 +154,7 @@ def unfinished(suite: Suite) -> dict[str, str]:
 
 
 def _lacking(study: Study) -> str:
-    """What a study's table of answers lacks of its manifest's arms × seeds; empty if nothing."""
+    """Say what a study's table of answers lacks of its manifest's arms × seeds; empty if nothing."""
     if not _is_evaluated(study):
         return "not evaluated yet"
     if study.manifest.get("finished"):
@@ -202,11 +203,15 @@ def setting_rows(
         change = regimes(answers, control, split=split).set_index("arm")
         return pd.DataFrame([_setting_row(study, answers, arm, table, change.loc[arm]) for arm in there])
 
+    def kept(study: Study) -> pd.DataFrame:
+        given = [list(arms), control, interval, _is_greedy(study)]
+        return stored("setting_rows", [study.table_path("generations")], given, lambda: rows(study), study.path)
+
     columns = ["setting", "arm", "regime", "seeds", "n", "interval"]
     for metric in METRICS:
         columns += [metric, f"{metric}_low", f"{metric}_high"]
     columns += ["harm_n", "harm_floor", *_CHANGE]
-    return _stacked(suite, rows, _is_evaluated).reindex(columns=columns)
+    return _stacked(suite, kept, _is_evaluated).reindex(columns=columns)
 
 
 def _setting_row(study: Study, answers: pd.DataFrame, arm: str, table: Any, change: Any) -> dict[str, Any]:
@@ -222,7 +227,7 @@ def _setting_row(study: Study, answers: pd.DataFrame, arm: str, table: Any, chan
 
 
 def harm_floor(generations: pd.DataFrame, greedy: bool = True) -> float:
-    """What Harm would be if the context changed nothing: 1 − E[p²] / E[p], p an example's chance to be right.
+    """Estimate what Harm would be if the context changed nothing: 1 − E[p²] / E[p], p an example's chance to be right.
 
     A sampled answer is sometimes right and sometimes wrong by itself. E[p] and E[p²] are estimated without bias from
     the no-context answers alone: an example that is right in s of its k samples gives s/k and s(s − 1)/(k(k − 1)).
@@ -274,7 +279,11 @@ def comparisons(
         table.loc["harm", "baseline_floor"] = harm_floor(of_baseline, _is_greedy(study))
         return table.reset_index()
 
-    table = _stacked(suite, rows, _is_evaluated).reindex(columns=_COMPARISON)
+    def kept(study: Study) -> pd.DataFrame:
+        given = [arm, baseline, control, interval, _is_greedy(study)]
+        return stored("comparisons", [study.table_path("generations")], given, lambda: rows(study), study.path)
+
+    table = _stacked(suite, kept, _is_evaluated).reindex(columns=_COMPARISON)
     for _, of_metric in table.groupby("metric"):
         table.loc[of_metric.index, "p_holm"] = holm(of_metric["p"].astype(float))
     return table
@@ -343,7 +352,7 @@ def suite_drift(suite: Suite, measure: str = "cosine", control: str = "exact") -
 
 
 def suite_training(suite: Suite) -> pd.DataFrame:
-    """What was evaluated during training, a row per setting, arm, seed and step.
+    """List what was evaluated during training, a row per setting, arm, seed and step.
 
     Columns ``setting, arm, seed, step, acc_x, acc_xc, both_correct, harm, rescue, delta_len, n``. Settings that are
     still being trained are included.

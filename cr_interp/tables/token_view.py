@@ -42,27 +42,27 @@ HUE, FAINT, FULL = (214, 60, 130), 0.04, 0.72
 
 
 def place(rows: pd.DataFrame) -> pd.Series:
-    """Where a row of ``token_drift`` belongs: −1 the embedding, 0 … the blocks, :data:`OUTPUT` the output."""
+    """Tell where a row of ``token_drift`` belongs: −1 the embedding, 0 … the blocks, :data:`OUTPUT` the output."""
     layers = rows["layer"].astype(int)
     layers = layers.where(rows["site"] != "resid_pre", EMBEDDING)
     return layers.where(rows["site"] != "output", OUTPUT)
 
 
 def moved(rows: pd.DataFrame, measure: str) -> Float[ndarray, " row"]:
-    """How far each row's state moves by ``measure``; NaN where it has none. Never below 0 (float noise is cut)."""
+    """Measure how far each row's state moves by ``measure``; NaN where it has none. Never below 0 (float noise is cut)."""
     values = rows[measure].to_numpy(dtype=float)
     return np.maximum(1 - values if measure == "cosine" else values, 0.0)
 
 
 def scale_end(values: Float[ndarray, " token"]) -> float:
-    """Where the colour scale ends: the movement that 99 % of all tokens stay below, so that one outlier does not
+    """Choose where the colour scale ends: the movement that 99 % of all tokens stay below, so that one outlier does not
     turn all others pale."""
     values = values[np.isfinite(values)]
     return max(float(np.quantile(values, 0.99)), 1e-6) if len(values) else 1.0
 
 
 def share(drift: Float[ndarray, "*any"], measure: str, end: float) -> Float[ndarray, "*any"]:
-    """Where a movement lies on the colour scale, 0 to 1: linear, but logarithmic for the output's KL, which spans
+    """Place a movement on the colour scale, 0 to 1: linear, but logarithmic for the output's KL, which spans
     decades; NaN stays NaN."""
     if measure == "kl":
         low, high = np.log10(LEAST_KL), np.log10(max(end, 10 * LEAST_KL))

@@ -105,7 +105,7 @@ class Episode(Protocol):
 
     @property
     def prompt(self) -> str:
-        """What is read at this turn, without the context: all that has happened so far."""
+        """Say what is read at this turn, without the context: all that has happened so far."""
         ...
 
     @property
@@ -115,7 +115,7 @@ class Episode(Protocol):
 
     @property
     def outcome(self) -> Outcome:
-        """Of the whole episode, once it is ``done``."""
+        """Judge the whole episode, once it is ``done``."""
         ...
 
     def act(self, response: str, truncated: bool) -> None:

@@ -35,7 +35,7 @@ LONGEST = 1000
 
 
 def last_tag(response: str) -> str | None:
-    """What the last closed ``<answer>`` holds; None without one, or if it is empty.
+    """Find what the last closed ``<answer>`` holds; None without one, or if it is empty.
 
     >>> last_tag("<answer>no</answer> Or rather: <answer> Yes. </answer>")
     'Yes.'
@@ -52,7 +52,7 @@ def last_tag(response: str) -> str | None:
 
 
 def last_boxed(response: str) -> str | None:
-    r"""What the last ``\boxed{…}`` holds, with its inner braces; None without one, or if it never closes.
+    r"""Find what the last ``\boxed{…}`` holds, with its inner braces; None without one, or if it never closes.
 
     >>> last_boxed(r"so \boxed{1} and then \boxed{\frac{1}{2}}.")
     '\\frac{1}{2}'

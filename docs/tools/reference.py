@@ -32,7 +32,7 @@ def pages() -> dict[str, str]:
 
 
 def commands() -> str:
-    """What ``--help`` says of every command, by typer's own writer."""
+    """Write what ``--help`` says of every command, by typer's own writer."""
     if "plan" not in typer.main.get_command(app).commands:  # type: ignore[attr-defined]
         plug_in()
     group = typer.main.get_command(app)
@@ -203,9 +203,23 @@ MEANING = {
     "readout": "`share` of the logit difference that is recovered, or `answer`: whole answers that return (`break`: are gone)",
     "received": "logit difference of the run that received the state",
     "given": "logit difference of the run that gave it",
-    "patched": "logit difference after patching",
+    "patched": "logit difference after patching, or with the span cut off",
     "before": "whether the whole answer was there before patching",
     "answer": "whether the whole answer is there after patching",
+    "chosen": "`first`: among the heads that attribution names first; `drawn`: at random from the others",
+    "span": "what is cut off or attended to: `context`, `system`, `turns`, `splice`, `prompt`, `template`, `sink` (the first "
+    "token), `answer` (the aligned positions)",
+    "readers": "who loses the span: `aligned` positions alone, or `all` tokens that are not of it",
+    "width": "layers at once, from `layer` on",
+    "cut": "tokens that were cut off (a mean over examples)",
+    "head": "number of the attention (query) head, from 0; −1: the mean over heads, or the whole site",
+    "parts": "whether the two answers part at this position",
+    "logprob": "log-probability of `token`, in nats",
+    "rank": "rank of `token`, 1 the most likely",
+    "other": "token of the answer with the context, where the answers part",
+    "other_logprob": "log-probability of `other`",
+    "other_rank": "rank of `other`",
+    "top": "the most likely token",
     "module": "name of the weight inside its block, such as `self_attn.q_proj`; `all` together where rows are of several",
     "n_weights": "numbers in the weight",
     "other_arm": "arm of the run whose update is compared with this one's",
@@ -217,6 +231,14 @@ TABLES = {
     **{each.table: f"A row per {each.about}." for each in ANALYSES},
     "drift_with_sinks": "As `drift`, with attention sinks, where that leaves some out.",
     "patching_examples": "A row per example and patch, from which `patching` is made.",
+    "patching_windows_examples": "A row per example and patch, from which `patching_windows` is made.",
+    "attribution_examples": "A row per example and cell, from which `attribution` is made; `patched` is what is estimated.",
+    "patching_heads_examples": "A row per example and patch, from which `patching_heads` is made.",
+    "knockout_examples": "A row per example and cut, from which `knockout` is made.",
+    "attention": "A row per group of answers, view, span, layer and head: the mean attention of the aligned positions. "
+    "Control `even`: what even attention to all tokens would give.",
+    "lens_examples": "A row per token of an answer, layer and view (every token of some examples, of the others where the "
+    "answers part), from which `lens` is made.",
     "update_overlaps": "A row per module, layer, measure and other run: how alike two runs' updates are.",
 }
 

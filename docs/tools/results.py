@@ -120,7 +120,7 @@ def code(names: Iterable[str]) -> list[str]:
 
 
 def intervals(name: str) -> str:
-    """Which intervals a study's table shows, in the words of the tables themselves."""
+    """Say which intervals a study's table shows, in the words of the tables themselves."""
     table = metrics(name)
     return f"Intervals in brackets are 95 %: {in_markdown(said_intervals(table[table['seed'].isna()]))}."
 
@@ -181,7 +181,7 @@ def both(name: str, arm: str, baseline: str, of: str) -> str:
 
 
 def shown(name: str, arm: str, baseline: str, of: str) -> str:
-    """What the two intervals let one say of a difference."""
+    """Say what the two intervals let one say of a difference."""
     within = difference(name, arm, baseline, of, "within").excludes_zero
     across = difference(name, arm, baseline, of, "across").excludes_zero
     if within and across:
@@ -311,7 +311,7 @@ def controls_markdown(names: Sequence[str], of: str) -> str:
 
 
 def relative(name: str, arm: str, of: str) -> float:
-    """How far the context moves a state at the arm's worst layer, relative to its floor."""
+    """Measure how far the context moves a state at the arm's worst layer, relative to its floor."""
     return state(name, arm, of, "worst", "relative")
 
 
@@ -326,7 +326,7 @@ def squares(name: str, of: str) -> str:
 
 
 def in_order(name: str, of: str, descending: bool = True) -> bool:
-    """Whether base moves most, then opd, then nca (relative to the floor), or the reverse."""
+    """Tell whether base moves most, then opd, then nca (relative to the floor), or the reverse."""
     values = [relative(name, arm, of) for arm in ARMS]
     return values == sorted(values, reverse=descending)
 
@@ -491,7 +491,7 @@ def max_length(arm: str) -> float:
 
 
 def obeyed_less() -> dict[str, Any]:
-    """Where a new instruction is obeyed less under nca than under opd, and the farthest and the closest setting."""
+    """Find where a new instruction is obeyed less under nca than under opd, and the farthest and the closest setting."""
     found = {}
     for name, each in suite().studies.items():
         table = new_instruction(each.table("generations"), resamples=2)

@@ -24,6 +24,14 @@ def once_for_all_apps():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def answers_are_kept_for_the_session(tmp_path_factory: pytest.TempPathFactory):
+    """Not in the user's own cache; a study that several tests open is compared once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CR_INTERP_STORED", str(tmp_path_factory.mktemp("stored")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder whose studies the server shows."""

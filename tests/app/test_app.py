@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
-from synthetic import make_study
+from synthetic import make_study, patching_rows
 
 from app.queries import state, summary
 from app.words import plain
@@ -49,6 +49,13 @@ def said(app: AppTest) -> str:
     return "\n".join(str(element.value) for part in parts for element in part).replace("\\", "")
 
 
+BADGES = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
+
+
+def html(app: AppTest) -> str:
+    return "\n".join(str(each.proto.body) for each in app.get("html"))
+
+
 def test_overview_answers_the_question_with_the_numbers_of_the_tables(good):
     app = open_app()
     assert not app.exception
@@ -58,15 +65,22 @@ def test_overview_answers_the_question_with_the_numbers_of_the_tables(good):
     table = behaviour.metrics(studies.Study.open(good).table("generations"))
     row = behaviour.differences(studies.Study.open(good).table("generations"), "nca", "opd").query("seed.isna()")
     harm = row[row["metric"] == "harm"].iloc[0]
-    expected = (
-        f"Harm: {summary.percent(summary.value(table, 'opd', 'harm'))} → "
-        f"{summary.percent(summary.value(table, 'nca', 'harm'))}, difference {100 * harm.estimate:+.1f} points "
-        f"[{100 * harm.low:+.1f}, {100 * harm.high:+.1f}]"
+    assert f"{100 * harm.estimate:+.1f} [{100 * harm.low:+.1f}, {100 * harm.high:+.1f}] pts".replace(
+        "-", "−"
+    ) in html(app)
+    for arm in ("opd", "nca"):
+        assert f"<td>{summary.percent(summary.value(table, arm, 'harm'))}</td>" in html(app)
+    rows = html(app).count("scope='row'")
+    assert rows == 8
+    # The verdict says its numbers once: they stand in no card or sentence besides.
+    assert not app.metric
+    assert f"{100 * harm.estimate:+.1f}".replace("-", "−") not in text
+    verdict = summary.headline(
+        table, behaviour.differences(studies.Study.open(good).table("generations"), "nca", "opd"), "nca", "opd"
     )
-    assert expected.replace("-", "−") in text
-    labels = [metric.label.replace("\\", "") for metric in app.metric]
-    assert labels == ["Harm of nca", "Acc_x of nca", "Acc_xc of nca", "Lowest cosine of nca"]
-    assert all(metric.help for metric in app.metric)
+    assert f"<strong>{BADGES[verdict.verdict]}" in html(app)
+    assert "<span>3 seeds</span>" in html(app)
+    assert "not measured" in html(app)
 
 
 def test_overview_says_in_two_sentences_what_to_look_at(good):
@@ -96,19 +110,51 @@ def test_what_stands_closed_is_not_drawn(good):
     assert all(not each.children for each in app.expander)
 
 
-def test_floor_and_controls_stand_behind_the_curves_until_they_are_switched_off(good):
+def test_the_floor_stands_behind_the_curves_and_other_controls_when_they_are_chosen(good):
     app = open_app(PAGES[1])
-    assert "Grey, behind" in said(app)
-    app.toggle(key="behind").set_value(False).run()
+    assert "Dashed, in each arm's colour: its floor" in said(app)
     assert "Grey, behind" not in said(app)
-    assert app.query_params["behind"] in ("False", ["False"])
+    app.button_group(key="behind").set_value(["floor", "repeat", "mismatched"]).run()
+    assert "Grey, behind" in said(app)
+    assert app.query_params["behind"] == ["floor", "repeat", "mismatched"]
+    app.button_group(key="behind").set_value([]).run()
+    assert "its floor" not in said(app)
+    assert app.query_params["behind"] in ("", [""])
+
+
+def test_what_repairs_stands_below_what_moves_or_the_command_that_measures_it(good):
+    app = open_app(PAGES[1])
+    assert "cr-interp explain organism-shift --analyses patching" in said(app)
+    study = studies.Study.open(good)
+    study.put("patching", patching_rows())
+    app = open_app(PAGES[1])
+    assert not app.exception
+    assert not app.error
+    assert "--analyses patching" not in said(app)
+    assert "Below: recovered share of the logit difference" in said(app)
+    assert "a random direction of the same norm at most 0.10" in said(app)
+
+
+def test_relative_is_a_measure_where_there_is_a_floor(good):
+    app = open_app(PAGES[1])
+    app.selectbox(key="measure").set_value("relative").run()
+    assert not app.exception
+    assert not app.error
+    assert "relative to the floor, highest of all layers" in said(app)
+    drift = studies.Study.open(good).table("drift")
+    at = drift[(drift["measure"] == "cosine") & (drift["site"] == "resid_post") & (drift["arm"] == "opd")]
+    exact, floor = (
+        at[at["control"] == name].set_index(["seed", "layer"])["estimate"] for name in ("exact", "floor")
+    )
+    expected = (((1 - exact) / (1 - floor)) ** 0.5).groupby("seed").max().mean()
+    assert next(each.value for each in app.metric if each.label == "opd") == f"{expected:.3f}"
+    assert app.query_params["measure"] in ("relative", ["relative"])
 
 
 def test_the_measure_is_one_choice_for_all_pages(good):
     app = open_app(PAGES[1])
     app.selectbox(key="measure").set_value("relative_l2").run()
     for page, words in (
-        ("overview", "Highest relative L2 of nca"),
         ("training", "Step 100. Relative L2 between"),
         ("layers", "relative L2, highest of all layers"),
     ):
@@ -132,6 +178,7 @@ def test_layers_explains_itself_and_orders_the_arms(good):
     assert not app.exception
     assert not app.error
     assert "internalised the context" in said(app)
+    assert "robust and deaf look alike" in said(app)
     lowest = {metric.label: float(metric.value) for metric in app.metric}
     assert list(lowest) == ["base", "opd", "nca"]
     assert lowest["base"] < lowest["opd"] < lowest["nca"]
@@ -160,6 +207,7 @@ def test_choices_hold_on_both_pages(good):
     assert app.selectbox(key="control").value == "mismatched"
     app.switch_page(PAGES[0]).run()
     assert app.multiselect(key="arms").value == ["opd", "nca"]
+    assert app.selectbox(key="control").value == "mismatched"
     assert not app.exception
 
 
@@ -180,7 +228,7 @@ def test_damaged_manifest_is_named_and_another_study_can_be_chosen(good, root):
     assert "damaged" in said(app)
     app.selectbox(key="study").set_value("organism-shift").run()
     assert not app.error
-    assert app.metric
+    assert "ct-verdict" in html(app)
 
 
 def test_newer_study_is_refused_clearly(good):
@@ -217,7 +265,7 @@ def test_damaged_tables_cost_their_own_part_only(good, page, table, damage):
         assert app.error or app.info or damage == "types"
     elif page == PAGES[0]:
         assert "What differs between the arms" in said(app)
-        assert len(app.metric) >= 3
+        assert "ct-verdict" in html(app)
     else:
         assert len(app.metric) == 3
 

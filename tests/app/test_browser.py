@@ -45,7 +45,7 @@ def test_overview(server, browser, theme):
         expect(page).to_have_url(re.compile("study=a-synthetic"))
         expect(page.get_by_role("heading", name="Did nca reduce Harm without losing accuracy?")).to_be_visible()
         expect(page.get_by_text("difference", exact=False).first).to_be_visible()
-        metric_values(page, 4)
+        expect(page.locator(".ct-verdict tbody tr")).to_have_count(8)
         for heading in ("Metrics, side by side", "What kind of wrong", "What differs between the arms"):
             expect(page.get_by_role("heading", name=heading)).to_be_visible()
         charts = page.locator("[data-testid=stPlotlyChart]")
@@ -118,10 +118,16 @@ def test_the_url_reproduces_the_view_in_a_new_tab(server, page, browser):
 
 
 def test_a_study_from_the_url_must_be_one_that_was_found(server, page):
+    """What is not here is said, and which there are; no other study opens, and the address stays."""
     page.goto(f"{server}/?study=../../../etc")
+    expect(page.get_by_text("which is not here")).to_be_visible(timeout=30_000)
+    ready(page, 0)
+    assert page.url == f"{server}/?study=../../../etc"
+    expect(page.get_by_role("combobox", name="Study")).to_have_value("")
+    page.get_by_test_id("stMain").get_by_role("link", name="a-synthetic").click()
     ready(page, 2)
     expect(page.get_by_role("combobox", name="Study")).to_have_value("a-synthetic")
-    assert "etc" not in page.get_by_test_id("stMain").inner_text()
+    expect(page).to_have_url(re.compile("study=a-synthetic"))
 
 
 def test_downloads(server, page):
@@ -133,8 +139,8 @@ def test_downloads(server, page):
     text = Path(waiting.value.path()).read_text()
     assert waiting.value.suggested_filename == "drift-cosine.csv"
     assert text.startswith("arm,layer,estimate,low,high,seeds,n_tokens,n_examples")
-    # Three arms at five places, under the exact context and the five that stand behind it.
-    assert len(text.splitlines()) == 1 + 6 * 3 * 5
+    # Three arms at five places, under the exact context and the floor that stands behind it.
+    assert len(text.splitlines()) == 1 + 2 * 3 * 5
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Figure, interactive (HTML)").click()
     assert "<figcaption>Cosine between" in Path(waiting.value.path()).read_text()
@@ -162,7 +168,8 @@ def test_hostile_text_is_shown_as_text(server, page):
         settle(page)
         assert page.evaluate("window.hit") is None
         assert page.locator("img[src=x], [src*='x.invalid'], [href*='x.invalid']").count() == 0
-        expect(page.get_by_test_id("stSidebar")).to_contain_text("rules:shift<script>window.hit=1</script>")
+        if "suite" not in path:
+            expect(page.get_by_test_id("stSidebar")).to_contain_text("rules:shift<script>window.hit=1</script>")
         shoot(page, f"hostile-{path[1:].partition('?')[0] or 'overview'}")
 
 
@@ -229,10 +236,10 @@ def test_what_stands_behind_the_curves_is_part_of_the_address(server, page, brow
     chart = page.locator(".js-plotly-plot").first
     expect(chart.locator(".legend")).to_contain_text("floor")
     settle(page)
-    page.get_by_text("Floor and controls behind").click()
+    page.get_by_test_id("stMain").get_by_role("button", name="floor").click()
     settle(page)
     expect(chart.locator(".legend")).not_to_contain_text("floor")
-    expect(page).to_have_url(re.compile("behind=False"))
+    expect(page).to_have_url(re.compile("behind=(&|$)"))
     same_in_a_new_tab(browser, page, 2)
 
 

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 def test_from_a_marker_to_its_study(server, page):
     page.goto(f"{server}/suite?study=four/rules-llama")
     ready(page, 2)
-    expect(page.get_by_text(re.compile(r"In \d of 4"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"harmed in (\d|any) of 4|in any of 4"))).to_be_visible()
     shoot(page, "suite")
     # Four settings down, the last one the lowest; a click takes the nearest marker.
     click_marker(page, 1, -1)
@@ -22,9 +22,20 @@ def test_from_a_marker_to_its_study(server, page):
     ready(page, 2)
 
 
-def test_a_marker_of_the_regimes_opens_its_study(server, page):
-    page.goto(f"{server}/suite?study=four/rules-llama")
+def test_a_marker_of_the_differences_opens_its_study(server, page):
+    page.goto(f"{server}/suite?suite=four")
     ready(page, 2)
+    settle(page)
+    first = page.locator(".js-plotly-plot").first.locator(".ytick text").first.text_content()
+    click_marker(page, 0, 0)
+    expect(page.get_by_role("heading", name=re.compile("reduce Harm without"))).to_be_visible(timeout=20_000)
+    expect(page).to_have_url(re.compile(r"[?&]study=four(/|%2F)"))
+    assert first
+
+
+def test_a_marker_of_the_regimes_opens_its_study(server, page):
+    page.goto(f"{server}/suite?study=four/rules-llama&view=Regimes")
+    ready(page, 1)
     settle(page)
     click_marker(page, 0, 0)
     expect(page.get_by_role("heading", name=re.compile("reduce Harm without"))).to_be_visible(timeout=20_000)

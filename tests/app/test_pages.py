@@ -56,8 +56,11 @@ def test_a_page_opens_and_explains_itself(good, page):
 
 @pytest.mark.parametrize(
     ("name", "view"),
-    [(name, "") for name in ("overview", "layers", "maps", "tokens", "examples", "training", "try_it")]
-    + [("suite", view) for view in ("Harm", "Every setting", "Training", "Drift by layer")],
+    [
+        (name, "")
+        for name in ("overview", "layers", "mechanism", "maps", "tokens", "examples", "training", "try_it")
+    ]
+    + [("suite", view) for view in ("Harm", "Regimes", "Every setting", "Training", "Drift by layer")],
 )
 def test_every_choice_and_every_section_has_a_tooltip(root, made, name, view):
     shutil.copytree(made, root / "mine" / "rules-llama")
@@ -72,7 +75,7 @@ def test_every_choice_and_every_section_has_a_tooltip(root, made, name, view):
         if not element.proto.help
     ]  # fmt: skip
     assert silent == []
-    assert len(app.get("selectbox")) >= 4
+    assert len(app.get("selectbox")) >= (4 if name == "suite" and view == "Drift by layer" else 1)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -179,30 +182,42 @@ def test_a_baseline_without_such_a_map(good):
     assert "have no map of this kind to compare" in said(app)
 
 
-def test_another_control_is_said_not_to_matter(good):
+def test_what_is_measured_under_the_exact_context_only_says_so_and_offers_no_other(good):
     for page in (MAPS, TOKENS):
-        app = open_app(page)
-        app.selectbox(key="control").set_value("mismatched").run()
-        assert "under the exact context; mismatched does not change them" in said(app)
+        app = open_app(page, control="mismatched")
+        assert "under the exact context" in said(app)
+        assert "control" not in {each.key for each in app.sidebar.get("selectbox")}
 
 
 def test_tokens_have_the_measure_of_the_left_where_there_is_one(good):
-    app = open_app(TOKENS)
+    app = open_app("screens/layers.py")
     for measure, expected in (("relative_l2", "relative_l2"), ("cka", "cosine")):
+        app.switch_page("screens/layers.py").run()
         app.selectbox(key="measure").set_value(measure).run()
+        app.switch_page(TOKENS).run()
         assert app.button_group(key="token_measure").value == expected
 
 
 # -- tokens --------------------------------------------------------------------------------------------------
 
 
-def test_the_first_example_is_the_one_that_drifts_most(good):
+def harmed(good: Path, arm: str, seed: int) -> set[str]:
+    pairs = example_pairs.paired(table(good, "generations"))
+    mine = pairs[(pairs["arm"] == arm) & (pairs["seed"] == seed) & (pairs["case"] == "harmed")]
+    return set(mine["example_id"])
+
+
+def test_the_first_example_is_the_harmed_one_that_drifts_most(good):
     app = open_app(TOKENS, by_arm="opd", layer="2")
     drift = table(good, "token_drift")
     mine = drift[
         (drift["arm"] == "opd") & (drift["seed"] == 0) & (drift["site"] == "resid_post") & (drift["layer"] == 2)
     ]
     order = token_view.rank(mine, "cosine", "max")
+    first = order["example_id"].isin(harmed(good, "opd", 0))
+    assert first.any()
+    order = pd.concat([order[first], order[~first]], ignore_index=True)
+    assert f"the {first.sum()} harmed ones first" in said(app)
     assert app.selectbox(key="example").value == order.loc[0, "example_id"]
     assert f"Example 1 of {len(order)}" in said(app)
     app.button(key="to-Next").click().run()
@@ -216,6 +231,53 @@ def test_the_first_example_is_the_one_that_drifts_most(good):
     assert app.button(key="to-Next").disabled
     app.button(key="to-First").click().run()
     assert app.selectbox(key="example").value == order.loc[0, "example_id"]
+
+
+def test_tokens_open_at_the_layer_where_the_two_arms_differ_most(good):
+    app = open_app(TOKENS)
+    drift = table(good, "drift")
+    rows = drift[(drift["measure"] == "cosine") & (drift["control"] == "exact") & (drift["site"] == "resid_post")]
+    mean = rows.groupby(["layer", "arm"])["estimate"].mean().unstack()
+    assert app.select_slider(key="layer").value == str((mean["nca"] - mean["opd"]).abs().idxmax())
+
+
+def test_prompt_and_answers_come_before_the_tokens(good):
+    headings = [each.value for each in open_app(TOKENS).subheader]
+    assert headings[:3] == ["Prompt and responses", "Text, coloured by drift", "Token × layer"]
+
+
+def test_what_was_clicked_stands_beside_the_figure(good):
+    app = open_app(TOKENS, example="test-0003", layer="2", column="1")
+    shown = app.dataframe[1].value
+    drift = table(good, "token_drift")
+    mine = drift[
+        (drift["example_id"] == "test-0003") & (drift["seed"] == 0) & (drift["site"] == "resid_post") & (drift["layer"] == 2)
+        & (drift["position"] == 1)
+    ].set_index("arm")["cosine"]  # fmt: skip
+    assert dict(zip(shown["arm"], shown["moved"], strict=True)) == pytest.approx(
+        {a: 1 - mine[a] for a in ("base", "opd", "nca")}
+    )
+    app = open_app(MAPS, layer_x="1", layer_y="2")
+    cells = table(good, "cka_map")
+    there = (
+        cells[(cells["map"] == "views") & (cells["layer_x"] == 1) & (cells["layer_y"] == 2)]
+        .groupby("arm")["cka"]
+        .mean()
+    )
+    shown = app.dataframe[0].value.set_index("arm")["cka"]
+    assert shown.to_dict() == pytest.approx(there.to_dict())
+    app = open_app("screens/layers.py", layer="1")
+    assert list(app.dataframe[0].value["arm"]) == ["base", "opd", "nca"]
+
+
+def test_the_colour_is_the_one_that_tells_cells_apart(good):
+    study = studies.Study.open(good)
+    cells = study.table("cka_map")
+    study.put("cka_map", cells.assign(cka=0.99 + 0.001 * cells["layer_x"]))
+    assert open_app(MAPS).button_group(key="colour").value == "distance"
+    study.put("cka_map", cells.assign(cka=0.1 + 0.1 * cells["layer_x"]))
+    assert open_app(MAPS).button_group(key="colour").value == "value"
+    assert open_app(MAPS, colour="distance").button_group(key="colour").value == "distance"
 
 
 def test_the_order_follows_the_statistic_and_the_example_stays(good):
@@ -288,10 +350,13 @@ def test_examples_open_on_the_harmed_ones_of_the_arm_that_has_most(good):
 def test_cases_errors_and_pages(good):
     app = open_app(EXAMPLES, case_arm="base", cases="rescued", page="2")
     rescued = expected(good, "base", "rescued")
-    assert len(rescued) > 8
+    ids = sorted(set(rescued["example_id"]))
+    assert len(ids) > 8
     assert f"{len(rescued)} pairs of base" in said(app)
+    assert f"{len(ids)} prompts" in said(app)
     assert queries(app)["page"] == ["2"]
-    assert rescued["example_id"].iloc[8] in said(app)
+    shown = {each.value.split(" · ")[0].replace("\\", "") for each in app.markdown if " · **" in str(each.value)}
+    assert shown == set(ids[8:16])  # a card a prompt, whatever its seeds
     app.button_group(key="error").set_value("truncated").run()
     kept = example_pairs.choose(rescued, "base", ["rescued"], ["truncated"])
     assert f"{len(kept)} pairs of base" in said(app)
@@ -304,6 +369,64 @@ def test_cases_errors_and_pages(good):
     assert f"{len(everything)} pairs of base" in said(app)
     app.selectbox(key="only").set_value("test-0002").run()
     assert f"{(everything['example_id'] == 'test-0002').sum()} pairs of base" in said(app)
+
+
+def test_a_card_has_all_arms_and_every_seed(good):
+    app = open_app(EXAMPLES, cases="all", only="test-0004")
+    cards = [str(each.proto.body) for each in app.main.get("html") if "ct-prompt" in str(each.proto.body)]
+    assert len(cards) == 1
+    answers = table(good, "generations")
+    mine = answers[(answers["example_id"] == "test-0004") & answers["control"].isin(["none", "exact"])]
+    for arm in ("base", "opd", "nca"):
+        assert f">{arm}</th>" in cards[0]
+    for seed in (0, 1, 2):
+        assert cards[0].count(f"<i>seed {seed}</i>") == 3  # once an arm
+    assert all(f"{example_pairs.MARKS[outcome]} {outcome}" in cards[0] for outcome in set(mine["outcome"]))
+
+
+def test_search_and_where_two_arms_part(good):
+    app = open_app(EXAMPLES, cases="baseline only")
+    pairs = example_pairs.paired(table(good, "generations"))
+    opd, nca = (pairs[pairs["arm"] == arm].set_index(["example_id", "seed"])["case"] for arm in ("opd", "nca"))
+    parted = [key for key in opd.index if opd[key] == "harmed" and nca[key] in ("kept", "rescued")]
+    assert f"{len(parted)} pairs of opd: opd harmed and nca right" in said(app)
+    prompt = pairs.loc[pairs["example_id"] == parted[0][0], "prompt"].iloc[0]
+    app.text_input(key="search").set_value(prompt.upper()).run()
+    found = [key for key in parted if pairs.loc[pairs["example_id"] == key[0], "prompt"].iloc[0] == prompt]
+    assert f"{len(found)} pairs of opd" in said(app)
+    assert queries(app)["search"] == [prompt.upper()]
+    app = open_app(EXAMPLES, cases="all", search="nowhere to be found")
+    assert app.text_input(key="search").value == "nowhere to be found"
+    assert "No such pair" in said(app)
+
+
+def test_the_order_and_the_pins_are_in_the_address(good):
+    app = open_app(EXAMPLES, cases="all", case_arm="opd", sort="length")
+    pairs = example_pairs.paired(table(good, "generations"))
+    mine = pairs[pairs["arm"] == "opd"]
+    change = (mine["n_tokens_xc"] - mine["n_tokens_x"]).abs().groupby(mine["example_id"]).max()
+    cards = [each.value.split(" · ")[0].replace("\\", "") for each in app.markdown if " · **" in str(each.value)]
+    assert change[cards[0]] == change.max()
+    assert list(change[cards]) == sorted(change[cards], reverse=True)
+    last = sorted(change.index)[-1]
+    app = open_app(EXAMPLES, cases="all", case_arm="opd", pins=last)
+    cards = [each.value.split(" · ")[0].replace("\\", "") for each in app.markdown if " · **" in str(each.value)]
+    assert cards[0] == last
+    app.button(key=f"pin-{cards[1]}").click().run()
+    assert queries(app)["pins"] == sorted([last, cards[1]])
+    app.button(key=f"pin-{last}").click().run()
+    assert queries(app)["pins"] == [cards[1]]
+
+
+@pytest.mark.parametrize(
+    ("order", "layer", "measure", "statistic"), [("drift", 3, "cosine", "max"), ("kl", -2, "kl", "mean")]
+)
+def test_the_order_by_movement_is_that_of_the_single_tokens(good, order, layer, measure, statistic):
+    app = open_app(EXAMPLES, cases="all", case_arm="opd", sort=order)
+    assert not app.exception
+    ranked = Tokens(studies.Study.open(good)).ranked("opd", 0, layer, measure, statistic)
+    cards = [each.value.split(" · ")[0].replace("\\", "") for each in app.markdown if " · **" in str(each.value)]
+    assert cards == list(ranked["example_id"])[: len(cards)]
 
 
 def test_examples_of_one_seed_and_another_control(good):

@@ -29,18 +29,22 @@ def words(app: AppTest) -> str:
 
 
 def test_the_counts_are_those_of_the_table(suite):
-    from cr_interp.tables.suite import counts, open_suite
+    from cr_interp.tables.claims import count_fairly, said_fairly
+    from cr_interp.tables.suite import comparisons, counts, open_suite
 
     app = opened(study="mine/rules-llama")
     assert not app.exception
     assert not app.error
+    compared = comparisons(open_suite(suite))
+    assert said_fairly(count_fairly(compared), "nca", "opd") in words(app).replace("\\", "")
+    assert len(app.get("plotly_chart")) == 2
+    assert "9 settings are not" in app.expander[1].label
+    app.session_state["claims"] = True  # the expander is opened
+    app.run()
     expected = counts(open_suite(suite))
     shown = app.dataframe[0].value
     assert list(shown["claim"]) == list(expected["claim"])
     assert list(shown["settings"]) == [f"{row.k} of {row.of}" for row in expected.itertuples()]
-    assert f"In {expected.iloc[0]['k']} of {expected.iloc[0]['of']}" in words(app)
-    assert len(app.get("plotly_chart")) == 2
-    assert "9 settings are not" in app.expander[0].label
 
 
 def test_other_arms_than_the_papers_have_a_figure_of_their_own(suite, root):
@@ -97,26 +101,26 @@ def test_of_two_suites_the_one_of_the_study_comes_first(suite, root):
 
 def test_an_arm_that_no_setting_has_and_one_arm_twice(suite, root):
     make_study(root / "five", arms=("base", "opd", "sym_kl"), examples=10)
-    app = opened(study="five", arm="sym_kl", baseline="opd")
+    make_study(root / "mine" / "five", arms=("base", "opd", "sym_kl"), examples=10)
+    make_study(root / "mine" / "other", arms=("base", "dual_opd", "nca"), examples=10)
+    app = opened(study="five", arm="sym_kl", baseline="dual_opd")
     assert not app.exception
     assert "No setting has answers of both" in words(app)
     app = opened(study="mine/rules-llama", arm="opd", baseline="opd")
     assert "Choose two different arms" in words(app)
 
 
-def test_choices_on_the_left_that_change_nothing_are_named(suite):
-    app = opened(study="mine/rules-llama")
-    assert "changes nothing here" not in words(app)
-    app.multiselect(key="seeds").set_value([1]).run()
-    assert "Seeds on the left changes nothing here" in words(app)
-    app.multiselect(key="arms").set_value(["opd"])
-    app.toggle(key="sinks").set_value(True).run()
-    assert "Arms and Seeds and With attention sinks on the left change nothing here" in words(app)
+def test_nothing_on_the_left_is_asked_of_a_suite(suite):
+    app = opened(study="mine/rules-llama", seeds="1", arms="opd")
+    assert not app.exception
+    keys = {each.key for kind in ("selectbox", "multiselect", "toggle") for each in app.sidebar.get(kind)}
+    assert keys == set()
+    assert app.selectbox(key="suite_arm").value == "nca"
 
 
 def test_the_drift_has_the_measure_of_the_left(suite):
     app = opened(study="mine/rules-llama", view="Drift by layer")
-    app.selectbox(key="measure").set_value("relative_l2").run()
+    app.selectbox(key="suite_measure").set_value("relative_l2").run()
     assert "Relative L2 between a response token's state after each block" in words(app)
 
 

@@ -66,14 +66,15 @@ def test_the_page_opens_with_the_study_and_explains_itself(trained):
     assert not app.exception
     assert not app.error
     assert "the less its states move, the less the context still changes" in app.markdown[0].value
-    assert app.selectbox(key="checkpoint").value == "base"
+    # The two arms that are compared, the last step of the lowest seed.
+    assert app.selectbox(key="checkpoint").value == "opd-s0/checkpoint-100"
     assert app.selectbox(key="beside").value == "nca-s0/checkpoint-100"
     responses = studies.Study.open(trained).table("generations")
     assert app.text_area(key="prompt").value == responses["prompt"].iloc[0]
     assert app.text_area(key="context").value == "rule: shift"
     assert app.number_input(key="limit").value == 18
     assert "Nothing is loaded" in said(app)
-    assert not app.main.get("html")
+    assert "ct-pair" not in html(app)
     assert all(app.selectbox(key=key).help for key in ("checkpoint", "beside"))
 
 
@@ -102,9 +103,14 @@ print("torch" in sys.modules)
 def test_both_checkpoints_answer_and_follow_what_is_typed(trained):
     app = load(open_page())
     assert not app.error
-    assert [each.value for each in app.subheader] == ["Responses", "Drift by layer", "Drift by token"]
+    assert [each.value for each in app.subheader] == [
+        "Responses",
+        "Change the run, and let it answer",
+        "Drift by layer",
+        "Drift by token",
+    ]
     assert html(app).count("class='ct-pair'") == 2
-    assert app.select_slider(key="layer").options[0] == "emb"
+    assert app.select_slider(key="tried_layer").options[0] == "emb"
     assert "load" not in [button.key for button in app.button]
     before = html(app)
     app.text_area(key="context").set_value("write it backwards").run()
@@ -139,6 +145,50 @@ def test_the_saved_lines_make_the_figures(trained, monkeypatch, address):
     for name, (figure, code) in found.items():
         assert "context = None" in code
         assert drawing(made_by(code)) == drawing(figure), name
+
+
+def test_what_is_missing_is_said_and_the_pair_follows_the_comparison(trained):
+    shutil.rmtree(trained / "runs" / "opd-s0")
+    app = open_page()
+    assert "Not offered: opd." in said(app)
+    assert app.selectbox(key="beside").value == "nca-s0/checkpoint-100"
+    app = open_page(arm="nca", baseline="base")
+    assert (app.selectbox(key="checkpoint").value, app.selectbox(key="beside").value) == (
+        "base",
+        "nca-s0/checkpoint-100",
+    )
+
+
+def test_a_changed_run_answers(good):
+    app = load(open_page(checkpoint="base", beside="none"))
+    assert "Nothing is computed before you press the button" in said(app)
+    pairs = html(app).count("class='ct-pair'")
+    last = app.select_slider(key="edit_layer").options[-1]
+    assert app.select_slider(key="edit_layer").value == last
+    app.button(key="mend").click().run()
+    assert not app.exception
+    assert not app.error
+    assert html(app).count("class='ct-pair'") == pairs + 1
+    # At the last layer the state is the whole answer; at the embedding it is none of it.
+    assert "the answer without the context is back" in said(app) or "both answers were the same" in said(app)
+    app.select_slider(key="edit_layer").set_value("emb").run()
+    assert "nothing changed" in said(app)
+    for kind in ("remove", "add"):
+        app.selectbox(key="edit").set_value(kind).run()
+        assert not app.exception
+        assert not app.error
+        assert "mean over 8 other prompts" in said(app)
+    app.text_area(key="context").set_value("").run()
+    assert "there is nothing to take away" in said(app)
+
+
+def test_there_is_a_button_that_answers_after_loading(good):
+    app = load(open_page(checkpoint="base", beside="none"))
+    assert [button.label for button in app.button if button.key == "answer"] == ["Answer"]
+    app.text_area(key="prompt").set_value("abc")
+    app.button(key="answer").click().run()
+    assert not app.exception
+    assert html(app).count("class='ct-pair'") == 1
 
 
 def test_no_context_moves_nothing(good):
@@ -268,9 +318,9 @@ def test_the_address_names_the_checkpoints(trained):
     assert app.selectbox(key="checkpoint").value == "opd-s0/checkpoint-100"
     assert app.number_input(key="limit").value == 7
     app = load(app)
-    assert app.select_slider(key="layer").value == "1"
-    assert app.selectbox(key="example").value == "test-0003"
+    assert app.select_slider(key="tried_layer").value == "1"
+    assert app.selectbox(key="asked").value == "test-0003"
     app = open_page(checkpoint="../../etc", beside="/etc", limit="100000")
-    assert app.selectbox(key="checkpoint").value == "base"
+    assert app.selectbox(key="checkpoint").value == "opd-s0/checkpoint-100"
     assert app.number_input(key="limit").value == 18
     assert not app.exception

@@ -215,15 +215,26 @@ def test_of_many_arms_the_difference_draws_no_dots(drift):
     assert "dots: each seed" in figures.caption(figures.drift_difference(drift, "opd"))
 
 
-def test_floor_and_controls_stand_in_grey_behind_the_curves(drift):
+def test_floor_and_controls_stand_behind_the_curves(drift):
     plain = figures.drift_by_layer(drift)
     figure = figures.drift_by_layer(drift, behind=["floor", "repeat", "mismatched", "exact", "nonesuch"])
-    grey = {trace.name: trace for trace in figure.data[: len(figure.data) - len(plain.data)]}
-    assert set(grey) == {"floor", "repeat", "mismatched"}  # the curves' own control and what is not there are not
-    assert len({trace.line.dash for trace in grey.values()}) == 3
+    added = figure.data[: len(figure.data) - len(plain.data)]
+    assert {trace.name for trace in added} == {"beyond the floor", "floor", "repeat", "mismatched"}
+    grey = {trace.name: trace for trace in added if trace.name in ("repeat", "mismatched")}
+    floors = [trace for trace in added if trace.name == "floor"]
+    assert len({trace.line.dash for trace in (*grey.values(), floors[0])}) == 3
+    # A floor an arm, in its colour, one entry in the legend.
     rows = drift_tables.layer_table(drift, "cosine", "floor")
-    assert [y for y in grey["floor"].y if y is not None] == pytest.approx(list(rows["estimate"]))
-    assert list(grey["floor"].y).count(None) == 2  # gaps between three arms' lines
+    for trace, arm in zip(floors, ("base", "opd", "nca"), strict=True):
+        assert trace.line.color == figures.arm_colour(arm)
+        assert list(trace.y) == pytest.approx(list(rows.loc[rows["arm"] == arm, "estimate"]))
+    assert [trace.showlegend for trace in floors] == [True, False, False]
+    assert list(grey["repeat"].y).count(None) == 2  # gaps between three arms' lines
+    # Shaded is what lies beyond every arm's floor: from the lowest of them downwards.
+    shade = next(trace for trace in added if trace.name == "beyond the floor")
+    half = len(shade.y) // 2
+    assert list(shade.y[:half]) == pytest.approx(list(rows.groupby("layer", sort=False)["estimate"].min()))
+    assert max(shade.y[half:]) < min(shade.y[:half])
     text = figures.caption(figure)
     assert "Grey, behind" in text
     assert "floor (unrelated tokens at the same place of two responses" in text
@@ -231,11 +242,13 @@ def test_floor_and_controls_stand_in_grey_behind_the_curves(drift):
     fewer = drift.assign(n_tokens=drift["n_tokens"].mask(drift["control"] == "floor", 99))
     assert "n = 99 tokens" in figures.caption(figures.drift_by_layer(fewer, behind=["floor"]))
     assert "floor from 0.3000 to 0.3000" in figures.alt_text(figure)
-    # On the logarithmic axis the numerical ceiling is float noise.
+    # On the logarithmic axis the numerical ceiling is float noise, and beyond the floor is above it.
     far = figures.drift_by_layer(drift, movement=True, behind=["floor", "repeat"])
     names = [trace.name for trace in far.data]
     assert "floor" in names
     assert "repeat" not in names
+    shade = next(trace for trace in far.data if trace.name == "beyond the floor")
+    assert min(shade.y[half:]) > max(shade.y[:half])
 
 
 def test_the_overlap_of_neighbours_has_its_chance_level(drift):

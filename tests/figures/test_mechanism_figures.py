@@ -59,3 +59,34 @@ def test_cells_and_curve_share_one_axis(patching, tmp_path):
 
 def test_nothing_to_show_is_said(patching):
     assert "No rescued answers" in decided(patching, group="rescued").layout.annotations[0].text
+
+
+def test_what_repairs_stands_below_what_moves_on_one_axis(tmp_path):
+    from synthetic import make_study, patching_rows
+
+    from cr_interp.figures import below, drift_by_layer
+
+    drift = make_study(tmp_path / "s", examples=10).table("drift")
+    plain = drift_by_layer(drift)
+    before, count = plain.layout.height, len(plain.data)
+    figure = below(plain, patching_rows(), ["base", "opd", "nca"])
+    added = figure.data[count:]
+    assert {trace.yaxis for trace in added} == {"y2"}
+    assert {trace.xaxis for trace in added} == {None}  # the one layer axis
+    line = next(trace for trace in added if trace.name == "opd")
+    assert list(line.y) == [0.0, 0.2, 1.0, 1.0]
+    assert figure.layout.height > before
+    assert figure.layout.yaxis2.domain[1] < figure.layout.yaxis.domain[0]
+    assert "n = 12 examples" in figure.layout.meta["caption"]
+    assert "random direction of the same norm at most 0.10" in figure.layout.meta["caption"]
+
+
+def test_below_leaves_a_figure_alone_whose_arms_were_not_patched(tmp_path):
+    from synthetic import make_study, patching_rows
+
+    from cr_interp.figures import below, drift_by_layer
+
+    drift = make_study(tmp_path / "s", examples=10).table("drift")
+    plain = drift_by_layer(drift[drift["arm"] == "nca"])
+    count = len(plain.data)
+    assert len(below(plain, patching_rows()).data) == count

@@ -1,6 +1,7 @@
 """Strips: a panel per arm with common columns, small on long responses, text stays text."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -71,3 +72,22 @@ def test_figures_escape_tokens_and_arms():
 
 def test_nothing_to_show_says_so():
     assert token_strips.strips([], [], "cosine", 1.0).layout.annotations[0].text
+
+
+@pytest.mark.parametrize("count", [1, 5, 12, 25, 40])
+def test_labels_stand_level_and_do_not_meet(count):
+    from cr_interp.figures.token_strips import LETTER, ROOM, level
+
+    tokens = [f"token{number}" * (1 + number % 2) for number in range(count)]
+    labels = level(tokens)
+    column = ROOM / count
+    lines = [label.count("<br>") for label in labels]
+    for line in set(lines):
+        on = [
+            (place, label.replace("<br>", ""))
+            for place, label in enumerate(labels)
+            if label.count("<br>") == line
+        ]
+        for (a, first), (b, second) in pairwise(on):
+            assert LETTER * (len(first) + len(second)) / 2 <= (b - a) * column, (first, second)
+    assert max(lines) <= 2

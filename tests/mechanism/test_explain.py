@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -51,7 +52,7 @@ def test_every_analysis_is_in_the_schema():
 
 
 def test_fills_both_tables_of_every_arm(study):
-    explain(study, options=CHANGED)
+    explain(study, ["patching"], options=CHANGED)
     table, examples = study.table("patching"), study.table("patching_examples")
     assert set(table["arm"]) == {"base", "opd"}
     assert set(table["readout"]) == {"share", "answer"}
@@ -68,7 +69,7 @@ def test_fills_both_tables_of_every_arm(study):
 
 
 def test_stopped_and_typed_again_it_goes_on(study, monkeypatch):
-    whole = explain(study, options=CHANGED).table("patching")
+    whole = explain(study, ["patching"], options=CHANGED).table("patching")
     for name in ("patching", "patching_examples"):
         study.table_path(name).unlink()
     ran = []
@@ -82,18 +83,18 @@ def test_stopped_and_typed_again_it_goes_on(study, monkeypatch):
 
     monkeypatch.setattr(patching, "patch_pairs", stop_at_the_second)
     with pytest.raises(KeyboardInterrupt):
-        explain(study, options=CHANGED)
-    explain(study, options=CHANGED)
-    explain(study, options=CHANGED)
+        explain(study, ["patching"], options=CHANGED)
+    explain(study, ["patching"], options=CHANGED)
+    explain(study, ["patching"], options=CHANGED)
     assert [name.rpartition("/")[2] for name in ran] == ["base", "opd", "opd"]
     pd.testing.assert_frame_equal(study.table("patching"), whole)
 
 
 def test_other_options_are_refused_and_made_anew_when_asked(study):
-    explain(study, options=CHANGED)
+    explain(study, ["patching"], options=CHANGED)
     with pytest.raises(UserError, match=r"with another examples.*--again"):
-        explain(Study.open(study.path), options=Options(("changed",), 2, ("attn_out",)))
-    explain(Study.open(study.path), options=Options(("changed",), 2, ("attn_out",)), again=True)
+        explain(Study.open(study.path), ["patching"], options=Options(("changed",), 2, ("attn_out",)))
+    explain(Study.open(study.path), ["patching"], options=Options(("changed",), 2, ("attn_out",)), again=True)
     assert study.table("patching")["n_examples"].max() == 2
 
 
@@ -127,5 +128,22 @@ def test_names_that_do_not_exist(study, words, said):
 
 
 def test_chosen_arms_only(study):
-    explain(study, arms=["opd"], options=CHANGED)
+    explain(study, ["patching"], arms=["opd"], options=CHANGED)
     assert set(study.table("patching")["arm"]) == {"opd"}
+
+
+def test_knockout_and_lens_fill_their_tables_and_own_their_options(study):
+    few = replace(CHANGED, spans=("context", "system"), readers=("all",))
+    explain(study, ["knockout", "lens"], arms=["opd"], options=few)
+    table, lens = study.table("knockout"), study.table("lens")
+    assert set(table["group"]) == {"changed"}
+    assert set(zip(table["layer"], table["width"], strict=True)) == {(0, 2)}
+    assert set(table["span"]) == {"context", "system"}
+    assert set(study.table("attention")["view"]) == {"no_context", "with_context"}
+    assert set(lens["token"]) == {"without", "with", "all"}
+    assert len(study.table("lens_examples"))
+    assert len(study.table("knockout_examples"))
+    # The lens has no spans, so it stands whatever they are; knockout does not.
+    explain(Study.open(study.path), ["lens"], arms=["opd"], options=replace(few, spans=("context",)))
+    with pytest.raises(UserError, match=r"table 'knockout' .* made with another spans.*--again"):
+        explain(Study.open(study.path), ["knockout"], arms=["opd"], options=replace(few, spans=("context",)))

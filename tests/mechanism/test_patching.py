@@ -1,146 +1,54 @@
 """Patching against a plain forward with a hook, and on a model whose deciding place was written by hand."""
 
+from functools import cache
+
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from tiny import tiny_model
+from patched import loaded_of, plain, planted, planted_pairs, some_pairs
+from tiny import ARCHITECTURES, tiny_model
 
-from cr_interp.capture.sites import Site, hook_point
+from cr_interp.capture.sites import Site
 from cr_interp.errors import UserError
+from cr_interp.mechanism.cells import Cell, head_cells, site_cells, window_cells
 from cr_interp.mechanism.given import Pair
-from cr_interp.mechanism.patching import DIRECTIONS, patch_pairs, patched_sites
-from cr_interp.models.loading import Loaded
-from cr_interp.views import aligned_positions
+from cr_interp.mechanism.patching import patch_cells, patch_pairs, patched_sites
 
 
-class Tokenless:
-    """Pads with 0 and ends with nothing: ids are given as they are."""
+@pytest.fixture(scope="module")
+def expected():
+    """Every cell of an architecture by plain forwards; both ways to run it, and both paddings, are held against these."""
 
-    pad_token_id, eos_token_id = 0, None
+    @cache
+    def of(family):
+        model = tiny_model(family)
+        pairs, loaded = some_pairs(model), loaded_of(model)
+        cells = site_cells(model, ["resid_post", "attn_out", "mlp_out"])
+        cells += [cell for cell in head_cells(model) if (cell.site.layer, cell.head) in ((0, 3), (1, 0), (2, 1))]
+        cells += window_cells(model, ["attn_out", "mlp_out"], [2])
+        rows = {(pair.example_id, *key): row for pair in pairs for key, row in plain(model, pair, cells).items()}
+        return loaded, pairs, cells, rows
 
-
-def loaded_of(model) -> Loaded:
-    return Loaded("tiny", model, Tokenless())
-
-
-def greedy(model, prompt, n):
-    ids = list(prompt)
-    for _ in range(n):
-        with torch.no_grad():
-            ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
-    return ids[len(prompt) :]
-
-
-def some_pairs(model, seed=0):
-    """Five prompts of unequal lengths, the context seven more ids, and what the model really answers."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def ids(n):
-        return torch.randint(2, 64, (n,), generator=generator).tolist()
-
-    start, context = ids(3), ids(7)
-    pairs = []
-    for i, (length, tokens) in enumerate(((4, 3), (6, 2), (5, 4), (3, 1), (6, 3))):
-        prompt = ids(length)
-        without, given = start + prompt, start + context + prompt
-        answer = greedy(model, without, tokens)
-        place = i % tokens
-        other = (answer[place] + 5) % 64
-        pairs.append(Pair(f"e{i}", f"c{i}", "harmed", without, given, answer, place, other))
-    return pairs
+    return of
 
 
-def plain(model, pair, site, direction):
-    """One sequence at a time through the library's own forward: no pads, no prefix, no shortcut."""
-    donor, receiver = (
-        {"no_context": pair.without, "with_context": pair.given}[view] for view in DIRECTIONS[direction]
+@pytest.mark.parametrize("way", ["restarted", "right", "left"])
+@pytest.mark.parametrize(
+    "family", [f if f in ("llama", "gpt2") else pytest.param(f, marks=pytest.mark.slow) for f in ARCHITECTURES]
+)
+def test_equals_a_plain_forward_with_a_hook_one_sequence_at_a_time(family, way, expected):
+    loaded, pairs, cells, rows = expected(family)
+    padding = "right" if way == "restarted" else way
+    found = patch_cells(
+        loaded, pairs, cells, controls=("none",), batch_size=3, padding=padding, restart=way == "restarted"
     )
-    module, side = hook_point(model, site)
-
-    def columns(prompt):
-        return list(aligned_positions(len(prompt), len(pair.response)))
-
-    def run(prompt, hook):
-        register = module.register_forward_pre_hook if side == "input" else module.register_forward_hook
-        handle = register(hook)
-        try:
-            with torch.no_grad():
-                ids = torch.tensor([[*prompt, *pair.response[:-1]]])
-                return model(input_ids=ids).logits[0, columns(prompt)]
-        finally:
-            handle.remove()
-
-    kept = []
-
-    def state_of(args):
-        state = args[0] if side == "input" else args[-1]
-        return state[0] if isinstance(state, tuple) else state
-
-    def keep(_module, *args):
-        kept.append(state_of(args[0] if side == "input" else args)[0, columns(donor)].clone())
-
-    def put(_module, *args):
-        whole = args[0] if side == "input" else args[-1]
-        state = state_of(args[0] if side == "input" else args).clone()
-        state[0, columns(receiver)] = kept[0]
-        return (state, *whole[1:]) if isinstance(whole, tuple) else state
-
-    given, received = run(donor, keep), run(receiver, lambda *_: None)
-    patched = run(receiver, put)
-    answer = torch.tensor(pair.response)
-    row = {
-        name: (scores[pair.place, pair.own] - scores[pair.place, pair.other]).item()
-        for name, scores in (("received", received), ("given", given), ("patched", patched))
-    }
-    whole = bool((patched.argmax(-1) == answer).all())
-    return {**row, "answer": whole if direction == "repair" else not whole}
-
-
-@pytest.mark.parametrize("padding", ["right", "left"])
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma2"])
-def test_equals_a_plain_forward_with_a_hook_one_sequence_at_a_time(family, padding):
-    model = tiny_model(family)
-    pairs, loaded = some_pairs(model), loaded_of(model)
-    sites = patched_sites(loaded, ["resid_post", "attn_out", "mlp_out"])
-    found = patch_pairs(loaded, pairs, sites, controls=("none",), batch_size=3, padding=padding)
-    assert len(found) == len(pairs) * len(sites) * 2
-    by = found.set_index(["example_id", "direction", "site", "layer"])
-    for pair in pairs:
-        for site in sites:
-            for direction in DIRECTIONS:
-                row, expected = (
-                    by.loc[(pair.example_id, direction, site.name, site.layer)],
-                    plain(model, pair, site, direction),
-                )
-                for name in ("received", "given", "patched"):
-                    assert row[name] == pytest.approx(expected[name], rel=1e-4, abs=2e-4)
-                assert row["answer"] == expected["answer"]
-
-
-def planted(layer=1, width=32):
-    """A Llama of three layers that repeats its last token, unless the attention of one layer sees the id 9: then it says 5.
-
-    Embedding and head are the identity, queries and keys and all other weights are 0: attention is the mean of what it
-    sees, and only layer ``layer`` reads (the feature "is id 9") and writes ("say 5") anything.
-    """
-    model = tiny_model("llama", layers=3, vocab_size=width, hidden_size=width, tie_word_embeddings=False)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.fill_(1.0) if "norm" in name else parameter.zero_()
-        model.get_input_embeddings().weight.copy_(torch.eye(width))
-        model.lm_head.weight.copy_(torch.eye(width))
-        attention = model.model.layers[layer].self_attn
-        attention.v_proj.weight[0, 9] = 1.0
-        attention.o_proj.weight[5, 0] = 100.0
-    return model
-
-
-def planted_pairs():
-    """Every prompt ends in the id that it answers with; the context is one id 9."""
-    return [
-        Pair(f"e{i}", f"c{i}", "harmed", [2, 3, i], [2, 9, 3, i], [i], 0, 5) for i in (10, 11, 12, 13, 14, 15)
-    ]
+    assert len(found) == len(pairs) * len(cells) * 2 == len(rows)
+    for row in found.itertuples():
+        cell = Cell(Site(row.site, row.layer), None if row.head < 0 else row.head, row.width)
+        expects = rows[row.example_id, row.direction, str(cell)]
+        for name in ("received", "given", "patched"):
+            assert getattr(row, name) == pytest.approx(expects[name], rel=1e-4, abs=2e-4), (cell, name)
+        assert row.answer == expects["answer"]
 
 
 def test_finds_the_planted_place_and_only_it():

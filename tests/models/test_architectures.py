@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 import torch
-from zoo import FAST, ZOO, zoo_model
+from zoo import FAST, ZOO, shared_model, zoo_model
 
 from cr_interp.capture import capture
 from cr_interp.capture.check import check_model
@@ -69,7 +69,7 @@ def error(found, expected):
 
 def readable(name):
     """The model, or the test ends with the sentence that refuses it."""
-    model = zoo_model(name)
+    model = shared_model(name)
     sentence = ""
     try:
         check_head(model)

@@ -293,3 +293,37 @@ def training(rng: np.random.Generator, arm: str, steps: int, examples: int) -> l
             }
         )  # fmt: skip
     return rows
+
+
+def patching_rows(arms: Sequence[str] = ("opd",), seeds: Sequence[int] = (0, 1), layers: int = 4) -> pd.DataFrame:
+    """A table ``patching`` in which the residual stream decides from the second layer on, and controls do nothing."""
+    rows = []
+    for arm in arms:
+        for seed in seeds:
+            for site in ("resid_post", "attn_out", "mlp_out"):
+                for layer in range(layers):
+                    real = 1.0 if site == "resid_post" and layer >= 2 else 0.2 * layer
+                    for control, value in (("none", real), ("random", 0.1), ("other", 0.05)):
+                        for readout in ("share", "answer"):
+                            rows.append(
+                                {
+                                    "arm": arm, "seed": seed, "step": 100, "group": "harmed", "direction": "repair",
+                                    "site": site, "layer": layer, "control": control, "readout": readout, "estimate": value,
+                                    "low": value - 0.1, "high": value + 0.1, "n_examples": 12, "before": 0.0,
+                                }
+                            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def patching_examples(
+    arms: Sequence[str] = ("opd",), seeds: Sequence[int] = (0, 1), layers: int = 4
+) -> pd.DataFrame:
+    """The single examples behind :func:`patching_rows`: of four, ``layer`` of them follow the residual stream."""
+    return pd.DataFrame(
+        {
+            "arm": arm, "seed": seed, "step": 100, "example_id": f"test-{number:04d}", "cluster": f"c{number}", "group": "harmed",
+            "direction": "repair", "site": "resid_post", "layer": layer, "control": control, "received": -1.0, "given": 3.0,
+            "patched": 3.0 if number < layer else 1.0, "before": False, "answer": control == "none" and number < layer,
+        }
+        for arm in arms for seed in seeds for layer in range(layers) for number in range(4) for control in ("none", "random")
+    )  # fmt: skip

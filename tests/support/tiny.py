@@ -118,3 +118,26 @@ def tiny_view(padding: str = "right", prefix_length: int | None = None, seed: in
     prompts = [[*common, first, *ids(n)] for first, n in ((2, 3), (3, 6), (4, 1))]
     responses = [ids(4), ids(2), ids(3)]
     return build_view(prompts, responses, 0, prefix_length, padding=padding)
+
+
+def piece_tokenizer(texts: list[str]):
+    """The organisms' special tokens and template, and pieces of words learned from ``texts``: a long context has a quarter of
+    the tokens that its characters would be."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from training.organisms.organism import CHAT_TEMPLATE, SPECIAL
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=1000, special_tokens=list(SPECIAL), initial_alphabet=letters)
+    made.train_from_iterator(texts, trainer)
+    pad, end, *others = SPECIAL
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token=pad, eos_token=end, additional_special_tokens=others,
+        clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+    fast.chat_template = CHAT_TEMPLATE
+    return fast

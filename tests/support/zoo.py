@@ -4,6 +4,7 @@ What a model's configuration calls a window, a chunk or an original length is sm
 dozen tokens are on both sides of it.
 """
 
+from functools import cache
 from typing import Any
 
 LONGROPE = {
@@ -248,3 +249,9 @@ def zoo_model(name: str, seed: int = 0, scale: float = 3.0, attention: str = "sd
             if parameter.dim() > 1 and not any(word in key.lower() for word in ("a_log", "conv", "time_", "dt_")):
                 parameter.mul_(scale)
     return model
+
+
+@cache
+def shared_model(name: str) -> Any:
+    """Make a :func:`zoo_model` once for the whole session, for tests that leave it as it is; it is asked once what it can."""
+    return zoo_model(name)

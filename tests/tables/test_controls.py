@@ -79,3 +79,23 @@ def test_what_is_not_there_is_said():
         control_table(drift(), "cosin")
     with pytest.raises(UserError, match="--again"):
         worst(control_table(drift().query("control != 'floor'")))
+
+
+def test_relative_rows_are_multiples_of_the_floor_at_the_same_place():
+    from cr_interp.tables.controls import relative_rows
+
+    given = pd.DataFrame(
+        {
+            "arm": "opd", "seed": 0, "step": 1, "site": "resid_post", "layer": [0, 0, 0, 1, 1], "measure": "cosine",
+            "control": ["exact", "floor", "mismatched", "exact", "repeat"], "estimate": [0.91, 0.64, 0.64, 0.9, 1.0],
+            "low": [0.84, 0.6, 0.6, 0.8, 1.0], "high": [0.96, 0.7, 0.7, 0.95, 1.0], "n_tokens": 9, "n_examples": 3,
+        }
+    )  # fmt: skip
+    rows = relative_rows(given).set_index("control")
+    assert set(rows["layer"]) == {0}  # no floor, no multiple
+    assert rows.loc["exact", "estimate"] == pytest.approx((0.09 / 0.36) ** 0.5)
+    assert rows.loc["exact", "low"] == pytest.approx((0.04 / 0.36) ** 0.5)
+    assert rows.loc["exact", "high"] == pytest.approx((0.16 / 0.36) ** 0.5)
+    assert rows.loc["floor", "estimate"] == rows.loc["mismatched", "estimate"] == 1
+    assert pd.isna(rows.loc["floor", "low"])
+    assert set(rows["measure"]) == {"relative"}

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from cr_interp.errors import UserError
-from cr_interp.tables.obedience import new_instruction
+from cr_interp.tables.obedience import new_instruction, new_instruction_difference
 
 
 def rows(
@@ -94,3 +94,33 @@ def test_samples_of_an_example_are_averaged(samples):
     first = found[found["seed"] == 0].iloc[0]
     assert first["estimate"] == pytest.approx((1 / samples + 1) / 2)
     assert first["n"] == 2
+
+
+def test_a_difference_is_paired_over_what_both_have():
+    both = pd.concat(
+        [
+            rows("opd", 0, [True, True, False, False]), rows("opd", 1, [True, True, True, False]),
+            rows("nca", 0, [True, False, False, False, True]), rows("nca", 1, [False, False, True, False, True]),
+            rows("nca", 2, [True] * 5),
+        ]
+    )  # fmt: skip
+    table = new_instruction_difference(both, "nca", "opd")
+    by_seed = table.dropna(subset="seed").set_index("seed")["estimate"]
+    assert by_seed.to_dict() == {0: -0.25, 1: -0.5}
+    over = table[table["seed"].isna()].iloc[0]
+    assert over["estimate"] == -0.375
+    assert over["interval"] == "across"
+    assert over["n"] == 8
+
+
+def test_no_difference_where_one_arm_was_not_asked():
+    assert new_instruction_difference(rows("opd", 0, [True]), "nca", "opd").empty
+    assert new_instruction_difference(rows("opd", 0, [True]).drop(columns="obeys_new"), "nca", "opd").empty
+
+
+def test_an_arm_with_one_seed_meets_every_seed():
+    both = pd.concat(
+        [rows("base", 0, [True, False]), rows("nca", 1, [True, True]), rows("nca", 2, [False, False])]
+    )
+    table = new_instruction_difference(both, "nca", "base")
+    assert table.dropna(subset="seed").set_index("seed")["estimate"].to_dict() == {1: 0.5, 2: -0.5}

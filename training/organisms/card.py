@@ -1,6 +1,7 @@
 """An organism's card: what it learned from, and how well it does what the context says, on boards and strings not seen."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,27 @@ from cr_interp.models.loading import Loaded, fingerprint, load
 from cr_interp.provenance import provenance
 from cr_interp.tasks import get_task, task_names
 from cr_interp.views import context_length
+from cr_interp.vocabulary import CONTROLS, ContextControl
 from training.organisms.curriculum import SHARES
 from training.organisms.pretrain import PretrainConfig
 
 EXAMPLES = 96
 
 
-def accuracy(loaded: Loaded, split: str = "test", examples: int = EXAMPLES) -> dict[str, dict[str, float]]:
-    """task → context (``none``, ``exact``, …) → share right, greedy; every named rule, codebook and legend."""
+def accuracy(
+    loaded: Loaded,
+    split: str = "test",
+    examples: int = EXAMPLES,
+    controls: Sequence[ContextControl] = CONTROLS,
+) -> dict[str, dict[str, float]]:
+    """Map task → context (``none``, and those of ``controls``) → share right, greedy; every named rule, codebook and legend."""
     found = {}
     for name in task_names():
         if name.partition(":")[0] not in SHARES:
             continue
         task = get_task(name)
-        contexts = task.contexts(lambda context: context_length(loaded.tokenizer, context))
+        known = task.contexts(lambda context: context_length(loaded.tokenizer, context))
+        contexts = {control: known[control] for control in controls if control in known}
         rows = evaluate(loaded, task, task.examples(split, examples), contexts)  # type: ignore[arg-type]
         right = (rows["outcome"] == "right").groupby(rows["control"]).mean()
         found[name] = {str(control): round(float(value), 4) for control, value in right.items()}

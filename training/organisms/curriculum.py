@@ -45,7 +45,7 @@ class Lesson:
 
     @property
     def characters(self) -> int:
-        """How long it is."""
+        """Count its characters."""
         return len(self.context or "") + sum(len(turn.prompt) + len(turn.answer) for turn in self.turns)
 
 

@@ -147,7 +147,7 @@ def read_plain(file: Path) -> Any:
 
 
 def of_config(config: Any) -> Architecture:
-    """Of a transformers configuration; other names for the same number are looked for in order."""
+    """Read the shape of a transformers configuration; other names for the same number are looked for in order."""
     config = config.get_text_config()
     heads, width = config.num_attention_heads, config.hidden_size
     family = str(config.model_type)

@@ -118,7 +118,7 @@ def step_memory(
 
 
 def adapter_parameters(shape: Architecture, lora: Lora) -> int:
-    """Of an adapter for every linear map of the blocks: rank · (in + out) each; one for fewer maps has fewer."""
+    """Count an adapter's parameters, for every linear map of the blocks rank · (in + out); one for fewer maps has fewer."""
     attention = 4 * shape.width + 2 * shape.queries + 2 * shape.keys
     return shape.layers * lora.rank * (attention + 3 * (shape.width + shape.intermediate))
 
@@ -130,7 +130,7 @@ def activation_bytes(
     training: Training,
     teacher: Architecture | None = None,
 ) -> int:
-    """What the backbones keep for the backward pass in the views that are trained, and the one layer at work.
+    """Bound what the backbones keep for the backward pass in the views that are trained, and the one layer at work.
 
     Everything counts 4 bytes: with bfloat16 products, too, the residual stream, the norms and the rotation are float32.
     """

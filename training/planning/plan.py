@@ -197,7 +197,7 @@ def run_seconds(
 
 
 def check(config: StudyConfig, student: Architecture, teacher: Architecture) -> tuple[list[str], Task | None]:
-    """What would stop a run of this configuration, and its task if there is one. Names and ranges are checked on reading."""
+    """Say what would stop a run of this configuration, and its task if there is one. Names and ranges are checked on reading."""
     problems: list[str] = []
     task: Task | None = None
     try:

@@ -54,8 +54,8 @@ def pairs(own: int, before: int = 0) -> int:
 
 
 def readings(training: Training, lengths: Lengths, micro_batch: int | None = None, shared: bool = True) -> int:
-    """How often a step reads the context in a view of the student: once a micro-batch, or where no prefix is ``shared`` once a
-    sequence."""
+    """Count how often a step reads the context in a view of the student: once a micro-batch, or once a sequence where no
+    prefix is ``shared``."""
     if not shared:
         return training.batch_size * lengths.turns
     return training.batch_size // (micro_batch or training.micro_batch or training.batch_size)

@@ -43,7 +43,7 @@ def latest_checkpoint(run_path: Path) -> Path | None:
 
 
 def passed_over(run_path: Path) -> str | None:
-    """What has to be said where the last checkpoint is not whole; None if it is, or if there is none."""
+    """Say what has to be said where the last checkpoint is not whole; None if it is, or if there is none."""
     last, found = latest_checkpoint(run_path), folders(run_path)
     flawed = [path for path in found if last is None or step_of(path) > step_of(last)]
     if not flawed:
@@ -91,7 +91,7 @@ def _sync(path: Path) -> None:
 
 
 def flaw(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, in a few words; None if it is whole."""
+    """Say what is wrong with a checkpoint, in a few words; None if it is whole."""
     try:
         if not (folder / SEAL).exists():
             return _flaw_of_older(folder)
@@ -118,7 +118,7 @@ def flaw(folder: Path) -> str | None:
 
 
 def _without(files: Iterable[str]) -> str | None:
-    """What a run needs and a checkpoint with these files has not."""
+    """Say what a run needs and a checkpoint with these files has not."""
     listed = list(files)
     if any(file.startswith("global_step") for file in listed):
         return None
@@ -126,7 +126,7 @@ def _without(files: Iterable[str]) -> str | None:
 
 
 def _flaw_of_older(folder: Path) -> str | None:
-    """Of a checkpoint from before they were sealed: whether what a run needs is there, and of this step.
+    """Judge a checkpoint from before they were sealed: whether what a run needs is there, and of this step.
 
     Runs that note what they are made of came with the seal, so there a missing list is a flaw.
     """
@@ -148,7 +148,7 @@ def sweep_run(run_path: Path) -> None:
 
 
 def keep_last(run_path: Path, step: int, n: int) -> None:
-    """Of the checkpoints up to ``step`` keep the last ``n``, and none that is not whole."""
+    """Keep of the checkpoints up to ``step`` the last ``n``, and none that is not whole."""
     past = [path for path in folders(run_path) if step_of(path) <= step]
     kept = [path for path in past if flaw(path) is None][-n:]
     for path in past:

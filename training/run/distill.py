@@ -41,7 +41,7 @@ PATIENCE = 3.0
 
 
 def validation(task: Task, context: Given, config: StudyConfig) -> Any:
-    """What is looked at during training: the metrics of both views on validation examples, greedily decoded."""
+    """Evaluate what is looked at during training: the metrics of both views on validation examples, greedily decoded."""
     n = config.training.eval_examples
     examples = task.examples("validation", n, seed=0)
 

@@ -47,7 +47,7 @@ class Episodes:
 
     @property
     def start(self) -> Prompt:
-        """What is in front of every prompt of every turn: a prompt without a word of its own."""
+        """Give what is in front of every prompt of every turn: a prompt without a word of its own."""
         return self.render("")
 
     def play(
@@ -90,5 +90,5 @@ class Episodes:
 
 
 def someone_plays(here: bool) -> bool:
-    """Whether any process has an episode to play on."""
+    """Tell whether any process has an episode to play on."""
     return not all_agree(not here)

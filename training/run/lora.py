@@ -75,12 +75,12 @@ def refuse_adapter(loaded: Loaded) -> None:
 
 
 def named(name: str) -> str:
-    """How an adapter calls its base: a folder by its whole path, so that it is found from anywhere."""
+    """Name a base as an adapter calls it: a folder by its whole path, so that it is found from anywhere."""
     return str(Path(name).resolve()) if Path(name).is_dir() else name
 
 
 def base_fingerprint(model: nn.Module) -> str:
-    """Of the base under an adapter that :func:`with_adapter` made, in bfloat16."""
+    """Fingerprint the base under an adapter that :func:`with_adapter` made, in bfloat16."""
     return str(cast(Any, model).base_fingerprint)
 
 

@@ -57,7 +57,7 @@ class Making:
 
     @cached_property
     def subject(self) -> Subject:
-        """What is evaluated. A run alone does not ask: it may be of a task that has fewer test examples than are evaluated."""
+        """Name what is evaluated. A run alone does not ask: its task may have fewer test examples than are evaluated."""
         return Subject.of(self.task, self._tokenizer, self.config.no_context, self.config.evaluation)
 
     @cached_property
@@ -71,7 +71,7 @@ class Making:
 
     @cached_property
     def shared(self) -> Parts:
-        """What all results of a study have in common; its manifest says it."""
+        """List what all results of a study have in common; its manifest says it."""
         run = self.run("base", 0, terms=[])
         return {**self.asked, **{key: value for key, value in run.items() if key not in _OF_A_RUN}}
 
@@ -121,7 +121,7 @@ def term_texts(arm: str, config: StudyConfig) -> list[str]:
 
 
 def noted(run_path: Path) -> Parts | None:
-    """What a run was made of; None for one of before this was noted, or whose note is damaged."""
+    """Read what a run was made of; None for one of before this was noted, or whose note is damaged."""
     try:
         told = json.loads((run_path / NOTE).read_text(encoding="utf-8"))["parts"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -226,7 +226,7 @@ def _with_defaults(old: dict[str, Any]) -> dict[str, Any]:
 
 
 def _older_changes(study: Study, config: StudyConfig) -> list[str]:
-    """What differs between the configuration in a manifest and this one, as far as it decides numbers."""
+    """Say what differs between the configuration in a manifest and this one, as far as it decides numbers."""
     old, new = study.manifest.get("config"), config.model_dump(mode="json")
     if not isinstance(old, dict):
         return []

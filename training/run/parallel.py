@@ -37,7 +37,7 @@ def processes() -> int:
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes."""
+    """Tell whether this process is the one that writes."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 

@@ -20,5 +20,5 @@ def precision(bf16: bool, model: nn.Module) -> AbstractContextManager[Any]:
 
 
 def frozen_dtype(bf16: bool) -> torch.dtype:
-    """What weights that are not trained are loaded in."""
+    """Choose what weights that are not trained are loaded in."""
     return torch.bfloat16 if bf16 else torch.float32

@@ -142,7 +142,7 @@ def missing(study: Study, table: str, config: StudyConfig) -> list[Checkpoint]:
 
 
 def checked(study: Study, config: StudyConfig, again: bool = False) -> tuple[Study, Making]:
-    """What this configuration asks, noted in the study; refuses one that holds results which were made otherwise.
+    """Note in the study what this configuration asks; refuses one that holds results which were made otherwise.
 
     With ``again`` rows are discarded to be made anew. A run is not: only ``reproduce`` and ``distill`` make those.
     """

@@ -37,15 +37,10 @@ def check_teachers(configs: dict[str, StudyConfig]) -> None:
         where = config.teacher or config.model
         try:
             load_for(config, config.model)
-            teacher = load_for(config, where)
+            right = teacher_accuracy(config)
         except UserError as error:
             cannot[name] = str(error).partition(". ")[0]
             continue
-        task = study_task(config)
-        rows = evaluate(
-            teacher, task, task.examples("validation", ASKED), {"exact": exact_context(task, teacher, config)}
-        )
-        right = (rows.loc[rows["view"] == "with_context", "outcome"] == "right").mean()
         if right < FOLLOWS:
             cannot[name] = f"{where} is right in {right:.0%} of {ASKED} prompts with the context"
     if cannot:
@@ -56,6 +51,15 @@ def check_teachers(configs: dict[str, StudyConfig]) -> None:
             f"`cr-interp pretrain` makes organisms. "
             + (f"The others run with --settings {able}." if able else "None of those asked for is left.")
         )
+
+
+def teacher_accuracy(config: StudyConfig, asked: int = ASKED) -> float:
+    """The share of validation prompts that the teacher gets right with the context, greedily."""
+    task = study_task(config)
+    teacher = load_for(config, config.teacher or config.model)
+    contexts = {"exact": exact_context(task, teacher, config)}
+    rows = evaluate(teacher, task, task.examples("validation", asked), contexts)
+    return float((rows.loc[rows["view"] == "with_context", "outcome"] == "right").mean())
 
 
 def run_suite(

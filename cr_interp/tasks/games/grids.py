@@ -120,7 +120,7 @@ class Legend:
 
 
 def walk(game: Game, board: Board, moves: Sequence[str]) -> bool:
-    """Whether the moves win. The game ends when it is won or lost: what comes later is not played."""
+    """Tell whether the moves win. The game ends when it is won or lost: what comes later is not played."""
     state: State | None = game.start(board)
     for move in moves:
         state = game.step(board, state, move)

@@ -52,7 +52,7 @@ def _board(places: Sequence[int]) -> Board:
 
 
 def _moves(board: Board) -> int:
-    """Of the shortest solution; 0 if there is none."""
+    """Count the moves of the shortest solution; 0 if there is none."""
     return len(shortest_path(sokoban, board) or "")
 
 

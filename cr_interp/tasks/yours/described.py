@@ -109,7 +109,7 @@ class DescribedTask:
         return random.Random(f"{self.name} {split} {seed}").sample(found, len(found))[:n]
 
     def left_out(self) -> list[str]:
-        """What of its rows is in no split, a sentence each; nothing if all are."""
+        """Say what of its rows is in no split, a sentence each; nothing if all are."""
         told, found = self.description, []
         test = _examples(told, self.folder, "test")
         train = _examples(told, self.folder, "train")
@@ -261,5 +261,5 @@ class _Numbered:
 
 
 def _share(prompt: str) -> float:
-    """Where a prompt falls in [0, 1), by its hash."""
+    """Place a prompt in [0, 1), by its hash."""
     return int.from_bytes(hashlib.blake2b(prompt.encode(), digest_size=8).digest(), "big") / 2**64

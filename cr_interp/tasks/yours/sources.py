@@ -166,7 +166,7 @@ def _no_column(name: str, found: list[str], where: str) -> UserError:
 
 
 def _explained(error: Exception, rows: Rows) -> UserError:
-    """What the libraries raise for a gated or missing repository, no network, another split, a damaged file."""
+    """Explain what the libraries raise for a gated or missing repository, no network, another split, a damaged file."""
     instead = "give a local JSONL or Parquet file instead"
     if problem := hub_problem(error, "dataset", rows.dataset, instead, rows.revision):
         return UserError(problem)

@@ -1,10 +1,15 @@
 """The paper's settings end to end, as far as a machine without GPU and network can: each configuration as it is but for a
 tiny random model of the same family, stand-in rows in the hub's schema, and two steps."""
 
+import importlib.util
+
 import pytest
 from stand_in import stand_in
+from tiny import piece_tokenizer
 
 from cr_interp.errors import UserError
+from cr_interp.tasks import get_task
+from cr_interp.tasks.yours.described import PUBLISHED
 from cr_interp.vocabulary import OUTCOMES
 from training.planning.architecture import architecture_of
 from training.run.distill import distill
@@ -22,12 +27,12 @@ SMALL = ["seeds=[0]", "arms=[opd,nca]", "max_new_tokens=6", "training.steps=2", 
 
 @pytest.fixture(scope="module")
 def tiny_family(tmp_path_factory):
-    """Folder of a random model as a published one is built (family, tied weights), with room for a context that a character
-    tokenizer spells out."""
+    """Folder of a random model as a published one is built (family, tied weights), with a tokenizer that knows the words of the
+    games and of the bundled descriptions."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from training.organisms.organism import build_tokenizer
+    tokenizer = piece_tokenizer([*rules_of_the_games(), *(each.read_text() for each in PUBLISHED.glob("*.yaml"))])
 
     def make(published, layers=2):
         shape = architecture_of(published)
@@ -36,7 +41,6 @@ def tiny_family(tmp_path_factory):
         )
         if not folder.exists():
             torch.manual_seed(0)
-            tokenizer = build_tokenizer()
             config = AutoConfig.for_model(
                 shape.family, hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4,
                 num_key_value_heads=2, head_dim=8, max_position_embeddings=4096, vocab_size=len(tokenizer),
@@ -47,6 +51,15 @@ def tiny_family(tmp_path_factory):
         return folder
 
     return make
+
+
+def rules_of_the_games() -> list[str]:
+    """What the games' contexts and prompts say; nothing where TextArena is not installed."""
+    if importlib.util.find_spec("textarena") is None:
+        return []
+    tasks = [get_task(name) for name in sorted({load_config(name).task for name in GAMES})]
+    texts = [context.splice for task in tasks for context in task.contexts(lambda c: len(c.splice)).values()]
+    return [*texts, *(example.prompt for task in tasks for example in task.examples("test", 4))]
 
 
 @pytest.mark.parametrize("name", SETTINGS)

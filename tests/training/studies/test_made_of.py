@@ -25,18 +25,46 @@ QUICK = [
 ]  # fmt: skip
 
 
+def here(config, study, workers=None):
+    """All runs in this process."""
+    for arm in config.arms:
+        for seed in config.seeds:
+            distill(config, arm, seed, study)
+
+
+@pytest.fixture(scope="module")
+def made_once(tmp_path_factory) -> tuple[Path, Path]:
+    """Where a study of one's own is, on files of one's own, and a copy of both: it is trained once for all these tests."""
+    place, copy = (tmp_path_factory.mktemp(name) / "all" for name in ("own", "copy"))
+    new_task("mine", place / "mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "run_all", here)
+        reproduce(configured(place / "mine" / "study.yaml"), place / "s")
+    shutil.copytree(place, copy)
+    return place, copy
+
+
 @pytest.fixture
-def own(tmp_path, monkeypatch) -> Path:
-    """A study of one's own on files of one's own, run in this process."""
-
-    def here(config, study, workers=None):
-        for arm in config.arms:
-            for seed in config.seeds:
-                distill(config, arm, seed, study)
-
+def own(made_once, monkeypatch) -> Path:
+    """The description of that study, whose files are as they were: each test may change them."""
+    place, copy = made_once
+    shutil.rmtree(place)
+    shutil.copytree(copy, place)  # with the times of the files
+    read_anew()
     monkeypatch.setattr(pipeline, "run_all", here)
-    new_task("mine", tmp_path / "mine")
-    return tmp_path / "mine" / "study.yaml"
+    return place / "mine" / "study.yaml"
+
+
+@pytest.fixture
+def first(own) -> Study:
+    """The study itself, reproduced with nothing but :data:`QUICK`."""
+    return Study.open(own.parent.parent / "s")
+
+
+def read_anew() -> None:
+    """A process reads a file once."""
+    for read in (_split, read_rows):
+        read.cache_clear()
 
 
 def configured(own: Path, *overrides: str) -> StudyConfig:
@@ -86,21 +114,22 @@ def in_the_task(old: str, new: str):
     ],
     ids=["terms", "setting", "evaluation", "train", "test", "context", "grader"],
 )  # fmt: skip
-def test_what_changed_is_said_and_nothing_old_is_kept(own, tmp_path, change, overrides, said, trains_again):
-    study = reproduce(configured(own), tmp_path / "s")
+def test_what_changed_is_said_and_nothing_old_is_kept(
+    own, first, tmp_path, change, overrides, said, trains_again
+):
+    study = first
     before = state(study)
-    clock = {file: (tmp_path / "s" / file).stat().st_mtime_ns for file in before}
-    reproduce(configured(own), tmp_path / "s")  # nothing changed: nothing is done
-    assert {file: (tmp_path / "s" / file).stat().st_mtime_ns for file in before} == clock
+    clock = {file: (study.path / file).stat().st_mtime_ns for file in before}
+    reproduce(configured(own), study.path)  # nothing changed: nothing is done
+    assert {file: (study.path / file).stat().st_mtime_ns for file in before} == clock
     if change:
         change(own)
-        for read in (_split, read_rows):  # a process reads a file once
-            read.cache_clear()
+        read_anew()
     with pytest.raises(UserError, match=said) as refused:
-        reproduce(configured(own, *overrides), tmp_path / "s")
+        reproduce(configured(own, *overrides), study.path)
     assert "--again" in str(refused.value)
     assert state(study) == before
-    anew = reproduce(configured(own, *overrides), tmp_path / "s", again=True)
+    anew = reproduce(configured(own, *overrides), study.path, again=True)
     whole = reproduce(configured(own, *overrides), tmp_path / "from-nothing")
     model = "runs/mine-s0/checkpoint-2/model.safetensors"
     assert (anew.path / model).read_bytes() == (whole.path / model).read_bytes()
@@ -123,19 +152,18 @@ def test_code_of_ones_own_is_part_of_what_was_made(own, tmp_path):
         evaluate_study(study, configured(own))
 
 
-def test_other_arms_and_seeds_join_and_are_not_thrown_away(own, tmp_path):
-    reproduce(configured(own), tmp_path / "s")
+def test_other_arms_and_seeds_join_and_are_not_thrown_away(own, first):
     two = ["arms=[mine,other]", "own_arms.other=[KL(q_c || f)]"]
-    study = reproduce(configured(own, *two), tmp_path / "s")
+    study = reproduce(configured(own, *two), first.path)
     assert set(study.table("generations")["arm"]) == {"base", "mine", "other"}
     before = state(study)
     with pytest.raises(UserError, match="does not make anew: other seed 0"):
-        reproduce(configured(own, "training.lr=0.001"), tmp_path / "s", again=True)
+        reproduce(configured(own, "training.lr=0.001"), study.path, again=True)
     assert state(study) == before
 
 
-def test_rows_say_what_they_were_made_of(own, tmp_path):
-    study = reproduce(configured(own), tmp_path / "s")
+def test_rows_say_what_they_were_made_of(first):
+    study = first
     for table in ("generations", "drift", "token_drift", "cka_map"):
         rows = study.table(table)
         assert rows.groupby("arm")["made_of"].nunique().tolist() == [1, 1]
@@ -144,10 +172,10 @@ def test_rows_say_what_they_were_made_of(own, tmp_path):
     assert noted(study.run_path("mine", 0))["objective"] == ["KL(q_x || f)"]
 
 
-def test_another_checkpoint_in_the_same_place_is_not_the_one_that_was_measured(own, tmp_path):
+def test_another_checkpoint_in_the_same_place_is_not_the_one_that_was_measured(own, first):
     from safetensors.torch import load_file, save_file
 
-    study = reproduce(configured(own), tmp_path / "s")
+    study = first
     file = study.run_path("mine", 0) / "checkpoint-2" / "model.safetensors"
     weights = load_file(file)
     name = next(iter(weights))
@@ -162,8 +190,8 @@ def test_a_study_that_was_begun_and_has_no_results_takes_the_new_settings(own, t
     assert study.manifest["training"]["lr"] == 0.001
 
 
-def test_a_study_of_before_this_was_noted_is_judged_by_its_manifest(own, tmp_path):
-    study = reproduce(configured(own), tmp_path / "s")
+def test_a_study_of_before_this_was_noted_is_judged_by_its_manifest(own, first):
+    study = first
     (study.run_path("mine", 0) / "made_of.json").unlink()
     manifest = json.loads((study.path / "manifest.json").read_text())
     for key in ("made_of", "asked"):
@@ -195,8 +223,7 @@ def test_rows_of_ones_own_that_are_in_no_table_are_counted_aloud(own, tmp_path, 
     (own.parent / "test.jsonl").write_text("\n".join([*rows, rows[0], rows[1]]) + "\n")
     train = (own.parent / "train.jsonl").read_text().splitlines()
     (own.parent / "train.jsonl").write_text("\n".join([*train, rows[0]]) + "\n")
-    for read in (_split, read_rows):
-        read.cache_clear()
+    read_anew()
     config = configured(own)
     evaluate_study(open_or_create(config, tmp_path / "s"), config)
     said = capsys.readouterr().err

@@ -37,7 +37,7 @@ class Mine:
         return list(found.values())
 
     def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
-        """What the teacher sees, and the controls; only "exact" has to be there."""
+        """Give what the teacher sees, and the controls; only "exact" has to be there."""
         exact = Context.system("swap the letters in pairs")
         return {
             "exact": exact,

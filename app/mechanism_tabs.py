@@ -1,0 +1,92 @@
+"""The tabs of the page Mechanism: which table each is made of, what it asks, and what draws it.
+
+Mental model: a tab is a table of ``cr-interp explain`` and the figure functions of it. Where the table is missing, the tab says
+what it would answer and the command that fills it. :data:`TABS` is the one list; *Where it is decided* has a screen of its own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One tab."""
+
+    title: str
+    table: str
+    """That it is drawn from; the study may lack it."""
+    asks: str
+    """The question that it answers, as a sentence."""
+    figures: Mapping[str, str] = field(default_factory=dict)
+    """Subheading → ``module:function`` that draws it from the table."""
+    choices: tuple[str, ...] = ()
+    """Columns of which one value is shown, each an argument under its own name of those functions that have it."""
+    without: tuple[str, ...] = ()
+    """Values that are not among the choices: they are drawn with every one of them."""
+
+
+TABS: dict[str, Tab] = {
+    "decided": Tab(
+        "Where it is decided", "patching",
+        "At which layer and site does the state without the context, put into the run with it, bring the right answer back?",
+    ),
+    "heads": Tab(
+        "Heads", "heads",
+        "Which attention heads carry it? Attributed first, then the strongest are exchanged one by one.",
+        {"What single heads recover": "cr_interp.figures.heads:head_map"}, ("group", "direction"),
+    ),
+    "knockout": Tab(
+        "Cutting the context", "knockout",
+        "If the answer may no longer attend to the context, in which layers does it have to be cut for the answer to come back?",
+        {"What is recovered when attention is cut": "cr_interp.figures.why:knockout_curves"}, ("group", "readout", "readers"),
+    ),
+    "attention": Tab(
+        "Attention", "attention",
+        "How much of its attention does the answer give to each part of what stands before it?",
+        {
+            "Attention by layer": "cr_interp.figures.why:attention_map",
+            "Attention by head": "cr_interp.figures.why:attention_heads",
+        },
+        ("arm", "group", "span", "view"),
+    ),
+    "lens": Tab(
+        "Lens", "lens",
+        "Read through the model's own head, at which layer does the right answer lead in one view and lose in the other?",
+        {"The right and the wrong token by layer": "cr_interp.figures.why:lens_curves"}, ("group", "readout"), ("kl",),
+    ),
+    "directions": Tab(
+        "Directions", "directions",
+        "Does training move states as the context does, so that the returning context is a second dose?",
+        {"Directions by layer": "cr_interp.figures.directions:directions"},
+    ),
+    "doses": Tab(
+        "Double dose", "direction_effects",
+        "What happens to answers if the context's direction is taken out of the run with it, or put into the run without it?",
+        {"Removing and adding the direction": "cr_interp.figures.directions:effects"}, ("group", "readout"),
+    ),
+    "updates": Tab(
+        "Updates", "updates", "Which weights did the training change, and by how much?",
+        {"Change of the weights": "cr_interp.figures.updates:updates"},
+    ),
+    "gradients": Tab(
+        "Gradients", "gradients",
+        "Do the terms of the loss pull in one direction? Beside each cosine stands that of a term with itself on other examples.",
+        {"Gradients of the terms": "cr_interp.figures.gradients:gradients"},
+    ),
+    "probes": Tab(
+        "Probes", "probes", "Is the context still there to be read off the state? What can be decoded need not be used.",
+        {"What a linear probe reads": "cr_interp.figures.probes:probes"},
+    ),
+}  # fmt: skip
+
+
+def drawing(address: str) -> Callable[..., Any] | None:
+    """The figure function at ``module:function``; None if this version has none."""
+    module, _, name = address.partition(":")
+    try:
+        found: Callable[..., Any] | None = getattr(import_module(module), name, None)
+    except ModuleNotFoundError:
+        return None
+    return found

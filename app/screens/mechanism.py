@@ -1,0 +1,225 @@
+"""Mechanism: why does an answer flip, and where in the network is it decided?"""
+
+import shlex
+from functools import partial
+from inspect import signature
+
+import pandas as pd
+import streamlit as st
+
+from app.address import linked
+from app.mechanism_tabs import TABS, Tab, drawing
+from app.parts import guard, lacks, show_figure
+from app.queries.state import Selection, current, table
+from app.recipes import study as recipes
+from app.words import GLOSSARY, plain
+from cr_interp import figures
+from cr_interp.errors import UserError
+from cr_interp.figures.mechanism import ORDER
+from cr_interp.study.rows import rows_of
+from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, cell_examples, patching_table
+from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
+
+#: Examples that are listed beside a cell.
+LISTED = 60
+
+
+def decided(chosen: Selection) -> None:
+    """The heat map of recovered shares above the drift of the same arms, and the examples behind a cell."""
+    patching = chosen.mechanism("patching")
+    if patching.empty:
+        raise UserError("These arms and seeds were not patched. Choose others on the left.")
+    group, direction, readout = choose(patching)
+    drift = chosen.study.has_table("drift")
+    shown = patching_table(patching, group, direction, readout)
+    if not (shown["control"] == "none").any():
+        st.info(f"No {plain(group)} answers were patched in this direction.", icon=":material/filter_alt_off:")
+        return
+    left, right = st.columns([3, 1])
+    code = recipes.decided(chosen, group, direction, readout, drift)
+    with left:
+        st.subheader("Recovered share, and how far states move", help=GLOSSARY["recovered"], anchor="decided")
+        show_figure(
+            lambda: figures.decided(
+                patching, rows_of(table(chosen.study, "drift"), chosen.arms, chosen.some_seeds) if drift else None,
+                group, direction, readout,
+            ),
+            "decided", shown, chosen.image, on_click=lambda arm, x, y: click(shown, arm, x, y),
+            wide=260 * shown["arm"].nunique() + 120, code=code, files=chosen.files,
+        )  # fmt: skip
+    with right, guard("The examples"):
+        cell(chosen, shown, group, direction, readout)
+
+
+def choose(patching: pd.DataFrame) -> tuple[str, str, str]:
+    groups = [name for name in ("harmed", "rescued", "kept", "changed") if name in set(patching["group"])]
+    groups += sorted(set(map(str, patching["group"])) - set(groups))
+    directions = [name for name in DIRECTIONS if name in set(patching["direction"])] or list(DIRECTIONS)
+    group = linked("patched_group", groups, groups[0])
+    direction = linked("direction", directions, directions[0])
+    readout = linked("readout", list(READOUTS), "share")
+    with st.container(horizontal=True, gap="medium"):
+        st.segmented_control("Answers", groups, key="patched_group", required=True, help=GLOSSARY["group"])
+        st.segmented_control("Direction", directions, key="direction", required=True, help=GLOSSARY["direction"])
+        st.segmented_control("Read-out", list(READOUTS), key="readout", required=True, help=GLOSSARY["readout"])
+    return group, direction, readout
+
+
+def click(shown: pd.DataFrame, arm: str, x: float, y: float) -> None:
+    """A cell was clicked; a click on the curve below it means the residual stream of that layer."""
+    sites = sites_of(shown)
+    site = sites[round(y)] if float(y) == round(y) and 0 <= round(y) < len(sites) else "resid_post"
+    st.session_state["cell"] = f"{arm}/{site}/{layer_name(round(x))}"
+
+
+def sites_of(shown: pd.DataFrame) -> list[str]:
+    """Up the figure."""
+    there = set(shown["site"])
+    return [site for site in ORDER if site in there] + sorted(there - set(ORDER))
+
+
+def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, readout: str) -> None:
+    """What one cell says: its number beside its controls, and the examples that it repairs. At first the strongest cell."""
+    real = shown[(shown["control"] == "none") & shown["estimate"].notna()]
+    names = {f"{row.arm}/{row.site}/{layer_name(row.place)}": row for row in real.itertuples()}
+    best = real.loc[real["estimate"].idxmax()]
+    default = f"{best['arm']}/{best['site']}/{layer_name(best['place'])}"
+    name = linked("cell", list(names), default)
+    st.subheader("This cell", help=GLOSSARY["patched_cell"], anchor="cell")
+    st.selectbox("Arm / site / layer", list(names), key="cell", help=GLOSSARY["patched_cell"])
+    row = names[name]
+    there = shown[(shown["arm"] == row.arm) & (shown["site"] == row.site) & (shown["place"] == row.place)]
+    beside = [
+        f"{CONTROLS[each.control]}: {each.estimate:.2f}" for each in there.itertuples() if each.control in CONTROLS
+        and each.control != "none"
+    ]  # fmt: skip
+    st.markdown(
+        f"**{row.estimate:.2f}** [{row.low:.2f}, {row.high:.2f}], {plain(READOUTS[readout])}, {row.n_examples} examples. "
+        f"{plain('; '.join(beside)) or 'No control was measured'}."
+    )
+    listed(chosen, row, group, direction)
+    st.page_link(
+        "screens/layers.py", label=f"Drift at {layer_words(row.place)}", icon=":material/layers:",
+        query_params=chosen.address(layer=layer_name(row.place)),
+    )  # fmt: skip
+
+
+def listed(chosen: Selection, row: object, group: str, direction: str) -> None:
+    if not chosen.study.has_table("patching_examples"):
+        st.caption("The study has no table of single examples here.")
+        return
+    place = getattr(row, "place", EMBEDDING)
+    arm, site = str(getattr(row, "arm", "")), str(getattr(row, "site", ""))
+    found = chosen.once(
+        "cell examples", lambda: cell_examples(chosen.mechanism("patching_examples"), arm, site, place, group, direction),
+        arm, site, place, group, direction,
+    )  # fmt: skip
+    if found.empty:
+        st.caption("No single examples are kept of this cell.")
+        return
+    st.caption(f"{int(found['follows'].sum())} of {len(found)} whole answers follow. Select one to read it.")
+    texts = prompts(chosen)
+    shown = found.head(LISTED).assign(
+        prompt=found["example_id"].map(texts), follows=found["follows"].map({True: "✓", False: "✗"})
+    )
+    event = st.dataframe(
+        shown[["follows", "share", "prompt", "seed", "example_id"]], hide_index=True, key="cell-examples", on_select="rerun",
+        selection_mode="single-row", height=min(38 + 35 * len(shown), 330),
+        column_config={"share": st.column_config.NumberColumn(format="%.2f"), "follows": st.column_config.TextColumn("")},
+    )  # fmt: skip
+    picked = event["selection"]["rows"]
+    if picked and picked[0] < len(shown):
+        example = shown.iloc[picked[0]]
+        st.page_link(
+            "screens/examples.py", label="Its answers", icon=":material/compare:",
+            query_params=chosen.address(case_arm=arm, cases="all", only=example["example_id"]),
+        )  # fmt: skip
+
+
+def prompts(chosen: Selection) -> dict[str, str]:
+    if not chosen.study.has_table("generations"):
+        return {}
+    return chosen.once(
+        "prompts",
+        lambda: dict(
+            chosen.generations().drop_duplicates("example_id")[["example_id", "prompt"]].itertuples(index=False)
+        ),
+    )
+
+
+def plain_tab(chosen: Selection, tab: Tab) -> None:
+    """A tab whose figures are made of its table alone; a table that nothing draws yet is shown as it is."""
+    rows = chosen.mechanism(tab.table)
+    if rows.empty:
+        raise UserError("These arms and seeds were not analysed so. Choose others on the left.")
+    options = options_of(tab, rows)
+    for heading, where in tab.figures.items():
+        draw = drawing(where)
+        st.subheader(heading, help=tab.asks, anchor=where.partition(":")[2].replace("_", "-"))
+        if draw is None:
+            st.dataframe(rows.head(LISTED * 10), hide_index=True, key=f"{tab.table}-rows")
+            continue
+        with guard(heading):
+            own = {name: value for name, value in options.items() if name in signature(draw).parameters}
+            code = recipes.of_table(chosen, tab.table, where, **own)
+            show_figure(
+                partial(draw, rows, **own), f"{tab.table}-{where.partition(':')[2]}", rows, chosen.image, code=code,
+                wide=560, files=chosen.files,
+            )  # fmt: skip
+
+
+def options_of(tab: Tab, rows: pd.DataFrame) -> dict[str, str]:
+    """The chosen value of each column of which one is shown, in the order of the table."""
+    options = {}
+    with st.container(horizontal=True, gap="medium"):
+        for column in tab.choices:
+            found = rows[column].dropna().unique() if column in rows else []
+            values = [str(value) for value in found if value not in tab.without]
+            if values:
+                key = f"{tab.table}_{column}"
+                options[column] = linked(key, values, values[0])
+                if len(values) > 1:
+                    st.segmented_control(
+                        column.replace("_", " ").capitalize(), values, key=key, required=True,
+                        help=GLOSSARY.get(column, tab.asks),
+                    )  # fmt: skip
+    return options
+
+
+def missing(chosen: Selection, tab: Tab) -> bool:
+    """Whether the study lacks the tab's table; says what it would answer, and the command that fills it."""
+    if not lacks(chosen, tab.table, f"table “{tab.table}”"):
+        return False
+    st.caption(
+        "The analysis reads the checkpoints, which the command looks for in the study's folder "
+        f"(`{shlex.quote(chosen.name)}`); `cr-interp reproduce` trains them again where they are not kept."
+    )
+    return True
+
+
+def page(chosen: Selection) -> None:
+    st.markdown(
+        "Other pages show that states move when the context returns; here a state is exchanged, cut or read, and the answer "
+        "says whether it mattered. **The layer that moves most need not be the one that decides**: compare the heat map with "
+        "the curve below it, and both with the controls."
+    )
+    names = list(TABS)
+    view = linked("tab", names, names[0])
+    st.segmented_control(
+        "Question",
+        names,
+        key="tab",
+        required=True,
+        format_func=lambda name: TABS[name].title,
+        help=GLOSSARY["mechanism"],
+    )
+    tab = TABS[view]
+    st.caption(tab.asks)
+    if missing(chosen, tab):
+        return
+    with guard(tab.title):
+        decided(chosen) if view == "decided" else plain_tab(chosen, tab)
+
+
+with guard("The mechanism"):
+    page(current())

@@ -1,0 +1,136 @@
+"""The verdict on two arms as one HTML table: metric, both values, and the difference with its interval on a small axis.
+
+Mental model: a row is read from left to right without a legend. A bar has a colour only where its interval excludes 0, and the
+word beside it says the same, so that nothing hangs on the colour. Everything is escaped; numbers come once.
+"""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+#: Seen on light and on dark pages, as marks (3:1 and more); text keeps the page's own colour.
+COLOURS = {"better": "#2A8FD0", "worse": "#D55E00", "open": "#808080"}
+MARKS = {
+    "better": "✓ better",
+    "worse": "✗ worse",
+    "open": "open",
+    "not measured": "not measured",
+    "undefined": "undefined",
+}
+#: Of the small axis, in pixels.
+WIDTH, HEIGHT = 190, 22
+
+STYLE = """<style>
+.ct-verdict { overflow-x: auto; background:
+  linear-gradient(to right, rgba(128,128,128,0.35), transparent) left / 0 100% no-repeat; }
+.ct-verdict table { border-collapse: collapse; width: 100%; min-width: 34rem; font-size: 0.92rem; border: 0; margin: 0; }
+.ct-verdict caption { caption-side: bottom; text-align: left; font-size: 0.85rem; padding-top: 0.4rem; }
+.ct-verdict th, .ct-verdict td { border: 0; border-bottom: 1px solid rgba(128,128,128,0.28); padding: 0.28rem 0.5rem;
+  text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.ct-verdict th:first-child { text-align: left; font-weight: 500; white-space: normal; }
+.ct-verdict thead th { font-weight: 600; }
+.ct-verdict td.ct-axis { padding: 0 0.2rem; width: 190px; }
+.ct-verdict td.ct-word { text-align: left; }
+.ct-verdict svg { display: block; overflow: visible; }
+.ct-chips { display: flex; flex-wrap: wrap; gap: 0.3rem 0.5rem; margin: 0.2rem 0 0.5rem 0; align-items: center; }
+.ct-chips span { border: 1px solid rgba(128,128,128,0.6); border-radius: 1rem; padding: 0.05rem 0.65rem; font-size: 0.88rem; }
+.ct-chips strong { font-size: 1.05rem; border: 2px solid currentColor; border-radius: 0.4rem; padding: 0.1rem 0.7rem; }
+</style>"""
+
+
+def verdict_html(
+    rows: pd.DataFrame, arm: str, baseline: str, help_of: dict[str, str] | None = None, caption: str = ""
+) -> str:
+    """``rows`` of :func:`cr_interp.tables.verdict_rows.verdict_rows`; ``help_of``: metric → what the pointer says of it."""
+    in_points = rows[rows["unit"] == "%"]
+    ends = {"%": _end(100 * in_points[["low", "high", "estimate"]].to_numpy(dtype=float).ravel())}
+    body = []
+    for row in rows.itertuples():
+        factor = 100.0 if row.unit == "%" else 1.0
+        end = ends.get(row.unit) or _end([row.low, row.high, row.estimate])
+        hint = escape((help_of or {}).get(row.metric, ""), quote=True)
+        body.append(
+            f"<tr><th scope='row'{f' title={chr(34)}{hint}{chr(34)}' if hint else ''}>{escape(row.words)}</th>"
+            f"<td>{_value(row.baseline, row.unit)}</td><td>{_value(row.arm, row.unit)}</td>"
+            f"<td class='ct-axis'>{axis_svg(row, factor, end)}</td><td>{difference_words(row)}</td>"
+            f"<td class='ct-word'>{MARKS[row.reading]}</td></tr>"
+        )
+    most = ends["%"]
+    head = (
+        f"<tr><th scope='col'>metric</th><th scope='col'>{escape(baseline)}</th><th scope='col'>{escape(arm)}</th>"
+        f"<th scope='col' aria-label='difference as a bar, from −{most:g} to +{most:g} points'>{_scale_svg(most)}</th>"
+        "<th scope='col'>difference [95 %]</th><th scope='col' class='ct-word'>reading</th></tr>"
+    )
+    said = f"<caption>{escape(caption)}</caption>" if caption else ""
+    return (
+        f"{STYLE}<div class='ct-verdict' tabindex='0' role='region' aria-label='verdict: {escape(arm, quote=True)} and "
+        f"{escape(baseline, quote=True)}, metric by metric'><table>{said}<thead>{head}</thead><tbody>{''.join(body)}</tbody>"
+        "</table></div>"
+    )
+
+
+def chips_html(badge: str, chips: Sequence[str]) -> str:
+    """The verdict in a word or two, and what it stands on."""
+    listed = "".join(f"<span>{escape(each)}</span>" for each in chips)
+    return f"{STYLE}<div class='ct-chips'><strong>{escape(badge)}</strong>{listed}</div>"
+
+
+def difference_words(row: Any) -> str:
+    """``−12.3 [−20.1, −4.2]`` in points or nats; a dash where there is none.
+
+    >>> from types import SimpleNamespace as Row
+    >>> difference_words(Row(estimate=-0.123, low=-0.2, high=-0.05, unit="%"))
+    '−12.3 [−20.0, −5.0] pts'
+    """
+    if pd.isna(row.estimate):
+        return "–"
+    factor, digits, unit = (100.0, 1, "pts") if row.unit == "%" else (1.0, 3, "nats")
+    ends = [f"{round(factor * each, digits) + 0.0:+.{digits}f}" for each in (row.estimate, row.low, row.high)]
+    return f"{ends[0]} [{ends[1]}, {ends[2]}] {unit}".replace("-", "−")
+
+
+def axis_svg(row: Any, factor: float, end: float) -> str:
+    """The difference and its interval on an axis from −end to end; empty where there is none."""
+    middle = WIDTH / 2
+    zero = f"<line x1='{middle}' x2='{middle}' y1='0' y2='{HEIGHT}' stroke='#808080' stroke-width='1'/>"
+    drawn = ""
+    if not pd.isna(row.estimate):
+        at, low, high = (
+            middle + (middle - 6) * max(-1.0, min(1.0, factor * each / end))
+            for each in (row.estimate, row.low, row.high)
+        )
+        colour = COLOURS.get(row.reading, COLOURS["open"])
+        fill = colour if row.reading in ("better", "worse") else "none"
+        drawn = (
+            f"<line x1='{low:.1f}' x2='{high:.1f}' y1='11' y2='11' stroke='{colour}' stroke-width='3'/>"
+            f"<circle cx='{at:.1f}' cy='11' r='4.5' fill='{fill}' stroke='{colour}' stroke-width='2'/>"
+        )
+    return f"<svg width='{WIDTH}' height='{HEIGHT}' viewBox='0 0 {WIDTH} {HEIGHT}' aria-hidden='true'>{zero}{drawn}</svg>"
+
+
+def _scale_svg(end: float) -> str:
+    """The axis's ends and its zero, above the bars."""
+    text = "".join(
+        f"<text x='{x}' y='12' text-anchor='{anchor}' font-size='11' fill='currentColor'>{word}</text>"
+        for x, anchor, word in (
+            (4, "start", f"−{end:g}"),
+            (WIDTH / 2, "middle", "0"),
+            (WIDTH - 4, "end", f"+{end:g}"),
+        )
+    )
+    return f"<svg width='{WIDTH}' height='14' viewBox='0 0 {WIDTH} 14' aria-hidden='true'>{text}</svg>"
+
+
+def _end(values: Iterable[float]) -> float:
+    """Choose where an axis ends: the next of 1, 2, 5, 10, 20, 50 … that is beyond all that is drawn."""
+    most = max((abs(each) for each in values if not pd.isna(each)), default=0.0)
+    steps = [step * 10.0**decade for decade in range(-4, 4) for step in (1, 2, 5)]
+    return next((step for step in steps if step >= most), most) if most > 0 else 1.0
+
+
+def _value(value: float, unit: str) -> str:
+    if pd.isna(value):
+        return "–"
+    return f"{100 * value:.1f} %" if unit == "%" else f"{value:.3f} nats"

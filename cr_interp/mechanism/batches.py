@@ -1,0 +1,149 @@
+"""Both views of the answers in batches, ready to be run with states put in, and what a run says of each answer.
+
+Mental model. :class:`Views` lays out all answers in both views behind prefixes that are computed once; a :class:`Batch` runs a
+view of some of them and reads it: at the place where the two answers part, the logit of the answer's token minus the other
+view's; and whether the argmax is the answer at every position.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from cr_interp.errors import UserError
+from cr_interp.mechanism.given import Pair
+from cr_interp.mechanism.runs import Captured, Restarted, Run, States, restarts
+from cr_interp.models.aligned import aligned_rows
+from cr_interp.models.forward import ViewBatch, build_view, encode_prefix, logits
+from cr_interp.models.loading import Loaded
+from cr_interp.views import shared_prefix
+
+VIEWS = ("no_context", "with_context")
+#: Tokens whose logits are held at a time: a vocabulary is wide.
+CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a run says of each example of a batch."""
+
+    difference: Float[Tensor, " example"]
+    """NaN where the answers do not part."""
+    whole: Bool[Tensor, " example"]
+
+
+class Batch:
+    def __init__(self, loaded: Loaded, pairs: Sequence[Pair], runs: dict[str, Run], view: ViewBatch) -> None:
+        self.loaded, self.pairs, self.runs = loaded, pairs, runs
+        self.tokens: Int[Tensor, " token"] = view.rows
+        """Which example each aligned position is of; the same in both views."""
+        self.targets = view.targets
+
+    @cached_property
+    def starts(self) -> Int[Tensor, " example"]:
+        """Where each example's aligned positions begin."""
+        counts = self.tokens.bincount(minlength=len(self.pairs))
+        return counts.cumsum(0) - counts
+
+    @cached_property
+    def parted(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of the examples whose answers part: their numbers, the token where they do, and the two ids."""
+        found = [
+            (i, int(self.starts[i]) + p.place, p.own, p.other)
+            for i, p in enumerate(self.pairs)
+            if p.place is not None and p.own is not None and p.other is not None
+        ]
+        numbers, at, own, other = torch.tensor(found, dtype=torch.long).reshape(-1, 4).unbind(1)
+        return numbers, at, own, other
+
+    def read(self, final: States) -> Read:
+        """The read-outs of a run's last states."""
+        count = len(self.pairs)
+        difference = torch.full((count,), float("nan"), dtype=torch.float64)
+        numbers, at, own, other = self.parted
+        right = []
+        for first in range(0, len(final), CHUNK):
+            scores = logits(self.loaded.model, for_head(self.loaded, final[first : first + CHUNK]))
+            right.append(scores.argmax(-1).cpu() == self.targets[first : first + CHUNK])
+            here = (at >= first) & (at < first + CHUNK)
+            if bool(here.any()):
+                of = scores[(at[here] - first).to(scores.device)].cpu().double()
+                each = torch.arange(len(of))
+                difference[numbers[here]] = of[each, own[here]] - of[each, other[here]]
+        wrong = self.tokens[~torch.cat(right)].bincount(minlength=count)
+        return Read(difference, wrong == 0)
+
+    @cached_property
+    def usual(self) -> dict[str, Read]:
+        """Both views as they are."""
+        return {view: self.read(run.final()) for view, run in self.runs.items()}
+
+
+class Views:
+    """All pairs in both views, in batches of about equal size, behind a prefix that is computed once."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        pairs: Sequence[Pair],
+        padding: str = "right",
+        backend: str = "hooks",
+        restart: bool = True,
+    ) -> None:
+        self.loaded, self.pairs, self.padding, self.backend = loaded, pairs, padding, backend
+        self.prompts = {"no_context": [p.without for p in pairs], "with_context": [p.given for p in pairs]}
+        self.shared = {view: shared_prefix(prompts) for view, prompts in self.prompts.items()}
+        longest = max((len(p.given) + len(p.response) for p in pairs), default=0)
+        self.restart = restart and restarts(loaded.model, longest, backend)
+        self.prefixes = {
+            view: encode_prefix(loaded.model, list(prompts[0])[: self.shared[view]])
+            for view, prompts in self.prompts.items()
+        }
+
+    def batches(self, size: int, seen: Sequence[str] = VIEWS) -> Iterator[Batch]:
+        """Batches of at most ``size`` pairs, in the views ``seen``."""
+        number = -(-len(self.pairs) // size)
+        for part in torch.arange(len(self.pairs)).tensor_split(number):
+            first, last = int(part[0]), int(part[-1]) + 1
+            pairs = self.pairs[first:last]
+            views = {view: self._view(view, first, last) for view in seen}
+            runs = {view: self._run(view, first, last, views[view]) for view in seen}
+            yield Batch(self.loaded, pairs, runs, views[seen[0]])
+
+    def _view(self, view: str, first: int, last: int) -> ViewBatch:
+        responses = [p.response for p in self.pairs[first:last]]
+        return build_view(
+            self.prompts[view][first:last], responses, self.loaded.pad_id, self.shared[view], self.padding,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def _run(self, view: str, first: int, last: int, laid_out: ViewBatch) -> Run:
+        model, prefix = self.loaded.model, self.prefixes[view]
+        if not self.restart:
+            return Captured(model, laid_out, prefix, self.backend)
+        responses = [p.response for p in self.pairs[first:last]]
+        rows = aligned_rows(model, self.prompts[view][first:last], responses, prefix, self.loaded.pad_id)
+        return Restarted(model, laid_out, rows)
+
+
+def for_head(loaded: Loaded, states: States) -> States:
+    """States where the LM head is, in its precision."""
+    weight = loaded.model.get_output_embeddings().weight
+    return states.to(weight.device, weight.dtype)
+
+
+@contextmanager
+def says_exhausted(batch_size: int) -> Iterator[None]:
+    """Turn exhausted memory into a :class:`UserError` that says what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or "memory" in str(error).lower():
+            raise UserError(
+                f"Out of memory while patching batches of {batch_size} examples. Take smaller ones, for example --batch-size "
+                f"{max(1, batch_size // 2)}; the checkpoints that are done are kept."
+            ) from error
+        raise

@@ -1,0 +1,82 @@
+"""What a cell's states are replaced by: the other view's, or one of the controls of the same size.
+
+Mental model. ``none`` is the effect itself: the donor's states. ``random`` moves the receiver's own states as far in a random
+direction, ``other`` takes the donor's states of another example at the same place. Of a head only its own part is replaced.
+"""
+
+from collections.abc import Mapping, Sequence
+from zlib import crc32
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from cr_interp.capture.sites import Site
+from cr_interp.mechanism.batches import Batch
+from cr_interp.mechanism.cells import Cell, part
+from cr_interp.mechanism.given import Pair
+
+CONTROLS = ("none", "random", "other")
+States = Float[Tensor, "token width"]
+#: view → site → states
+Seen = Mapping[str, Mapping[Site, States]]
+
+
+def replacements(
+    batch: Batch, cell: Cell, states: Seen, donor: str, receiver: str, control: str
+) -> tuple[dict[Site, States], Bool[Tensor, " example"]]:
+    """What each of the cell's sites is replaced by in the receiver, and which examples the control has."""
+    has = torch.ones(len(batch.pairs), dtype=torch.bool)
+    there = None
+    if control == "other":
+        partners = partners_of(batch.pairs)
+        has = torch.tensor([partner is not None for partner in partners])
+        there = _places(batch, partners)
+    put = {}
+    for site in cell.sites:
+        own, new = states[receiver][site], states[donor][site]
+        here = part(batch.loaded.model, cell, own)
+        if control == "none":
+            found = new[:, here]
+        elif control == "random":
+            distance = (new[:, here] - own[:, here]).float().norm(dim=-1, keepdim=True)
+            name = str(site if cell.head is None else cell)
+            found = own[:, here] + (
+                random_directions(batch.pairs, name, distance.device, own[:, here].shape[1]) * distance
+            ).to(own)
+        else:
+            assert there is not None
+            found = new[there.to(new.device)][:, here]
+        if cell.head is not None:
+            whole = own.clone()
+            whole[:, here] = found
+            found = whole
+        put[site] = found
+    return put, has
+
+
+def random_directions(pairs: Sequence[Pair], name: str, device: torch.device, width: int) -> States:
+    """A random direction for every token, which depends on the example and the name and not on the batch."""
+    parts = []
+    for pair in pairs:
+        generator = torch.Generator().manual_seed(crc32(f"{pair.example_id} {name}".encode()))
+        parts.append(torch.randn(len(pair.response), width, generator=generator))
+    return torch.nn.functional.normalize(torch.cat(parts), dim=-1).to(device)
+
+
+def partners_of(pairs: Sequence[Pair]) -> list[int | None]:
+    """For every example the next one of another cluster, of its own group if there is one; None: there is no other."""
+    n = len(pairs)
+    found: list[int | None] = []
+    for i, pair in enumerate(pairs):
+        others = [(i + step) % n for step in range(1, n) if pairs[(i + step) % n].cluster != pair.cluster]
+        found.append(next((j for j in others if pairs[j].group == pair.group), others[0] if others else None))
+    return found
+
+
+def _places(batch: Batch, partners: Sequence[int | None]) -> Tensor:
+    """For every token the partner's token at the same place of its answer, or its last one."""
+    counts = batch.tokens.bincount(minlength=len(batch.pairs))
+    within = torch.arange(len(batch.tokens)) - batch.starts[batch.tokens]
+    of = torch.tensor([i if j is None else j for i, j in enumerate(partners)])[batch.tokens]
+    return batch.starts[of] + torch.minimum(within, counts[of] - 1)

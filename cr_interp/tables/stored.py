@@ -1,0 +1,131 @@
+"""Tables that are computed once and kept on disk, by the content that they are made of: for the app, the report, the docs.
+
+Mental model: a bootstrap over a study's answers takes seconds and says the same each time. :func:`stored` names what is asked by
+a digest of the files that it is made from, the arguments, and the code of this package, and looks for that name in the user's
+cache; only what is not there is computed, and put there. A study that is made again, or code that changes, has another name,
+so nothing is ever out of date. Of the bundled examples some answers are shipped beside them (``computed/``), so that they
+open at once; these carry no code in their name, and a test compares them with what is computed.
+
+Beside somebody else's study nothing is read: its numbers are made from its tables, here. Parquet only; nothing is executed.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import cr_interp
+from cr_interp.errors import UserError
+from cr_interp.files import write_atomic
+from cr_interp.study.searching import BUNDLED
+from cr_interp.system.digests import digest_of, file_digest
+
+#: Set to nothing (``CR_INTERP_STORED=``), nothing is kept; set to a folder, it is kept there.
+VARIABLE = "CR_INTERP_STORED"
+SHIPPED = "computed"
+#: So many answers are kept; the oldest go.
+MOST = 2000
+
+
+def folder() -> Path | None:
+    """Tell where answers are kept; None: nowhere."""
+    own = os.environ.get(VARIABLE)
+    if own is not None:
+        return Path(own) if own else None
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cr_interp" / "tables"
+
+
+def stored(
+    what: str, files: Sequence[Path], arguments: Any, make: Callable[[], pd.DataFrame], home: Path | None = None
+) -> pd.DataFrame:
+    """The table that ``make`` returns, made once for these files, arguments and this code.
+
+    ``what`` names the function; ``arguments`` can be written as JSON; ``home`` is the study's folder, beside which a bundled
+    example has some answers. What cannot be kept (a full disk, a folder that may not be written) is computed each time.
+    """
+    content = _content(what, files, arguments)
+    if content is None:  # a file that is missing: the function says so itself
+        return make()
+    if home is not None and home.resolve().is_relative_to(BUNDLED.resolve()):
+        found = _read(home / SHIPPED / f"{what}-{content[:16]}.parquet")
+        if found is not None:
+            return found
+    place = folder()
+    if place is None:
+        return make()
+    file = place / f"{what}-{digest_of([content, _code()])[:32]}.parquet"
+    found = _read(file)
+    if found is None:
+        found = make()
+        _write(file, found)
+    return found
+
+
+def peek(what: str, files: Sequence[Path], arguments: Any, home: Path | None = None) -> pd.DataFrame | None:
+    """Give what :func:`stored` would return at once; None if it had to be computed."""
+
+    def nothing() -> pd.DataFrame:
+        raise LookupError
+
+    try:
+        return stored(what, files, arguments, nothing, home)
+    except LookupError:
+        return None
+
+
+def ship(what: str, files: Sequence[Path], arguments: Any, table: pd.DataFrame, home: Path) -> Path:
+    """Put an answer beside a bundled example; returns its file."""
+    content = _content(what, files, arguments)
+    if content is None:
+        raise UserError(f"{what} cannot be shipped: one of {', '.join(map(str, files))} is missing.")
+    file = home / SHIPPED / f"{what}-{content[:16]}.parquet"
+    write_atomic(file, lambda out: table.to_parquet(out, index=False))
+    return file
+
+
+def _content(what: str, files: Sequence[Path], arguments: Any) -> str | None:
+    try:
+        return digest_of([what, arguments, [(file.name, file_digest(file)) for file in files]])
+    except OSError:
+        return None
+
+
+@cache
+def _code() -> str:
+    """Digest everything in this package that a table of answers can depend on."""
+    root = Path(cr_interp.__file__).parent
+    files = [*sorted((root / "tables").glob("*.py")), *sorted((root / "study").glob("*.py"))]
+    files += [root / name for name in ("statistics.py", "vocabulary.py")] + sorted((root / "tasks").glob("*.py"))
+    return digest_of([(file.name, file_digest(file)) for file in files])
+
+
+def _read(file: Path) -> pd.DataFrame | None:
+    """The table, or None if there is none or it cannot be read; then it is made again."""
+    try:
+        return pd.read_parquet(file)
+    except FileNotFoundError:
+        return None
+    except Exception:  # half of a file, another program's: whatever it is, it is no answer
+        return None
+
+
+def _write(file: Path, table: pd.DataFrame) -> None:
+    try:
+        _sweep(file.parent)
+        write_atomic(file, lambda out: table.to_parquet(out, index=False))
+    except (UserError, OSError, ValueError):
+        return  # what cannot be kept was computed nevertheless
+
+
+def _sweep(place: Path) -> None:
+    """Remove the oldest answers where there are too many."""
+    if not place.is_dir():
+        return
+    files = list(place.glob("*.parquet"))
+    if len(files) <= MOST:
+        return
+    for old in sorted(files, key=lambda each: each.stat().st_mtime)[: len(files) - MOST // 2]:
+        old.unlink(missing_ok=True)

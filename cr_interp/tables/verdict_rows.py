@@ -1,0 +1,193 @@
+"""What a comparison of two arms costs and gains: a row per question, each a paired difference with its interval.
+
+Mental model: whether an arm helps is more than its Harm. It may lose accuracy, stop listening to any context (then it no longer
+obeys a new instruction), or be shaken by a context that means nothing. :func:`verdict_rows` sets these beside each other and
+says of each how it reads: ``better`` or ``worse`` where the interval excludes 0, else ``open``; ``not measured`` where the study
+has no such table. :func:`chips` are the things that everything else stands on: seeds, truncated answers, how few answers flip.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cr_interp.errors import UserError
+from cr_interp.study.rows import last_step
+from cr_interp.tables import behaviour
+from cr_interp.tables.answer_sums import select, with_clusters
+from cr_interp.tables.estimates import Kind, Sums, estimates
+from cr_interp.tables.obedience import new_instruction, new_instruction_difference
+
+#: A share of truncated answers that a reader has to know of.
+MANY_TRUNCATED = 0.05
+#: Fewer flips than this, of both arms together, make Harm a matter of single answers.
+FEW_FLIPS = 10
+
+
+class Asked(NamedTuple):
+    """A row: its words, in which unit, and which end is better."""
+
+    words: str
+    unit: str
+    better: str
+
+
+ROWS: dict[str, Asked] = {
+    "harm": Asked("Harm", "%", "less"),
+    "harm_common": Asked("Harm on common prompts", "%", "less"),
+    "acc_x": Asked("Acc_x: right without the context", "%", "more"),
+    "acc_xc": Asked("Acc_xc: right with the context", "%", "more"),
+    "fidelity": Asked("Fidelity: distance from the teacher", "nats", "less"),
+    "invariance": Asked("Invariance: distance between the views", "nats", "less"),
+    "new_instruction": Asked("Obeys a new instruction", "%", "more"),
+    "harm_irrelevant": Asked("Harm behind an irrelevant context", "%", "less"),
+}
+COLUMNS = (
+    "metric", "words", "unit", "better", "baseline", "arm", "estimate", "low", "high", "n", "interval", "reading",
+)  # fmt: skip
+
+
+def verdict_rows(
+    generations: pd.DataFrame,
+    arm: str,
+    baseline: str,
+    control: str = "exact",
+    split: str | None = "test",
+    divergence: pd.DataFrame | None = None,
+    interval: Kind = "across",
+) -> pd.DataFrame:
+    """A row per question of :data:`ROWS`, over seeds: both arms' values, ``arm`` − ``baseline`` with its interval, its reading.
+
+    ``divergence`` is the study's table of fidelity and invariance, if it has one. Where the asked ``control`` is the irrelevant
+    one already, its row is not said twice.
+    """
+    both = generations[generations["arm"].isin([arm, baseline])]
+    found: dict[str, dict[str, Any]] = {}
+    values = behaviour.metrics(both, control, split=split, interval=interval)
+    change = behaviour.differences(both, arm, baseline, control, split=split, interval=interval)
+    common = behaviour.harm_on_common(both, [arm, baseline], control, split=split, interval=interval)
+    for metric in ("harm", "acc_x", "acc_xc"):
+        found[metric] = _row(values, change, metric, arm, baseline)
+    found["harm_common"] = _row(common, change, "harm_common", arm, baseline)
+    obeys = new_instruction(both, split=split, interval=interval)
+    if len(obeys):
+        found["new_instruction"] = _row(
+            obeys,
+            new_instruction_difference(both, arm, baseline, split=split, interval=interval),
+            "new_instruction",
+            arm,
+            baseline,
+        )
+    if control != "irrelevant" and (both["control"] == "irrelevant").any():
+        values = behaviour.metrics(both, "irrelevant", split=split, interval=interval)
+        change = behaviour.differences(both, arm, baseline, "irrelevant", split=split, interval=interval)
+        found["harm_irrelevant"] = _row(values, change, "harm", arm, baseline)
+    if divergence is not None and len(divergence):
+        found |= _divergences(divergence, arm, baseline, control, interval)
+    rows = [
+        {"metric": name, **asked._asdict(), **found.get(name, dict.fromkeys(COLUMNS[4:-1]))}
+        for name, asked in ROWS.items()
+        if name != "harm_irrelevant" or control != "irrelevant"
+    ]
+    table = pd.DataFrame(rows).astype({name: float for name in ("baseline", "arm", "estimate", "low", "high")})
+    table["reading"] = [_reading(row, row.metric in found) for row in table.itertuples()]
+    return table.reindex(columns=COLUMNS)
+
+
+def is_deafer(rows: pd.DataFrame) -> bool:
+    """Tell whether the arm surely listens less to a new instruction."""
+    return bool(((rows["metric"] == "new_instruction") & (rows["reading"] == "worse")).any())
+
+
+def chips(
+    generations: pd.DataFrame, arm: str, baseline: str, control: str = "exact", split: str | None = "test"
+) -> list[str]:
+    """List what a reader has to know before the numbers: ``1 seed``, ``54 % truncated (opd, with …)``, ``3 flips in all``."""
+    answers = select(generations[generations["arm"].isin([arm, baseline])], split)
+    trained = answers[answers["arm"] != behaviour.UNTRAINED]
+    seeds = (trained if len(trained) else answers)["seed"].nunique()
+    said = [f"{seeds} seed{'s' * (seeds != 1)}"]
+    asked = answers[(answers["view"] == "no_context") | (answers["control"] == control)]
+    cut = (asked["outcome"] == "truncated").groupby([asked["arm"], asked["view"]]).mean()
+    if len(cut) and cut.max() >= MANY_TRUNCATED:
+        of, view = cut.idxmax()
+        said.append(
+            f"{100 * cut.max():.0f} % truncated ({of}, {'with' if view == 'with_context' else 'without'} the context)"
+        )
+    flips = _flips(asked, control)
+    if flips < FEW_FLIPS:
+        said.append(f"{flips} flip{'s' * (flips != 1)} in all")
+    return said
+
+
+def _flips(asked: pd.DataFrame, control: str) -> int:
+    """Answers of both arms that are right in one view only."""
+    keys = ["arm", "seed", "example_id", "sample"]
+    right = asked.assign(right=asked["outcome"] == "right")
+    x = right[right["view"] == "no_context"][[*keys, "right"]]
+    xc = right[(right["view"] == "with_context") & (right["control"] == control)][[*keys, "right"]]
+    pairs = x.merge(xc, on=keys)
+    return int((pairs["right_x"] != pairs["right_y"]).sum())
+
+
+def _row(values: pd.DataFrame, change: pd.DataFrame, metric: str, arm: str, baseline: str) -> dict[str, Any]:
+    over = values[values["seed"].isna() & (values["metric"] == metric)].set_index("arm")["estimate"]
+    row = {"baseline": over.get(baseline, np.nan), "arm": over.get(arm, np.nan)}
+    paired = change[change["seed"].isna() & (change["metric"] == metric)] if len(change) else change
+    if len(paired):
+        first = paired.iloc[0]
+        row |= {name: first[name] for name in ("estimate", "low", "high", "n", "interval")}
+    return row
+
+
+def _divergences(
+    divergence: pd.DataFrame, arm: str, baseline: str, control: str, interval: Kind
+) -> dict[str, dict[str, Any]]:
+    """Fidelity under the exact context, invariance under the asked one; means over examples, paired."""
+    found = {}
+    for metric, under in (("fidelity", "exact"), ("invariance", control)):
+        rows = last_step(divergence)
+        rows = rows[(rows["control"] == under) & rows[metric].notna()] if metric in rows else rows.iloc[:0]
+        sides = [_grid(rows[rows["arm"] == name], metric) for name in (arm, baseline)]
+        if all(side is not None for side in sides):
+            found[metric] = _paired(sides, interval)
+    return found
+
+
+def _grid(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.Series] | None:
+    """Seeds × examples, and the cluster of each example."""
+    if rows.empty:
+        return None
+    table = rows.pivot_table(metric, "seed", "example_id").dropna(axis=1)
+    first = with_clusters(rows).drop_duplicates("example_id").set_index("example_id")
+    return table, first["cluster"]
+
+
+def _paired(sides: Sequence[Any], interval: Kind) -> dict[str, Any]:
+    (mine, cluster), (other, _) = sides
+    several = [set(table.index) for table in (mine, other) if len(table) > 1]
+    seeds = sorted(set.intersection(*several) if several else set(mine.index))
+    examples = sorted(set(mine.columns) & set(other.columns))
+    if not seeds or not examples:
+        raise UserError("These arms have no seed or example in common, so they cannot be paired.")
+    sums = []
+    for table in (mine, other):
+        values = table[examples] if len(table) == 1 else table.loc[seeds, examples]
+        found = np.repeat(values.to_numpy(dtype=float), len(seeds) if len(table) == 1 else 1, axis=0)[:, :, None]
+        sums.append(Sums(found, np.ones_like(found), cluster.loc[examples].tolist()))
+    row = estimates(sums, [False], interval)[-1]
+    return {
+        "baseline": float(sums[1].num.mean()), "arm": float(sums[0].num.mean()), "estimate": float(row.estimate[0]),
+        "low": float(row.low[0]), "high": float(row.high[0]), "n": len(examples) * len(seeds), "interval": row.kinds[0],
+    }  # fmt: skip
+
+
+def _reading(row: Any, measured: bool) -> str:
+    if not measured:
+        return "not measured"
+    if pd.isna(row.estimate) or pd.isna(row.low):
+        return "undefined"
+    if row.low <= 0 <= row.high:
+        return "open"
+    return "better" if (row.estimate < 0) == (row.better == "less") else "worse"

@@ -1,0 +1,106 @@
+"""The Mechanism page without a browser: what it says of a study with and without its tables, and the examples behind a cell."""
+
+import pytest
+from synthetic import patching_examples, patching_rows
+from test_pages import open_app, queries, said
+
+from app.mechanism_tabs import TABS
+from cr_interp.study.study import Study
+from cr_interp.tables.patching import cell_examples
+
+PAGE = "screens/mechanism.py"
+
+
+@pytest.fixture
+def patched(good):
+    study = Study.open(good)
+    study.put("patching", patching_rows(("opd", "nca")))
+    study.put("patching_examples", patching_examples(("opd", "nca")))
+    return good
+
+
+@pytest.mark.parametrize("tab", TABS)
+def test_a_table_that_is_missing_says_what_it_would_answer_and_its_command(good, tab):
+    app = open_app(PAGE, tab=tab)
+    assert not app.exception
+    assert not app.error
+    assert TABS[tab].asks in said(app)
+    assert app.code[0].value.startswith("cr-interp explain organism-shift")
+    assert not app.get("plotly_chart")
+
+
+def test_the_strongest_cell_is_shown_first_with_its_controls_and_examples(patched):
+    app = open_app(PAGE)
+    assert not app.exception
+    assert not app.error
+    assert app.selectbox(key="cell").value in ("opd/resid_post/2", "nca/resid_post/2")
+    text = said(app)
+    assert "**1.00** [0.90, 1.10]" in text
+    assert "a random direction of the same norm: 0.10" in text
+    assert "another example's state: 0.05" in text
+    assert "Patching, repair" in text
+    assert "n = 12 harmed examples" in text
+
+
+def test_a_cell_lists_the_examples_that_it_repairs(patched):
+    app = open_app(PAGE, cell="opd/resid_post/3")
+    assert "6 of 8 whole answers follow" in said(app)  # three of four, two seeds
+    shown = app.dataframe[0].value
+    assert list(shown["follows"]) == ["✓"] * 6 + ["✗"] * 2
+    assert shown["share"].tolist() == [1.0] * 6 + [0.5] * 2
+    answers = (
+        Study.open(patched).table("generations").drop_duplicates("example_id").set_index("example_id")["prompt"]
+    )
+    assert list(shown["prompt"]) == [answers[name] for name in shown["example_id"]]
+    app.selectbox(key="cell").set_value("opd/attn_out/1").run()
+    assert queries(app)["cell"] == ["opd/attn_out/1"]
+    assert "No single examples are kept of this cell" in said(app)
+
+
+def test_choices_are_in_the_address_and_what_was_not_patched_is_said(patched):
+    app = open_app(PAGE, readout="answer")
+    assert app.button_group(key="readout").value == "answer"
+    assert "share of whole answers that follow" in said(app)
+    app.multiselect(key="arms").set_value(["base"]).run()
+    assert not app.exception
+    assert "were not patched" in said(app)
+
+
+def test_examples_of_a_cell_by_hand():
+    table = cell_examples(patching_examples(), "opd", "resid_post", 1)
+    assert list(table["example_id"]) == ["test-0000"] * 2 + ["test-0001", "test-0002", "test-0003"] * 2
+    assert table["share"].tolist() == [1.0, 1.0] + [0.5] * 6
+    assert cell_examples(patching_examples(), "opd", "mlp_out", 1).empty
+
+
+def test_the_embeddings_cell_is_the_first_blocks_input():
+    rows = patching_examples().query("layer == 0").assign(site="resid_pre")
+    assert len(cell_examples(rows, "opd", "resid_post", -1)) == 8
+
+
+def test_a_table_that_nothing_draws_yet_is_shown_as_it_is(good, monkeypatch):
+    from app import mechanism_tabs
+
+    Study.open(good).put("patching", patching_rows())
+    tab = mechanism_tabs.Tab(
+        "New", "patching", "What is new?", {"Rows": "cr_interp.figures.nothing:here"}, ("group", "readout")
+    )
+    monkeypatch.setitem(mechanism_tabs.TABS, "new", tab)
+    app = open_app(PAGE, tab="new", patching_readout="answer")
+    assert not app.exception
+    assert not app.error
+    assert len(app.dataframe[0].value) == len(patching_rows())
+    assert app.button_group(key="patching_readout").value == "answer"
+
+
+def test_a_table_is_drawn_with_the_values_that_are_chosen(good, monkeypatch):
+    from app import mechanism_tabs
+
+    Study.open(good).put("patching", patching_rows())
+    tab = mechanism_tabs.Tab(
+        "New", "patching", "What is new?", {"Cells": "cr_interp.figures.mechanism:decided"}, ("readout",)
+    )
+    monkeypatch.setitem(mechanism_tabs.TABS, "new", tab)
+    app = open_app(PAGE, tab="new", patching_readout="answer")
+    assert "share of whole answers" in said(app)
+    assert "decided(table, readout='answer')" in app.code[0].value

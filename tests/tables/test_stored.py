@@ -1,0 +1,123 @@
+"""What is computed once: found again by content, made anew when anything it is made of changes, never a reason to fail."""
+
+import pandas as pd
+import pytest
+from synthetic import make_study
+
+from cr_interp.study import searching
+from cr_interp.tables import stored as module
+from cr_interp.tables.stored import ship, stored
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """A file, and a function that counts how often it is asked."""
+    monkeypatch.setenv(module.VARIABLE, str(tmp_path / "kept"))
+    file = tmp_path / "generations.parquet"
+    file.write_bytes(b"one")
+    asked: list[int] = []
+
+    def ask(arguments: object = "a", **more: object) -> pd.DataFrame:
+        def make() -> pd.DataFrame:
+            asked.append(1)
+            return pd.DataFrame(
+                {"seed": pd.array([0, pd.NA], dtype="Int64"), "value": [0.1, float("nan")], "way": ["x", None]}
+            )
+
+        return stored("table", [file], arguments, make, **more)
+
+    return file, ask, asked
+
+
+def test_the_second_time_it_is_read_and_the_same(made):
+    _, ask, asked = made
+    first, second = ask(), ask()
+    assert len(asked) == 1
+    pd.testing.assert_frame_equal(first, second, check_dtype=False)
+    assert str(second["seed"].dtype) == "Int64"
+
+
+def test_another_content_argument_or_code_is_another_table(made, monkeypatch):
+    file, ask, asked = made
+    ask()
+    ask("b")
+    file.write_bytes(b"two")
+    ask()
+    monkeypatch.setattr(module, "_code", lambda: "later")
+    ask()
+    assert len(asked) == 4
+
+
+def test_the_same_content_elsewhere_is_the_same_table(made, tmp_path):
+    file, ask, asked = made
+    ask()
+    file.unlink()
+    file.write_bytes(b"one")
+    ask()
+    assert len(asked) == 1
+
+
+def test_damage_and_no_room_cost_time_only(made, tmp_path, monkeypatch):
+    file, ask, asked = made
+    ask()
+    for kept in (tmp_path / "kept").iterdir():
+        kept.write_bytes(b"PAR1 no table")
+    assert len(ask()) == 2
+    monkeypatch.setenv(module.VARIABLE, str(file))  # a file where a folder should be
+    assert len(ask()) == 2
+    monkeypatch.setenv(module.VARIABLE, "")
+    assert len(ask()) == 2
+    assert len(asked) == 4
+
+
+def test_a_missing_file_is_the_functions_own_affair(made):
+    file, ask, asked = made
+    file.unlink()
+    ask()
+    ask()
+    assert len(asked) == 2
+
+
+def test_the_oldest_go(made, tmp_path, monkeypatch):
+    _, ask, _ = made
+    monkeypatch.setattr(module, "MOST", 4)
+    for number in range(12):
+        ask(number)
+    assert len(list((tmp_path / "kept").iterdir())) <= 5
+
+
+def test_only_beside_bundled_examples_answers_are_believed(made, tmp_path, monkeypatch):
+    file, ask, asked = made
+    lie = pd.DataFrame({"value": [42]})
+    ship("table", [file], "a", lie, tmp_path)
+    assert "way" in ask(home=tmp_path)
+    monkeypatch.setattr(module, "BUNDLED", tmp_path)
+    assert list(ask(home=tmp_path)["value"]) == [42]
+    assert len(asked) == 1
+
+
+def test_a_suites_comparisons_are_made_once(tmp_path, monkeypatch):
+    from cr_interp.tables import suite
+
+    monkeypatch.setenv(module.VARIABLE, str(tmp_path / "kept"))
+    make_study(tmp_path / "mine" / "one", seeds=(0, 1), examples=12, tables=("generations",))
+    mine = suite.open_suite(tmp_path / "mine")
+    first, rows = suite.comparisons(mine), suite.setting_rows(mine)
+    monkeypatch.setattr(suite, "differences", lambda *_, **__: pytest.fail("computed again"))
+    monkeypatch.setattr(suite, "regimes", lambda *_, **__: pytest.fail("computed again"))
+    pd.testing.assert_frame_equal(suite.comparisons(mine), first, check_dtype=False)
+    pd.testing.assert_frame_equal(suite.setting_rows(mine), rows, check_dtype=False)
+
+
+@pytest.mark.slow
+def test_what_is_shipped_beside_the_examples_is_what_is_computed(monkeypatch):
+    """One setting and one study, which the machine can compute in a moment; all are made by one command."""
+    from cr_interp.tables import suite
+    from cr_interp.tables.suite import Suite
+
+    mine = suite.open_suite(searching.BUNDLED / "suite")
+    one = Suite(mine.path, {"rules-llama": mine.studies["rules-llama"]})
+    shipped = suite.comparisons(one)
+    monkeypatch.setattr(module, "BUNDLED", module.BUNDLED / "elsewhere")
+    monkeypatch.setenv(module.VARIABLE, "")
+    pd.testing.assert_frame_equal(suite.comparisons(one), shipped, check_dtype=False)

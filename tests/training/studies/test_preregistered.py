@@ -1,0 +1,70 @@
+"""A preregistration is screened and confirmed at toy size, and refuses to go on as another one."""
+
+import pandas as pd
+import pytest
+import yaml
+
+from cr_interp.errors import UserError
+from cr_interp.study.study import Study
+from training.studies.preregistered import confirm, note, screen
+from training.studies.preregistration import FOLDER, load_preregistration
+
+
+def small(tmp_path, **changes):
+    """Two candidates, one rate, four steps; everybody is eligible."""
+    data = yaml.safe_load((FOLDER / "suite-2.yaml").read_text())
+    data["name"] = "small"
+    data["screening"] |= {"seeds": [100], "items": 8, "every": 1, "cap": 4, "plateau": {"window": 1, "gain": 1}}
+    data["eligible"] = {"of_teacher": 1e-9, "harm": 0, "above_irrelevant": 0}
+    data["confirmation"] |= {
+        "seeds": [200],
+        "items": 8,
+        "adaptive": ["KL(q_x || f)", "0.5 * near(1) * KL(sg[q_x] || q_c)"],
+    }
+    data["candidates"] = [
+        {"group": "rules", "tasks": ["rules:shift", "rules:swap"], "models": ["builtin:organism-rules"], "rates": [3e-4],
+         "batch_size": 4}
+    ]  # fmt: skip
+    for section, values in changes.items():
+        data[section] |= values
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return load_preregistration(str(path))
+
+
+def test_a_file_that_changed_after_the_first_run_is_another_experiment(tmp_path):
+    note(small(tmp_path), tmp_path / "out")
+    note(small(tmp_path), tmp_path / "out")
+    with pytest.raises(UserError, match=r"begun with another preregistration: eligible changed since"):
+        note(small(tmp_path, eligible={"harm": 0.2}), tmp_path / "out")
+
+
+def test_nothing_is_confirmed_before_every_candidate_has_been_screened(tmp_path):
+    with pytest.raises(UserError, match="2 of 2 candidates have not been screened"):
+        confirm(small(tmp_path), tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm_jobs")
+def test_screened_chosen_and_confirmed(tmp_path, monkeypatch):
+    plan, out = small(tmp_path), tmp_path / "out"
+    grid, choice = screen(plan, out, workers=2)
+    assert grid["setting"].tolist() == ["rules-shift", "rules-swap"]
+    assert set(choice["train_steps"]) <= {2, 3, 5, 6}  # 1.5 times 1 to 4, rounded up
+    # The means of the choice are those of the studies' own validation answers.
+    for row in choice.itertuples():
+        rows = Study.open(out / "screening" / f"{row.setting}-lr0.0003").table("generations")
+        assert set(rows["split"]) == {"validation"}
+        mine = rows[(rows["arm"] == "opd") & (rows["view"] == "no_context")]
+        assert row.acc_x == pytest.approx((mine["outcome"] == "right").mean())
+    assert len(choice) == len(pd.read_csv(out / "choice.csv")) == 2
+    trained = {path: path.stat().st_mtime_ns for path in (out / "screening").rglob("*.safetensors")}
+    screen(plan, out, workers=2)  # typed again: nothing is trained anew
+    assert trained == {path: path.stat().st_mtime_ns for path in (out / "screening").rglob("*.safetensors")}
+    table = pd.read_csv(out / "choice.csv").assign(chosen=[True, False])
+    table.to_csv(out / "choice.csv", index=False)
+    assert confirm(plan, out, workers=2) == [table["setting"][0]]
+    study = Study.open(out / table["setting"][0])
+    assert set(study.manifest["arms"]) == {"opd", "nca", "dual_opd", "nca_adaptive"}
+    assert study.manifest["arms"]["nca_adaptive"]["terms"][1] == "0.5 * near(1) * KL(sg[q_x] || q_c)"
+    assert study.manifest["evaluation"]["seed"] == 2

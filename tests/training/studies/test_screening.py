@@ -1,0 +1,171 @@
+"""The rules of choice on curves that were drawn by hand, and the preregistration as a file."""
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cr_interp.errors import UserError
+from training.studies.preregistration import FOLDER, Plateau, Preregistration, load_preregistration
+from training.studies.screening import choose, chosen_rates, eligibility, plateaus, steps_to_plateau
+
+RULE = Plateau(window=3, gain=0.01)
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return load_preregistration("suite-2")
+
+
+def changed(plan, **sections):
+    """The plan with these keys of its sections set."""
+    data = plan.model_dump(mode="json")
+    for section, values in sections.items():
+        data[section] |= values
+    return Preregistration.model_validate(data)
+
+
+def test_the_plateau_is_where_three_evaluations_gain_less_than_a_point_over_the_three_before():
+    steps = list(range(0, 200, 20))
+    rises = [0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.9, 0.9, 0.905, 0.9]
+    # Means of three: .200 .400 .600 .767 .867 .900 .902 .902, each against the one three before: .902 - .867 is still above .01,
+    # so ten evaluations are too few. With two more of .9 the next mean is .902, against .900.
+    assert steps_to_plateau(steps, rises, RULE) is None
+    assert steps_to_plateau([*steps, 200, 220], [*rises, 0.9, 0.9], RULE) == 200
+    assert steps_to_plateau(steps, [0.5] * 10, RULE) == 100
+    assert steps_to_plateau(steps[:5], [0.5] * 5, RULE) is None
+    assert steps_to_plateau(steps, [i / 10 for i in range(10)], RULE) is None
+
+
+def curves(setting, rate, values, seeds=(100, 101)):
+    return pd.DataFrame(
+        [(setting, rate, seed, 20 * i, value) for seed in seeds for i, value in enumerate(values)],
+        columns=["setting", "rate", "seed", "step", "acc_x"],
+    )
+
+
+def test_of_rates_within_a_point_the_one_that_is_there_first_and_never_the_lowest_for_being_low(plan):
+    slow = [0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.92, 0.92, 0.92, 0.92, 0.92, 0.92]
+    fast = [0, 0.8, 0.92, 0.92, 0.92, 0.92, 0.92, 0.92, 0.92, 0.92, 0.92, 0.92, 0.92]
+    bad = [0, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6]
+    grid = plateaus(
+        pd.concat([curves("a", 3e-4, slow), curves("a", 1e-3, fast), curves("a", 3e-3, bad)]), plan.screening
+    )
+    at = grid.set_index("rate")
+    assert at.loc[1e-3, "steps"] == 140  # mean of 100..140 against that of 40..80
+    assert at["acc_x"].round(6).tolist() == [0.92, 0.92, 0.6]
+    assert at["reached"].all()
+    taken = chosen_rates(grid, plan.screening).iloc[0]
+    assert (taken["rate"], taken["train_steps"]) == (1e-3, 210)
+
+
+def test_a_curve_that_never_flattens_gets_the_cap(plan):
+    grid = plateaus(curves("a", 1e-3, [i / 31 for i in range(31)]), plan.screening)
+    assert grid.iloc[0]["steps"] == 600
+    assert not grid.iloc[0]["reached"]
+
+
+@pytest.mark.parametrize(
+    ("acc_x", "harm", "irrelevant", "eligible"),
+    [
+        (0.95, 0.20, 0.02, True),
+        (0.89, 0.20, 0.02, False),  # not internalised: teacher 1.0
+        (0.95, 0.09, 0.00, False),  # hardly harmed
+        (0.95, 0.20, 0.16, False),  # any context harms as much
+    ],
+)
+def test_a_setting_carries_the_claim_s_premise_if_all_three_hold(acc_x, harm, irrelevant, eligible, plan):
+    rows = pd.DataFrame(
+        [("a", 1e-3, seed, acc_x, harm, irrelevant, 1.0) for seed in (100, 101)],
+        columns=["setting", "rate", "seed", "acc_x", "harm", "harm_irrelevant", "teacher"],
+    )
+    found = eligibility(rows, plan.eligible)
+    assert found["eligible"].tolist() == [eligible]
+
+
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 65), min_size=0, max_size=40))
+def test_a_choice_keeps_to_its_bounds_and_to_the_order_of_the_hash(numbers):
+    plan = load_preregistration("suite-2")
+    every = list(plan.settings())
+    eligible = [every[i % len(every)] for i in sorted({i % len(every) for i in numbers})]
+    taken = choose(eligible, plan)
+    assert taken == choose(list(reversed(eligible)), plan)
+    assert set(taken) <= set(eligible)
+    tasks = [plan.parts(name)[1].partition(":")[0] for name in taken]
+    assert all(tasks.count(task) <= 5 for task in tasks)
+    assert len(taken) <= 12
+    games = [name for name in eligible if plan.parts(name)[0].games]
+    kinds = [plan.parts(name)[1].partition(":")[0] for name in eligible]
+    possible = sum(min(5, kinds.count(kind)) for kind in set(kinds))
+    assert len(taken) == min(12, possible)  # as many as there can be: never padded, never short
+    assert sum(plan.parts(name)[0].games for name in taken) >= min(2, len(games))
+
+
+def test_places_are_kept_for_games_that_come_late_in_the_order(plan):
+    small = changed(plan, choice={"settings": 2, "games": 1, "families": 1})
+    words = [name for name in plan.settings() if not plan.parts(name)[0].games]
+    game = next(name for name in plan.settings() if plan.parts(name)[0].games)
+    assert game in choose([*words, game], small)
+    assert len(choose([*words, game], small)) == 2
+
+
+def test_the_file_of_the_second_suite_says_what_it_should(plan):
+    groups = plan.settings()
+    assert len(groups) == len(set(groups)) == 71
+    config = plan.screened("rules-shift-qwen3", 1e-3)
+    assert (config.task, config.arms, config.seeds) == ("rules:shift", ("opd",), (100, 101, 102))
+    assert config.evaluation.split == "validation"
+    assert config.training.steps == 600
+    assert plan.screened("games-cross-sokoban-a-qwen3", 3e-4).teacher == "builtin:organism-qwen3-large"
+    assert plan.screened("smollm2-sentiment-smollm2-135m-instruct", 1e-5).training.batch_size == 16
+
+
+def test_nothing_is_confirmed_before_the_adaptive_arm_is_fixed(plan):
+    with pytest.raises(UserError, match="nca_adaptive"):
+        plan.confirmed("rules-shift-qwen3", 1e-3, 150)
+    terms = ["KL(q_x || f)", "0.5 * near(1) * KL(sg[q_x] || q_c)"]
+    config = changed(plan, confirmation={"adaptive": terms}).confirmed("rules-shift-qwen3", 1e-3, 150)
+    assert config.arms == ("opd", "nca", "dual_opd", "nca_adaptive")
+    assert config.seeds == tuple(range(200, 210))
+    assert (config.training.steps, config.evaluation.split, config.evaluation.seed) == (150, "test", 2)
+
+
+def test_the_digest_is_what_it_says_not_how_it_is_written(plan, tmp_path):
+    text = (FOLDER / "suite-2.yaml").read_text()
+    (tmp_path / "a.yaml").write_text("# another comment\n" + text)
+    (tmp_path / "b.yaml").write_text(text.replace("cap: 600", "cap: 601"))
+    assert load_preregistration(str(tmp_path / "a.yaml")).digest == plan.digest
+    assert load_preregistration(str(tmp_path / "b.yaml")).digest != plan.digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("cap: 600", "cap: 0", "cap"),
+        ("window: 3", "window: 3, extra: 1", "extra"),
+        ('nca: ["KL(q_x || f)"', 'nca: ["KL(q_x | f)"', "not a term"),
+        ("group: codebook", "group: rules", ""),
+        ("adaptive: null", 'adaptive: ["KL(q_x || q_x)"]', "itself"),
+    ],
+)
+def test_a_preregistration_that_cannot_be_run_is_refused(old, new, said, tmp_path):
+    text = (FOLDER / "suite-2.yaml").read_text()
+    assert old in text
+    (tmp_path / "bad.yaml").write_text(text.replace(old, new))
+    if not said:  # other tasks under one group's name are no clash
+        load_preregistration(str(tmp_path / "bad.yaml"))
+        return
+    with pytest.raises(UserError, match=said):
+        load_preregistration(str(tmp_path / "bad.yaml"))
+
+
+def test_two_candidates_of_one_name_are_refused(tmp_path):
+    text = (
+        (FOLDER / "suite-2.yaml")
+        .read_text()
+        .replace('"rules:copy", "rules:reverse"', '"rules:copy", "rules:copy"')
+    )
+    (tmp_path / "twice.yaml").write_text(text)
+    with pytest.raises(UserError, match="rules-copy-llama"):
+        load_preregistration(str(tmp_path / "twice.yaml"))

@@ -1,0 +1,216 @@
+"""A preregistration: everything that decides an experiment's answer, in one file that is committed before any run.
+
+Mental model. The file is data, and its digest is its identity: what is run notes the digest, and whoever goes on with another
+file is refused. Candidates are screened with the baseline alone (``screening.py`` has the rules of choice, which look at no
+anchored arm); the chosen settings are confirmed with every arm on fresh seeds and items; ``cr_interp/tables/confirmation.py``
+says what came out. No torch here.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from cr_interp.configuration import Strict, read_mapping, validated
+from cr_interp.errors import UserError, unknown
+from cr_interp.system.names import Name, Seed, distinct
+from training.objectives import arm_terms
+from training.settings import MANY, MOST, StudyConfig
+
+FOLDER = Path(__file__).parents[1] / "preregistrations"
+Seeds = Annotated[tuple[Seed, ...], AfterValidator(distinct), Field(min_length=1)]
+
+
+class Plateau(Strict):
+    """A curve is at its plateau where the mean of ``window`` evaluations is less than ``gain`` above the mean of those before."""
+
+    window: int = Field(gt=0, le=1000)
+    gain: float = Field(gt=0, le=1)
+
+
+class Screening(Strict):
+    """How candidates are looked at: the baseline, on validation items, at every rate of the grid."""
+
+    arm: Name
+    seeds: Seeds
+    items: int = Field(gt=0, le=MANY)
+    every: int = Field(gt=0, le=MOST)
+    """Steps between two evaluations."""
+    cap: int = Field(gt=0, le=MOST)
+    """Longest run, in steps."""
+    plateau: Plateau
+    within: float = Field(ge=0, le=1)
+    """Rates whose plateau is so close to the best one count as equal; of these the one with the fewest steps is taken."""
+    stretch: float = Field(ge=1, le=100)
+    """All arms are trained for so many times the steps to the plateau."""
+
+
+class Eligible(Strict):
+    """When a candidate carries the claim's premise: the context is internalised, and giving it back harms."""
+
+    of_teacher: float = Field(gt=0, le=1)
+    harm: float = Field(ge=0, le=1)
+    above_irrelevant: float = Field(ge=0, le=1)
+
+
+class Choice(Strict):
+    """How many settings are taken, and how they are spread."""
+
+    settings: int = Field(gt=0, le=1000)
+    of_one_task: int = Field(gt=0, le=1000)
+    families: int = Field(gt=0, le=1000)
+    games: int = Field(ge=0, le=1000)
+
+
+class Sentinels(Strict):
+    """Settings counted apart: those without Harm, and those stopped at an early share of their steps (regime B)."""
+
+    without_harm: int = Field(ge=0, le=1000)
+    stopped_early: int = Field(ge=0, le=1000)
+    early: float = Field(gt=0, le=1)
+
+
+class Confirmation(Strict):
+    """What is run on the chosen settings."""
+
+    seeds: Seeds
+    items: int = Field(gt=0, le=MANY)
+    draw: int = Field(gt=0, lt=2**32)
+    """Which test items are drawn; draw 0 has been published."""
+    arms: dict[Name, tuple[str, ...]] = Field(min_length=2)
+    adaptive: tuple[str, ...] | None
+    """Terms of ``nca_adaptive``; null until it is chosen, and nothing is confirmed before."""
+
+
+class Success(Strict):
+    """Settings needed of ``of``: Harm lower, lower after Holm, Acc_x not lower by the margin, Harm lower on common prompts."""
+
+    lower: int = Field(gt=0)
+    holm: int = Field(gt=0)
+    not_lower: int = Field(gt=0)
+    common: int = Field(gt=0)
+    of: int = Field(gt=0)
+    failure: int = Field(ge=0)
+    """Lower in so many or fewer: the claim has failed. Between the two the result is inconclusive."""
+    margin: float = Field(gt=0, lt=1)
+
+
+class Candidates(Strict):
+    """Every task with every model, at every rate."""
+
+    group: Name
+    tasks: tuple[str, ...] = Field(min_length=1)
+    models: tuple[str, ...] = Field(min_length=1)
+    rates: Annotated[tuple[float, ...], AfterValidator(distinct)] = Field(min_length=1)
+    teacher: str | None = None
+    games: bool = False
+    batch_size: int = Field(64, gt=0, le=MANY)
+    seeds: int | None = Field(None, gt=0)
+    """So many of the confirmation's seeds; null: all."""
+
+
+class Preregistration(Strict):
+    """See ``preregistrations/suite-2.yaml``."""
+
+    name: Name
+    screening: Screening
+    eligible: Eligible
+    choice: Choice
+    sentinels: Sentinels
+    confirmation: Confirmation
+    success: Success
+    candidates: tuple[Candidates, ...] = Field(min_length=1)
+
+    @property
+    def digest(self) -> str:
+        """Identity of everything that it says; comments and the order of keys are no part of it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    def settings(self) -> dict[str, Candidates]:
+        """Setting → its group, in the file's order; the group's one task and one model are in :func:`parts`."""
+        return {setting: group for setting, group, *_ in self._each()}
+
+    def parts(self, setting: str) -> tuple[Candidates, str, str]:
+        """Group, task and model of a setting."""
+        for name, group, task, model in self._each():
+            if name == setting:
+                return group, task, model
+        raise unknown("setting", setting, self.settings())
+
+    def order(self, setting: str) -> str:
+        """Where a setting stands when the eligible ones are taken in turn: nobody's preference, the same for everybody."""
+        return hashlib.sha256(f"{self.name} {setting}".encode()).hexdigest()
+
+    def screened(self, setting: str, rate: float) -> StudyConfig:
+        """The study in which a candidate is screened at a rate."""
+        asked, (group, task, model) = self.screening, self.parts(setting)
+        return StudyConfig.model_validate(
+            {
+                "name": f"{setting}-lr{rate:g}", "task": task, "model": model, "teacher": group.teacher,
+                "arms": [asked.arm], "seeds": asked.seeds,
+                "training": {
+                    "steps": asked.cap, "batch_size": group.batch_size, "lr": rate, "eval_every": asked.every,
+                    "eval_examples": asked.items, "save_every": asked.cap, "keep_checkpoints": 1,
+                },
+                "evaluation": {
+                    "split": "validation", "examples": asked.items, "controls": ["exact", "irrelevant"], "permutations": 0,
+                },
+            }
+        )  # fmt: skip
+
+    def confirmed(self, setting: str, rate: float, steps: int) -> StudyConfig:
+        """The study in which a chosen setting is confirmed. Raises :class:`UserError` before the adaptive arm is fixed."""
+        asked, (group, task, model) = self.confirmation, self.parts(setting)
+        if asked.adaptive is None:
+            raise UserError(
+                f"{self.name} does not say yet what nca_adaptive is (confirmation.adaptive is null), so nothing can be "
+                f"confirmed. Choose its terms on the screening seeds, write them there and commit the file."
+            )
+        arms = {**asked.arms, "nca_adaptive": asked.adaptive}
+        return StudyConfig.model_validate(
+            {
+                "name": setting, "task": task, "model": model, "teacher": group.teacher, "arms": list(arms),
+                "own_arms": arms, "seeds": asked.seeds[: group.seeds],
+                "training": {
+                    "steps": steps, "batch_size": group.batch_size, "lr": rate, "eval_every": self.screening.every,
+                    "save_every": steps, "keep_checkpoints": 1,
+                },
+                "evaluation": {"split": "test", "examples": asked.items, "seed": asked.draw},
+            }
+        )  # fmt: skip
+
+    def _each(self) -> Iterator[tuple[str, Candidates, str, str]]:
+        for group in self.candidates:
+            for task in group.tasks:
+                for model in group.models:
+                    family = model.removeprefix("builtin:").removeprefix("organism-")
+                    words = dict.fromkeys([group.group, *task.split(":"), family])
+                    yield _slug("-".join(words)), group, task, model
+
+
+def load_preregistration(name_or_path: str) -> Preregistration:
+    """Read a preregistration by its name in ``training/preregistrations`` or by path.
+
+    Raises :class:`UserError` for what cannot be run as it stands: two settings of one name, terms that are none.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        known = sorted(each.stem for each in FOLDER.glob("*.yaml"))
+        if name_or_path not in known:
+            raise unknown("preregistration", name_or_path, known)
+        path = FOLDER / f"{name_or_path}.yaml"
+    found = validated(Preregistration, read_mapping(path), path)
+    names = [setting for setting, *_ in found._each()]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{path}: two candidates are called {', '.join(twice)}. Give their groups other names.")
+    adaptive = found.confirmation.adaptive
+    for arm, terms in {**found.confirmation.arms, **({"nca_adaptive": adaptive} if adaptive else {})}.items():
+        arm_terms(arm, {arm: terms})
+    return found
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

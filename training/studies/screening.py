@@ -1,0 +1,97 @@
+"""The rules by which settings are chosen: functions of the baseline's curves on validation items, and of nothing else.
+
+Mental model. Screening yields a row per setting, rate, seed and evaluation. From it follow, in this order and without a look
+at any anchored arm: where each curve reaches its plateau, which rate is taken, which settings carry the claim's premise, and
+which of them are run. Every rule is a few lines, so that a reader can check it against the preregistration.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from training.studies.preregistration import Candidates, Choice, Eligible, Plateau, Preregistration, Screening
+
+Parts = tuple[Candidates, str, str]
+"""group, task, model"""
+CURVE = ("setting", "rate", "seed", "step", "acc_x")
+OUTCOME = ("setting", "rate", "seed", "acc_x", "harm", "harm_irrelevant", "teacher")
+
+
+def steps_to_plateau(steps: Sequence[int], acc_x: Sequence[float], rule: Plateau) -> int | None:
+    """The first evaluated step at which the curve has reached its plateau; None if it never does.
+
+    >>> steps_to_plateau([0, 20, 40, 60, 80, 100], [0, .3, .9, .9, .9, .9], Plateau(window=2, gain=.01))
+    100
+    """
+    w = rule.window
+    for end in range(2 * w, len(acc_x) + 1):
+        now, before = acc_x[end - w : end], acc_x[end - 2 * w : end - w]
+        if sum(now) / w - sum(before) / w < rule.gain:
+            return steps[end - 1]
+    return None
+
+
+def plateaus(curves: pd.DataFrame, rule: Screening) -> pd.DataFrame:
+    """Rows :data:`CURVE` → a row per setting and rate: ``steps`` to the plateau of the mean over seeds (the cap if there is
+    none), ``acc_x`` there (mean of the window), and ``reached``."""
+    rows = []
+    for (setting, rate), of_rate in curves.groupby(["setting", "rate"], sort=True):
+        mean = of_rate.groupby("step")["acc_x"].mean().sort_index()
+        steps, values = [int(step) for step in mean.index], mean.tolist()
+        found = steps_to_plateau(steps, values, rule.plateau)
+        end = steps.index(found) + 1 if found is not None else len(steps)
+        window = values[max(0, end - rule.plateau.window) : end]
+        rows.append((setting, rate, found or rule.cap, sum(window) / len(window), found is not None))
+    return pd.DataFrame(rows, columns=["setting", "rate", "steps", "acc_x", "reached"])
+
+
+def chosen_rates(found: pd.DataFrame, rule: Screening) -> pd.DataFrame:
+    """Of each setting's rates within ``rule.within`` of the best plateau, the one with the fewest steps to it; of equal ones the
+    lowest. Columns of :func:`plateaus`, and ``train_steps``, what every arm gets."""
+    rows = []
+    for _, of_setting in found.groupby("setting", sort=True):
+        close = of_setting[of_setting["acc_x"] >= of_setting["acc_x"].max() - rule.within - 1e-12]
+        rows.append(close.sort_values(["steps", "rate"]).iloc[0])
+    taken = pd.DataFrame(rows).reset_index(drop=True)
+    return taken.assign(train_steps=[math.ceil(rule.stretch * steps) for steps in taken["steps"]])
+
+
+def eligibility(outcomes: pd.DataFrame, rule: Eligible) -> pd.DataFrame:
+    """Rows :data:`OUTCOME` (one a seed, at the chosen rate) → a row per setting: the means, and whether each condition holds."""
+    mean = outcomes.groupby("setting")[["acc_x", "harm", "harm_irrelevant", "teacher"]].mean()
+    mean["internalised"] = mean["acc_x"] >= rule.of_teacher * mean["teacher"]
+    mean["harmed"] = mean["harm"] >= rule.harm
+    mean["of_the_context"] = mean["harm"] - mean["harm_irrelevant"] >= rule.above_irrelevant
+    mean["eligible"] = mean[["internalised", "harmed", "of_the_context"]].all(axis=1)
+    return mean.reset_index()
+
+
+def choose(eligible: Sequence[str], plan: Preregistration) -> list[str]:
+    """The first settings in the hash's order, at most so many of a task, spread over families and games.
+
+    Settings are taken in turn; one is passed over where its task is full, or where the places that are left are needed for
+    families or games that are still missing and that later candidates can bring. Fewer than asked for are all there are.
+    """
+    about = {setting: plan.parts(setting) for setting in eligible}
+    waiting, taken = sorted(eligible, key=plan.order), list[str]()
+    while waiting and len(taken) < plan.choice.settings:
+        fits = next((each for each in waiting if _fits(each, taken, waiting, about, plan.choice)), None)
+        if fits is None:
+            break
+        taken.append(fits)
+        waiting.remove(fits)
+    return taken
+
+
+def _fits(
+    setting: str, taken: Sequence[str], waiting: Sequence[str], about: Mapping[str, Parts], rule: Choice
+) -> bool:
+    after, rest = [*taken, setting], [each for each in waiting if each != setting]
+    kinds = [about[each][1].partition(":")[0] for each in after]  # whatever the rule, book or legend
+    if kinds.count(kinds[-1]) > rule.of_one_task:
+        return False
+    families = {about[each][2] for each in after}
+    missing = min(rule.families - len(families), len({about[each][2] for each in rest} - families))
+    games, later = (sum(about[each][0].games for each in some) for some in (after, rest))
+    return rule.settings - len(after) >= max(missing, min(rule.games - games, later), 0)
