@@ -79,8 +79,8 @@ def evaluate(
                     "obeys_new": task.obeys(example, text) if isinstance(task, GivesNewInstruction) else None,
                 }
                 if own:
-                    shown = before(example, context)
-                    row["before"] = "" if shown is None else json.dumps(shown.to_dict(), ensure_ascii=False)
+                    stood = before(example, context)
+                    row["before"] = "" if stood is None else json.dumps(stood.to_dict(), ensure_ascii=False)
                 if isinstance(task, TakesTurns):
                     row["turn_prompts"] = [turn.prompt for turn in episode.turns]
                     row["turn_tokens"] = [len(turn.response.ids) for turn in episode.turns]

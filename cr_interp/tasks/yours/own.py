@@ -15,8 +15,9 @@ from cr_interp.confined import is_regular
 from cr_interp.errors import UserError
 from cr_interp.system.text_files import read_json, read_text
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
+from cr_interp.tasks.lengths import irrelevant_in_place
 from cr_interp.tasks.yours.asked_rows import Read, Wanted, check_ids, read_examples
-from cr_interp.tasks.yours.each_own import each_own, shared_context
+from cr_interp.tasks.yours.each_own import each_own
 from cr_interp.tasks.yours.grading import Grading
 from cr_interp.tasks.yours.local_rows import read_local
 from cr_interp.views import Context, Given
@@ -36,6 +37,8 @@ class OwnTask:
     others: Mapping[str, Context] = field(default_factory=dict)
     """Further contexts: paraphrase, mismatched, irrelevant."""
     told: str = "a context of each row"
+    read_notes: tuple[str, ...] = ()
+    """What of the rows was left aside, a sentence each."""
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
         if n is not None and n > len(self.own_examples):
@@ -50,6 +53,9 @@ class OwnTask:
             if self.context is not None
             else {**each_own(self.own_examples, count_tokens, self.told)}
         )
+        if self.others and "irrelevant" not in self.others and isinstance(own["exact"], Context):
+            filler = irrelevant_in_place(Context.system, own["exact"], count_tokens)
+            own |= {} if filler is None else {"irrelevant": filler}
         return {**own, **self.others}
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
@@ -87,11 +93,6 @@ def read_rows_of(path: Path, wanted: Wanted) -> Read:
 def read_prompts(path: Path) -> tuple[Example, ...]:
     """The examples of a file whose columns have their usual names."""
     return tuple(read_rows_of(path, Wanted()).examples)
-
-
-def one_context(read: Read) -> Context | None:
-    """The one context that all rows bring, if it is the same; the examples then have none of their own."""
-    return shared_context(read.examples)
 
 
 def read_context(path: Path) -> Context:
