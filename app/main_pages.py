@@ -21,6 +21,6 @@ PAGES = {
     "tokens": Page("Tokens", "format_ink_highlighter", ("study", "pair", "arms", "seeds")),
     "examples": Page("Examples", "compare", ("study", "pair", "arms", "seeds", "control")),
     "training": Page("Training", "trending_up", ("study", "arms", "seeds", "control", "measure")),
-    "suite": Page("Suite", "apps", ()),
+    "suite": Page("Suite", "apps", ("image",)),
     "try_it": Page("Try it", "play_circle", ("study", "pair", "control")),
 }

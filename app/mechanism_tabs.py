@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from cr_interp.study.analyses import analysis_of
+
 
 @dataclass(frozen=True)
 class Tab:
@@ -25,6 +27,8 @@ class Tab:
     """Columns of which one value is shown, each an argument under its own name of those functions that have it."""
     without: tuple[str, ...] = ()
     """Values that are not among the choices: they are drawn with every one of them."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Argument of the functions → a further table that they draw, if the study has it."""
 
 
 TABS: dict[str, Tab] = {
@@ -32,10 +36,17 @@ TABS: dict[str, Tab] = {
         "Where it is decided", "patching",
         "At which layer and site does the state without the context, put into the run with it, bring the right answer back?",
     ),
+    "windows": Tab(
+        "Windows", "patching_windows",
+        "What do several layers at once recover, where none of them does alone?",
+        {"Several layers at once": "cr_interp.figures.heads:window_map"}, ("site", "group", "direction", "readout"),
+        beside={"patching": "patching"},
+    ),
     "heads": Tab(
-        "Heads", "heads",
-        "Which attention heads carry it? Attributed first, then the strongest are exchanged one by one.",
-        {"What single heads recover": "cr_interp.figures.heads:head_map"}, ("group", "direction"),
+        "Heads", "attribution",
+        "Which attention heads carry it? All are attributed to first order; the strongest are then exchanged one by one.",
+        {"Attributed, and exchanged": "cr_interp.figures.heads:head_map"}, ("group", "direction"),
+        beside={"heads": "patching_heads"},
     ),
     "knockout": Tab(
         "Cutting the context", "knockout",
@@ -80,6 +91,11 @@ TABS: dict[str, Tab] = {
         {"What a linear probe reads": "cr_interp.figures.probes:probes"},
     ),
 }  # fmt: skip
+
+
+def there() -> dict[str, Tab]:
+    """The tabs whose analysis this version has."""
+    return {name: tab for name, tab in TABS.items() if analysis_of(tab.table) is not None}
 
 
 def drawing(address: str) -> Callable[..., Any] | None:

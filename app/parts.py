@@ -68,7 +68,9 @@ def show_figure(
             within = f".st-key-wide-{name}"
             st.html(
                 f"<style>{within} {{overflow-x: auto}} {within} .stPlotlyChart, {within} .stElementContainer:has("
-                f".stPlotlyChart), {within} .stElementContainer.st-key-{key} {{min-width: {wide}px}}</style>"
+                f".stPlotlyChart), {within} .stElementContainer.st-key-{key} {{min-width: {wide}px}}"
+                f"@media (max-width: {wide}px) {{{within}::before {{content: 'The figure scrolls sideways \\2192'; "
+                "font-size: 0.82rem}}</style>"
             )
         st.plotly_chart(
             figure,

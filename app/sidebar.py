@@ -37,7 +37,8 @@ def choose(parts: tuple[str, ...] = PARTS) -> Selection | None:
     names = list(studies)
     if "study" not in parts:
         linked("study", names, names[0])
-        _image()
+        if "image" in parts:
+            _image()
         return None
     _refuse_unknown(names)
     # Always in the URL: which study is found first differs from place to place, so a link without it would show other people

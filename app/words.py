@@ -13,6 +13,7 @@ GLOSSARY = {
     "Anchoring, which pulls the with-context view to the frozen no-context view.",
     "baseline": "The arm that the other one is compared with. Differences are paired: same examples, same seeds.",
     "harm_common": "Harm on the prompts that both arms answer right without the context: the same denominator for both.",
+    "changed": "Share of prompts whose answer is another one when the context returns; of studies without an answer key.",
     "fidelity": "How far the arm's answers without the context are from the teacher's with it (KL, nats a token); 0: the same.",
     "invariance": "How far the arm's own two views are apart (KL, nats a token); 0: the context changes nothing. Deafness to "
     "every context lowers it too.",
@@ -145,6 +146,8 @@ GLOSSARY = {
     "compare": "Evaluates and captures checkpoints that exist already, and writes a study that this app opens.",
     "asked_on": "A built-in task grades the answers and knows its context; a file of prompts brings its own, with answers or "
     "without.",
+    "lens_here": "The model's final norm and head applied to the state after every layer, at the first token in which the two "
+    "answers differ: what the model would say if it ended there.",
     "mend": "The run with the context is changed at one layer while it writes its answer: the state without the context is put "
     "in, or the context's direction (with − without, mean over other prompts) is taken away or added. The answer is decoded, not "
     "scored.",

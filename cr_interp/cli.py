@@ -53,6 +53,9 @@ def table(
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="as in the README")] = False,
     seeds: Annotated[bool, typer.Option("--seeds", help="a row per seed as well")] = False,
+    flips: Annotated[
+        bool, typer.Option("--flips", help="whether an example's drift tells that its answer flips, by layer")
+    ] = False,
     control: Annotated[str, typer.Option(help="exact, paraphrase, mismatched or irrelevant")] = "exact",
     interval: Annotated[
         str,
@@ -68,16 +71,32 @@ def table(
     from cr_interp.tables.suite import is_suite
 
     kind = kind_named(interval)
+    if is_suite(study) and flips:
+        raise UserError(f"--flips is of one setting: cr-interp table {study}/SETTING --flips.")
     if is_suite(study):
         _suite_table(study, as_json, markdown, seeds, control, kind)
         return
     opened = open_study(study)
-    if as_json:
+    if flips:
+        _flips_table(opened)
+    elif as_json:
         print(json.dumps(metrics_json(metric_table(opened, control, kind)), indent=1))
     elif markdown:
         print(visible(markdown_study(opened, control, kind)))
     else:
         console.print(rich_study(opened, control, seeds, f"{opened.name} (context: {control})", kind))
+
+
+def _flips_table(study: Any) -> None:
+    from cr_interp.report.trained import rich_flips
+
+    found = rich_flips(study)
+    if found is None:
+        raise UserError(
+            f"{study.path} does not say whether drift tells flips: that takes the tables token_drift and generations, and a run "
+            f"in which some answers flip and others do not."
+        )
+    console.print(found)
 
 
 def _suite_table(name: str, as_json: bool, markdown: bool, seeds: bool, control: str, kind: Any) -> None:
@@ -196,11 +215,18 @@ def compare(
     today: Annotated[
         str | None, typer.Option(help="YYYY-MM-DD, for a chat template that writes the date; fixed if not given")
     ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="who answers: transformers, vllm (in this process), or a server's address, http://…/v1"
+        ),
+    ] = "transformers",
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
-    from cr_interp.measure.pairs import Question, choose_task, parse_columns, parse_pairs
+    from cr_interp.measure.pairs import Question, choose_task, is_address, parse_columns, parse_pairs
 
     parse_pairs(checkpoints)  # what is typed wrongly is said before the seconds that torch takes
+    is_address(engine)
     columns = parse_columns(column or [])
     choose_task(
         Question(task, prompts, context, each, columns, grader, new_instruction, controls, max_new_tokens)
@@ -209,7 +235,7 @@ def compare(
     from cr_interp.report.study import rich_study
 
     study = compare_checkpoints(
-        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today, each=each,
+        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today, engine, each=each,
         columns=columns, grader=grader, new_instruction=new_instruction, controls=controls, teacher=teacher,
         responses=responses, dtype=dtype, device_map=device_map,
     )  # fmt: skip

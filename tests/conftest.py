@@ -25,6 +25,20 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no worker is left alone with one of them at the end."""
+
+    def weight(item: pytest.Item) -> int:
+        return 2 if item.get_closest_marker("browser") else 1 if item.get_closest_marker("slow") else 0
+
+    heaviest: dict[object, int] = {}
+    for item in items:
+        heaviest[item.path] = max(heaviest.get(item.path, 0), weight(item))
+    items.sort(
+        key=lambda item: -heaviest[item.path]
+    )  # stable: a file's tests stay together, and share its fixtures
+
+
 def pytest_collection_finish() -> None:
     """Let the collector pass over what lives to the end: with torch loaded, each of its rounds looks at a million objects."""
     gc.collect()

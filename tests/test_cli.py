@@ -32,6 +32,8 @@ def run(*words, code=0, cwd=None, cold=False):
         (["distill", "organism-shift", "--arms", "ncaa"], "Did you mean 'nca'"),
         (["distill", "organism-shift", "--seeds", "a"], "whole numbers"),
         (["compare", "x"], "Missing option"),
+        (["explain", "organism-shift", "--analyses", "knokout"], "Did you mean 'knockout'"),
+        (["explain", "organism-shift", "--cuts", "x"], "--cuts is a list of whole numbers"),
     ],
 )
 def test_bad_input_is_one_paragraph_and_exit_code_2(words, said, tmp_path):
@@ -40,6 +42,7 @@ def test_bad_input_is_one_paragraph_and_exit_code_2(words, said, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_controls_of_a_measure_without_a_best_value_are_of_every_layer(tmp_path):
     make_study(tmp_path / "s")
     plain = run("controls", tmp_path / "s", "--measure", "shift_share")
@@ -52,6 +55,7 @@ def test_controls_of_a_measure_without_a_best_value_are_of_every_layer(tmp_path)
     )
 
 
+@pytest.mark.slow
 def test_table_json_is_what_anybody_recomputes_from_generations(tmp_path):
     study = make_study(tmp_path / "s")
     found = json.loads(run("table", tmp_path / "s", "--json", cold=True).stdout)
@@ -122,8 +126,8 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     assert run("table", str(study.path), "--json", cwd=tmp_path).stdout == table
 
     # On one arm's responses, every checkpoint is measured on the same tokens.
-    fixed = [*words[:2], *short, "evaluation.responses=opd", "name=fixed", *words[2 + len(short) :]]
-    run(*fixed, cwd=tmp_path)
+    fixed = [*short, "evaluation.responses=opd", "name=fixed", "--seeds", "0", "--steps", "4", "--out", tmp_path]
+    run(*words[:2], *fixed, cwd=tmp_path)
     cosines = Study.open(tmp_path / "fixed").table("drift").query("measure == 'cosine' and control == 'exact'")
     assert cosines["n_tokens"].nunique() == 1
     _, config = config_of(str(tmp_path / "fixed"))

@@ -12,6 +12,7 @@ def found():
     return table()
 
 
+@pytest.mark.slow
 def test_each_interval_covers_what_it_is_about(found):
     """Seed SD 0, 7 and 17 points; 3, 5 and 10 seeds; design effect 1 and 3; shares and paired differences."""
     assert len(found) == 2 * 3 * 3 * 2

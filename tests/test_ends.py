@@ -66,6 +66,7 @@ def test_no_interval_excludes_its_own_estimate(examples, noise):
                 assert row["reason"], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("examples", "cluster"), [(30, 1), (80, 4)])
 def test_an_interval_holds_the_truth_about_as_often_as_it_says(examples, cluster):
     """Of CKA the truth is what it is at this number of examples: of the row-level one, pairs within an example count."""

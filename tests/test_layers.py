@@ -13,6 +13,7 @@ FLOORS = (
     {"app"},
     {"training.commands"},
     {"training.studies", "training.organisms"},
+    {"training.gpu"},
     {"training.planning"},
     {"training.integrations"},
     {"training.run"},

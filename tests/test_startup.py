@@ -3,23 +3,44 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 #: Libraries that take seconds to load.
 HEAVY = ("torch", "transformers", "datasets")
-RUN = """
-import contextlib, io, json, sys
-sys.argv = ["cr-interp", *sys.argv[1:]]
-from cr_interp.cli import main
-code = 0
-with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-    try:
-        main()
-    except SystemExit as end:
-        code = end.code or 0
-print(json.dumps([code, [name for name in HEAVY if name in sys.modules]]))
+#: Told ``[folder, word, …]`` a line, it answers with the exit code and which of them a command has loaded. Each runs in a fork of
+#: an interpreter that has loaded none: what every command needs is imported once.
+SERVER = """
+import contextlib, io, json, os, sys
+import pandas, rich.console, typer
+for line in sys.stdin:
+    if not (child := os.fork()):
+        folder, *words = json.loads(line)
+        os.chdir(folder)
+        sys.argv = ["cr-interp", *words]
+        code = 0
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            from cr_interp.cli import main
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code or 0
+        print(json.dumps([code, [name for name in HEAVY if name in sys.modules]]), flush=True)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        print(json.dumps("it ended with an error"), flush=True)
 """.replace("HEAVY", repr(HEAVY))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as started:
+        yield started
+        assert started.stdin
+        started.stdin.close()
 
 
 @pytest.mark.parametrize(
@@ -49,6 +70,7 @@ print(json.dumps([code, [name for name in HEAVY if name in sys.modules]]))
         (2, "compare base --out OUT"),
         (2, "compare base=x --out OUT"),
         (2, "compare base=x --out OUT --task nonesuch"),
+        (2, "compare base=x --out OUT --task rules:shift --engine vlm"),
         (2, "table nonesuch"),
         (2, "explain nonesuch"),
         (2, "explain organism-shift --analyses nonesuch"),
@@ -56,8 +78,17 @@ print(json.dumps([code, [name for name in HEAVY if name in sys.modules]]))
         (2, "app nonesuch"),
     ],
 )
-def test_no_torch(code, command, tmp_path):
+def test_no_torch(code, command, tmp_path, server):
     words = [word.replace("OUT", str(tmp_path / "out")) for word in command.split()]
-    ran = subprocess.run([sys.executable, "-c", RUN, *words], capture_output=True, text=True, cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout.strip().split("\n")[-1]) == [code, []]
+    server.stdin.write(json.dumps([str(tmp_path), *words]) + "\n")
+    server.stdin.flush()
+    assert json.loads(server.stdout.readline()) == [code, []]
+
+
+def test_the_interpreter_that_is_forked_has_loaded_none(server):
+    """Else no fork could show that a command loads one."""
+    said = (
+        "import sys, pandas, rich.console, typer; print([name for name in sys.argv[1:] if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", said, *HEAVY], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (0, "[]\n")

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import streamlit as st
 
 from app.queries.state import Stamp, stamp_of
@@ -19,6 +20,7 @@ from cr_interp.tasks.base import Example
 from cr_interp.views import Context, NoContext
 
 if TYPE_CHECKING:
+    from cr_interp.capture.sites import SiteName
     from cr_interp.measure.tryout import Answer, Tryout
 
 
@@ -51,23 +53,28 @@ def mend(
     prompt: str,
     context: Context,
     kind: str,
-    layer: int,
+    layers: tuple[int, int],
     limit: int,
     no_context: NoContext,
     others: tuple[str, ...],
 ) -> "Answer":
-    """The answer with the context under an edit; see :mod:`cr_interp.measure.mended`. ``kind`` is one of :data:`EDITS`."""
-    asked = json.dumps([prompt, context.to_dict(), kind, layer, limit, no_context, others])
-    return _mend(checkpoint.model, stamp_of(*checkpoint.files()), asked, checkpoint, prompt, context, kind, layer, limit,
+    """The answer with the context under an edit; see :mod:`cr_interp.mechanism.intervene`. ``kind`` is one of :data:`EDITS`."""
+    asked = json.dumps([prompt, context.to_dict(), kind, layers, limit, no_context, others])
+    return _mend(checkpoint.model, stamp_of(*checkpoint.files()), asked, checkpoint, prompt, context, kind, layers, limit,
                  no_context, others)  # fmt: skip
 
 
 #: What can be done to a run with the context → how it is said.
 EDITS = {
     "put": "put the state without the context in",
+    "put attention": "put attention's output without the context in",
+    "put MLP": "put the MLP's output without the context in",
+    "block": "block the context",
     "remove": "take the context's direction away",
     "add": "add the context's direction once more",
 }
+#: Where a state is put in.
+PUT: dict[str, "SiteName"] = {"put": "resid_post", "put attention": "attn_out", "put MLP": "mlp_out"}
 
 
 def examples(study: Study) -> list[Example]:
@@ -112,19 +119,51 @@ def _mend(
     _prompt: str,
     _context: Context,
     _kind: str,
-    _layer: int,
+    _layers: tuple[int, int],
     _limit: int,
     _no_context: NoContext,
     _others: tuple[str, ...],
 ) -> "Answer":
-    from cr_interp.measure import mended
+    from cr_interp.mechanism import intervene
 
     loaded = model(_checkpoint)
-    edit: mended.Put | mended.Steer = mended.Put(_layer)
-    if _kind != "put":
-        vector = mended.context_direction(loaded, _others, _context, _layer, _no_context)
-        edit = mended.Steer(_layer, vector, 1.0 if _kind == "add" else -1.0)
-    return mended.mended(loaded, _prompt, _context, edit, _limit, _no_context)
+    first, last = _layers
+    change: intervene.Change
+    if _kind == "block":
+        change = intervene.Block(range(first, last + 1), readers="all")
+    elif _kind in ("remove", "add"):
+        vector = intervene.difference(loaded, _others, _context, "resid_post", first, _no_context)
+        change = intervene.Steer(first, vector, remove=_kind == "remove")
+    else:
+        change = intervene.PutIn(PUT[_kind], (first,))
+    return intervene.intervene(loaded, _prompt, _context, change, _limit, _no_context).edited
+
+
+def parting(
+    checkpoint: Checkpoint, prompt: str, context: Context, limit: int, no_context: NoContext
+) -> pd.DataFrame:
+    """The logit lens where the two answers part; see :func:`cr_interp.mechanism.tried_lens.parting`."""
+    tried = answer(checkpoint, prompt, context, limit, no_context)
+    asked = json.dumps([prompt, context.to_dict(), limit, no_context])
+    return _parting(
+        checkpoint.model, stamp_of(*checkpoint.files()), asked, checkpoint, prompt, context, tried, no_context
+    )
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _parting(
+    name: str,
+    stamp: Stamp,
+    asked: str,
+    _checkpoint: Checkpoint,
+    _prompt: str,
+    _context: Context,
+    _tried: "Tryout",
+    _no_context: NoContext,
+) -> pd.DataFrame:
+    from cr_interp.mechanism.tried_lens import parting
+
+    return parting(model(_checkpoint), _prompt, _context, _tried.responses, _no_context)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

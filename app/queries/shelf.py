@@ -16,7 +16,7 @@ from cr_interp.report.verdict import Verdict, headline
 from cr_interp.study.analyses import ANALYSES
 from cr_interp.study.study import Study
 from cr_interp.tables.stored import peek
-from cr_interp.tables.verdict_rows import is_deafer
+from cr_interp.tables.verdict_rows import is_deafer, is_keyless, keyless_verdict
 
 COLUMNS = ("study", "task", "model", "arms", "seeds", "verdict", "lacks")
 WORDS: dict[Verdict, str] = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
@@ -37,7 +37,7 @@ def _row(name: str, path: Path) -> dict[str, Any]:
     return {
         "study": name, "task": _text(study.manifest.get("task")), "model": _text(study.manifest.get("model")),
         "arms": ", ".join(arms), "seeds": len(seeds_of(study)), "verdict": verdict_words(study, arms),
-        "lacks": ", ".join(lacks(study)) or "–",
+        "lacks": _some(lacks(study)),
     }  # fmt: skip
 
 
@@ -53,6 +53,8 @@ def verdict_words(study: Study, arms: list[str]) -> str:
 
 def badge(rows: pd.DataFrame, arm: str, baseline: str) -> str:
     """The verdict in words, from its rows."""
+    if is_keyless(rows):
+        return WORDS[keyless_verdict(rows, arm, baseline)[0]] + (", but deafer" if is_deafer(rows) else "")
     differences = rows.assign(seed=pd.array([pd.NA] * len(rows), dtype="Int64"))
     differences = differences[differences["metric"].isin(["harm", "harm_common", "acc_x", "acc_xc"])]
     metrics = pd.DataFrame(columns=["arm", "seed", "metric", "estimate"])
@@ -64,7 +66,13 @@ def lacks(study: Study) -> list[str]:
     """Tables that no analysis has filled yet, and checkpoints where there are none."""
     tables = ["generations", *(analysis.table for analysis in ANALYSES)]
     missing = [name for name in dict.fromkeys(tables) if not study.has_table(name)]
-    return missing + ([] if any(True for _ in study.checkpoints()) else ["checkpoints"])
+    return ([] if any(True for _ in study.checkpoints()) else ["checkpoints"]) + missing
+
+
+def _some(names: list[str], shown: int = 3) -> str:
+    """The first few of a list, and how many more."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return (", ".join(names[:shown]) + more) or "–"
 
 
 def _text(value: object) -> str:

@@ -4,7 +4,7 @@ Mental model: a recipe opens the study, takes the rows that are chosen on the le
 called. Each one below is that, in the order of the pages; a test runs them and compares the figures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from app.queries.state import Selection
@@ -209,14 +209,17 @@ def decided(chosen: Selection, group: str, direction: str, readout: str, with_dr
     )  # fmt: skip
 
 
-def of_table(chosen: Selection, table: str, where: str, **options: Any) -> str:
+def of_table(
+    chosen: Selection, table: str, where: str, beside: Mapping[str, str] | None = None, **options: Any
+) -> str:
     """A figure that one table of ``cr-interp explain`` makes by the function at ``module:function``."""
     module, _, function = where.partition(":")
     return (
         f"from {module} import {function}\nfrom cr_interp.study import open_study, rows_of\n\n"
         f"study = open_study({chosen.name!r})\n"
         f"table = {_rows_of_table(chosen, table)}\n"
-        f"figure = {call(function, Name('table'), **options)}\nfigure.show()\n"
+        + "".join(f"{name} = {_rows_of_table(chosen, each)}\n" for name, each in (beside or {}).items())
+        + f"figure = {call(function, Name('table'), **{name: Name(name) for name in beside or {}}, **options)}\nfigure.show()\n"
     )
 
 

@@ -3,7 +3,7 @@
 What was typed stands in them as it was typed, and a checkpoint from this machine by its folder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.recipes.study import Name, call, imports
@@ -41,6 +41,21 @@ def strips(
         f"found = [token_view.Reading.of(name, each.token_rows(name), {measure!r}) for name, each in tried.items()]",
         "columns = token_view.align([reading.tokens for reading in found])",
         "figure = " + call("figures.strips", Name("found"), Name("columns"), measure, end, layer, **words),
+    )  # fmt: skip
+
+
+def lens(name: str, model: str, asked: tuple[str, Context | None, int, str], arms: Sequence[str]) -> str:
+    """The logit lens of one checkpoint where its two answers part."""
+    prompt, _, _, no_context = asked
+    rows = call(
+        "parting", Name("tryout.open_model(model)"), prompt, Name("context"), Name(f"tried[{name!r}].responses"), no_context,
+    )  # fmt: skip
+    return _tried(
+        "figures", {name: model}, asked,
+        f"model = {model!r}",
+        f"rows = {rows}",
+        "figure = " + call("figures.parting_lens", Name("rows"), name, list(arms)),
+        before="from cr_interp.mechanism.tried_lens import parting\n",
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ import shlex
 import streamlit as st
 
 from app.address import linked, linked_text
+from app.context_line import line
 from app.parts import guard
 from app.queries.shelf import UNSEEN, shelf
 from app.words import GLOSSARY, plain
@@ -27,7 +28,7 @@ TOUR = (
     ),
 )
 #: What a comparison is asked on.
-ASKED = {"task": "a built-in task, or a task file", "prompts": "prompts of your own (JSONL)"}
+ASKED = {"task": "a task", "prompts": "my own prompts"}
 
 
 def tour() -> None:
@@ -159,6 +160,7 @@ def page() -> None:
         "A model was trained to behave without a context as it did with it. **What happens when the context returns?** Choose "
         "a study below, or make one of your own checkpoints."
     )
+    line([("studies", str(len(find_studies())))])
     for what, draw in (("The tour", tour), ("The studies", studies), ("The command", compare)):
         with guard(what):
             draw()

@@ -89,10 +89,9 @@ def closer(chosen: Selection, layers: list[str]) -> None:
         return
     table = chosen.layer_table()
     there = table[table["layer"] == layer]
-    st.dataframe(
-        there[["arm", "estimate", "low", "high"]], hide_index=True, key="this-layer",
-        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in ("estimate", "low", "high")},
-    )  # fmt: skip
+    ends = [f"{row.estimate:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in there.itertuples()]
+    shown = pd.DataFrame({"arm": list(there["arm"]), measure_name(chosen.measure): ends})
+    st.dataframe(shown, hide_index=True, key="this-layer")
     name = layer_words(_place(layer))
     of_tokens = {"token_measure": chosen.measure} if chosen.measure in ("cosine", "relative_l2") else {}
     st.page_link(

@@ -115,8 +115,8 @@ def cell_panel(chosen: Selection, table: pd.DataFrame, kind: str, cell: tuple[in
         return
     there = table[(table["layer_x"] == cell[0]) & (table["layer_y"] == cell[1])]
     st.dataframe(
-        there[["arm", "cka", "low", "high"]], hide_index=True, key="map-cell",
-        column_config={name: st.column_config.NumberColumn(format="%.4f") for name in ("cka", "low", "high")},
+        there[["arm", "cka"]], hide_index=True, key="map-cell",
+        column_config={"cka": st.column_config.NumberColumn("CKA", format="%.4f")},
     )  # fmt: skip
     for place in dict.fromkeys(cell):
         name = layer_name(place)

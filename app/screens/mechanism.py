@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app.address import linked
-from app.mechanism_tabs import TABS, Tab, drawing
+from app.mechanism_tabs import Tab, drawing, there
 from app.parts import guard, lacks, show_figure
 from app.queries.state import Selection, current, table
 from app.recipes import study as recipes
@@ -161,9 +161,11 @@ def plain_tab(chosen: Selection, tab: Tab) -> None:
             continue
         with guard(heading):
             own = {name: value for name, value in options.items() if name in signature(draw).parameters}
-            code = recipes.of_table(chosen, tab.table, where, **own)
+            more = {name: table for name, table in tab.beside.items() if chosen.study.has_table(table)}
+            code = recipes.of_table(chosen, tab.table, where, more, **own)
+            tables = {name: chosen.mechanism(table) for name, table in more.items()}
             show_figure(
-                partial(draw, rows, **own), f"{tab.table}-{where.partition(':')[2]}", rows, chosen.image, code=code,
+                partial(draw, rows, **tables, **own), f"{tab.table}-{where.partition(':')[2]}", rows, chosen.image, code=code,
                 wide=560, files=chosen.files,
             )  # fmt: skip
 
@@ -203,17 +205,19 @@ def page(chosen: Selection) -> None:
         "says whether it mattered. **The layer that moves most need not be the one that decides**: compare the heat map with "
         "the curve below it, and both with the controls."
     )
-    names = list(TABS)
+    tabs = there()
+    names = list(tabs)
     view = linked("tab", names, names[0])
-    st.segmented_control(
+    st.pills(
         "Question",
         names,
         key="tab",
         required=True,
-        format_func=lambda name: TABS[name].title,
+        wrap=True,
+        format_func=lambda name: tabs[name].title,
         help=GLOSSARY["mechanism"],
     )
-    tab = TABS[view]
+    tab = tabs[view]
     st.caption(tab.asks)
     if missing(chosen, tab):
         return

@@ -1,31 +1,32 @@
 """Overview: did the anchored arm reduce Harm without losing accuracy, and what exactly was compared?"""
 
+import shlex
+
 import pandas as pd
 import streamlit as st
 
 from app.address import linked
 from app.parts import below, download_table, guard, lacks, show_figure
 from app.queries import summary
-from app.queries.state import Selection, current
+from app.queries.state import Selection, current, table
 from app.recipes import study as recipes
 from app.sending import report_button
 from app.shorter import common_ends, short_ids, without_ends
 from app.words import GLOSSARY, plain
 from cr_interp import figures
+from cr_interp.errors import UserError
 from cr_interp.figures import verdict_html
 from cr_interp.tables.example_pairs import MARKS_SAY
 from cr_interp.tables.interval_words import said_intervals
-from cr_interp.tables.verdict_rows import is_deafer
+from cr_interp.tables.patching import strongest
+from cr_interp.tables.verdict_rows import ROWS, is_deafer, is_keyless, keyless_verdict
+from cr_interp.vocabulary import layer_words
 
 BADGES: dict[summary.Verdict, str] = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
 #: What the pointer says of a row of the verdict.
-HELP = {
-    name: GLOSSARY[key]
-    for name, key in (
-        ("harm", "harm"), ("harm_common", "harm_common"), ("acc_x", "acc_x"), ("acc_xc", "acc_xc"), ("fidelity", "fidelity"),
-        ("invariance", "invariance"), ("new_instruction", "new_instruction"), ("harm_irrelevant", "harm_irrelevant"),
-    )
-}  # fmt: skip
+HELP = {name: GLOSSARY[name] for name in ROWS}
+#: Sites in words.
+SITES = {"resid_post": "residual stream", "attn_out": "attention's output", "mlp_out": "MLP's output"}
 #: Of the answers: whatever became of them.
 ALL = "all"
 #: metric → the list of the Examples page that has its examples
@@ -43,10 +44,12 @@ def headline(chosen: Selection) -> None:
     differences = chosen.differences()
     answer = summary.headline(chosen.metrics_of(arm, baseline), differences, arm, baseline)
     rows, chips = chosen.verdict()
+    question = f"Did {plain(arm)} reduce Harm without losing accuracy?"
+    if is_keyless(rows):
+        question = f"Does the context change {plain(arm)}'s answers less often?"
+        answer = summary.Headline(*keyless_verdict(rows, arm, baseline), ())
     with st.container(border=True):
-        st.subheader(
-            f"Did {plain(arm)} reduce Harm without losing accuracy?", help=GLOSSARY["harm"], anchor="headline"
-        )
+        st.subheader(question, help=GLOSSARY["harm"], anchor="headline")
         st.html(verdict_html.chips_html(badge(answer.verdict, rows), chips))
         st.markdown(f"**{plain(answer.sentence)}**{plain(heard(rows, arm, baseline))}")
         st.html(verdict_html.verdict_html(rows, arm, baseline, HELP))
@@ -57,6 +60,8 @@ def headline(chosen: Selection) -> None:
             "excludes 0. No accuracy lost means that the whole interval lies above −2 points."
         ):
             download_table(rows, "verdict")
+        with guard("Where it is decided"):
+            where(chosen)
         columns = st.columns(4)
         for column, name in zip(columns, (arm, baseline), strict=False):
             column.page_link(
@@ -69,6 +74,50 @@ def headline(chosen: Selection) -> None:
             "screens/training.py", label="When did it emerge?", icon=":material/trending_up:",
             query_params=chosen.address(),
         )  # fmt: skip
+
+
+def where(chosen: Selection) -> None:
+    """Where the flipped answers are decided, in a sentence; without patching, where states move most and the command."""
+    st.markdown(f"**Where is it decided?** {plain(decided(chosen)) or moving(chosen)}")
+    st.page_link(
+        "screens/mechanism.py", label="Mechanism", icon=":material/account_tree:", query_params=chosen.address()
+    )
+
+
+def decided(chosen: Selection) -> str:
+    """The first layer whose state repairs most of what any layer's does, of the compared arm that has more to repair."""
+    if not chosen.study.has_table("patching"):
+        return ""
+    patching = table(chosen.study, "patching")
+    found = strongest(patching[patching["arm"].isin([chosen.arm, chosen.baseline])], "answer")
+    found = found[
+        (found["direction"] == "repair") & found["group"].isin(["harmed", "changed"]) & (found["n_examples"] > 0)
+    ]
+    if found.empty:
+        return ""
+    first = found.sort_values(["n_examples", "estimate"], ascending=False).iloc[0]
+    beside = max(value for value in (first["random"], first["other"], 0.0) if value == value)
+    return (
+        f"In {first['arm']}, putting back the {SITES.get(first['site'], first['site'])} of "
+        f"{layer_words(int(first['place']))} alone "
+        f"returns {summary.percent(first['estimate'])} of {first['n_examples']} {first['group']} answers a seed (interval "
+        f"{summary.percent(first['low'], '')} to {summary.percent(first['high'])}; controls at most {summary.percent(beside)})."
+    )
+
+
+def moving(chosen: Selection) -> str:
+    """What is known without patching: where states move most, which is not where answers are decided."""
+    command = f"`cr-interp explain {shlex.quote(chosen.name)} --analyses patching`"
+    try:
+        facts = {fact["arm"]: fact for fact in chosen.extremes().to_dict("records")}
+    except UserError:
+        facts = {}
+    lowest = facts.get(chosen.baseline) or facts.get(chosen.arm)
+    moved = ""
+    if lowest:
+        moved = f"States of {plain(lowest['arm'])} move most at layer {plain(lowest['layer'])} ({plain(chosen.measure)} "
+        moved += f"{lowest['estimate']:.3f}), which need not be where answers are decided. "
+    return f"{moved}Not measured: {command} says it, where the checkpoints are."
 
 
 def badge(verdict: summary.Verdict, rows: pd.DataFrame) -> str:

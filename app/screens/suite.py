@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.address import linked
+from app.context_line import line
 from app.parts import below, download_table, guard, show_figure
 from app.queries import suite_state, summary
 from app.recipes import study as recipes
@@ -23,6 +24,14 @@ NO_SUITE = """
 one of the paper's twelve settings, as far as there are organisms for them: if some are missing, it first says which
 settings can be run, to be named with `--settings`.
 """
+SKELETON = (
+    "<div aria-hidden='true' style='height: 22rem; display: grid; gap: 0.7rem'>"
+    + "".join(
+        f"<div style='background: rgba(128,128,128,0.13); border-radius: 6px; width: {width}%'></div>"
+        for width in (62, 100, 88, 94, 71, 97, 80)
+    )
+    + "</div>"
+)
 #: Curves of the page's training figure.
 DURING = ("acc_x", "acc_xc", "harm")
 
@@ -311,15 +320,23 @@ def page() -> None:
     follow(mine)
     views = views_of(mine)
     view = linked("view", views, views[0])
+    head = st.container()
     chosen = choose(mine, view)
+    with head:
+        compared = ("compared", f"{chosen.arm} with {chosen.baseline}")
+        line([("suite", mine.name), ("settings", str(len(mine.studies))), compared, ("context", chosen.control)])
     if chosen.arm == chosen.baseline:
         st.info("Choose two different arms above.", icon=":material/compare_arrows:")
         return
     tabs = st.tabs(views, key="view", on_change="rerun")
     with tabs[views.index(view)]:
+        # What comparing all settings takes is seen to be under way: grey bars where the first figure will stand.
+        cold = st.empty()
+        cold.html(SKELETON)
         for what, draw in VIEWS[view].items():
             with guard(what), st.spinner("Comparing the settings …"):
                 draw(chosen, mine)
+            cold.empty()
 
 
 with guard("The suite"):

@@ -45,7 +45,7 @@ def choose(chosen: Selection, tokens: Tokens, runs: dict[str, list[int]]) -> Cho
     names = [layer_name(place) for place in layers]
     measure = linked("token_measure", list(token_view.MOVES), chosen.token_measure)
     seed = linked("token_seed", several, several[0])
-    by_arm = linked("by_arm", arms, chosen.arm if chosen.arm in arms else arms[-1])
+    by_arm = linked("by_arm", arms, more_harmed(chosen, arms))
     statistic = linked("statistic", list(token_view.STATISTICS), "max")
     stretch = linked("stretch", [False, True], False)
     left, right = st.columns([3, 2], vertical_alignment="bottom")
@@ -68,6 +68,19 @@ def choose(chosen: Selection, tokens: Tokens, runs: dict[str, list[int]]) -> Cho
     if len(names) > 1:
         st.select_slider("Layer", names, key="layer", help=GLOSSARY["layer"])
     return Choice(seed, measure, layers[names.index(name)], by_arm, statistic, stretch)
+
+
+def more_harmed(chosen: Selection, arms: list[str]) -> str:
+    """Of the two compared arms the one that the context harms more often; without answers the arm itself."""
+    pair = [arm for arm in (chosen.arm, chosen.baseline) if arm in arms] or arms[-1:]
+    if len(pair) < 2 or not chosen.study.has_table("generations"):
+        return pair[0]
+    try:
+        counts = chosen.case_counts()
+    except UserError:
+        return pair[0]
+    harmed = counts[counts["case"] == "harmed"].set_index("arm")["count"]
+    return max(pair, key=lambda arm: int(harmed.get(arm, 0)))
 
 
 def telling_layer(chosen: Selection, arm: str, layers: list[int]) -> int:

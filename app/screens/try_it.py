@@ -19,7 +19,7 @@ from cr_interp.errors import UserError
 from cr_interp.figures import token_html, token_strips
 from cr_interp.figures.pair_html import responses_html
 from cr_interp.figures.style import NOISE, arm_colour
-from cr_interp.figures.tryout import response_drift
+from cr_interp.figures.tryout import parting_lens, response_drift
 from cr_interp.study import checkpoints, questions
 from cr_interp.study.checkpoints import Checkpoint
 from cr_interp.study.study import Study
@@ -28,7 +28,7 @@ from cr_interp.tables.example_pairs import MARKS
 from cr_interp.tasks import context_text
 from cr_interp.tasks.base import Example
 from cr_interp.views import Context, NoContext
-from cr_interp.vocabulary import layer_name
+from cr_interp.vocabulary import layer_name, layer_words
 
 if TYPE_CHECKING:
     from cr_interp.measure.tryout import Answer, Tryout
@@ -281,23 +281,30 @@ def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
         st.caption("Without a context there is nothing to take away.")
         return
     places = [token_view.place(each.tryout.layer_rows(each.name)) for each in tried]
-    layers = sorted(set.intersection(*(set(map(int, each)) for each in places)))
+    layers = sorted(place for place in set.intersection(*(set(map(int, each)) for each in places)) if place >= 0)
     names = [layer_name(place) for place in layers]
     kind = linked("edit", list(live.EDITS), "put")
     name = linked("edit_layer", names, names[-1])
+    last = linked("edit_last", names, names[-1])
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.selectbox(
             "Edit", list(live.EDITS), key="edit", format_func=live.EDITS.__getitem__, help=GLOSSARY["mend"]
         )
-        st.select_slider("Changed after", names, key="edit_layer", help=GLOSSARY["layer"], width=360)
+        label = "Blocked from" if kind == "block" else "Changed after"
+        st.select_slider(label, names, key="edit_layer", help=GLOSSARY["layer"], width=300)
+        if kind == "block":
+            st.select_slider("to", names, key="edit_last", help=GLOSSARY["layer"], width=300)
         st.button(
             "Answer so", icon=":material/build:", key="mend", help=GLOSSARY["mend"],
             on_click=lambda: st.session_state.update({"mended": True}),
         )  # fmt: skip
     if not st.session_state.get("mended"):
-        st.caption("Nothing is computed before you press the button; each token takes two runs.")
+        st.caption("Nothing is computed before you press the button; each token may take two runs.")
         return
-    layer = layers[names.index(name)]
+    layer, end = layers[names.index(name)], layers[names.index(last)]
+    if kind == "block" and end < layer:
+        st.info("The last blocked layer lies before the first: nothing is blocked.", icon=":material/block:")
+        return
     others = tuple(each.prompt for each in live.examples(chosen.study) if each.prompt != question.prompt)[
         : live.DIRECTION
     ]
@@ -306,8 +313,8 @@ def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
         with column, guard(plain(each.name)):
             with st.spinner(f"{plain(each.name)} answers …"):
                 answer = live.mend(
-                    by_model[each.model], question.prompt, question.context, kind, layer, question.limit, question.no_context,
-                    others,
+                    by_model[each.model], question.prompt, question.context, kind, (layer, end), question.limit,
+                    question.no_context, others,
                 )  # fmt: skip
             st.caption(f"**{plain(each.name)}**: {returned(answer.text, each.tryout)}")
             pair = (each.tryout.given.text, answer.text)
@@ -317,11 +324,35 @@ def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
             ]
             st.html(responses_html(pair, notes))
     done = live.EDITS[kind]
+    where = f"in layers {layer} to {end}" if kind == "block" else f"at {layer_words(layer)}"
     st.caption(
-        f"{done[:1].upper()}{done[1:]}, after {'the embedding' if layer < 0 else f'layer {layer}'}, at the prompt's end and at "
+        f"{done[:1].upper()}{done[1:]}, {where}, at the prompt's end and at "
         "every token that is written. Left: the answer with the context; right: the answer of the changed run. One prompt, no "
         f"interval; the direction is the mean over {len(others)} other prompts."
     )
+
+
+def lens(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], question: Question) -> None:
+    """What every layer would say where the two answers part."""
+    st.subheader("Where the answers part, layer by layer", help=GLOSSARY["lens_here"], anchor="lens")
+    if question.context is None:
+        st.caption("Without a context the answers are one.")
+        return
+    by_model = {each.model: each for each in ready}
+    for column, each in zip(st.columns(len(tried)), tried, strict=True):
+        with column, guard(plain(each.name)):
+            checkpoint = by_model[each.model]
+            rows = live.parting(
+                checkpoint, question.prompt, question.context, question.limit, question.no_context
+            )
+            if rows.empty:
+                st.caption(f"{plain(each.name)} answers alike in both views.")
+                continue
+            arms = [one.name for one in tried]
+            code = recipes_try.lens(each.name, each.model, question.asked, arms)
+            show_figure(
+                parting_lens(rows, each.name, arms), f"lens-{tried.index(each)}", rows, chosen.image, code=code
+            )
 
 
 def returned(text: str, tryout: "Tryout") -> str:
@@ -419,6 +450,8 @@ def page(chosen: Selection) -> None:
         return
     with guard("The responses"):
         responses(chosen.study, tried, question)
+    with guard("The lens"):
+        lens(chosen, ready, tried, question)
     with guard("The changed run"):
         mend(chosen, ready, tried, question)
     layers = pd.concat([each.tryout.layer_rows(each.name) for each in tried], ignore_index=True)

@@ -85,7 +85,8 @@ def attention_path(model: nn.Module, layer: int) -> str:
         kind = unwrap(model).config.get_text_config().model_type
         raise UserError(
             f"Where the attention of this model (type '{kind}') is, is not known, so nothing can be cut off or read there. Known "
-            f"are {', '.join(sorted(ARCHITECTURES))}; teach cr_interp/capture/sites.py another."
+            f"are {', '.join(sorted(ARCHITECTURES))}; teach cr_interp/capture/sites.py another, or explain it without "
+            f"knockout (--analyses)."
         )
     return path(model, Site("z", layer))[0].rpartition(".")[0]
 

@@ -147,7 +147,7 @@ def _axes(figure: go.Figure, layers: list[int], last: int, readout: str) -> None
 
 
 def _most(table: pd.DataFrame, which: str) -> str:
-    """Of each arm the cell of the highest estimate, in words."""
+    """Name each arm's cell of the highest estimate, in words."""
     real = table[table["control"] == "none"]
     best = real.loc[real.groupby("arm", sort=False)["estimate"].idxmax()]
     return "; ".join(

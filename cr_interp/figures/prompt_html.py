@@ -31,6 +31,7 @@ STYLE = """<style>
   margin-right: 0.25rem; font-size: 0.78rem; }
 .ct-prompt mark { color: inherit; border-radius: 2px; padding: 0 1px; }
 .ct-prompt .ct-x mark { background: rgba(86,126,178,0.30); text-decoration: underline dotted; }
+@media (max-width: 640px) { .ct-prompt::before { content: "The table scrolls sideways \\2192"; font-size: 0.82rem; } }
 .ct-prompt .ct-xc mark { background: rgba(214,60,130,0.28); text-decoration: underline; }
 </style>"""
 
@@ -48,7 +49,8 @@ def prompt_html(pairs: pd.DataFrame, arms: Sequence[str] | None = None) -> str:
         for arm in arm_order(pairs["arm"])
     )
     return (
-        f"{STYLE}<div class='ct-pair ct-prompt' tabindex='0' role='region' aria-label='answers of all arms'>{asked}</div>"
+        f"{STYLE}<div class='ct-pair ct-prompt' tabindex='0' role='region' "
+        f"aria-label='answers to {escape(str(first['example_id']), quote=True)}'>{asked}</div>"
         f"<table>{head}<tbody>{body}</tbody></table></div>"
     )
 
@@ -61,7 +63,7 @@ def _arm_html(mine: pd.DataFrame, arm: str, arms: Sequence[str]) -> str:
     for number, (_, group) in enumerate(groups):
         pair = group.iloc[0]
         name = (
-            f"<th scope='rowgroup' rowspan='{len(groups)}' style='border-color:{colour}'>{escape(arm)}</th>"
+            f"<th scope='rowgroup' rowspan='{len(groups)}' style='border-left-color:{colour}'>{escape(arm)}</th>"
             if number == 0
             else ""
         )

@@ -6,11 +6,25 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from cr_interp.figures.drift import drift_by_layer, mark_layers
-from cr_interp.figures.style import NOISE, alt_text, caption, whole_range
+from cr_interp.figures.style import (
+    NOISE,
+    alt_text,
+    arm_colour,
+    caption,
+    empty_figure,
+    finish,
+    layer_ticks,
+    place_legend,
+    safe_text,
+    whole_range,
+)
+from cr_interp.tables.token_view import visible
 from cr_interp.vocabulary import measure_words
 
 #: The control of the rows that :meth:`cr_interp.measure.tryout.Tryout.layer_rows` makes.
 GIVEN = "given"
+#: Of the answer with the context: apart from every arm's colour.
+WITH = "#D63C82"
 #: The least that a linear axis spans.
 LEAST_SPAN = 0.01
 
@@ -44,3 +58,38 @@ def response_drift(
     if "Movements below" in caption(figure):
         text += f" Movements below {NOISE:g} (float noise; usually the embedding) are not drawn."
     return figure.update_layout(meta={"caption": text, "alt": alt_text(figure)})
+
+
+def parting_lens(rows: pd.DataFrame, arm: str, arms: Sequence[str] | None = None) -> go.Figure:
+    """Where two answers part, read off every layer's state: each answer's next token, in both views.
+
+    ``rows`` is :func:`cr_interp.mechanism.tried_lens.parting` of one checkpoint.
+    """
+    if rows.empty:
+        return empty_figure("The two answers do not part: there is nothing to read off.")
+    figure = go.Figure()
+    colours = {"without": arm_colour(arm, arms or [arm]), "with": WITH}
+    for (token, text), of_token in rows.groupby(["token", "text"], sort=False):
+        for view, dash in (("no_context", "solid"), ("with_context", "dash")):
+            mine = of_token[of_token["view"] == view].sort_values("layer")
+            said = "without" if view == "no_context" else "with"
+            figure.add_scatter(
+                x=mine["layer"], y=mine["logprob"], mode="lines+markers",
+                name=f"{safe_text(visible(text))}, read {said} the context",
+                line={"color": colours[token], "dash": dash, "width": 2}, marker={"color": colours[token], "size": 6},
+                hovertemplate=f"{safe_text(visible(text))}, {said} the context, layer %{{x}}: %{{y:.2f}} nats<extra></extra>",
+            )  # fmt: skip
+    figure.update_xaxes(title="layer (emb: embedding)", zeroline=False, **layer_ticks(sorted(set(rows["layer"]))))
+    figure.update_yaxes(title="log-probability (nats)")
+    place_legend(figure)
+    texts = dict(rows.drop_duplicates("token")[["token", "text"]].itertuples(index=False))
+    text = (
+        f"Logit lens of {arm}: what the model's own final norm and head read off every layer's state at the place where the two "
+        f"answers part, {visible(texts['without'])} (the answer without the context) or {visible(texts['with'])} (with it). "
+        "One prompt, n = 1 token; no interval."
+    )
+    last = rows[rows["layer"] == rows["layer"].max()]
+    alt = "Logit lens where the answers part. Behind the last layer: " + " ".join(
+        f"{visible(row.text)}, {row.view}: {row.logprob:.2f}." for row in last.itertuples()
+    )
+    return finish(figure, text, alt, height=330, top=64)

@@ -19,21 +19,25 @@ MARKS = {
     "not measured": "not measured",
     "undefined": "undefined",
 }
-#: Of the small axis, in pixels.
-WIDTH, HEIGHT = 190, 22
+#: How much of the small axis's half is drawn on, so that a mark at its end is whole, in per cent.
+HALF = 47.0
 
 STYLE = """<style>
-.ct-verdict { overflow-x: auto; background:
-  linear-gradient(to right, rgba(128,128,128,0.35), transparent) left / 0 100% no-repeat; }
-.ct-verdict table { border-collapse: collapse; width: 100%; min-width: 34rem; font-size: 0.92rem; border: 0; margin: 0; }
-.ct-verdict caption { caption-side: bottom; text-align: left; font-size: 0.85rem; padding-top: 0.4rem; }
+.ct-verdict { overflow-x: auto; }
+.ct-verdict table { border-collapse: collapse; width: 100%; min-width: 44rem; font-size: 0.92rem; border: 0; margin: 0; }
 .ct-verdict th, .ct-verdict td { border: 0; border-bottom: 1px solid rgba(128,128,128,0.28); padding: 0.28rem 0.5rem;
   text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.ct-verdict th:first-child { text-align: left; font-weight: 500; white-space: normal; }
+.ct-verdict th:first-child { text-align: left; font-weight: 500; white-space: normal; min-width: 11rem; }
 .ct-verdict thead th { font-weight: 600; }
-.ct-verdict td.ct-axis { padding: 0 0.2rem; width: 190px; }
-.ct-verdict td.ct-word { text-align: left; }
-.ct-verdict svg { display: block; overflow: visible; }
+.ct-verdict td.ct-axis, .ct-verdict th.ct-axis { padding: 0 0.4rem; width: 12rem; min-width: 12rem; }
+.ct-verdict th.ct-axis > div { display: flex; justify-content: space-between; font-weight: 400; font-size: 0.8rem; }
+.ct-verdict td.ct-word, .ct-verdict th.ct-word { text-align: left; }
+.ct-bar { position: relative; height: 1.3rem; }
+.ct-bar > * { position: absolute; display: block; }
+.ct-bar > .ct-zero { left: 50%; top: 0; bottom: 0; width: 1px; background: #808080; }
+.ct-bar > .ct-whisker { top: 50%; height: 3px; margin-top: -1.5px; min-width: 1px; }
+.ct-bar > .ct-point { top: 50%; width: 7px; height: 7px; margin: -5.5px 0 0 -5.5px; border: 2px solid; border-radius: 50%; }
+@media (max-width: 760px) { .ct-verdict::before { content: "The table scrolls sideways \\2192"; font-size: 0.82rem; } }
 .ct-chips { display: flex; flex-wrap: wrap; gap: 0.3rem 0.5rem; margin: 0.2rem 0 0.5rem 0; align-items: center; }
 .ct-chips span { border: 1px solid rgba(128,128,128,0.6); border-radius: 1rem; padding: 0.05rem 0.65rem; font-size: 0.88rem; }
 .ct-chips strong { font-size: 1.05rem; border: 2px solid currentColor; border-radius: 0.4rem; padding: 0.1rem 0.7rem; }
@@ -54,13 +58,13 @@ def verdict_html(
         body.append(
             f"<tr><th scope='row'{f' title={chr(34)}{hint}{chr(34)}' if hint else ''}>{escape(row.words)}</th>"
             f"<td>{_value(row.baseline, row.unit)}</td><td>{_value(row.arm, row.unit)}</td>"
-            f"<td class='ct-axis'>{axis_svg(row, factor, end)}</td><td>{difference_words(row)}</td>"
+            f"<td class='ct-axis'>{bar_html(row, factor, end)}</td><td>{difference_words(row)}</td>"
             f"<td class='ct-word'>{MARKS[row.reading]}</td></tr>"
         )
     most = ends["%"]
     head = (
         f"<tr><th scope='col'>metric</th><th scope='col'>{escape(baseline)}</th><th scope='col'>{escape(arm)}</th>"
-        f"<th scope='col' aria-label='difference as a bar, from −{most:g} to +{most:g} points'>{_scale_svg(most)}</th>"
+        f"<th scope='col' class='ct-axis'>{_scale_html(most)}</th>"
         "<th scope='col'>difference [95 %]</th><th scope='col' class='ct-word'>reading</th></tr>"
     )
     said = f"<caption>{escape(caption)}</caption>" if caption else ""
@@ -91,36 +95,28 @@ def difference_words(row: Any) -> str:
     return f"{ends[0]} [{ends[1]}, {ends[2]}] {unit}".replace("-", "−")
 
 
-def axis_svg(row: Any, factor: float, end: float) -> str:
-    """The difference and its interval on an axis from −end to end; empty where there is none."""
-    middle = WIDTH / 2
-    zero = f"<line x1='{middle}' x2='{middle}' y1='0' y2='{HEIGHT}' stroke='#808080' stroke-width='1'/>"
+def bar_html(row: Any, factor: float, end: float) -> str:
+    """The difference and its interval on an axis from −end to end; only its zero where there is none.
+
+    Boxes, not SVG: what shows them may allow HTML alone.
+    """
     drawn = ""
     if not pd.isna(row.estimate):
         at, low, high = (
-            middle + (middle - 6) * max(-1.0, min(1.0, factor * each / end))
-            for each in (row.estimate, row.low, row.high)
+            50 + HALF * max(-1.0, min(1.0, factor * each / end)) for each in (row.estimate, row.low, row.high)
         )
         colour = COLOURS.get(row.reading, COLOURS["open"])
-        fill = colour if row.reading in ("better", "worse") else "none"
+        fill = colour if row.reading in ("better", "worse") else "transparent"
         drawn = (
-            f"<line x1='{low:.1f}' x2='{high:.1f}' y1='11' y2='11' stroke='{colour}' stroke-width='3'/>"
-            f"<circle cx='{at:.1f}' cy='11' r='4.5' fill='{fill}' stroke='{colour}' stroke-width='2'/>"
+            f"<span class='ct-whisker' style='left:{low:.1f}%;width:{high - low:.1f}%;background:{colour}'></span>"
+            f"<span class='ct-point' style='left:{at:.1f}%;border-color:{colour};background:{fill}'></span>"
         )
-    return f"<svg width='{WIDTH}' height='{HEIGHT}' viewBox='0 0 {WIDTH} {HEIGHT}' aria-hidden='true'>{zero}{drawn}</svg>"
+    return f"<div class='ct-bar' aria-hidden='true'><span class='ct-zero'></span>{drawn}</div>"
 
 
-def _scale_svg(end: float) -> str:
+def _scale_html(end: float) -> str:
     """The axis's ends and its zero, above the bars."""
-    text = "".join(
-        f"<text x='{x}' y='12' text-anchor='{anchor}' font-size='11' fill='currentColor'>{word}</text>"
-        for x, anchor, word in (
-            (4, "start", f"−{end:g}"),
-            (WIDTH / 2, "middle", "0"),
-            (WIDTH - 4, "end", f"+{end:g}"),
-        )
-    )
-    return f"<svg width='{WIDTH}' height='14' viewBox='0 0 {WIDTH} 14' aria-hidden='true'>{text}</svg>"
+    return f"<div><span>−{end:g}</span><span>0</span><span>+{end:g} pts</span></div>"
 
 
 def _end(values: Iterable[float]) -> float:

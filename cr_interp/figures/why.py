@@ -91,6 +91,7 @@ def knockout_curves(
     )
     figure.update_xaxes(title="layer that is cut", row=len(rows))
     figure.update_yaxes(title=readout, col=1)
+    figure.update_yaxes(range=_reach(table, 0.0, 1.0))
     place_legend(figure)
     return finish(
         figure, _knockout_caption(table, group, readout, readers), _knockout_alt(table), 120 + 150 * len(rows), 84
@@ -172,6 +173,13 @@ def _point(
             "%{customdata[2]}<extra></extra>",
             **where,
         )  # fmt: skip
+
+
+def _reach(table: pd.DataFrame, *also: float) -> list[float]:
+    """The range of a shared axis, said outright: plotly forgets panels when it finds one for several that match."""
+    drawn = np.concatenate([table[["estimate", "low", "high"]].to_numpy(float).ravel(), also])
+    low, high = np.nanmin(drawn), np.nanmax(drawn)
+    return [float(low - 0.05 * (high - low)), float(high + 0.05 * (high - low))]
 
 
 def _faint(colour: str) -> str:
@@ -318,9 +326,16 @@ def lens_curves(lens: pd.DataFrame, group: str = "harmed", readout: str = "logpr
         col=1,
     )
     if readout == "rank":
-        figure.update_yaxes(type="log", autorange="reversed", row=1)
+        low, high = _reach(table[["estimate", "low", "high"]].apply(np.log10), 0.0)
+        ticks = [head * 10**decade for decade in range(int(high) + 1) for head in (1, 2, 5)]
+        figure.update_yaxes(
+            type="log", range=[high, low], tickvals=ticks, ticktext=[str(tick) for tick in ticks], row=1
+        )
+    else:
+        figure.update_yaxes(range=_reach(table, 0.0), row=1)
     if rows == 2:
         figure.update_yaxes(title="KL", row=2, col=1)
+        figure.update_yaxes(range=_reach(apart, 0.0), row=2)
     place_legend(figure)
     return finish(
         figure, _lens_caption(table, group, readout, rows == 2), _lens_alt(lens, group), 200 + 150 * rows, 84

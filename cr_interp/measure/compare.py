@@ -25,13 +25,16 @@ from cr_interp.measure.begun import (
     warn_of_truncation,
 )
 from cr_interp.measure.divergence import Own, Teacher
+from cr_interp.measure.evaluate import Sampler
 from cr_interp.measure.fitting import fitting
-from cr_interp.measure.pairs import Question, arm_and_seed, choose_task, parse_pairs
+from cr_interp.measure.in_process_vllm import InProcessVllm
+from cr_interp.measure.pairs import OURS, Question, arm_and_seed, choose_task, is_address, parse_pairs
 from cr_interp.measure.readings import Readings
+from cr_interp.measure.served import compare_served
 from cr_interp.measure.settings import Evaluation
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
-from cr_interp.models.loading import Loaded, fingerprint, open_model, tokenizer_fingerprint
+from cr_interp.models.loading import Loaded, fingerprint, open_model, resolve, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.models.templates import fix_template
 from cr_interp.progress import tokens_progress
@@ -59,6 +62,7 @@ def compare_checkpoints(
     no_context: Any = "empty_system",
     again: bool = False,
     today: str | None = None,
+    engine: str = OURS,
     *,
     each: str | None = None,
     columns: Mapping[str, str] | None = None,
@@ -75,6 +79,9 @@ def compare_checkpoints(
     What is asked: :class:`~cr_interp.measure.pairs.Question`. ``today`` is the date for a chat template that reads the clock.
     ``teacher`` is the model that fidelity is to (the arm ``base`` by default), ``responses`` an arm on whose answers the drift of
     all is measured. Arms that a finished study does not have are added to it.
+
+    ``engine`` answers: ``transformers``, ``vllm`` in this process (states are read here all the same), or the address of a server
+    (``served.py``: behaviour only).
 
     Returns the study. Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist, a context
     that is in neither view, checkpoints whose tokenizers differ from the first one's, or a folder with a study of something else.
@@ -97,6 +104,8 @@ def compare_checkpoints(
     evaluation = Evaluation(
         examples=n, controls=("exact",) if only else Evaluation().controls, responses=responses
     )
+    if is_address(engine):
+        return compare_served(models, chosen, evaluation, out, engine, no_context, task, again)
     template: dict[str, bool | int | str] = {} if today is None else {VARIABLE: today}
     placed: dict[str, Any] = {"device_map": device_map} if device_map else {}
 
@@ -112,7 +121,7 @@ def compare_checkpoints(
     }
     study = measure_checkpoints(
         models, chosen, evaluation, out, no_context, opened, named=task, how=flat(load, "load."), template=template,
-        again=again, teacher=teacher,
+        again=again, teacher=teacher, engine=engine,
     )  # fmt: skip
     if load:
         study = study.update_manifest(load=load)
@@ -133,6 +142,7 @@ def measure_checkpoints(
     template: Mapping[str, bool | int | str] | None = None,
     again: bool = False,
     teacher: str | None = None,
+    engine: str = OURS,
 ) -> Study:
     """Evaluate and capture the models (arm → name), and write a study; called again, it continues.
 
@@ -170,6 +180,8 @@ def measure_checkpoints(
     if day := date_of(tokenizer_first):
         template = {**(template or {}), VARIABLE: day}
     asked = asked_parts(subject, named or task.name, no_context, template)
+    if engine != OURS:
+        how = {**(how or {}), "engine": engine}
     if teacher is not None:
         how = {**(how or {}), "teacher": model_digest(teacher)}
     teachers = Teacher(lambda name: place(opened(name)), taught)
@@ -241,7 +253,9 @@ def measure_checkpoints(
                 )
             origin = made_of(asked, files[name])
             if not has(study, "generations", arm, seed):
-                rows = _put_answers(study, loaded, subject, arm, seed, origin)
+                sampler = InProcessVllm(str(resolve(where))) if engine == "vllm" else None
+                rows = _put_answers(study, loaded, subject, arm, seed, origin, sampler)
+                del sampler  # and the memory that it holds
                 warn_of_truncation(rows, name, loaded, task)
             if not has(study, "divergence", arm, seed):
                 _put_divergence(study, loaded, subject, arm, seed, origin, teachers.of(loaded, where))
@@ -273,9 +287,9 @@ def measure_checkpoints(
 
 
 def _put_answers(
-    study: Study, loaded: Loaded, subject: Subject, arm: str, seed: int, origin: str
+    study: Study, loaded: Loaded, subject: Subject, arm: str, seed: int, origin: str, sampler: Sampler | None
 ) -> pd.DataFrame:
-    rows = fitting(subject, lambda some: behaviour_rows(loaded, some, arm, seed, 0))
+    rows = fitting(subject, lambda some: behaviour_rows(loaded, some, arm, seed, 0, sampler))
     study.put("generations", rows.assign(made_of=origin))
     return rows
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 from zlib import crc32
 
 import pandas as pd
@@ -12,7 +12,15 @@ from cr_interp.models.generation import Decoding, Response, decode_text, generat
 from cr_interp.models.loading import Loaded
 from cr_interp.tasks.base import Example, GivesNewInstruction, TakesTurns, Task, before
 from cr_interp.tasks.games.transcript import transcript
-from cr_interp.views import EachOwn, Given, NoContext, check_context_shows, render
+from cr_interp.views import Context, EachOwn, Given, NoContext, check_context_shows, render
+
+
+class Sampler(Protocol):
+    """Another engine than our own decoding: prompts as ids in, a response for each out, in order."""
+
+    def sample(
+        self, loaded: Loaded, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
+    ) -> list[Response]: ...
 
 
 def evaluate(
@@ -27,12 +35,13 @@ def evaluate(
     seed: int = 0,
     top_k: int | None = None,
     top_p: float | None = None,
+    sampler: Sampler | None = None,
 ) -> pd.DataFrame:
     """A row per example, view, control and sample: the response, its ids and its grade.
 
-    ``contexts`` maps a control (``exact``, …) to its context, or to one of each example; the no-context view is always run and
-    has control ``none``. ``obeys_new`` says whether the response does what the *mismatched* context asks for. Columns of the
-    ``generations`` table except ``arm, seed, step, split``, which the caller knows.
+    ``sampler`` answers in the place of our own decoding. ``contexts`` maps a control (``exact``, …) to its context; the
+    no-context view is always run and has control ``none``. ``obeys_new`` says whether the response does what the *mismatched*
+    context asks for. Columns of the ``generations`` table except ``arm, seed, step, split``, which the caller knows.
 
     Where examples bring contexts or a conversation of their own, ``before`` is what stood before the prompt in the row's view, as
     JSON (:meth:`~cr_interp.views.Context.to_dict`; empty for nothing), so that the study can ask again.
@@ -60,7 +69,7 @@ def evaluate(
         for sample in range(samples):
             # The views' draws are independent: Harm's noise floor is about two samples that share nothing.
             draws = crc32(f"{seed} {control} {sample}".encode())
-            episodes = _play(loaded, task, examples, context, no_context, decoding, draws)
+            episodes = _play(loaded, task, examples, context, no_context, decoding, draws, sampler)
             for example, episode in zip(examples, episodes, strict=True):
                 text = transcript([turn.text for turn in episode.turns])
                 ids = [id for turn in episode.turns for id in turn.response.ids]
@@ -79,13 +88,17 @@ def evaluate(
                     "obeys_new": task.obeys(example, text) if isinstance(task, GivesNewInstruction) else None,
                 }
                 if own:
-                    stood = before(example, context)
-                    row["before"] = "" if stood is None else json.dumps(stood.to_dict(), ensure_ascii=False)
+                    row["before"] = written(before(example, context))
                 if isinstance(task, TakesTurns):
                     row["turn_prompts"] = [turn.prompt for turn in episode.turns]
                     row["turn_tokens"] = [len(turn.response.ids) for turn in episode.turns]
                 rows.append(row)
     return pd.DataFrame(rows)
+
+
+def written(context: Context | None) -> str:
+    """Write what stands before a prompt as JSON; empty for nothing."""
+    return "" if context is None else json.dumps(context.to_dict(), ensure_ascii=False)
 
 
 def _play(
@@ -96,10 +109,13 @@ def _play(
     no_context: NoContext,
     decoding: Decoding,
     seed: int,
+    sampler: Sampler | None,
 ) -> list[Played]:
     """Every example in one view; the random numbers come from the seed, the example's place and the turn."""
 
     def sample(prompts: list[list[int]], rows: list[int], turn: int) -> list[Response]:
+        if sampler is not None:
+            return sampler.sample(loaded, prompts, decoding, seed + turn)
         drawn = noise(seed, places(rows, turn, len(examples)), decoding.max_new_tokens)
         return generate(loaded, prompts, decoding, drawn)
 

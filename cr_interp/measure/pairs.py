@@ -30,6 +30,22 @@ from cr_interp.vocabulary import CONTROLS
 #: Tokens of a response to prompts of one's own, unless somebody says otherwise.
 TOKENS = 32
 
+#: Our own decoding, and what else may answer besides a server's address.
+OURS, ENGINES = "transformers", ("transformers", "vllm")
+
+
+def is_address(engine: str) -> bool:
+    """Whether an engine is a server. Raises :class:`UserError` for what is no engine.
+
+    >>> is_address("http://localhost:8000/v1"), is_address("vllm")
+    (True, False)
+    """
+    if engine.startswith(("http://", "https://")):
+        return True
+    if engine not in ENGINES:
+        raise unknown("engine", engine, [*ENGINES, "http://… (a server)"])
+    return False
+
 
 def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:
     """``["base=PATH", …]`` → arm (or ``arm@seed``) → model.

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from cr_interp.errors import UserError
-from cr_interp.measure.evaluate import evaluate
+from cr_interp.measure.evaluate import Sampler, evaluate
 from cr_interp.measure.settings import Evaluation
 from cr_interp.models.loading import Loaded
 from cr_interp.similarity import tokens_each
@@ -60,12 +60,14 @@ def label(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:
     return pd.concat([pd.DataFrame({k: [v] * len(rows) for k, v in columns.items()}), rows], axis=1)
 
 
-def behaviour_rows(loaded: Loaded, subject: Subject, arm: str, seed: int, step: int) -> pd.DataFrame:
-    """Rows of ``generations`` for one checkpoint."""
+def behaviour_rows(
+    loaded: Loaded, subject: Subject, arm: str, seed: int, step: int, sampler: Sampler | None = None
+) -> pd.DataFrame:
+    """Rows of ``generations`` for one checkpoint; ``sampler`` answers in the place of our own decoding."""
     chosen = subject.evaluation
     rows = evaluate(
         loaded, subject.task, subject.examples, subject.contexts, subject.no_context,
-        chosen.temperature, chosen.samples, chosen.batch_size, chosen.seed, chosen.top_k, chosen.top_p,
+        chosen.temperature, chosen.samples, chosen.batch_size, chosen.seed, chosen.top_k, chosen.top_p, sampler,
     )  # fmt: skip
     return label(rows, arm=arm, seed=seed, step=step, split=chosen.split)
 

@@ -61,6 +61,8 @@ class Tryout:
     cosine: Float[ndarray, "site token"]
     relative_l2: Float[ndarray, "site token"]
     kl: Float[ndarray, " token"]
+    responses: tuple[tuple[int, ...], tuple[int, ...]]
+    """The ids of both responses, without and with the context."""
     unread: str
     """Characters of the prompt or the context that the tokenizer does not know, so that the model never sees them."""
 
@@ -167,6 +169,7 @@ def _try_out(
         cosine=np.stack([cosine.cpu().numpy() for cosine, _ in moved]),
         relative_l2=np.stack([far.cpu().numpy() for _, far in moved]),
         kl=kl.double().cpu().numpy(),
+        responses=(tuple(without.ids), tuple(given.ids)),
         unread=_unread(loaded, [prompt, *_texts(context)]),
     )
 

@@ -1,9 +1,13 @@
 """Why an answer flips: what in a model decides that its answer is another one when the context returns.
 
 Mental model. ``answers`` picks the flipped answers of a study's ``generations`` and where the two answers part. An analysis
-(``patching``) reads a checkpoint on them; ``estimates`` turns rows of single examples into shares with intervals;
-``explain`` is the pipeline behind ``cr-interp explain``, which fills a study's tables. Only aligned positions are touched:
-two views of a prompt never have the same length, and these are what they share.
+(``patching``, ``heads``, ``knockout``, ``lens``, …) reads a checkpoint on them; ``estimates`` turns rows of single examples into
+shares with intervals; ``explain`` is the pipeline behind ``cr-interp explain``, which fills a study's tables. Only aligned
+positions are touched: two views of a prompt never have the same length, and these are what they share.
+
+    cells → replaced → runs → batches     what is patched, by what, as short a run as can be, and what it says of the answers
+    attribution → heads                   all heads to first order, then the first of them exactly
+    intervene                             a changed model answers one prompt
 """
 
 from cr_interp.system.lazily import lazily
@@ -13,6 +17,13 @@ __getattr__, __dir__, __all__ = lazily(__name__, {
     "chosen_answers": "answers",
     "Pair": "given",
     "patch_pairs": "patching",
+    "patch_cells": "patching",
+    "Cell": "cells",
+    "attribute": "attribution",
+    "PutIn": "intervene",
+    "Block": "intervene",
+    "Steer": "intervene",
+    "difference": "intervene",
     "estimates": "estimates",
     "explain": "explain",
 })  # fmt: skip

@@ -41,7 +41,7 @@ def members(pairs: Sequence[Pair], view: str, laid_out: ViewBatch) -> Bool[Tenso
     for row, pair in enumerate(pairs):
         ids = pair.given if view == "with_context" else pair.without
         labels = list(pair.labels.get(view, ())) or ["prompt"] * len(ids)
-        context = context_span(pair.without, pair.given) if view == "with_context" else range(0)
+        context = set(context_span(pair.without, pair.given)) if view == "with_context" else set()
         for column, position in enumerate(at[row].tolist()):
             if position < 0:
                 continue

@@ -7,7 +7,7 @@ the command, typed again, goes on where it was stopped, and never mixes two expe
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -47,6 +47,7 @@ def explain(
     were made otherwise (``again`` makes those, and all others, anew).
     """
     chosen = analyses("explain", names)
+    chosen = chosen if names else _possible(study, chosen)
     for group in options.groups:
         if group not in GROUPS:
             raise unknown("group of answers", group, GROUPS)
@@ -88,6 +89,18 @@ def explain(
                 del given
             bench.leave()  # before the next one comes beside it
     return study
+
+
+def _possible(study: Study, chosen: list[Analysis]) -> list[Analysis]:
+    """Of all analyses those that the study allows; says what the others lack. One that is named is refused instead."""
+    try:
+        base_of(study)
+    except UserError as lacking:
+        left = [each for each in chosen if each.needs in ("weights", "material")]
+        if left:
+            say(f"Without {', '.join(each.name for each in left)}: {lacking}")
+        return [each for each in chosen if each not in left]
+    return chosen
 
 
 def _applies(analysis: Analysis, checkpoint: Checkpoint, last: bool, answers: bool) -> bool:
@@ -135,7 +148,8 @@ class _Bench:
                     teacher=lambda: self._open(teacher_of(self.study)), prompts=self.prompts,
                     is_base=self.checkpoint[0] == BASE, options=self.options,
                 )  # fmt: skip
-            return replace(self._material, progress=progress)
+            self._material.progress = progress
+            return self._material
         return Answers(self.loaded, self.pairs, self.options, progress)
 
     @property
@@ -232,6 +246,7 @@ def _check_flips(study: Study, found: dict[Checkpoint, list[Answer]], options: O
             if other
             else "Choose other arms or seeds."
         )
+        + f" No flips are needed by --analyses {','.join(each.name for each in analyses('explain') if each.needs != 'answers')}."
     )
 
 

@@ -37,6 +37,7 @@ from cr_interp.mechanism.estimates import estimates
 from cr_interp.mechanism.given import Answers, Pair
 from cr_interp.mechanism.runs import FINAL, Restarted, States
 from cr_interp.mechanism.spans import context_span
+from cr_interp.models.forward import unwrap
 from cr_interp.models.loading import Loaded
 
 SPANS = ("context", "system", "turns", "splice", "template")
@@ -84,7 +85,7 @@ def attention(loaded: Loaded, pairs: Sequence[Pair], batch_size: int = 64) -> pd
 def bounded(loaded: Loaded, pairs: Sequence[Pair], batch_size: int) -> int:
     """A batch size with which one layer's attention weights fit: they grow with the square of a sequence's length."""
     longest = max(len(pair.given) + len(pair.response) for pair in pairs)
-    heads = int(loaded.model.config.get_text_config().num_attention_heads)
+    heads = int(unwrap(loaded.model).config.get_text_config().num_attention_heads)
     return max(1, min(batch_size, WEIGHTS // (heads * longest * longest)))
 
 
@@ -157,7 +158,7 @@ def knock_out(
 def positions(pair: Pair, span: str) -> tuple[int, ...]:
     """Where in the prompt with the context a span is; the aligned positions are never in it."""
     if span == "context":
-        return tuple(context_span(pair.without, pair.given))
+        return context_span(pair.without, pair.given)
     labels = pair.labels.get("with_context", ())
     return tuple(i for i, label in enumerate(labels[:-1]) if label == span)
 
@@ -204,9 +205,10 @@ def _cut_where(
 
 def _outside(pair: Pair, span: Sequence[int]) -> list[int]:
     """Where a control may be: what both views have, or, if all of that is the span, the rest of the context."""
-    rest = [i for i in range(1, len(pair.given) - 1) if i not in set(span)]
-    context = positions(pair, "context")
-    return [i for i in rest if i not in set(context)] or rest
+    cut = set(span)
+    rest = [i for i in range(1, len(pair.given) - 1) if i not in cut]
+    context = set(positions(pair, "context"))
+    return [i for i in rest if i not in context] or rest
 
 
 class _Knocked:

@@ -30,6 +30,7 @@ from cr_interp.mechanism.replaced import partners_of
 from cr_interp.mechanism.runs import States
 from cr_interp.models.forward import log_probs, unwrap
 from cr_interp.models.loading import Loaded
+from cr_interp.statistics import clopper_pearson
 
 CONTROLS = ("none", "other")
 #: Distributions that are held at a time, of each view: a vocabulary is wide.
@@ -288,6 +289,8 @@ def lens_estimates(examples: pd.DataFrame) -> pd.DataFrame:
             if not token or (name == "kl" and where[1] != VIEWS[0]):
                 continue
             ends = [float(each[i]) for each in (middle, low, high)]
+            if name.endswith("first"):
+                ends = [ends[0], *_share_ends(*ends, cell["cluster"].nunique())]
             if name.endswith("rank"):
                 ends = [float(np.exp(end)) for end in ends]
             found.append(
@@ -299,3 +302,10 @@ def lens_estimates(examples: pd.DataFrame) -> pd.DataFrame:
                 }
             )  # fmt: skip
     return pd.DataFrame(found).astype({"layer": "int32"})
+
+
+def _share_ends(share: float, low: float, high: float, clusters: int) -> tuple[float, float]:
+    """The interval of a share: where no draw differs, that of Clopper and Pearson with clusters as trials."""
+    if share in (0.0, 1.0):
+        return clopper_pearson(share * clusters, clusters)
+    return max(low, 0.0), min(high, 1.0)

@@ -12,16 +12,22 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from cr_interp.capture import capture
+from cr_interp.capture.sites import Site
 from cr_interp.errors import UserError
 from cr_interp.mechanism.given import USUAL, Options, Pair
+from cr_interp.models.forward import build_view, encode_prefix
 from cr_interp.models.generation import Decoding, generate
 from cr_interp.models.loading import Loaded
 from cr_interp.study.questions import contexts, examples, no_context, task_of, token_limit
 from cr_interp.study.study import Study
 from cr_interp.tasks.base import Example, before
 from cr_interp.tasks.yours.described import DescribedTask
-from cr_interp.views import Given, NoContext, check_same_prompt, render
+from cr_interp.views import Given, NoContext, check_same_prompt, render, shared_prefix
 
 NONE = "none"
 
@@ -79,6 +85,7 @@ class Material:
     """The study's configuration, as its manifest has it."""
     options: Options = USUAL
     progress: Callable[[int, int], None] = lambda done, total: None
+    _means: dict[tuple[int, str], dict[Site, Tensor]] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def of(study: Study, loaded: Loaded, **rest: Any) -> "Material":
@@ -106,6 +113,34 @@ class Material:
         """The checkpoint's own greedy answers without the context."""
         decoding = Decoding(self.limit, batch_size=self.options.batch_size)
         return [list(each.ids) for each in generate(self.loaded, self.views[NONE], decoding)]
+
+    def means(self, who: Loaded, view: str, sites: Sequence[Site]) -> dict[Site, Float[Tensor, "prompt width"]]:
+        """Mean state of every prompt's aligned positions in a view, as ``who`` (the checkpoint or its base) has it.
+
+        Every prompt counts alike, however long its answer. What was read before is kept.
+        """
+        key = (id(who.model), view)
+        kept = self._means.setdefault(key, {})
+        if not kept.keys() >= set(sites):
+            kept |= self._read(who, self.views[view], sites)
+        return {site: kept[site] for site in sites}
+
+    def _read(
+        self, who: Loaded, prompts: Sequence[Sequence[int]], sites: Sequence[Site]
+    ) -> dict[Site, Float[Tensor, "prompt width"]]:
+        shared, size = shared_prefix(prompts), self.options.batch_size
+        found: dict[Site, list[Tensor]] = {site: [] for site in sites}
+        with torch.no_grad():
+            prefix = encode_prefix(who.model, list(prompts[0])[:shared])
+        for first in range(0, len(prompts), size):
+            part = slice(first, first + size)
+            view = build_view(prompts[part], self.responses[part], who.pad_id, shared)
+            counts = view.rows.bincount(minlength=len(prompts[part]))
+            states = capture(who.model, view, sites, prefix, self.options.backend)
+            for site, state in states.items():
+                sums = torch.zeros(len(counts), state.shape[1]).index_add_(0, view.rows, state.float().cpu())
+                found[site].append(sums / counts[:, None])
+        return {site: torch.cat(parts) for site, parts in found.items()}
 
     @property
     def apart(self) -> list[Pair]:

@@ -106,10 +106,15 @@ def patch_cells(
     found: list[dict[str, Any]] = []
     with says_exhausted(batch_size):
         views = Views(loaded, pairs, padding, backend, restart)
-        _check_own(
-            loaded, [batch.usual["no_context"].whole for batch in views.batches(batch_size, ["no_context"])]
-        )
-        for batch in views.batches(batch_size):
+        # All answers are looked at before anything is patched; what is one batch is not run again for that.
+        alone = list(views.batches(batch_size)) if len(pairs) <= batch_size else None
+        for batch in alone or ():
+            next(
+                by_layer(batch, cells), None
+            )  # the same run says what is looked at here and gives the first states below
+        looked_at = alone or views.batches(batch_size, ["no_context"])
+        _check_own(loaded, [batch.usual["no_context"].whole for batch in looked_at])
+        for batch in alone or views.batches(batch_size):
             usable = batch.usual["no_context"].whole
             for cell, states in by_layer(batch, cells):
                 for direction in directions:

@@ -13,6 +13,7 @@ other lacks (:func:`context_span`) needs no texts.
 
 import re
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
 from cr_interp.views import Context, NoContext, chat_text, messages_of
@@ -88,13 +89,24 @@ def _cut(text: str, left: bool, right: bool) -> str:
     return text.rstrip() if right else text
 
 
-def context_span(without: Sequence[int], given: Sequence[int]) -> range:
-    """The positions of the view with the context between what both views begin with and what both end with.
+def context_span(without: Sequence[int], given: Sequence[int]) -> tuple[int, ...]:
+    """The positions of the view with the context that the view without it lacks.
+
+    A context in one place is what stands between a common beginning and a common end. One that is spliced around the prompt
+    has the prompt in its midst, which is found as the longest run that both have.
 
     >>> context_span([1, 2, 7, 8], [1, 2, 5, 6, 7, 8])
-    range(2, 4)
+    (2, 3)
+    >>> context_span([1, 2, 7, 8], [1, 5, 2, 7, 6, 8])
+    (1, 4)
     """
     shorter = min(len(without), len(given))
     start = next((i for i in range(shorter) if without[i] != given[i]), shorter)
     end = next((i for i in range(shorter - start) if without[-1 - i] != given[-1 - i]), shorter - start)
-    return range(start, len(given) - end)
+    between = range(start, len(given) - end)
+    middle = list(without[start : len(without) - end])
+    if not middle:
+        return tuple(between)
+    same = SequenceMatcher(None, middle, [given[i] for i in between], autojunk=False).get_matching_blocks()
+    both = {start + block.b + i for block in same for i in range(block.size)}
+    return tuple(i for i in between if i not in both)

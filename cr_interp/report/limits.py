@@ -30,6 +30,11 @@ def limits(study: Study, table: pd.DataFrame) -> list[str]:
         )
     if "sample" in generations and generations["sample"].nunique() > 1:
         found.append("Answers were sampled: a part of every Harm is chance, however alike the views are.")
+    engine = study.manifest.get("engine")
+    if isinstance(engine, dict) and engine.get("kind") == "server":
+        found.append(
+            "The answers came from a server: which weights it holds, and what its template makes of a chat, is the server's word."
+        )
     found += unread_sentences(unread_of(study), least=0.05)
     if study.has_table("drift"):
         found.append("That a state moves does not say that the answer flips because of it.")

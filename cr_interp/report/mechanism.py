@@ -6,6 +6,7 @@ import pandas as pd
 from rich.table import Table
 
 from cr_interp.report.heads import number, rich_agreement, rich_heads, rich_windows
+from cr_interp.report.trained import PRINTED
 from cr_interp.study.study import Study
 from cr_interp.system.shown import PlainTable, literal
 from cr_interp.tables.knockout import strongest_cuts
@@ -30,7 +31,7 @@ def printed(study: Study, names: Sequence[str]) -> list[Table]:
     ]
     if "attribution" in names and study.has_table("attribution_examples"):
         found.append(rich_agreement(study))
-    return found
+    return found + [PRINTED[name](study) for name in names if name in PRINTED and study.has_table(name)]
 
 
 def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") -> Table:

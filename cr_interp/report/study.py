@@ -54,7 +54,7 @@ def unread_sentences(rows: pd.DataFrame, least: float = 0.0) -> list[str]:
 
 
 def keyless_sentences(study: Study) -> list[str]:
-    """What a study says of examples without an answer key; nothing if all have one."""
+    """Report on examples without an answer key; nothing if all have one."""
     asked = study.table("generations").drop_duplicates(["split", "example_id"])
     without = int((asked["outcome"] == UNGRADED).sum())
     if not without:
@@ -104,7 +104,7 @@ def rich_table(
 
 
 def _no_shares(table: pd.DataFrame) -> str:
-    """Which rows are no shares, and what they are in."""
+    """Name the rows that are no shares, and what they are in."""
     nats = [name for name in DIVERGENCES if name in set(table["metric"])]
     return " and ".join([*([f"{', '.join(nats)} (nats a token)"] if nats else []), "min_cosine"])
 

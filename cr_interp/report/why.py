@@ -13,6 +13,7 @@ from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.report.held import Held
 from cr_interp.report.parts import Code, Drawing, Numbers, Words
+from cr_interp.report.why_heads import heads, windows
 from cr_interp.study.analyses import ANALYSES, analysis_of
 from cr_interp.study.study import Study
 from cr_interp.tables.patching import DIRECTIONS, strongest
@@ -78,4 +79,8 @@ def patching(study: Study) -> list[Any]:
 
 
 #: table → the function that makes its parts, in the order of the report
-SECTIONS: dict[str, Callable[[Study], list[Any]]] = {"patching": patching}
+SECTIONS: dict[str, Callable[[Study], list[Any]]] = {
+    "patching": patching,
+    "patching_windows": windows,
+    "patching_heads": heads,
+}

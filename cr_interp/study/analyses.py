@@ -59,6 +59,8 @@ class Analysis:
     """Only of a run's last checkpoint, as the rows are many."""
     along: bool = False
     """Of ``explain``: also of the checkpoints that a run keeps on its way, if these are asked for."""
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    """What its columns hold, for the documentation: those whose names no other table has."""
 
     @property
     def command(self) -> str:
@@ -79,6 +81,7 @@ class Analysis:
 
 
 _DRIFT = ("site", "layer", "measure", "control", "estimate", "low", "high", "n_tokens", "n_examples")
+_MOVED = ("group", "action", "vector", "site", "layer", "control")
 _UPDATED = ("module", "layer", "measure", "control", "estimate", "low", "high", "n_weights")
 _PATCHED = ("group", "direction", "site", "layer", "control")
 _CUT = ("group", "span", "readers", "layer", "width", "control")
@@ -171,6 +174,25 @@ ANALYSES: tuple[Analysis, ...] = (
     Analysis(
         "updates", "updates", "module, layer and measure", _UPDATED, "weights", "cr_interp.mechanism.updates:rows",
         beside={"update_overlaps": ("other_arm", "other_seed", *_UPDATED)}, along=True,
+    ),
+    Analysis(
+        "directions", "directions", "site, layer, measure and control",
+        ("site", "layer", "measure", "control", "estimate", "low", "high", "n_examples"),
+        "material", "cr_interp.mechanism.directions:rows", options=("groups",),
+        beside={
+            "direction_examples": ("example_id", "cluster", *_MOVED, "received", "given", "patched", "before", "answer"),
+            "direction_effects": (*_MOVED, "readout", "estimate", "low", "high", "n_examples"),
+        },
+    ),
+    Analysis(
+        "gradients", "gradients", "module, layer, pair of terms and measure",
+        ("module", "layer", "term", "other_term", "measure", "control", "estimate", "low", "high", "n_examples"),
+        "material", "training.run.gradients:rows", along=True,
+    ),
+    Analysis(
+        "probes", "probes", "site, layer, question, pair of contexts and control",
+        ("site", "layer", "question", "tested", "control", "estimate", "low", "high", "n_examples"),
+        "material", "cr_interp.mechanism.probes:rows",
     ),
 )  # fmt: skip
 

@@ -126,7 +126,7 @@ def _agreement(rows: pd.DataFrame, cells: ndarray) -> dict[str, float | int]:
     said: dict[str, float | int] = {"n_cells": shape[1]}
     for name, values in drawn.items():
         low, high = ends(float(values[0]), values[1:], len(names))
-        said |= {name: float(values[0]), f"{name}_low": low, f"{name}_high": high}
+        said |= {name: float(values[0]), f"{name}_low": max(low, -1.0), f"{name}_high": min(high, 1.0)}
     return {**said, "n_examples": int(rows["example_id"].nunique())}
 
 

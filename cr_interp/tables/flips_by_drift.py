@@ -3,7 +3,7 @@
 Mental model. An example's drift at a layer is the mean over its response's tokens of how far their states move (1 − cosine, or
 relative L2), from ``token_drift``; whether it is harmed is in ``generations``. The AUROC is the chance that a harmed example
 moved farther than a kept one: 1/2 says nothing, and below 1/2 the harmed ones move *less*. Intervals draw clusters; one draw
-serves all layers. Pandas only.
+serves all layers. Drift that goes with a flip need not be what flips the answer: whether it is, patching says. Pandas only.
 """
 
 import numpy as np
@@ -13,18 +13,24 @@ from numpy import ndarray
 from scipy.stats import rankdata
 
 from cr_interp.ends import ends
-from cr_interp.statistics import bootstrap_weights
+from cr_interp.statistics import bootstrap_weights, clopper_pearson
 from cr_interp.study.rows import last_step
+from cr_interp.vocabulary import EMBEDDING, by_arm
 
 RESAMPLES = 1000
 _RUN = ["arm", "seed", "step"]
 COLUMNS = [*_RUN, "site", "layer", "measure", "estimate", "low", "high", "n_flipped", "n_kept"]
+COLUMNS += ["within_class", "within_low", "within_high"]
+#: A task with more different right answers than this has no classes.
+CLASSES = 10
 
 
 def flips_by_drift(token_drift: pd.DataFrame, generations: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
     """A row per run, site and layer: the AUROC of drift for a flip, among examples that are right without the context.
 
-    Runs in which none, or all, of these flip have no rows.
+    ``within_class`` is the AUROC among examples with the same right answer, with its interval, for tasks with at most
+    :data:`CLASSES` different ones: a class may both move more and flip more, and then drift would only tell the class. NaN for
+    other tasks. Runs in which none, or all, of the examples flip have no rows.
     """
     outcomes = _outcomes(last_step(generations))
     drift = last_step(token_drift)
@@ -41,23 +47,25 @@ def flips_by_drift(token_drift: pd.DataFrame, generations: pd.DataFrame, measure
         flipped = rows["flipped"].to_numpy(bool)
         if not flipped.any() or flipped.all():
             continue
-        estimate, low, high = _interval(rows["moved"].to_numpy(), flipped, rows["cluster"])
-        found.append(
-            (
-                arm,
-                seed,
-                step,
-                site,
-                layer,
-                measure,
-                estimate,
-                low,
-                high,
-                int(flipped.sum()),
-                int((~flipped).sum()),
-            )
-        )
+        values = rows["moved"].to_numpy()
+        whole = auroc_interval(values, flipped, rows["cluster"])
+        within = (np.nan, np.nan, np.nan)
+        if rows["class"].nunique() <= CLASSES:
+            within = auroc_interval(values, flipped, rows["cluster"], rows["class"])
+        counts = int(flipped.sum()), int((~flipped).sum())
+        found.append((arm, seed, step, site, layer, measure, *whole, *counts, *within))
     return pd.DataFrame(found, columns=COLUMNS)
+
+
+def over_seeds(flips: pd.DataFrame) -> pd.DataFrame:
+    """A row per arm, place and measure: means over seeds, the outermost ends of the seeds' intervals. ``place`` −1: embedding."""
+    place = flips["layer"].astype(int).where(flips["site"] != "resid_pre", EMBEDDING)
+    table = flips.assign(place=place).groupby(["arm", "place", "measure"], sort=False, as_index=False).agg(
+        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"),
+        within_class=("within_class", "mean"), within_low=("within_low", "min"), within_high=("within_high", "max"),
+        seeds=("estimate", "count"), n_flipped=("n_flipped", "sum"), n_kept=("n_kept", "sum"),
+    )  # fmt: skip
+    return by_arm(table, "place")
 
 
 def auroc(values: Float[ndarray, " n"], flipped: ndarray) -> float:
@@ -71,26 +79,42 @@ def auroc(values: Float[ndarray, " n"], flipped: ndarray) -> float:
     return float(ranks / (positive * (len(values) - positive)))
 
 
-def _interval(values: Float[ndarray, " n"], flipped: ndarray, clusters: pd.Series) -> tuple[float, float, float]:
+def auroc_interval(
+    values: Float[ndarray, " n"], flipped: ndarray, clusters: pd.Series, strata: pd.Series | None = None
+) -> tuple[float, float, float]:
+    """:func:`auroc` with its 95 % interval over clusters; with ``strata``, among pairs of one stratum only.
+
+    Where all are told apart no draw differs, and the interval is Clopper and Pearson's with clusters as trials. NaN where no
+    stratum has both kinds.
+    """
     of, names = pd.factorize(clusters)
-    weights = bootstrap_weights(len(names), RESAMPLES)[:, of]
+    n = len(names)
+    weights = np.concatenate([np.ones((1, len(of))), bootstrap_weights(n, RESAMPLES)[:, of]])
     # higher[i, j]: does the i-th that flipped exceed the j-th that did not
     one, other = values[flipped], values[~flipped]
     higher = (one[:, None] > other) + 0.5 * (one[:, None] == other)
+    kind = np.zeros(len(values)) if strata is None else pd.factorize(strata)[0]
+    same = (kind[flipped][:, None] == kind[~flipped]).astype(float)
     a, b = weights[:, flipped], weights[:, ~flipped]
     with np.errstate(divide="ignore", invalid="ignore"):
-        draws = ((a @ higher) * b).sum(1) / (a.sum(1) * b.sum(1))
-    estimate = auroc(values, flipped)
-    low, high = ends(estimate, draws, len(names))
+        draws = ((a @ (higher * same)) * b).sum(1) / ((a @ same) * b).sum(1)
+    estimate = float(draws[0])
+    if not np.isfinite(estimate):
+        return float("nan"), float("nan"), float("nan")
+    if estimate in (0.0, 1.0) and n > 1:
+        return estimate, *clopper_pearson(estimate * n, n)
+    low, high = ends(estimate, draws[1:], n)
     return estimate, max(low, 0.0), min(high, 1.0)
 
 
 def _outcomes(generations: pd.DataFrame) -> pd.DataFrame:
-    """``flipped`` and ``cluster`` of every example that is right without the context."""
+    """``flipped``, ``cluster`` and ``class`` (the right answer, as given) of every example that is right without context."""
     first = generations[generations["sample"] == 0]
     x = first[(first["view"] == "no_context") & (first["outcome"] == "right")]
     xc = first[(first["view"] == "with_context") & (first["control"] == "exact")]
     cluster = x["cluster"] if "cluster" in x else x["example_id"]
     keys = [*_RUN, "example_id"]
-    both = x[keys].assign(cluster=cluster.fillna(x["example_id"])).merge(xc[[*keys, "outcome"]], on=keys)
+    said = (x["response"] if "response" in x else x["example_id"]).astype(str).str.strip().str.casefold()
+    named = x[keys].assign(**{"cluster": cluster.fillna(x["example_id"]), "class": said})
+    both = named.merge(xc[[*keys, "outcome"]], on=keys)
     return both.assign(flipped=both["outcome"] != "right").drop(columns="outcome")

@@ -10,7 +10,8 @@ Beside somebody else's study nothing is read: its numbers are made from its tabl
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ VARIABLE = "CR_INTERP_STORED"
 SHIPPED = "computed"
 #: So many answers are kept; the oldest go.
 MOST = 2000
+#: Whether answers about bundled examples are put beside them: only while ``docs/tools/computed.py`` makes them.
+_shipping: list[bool] = []
 
 
 def folder() -> Path | None:
@@ -50,6 +53,10 @@ def stored(
     if content is None:  # a file that is missing: the function says so itself
         return make()
     if home is not None and home.resolve().is_relative_to(BUNDLED.resolve()):
+        if _shipping:
+            found = make()
+            ship(what, files, arguments, found, home)
+            return found
         found = _read(home / SHIPPED / f"{what}-{content[:16]}.parquet")
         if found is not None:
             return found
@@ -62,6 +69,16 @@ def stored(
         found = make()
         _write(file, found)
     return found
+
+
+@contextmanager
+def shipping() -> Iterator[None]:
+    """Inside, every answer about a bundled example is computed and put beside it."""
+    _shipping.append(True)
+    try:
+        yield
+    finally:
+        _shipping.pop()
 
 
 def peek(what: str, files: Sequence[Path], arguments: Any, home: Path | None = None) -> pd.DataFrame | None:

@@ -7,7 +7,7 @@ has no such table. :func:`chips` are the things that everything else stands on: 
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,15 @@ from cr_interp.tables import behaviour
 from cr_interp.tables.answer_sums import select, with_clusters
 from cr_interp.tables.estimates import Kind, Sums, estimates
 from cr_interp.tables.obedience import new_instruction, new_instruction_difference
+from cr_interp.vocabulary import UNGRADED
 
 #: A share of truncated answers that a reader has to know of.
 MANY_TRUNCATED = 0.05
 #: Fewer flips than this, of both arms together, make Harm a matter of single answers.
 FEW_FLIPS = 10
+
+
+Word = Literal["yes", "no", "open"]
 
 
 class Asked(NamedTuple):
@@ -34,6 +38,7 @@ class Asked(NamedTuple):
 
 
 ROWS: dict[str, Asked] = {
+    "changed": Asked("Answers that the context changes", "%", "less"),
     "harm": Asked("Harm", "%", "less"),
     "harm_common": Asked("Harm on common prompts", "%", "less"),
     "acc_x": Asked("Acc_x: right without the context", "%", "more"),
@@ -66,10 +71,12 @@ def verdict_rows(
     found: dict[str, dict[str, Any]] = {}
     values = behaviour.metrics(both, control, split=split, interval=interval)
     change = behaviour.differences(both, arm, baseline, control, split=split, interval=interval)
-    common = behaviour.harm_on_common(both, [arm, baseline], control, split=split, interval=interval)
-    for metric in ("harm", "acc_x", "acc_xc"):
+    keyed = "harm" in set(change["metric"])
+    for metric in ("harm", "acc_x", "acc_xc") if keyed else ("changed",):
         found[metric] = _row(values, change, metric, arm, baseline)
-    found["harm_common"] = _row(common, change, "harm_common", arm, baseline)
+    if keyed:
+        common = behaviour.harm_on_common(both, [arm, baseline], control, split=split, interval=interval)
+        found["harm_common"] = _row(common, change, "harm_common", arm, baseline)
     obeys = new_instruction(both, split=split, interval=interval)
     if len(obeys):
         found["new_instruction"] = _row(
@@ -79,7 +86,7 @@ def verdict_rows(
             arm,
             baseline,
         )
-    if control != "irrelevant" and (both["control"] == "irrelevant").any():
+    if keyed and control != "irrelevant" and (both["control"] == "irrelevant").any():
         values = behaviour.metrics(both, "irrelevant", split=split, interval=interval)
         change = behaviour.differences(both, arm, baseline, "irrelevant", split=split, interval=interval)
         found["harm_irrelevant"] = _row(values, change, "harm", arm, baseline)
@@ -88,11 +95,36 @@ def verdict_rows(
     rows = [
         {"metric": name, **asked._asdict(), **found.get(name, dict.fromkeys(COLUMNS[4:-1]))}
         for name, asked in ROWS.items()
-        if name != "harm_irrelevant" or control != "irrelevant"
+        if (name != "harm_irrelevant" or control != "irrelevant") and _asked(name, keyed)
     ]
     table = pd.DataFrame(rows).astype({name: float for name in ("baseline", "arm", "estimate", "low", "high")})
     table["reading"] = [_reading(row, row.metric in found) for row in table.itertuples()]
     return table.reindex(columns=COLUMNS)
+
+
+def _asked(name: str, keyed: bool) -> bool:
+    """Whether a row belongs to a study: without an answer key nothing is right or wrong, and answers are only the same or not."""
+    if name == "changed":
+        return not keyed
+    return keyed or not name.startswith(("harm", "acc"))
+
+
+def is_keyless(rows: pd.DataFrame) -> bool:
+    """Whether the study has no answer key."""
+    return bool((rows["metric"] == "changed").any())
+
+
+def keyless_verdict(rows: pd.DataFrame, arm: str, baseline: str) -> tuple[Word, str]:
+    """A word (``yes``, ``no``, ``open``) and a sentence, where nothing says which answer is right."""
+    row = rows[rows["metric"] == "changed"].iloc[0]
+    words: dict[str, Word] = {"better": "yes", "worse": "no"}
+    word = words.get(str(row["reading"]), "open")
+    said = {
+        "yes": f"{arm}'s answers change less often than {baseline}'s when the context returns.",
+        "no": f"{arm}'s answers change more often than {baseline}'s when the context returns.",
+        "open": f"It is open whether {arm}'s answers change less often than {baseline}'s: the interval contains zero.",
+    }[word]
+    return word, f"{said} No key says which answers are right, so this is not Harm."
 
 
 def is_deafer(rows: pd.DataFrame) -> bool:
@@ -116,7 +148,7 @@ def chips(
             f"{100 * cut.max():.0f} % truncated ({of}, {'with' if view == 'with_context' else 'without'} the context)"
         )
     flips = _flips(asked, control)
-    if flips < FEW_FLIPS:
+    if flips < FEW_FLIPS and (asked["outcome"] != UNGRADED).any():
         said.append(f"{flips} flip{'s' * (flips != 1)} in all")
     return said
 

@@ -165,7 +165,7 @@ def _inline(docstring: str) -> str:
 
 # -- tables --------------------------------------------------------------------------------------------------
 
-#: What a column holds; a column without a line here fails the build, so a new one is described when it is added.
+#: What a column holds. One without a line here or in its analysis fails the build, so a new one is described when it is added.
 MEANING = {
     "arm": "objective: `base`, `opd`, `nca`, …",
     "seed": "of the run; 0 for an arm that is not trained",
@@ -221,6 +221,12 @@ MEANING = {
     "other_rank": "rank of `other`",
     "top": "the most likely token",
     "module": "name of the weight inside its block, such as `self_attn.q_proj`; `all` together where rows are of several",
+    "action": "`remove` (the direction taken from the run with the context) or `add` (put into the run without it)",
+    "vector": "`base`: what the context does to the base's states; `student`: to the checkpoint's own",
+    "question": "`presence` (is a context there?) or `content` (is it this one?)",
+    "tested": "the two contexts that the probe is tried on",
+    "term": "of an objective, such as `KL(q_x || f)`, without its weight",
+    "other_term": "the term that it is compared with; the same one for a norm and for the split-half baseline",
     "n_weights": "numbers in the weight",
     "other_arm": "arm of the run whose update is compared with this one's",
     "other_seed": "… and its seed",
@@ -239,6 +245,8 @@ TABLES = {
     "Control `even`: what even attention to all tokens would give.",
     "lens_examples": "A row per token of an answer, layer and view (every token of some examples, of the others where the "
     "answers part), from which `lens` is made.",
+    "direction_examples": "A row per example and direction, from which `direction_effects` is made.",
+    "direction_effects": "A row per group, action, vector, layer, control and read-out: what a direction does to the answers.",
     "update_overlaps": "A row per module, layer, measure and other run: how alike two runs' updates are.",
 }
 
@@ -251,7 +259,8 @@ def tables() -> str:
         "pandas data frame. A table has at least the columns below; more may follow them. How the numbers are read: "
         "[Reading the numbers](../reading.md).\n",
     ]
+    meaning = MEANING | {column: text for each in ANALYSES for column, text in each.meanings.items()}
     for name, columns in COLUMNS.items():
-        body = "".join(f"| `{column}` | {MEANING[column]} |\n" for column in columns)
+        body = "".join(f"| `{column}` | {meaning[column]} |\n" for column in columns)
         parts.append(f"## `{name}`\n\n{TABLES[name]}\n\n| column | holds |\n|---|---|\n{body}")
     return "\n".join(parts)

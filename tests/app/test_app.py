@@ -135,6 +135,20 @@ def test_what_repairs_stands_below_what_moves_or_the_command_that_measures_it(go
     assert "a random direction of the same norm at most 0.10" in said(app)
 
 
+def test_the_first_page_says_where_it_is_decided_or_how_to_find_out(good):
+    app = open_app()
+    assert "Where is it decided?" in said(app)
+    assert "cr-interp explain organism-shift --analyses patching" in said(app)
+    studies.Study.open(good).put("patching", patching_rows())
+    text = said(open_app())
+    assert (
+        "In opd, putting back the residual stream of layer 2 alone returns 100.0 % of 12 harmed answers a seed"
+        in text
+    )
+    assert "controls at most 10.0 %" in text
+    assert "--analyses patching" not in text
+
+
 def test_relative_is_a_measure_where_there_is_a_floor(good):
     app = open_app(PAGES[1])
     app.selectbox(key="measure").set_value("relative").run()
@@ -151,6 +165,7 @@ def test_relative_is_a_measure_where_there_is_a_floor(good):
     assert app.query_params["measure"] in ("relative", ["relative"])
 
 
+@pytest.mark.slow
 def test_the_measure_is_one_choice_for_all_pages(good):
     app = open_app(PAGES[1])
     app.selectbox(key="measure").set_value("relative_l2").run()
@@ -240,6 +255,7 @@ def test_newer_study_is_refused_clearly(good):
     assert "Update cr_interp" in said(app)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("table", ["generations", "drift"])
 @pytest.mark.parametrize("damage", ["missing", "noise", "columns", "types", "empty"])
@@ -314,6 +330,7 @@ def test_a_study_that_is_made_again_is_read_again(good):
     assert "other" in set(state.table(study, "drift")["arm"])
 
 
+@pytest.mark.slow
 def test_neither_the_app_nor_its_data_import_torch(good):
     code = f"""
 import sys

@@ -4,6 +4,7 @@ Pages themselves are in ``test_pages.py``, whose study and ways to look these te
 """
 
 import pandas as pd
+import pytest
 from streamlit.testing.v1 import AppTest
 from synthetic import make_study
 from test_app import MAIN
@@ -14,6 +15,7 @@ from cr_interp.study.rows import rows_of
 from cr_interp.tables import behaviour, example_pairs, token_view
 
 
+@pytest.mark.slow
 def test_chosen_seeds_hold_on_every_page_and_enter_the_numbers(good):
     app = AppTest.from_file(str(MAIN), default_timeout=60).run()
     app.multiselect(key="seeds").set_value([2]).run()
@@ -35,6 +37,7 @@ def test_an_arm_that_was_run_once_stays_whatever_seeds_are_chosen():
     assert rows_of(frame) is frame
 
 
+@pytest.mark.slow
 def test_another_study_starts_with_all_its_arms_and_seeds_unless_some_were_left_out(good, root):
     make_study(root / "two-seeds", arms=("base", "opd"), seeds=(0, 1), examples=10, tables=ALL)
     make_study(root / "strange", arms=("left", "right"), seeds=(7, 8), examples=10, tables=ALL)
@@ -102,6 +105,7 @@ def test_links_carry_the_study_and_what_the_other_page_needs(good):
     assert links["Tokens at layer 2"].query_string == "study=organism-shift&layer=2&token_measure=cosine"
 
 
+@pytest.mark.slow
 def test_the_switch_for_sinks_takes_their_table_or_says_why_it_changes_nothing(good):
     def switched(on: bool) -> AppTest:
         app = open_app("screens/layers.py")

@@ -201,7 +201,9 @@ def test_chosen_seeds_that_leave_one_are_one_seed(good):
 def test_a_page_has_a_title_and_says_what_it_shows(good, page):
     app = open_app(f"screens/{page}.py", control="mismatched")
     assert [each.value for each in app.title] == [PAGES[page].title]
-    line = next(str(each.proto.body) for each in app.main.get("html") if "ct-line" in str(each.proto.body))
+    line = next(
+        str(each.proto.body) for each in app.main.get("html") if "class='ct-line'" in str(each.proto.body)
+    )
     assert "study <b>organism-shift</b>" in line
     assert ("context <b>mismatched</b>" in line) == ("control" in PAGES[page].parts)
     assert ("seeds <b>0, 1, 2</b>" in line) == ("seeds" in PAGES[page].parts)
@@ -211,6 +213,16 @@ def test_a_page_has_a_title_and_says_what_it_shows(good, page):
     }
     assert ("control" in offered) == ("control" in PAGES[page].parts)
     assert queries(app)["control"] == ["mismatched"]
+
+
+def test_pages_about_no_single_study_have_a_line_too(root, made):
+    shutil.copytree(made, root / "mine" / "rules-llama")
+    for name, words in (("suite", "suite <b>mine</b>"), ("home", "studies <b>1</b>")):
+        app = open_app(f"screens/{name}.py")
+        assert [each.value for each in app.title] == [PAGES[name].title]
+        assert any(
+            words in str(each.proto.body) and "Copy link" in str(each.proto.body) for each in app.main.get("html")
+        )
 
 
 def test_choices_that_a_page_does_not_use_are_kept(good):

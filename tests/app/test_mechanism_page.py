@@ -4,7 +4,8 @@ import pytest
 from synthetic import patching_examples, patching_rows
 from test_pages import open_app, queries, said
 
-from app.mechanism_tabs import TABS
+from app.mechanism_tabs import TABS, there
+from cr_interp.study.analyses import ANALYSES
 from cr_interp.study.study import Study
 from cr_interp.tables.patching import cell_examples
 
@@ -19,7 +20,7 @@ def patched(good):
     return good
 
 
-@pytest.mark.parametrize("tab", TABS)
+@pytest.mark.parametrize("tab", there())
 def test_a_table_that_is_missing_says_what_it_would_answer_and_its_command(good, tab):
     app = open_app(PAGE, tab=tab)
     assert not app.exception
@@ -27,6 +28,12 @@ def test_a_table_that_is_missing_says_what_it_would_answer_and_its_command(good,
     assert TABS[tab].asks in said(app)
     assert app.code[0].value.startswith("cr-interp explain organism-shift")
     assert not app.get("plotly_chart")
+
+
+def test_every_analysis_of_answers_and_weights_has_a_tab():
+    tables = {analysis.table for analysis in ANALYSES if analysis.command == "explain"}
+    assert tables <= {table for tab in TABS.values() for table in (tab.table, *tab.beside.values())}
+    assert "decided" in there()
 
 
 def test_the_strongest_cell_is_shown_first_with_its_controls_and_examples(patched):

@@ -54,6 +54,7 @@ def test_a_page_opens_and_explains_itself(good, page):
     assert queries(app)["study"] == ["organism-shift"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "view"),
     [
@@ -89,6 +90,7 @@ def test_an_old_study_says_what_it_lacks_and_what_to_do(good, page):
     assert app.code[0].value == f"cr-interp {command} organism-shift"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("damage", ["noise", "columns", "types", "empty"])
 def test_a_damaged_table_costs_its_page_and_no_other(good, page, damage):
@@ -138,6 +140,7 @@ def test_neither_arms_nor_seeds(good):
 # -- maps ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_maps_from_the_address(good):
     app = open_app(MAPS, map="base", colour="distance", layer_x="1", layer_y="emb")
     assert not app.exception
@@ -239,6 +242,11 @@ def test_tokens_open_at_the_layer_where_the_two_arms_differ_most(good):
     rows = drift[(drift["measure"] == "cosine") & (drift["control"] == "exact") & (drift["site"] == "resid_post")]
     mean = rows.groupby(["layer", "arm"])["estimate"].mean().unstack()
     assert app.select_slider(key="layer").value == str((mean["nca"] - mean["opd"]).abs().idxmax())
+
+
+def test_tokens_are_sorted_by_the_compared_arm_that_is_harmed_more(good):
+    assert open_app(TOKENS).selectbox(key="by_arm").value == "opd"
+    assert open_app(TOKENS, baseline="base").selectbox(key="by_arm").value == "nca"
 
 
 def test_prompt_and_answers_come_before_the_tokens(good):

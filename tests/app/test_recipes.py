@@ -86,6 +86,7 @@ CHOICES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", CHOICES.values(), ids=CHOICES)
 @pytest.mark.parametrize("page", PAGES)
 def test_the_lines_make_the_figure(shown, page, query):

@@ -28,6 +28,7 @@ def words(app: AppTest) -> str:
     return " ".join(str(element.value) for element in [*app.markdown, *app.info, *app.caption, *app.error])
 
 
+@pytest.mark.slow
 def test_the_counts_are_those_of_the_table(suite):
     from cr_interp.tables.claims import count_fairly, said_fairly
     from cr_interp.tables.suite import comparisons, counts, open_suite
@@ -65,6 +66,7 @@ def test_ablations_that_were_not_asked_under_this_context(suite, root):
     assert "No setting has answers of these arms yet" in app.get("plotly_chart")[0].proto.spec
 
 
+@pytest.mark.slow
 def test_a_tab_is_in_the_address_and_the_only_one_that_is_made(suite):
     app = opened(study="mine/rules-llama")
     assert "Ablations" not in [tab.label for tab in app.tabs]
@@ -90,6 +92,7 @@ def test_without_a_suite_it_says_how_to_make_one(root):
     assert app.code[0].value == "cr-interp suite"
 
 
+@pytest.mark.slow
 def test_of_two_suites_the_one_of_the_study_comes_first(suite, root):
     make_study(root / "another" / "rules-llama", examples=10)
     app = opened(study="mine/sokoban-self")

@@ -76,6 +76,7 @@ def test_a_study_that_was_measured_once_says_so_and_how_to_get_more(good):
     assert "The answers of the other pages are of step 100 only" in text
 
 
+@pytest.mark.slow
 def test_several_steps_have_a_slider_and_a_second_source(good):
     at_more_steps(Study.open(good), 25, 50)
     app = open_page()
@@ -115,6 +116,7 @@ def test_arms_and_seeds_of_the_sidebar_count(good):
     assert "1 run, at step 100" in said(app)
 
 
+@pytest.mark.slow
 def test_an_arm_that_the_tables_do_not_know_yet_is_shown(good):
     for step in range(1, 4):
         append_jsonl(good / "runs" / "mine-s0" / "train.jsonl", {"kind": "train", "step": step, "loss": 1.0})
@@ -134,6 +136,7 @@ def test_rows_that_came_since_are_read(good):
     assert "6 runs, 6 of them not yet at step 200: opd seed 0 at step 140" in said(app)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["gone", "empty", "noise", "torn", "types", "binary", "unreadable"])
 def test_damaged_logs_cost_no_more_than_themselves(good, damage):
     for log in logs(good):
@@ -190,6 +193,7 @@ def test_checkpoints_that_were_compared_have_no_steps(root):
     assert "There is no training log" in said(app)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", ["x", None, {"steps": "many", "batch_size": 0}, {"steps": -1}])
 def test_a_manifest_of_another_shape(good, training):
     Study.open(good).update_manifest(training=training, arms=["opd"], task=None, model={"a": 1})
@@ -249,6 +253,7 @@ def test_metrics_by_step_are_those_of_each_step(good):
     assert behaviour.metrics_by_step(answers.iloc[:0]).empty
 
 
+@pytest.mark.slow
 def test_the_saved_lines_make_the_figures_of_several_steps(good, monkeypatch):
     from test_recipes import drawing, made_by
 

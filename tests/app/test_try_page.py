@@ -78,6 +78,7 @@ def test_the_page_opens_with_the_study_and_explains_itself(trained):
     assert all(app.selectbox(key=key).help for key in ("checkpoint", "beside"))
 
 
+@pytest.mark.slow
 def test_neither_opening_nor_choosing_imports_torch(trained):
     code = f"""
 import sys
@@ -100,11 +101,13 @@ print("torch" in sys.modules)
     assert done.stdout.splitlines() == ["[]", "True"], done.stderr
 
 
+@pytest.mark.slow
 def test_both_checkpoints_answer_and_follow_what_is_typed(trained):
     app = load(open_page())
     assert not app.error
     assert [each.value for each in app.subheader] == [
         "Responses",
+        "Where the answers part, layer by layer",
         "Change the run, and let it answer",
         "Drift by layer",
         "Drift by token",
@@ -122,6 +125,7 @@ def test_both_checkpoints_answer_and_follow_what_is_typed(trained):
     assert app.button(key="load").label == "Load smollm2\\-135m\\-instruct and answer"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", [{}, {"token_measure": "kl"}, {"token_measure": "relative_l2", "layer": "1"}])
 def test_the_saved_lines_make_the_figures(trained, monkeypatch, address):
     from test_recipes import drawing, made_by
@@ -138,10 +142,14 @@ def test_the_saved_lines_make_the_figures(trained, monkeypatch, address):
     app.text_area(key="prompt").set_value('dab"c').run()
     assert not app.exception
     assert not app.error
-    assert len(found) == (1 if address.get("token_measure") == "kl" else 2)
+    assert len([name for name in found if not name.startswith("lens")]) == (
+        1 if address.get("token_measure") == "kl" else 2
+    )
     for name, (figure, code) in found.items():
         assert drawing(made_by(code)) == drawing(figure), name
+    found.clear()
     app.text_area(key="context").set_value("").run()
+    assert not [name for name in found if name.startswith("lens")]  # without a context the answers are one
     for name, (figure, code) in found.items():
         assert "context = None" in code
         assert drawing(made_by(code)) == drawing(figure), name
@@ -169,10 +177,18 @@ def test_a_changed_run_answers(good):
     assert not app.exception
     assert not app.error
     assert html(app).count("class='ct-pair'") == pairs + 1
-    # At the last layer the state is the whole answer; at the embedding it is none of it.
+    # At the last layer the state is the whole answer.
     assert "the answer without the context is back" in said(app) or "both answers were the same" in said(app)
-    app.select_slider(key="edit_layer").set_value("emb").run()
-    assert "nothing changed" in said(app)
+    app.selectbox(key="edit").set_value("put attention").run()
+    assert not app.exception
+    assert not app.error
+    app.select_slider(key="edit_layer").set_value("1").run()
+    app.selectbox(key="edit").set_value("block").run()
+    assert not app.exception
+    assert not app.error
+    assert "Block the context, in layers 1 to" in said(app)
+    app.select_slider(key="edit_last").set_value("0").run()
+    assert "nothing is blocked" in said(app)
     for kind in ("remove", "add"):
         app.selectbox(key="edit").set_value(kind).run()
         assert not app.exception

@@ -30,6 +30,7 @@ def model_of(family):
 # -- agreement -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ARCHITECTURES)
 @torch.no_grad()
 def test_backends_paddings_and_shared_prefix_agree_with_one_plain_sequence_at_a_time(family):
@@ -52,6 +53,7 @@ def test_backends_paddings_and_shared_prefix_agree_with_one_plain_sequence_at_a_
                 assert_same(capture(model, view, sites, backend=backend), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ARCHITECTURES)
 def test_backends_and_paddings_agree_under_edits(family):
     model = model_of(family)
@@ -306,6 +308,7 @@ def test_a_bridge_is_booted_once_with_eager_attention_and_goes_with_its_model():
     assert len(lens._BRIDGES) == known
 
 
+@pytest.mark.slow
 def test_nnsight_does_not_mount_save_on_every_object():
     import subprocess
     import sys

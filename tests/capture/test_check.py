@@ -52,6 +52,7 @@ MOVED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "site", "elsewhere"), MOVED)
 def test_a_site_that_has_moved_fails_the_sums(monkeypatch, kind, site, elsewhere):
     moved = dataclasses.replace(sites_module.ARCHITECTURES[kind], **{site: elsewhere})

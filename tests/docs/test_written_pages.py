@@ -35,6 +35,7 @@ def written_pages() -> list[Path]:
 # -- numbers -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_page_with_results_is_what_the_bundled_studies_say(generate):
     stale = [str(path.relative_to(ROOT)) for path in generate.stale()]
     assert not stale, f"Out of date: {stale}. Run: make results"

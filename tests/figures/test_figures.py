@@ -259,6 +259,7 @@ def test_the_overlap_of_neighbours_has_its_chance_level(drift):
     assert "knn_chance" not in figures.MEASURES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measure", figures.MEASURES)
 def test_every_measure_is_drawn_with_the_layer_that_moves_most(drift, measure):
     for movement in (False, True):

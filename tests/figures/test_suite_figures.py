@@ -234,6 +234,7 @@ def test_hostile_names_are_shown_as_text(tables):
         assert "<img" not in text
 
 
+@pytest.mark.slow
 def test_importing_needs_neither_torch_nor_streamlit():
     heavy = "('torch', 'streamlit', 'transformers')"
     code = f"import sys, cr_interp.figures.suite; print([name for name in {heavy} if name in sys.modules])"

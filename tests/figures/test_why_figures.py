@@ -1,9 +1,11 @@
 """The figures of knockout, attention mass and lens: what is drawn, what stands beside it, and what the captions say."""
 
 import numpy as np
+import pandas as pd
 import pytest
-from why_tables import attention, knockout, lens
+from why_tables import RUN, attention, knockout, lens
 
+from cr_interp.figures.lens_answer import lens_tokens
 from cr_interp.figures.style import alt_text, caption
 from cr_interp.figures.why import attention_heads, attention_map, knockout_curves, lens_curves
 from cr_interp.tables.knockout import attention_table, knockout_table, strongest_cuts
@@ -39,6 +41,7 @@ def test_knockout_curves_show_effect_control_and_all_layers_at_once():
     assert "context 32, system 30" in said
     assert "Less is left elsewhere for context, system" in said
     assert "opd, context: most in layer 1, 0.60" in alt_text(figure)
+    assert figure.layout.yaxis.range[0] < -0.1 < 1.1 < figure.layout.yaxis.range[1]
     assert "No rescued answers" in knockout_curves(knockout(), group="rescued").layout.annotations[0].text
 
 
@@ -70,6 +73,7 @@ def test_lens_curves_have_both_tokens_in_both_views_and_the_distance_below():
     assert "with context: the wrong token is ahead from layer 1 on" in alt_text(figure)
     ranks = lens_curves(lens(), readout="rank")
     assert ranks.layout.yaxis.type == "log"
+    assert ranks.layout.yaxis.range[0] > np.log10(9) > 0 > ranks.layout.yaxis.range[1]  # the first rank is up
 
 
 def test_where_the_views_choices_part():
@@ -79,3 +83,36 @@ def test_where_the_views_choices_part():
     assert found.loc["no_context", "place"] == -1
     assert found.loc["with_context", "difference"] == pytest.approx(-4)
     assert len(lens_table(lens())) == 3 * 2 * 2 * 2
+
+
+def one_answer(text="a"):
+    """Two positions; behind the last layer the view with the context says x where the answers part."""
+    rows = []
+    for site, layer in (("resid_pre", 0), ("resid_post", 0), ("resid_post", 1)):
+        for view in ("no_context", "with_context"):
+            for position, token in enumerate((text, "<|end|>")):
+                wrong = position == 1 and view == "with_context" and layer == 1
+                rows.append(
+                    {**RUN, "seed": 0, "example_id": "e1", "position": position, "parts": position == 1, "view": view,
+                     "site": site, "layer": layer, "control": "none", "token": token, "logprob": -5.0 if wrong else -0.1,
+                     "rank": 2.0 if wrong else 1.0, "top": "x" if wrong else token, "kl": 1.0}
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_one_answer_token_by_token():
+    figure = lens_tokens(one_answer(), "opd", 0, "e1")
+    cells = [trace for trace in figure.data if trace.type == "heatmap"]
+    np.testing.assert_allclose(cells[1].z, [[-0.1, -0.1], [-0.1, -0.1], [-0.1, -5.0]], rtol=1e-6)
+    words = [list(trace.text) for trace in figure.data if trace.type == "scatter"]
+    assert words[1][-1] == "x"
+    assert list(figure.layout.xaxis.ticktext) == ["a", "&lt;|end|&gt;"]
+    assert "A frame marks where the answers part" in caption(figure)
+    assert "with context, last layer: a x." in alt_text(figure)
+    assert "no example e2" in lens_tokens(one_answer(), "opd", 0, "e2").layout.annotations[0].text
+
+
+def test_texts_of_a_model_are_escaped():
+    figure = lens_tokens(one_answer("<b>&"), "opd", 0, "e1")
+    assert "<b>" not in str(figure.layout.xaxis.ticktext)
+    assert all("<b>&" not in str(trace.text) for trace in figure.data)

@@ -39,6 +39,7 @@ def tokens_of(study: Study) -> dict[str, list[tuple]]:
     }
 
 
+@pytest.mark.slow
 def test_all_are_read_on_the_first_ones_responses(config, tmp_path):
     study = case_study(read_case_study(config), tmp_path / "out")
     found = tokens_of(study)
@@ -67,6 +68,7 @@ def test_all_are_read_on_the_first_ones_responses(config, tmp_path):
     assert table["floor"].notna().all()
 
 
+@pytest.mark.slow
 def test_stopped_and_continued_it_ends_in_the_same_tables(config, tmp_path, monkeypatch):
     chosen = read_case_study(config)
     whole = case_study(chosen, tmp_path / "whole")
@@ -90,6 +92,7 @@ def test_stopped_and_continued_it_ends_in_the_same_tables(config, tmp_path, monk
         pd.testing.assert_frame_equal(parts.table(name), whole.table(name))
 
 
+@pytest.mark.slow
 def test_each_on_its_own_and_a_model_spread_out(config, tmp_path):
     chosen = read_case_study(config, ["responses=own", "load.device_map=auto", "across=false", "examples=4"])
     study = case_study(chosen, tmp_path / "own")

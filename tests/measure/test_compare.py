@@ -104,6 +104,7 @@ CHANGES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_two_experiments_are_not_mixed(begun, asked, tmp_path, change):
     before = {file: file.read_bytes() for file in begun.rglob("*") if file.is_file()}
@@ -118,6 +119,7 @@ def test_two_experiments_are_not_mixed(begun, asked, tmp_path, change):
         pd.testing.assert_frame_equal(anew.table(table), whole.table(table))
 
 
+@pytest.mark.slow
 def test_the_same_words_continue_and_a_finished_study_is_kept(begun, asked, tmp_path):
     parts = compare_checkpoints(**asked, out=begun)
     whole = compare_checkpoints(**asked, out=tmp_path / "whole")

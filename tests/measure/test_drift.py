@@ -47,6 +47,7 @@ def of(frame, **equal):
     return frame
 
 
+@pytest.mark.slow
 def test_every_control_and_reference_is_there(tables):
     assert set(tables.drift["control"]) == {"exact", "paraphrase", "mismatched", "irrelevant", "repeat", "floor"}
     assert set(tables.drift["layer"]) == {0, 1, 2, 3}
@@ -104,6 +105,7 @@ def test_few_sites_a_pass_give_the_same_numbers(case, tables):
     assert len(few.token_drift) == len(tables.token_drift)
 
 
+@pytest.mark.slow
 def test_saved_states_are_read_instead_of_running_the_model(case, tables, tmp_path, monkeypatch):
     """A capture that fails half-way keeps what it has, and the next one continues from there."""
     calls = []
@@ -172,6 +174,7 @@ def test_no_response_is_refused(case):
         measure_drift(loaded, subject, {})
 
 
+@pytest.mark.slow
 def test_where_sinks_are_left_out_there_is_a_table_with_them(case, monkeypatch):
     """It is the one that nobody masked; where there was no sink, there is no row."""
     loaded, subject, responses = case
@@ -246,6 +249,7 @@ def test_example_level_compares_so_many_tokens_as_the_study_says(case, tables):
     assert row["cka"] == pytest.approx(level["estimate"], abs=1e-7), "all rows fit into one batch here"
 
 
+@pytest.mark.slow
 def test_clusters_of_examples_are_drawn_together(case):
     loaded, subject, responses = case
 

@@ -32,6 +32,7 @@ def models(organism, tiny_llama):
     return {"organism": organism, "llama": tiny_llama, "gpt2": tiny("gpt2"), "gpt_neox": tiny("gpt_neox")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["organism", "llama", "gpt2"])
 def test_the_numbers_are_those_of_a_study(models, name):
     loaded = models[name]

@@ -12,6 +12,7 @@ from cr_interp.errors import UserError
 from cr_interp.measure.compare import compare_checkpoints
 from cr_interp.mechanism import patching
 from cr_interp.mechanism.explain import Options, explain
+from cr_interp.report.mechanism import printed as tables_printed
 from cr_interp.study.analyses import ANALYSES
 from cr_interp.study.schema import COLUMNS
 from cr_interp.study.study import Study
@@ -119,6 +120,10 @@ def test_a_study_of_tables_only_is_refused(study, made):
         ({"arms": ["odp"]}, "no arm 'odp'. Did you mean 'opd'"),
         ({"seeds": [4]}, "no seed '4'"),
         ({"options": Options(groups=("harm",))}, "no group of answers 'harm'. Did you mean 'harmed'"),
+        (
+            {"names": ["windows"], "options": Options(("changed",), windows=(1, 3))},
+            "window of 3 layers does not fit",
+        ),
         ({"options": Options(("changed",), sites=("resid_end",))}, "no site resid_end"),
     ],
 )
@@ -147,3 +152,33 @@ def test_knockout_and_lens_fill_their_tables_and_own_their_options(study):
     explain(Study.open(study.path), ["lens"], arms=["opd"], options=replace(few, spans=("context",)))
     with pytest.raises(UserError, match=r"table 'knockout' .* made with another spans.*--again"):
         explain(Study.open(study.path), ["knockout"], arms=["opd"], options=replace(few, spans=("context",)))
+
+
+def test_memory_that_is_exhausted_leaves_what_is_done(study, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr("cr_interp.mechanism.attribution.gradients", full)
+    with pytest.raises(UserError, match="--batch-size 32; the checkpoints that are done are kept"):
+        explain(study, ["patching", "attribution"], ["opd"], options=CHANGED)
+    done = Study.open(study.path)
+    assert set(done.table("patching")["arm"]) == {"opd"}
+    assert not done.has_table("attribution")
+
+
+def test_heads_and_windows_of_a_study(study):
+    options = Options(("changed",), sites=("attn_out",), heads=2, windows=(1, 2))
+    explain(study, ["windows", "attribution", "heads", "patching"], ["opd"], options=options)
+    windows, patching, heads = (study.table(name) for name in ("patching_windows", "patching", "patching_heads"))
+    assert set(zip(windows["layer"], windows["width"], strict=True)) == {(0, 1), (1, 1), (0, 2)}
+    shared = ["group", "direction", "site", "layer", "control", "readout", "estimate"]
+    one = windows.loc[windows["width"] == 1, shared].reset_index(drop=True)
+    both = one.merge(patching[shared], on=shared[:-1])
+    assert both["estimate_x"].to_numpy() == pytest.approx(both["estimate_y"].to_numpy(), abs=1e-4)
+    assert len(heads[["layer", "head"]].drop_duplicates()) == 4
+    printed = "\n".join(str(table.title) for table in tables_printed(study, ["windows", "attribution", "heads"]))
+    assert "windows of layers that do most" in printed
+    assert "heads that do most" in printed
+    assert "attribution against patching" in printed
+    with pytest.raises(UserError, match=r"with another windows.*--again"):
+        explain(Study.open(study.path), ["windows"], ["opd"], options=Options(("changed",), sites=("attn_out",)))

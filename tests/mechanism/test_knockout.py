@@ -13,7 +13,7 @@ from cr_interp.mechanism.attending import PARTS
 from cr_interp.mechanism.given import Pair
 from cr_interp.mechanism.knockout import attention, bounded, knock_out, positions
 from cr_interp.mechanism.runs import FINAL
-from cr_interp.mechanism.spans import labels_of
+from cr_interp.mechanism.spans import context_span, labels_of
 from cr_interp.models.forward import build_view, logits
 from cr_interp.views import Context, render
 
@@ -189,6 +189,14 @@ def test_the_context_is_what_one_view_has_and_the_other_lacks():
     assert positions(pair, "context") == (1, 2)
     assert positions(pair, "turns") == (2,)
     assert set(PARTS) > {"sink", "answer", "context"}
+    tokenizer = tiny().tokenizer
+    spliced = Context((), "say {prompt} now")
+    without, given = render(tokenizer, "ab", None), render(tokenizer, "ab", spliced)
+    found = context_span(without, given)  # not the prompt, which stands in its midst
+    assert (
+        tokenizer.decode([given[i] for i in found]).split()
+        == tokenizer.decode(tokenizer("say  now")["input_ids"]).split()
+    )
 
 
 @pytest.mark.parametrize(
@@ -214,3 +222,21 @@ def test_the_other_backends_knock_out_alike(backend):
         for each in ("hooks", backend)
     )
     pd.testing.assert_frame_equal(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_an_adapter_is_cut_and_looked_through_as_it_acts():
+    from peft import LoraConfig, get_peft_model
+
+    model = planted()
+    plain = knock_out(loaded_of(model), planted_pairs(), spans=("system",), controls=("none",))
+    table = attention(loaded_of(model), planted_pairs())
+    wrapped = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "o_proj"])).eval()
+    again = knock_out(loaded_of(wrapped), planted_pairs(), spans=("system",), controls=("none",))
+    pd.testing.assert_frame_equal(again, plain, rtol=1e-4, atol=1e-4)  # a fresh adapter does nothing
+    pd.testing.assert_frame_equal(attention(loaded_of(wrapped), planted_pairs()), table, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_B" in name:
+                parameter.add_(5.0)
+    moved = knock_out(loaded_of(wrapped), planted_pairs(), spans=("system",), controls=("none",))
+    assert not np.allclose(moved["patched"], plain["patched"], atol=1e-2) or len(moved) < len(plain)

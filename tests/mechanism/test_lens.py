@@ -68,6 +68,9 @@ def test_on_a_planted_model_right_and_wrong_part_behind_the_planted_layer():
         assert (at["between", "all", "kl", layer, site] > 0.1) == flipped
         assert at["no_context", "right", "rank", layer, site] == 1
     assert (real.loc[real["n_examples"].notna(), "n_examples"] == 6).all()
+    # Six of six are no certainty: 1 − 0.025^(1/6) is Clopper and Pearson's end for none of six.
+    none = real[(real["readout"] == "first") & (real["estimate"] == 0)]
+    np.testing.assert_allclose(none["high"], 1 - 0.025 ** (1 / 6), rtol=1e-6)
     # Another example's state says another example's token.
     other = table[(table["control"] == "other") & (table["readout"] == "first") & (table["token"] == "right")]
     assert (other["estimate"] == 0).all()

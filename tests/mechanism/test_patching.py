@@ -107,3 +107,35 @@ def test_answers_of_another_checkpoint_are_refused():
 def test_a_site_that_the_model_lacks_is_named():
     with pytest.raises(UserError, match="There is no site resid_mid"):
         patched_sites(loaded_of(tiny_model("gpt_neox")), ["resid_mid"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["transformer_lens", "nnsight"])
+def test_the_other_backends_say_the_same(backend):
+    model = tiny_model("llama")
+    pairs, loaded = some_pairs(model), loaded_of(model)
+    cells = [Cell(Site("resid_post", 1)), Cell(Site("z", 1), 2), Cell(Site("attn_out", 0), None, 2)]
+    one = patch_cells(loaded, pairs, cells, controls=("none", "random"), backend=backend)
+    other = patch_cells(loaded, pairs, cells, controls=("none", "random"))
+    keys = ["example_id", "direction", "site", "layer", "head", "width", "control"]
+    one, other = (frame.sort_values(keys, ignore_index=True) for frame in (one, other))
+    pd.testing.assert_frame_equal(one, other, rtol=1e-3, atol=1e-3)
+
+
+def test_an_adapter_is_patched_where_it_acts():
+    from peft import LoraConfig, get_peft_model
+
+    plain_model = tiny_model("llama")
+    settings = LoraConfig(r=2, target_modules=["o_proj", "down_proj", "q_proj"], init_lora_weights=False)
+    adapted = get_peft_model(plain_model, settings).eval()
+    pairs, loaded = some_pairs(adapted), loaded_of(adapted)
+    cells = [
+        Cell(Site("resid_post", 0)),
+        Cell(Site("mlp_out", 1)),
+        Cell(Site("z", 1), 3),
+        Cell(Site("attn_out", 1), None, 2),
+    ]
+    rows = patch_cells(loaded, pairs, cells, controls=("none",))
+    merged = loaded_of(adapted.merge_and_unload())
+    expected = patch_cells(merged, pairs, cells, controls=("none",), restart=False)
+    pd.testing.assert_frame_equal(rows, expected, rtol=1e-3, atol=1e-3)

@@ -98,6 +98,7 @@ def mine(loaded):
         return logits(loaded.model, hidden_states(loaded.model, build_view([IDS], [[5]], 0)))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ACTS)
 def test_what_changes_layers_is_what_peft_computes(kind, base, tmp_path):
     expected = trained(base, tmp_path / "a", ACTS[kind]())

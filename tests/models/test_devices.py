@@ -86,6 +86,7 @@ def test_responses_of_a_model_whose_head_is_on_another_device_than_its_beginning
         assert generate(place(loaded, there), prompts, Decoding(6, 1.0), drawn) == expected
 
 
+@pytest.mark.slow
 def test_a_comparison_runs_elsewhere_and_has_the_same_tables(tmp_path, monkeypatch):
     models = {"a": tiny(seed=0), "b": tiny(seed=1)}
     folders = {arm: str(tmp_path / "models" / arm) for arm in models}

@@ -126,6 +126,7 @@ def test_a_tokenizer_that_nests(model):
         load(str(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "template",
     [
@@ -142,6 +143,7 @@ def test_a_template_that_is_a_bomb(template, model, monkeypatch):
         load(str(model))
 
 
+@pytest.mark.slow
 def test_patterns_of_adapters_end(tmp_path, monkeypatch):
     names = [f"model.layers.{n}.self_attn.q_proj" for n in range(4)]
     sound = {

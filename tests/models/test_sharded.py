@@ -4,12 +4,10 @@ are spread over processes is known as such (what FSDP2 does with it is tested in
 No second device is needed: blocks that live on disk are fetched by the same hooks that move states between devices.
 """
 
-import copy
-
 import pytest
 import torch
-from accelerate import dispatch_model
 from agreement import assert_same
+from spread import spread
 from tiny import tiny_model, tiny_view
 
 from cr_interp.capture import capture
@@ -20,16 +18,6 @@ from cr_interp.models.generation import Decoding, generate
 from cr_interp.models.loading import Loaded
 from cr_interp.models.shards import is_sharded
 from training.organisms.organism import build_tokenizer
-
-
-def spread(model, folder):
-    places = {
-        "model.embed_tokens": "cpu", "model.rotary_emb": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk",
-        "model.layers.2": "disk", "model.norm": "cpu", "lm_head": "cpu",
-    }  # fmt: skip
-    spread_out = dispatch_model(copy.deepcopy(model), places, main_device="cpu", offload_dir=str(folder))
-    assert next(spread_out.model.layers[1].parameters()).device.type == "meta"
-    return spread_out
 
 
 @pytest.mark.parametrize("prefix_length", [None, 0])

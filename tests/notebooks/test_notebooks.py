@@ -42,6 +42,7 @@ def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
     return bundled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_from_top_to_bottom(path, studies, tmp_path):
     notebook = nbformat.read(path, as_version=4)

@@ -26,6 +26,7 @@ def twelve(tmp_path_factory) -> suite.Suite:
     return twelve_suite(tmp_path_factory.mktemp("twelve") / "mine")
 
 
+@pytest.mark.slow
 def test_the_terminal_s_table_fits_without_wrapping(twelve):
     for width in (100, 80):
         lines = printed(rich_suite(twelve), width)
@@ -43,6 +44,7 @@ def test_the_terminal_s_table_fits_without_wrapping(twelve):
     assert claim.split()[-3:] == ["12", "of", "12"]
 
 
+@pytest.mark.slow
 def test_markdown_is_a_row_a_setting_and_all_rows_have_the_same_cells(twelve, planted):
     text = markdown_suite(planted)
     first = text.split("\n\n")[0].splitlines()
@@ -64,6 +66,7 @@ def test_names_from_disk_cannot_break_a_table(tmp_path):
     assert "a|b [red]c" in "\n".join(printed(rich_suite(odd), 100))
 
 
+@pytest.mark.slow
 def test_json_is_what_anybody_recomputes_from_generations(random):
     found = json.loads(run("table", random.path, "--json").stdout)
     assert {tuple(row) for row in found} == {
@@ -97,6 +100,7 @@ def test_missing_numbers_are_null(planted):
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
 
 
+@pytest.mark.slow
 def test_the_command_line_knows_a_suite_by_folder_and_by_name(planted, tmp_path):
     where = {"cwd": tmp_path, "CR_INTERP_STUDIES": str(planted.path.parent)}
     by_name, by_folder = run("table", "mine", **where), run("table", planted.path)

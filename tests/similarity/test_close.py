@@ -40,6 +40,7 @@ def one_minus_cka(x: torch.Tensor, y: torch.Tensor) -> float:
     return square / (1 + math.sqrt(1 - square))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "one massive dimension", "a massive mean", "few directions"])
 @pytest.mark.parametrize(("n", "p"), [(300, 64), (2500, 96)])
 @pytest.mark.parametrize("by", [1e-3, 3e-2])

@@ -101,6 +101,7 @@ def test_shift_larger_than_the_signal():
     assert cka(x + 1e5, y - 1e5) == pytest.approx(cka(x, y), abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_batches_do_not_matter(dtype):
     x, y = (side.to(dtype) for side in related(2500, 7, 4))

@@ -46,6 +46,7 @@ def test_every_layer_has_the_same_permutations_also_where_an_example_is_left_out
         assert value == pytest.approx(cka(x[there], moved, groups=EXAMPLE[there]), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_p_is_uniform_for_unrelated_views_and_small_for_related_ones():
     layers = {"related": (view(0), view(0) + 0.5 * view(1))}
     layers |= {str(seed): (view(2 * seed), view(2 * seed + 1)) for seed in range(1, 61)}

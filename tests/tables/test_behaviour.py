@@ -304,6 +304,7 @@ def test_json_is_strict():
 letters = st.lists(st.tuples(st.sampled_from("rwut"), st.sampled_from("rwut")), min_size=1, max_size=8)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(first=letters, second=letters)
 def test_identities(first, second):
@@ -326,6 +327,7 @@ def test_identities(first, second):
         assert (known["low"] < known["high"]).all(), "nothing is known exactly"
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(pairs=letters, shuffle=st.randoms(use_true_random=False))
 def test_the_order_of_rows_is_irrelevant(pairs, shuffle):

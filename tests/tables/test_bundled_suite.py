@@ -44,6 +44,7 @@ def test_it_was_made_with_the_settings_that_are_here(bundled):
             assert made[key] == config[key], (setting, key)
 
 
+@pytest.mark.slow
 def test_every_number_can_be_recomputed_from_the_answers(bundled):
     table = suite_table(bundled)
     table = table[table["metric"].isin(METRICS)].set_index(["setting", "arm", "seed", "metric"])["estimate"]

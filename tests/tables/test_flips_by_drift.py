@@ -62,3 +62,47 @@ def test_the_interval_draws_clusters():
 
 def test_a_run_without_flips_has_no_rows():
     assert flips_by_drift(*tables([0.1, 0.2], [False, False])).empty
+
+
+def with_classes(moved, harmed, classes):
+    tokens, answers = tables(moved, harmed)
+    of = dict(zip([f"e{i}" for i in range(len(moved))], classes, strict=True))
+    return tokens, answers.assign(response=answers["example_id"].map(of).fillna("?"))
+
+
+def test_drift_that_only_tells_the_class_tells_nothing_within_it():
+    """All of class "b" move far and most flip: over all, drift tells flips; within a class it cannot."""
+    classes = ["a"] * 20 + ["b"] * 20
+    moved = [0.1] * 20 + [0.5] * 20
+    harmed = [i % 10 == 0 for i in range(20)] + [i % 10 != 0 for i in range(20)]
+    row = flips_by_drift(*with_classes(moved, harmed, classes)).set_index("layer").loc[1]
+    assert row["estimate"] == pytest.approx((18 * 18 + 0.5 * (2 * 18 + 18 * 2)) / (20 * 20))
+    assert row["within_class"] == pytest.approx(0.5, abs=1e-6)
+    assert row["within_low"] <= 0.5 <= row["within_high"]
+
+
+def test_within_classes_it_is_the_pairs_of_one_class():
+    rng = np.random.default_rng(3)
+    classes, harmed = list(rng.choice(["yes", "no"], 40)), list(rng.random(40) < 0.4)
+    moved = rng.normal(0.5, 0.1, 40)
+    row = flips_by_drift(*with_classes(moved, harmed, classes)).set_index("layer").loc[1]
+    wins = pairs = 0
+    for i in range(40):
+        for j in range(40):
+            if harmed[i] and not harmed[j] and classes[i] == classes[j]:
+                pairs += 1
+                wins += moved[i] > moved[j]
+    assert row["within_class"] == pytest.approx(wins / pairs)
+
+
+def test_a_task_whose_answers_all_differ_has_no_classes():
+    harmed = [i % 3 == 0 for i in range(30)]
+    found = flips_by_drift(*with_classes(np.linspace(0, 1, 30), harmed, [f"w{i}" for i in range(30)]))
+    assert found["within_class"].isna().all()
+
+
+def test_all_told_apart_has_an_interval_all_the_same():
+    harmed = [i % 3 == 0 for i in range(30)]
+    row = flips_by_drift(*tables([0.5 if h else 0.1 for h in harmed], harmed)).set_index("layer").loc[1]
+    assert row["high"] == 1.0
+    assert row["low"] == pytest.approx(0.025 ** (1 / 30))  # Clopper and Pearson's, all of 30

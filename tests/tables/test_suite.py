@@ -331,6 +331,7 @@ def test_a_suite_of_other_names_lacks_none_of_the_papers(tmp_path):
     assert suite.unfinished(suite.open_suite(tmp_path)) == {}
 
 
+@pytest.mark.slow
 def test_everything_works_on_a_suite_that_is_half_done(partial):
     assert set(suite.suite_table(partial)["setting"]) == {"rules-llama", "rules-qwen3", "rules-gemma2"}
     assert len(suite.setting_rows(partial)) == 3 + 3 + 2

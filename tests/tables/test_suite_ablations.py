@@ -53,6 +53,7 @@ def test_how_often_a_new_instruction_is_obeyed_stands_beside(mine, tmp_path):
     assert 0 == found.loc["sym_kl", "new_instruction_low"] < 1 / N < found.loc["sym_kl", "new_instruction_high"]
 
 
+@pytest.mark.slow
 def test_they_stand_below_the_counts_in_text_and_in_the_forest(mine):
     text = markdown_suite(mine)
     assert "| `rules-qwen3` | `dual_opd` | 100.0 | 0.0 | 0.0 | 100.0 [85.0, 100.0] | +50.0 [" in text
@@ -64,6 +65,7 @@ def test_they_stand_below_the_counts_in_text_and_in_the_forest(mine):
     assert {trace.name for trace in drawn.data} >= {"opd", "nca", "sym_kl", "dual_opd"}
 
 
+@pytest.mark.slow
 def test_a_suite_without_ablations_says_nothing_of_them(tmp_path):
     plain = planted_suite(tmp_path / "mine")
     assert ablation_rows(plain).empty

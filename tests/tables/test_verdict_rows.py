@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from cr_interp.tables.verdict_rows import chips, is_deafer, verdict_rows
+from cr_interp.tables.verdict_rows import chips, is_deafer, is_keyless, keyless_verdict, verdict_rows
 
 
 def answers(arm: str, seed: int, x: str, xc: str, irrelevant: str = "", obeys: str = "", truncated: bool = False):
@@ -96,3 +96,23 @@ def test_chips_say_what_everything_stands_on():
 def test_the_base_model_alone_is_no_seed_of_a_training():
     table = study(answers("base", 0, "rr", "rw"), *(answers("nca", seed, "rr", "rr") for seed in (0, 1)))
     assert chips(table, "nca", "base")[0] == "2 seeds"
+
+
+def test_without_a_key_answers_are_only_the_same_or_not():
+    parts = [answers("opd", seed, "r" * 20, HALF) for seed in range(3)] + [
+        answers("nca", seed, "r" * 20, "r" * 20) for seed in range(3)
+    ]
+    table = study(*parts).assign(outcome="ungraded")
+    rows = verdict_rows(table, "nca", "opd").set_index("metric", drop=False)
+    assert list(rows["metric"]) == ["changed", "fidelity", "invariance", "new_instruction"]
+    assert rows.loc["changed", ["baseline", "arm", "estimate"]].tolist() == [0.5, 0.0, -0.5]
+    assert is_keyless(rows)
+    word, said = keyless_verdict(rows, "nca", "opd")
+    assert word == "yes"
+    assert "not Harm" in said
+    assert chips(table, "nca", "opd") == ["3 seeds"]
+
+
+def test_with_a_key_nothing_is_said_of_mere_change(rows):
+    assert "changed" not in set(rows["metric"])
+    assert not is_keyless(rows)

@@ -58,6 +58,7 @@ def test_every_built_in_task_returns_an_outcome(task, response, truncated):
     assert chosen.obeys(example, response) in (True, False)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", list(GRADERS))
 def test_a_piece_repeated_for_ever_is_graded_at_once(name):

@@ -141,7 +141,7 @@ class Preregistration(Strict):
         raise unknown("setting", setting, self.settings())
 
     def order(self, setting: str) -> str:
-        """Where a setting stands when the eligible ones are taken in turn: nobody's preference, the same for everybody."""
+        """Place a setting when the eligible ones are taken in turn: nobody's preference, the same for everybody."""
         return hashlib.sha256(f"{self.name} {setting}".encode()).hexdigest()
 
     def screened(self, setting: str, rate: float) -> StudyConfig:

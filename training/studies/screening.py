@@ -47,8 +47,9 @@ def plateaus(curves: pd.DataFrame, rule: Screening) -> pd.DataFrame:
 
 
 def chosen_rates(found: pd.DataFrame, rule: Screening) -> pd.DataFrame:
-    """Of each setting's rates within ``rule.within`` of the best plateau, the one with the fewest steps to it; of equal ones the
-    lowest. Columns of :func:`plateaus`, and ``train_steps``, what every arm gets."""
+    """Choose, of each setting's rates within ``rule.within`` of the best plateau, the one with the fewest steps to it.
+
+    Of equal ones the lowest. Columns of :func:`plateaus`, and ``train_steps``, what every arm gets."""
     rows = []
     for _, of_setting in found.groupby("setting", sort=True):
         close = of_setting[of_setting["acc_x"] >= of_setting["acc_x"].max() - rule.within - 1e-12]

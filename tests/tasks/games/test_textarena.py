@@ -55,6 +55,7 @@ def test_it_is_a_task_with_turns(game):
     assert task(game).max_turns == MAX_TURNS == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_rules_and_legend_are_in_the_context_and_nowhere_else(game):
     made = task(game)
@@ -131,6 +132,7 @@ def walks(arena, move):
     return env.state.game_state["player_pos"] != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_players_who_know_the_way_win_together(game):
     made = task(game)
@@ -215,6 +217,7 @@ def test_nobody_elses_random_numbers_move(game):
     assert random.getstate() == before
 
 
+@pytest.mark.slow
 def test_not_even_by_the_import():
     code = (
         "import random; random.seed(3); s = random.getstate(); from cr_interp.tasks import get_task;"

@@ -40,6 +40,7 @@ def test_both_labels_are_no_answer(one, other, swap, truncated):
     assert grade_label("positive", response, truncated, LABELS) == ("truncated" if truncated else "unparsable")
 
 
+@pytest.mark.slow
 @given(st.text(max_size=60), st.booleans())
 def test_text_without_a_label_is_no_answer(response, truncated):
     # Few random texts hold the stems of the labels; without them no label can be named.

@@ -12,6 +12,7 @@ SHORT = ["training.steps=2", "training.batch_size=4", "training.eval_every=2", "
          "training.save_every=2", "evaluation.examples=4", "arms=[nca]"]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", [False, True])
 def test_it_runs_as_written(python, tmp_path):
     files = new_task("mine", tmp_path / "mine", python)

@@ -1,0 +1,170 @@
+"""What ``cr-interp explain`` prints of training's traces: updates, gradients, directions with a verdict, probes; flips by drift.
+
+Each is a table for the terminal, with the control of every number beside it.
+"""
+
+import pandas as pd
+from rich.table import Table
+
+from cr_interp.study.study import Study
+from cr_interp.system.shown import PlainTable, literal
+from cr_interp.tables.directions import verdicts
+from cr_interp.tables.flips_by_drift import flips_by_drift, over_seeds
+from cr_interp.tables.gradients import beside_baseline
+from cr_interp.tables.probes import QUESTIONS, probe_table
+from cr_interp.tables.updates import by_module, overlap_table
+from cr_interp.vocabulary import arm_order, layer_name
+
+
+def rich_updates(study: Study) -> Table:
+    """Per module the relative and the absolute norm of ΔW, its stable rank and the share in W's leading directions."""
+    updates = study.table("updates")
+    of = {measure: by_module(updates, measure) for measure in ("relative", "norm", "stable_rank", "top_share")}
+    table = PlainTable(
+        f"{study.name}: updates, all layers of a module together",
+        caption=f"Means over seeds; in round brackets what random matrices of these shapes have.{_overlaps(study)}",
+    )
+    _columns(table, ("arm", "module"), ("‖ΔW‖/‖W‖", "‖ΔW‖", "stable rank", "in leading tenth", "seeds"))
+    relative = of["relative"].sort_values("estimate", ascending=False, kind="stable")
+    for arm in arm_order(relative["arm"]):
+        for row in relative[relative["arm"] == arm].itertuples():
+            norm = _at(of["norm"], arm, row.module)
+            if not (norm > 0):
+                continue
+            cells = [arm, row.module, f"{row.estimate:.4f}", f"{norm:.3f}"]
+            for measure in ("stable_rank", "top_share"):
+                value, chance = (_at(of[measure], arm, row.module, control) for control in ("none", "random"))
+                digits = 1 if measure == "stable_rank" else 3
+                cells.append("–" if pd.isna(value) else f"{value:.{digits}f} ({chance:.{digits}f})")
+            _row(table, [*cells, row.seeds])
+    return table
+
+
+def _at(of: pd.DataFrame, arm: str, module: str, control: str = "none") -> float:
+    found = of.loc[(of["arm"] == arm) & (of["module"] == module) & (of["control"] == control), "estimate"]
+    return float(found.iloc[0]) if len(found) else float("nan")
+
+
+def _overlaps(study: Study) -> str:
+    if not study.has_table("update_overlaps"):
+        return ""
+    drawn = overlap_table(study.table("update_overlaps"))
+    drawn = drawn[drawn["control"] == "none"]
+    place = {arm: i for i, arm in enumerate(arm_order([*drawn["arm"], *drawn["other_arm"]]))}
+    said = [
+        f"{row.arm} and {row.other_arm} {row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        for row in drawn.itertuples()
+        if place[row.arm] <= place[row.other_arm]
+    ]
+    return f" Cosine of two runs' ΔW, mean over weights [outermost pairs]: {'; '.join(said)}." if said else ""
+
+
+def rich_gradients(study: Study, module: str = "all") -> Table:
+    """Every pair of terms at each checkpoint: cosine, and what either term has with itself on another half."""
+    table = PlainTable(
+        f"{study.name}: cosines of the terms' gradients, {module} weights together",
+        caption="Own: each term with itself on the other half of the prompts. Halves: the two terms likewise. Without noise: "
+        "corrected for it, – where a term does not agree with itself. Means over seeds, 95 % by jackknife within them.",
+    )
+    _columns(
+        table,
+        ("arm", "step", "term", "other"),
+        ("cosine [95 %]", "halves", "own", "other own", "without noise", "n"),
+    )
+    for row in beside_baseline(study.table("gradients"), module, every=True).itertuples():
+        value = f"{_number(row.cosine)} [{_number(row.low)}, {_number(row.high)}]"
+        rest = [_number(each) for each in (row.halves, row.own, row.other_own, row.corrected)]
+        _row(table, [row.arm, row.step, row.term, row.other_term, value, *rest, row.n_examples])
+    return table
+
+
+def rich_directions(study: Study) -> Table:
+    """The verdict on the double dose, run by run."""
+    examples = study.table("direction_examples") if study.has_table("direction_examples") else None
+    groups = [] if examples is None else [g for g in ("harmed", "changed") if g in set(examples["group"])]
+    group = groups[0] if groups else "harmed"
+    table = PlainTable(
+        f"{study.name}: is the returning context a second dose of what was learnt?",
+        caption=f"Layer: where removing v of the base returns most {group} answers beyond the better control; its ends hold for "
+        "all layers at once. Cosine: of u with v of the base there.",
+    )
+    _columns(
+        table,
+        ("arm", "seed", "double dose"),
+        ("layer", "cosine", "back", "beyond controls [95 %]", "n", "because"),
+    )
+    if examples is None or examples.empty:
+        examples = pd.DataFrame(
+            columns=["arm", "seed", "step", "group", "action", "vector", "layer", "control", "example_id", "cluster", "answer"]
+        )  # fmt: skip
+    for found in verdicts(study.table("directions"), examples, group):
+        ends = f"{_number(found.beyond)} [{_number(found.low)}, {_number(found.high)}]"
+        layer = "–" if found.layer is None else str(found.layer)
+        cells = [found.arm, found.seed, found.verdict, layer, _number(found.cosine), _number(found.repaired)]
+        _row(table, [*cells, "–" if found.layer is None else ends, found.n_examples, found.why])
+    return table
+
+
+def rich_probes(study: Study) -> Table:
+    """For both questions the AUROC at the embedding, in the middle and behind the last layer, beside shuffled labels."""
+    table = PlainTable(
+        f"{study.name}: can a linear probe tell that the context is there?",
+        caption="AUROC on prompts of other clusters, ½ is chance; 95 % over clusters within runs. In round brackets: shuffled "
+        "labels. What can be decoded need not be used.",
+    )
+    _columns(table, ("arm", "question", "tried on"), ("embedding", "middle", "last", "n"))
+    for question in QUESTIONS:
+        drawn = probe_table(study.table("probes"), question)
+        for arm in arm_order(drawn["arm"]):
+            of = drawn[drawn["arm"] == arm]
+            places = sorted(of["place"].unique())
+            cells = [arm, QUESTIONS[question], str(of["tested"].iloc[0])]
+            for place in (places[0], places[len(places) // 2], places[-1]):
+                at = of[of["place"] == place].set_index("control")
+                row = at.loc["none"]
+                cells.append(
+                    f"{row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}] ({at.loc['shuffled', 'estimate']:.2f})"
+                )
+            _row(table, [*cells, int(of["n_examples"].min())])
+    return table
+
+
+def rich_flips(study: Study, measure: str = "cosine") -> Table | None:
+    """Whether drift tells which answers flip, layer by layer; None where the study's tables do not say."""
+    if not (study.has_table("token_drift") and study.has_table("generations")):
+        return None
+    found = over_seeds(flips_by_drift(study.table("token_drift"), study.table("generations"), measure))
+    if found.empty:
+        return None
+    table = PlainTable(
+        f"{study.name}: does drift tell which answers flip? ({measure})",
+        caption="AUROC: the chance that a flipped answer's states moved farther than a kept one's; ½ says nothing. Within class: "
+        "among examples with the same right answer. 95 % over clusters within runs, the outermost ends of several seeds.",
+    )
+    _columns(table, ("arm", "layer"), ("AUROC [95 %]", "within class [95 %]", "flips", "kept", "seeds"))
+    for row in found.itertuples():
+        cells = [
+            row.arm, layer_name(row.place), f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]",
+            f"{_number(row.within_class)} [{_number(row.within_low)}, {_number(row.within_high)}]",
+        ]  # fmt: skip
+        _row(table, [*cells, row.n_flipped, row.n_kept, row.seeds])
+    return table
+
+
+#: analysis → what is printed behind it.
+PRINTED = {
+    "updates": rich_updates, "directions": rich_directions, "gradients": rich_gradients, "probes": rich_probes,
+}  # fmt: skip
+
+
+def _columns(table: Table, left: tuple[str, ...], right: tuple[str, ...]) -> None:
+    for column in (*left, *right):
+        table.add_column(column, justify="left" if column in (*left, "because") else "right")
+
+
+def _row(table: Table, cells: list[object]) -> None:
+    table.add_row(*(literal(str(cell)) for cell in cells))
+
+
+def _number(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.2f}"

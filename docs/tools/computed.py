@@ -1,0 +1,65 @@
+"""Compute what the workbench asks first of each bundled example, and put it beside it, so that it opens at once.
+
+``python docs/tools/computed.py``, after a bundled study was made again: what was computed of the old one is removed.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from app.queries import suite_state
+from app.queries.state import Selection, arms_of, controls_of, seeds_of
+from app.sidebar import default_pair
+from cr_interp.study.searching import BUNDLED, studies_in
+from cr_interp.study.study import Study
+from cr_interp.tables.stored import SHIPPED, shipping
+from cr_interp.tables.suite import open_suite
+
+
+def first_choice(path: Path) -> Selection:
+    """What the workbench shows of a study before anything is chosen."""
+    study = Study.open(path)
+    arms, seeds = arms_of(study), seeds_of(study)
+    arm, baseline = (arms[place] for place in default_pair(arms))
+    every = tuple(arms)
+    return Selection(
+        study,
+        every,
+        every,
+        next(iter(controls_of(study)), "exact"),
+        arm,
+        baseline,
+        all_seeds=tuple(seeds),
+        seeds=tuple(seeds),
+    )
+
+
+def main() -> None:
+    for old in BUNDLED.rglob(SHIPPED):
+        shutil.rmtree(old)
+    with shipping():
+        for path in studies_in(BUNDLED).values():
+            chosen = first_choice(path)
+            chosen.verdict()
+            chosen.metrics()
+            chosen.differences()
+            chosen.regimes()
+            chosen.outcome_shares()
+            chosen.case_counts()
+            print(path.name)
+        for folder in BUNDLED.iterdir():
+            for path in studies_in(folder).values():
+                first_choice(path).verdict()
+                print(f"{folder.name}/{path.name}")
+            if studies_in(folder):
+                mine = open_suite(folder)
+                every = suite_state.there(mine).arms
+                arm, baseline = (every[place] for place in default_pair(list(every)))
+                suite_state.comparisons(mine, arm, baseline, "exact")
+                suite_state.setting_rows(mine, tuple(dict.fromkeys(("base", baseline, arm))), "exact")
+
+
+if __name__ == "__main__":
+    main()
