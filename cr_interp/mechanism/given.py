@@ -106,10 +106,10 @@ def rendered(
     )
     check_same_prompt(loaded.tokenizer, without, given, "exact")
     pairs = []
-    for each, x, xc in zip(answers, without, given, strict=True):
+    for each, example, x, xc in zip(answers, asked, without, given, strict=True):
         labels = {
-            "no_context": labels_of(loaded.tokenizer, x, each.prompt, None, no_context),
-            "with_context": labels_of(loaded.tokenizer, xc, each.prompt, context, no_context),
+            "no_context": labels_of(loaded.tokenizer, x, each.prompt, before(example, None), no_context),
+            "with_context": labels_of(loaded.tokenizer, xc, each.prompt, before(example, context), no_context),
         }
         check_fits(
             len(xc) + len(each.without), loaded.max_positions, f"Example {each.example_id} with its context"
