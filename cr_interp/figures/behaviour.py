@@ -22,6 +22,7 @@ from cr_interp.figures.style import (
     safe_text,
     whole_range,
 )
+from cr_interp.system.percent import percent
 from cr_interp.tables.interval_words import WITHIN, said_intervals
 from cr_interp.vocabulary import METRICS, arm_order, by_arm
 
@@ -59,7 +60,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
         figure.add_scatter(
             x=pooled["estimate"], y=pooled["place"], mode="markers+text", showlegend=False,
             marker={"color": pooled["colour"], "size": 11, "symbol": pooled["symbol"], "opacity": 1},
-            text=[_percent(value) for value in pooled["estimate"]], textposition="top center",
+            text=[f"{percent(value)} %" for value in pooled["estimate"]], textposition="top center",
             cliponaxis=False, meta={"panel": name}, error_x=_whiskers(pooled),
             customdata=hover_columns(pooled, "low", "high", "n", "name"),
             hovertemplate="<b>%{customdata[3]}</b>, over seeds: %{x:.1%} "
@@ -96,7 +97,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
         + f"n = {whole_range(pairs)} pairs of responses to the same example, without and with the context ({control})."
     )
     alt = "Intervals of metrics by arm. " + " ".join(
-        f"{row.metric} of {row.arm}: {_percent(row.estimate)}."
+        f"{row.metric} of {row.arm}: {percent(row.estimate)} %."
         for row in pooled[pooled["estimate"].notna()].itertuples()
     )
     return finish(figure, text, alt, height=110 + drawn)
@@ -136,7 +137,7 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
                     "bgcolor": colour, "fgcolor": "rgba(0,0,0,0.3)",
                 },
             },
-            text=[_percent(value, 0) if value >= 0.07 else "" for value in values], textposition="inside",
+            text=[f"{percent(value, 0)} %" if value >= 0.07 else "" for value in values], textposition="inside",
             insidetextanchor="middle", textangle=0,
             textfont={"color": "#FFFFFF" if outcome == "wrong" else "#1A1A1A"},
             customdata=labels, hovertemplate=f"%{{customdata}} context<br>{outcome}: %{{x:.1%}}<extra></extra>",
@@ -162,7 +163,7 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
         "interval is estimated."
     )
     alt = "Outcomes of responses. " + " ".join(
-        f"{arm} {view.replace('_', ' ')}: {_percent(float(table.get((arm, view, 'right'), 0.0)))} right."
+        f"{arm} {view.replace('_', ' ')}: {percent(float(table.get((arm, view, 'right'), 0.0)))} % right."
         for arm, view in keys
     )
     return finish(figure, text, alt, height=98 + 30 * len(keys), top=44)
@@ -193,8 +194,3 @@ def _span(metrics: pd.DataFrame, name: str) -> list[float]:
         low, high = 0.0, max(high, 0.05)
     room = 0.10 * (high - low)
     return [float(low - room), float(high + room)]
-
-
-def _percent(value: float, digits: int = 1) -> str:
-    """A share as text with a true minus sign; -0.0 is 0.0."""
-    return f"{round(100 * value, digits) + 0.0:.{digits}f} %".replace("-", "−")

@@ -10,8 +10,8 @@ returning context puts it there once more, so that taking v_base out of the run 
 So v is taken from the with-context run of other examples (``remove``), or put into the run without (``add``), at the aligned
 positions, and it is read off as in patching.
 
-u and v_base both hold the base's states without the context, with opposite signs: computed on the same prompts, their noise
-alone gives them a cosine. So each is computed on half of the clusters, and the cosine is the mean over both ways to do so.
+u and v_base both subtract the base's states without the context: computed on the same prompts, the noise of these alone gives
+them a cosine of about a half. So each is computed on half of the clusters, and the cosine is the mean over both ways to do so.
 
 Controls of the same norm: a random direction for every token, and ``unrelated``, the difference of two training prompts' own
 states without the context. For cosines they say where 95 % of such directions lie.

@@ -10,8 +10,9 @@ import pandas as pd
 
 from cr_interp.report.held import Held
 from cr_interp.report.parts import Numbers, Pairs, Words
+from cr_interp.system.percent import percent
 from cr_interp.tables.behaviour import UNTRAINED
-from cr_interp.tables.example_pairs import CASES, MARKS_SAY, case_counts, paired
+from cr_interp.tables.example_pairs import CASES, KEYLESS, MARKS_SAY, case_counts, paired
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.vocabulary import arm_order
 
@@ -46,7 +47,7 @@ def flips(held: Held) -> list[Any]:
 
 
 def _meaning(case: str) -> str:
-    return CASES[case][2] if case in CASES else "another answer"
+    return CASES[case][2] if case in CASES else KEYLESS[case]
 
 
 def choose_flips(pairs: pd.DataFrame, at_most: int = SHOWN) -> pd.DataFrame:
@@ -78,7 +79,7 @@ def _in_turn(pairs: pd.DataFrame, case: str) -> list[Any]:
 
 def _counted(counts: pd.DataFrame) -> pd.DataFrame:
     told = [
-        f"{hits} of {n}: {100 * share:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        f"{hits} of {n}: {percent(share)} % [{percent(low)}, {percent(high)}]"
         for hits, n, share, low, high in zip(
             *(counts[name] for name in ("count", "n", "share", "low", "high")), strict=True
         )

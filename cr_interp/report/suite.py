@@ -16,6 +16,7 @@ from rich.text import Text
 
 from cr_interp.report.study import unread_of, unread_sentences
 from cr_interp.statistics import MARGIN
+from cr_interp.system.percent import percent
 from cr_interp.system.shown import PlainTable, literal
 from cr_interp.system.visible import code, in_markdown
 from cr_interp.tables.ablations import COMPARED, ablation_rows
@@ -339,7 +340,7 @@ def _floors(compared: pd.DataFrame, baseline: str) -> list[str]:
     if rows.empty:
         return []
     listed = ", ".join(
-        f"{row['setting']} {_percent(row['baseline_floor'])}" if pd.notna(row["baseline_floor"])
+        f"{row['setting']} {percent(row['baseline_floor'])}" if pd.notna(row["baseline_floor"])
         else f"{row['setting']} unknown (one sample, or none right)"
         for row in rows.to_dict("records")
     )  # fmt: skip
@@ -349,7 +350,7 @@ def _floors(compared: pd.DataFrame, baseline: str) -> list[str]:
 def _value(row: Any, metric: str, interval: bool = False) -> str:
     if pd.isna(row[metric]):
         return _MISSING
-    text = _percent(row[metric])
+    text = percent(row[metric])
     return text + _ends(row[f"{metric}_low"], row[f"{metric}_high"]) if interval else text
 
 
@@ -361,7 +362,7 @@ def said_of_differences(compared: pd.DataFrame, interval: Kind = "across") -> st
 def _difference(row: Any, mark: str = "*") -> str:
     if pd.isna(row["estimate"]):
         return _MISSING
-    text = _percent(row["estimate"], sign=True) + _ends(row["low"], row["high"])
+    text = percent(row["estimate"], sign=True) + _ends(row["low"], row["high"])
     if not (mark and row["excludes_zero"]):
         return text
     return f"{mark * (2 if row.get('p_holm', 1.0) < ALPHA else 1)}{text}"
@@ -372,13 +373,7 @@ def _p(value: Any) -> str:
 
 
 def _ends(low: float, high: float) -> str:
-    return f" [{_percent(low)}, {_percent(high)}]" if pd.notna(low) and pd.notna(high) else ""
-
-
-def _percent(share: float, sign: bool = False) -> str:
-    """A share in per cent with a true minus sign; what rounds to zero has no sign."""
-    value = round(100 * share, 1) + 0.0
-    return f"{value:+.1f}".replace("-", "−") if sign and value else f"{value:.1f}".replace("-", "−")
+    return f" [{percent(low)}, {percent(high)}]" if pd.notna(low) and pd.notna(high) else ""
 
 
 def _regime(regime: Any) -> str:

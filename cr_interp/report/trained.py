@@ -86,12 +86,13 @@ def rich_directions(study: Study) -> Table:
     table = PlainTable(
         f"{study.name}: is the returning context a second dose of what was learnt?",
         caption=f"Layer: where removing v of the base returns most {group} answers beyond the better control; its ends hold for "
-        "all layers at once. Cosine: of u with v of the base there.",
+        "all layers at once. Cosine: of u with v of the base there. Added: answers that are lost when v is put into the run "
+        "without the context, which a second dose should break.",
     )
     _columns(
         table,
         ("arm", "seed", "double dose"),
-        ("layer", "cosine", "back", "beyond controls [95 %]", "n", "because"),
+        ("layer", "cosine", "back", "beyond controls [95 %]", "added: lost", "n", "because"),
     )
     if examples is None or examples.empty:
         examples = pd.DataFrame(
@@ -101,7 +102,10 @@ def rich_directions(study: Study) -> Table:
         ends = f"{_number(found.beyond)} [{_number(found.low)}, {_number(found.high)}]"
         layer = "–" if found.layer is None else str(found.layer)
         cells = [found.arm, found.seed, found.verdict, layer, _number(found.cosine), _number(found.repaired)]
-        _row(table, [*cells, "–" if found.layer is None else ends, found.n_examples, found.why])
+        _row(
+            table,
+            [*cells, "–" if found.layer is None else ends, _number(found.lost), found.n_examples, found.why],
+        )
     return table
 
 

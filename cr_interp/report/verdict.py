@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from cr_interp.statistics import MARGIN, not_lower
+from cr_interp.system.percent import percent as percent_of
 
 Verdict = Literal["yes", "partly", "no", "open"]
 
@@ -99,7 +100,7 @@ def change(differences: pd.DataFrame, metric: str) -> float:
 
 def percent(share: float, unit: str = " %") -> str:
     """``97.3 %``; a dash if there is no value."""
-    return "–" if pd.isna(share) else f"{round(100 * share, 1) + 0.0:.1f}{unit}"
+    return percent_of(share) + ("" if pd.isna(share) else unit)
 
 
 def points(difference: float, unit: str = " points") -> str:

@@ -9,6 +9,9 @@ does to the base (v_base), and taking v_base out of the run with the context rep
                     more than a control does, in every layer where it is not, and that interval says so
     open            else: mostly too few flips
 
+Taking v_base out is not the second dose itself but its antidote, and whatever harm the context does might go when what it does is
+taken out. So beside the verdict stands what *adding* v_base to the run without the context does: a second dose should break.
+
 One bootstrap over clusters serves all layers (the largest deviation over layers decides the width), so choosing the layer
 afterwards costs nothing more.
 """
@@ -58,6 +61,9 @@ class Verdict(NamedTuple):
     low: float
     high: float
     n_examples: int
+    lost: float
+    """Share of the same answers that are gone when v_base is *added* to the run without the context there: the second dose
+    itself. NaN where that was not tried."""
     why: str
 
 
@@ -86,11 +92,16 @@ def verdicts(directions: pd.DataFrame, examples: pd.DataFrame, group: str = "har
     cosines = last_step(directions)
     cosines = cosines[cosines["measure"] == "cos_u_v"]
     flips = last_step(examples)
-    flips = flips[(flips["group"] == group) & (flips["action"] == "remove") & (flips["vector"] == "base")]
+    flips = flips[(flips["group"] == group) & (flips["vector"] == "base")]
+    added = flips[(flips["action"] == "add") & (flips["control"] == "none")]
+    flips = flips[flips["action"] == "remove"]
     found = []
     for (arm, seed), of in cosines.groupby(["arm", "seed"], sort=False):
         mine = flips[(flips["arm"] == arm) & (flips["seed"] == seed)]
-        found.append(_verdict(str(arm), int(seed), of, mine, group))
+        verdict = _verdict(str(arm), int(seed), of, mine, group)
+        there = (added["arm"] == arm) & (added["seed"] == seed) & (added["layer"] == verdict.layer)
+        lost = float(added.loc[there, "answer"].mean()) if there.any() else float("nan")
+        found.append(verdict._replace(lost=lost))
     return found
 
 
@@ -98,7 +109,8 @@ def _verdict(arm: str, seed: int, cosines: pd.DataFrame, flips: pd.DataFrame, gr
     above = _above_controls(cosines)
     real = cosines[cosines["control"] == "none"].set_index("layer")["estimate"]
     n, clusters = flips["example_id"].nunique(), flips["cluster"].nunique()
-    nothing = (None, float("nan"), float("nan"), float("nan"), float("nan"), float("nan"), n)
+    nan = float("nan")
+    nothing = (None, nan, nan, nan, nan, nan, n, nan)
     if not above.any():
         return Verdict(
             arm,
@@ -112,11 +124,11 @@ def _verdict(arm: str, seed: int, cosines: pd.DataFrame, flips: pd.DataFrame, gr
         return Verdict(arm, seed, "open", *nothing, why)
     beyond, low, high, repaired = _beyond(flips)
     best = int(beyond.idxmax())
-    there = (best, float(real.get(best, np.nan)), repaired[best], beyond[best], low[best], high[best], n)
+    there = (best, float(real.get(best, np.nan)), repaired[best], beyond[best], low[best], high[best], n, nan)
     layers = [layer for layer in above.index[above] if layer in beyond.index]
     if any(low[layer] > 0 for layer in layers):
         best = max(layers, key=lambda layer: low[layer])
-        there = (best, float(real[best]), repaired[best], beyond[best], low[best], high[best], n)
+        there = (best, float(real[best]), repaired[best], beyond[best], low[best], high[best], n, nan)
         return Verdict(
             arm,
             seed,

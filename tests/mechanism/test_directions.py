@@ -62,7 +62,7 @@ def test_something_else_is_within_the_controls():
 
 
 def test_noise_of_the_bases_states_gives_no_cosine():
-    """u and v_base hold the same states with opposite signs: on the same prompts they would have a cosine of −0.5."""
+    """u and v_base subtract the same states: on the same prompts they would have a cosine of a half."""
     generator = torch.Generator().manual_seed(1)
     drawn = {
         name: {SITE: torch.randn(N, WIDTH, generator=generator)}

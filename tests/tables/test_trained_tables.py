@@ -194,6 +194,14 @@ def test_supported_takes_the_direction_and_the_repair():
     assert 0 < found.low < 0.9 < found.high
 
 
+def test_beside_it_stands_what_the_second_dose_itself_does():
+    examples = tried(40, 0.9)
+    added = examples[examples["control"] == "none"].assign(action="add", answer=False)
+    added.loc[added["example_id"].isin(["e0", "e1"]) & (added["layer"] == 1), "answer"] = True
+    assert only(cosines(0.8, 0.7, 0.2), pd.concat([examples, added])).lost == pytest.approx(2 / 40)
+    assert np.isnan(only(cosines(0.8, 0.7, 0.2), examples).lost)
+
+
 def test_without_the_direction_it_is_not_supported_whatever_is_repaired():
     assert only(cosines(0.1, 0.0, 0.2), tried(40, 0.9)).verdict == "not supported"
 

@@ -48,24 +48,31 @@ class Description(_Strict):
     """What the YAML file holds."""
 
     name: Name
+    """Of the task, in tables and pages."""
     train: Rows
+    """Prompts that are distilled on; a share of them is held back for validation."""
     test: Rows
+    """Prompts that are evaluated."""
     columns: Columns = Columns()
+    """What the rows' columns are called."""
     validation: float = Field(0.1, gt=0, lt=1)
     """Share of the training rows that is held back."""
     context: Text | None = None
-    """null: each row brings its own, in ``columns.context`` or as the system message of its chat."""
+    """What the teacher sees. null: each row brings its own, in ``columns.context`` or as the system message of its chat."""
     paraphrase: Text | None = None
+    """The same in other words, a control; null: none."""
     mismatched: Text | None = None
+    """Another instruction, a control; null: none."""
     splice: str | None = None
     """A user message with ``{context}`` and ``{prompt}``; null puts the context into a system message."""
     grader: Grading | None = None
-    """null: there is no answer key."""
+    """How an answer is read and judged; null: there is no answer key."""
     new_instruction: Grading | None = None
     """Whether a response does what the ``mismatched`` context asks for: does the student still listen?"""
     some_answers: bool = False
     """Rows may lack an answer; accuracies are then of those that have one."""
-    max_new_tokens: int = Field(512, gt=0)
+    max_new_tokens: int = Field(512, gt=0, le=10**8)
+    """Longest response, end of turn included."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ class Grading(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Kind
+    """``choice``: a letter in the last ``<answer>``; ``answer_tag``: its text; ``boxed``: the last ``\\boxed{…}``;
+    ``contains``: the words anywhere; the others: see their settings."""
     letters: str = Field("ABCD", pattern="^[A-Z]+$")
     """Of ``choice``."""
     labels: tuple[str, ...] = ()

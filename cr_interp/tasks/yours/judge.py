@@ -44,14 +44,17 @@ class Judge(BaseModel):
     url: str = Field(pattern="^https?://")
     """Up to and without ``/chat/completions``, such as ``http://localhost:8000/v1``."""
     model: str
+    """As the server calls it."""
     prompt: str = Field(max_length=20_000)
     """The rubric, with ``{prompt}``, ``{response}`` and, if it is wanted, ``{answer}`` and ``{context}``."""
     key_env: str = Field("OPENAI_API_KEY", pattern="^[A-Z_][A-Z0-9_]*$")
     """Name of the environment variable that holds the key; empty or unset: none is sent."""
     max_tokens: int = Field(512, gt=0, le=32_768)
+    """Of the judge's answer."""
     timeout: float = Field(60, gt=0, le=3600)
     """Seconds for one answer."""
     attempts: int = Field(3, gt=0, le=20)
+    """How often it is asked before all stops."""
     pause: float = Field(2.0, ge=0, le=600)
     """Seconds before the second attempt; twice as many before each further one."""
 
