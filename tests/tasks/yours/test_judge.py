@@ -38,7 +38,7 @@ def test_verdicts_are_asked_for_once(monkeypatch):
         assert first["temperature"] == 0
         # What is filled in is not filled again: the prompt's own {response} stays as it is.
         assert first["messages"][0]["content"].startswith(
-            "Is please a polite answer to {response}? (Expected: please)"
+            "Is please a polite answer to {response}?? (Expected: please)"
         )
         assert server.headers[0]["Authorization"] == "Bearer secret"
         n = len(server.bodies)
