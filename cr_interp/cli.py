@@ -23,7 +23,7 @@ from cr_interp.system.house import put_first
 from cr_interp.system.notes import say
 from cr_interp.system.shown import console as terminal
 from cr_interp.system.stopping import MESSAGE, Stopped, end_with_parent, raise_on_signals
-from cr_interp.system.visible import one_line, visible
+from cr_interp.system.visible import one_line, paragraph, visible
 
 #: The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number.
 _INTERRUPTED = 130
@@ -240,10 +240,10 @@ def explain(
     groups: Annotated[
         str, typer.Option(help="of answers: harmed, rescued, kept, changed")
     ] = "harmed,rescued,kept",
-    examples: Annotated[int, typer.Option(min=1, help="at most so many of each group")] = 64,
+    examples: Annotated[int, typer.Option(min=1, max=10**8, help="at most so many of each group")] = 64,
     sites: Annotated[str, typer.Option(help="a list of kinds of sites")] = "resid_post,attn_out,mlp_out",
     heads: Annotated[
-        int, typer.Option(min=0, help="so many heads are patched, those that attribution names first; 0: none")
+        int, typer.Option(min=0, max=10**6, help="so many heads are patched, those that attribution names first; 0: none")
     ] = 16,
     windows: Annotated[
         str | None, typer.Option(help="layers that are patched at once, such as 1,2,4; default: 2,4")
@@ -256,10 +256,12 @@ def explain(
     ] = "aligned,all",
     cuts: Annotated[str, typer.Option(help="in how many layers at once, a list; 0: in all")] = "1,0",
     cuts_all: Annotated[str, typer.Option(help="… where all tokens lose the span, which costs more")] = "0",
-    batch_size: Annotated[int, typer.Option(min=1, help="examples at a time; fewer need less memory")] = 64,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=10**6, help="examples at a time; fewer need less memory")
+    ] = 64,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
     prompts: Annotated[
-        int, typer.Option("--training-examples", min=8, help="for directions, probes and gradients")
+        int, typer.Option("--training-examples", min=8, max=10**8, help="for directions, probes and gradients")
     ] = 128,
     every_step: Annotated[
         bool, typer.Option("--every-step", help="updates and gradients also of checkpoints on the way")
@@ -271,7 +273,7 @@ def explain(
     from cr_interp.study.searching import open_study
 
     chosen = [each.name for each in analyses("explain", _listed(names))]
-    if not all(seed.isdecimal() for seed in _listed(seeds)):
+    if not all(seed.isdecimal() and len(seed) < 16 for seed in _listed(seeds)):
         raise UserError(f"--seeds is a list of whole numbers, such as 0,1,2; found '{seeds}'.")
     opened = open_study(study)
     from cr_interp.mechanism.explain import Options
@@ -372,7 +374,12 @@ def check(
         list[str] | None, typer.Option(help="only this capture backend (repeatable); all by default")
     ] = None,
     longest: Annotated[
-        int, typer.Option(help="tokens of the longest sequence: boundaries beyond it are skipped, and said to be")
+        int,
+        typer.Option(
+            min=1,
+            max=10**7,
+            help="tokens of the longest sequence: boundaries beyond it are skipped, and said to be",
+        ),
     ] = 2048,
 ) -> None:
     """Check that what is captured from a model is what its name says; exit code 1 if anything fails."""
@@ -430,7 +437,7 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
-        print(f"error: {visible(error)}", file=sys.stderr)
+        print(f"error: {paragraph(error)}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         print(MESSAGE, file=sys.stderr)
@@ -442,7 +449,7 @@ def main() -> None:
         told = refusal(error)
         if told is None:
             raise
-        print(f"error: {visible(told)}", file=sys.stderr)
+        print(f"error: {paragraph(told)}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         # typer raises its usage errors when not standalone; they know how to print themselves.

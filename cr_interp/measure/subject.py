@@ -72,9 +72,18 @@ def behaviour_rows(
 def own_responses(generations: pd.DataFrame) -> dict[str, list[int]]:
     """Response ids of the no-context view (first sample), by example id."""
     rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]
-    return {
-        str(i): [int(t) for t in ids] for i, ids in zip(rows["example_id"], rows["response_ids"], strict=True)
-    }
+    return {str(i): ids for i, ids in zip(rows["example_id"], _ids(rows), strict=True)}
+
+
+def _ids(rows: pd.DataFrame) -> list[list[int]]:
+    """The ids of each row's response. Raises :class:`UserError` for a table that has none, or something else in their place."""
+    try:
+        return [[int(token) for token in ids] for ids in rows["response_ids"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            "The table 'generations' has no token ids of its responses (column response_ids), so their states cannot be read. It "
+            "was damaged, or written before they were kept: fill it anew with `cr-interp evaluate STUDY --again`."
+        ) from error
 
 
 def study_tokens(generations: pd.DataFrame) -> int:
@@ -83,7 +92,8 @@ def study_tokens(generations: pd.DataFrame) -> int:
     By the rule of :func:`~cr_interp.similarity.tokens_each`, from every checkpoint's own no-context responses.
     """
     rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]
-    lengths = rows["response_ids"].map(len).groupby([rows["arm"], rows["seed"], rows["step"]])
+    counts = pd.Series([len(ids) for ids in _ids(rows)], index=rows.index)
+    lengths = counts.groupby([rows["arm"], rows["seed"], rows["step"]])
     return tokens_each([one.tolist() for _, one in lengths])
 
 

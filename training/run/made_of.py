@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pandas as pd
 from pydantic import ValidationError
 
 from cr_interp.errors import UserError
@@ -275,11 +276,14 @@ def discard(study: Study, found: Sequence[Otherwise], config: StudyConfig) -> No
         )
     gone = {(each.arm, each.seed) for each in found}
     for table in EVERY_TABLE:
-        if study.has_table(table):
-            rows = study.table(table)
-            kept = [pair not in gone for pair in zip(rows["arm"], rows["seed"], strict=True)]
-            if not all(kept):
-                study.replace(table, rows[kept])
+        study.keep(
+            table,
+            lambda rows: pd.Series(
+                [pair not in gone for pair in zip(rows["arm"], rows["seed"], strict=True)],
+                index=rows.index,
+                dtype=bool,
+            ),
+        )
     for each in found:
         if each.run:
             remove_run(study.run_path(each.arm, each.seed))

@@ -22,6 +22,7 @@ from cr_interp.models.loading import Loaded, fingerprint, here, tokenizer_finger
 from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
 from cr_interp.study.analyses import analyses, fill
+from cr_interp.study.locking import writing
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
@@ -48,7 +49,10 @@ def open_or_create(config: StudyConfig, path: Path, again: bool = False) -> Stud
     task, data or model) is refused, not mixed into; ``again`` discards those, so that they are made anew."""
     check_folder(path)
     if not (path / "manifest.json").is_file():
-        return Study.create(path, _manifest(config))
+        manifest = _manifest(config)  # which takes a while
+        with writing(path):
+            if not (path / "manifest.json").is_file():  # or another process was faster
+                return Study.create(path, manifest)
     study, making = Study.open(path), Making(config)
     sweep(study)
     found = made_otherwise(study, making)
