@@ -1,8 +1,8 @@
 """A whole training step with a context of each example, 512 tokens that no other has, against TRL's self-distillation trainer.
 
-Nothing can be shared here but the template's first tokens, so what is left is: decoding, the head at aligned positions alone, and
-no pads where lengths are sorted. The same model, prompts, contexts and responses on both sides, as in ``test_against_trl.py``; the
-losses have to agree on TRL's own responses before anything is timed.
+Nothing can be shared here but the first tokens of the template, so what is left is decoding, the head at aligned positions, and
+no pads where lengths are sorted. The same model, prompts, contexts and responses on both sides, as in ``test_against_trl.py``;
+the losses have to agree on TRL's own responses before anything is timed.
 """
 
 import random
