@@ -12,7 +12,7 @@ from cr_interp.report.held import Held
 from cr_interp.report.parts import Numbers, Pairs, Words
 from cr_interp.system.percent import percent
 from cr_interp.tables.behaviour import UNTRAINED
-from cr_interp.tables.example_pairs import CASES, MARKS_SAY, case_counts, paired
+from cr_interp.tables.example_pairs import CASES, KEYLESS, MARKS_SAY, case_counts, paired
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.vocabulary import arm_order
 
@@ -47,7 +47,7 @@ def flips(held: Held) -> list[Any]:
 
 
 def _meaning(case: str) -> str:
-    return CASES[case][2] if case in CASES else "another answer"
+    return CASES[case][2] if case in CASES else KEYLESS[case]
 
 
 def choose_flips(pairs: pd.DataFrame, at_most: int = SHOWN) -> pd.DataFrame:

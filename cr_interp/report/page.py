@@ -102,7 +102,8 @@ def _numbers(part: Numbers) -> str:
         for index, value in enumerate(values):
             kind = 'th scope="row" class="head"' if index < part.heads else "td"
             shown = _text(value) if index < part.heads or wrap else _number(str(value))
-            cells.append(f"<{kind}>{shown}</{kind.split()[0]}>")
+            long = ' class="long"' if len(str(value)) > 40 and not wrap and index >= part.heads else ""
+            cells.append(f"<{kind}{long}>{shown}</{kind.split()[0]}>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     note = f'<p class="note">{_text(part.note)}</p>' if part.note else ""
     return (
@@ -131,7 +132,7 @@ def _pairs(rows: Any, titles: Any) -> str:
 
 def _drawing(part: Drawing, drawn: list[str]) -> str:
     name = f"figure-{len(drawn) + 1}"
-    figure = figures.on_paper(part.figure)
+    figure = figures.on_paper(part.figure).update_yaxes(automargin=True)  # drawn once, so labels may ask for room
     caption, alt = figures.caption(figure), figures.alt_text(figure)
     height = int(figure.layout.height or 400)
     drawn.append(f'<script type="application/json" id="{name}">{_json(figure)}</script>\n')

@@ -44,12 +44,15 @@ class Columns(_Strict):
     prompt: str = "prompt"
     """A text, or a chat of one user message."""
     answer: str = "answer"
+    """What a right response holds."""
     id: str | None = None
     """null: the row's number in its file."""
 
 
 class Grading(_Strict):
     kind: Literal["choice", "answer_tag", "boxed", "contains"]
+    """``choice``: a letter in the last ``<answer>``; ``answer_tag``: its text; ``boxed``: the last ``\\boxed{…}``;
+    ``contains``: the words anywhere."""
     letters: str = Field("ABCD", pattern="^[A-Z]+$")
     """Of ``choice``."""
     labels: tuple[str, ...] = ()
@@ -76,18 +79,27 @@ class Description(_Strict):
     """What the YAML file holds."""
 
     name: Name
+    """Of the task, in tables and pages."""
     train: Rows
+    """Prompts that are distilled on; a share of them is held back for validation."""
     test: Rows
+    """Prompts that are evaluated."""
     columns: Columns = Columns()
+    """What the rows' columns are called."""
     validation: float = Field(0.1, gt=0, lt=1)
     """Share of the training rows that is held back."""
     context: Text
+    """What the teacher sees."""
     paraphrase: Text | None = None
+    """The same in other words, a control; null: none."""
     mismatched: Text | None = None
+    """Another instruction, a control; null: none."""
     splice: str | None = None
     """A user message with ``{context}`` and ``{prompt}``; null puts the context into a system message."""
     grader: Grading
+    """How an answer is read and judged."""
     max_new_tokens: int = Field(512, gt=0, le=10**8)
+    """Longest response, end of turn included."""
 
 
 @dataclass(frozen=True)
