@@ -94,8 +94,9 @@ class Study:
 
     def sweep(self) -> None:
         """Remove what a kill left half-written in the study's folders, by any process that is gone."""
-        for folder in (self.path, self.path / "tables", *(self.path / "runs").glob("*-s*")):
-            sweep(folder)
+        with writing(self.path):  # which takes the lock's file of a process that is gone away, too
+            for folder in (self.path, self.path / "tables", *(self.path / "runs").glob("*-s*")):
+                sweep(folder)
 
     # -- tables --------------------------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ def main() -> None:
             chosen.regimes()
             chosen.outcome_shares()
             chosen.case_counts()
+            chosen.flips()
             print(path.name)
         for folder in BUNDLED.iterdir():
             for path in studies_in(folder).values():
