@@ -27,7 +27,7 @@ def rich_windows(windows: pd.DataFrame, name: str, readout: str = "share") -> Ta
 
 
 def rich_agreement(study: Study) -> Table:
-    """How well attribution agrees with patching: correlations over the cells that have both."""
+    """Report how well attribution agrees with patching: correlations over the cells that have both."""
     exact = {name: study.table(name) if study.has_table(name) else None for name in _EXACT}
     found = agreement(study.table("attribution_examples"), *exact.values())
     table = PlainTable(
