@@ -1,7 +1,5 @@
 """How arms behave: the metrics with their intervals, and the outcomes of responses."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -20,6 +18,7 @@ from cr_interp.figures.style import (
     listed_seeds,
     place_legend,
     safe_text,
+    whiskers,
     whole_range,
 )
 from cr_interp.system.percent import percent
@@ -61,7 +60,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
             x=pooled["estimate"], y=pooled["place"], mode="markers+text", showlegend=False,
             marker={"color": pooled["colour"], "size": 11, "symbol": pooled["symbol"], "opacity": 1},
             text=[f"{percent(value)} %" for value in pooled["estimate"]], textposition="top center",
-            cliponaxis=False, meta={"panel": name}, error_x=_whiskers(pooled),
+            cliponaxis=False, meta={"panel": name}, error_x=whiskers(pooled, color=WHISKER, thickness=2.4, width=5),
             customdata=hover_columns(pooled, "low", "high", "n", "name"),
             hovertemplate="<b>%{customdata[3]}</b>, over seeds: %{x:.1%} "
             "[%{customdata[0]:.1%}, %{customdata[1]:.1%}], n = %{customdata[2]}<extra></extra>",
@@ -170,14 +169,6 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
 
 
 # -- helpers -------------------------------------------------------------------------------------------------
-
-
-def _whiskers(rows: pd.DataFrame) -> dict[str, Any]:
-    above, below = rows["high"] - rows["estimate"], rows["estimate"] - rows["low"]
-    return {
-        "type": "data", "symmetric": False, "color": WHISKER, "thickness": 2.4, "width": 5,
-        "array": above.fillna(0), "arrayminus": below.fillna(0),
-    }  # fmt: skip
 
 
 def _span(metrics: pd.DataFrame, name: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""Compare checkpoints that the user brings: the same measurements as for our own, written as a study."""
+"""Compare checkpoints that the user brings: the measurements of a trained study, written as a study."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace

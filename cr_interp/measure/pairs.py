@@ -35,7 +35,7 @@ OURS, ENGINES = "transformers", ("transformers", "vllm")
 
 
 def is_address(engine: str) -> bool:
-    """Whether an engine is a server. Raises :class:`UserError` for what is no engine.
+    """Tell whether an engine is a server. Raises :class:`UserError` for what is no engine.
 
     >>> is_address("http://localhost:8000/v1"), is_address("vllm")
     (True, False)

@@ -156,7 +156,7 @@ class DescribedTask:
         return grader.grade(example, response, truncated, self.folder, self.trusted)
 
     def notes(self) -> list[str]:
-        """What is said of the grading when all is graded."""
+        """Give what is said of the grading when all is graded."""
         grader = self.description.grader
         return [] if grader is None or not self.trusted else grader.notes(self.folder)
 

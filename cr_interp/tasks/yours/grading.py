@@ -123,7 +123,7 @@ class Grading(BaseModel):
         return graders.boxed if self.kind == "boxed" else graders.contains
 
     def problem(self, answer: str) -> str | None:
-        """Why this grader could call no response right if this were the expected answer; None if it could."""
+        """Say why this grader could call no response right if this were the expected answer; None if it could."""
         if not bare(answer):
             return "it is empty"
         if (
@@ -134,7 +134,7 @@ class Grading(BaseModel):
         return None
 
     def notes(self, folder: Path) -> list[str]:
-        """What is to be said of the grading, a sentence each: a judge's own error rate."""
+        """Give what is to be said of the grading, a sentence each: a judge's own error rate."""
         return [] if self.judge is None else self.judge.notes()
 
     def parts(self, folder: Path) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class OwnTask:
         return self.grading.grade(example, response, truncated, self.folder)
 
     def notes(self) -> list[str]:
-        """What is said of the grading when all is graded."""
+        """Give what is said of the grading when all is graded."""
         return self.grading.notes(self.folder)
 
 
