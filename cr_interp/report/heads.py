@@ -32,7 +32,7 @@ def rich_agreement(study: Study) -> Table:
     found = agreement(study.table("attribution_examples"), *exact.values())
     table = PlainTable(
         f"{study.name}: attribution against patching",
-        caption="Correlations over cells of the recovered shares, with 95 % intervals; heads (z): those named first and those drawn at random.",
+        caption="Correlations over cells of the recovered shares [95 %]; heads (z): those named first and those drawn at random.",
     )
     _columns(table, ("arm", "seed", "direction", "site"), ("cells", "Pearson", "Spearman", "n"))
     for row in found.itertuples():
