@@ -134,7 +134,7 @@ def rich_probes(study: Study) -> Table:
 
 
 def rich_flips(study: Study, measure: str = "cosine") -> Table | None:
-    """Whether drift tells which answers flip, layer by layer; None where the study's tables do not say."""
+    """Show whether drift tells which answers flip, layer by layer; None where the study's tables do not say."""
     if not (study.has_table("token_drift") and study.has_table("generations")):
         return None
     found = over_seeds(flips_by_drift(study.table("token_drift"), study.table("generations"), measure))

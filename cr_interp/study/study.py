@@ -94,8 +94,9 @@ class Study:
 
     def sweep(self) -> None:
         """Remove what a kill left half-written in the study's folders, by any process that is gone."""
-        for folder in (self.path, self.path / "tables", *(self.path / "runs").glob("*-s*")):
-            sweep(folder)
+        with writing(self.path):  # which takes the lock's file of a process that is gone away, too
+            for folder in (self.path, self.path / "tables", *(self.path / "runs").glob("*-s*")):
+                sweep(folder)
 
     # -- tables --------------------------------------------------------------------------------------------
 
@@ -156,7 +157,7 @@ class Study:
             )
 
     def keep(self, name: str, kept: Callable[[pd.DataFrame], pd.Series]) -> None:
-        """Of a table, if there is one, keep the rows for which ``kept`` is true. Atomic."""
+        """Keep a table's rows, if there is one, for which ``kept`` is true. Atomic."""
         with writing(self.path):
             if self.has_table(name):
                 rows = self.table(name)

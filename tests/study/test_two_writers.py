@@ -90,6 +90,14 @@ def test_who_holds_the_lock_and_is_killed_blocks_nobody(study, holder):
     assert Study.open(study.path).manifest["name"] == "x"
 
 
+def test_the_file_that_a_kill_leaves_is_swept(study, holder):
+    holder.kill()
+    holder.wait()
+    assert (study.path / LOCK).exists()
+    study.sweep()
+    assert {each.name for each in study.path.iterdir()} == {"manifest.json"}
+
+
 def test_waiting_is_said_and_ends(study, holder, capsys, monkeypatch):
     monkeypatch.setattr("cr_interp.study.locking.SAID_AFTER", 0.1)
     with (

@@ -31,7 +31,7 @@ from cr_interp.study.analyses import analyses
 from cr_interp.study.study import Study
 from cr_interp.system.digests import Parts, changes, digest_of, flat, folder_digest, rows_digest
 from cr_interp.tasks.base import Task
-from cr_interp.views import Context, context_length
+from cr_interp.views import Given, context_length
 from training.objectives import arm_terms
 from training.settings import StudyConfig
 from training.task_of import study_task, training_examples
@@ -62,7 +62,7 @@ class Making:
         return Subject.of(self.task, self._tokenizer, self.config.no_context, self.config.evaluation)
 
     @cached_property
-    def exact(self) -> Context:
+    def exact(self) -> Given:
         count = partial(context_length, self._tokenizer, no_context=self.config.no_context)
         return self.task.contexts(count)["exact"]
 

@@ -28,7 +28,7 @@ from cr_interp.tasks.yours.own import read_context
 from cr_interp.views import Context
 
 #: How a context may be given; exactly one of them.
-FORMS = ("text", "file", "url", "dataset", "repo")
+FORMS = ("text", "file", "url", "dataset", "repo", "each")
 
 
 class Rows(BaseModel):
@@ -73,6 +73,8 @@ class Text(BaseModel):
     """In ``repo``."""
     revision: str | None = None
     """A commit of the hub; null: the latest."""
+    each: str | None = None
+    """A template for a context of each row, filled with its fields: ``Hint: {hint}``."""
 
     @model_validator(mode="after")
     def _one_form(self) -> "Text":

@@ -2,9 +2,11 @@
 
 import json
 import struct
+from contextlib import suppress
 
 import pytest
 
+from cr_interp.errors import UserError
 from cr_interp.models.known import ORGANISMS
 from training.planning.architecture import architecture_of
 from training.planning.at_hand import adapter_problems, logger_problems, weights
@@ -116,3 +118,21 @@ def test_the_largest_numbers_are_planned_at_once():
         )
     )
     assert all(row["hours_in_all"] > 10 for row in made.hours if row["number"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_attention_heads": "x"}, {"num_attention_heads": 0}, {"hidden_size": None}, {"hidden_size": [1]}, {"model_type": 3},
+        {"num_hidden_layers": -1}, {"vocab_size": 1e400}, {"vocab_size": {"a": 1}},
+        {"model_type": "nothing"}, {"layer_types": "x"},
+        "[]", "[" * 100_000, "{", "\xff", "",
+    ],
+)  # fmt: skip
+def test_the_shape_of_a_model_of_anybodys(changes, tmp_path):
+    """Planned, or refused in a sentence."""
+    told = json.loads((ORGANISMS / "rules" / "config.json").read_text())
+    text = changes if isinstance(changes, str) else json.dumps(told | changes)
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with suppress(UserError):
+        assert make_plan(load_config("organism-shift", [f"model={tmp_path}"])).hours

@@ -67,7 +67,7 @@ def test_a_disk_that_is_full(share, whole, tmp_path):
         for words in PARTS:
             code, said = run(words, study, tmp_path / "log")
             if code:
-                refused += 1
+                refused, where = refused + 1, words[0]
                 errors = [line for line in said.splitlines() if line.startswith("error: ")]
                 assert code == 2, said
                 assert len(errors) == 1, said
@@ -81,7 +81,7 @@ def test_a_disk_that_is_full(share, whole, tmp_path):
             code, said = run(words, study, tmp_path / "log")
             assert code == 0, said
         same(study, whole)
-    print(f"a disk of {size} kB: refused in {words[0]}, then finished")
+    print(f"a disk of {size} kB: refused in {where}, then finished")
 
 
 def test_a_disk_that_is_read_only(whole, tmp_path):
