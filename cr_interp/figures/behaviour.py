@@ -23,7 +23,7 @@ from cr_interp.figures.style import (
 )
 from cr_interp.system.percent import percent
 from cr_interp.tables.interval_words import WITHIN, said_intervals
-from cr_interp.vocabulary import METRICS, arm_order, by_arm
+from cr_interp.vocabulary import AGREEMENT, METRICS, arm_order, by_arm
 
 
 def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "exact") -> go.Figure:
@@ -33,7 +33,8 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
     over seeds and drawn large, those of single seeds are small dots below. A marker's ``meta["panel"]`` is its metric,
     and its y, rounded, the place of its arm in :func:`arm_order`. ``control``: which context the table is of, for the caption.
     """
-    names = [name for name in METRICS if name in set(metrics["metric"])]
+    every = {**METRICS, **AGREEMENT}
+    names = [name for name in every if name in set(metrics["metric"])]
     arms = arm_order(metrics["arm"])
     if not names or not arms:
         return empty_figure("No metrics to show.")
@@ -45,7 +46,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
     )  # pixels; between two rows 100 of them hold ticks and titles, whatever the height
     figure = make_subplots(
         rows, columns, shared_yaxes=True, horizontal_spacing=0.045, vertical_spacing=100 / drawn,
-        subplot_titles=[METRICS[name][0] for name in names],
+        subplot_titles=[every[name][0] for name in names],
     )  # fmt: skip
     for index, name in enumerate(names):
         row, column = index // columns + 1, index % columns + 1
@@ -76,7 +77,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
             row=row, col=column,
         )  # fmt: skip
         figure.update_xaxes(
-            title=METRICS[name][1], title_font_size=12, tickformat=".0%", range=spans[name], nticks=6, row=row, col=column,
+            title=every[name][1], title_font_size=12, tickformat=".0%", range=spans[name], nticks=6, row=row, col=column,
             zeroline=name == "delta_len", zerolinecolor=ZERO,
         )  # fmt: skip
     figure.update_yaxes(
@@ -84,7 +85,8 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
         range=[len(arms) - 0.45, -0.65], showgrid=False, zeroline=False,
     )  # fmt: skip
     seeds, several = listed_seeds(metrics["seed"]), metrics["seed"].nunique() > 1
-    pairs = metrics.loc[(metrics["metric"] == "acc_x") & metrics["seed"].isna(), "n"]
+    counted = "acc_x" if "acc_x" in names else names[0]
+    pairs = metrics.loc[(metrics["metric"] == counted) & metrics["seed"].isna(), "n"]
     pooled = metrics[metrics["seed"].isna()]
     text = (
         (

@@ -125,8 +125,8 @@ def mean_interval(rows: pd.DataFrame, measure: str, interval: Kind = "across") -
 def as_movement(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
     """Turn ``estimate, low, high`` into how far from identical the two views are: 1 − a similarity, |1 − a ratio|.
 
-    Movements such as ``relative_l2`` stay as they are, and so do composition measures such as ``shift_share``: no distance belongs to
-    those.
+    Movements such as ``relative_l2`` stay as they are, and so do composition measures such as ``shift_share``, to which no
+    distance belongs.
     """
     if measure in (*MOVEMENTS, *COMPOSITION):
         return rows

@@ -184,7 +184,7 @@ def _training(told: Mapping[str, Any]) -> Training:
 
 
 def _room(terms: int, weights: int, clusters: int) -> tuple[int, torch.dtype]:
-    """Bound how many groups, and in which precision their gradients are kept."""
+    """Choose how many groups there are, and in which precision their gradients are kept."""
     possible = [groups for groups in GROUPS if groups <= clusters] or [1]
     for groups in possible:
         for kind, size in ((torch.float32, 4), (torch.bfloat16, 2)):
