@@ -1,4 +1,4 @@
-"""Compare checkpoints that the user brings: the same measurements as for our own, written as a study."""
+"""Compare checkpoints that the user brings: the measurements of a trained study, written as a study."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -155,6 +155,7 @@ def measure_checkpoints(
     """
     check_folder(out)
     before = None if again else finished(out)
+    typed = next(iter(models))
     if before is not None:  # what is new is added to it
         models = {**earlier(before), **models}
     fixed = None if evaluation.responses == "own" else evaluation.responses
@@ -175,7 +176,7 @@ def measure_checkpoints(
             "--teacher."
         )
     new = [] if before is None else [name for name in order if name not in earlier(before)]
-    tokenizer_first = tokenizer_of(models[new[0] if new else order[0]], template)
+    tokenizer_first = tokenizer_of(models[order[0] if before is None else typed], template)
     subject = Subject.of(task, tokenizer_first, no_context, evaluation)
     if day := date_of(tokenizer_first):
         template = {**(template or {}), VARIABLE: day}

@@ -27,6 +27,7 @@ from cr_interp.measure.tokens import output_kl
 from cr_interp.models.forward import build_view, encode_prefix, hidden_states, vocabulary
 from cr_interp.models.grouping import put_together, sharing
 from cr_interp.models.loading import Loaded, tokenizer_fingerprint
+from cr_interp.system.notes import say
 from cr_interp.views import check_fits, check_same_prompt, shared_prefix
 
 
@@ -153,7 +154,11 @@ class Teacher:
         if self.name is None:
             return None
         if self._loaded is None:
-            self._loaded = student if name == self.name else self.opened(self.name)
+            try:
+                self._loaded = student if name == self.name else self.opened(self.name)
+            except UserError as error:  # a finished study takes further arms, and its base may be gone
+                say(f"Fidelity is left out, for the teacher is not here: {error}")
+                self.name = None
         return self._loaded
 
 

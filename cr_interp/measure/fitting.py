@@ -18,7 +18,7 @@ Made = TypeVar("Made")
 
 
 def fitting(subject: Subject, make: Callable[[Subject], Made]) -> Made:
-    """What ``make`` makes of the questions, with the evaluation's batch or the largest half of halves that fits.
+    """Give what ``make`` makes of the questions, with the evaluation's batch or the largest half of halves that fits.
 
     Raises what ``make`` raises where a single example does not fit, or where it was not for memory.
     """

@@ -22,6 +22,7 @@ from cr_interp.tasks.yours.asked_rows import Columns, Read, Wanted, check_ids, r
 from cr_interp.tasks.yours.each_own import shared_context
 from cr_interp.tasks.yours.grading import Grading
 from cr_interp.tasks.yours.judge import Judge
+from cr_interp.tasks.yours.local_rows import read_local
 from cr_interp.tasks.yours.own import OwnTask, OwnTaskWithNewInstruction, read_context, read_rows_of
 from cr_interp.tasks.yours.sources import Rows, Text, is_local, read_rows, read_text
 from cr_interp.views import Context
@@ -35,7 +36,7 @@ OURS, ENGINES = "transformers", ("transformers", "vllm")
 
 
 def is_address(engine: str) -> bool:
-    """Whether an engine is a server. Raises :class:`UserError` for what is no engine.
+    """Tell whether an engine is a server. Raises :class:`UserError` for what is no engine.
 
     >>> is_address("http://localhost:8000/v1"), is_address("vllm")
     (True, False)
@@ -167,7 +168,8 @@ def _read(asked: Question, grading: Grading) -> tuple[str, Read]:
         found = read_rows_of(path, wanted)
         if asked.context is None and asked.each is None and not found.own_contexts:
             # A column of that name is what the rows bring; and of a paraphrase beside it.
-            named = {name: name for name in ("context", "paraphrase") if name not in asked.columns}
+            there = {*read_local(path).column_names} - {*asked.columns}
+            named = {name: name for name in ("context", "paraphrase") if name in there}
             found = read_rows_of(path, dataclasses.replace(wanted, columns=_columns({**named, **asked.columns})))
         return asked.prompts, found
     name, _, split = asked.prompts.partition(":")

@@ -224,7 +224,7 @@ def _check_contexts_arrive(asked: Sequence[Any], said: Sequence[Said]) -> None:
 
 
 def _own(example: Example) -> list[Any]:
-    """What an example alone brings along; nothing for most."""
+    """Give what an example alone brings along; nothing for most."""
     brought = example.context and example.context.to_dict(), list(example.history)
     return [brought] if any(brought) else []
 

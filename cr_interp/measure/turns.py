@@ -21,7 +21,7 @@ Sample = Callable[[list[list[int]], list[int], int], list[Response]]
 
 @dataclass(frozen=True)
 class Turn:
-    """What was read and said. ``prompt`` is without the context, ``ids`` are the prompt's in the view that was played."""
+    """One prompt and its response. ``prompt`` is without the context, ``ids`` are the prompt's in the view that was played."""
 
     prompt: str
     ids: list[int]
@@ -79,7 +79,7 @@ def places(rows: Sequence[int], turn: int, batch: int) -> list[int]:
 
 
 def as_turns(task: Task) -> TakesTurns:
-    """The task as one with turns: itself, or each of its questions as an episode that is over after its answer."""
+    """Treat a task as one with turns: itself, or each question as an episode that is over after its answer."""
     return task if isinstance(task, TakesTurns) else _Questions(task)
 
 

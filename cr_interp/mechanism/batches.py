@@ -45,13 +45,13 @@ class Batch:
 
     @cached_property
     def starts(self) -> Int[Tensor, " example"]:
-        """Where each example's aligned positions begin."""
+        """Find where each example's aligned positions begin."""
         counts = self.tokens.bincount(minlength=len(self.pairs))
         return counts.cumsum(0) - counts
 
     @cached_property
     def parted(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of the examples whose answers part: their numbers, the token where they do, and the two ids."""
+        """List the examples whose answers part: their numbers, the token where they do, and the two ids."""
         found = [
             (i, int(self.starts[i]) + p.place, p.own, p.other)
             for i, p in enumerate(self.pairs)
@@ -143,7 +143,7 @@ def says_exhausted(batch_size: int) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "memory" in str(error).lower():
             raise UserError(
-                f"Out of memory while patching batches of {batch_size} examples. Take smaller ones, for example --batch-size "
+                f"Out of memory with batches of {batch_size} examples. Take smaller ones, for example --batch-size "
                 f"{max(1, batch_size // 2)}; the checkpoints that are done are kept."
             ) from error
         raise

@@ -67,8 +67,9 @@ def attention(loaded: Loaded, pairs: Sequence[Pair], batch_size: int = 64) -> pd
     views = Views(loaded, pairs, restart=False)
     seen: dict[str, list[np.ndarray]] = {}
     evenly: dict[str, list[np.ndarray]] = {}
-    with says_exhausted(batch_size), model_lock(loaded.model), eager(loaded.model):
-        for batch in views.batches(bounded(loaded, pairs, batch_size)):
+    size = bounded(loaded, pairs, batch_size)
+    with says_exhausted(size), model_lock(loaded.model), eager(loaded.model):
+        for batch in views.batches(size):
             for view, run in batch.runs.items():
                 of = members(batch.pairs, view, run.view)
                 seen.setdefault(view, []).append(mass(loaded.model, run.view, views.prefixes[view], of))
@@ -128,9 +129,10 @@ def knock_out(
     )
     done, first = 0, 0
     found: list[dict[str, Any]] = []
-    with says_exhausted(batch_size), model_lock(loaded.model), eager(loaded.model):
+    size = bounded(loaded, pairs, batch_size)
+    with says_exhausted(size), model_lock(loaded.model), eager(loaded.model):
         views = Views(loaded, pairs, padding, backend)  # type: ignore[arg-type]
-        for batch in views.batches(bounded(loaded, pairs, batch_size)):
+        for batch in views.batches(size):
             knocked = _Knocked(batch, views)
             usable = batch.usual["no_context"].whole
             here = slice(first, first + len(batch.pairs))
@@ -156,7 +158,7 @@ def knock_out(
 
 
 def positions(pair: Pair, span: str) -> tuple[int, ...]:
-    """Where in the prompt with the context a span is; the aligned positions are never in it."""
+    """Find where in the prompt with the context a span is; the aligned positions are never in it."""
     if span == "context":
         return context_span(pair.without, pair.given)
     labels = pair.labels.get("with_context", ())
@@ -204,7 +206,7 @@ def _cut_where(
 
 
 def _outside(pair: Pair, span: Sequence[int]) -> list[int]:
-    """Where a control may be: what both views have, or, if all of that is the span, the rest of the context."""
+    """Find where a control may be: what both views have, or, if all of that is the span, the rest of the context."""
     cut = set(span)
     rest = [i for i in range(1, len(pair.given) - 1) if i not in cut]
     context = set(positions(pair, "context"))

@@ -41,7 +41,7 @@ class Run(Protocol):
 
 
 def restarts(model: nn.Module, longest: int, backend: str = "hooks") -> bool:
-    """Whether sequences of this model can be run from the middle on."""
+    """Tell whether sequences of this model can be run from the middle on."""
     known = any(architecture(model) is each for each in ARCHITECTURES.values())
     return backend == "hooks" and known and keeps(model, longest)
 
@@ -93,7 +93,7 @@ class Restarted:
         return {site: found[site] for site in sites}
 
     def _needs(self, site: Site) -> list[Site]:
-        """What has to be known to go on from a site."""
+        """List what has to be known to go on from a site."""
         if site.name in ("resid_post", "final"):
             return []
         parts = ["resid_pre", "attn_out"] + (["mlp_out"] if self.parallel else [])
@@ -125,7 +125,7 @@ class Restarted:
         here = {site.name: states for site, states in put.items() if site.layer == layer}
 
         def own(name: Any) -> States:
-            return here.get(name, self.known.get(Site(name, layer)))
+            return here[name] if name in here else self.known[Site(name, layer)]
 
         if "resid_post" in here:
             return layer + 1, here["resid_post"]
@@ -160,7 +160,7 @@ class Restarted:
         for site, states in put.items():
             block = self.blocks[site.layer]
             if site.name == "mlp_out":
-                found[block.mlp] = torch.zeros_like
+                found[block.get_submodule("mlp")] = torch.zeros_like
             elif site.name in ("z", "attn_out", "resid_mid"):
                 attention = block.get_submodule(outside)
                 if site.name == "z":

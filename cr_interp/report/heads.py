@@ -27,12 +27,12 @@ def rich_windows(windows: pd.DataFrame, name: str, readout: str = "share") -> Ta
 
 
 def rich_agreement(study: Study) -> Table:
-    """How well attribution agrees with patching: correlations over the cells that have both."""
+    """Report how well attribution agrees with patching: correlations over the cells that have both."""
     exact = {name: study.table(name) if study.has_table(name) else None for name in _EXACT}
     found = agreement(study.table("attribution_examples"), *exact.values())
     table = PlainTable(
         f"{study.name}: attribution against patching",
-        caption="Correlations over cells of the recovered shares, with 95 % intervals; heads (z): those named first and those drawn at random.",
+        caption="Correlations over cells of the recovered shares [95 %]; heads (z): those named first and those drawn at random.",
     )
     _columns(table, ("arm", "seed", "direction", "site"), ("cells", "Pearson", "Spearman", "n"))
     for row in found.itertuples():

@@ -72,8 +72,8 @@ def _part(part: Any, drawn: list[str]) -> str:
             return _drawing(part, drawn)
         case Numbers():
             return _numbers(part)
-        case Pairs(rows, titles):
-            return _pairs(rows, titles)
+        case Pairs(rows, titles, contexts):
+            return _pairs(rows, titles, contexts)
         case Code(text, title):
             return (f"<h3>{_text(title)}</h3>" if title else "") + f"<pre>{_text(text)}</pre>"
         case Folded(title, parts):
@@ -120,13 +120,14 @@ def _number(value: str) -> str:
     return told[0] + (f"<small>{told[1]}</small>" if interval else "")
 
 
-def _pairs(rows: Any, titles: Any) -> str:
+def _pairs(rows: Any, titles: Any, contexts: Any) -> str:
     found = []
-    for row, title in zip(rows, titles, strict=True):
+    for row, title, context in zip(rows, titles, contexts or [""] * len(rows), strict=True):
         shown = row._replace(
             **{name: visible(getattr(row, name)) for name in ("prompt", "response_x", "response_xc")}
         )
-        found.append(f'<div class="pair"><h3>{_text(title)}</h3>{pair_html(shown)}</div>')
+        given = f'<p class="note">its context</p><pre>{_text(context)}</pre>' if context else ""
+        found.append(f'<div class="pair"><h3>{_text(title)}</h3>{given}{pair_html(shown)}</div>')
     return "\n".join(found)
 
 

@@ -131,7 +131,7 @@ def _of_arm(table: pd.DataFrame, arm: str, regime: Any) -> str:
 
 
 def _keyless(table: pd.DataFrame, arm: str) -> str:
-    """What can be said of an arm whose examples have no answer key."""
+    """Say what can be said of an arm whose examples have no answer key."""
     rows = table[(table["arm"] == arm) & table["seed"].isna()].set_index("metric")
     seeds = table.loc[(table["arm"] == arm) & table["seed"].notna(), "seed"].nunique()
     told = f"{arm}: {_cell('changed', rows)} of the answers change when the context returns; length {_cell('delta_len', rows)}."
@@ -325,5 +325,6 @@ def _contexts(manifest: dict[str, Any]) -> Iterable[Code]:
         ]
         splice = context.get("splice")
         lines += [f"[prompt]\n{splice}"] if splice and splice != "{prompt}" else []
+        lines += [f"of each example its own: {context['each']}"] if "each" in context else []
         if lines:
             yield Code("\n\n".join(lines), str(name))

@@ -134,7 +134,7 @@ def rich_probes(study: Study) -> Table:
 
 
 def rich_flips(study: Study, measure: str = "cosine") -> Table | None:
-    """Whether drift tells which answers flip, layer by layer; None where the study's tables do not say."""
+    """Show whether drift tells which answers flip, layer by layer; None where the study's tables do not say."""
     if not (study.has_table("token_drift") and study.has_table("generations")):
         return None
     found = over_seeds(flips_by_drift(study.table("token_drift"), study.table("generations"), measure))
@@ -164,8 +164,9 @@ PRINTED = {
 def _columns(table: Table, left: tuple[str, ...], right: tuple[str, ...]) -> None:
     """Columns whose numbers are never cut; words may wrap."""
     for column in (*left, *right):
-        words = column in (*left, "because")
-        table.add_column(column, justify="left" if words else "right", no_wrap=not words)
+        words = column in ("term", "other", "question", "tried on", "because")
+        side = "left" if words or column in left else "right"
+        table.add_column(column, justify=side, no_wrap=not words)  # type: ignore[arg-type]
 
 
 def _row(table: Table, cells: list[object]) -> None:

@@ -28,7 +28,7 @@ DRAWN = 24
 
 
 def task_of(study: Study) -> Task | None:
-    """The study's task, if it is one of the known or a description in the study's own folder; else None.
+    """Open the study's task, if it is a built-in one or a description in the study's own folder; else None.
 
     A manifest may name any file of this machine, and a task's texts are shown.
     """
@@ -46,7 +46,7 @@ def task_name(study: Study, told: str) -> str:
 
 
 def examples(study: Study) -> list[Example]:
-    """The prompts of the study's responses, by id; else some of its task's test split; else none."""
+    """Collect the prompts of the study's responses, by id; else some of its task's test split; else none."""
     rows = _responses(study)
     if rows is not None and len(rows):
         rows = rows.drop_duplicates("example_id").sort_values("example_id")
@@ -61,7 +61,7 @@ def examples(study: Study) -> list[Example]:
 
 
 def _drawn(task: Task) -> list[Example]:
-    """So many test examples, or all if there are fewer; none if the task lacks what it needs here."""
+    """Draw so many test examples, or all if there are fewer; none if the task needs what is not on this machine."""
     for n in (DRAWN, None):
         try:
             return task.examples("test", n)
@@ -71,18 +71,18 @@ def _drawn(task: Task) -> list[Example]:
 
 
 def histories(study: Study) -> dict[str, tuple[Message, ...]]:
-    """Example → the turns of a conversation before its prompt; without those that have none."""
+    """Map an example to the turns of a conversation before its prompt; examples without such turns are left out."""
     found = _before(study).get("none", {})
     return {name: context.messages for name, context in found.items() if context.messages}
 
 
 def contexts(study: Study) -> dict[str, Given]:
-    """Control → context, ``exact`` the first, as far as the study says them; of each example, where it brings one."""
+    """Map each control to its context, ``exact`` first, as far as the study names them; or to each example's own."""
     return {**_shared(study), **_each_own(study)}
 
 
 def context_of(study: Study, control: str, example: Example | None) -> Context | None:
-    """The context under one control, for one example; None where the study has none, or only other examples' own."""
+    """Find the context under one control, for one example; None where the study has none, or only other examples' own."""
     given = contexts(study).get(control)
     if not isinstance(given, EachOwn):
         return given
@@ -93,7 +93,7 @@ def context_of(study: Study, control: str, example: Example | None) -> Context |
 
 
 def _each_own(study: Study) -> dict[str, Given]:
-    """The contexts that examples brought along, from what stood before their prompts."""
+    """Collect the contexts that examples brought along, from what stood before their prompts."""
     said = histories(study)
     found: dict[str, Given] = {}
     if "each" not in (study.manifest.get("context") or {}):
@@ -112,7 +112,7 @@ def _each_own(study: Study) -> dict[str, Given]:
 
 
 def _of(known: Mapping[str, Context], other: Given | None, example: Example) -> Context:
-    """An example's context: the one that it was asked with, else the task's, else the one it has itself."""
+    """Choose an example's context: the one that it was asked with, else the task's, else its own."""
     if example.id in known:
         return known[example.id]
     if isinstance(other, EachOwn):
@@ -182,7 +182,7 @@ def token_limit(study: Study) -> int | None:
 
 
 def grade(study: Study, example: Example, response: str, truncated: bool) -> Outcome | None:
-    """The task's grade of a response; None if the task is not known here."""
+    """Grade a response by the study's task; None if the task is not known here."""
     task = task_of(study)
     if task is None:
         return None

@@ -157,7 +157,7 @@ class Study:
             )
 
     def keep(self, name: str, kept: Callable[[pd.DataFrame], pd.Series]) -> None:
-        """Of a table, if there is one, keep the rows for which ``kept`` is true. Atomic."""
+        """Keep a table's rows, if there is one, for which ``kept`` is true. Atomic."""
         with writing(self.path):
             if self.has_table(name):
                 rows = self.table(name)

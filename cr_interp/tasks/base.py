@@ -48,7 +48,7 @@ class Example:
 
 
 def before(example: Example, given: Given | None) -> Context | None:
-    """What stands before (or around) an example's prompt: its context under a control, then its history; None for nothing.
+    """Give what stands before (or around) an example's prompt: its context under a control, then its history; None for nothing.
 
     ``given`` None is the view without a context.
     """

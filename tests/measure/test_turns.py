@@ -174,4 +174,10 @@ def test_a_grade_that_is_none_of_the_four_outcomes_is_refused(grade, monkeypatch
     task = rules_task("shift")
     examples = task.examples("test", 1)
     with pytest.raises(UserError, match=rf"{examples[0].id}.*one of the texts right, wrong"):
-        play(as_turns(task), examples, lambda text, row: [1], lambda *_: [Response((2,), False)], lambda response: "x")
+        play(
+            as_turns(task),
+            examples,
+            lambda text, row: [1],
+            lambda *_: [Response((2,), False)],
+            lambda response: "x",
+        )

@@ -85,6 +85,22 @@ def test_eight_flips_harmed_first_one_of_each_cluster_and_arms_take_turns(study,
     assert list(choose_flips(few)["arm"].head(2)) == ["opd", "opd"], "an arm without flips is passed over"
 
 
+def test_a_flip_stands_below_the_context_of_its_own(tmp_path):
+    study = make_study(tmp_path / "s", arms=("base", "opd"), seeds=(0,), examples=12)
+    answers = study.table("generations")
+    texts = [
+        json.dumps({"messages": [{"role": "system", "content": f"hint <{name}>"}], "splice": "{prompt}"})
+        for name in answers["example_id"]
+    ]
+    study.replace("generations", answers.assign(before=texts))
+    found = {section.anchor: section for section in sections(study)}
+    (shown,) = of(found["flips"], Pairs)
+    assert list(shown.contexts) == [f"[system] hint <{row.example_id}>" for row in shown.rows]
+    first = shown.rows[0].example_id
+    assert f"hint &lt;{first}&gt;" in report_text(study)
+    assert f"[system] hint <{first}>" in report_text(study, "md")
+
+
 def test_every_figure_stands_beside_its_numbers(made):
     for anchor in ("metrics", "drift"):
         assert of(made[anchor], Drawing)

@@ -62,7 +62,7 @@ class Bench:
 
     @property
     def dtypes(self) -> tuple[torch.dtype, ...]:
-        """What is tried; bfloat16 on a CPU only shows that CPUs are slow at it."""
+        """Give what is tried; bfloat16 on a CPU only shows that CPUs are slow at it."""
         return (torch.float32, torch.bfloat16)
 
     def settings(self, bf16: bool = False, **more: Any) -> StudyConfig:
@@ -271,7 +271,7 @@ def _apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
 
 
 def _formula(config: StudyConfig, arm: str) -> int:
-    """What the plan says that a step of this configuration holds at most, in bytes."""
+    """Compute what the plan says that a step of this configuration holds at most, in bytes."""
     task, loaded = study_task(config), load(config.model)
     context = exact_context(task, loaded, config)
     chosen = config.training

@@ -75,7 +75,7 @@ def _ends(name: str, target: str) -> bool:
 
 
 def weights(model: str) -> dict[str, int]:
-    """Of a model's modules with weights the names, and whether these are vectors (1) or matrices (2), from the heads of its
+    """List a model's modules with weights, and whether these are vectors (1) or matrices (2), from the heads of its
     files; nothing if it is not in a folder here."""
     folder = ORGANISMS / model.removeprefix("builtin:organism-") if model.startswith("builtin:") else Path(model)
     found = {}

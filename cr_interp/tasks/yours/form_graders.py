@@ -88,7 +88,7 @@ def json_text(schema: dict[str, Any] | None, answer: str, response: str, truncat
 
 
 def _fenced(response: str) -> str:
-    """What stands in the last fence of three backticks, else all of it."""
+    """Give what stands in the last fence of three backticks, else all of it."""
     parts = response.split("```")
     if len(parts) < 3:
         return response.strip()

@@ -79,7 +79,7 @@ class Judge(BaseModel):
         return "right" if verdict else "wrong"
 
     def asked(self, example: Example, response: str) -> str:
-        """What the judge is sent. What is filled in is not filled again."""
+        """Give what the judge is sent. What is filled in is not filled again."""
         values = {
             "prompt": example.prompt,
             "response": response,
@@ -89,7 +89,7 @@ class Judge(BaseModel):
         return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), self.prompt) + END
 
     def notes(self) -> list[str]:
-        """How often the judge differs from itself, from the responses that it judged twice."""
+        """Say how often the judge differs from itself, from the responses that it judged twice."""
         twice = differing = 0
         for file in self._folder().glob("*-1.json"):
             first, second = _kept(file.with_name(file.name.replace("-1.json", "-0.json"))), _kept(file)

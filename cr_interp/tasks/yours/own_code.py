@@ -77,7 +77,7 @@ _FUNCTIONS: dict[tuple[Path, str], Callable[..., Any]] = {}
 
 
 def grade_by_function(named: str, folder: Path, example: Example, response: str, truncated: bool) -> Outcome:
-    """What a function ``file.py:function`` of the folder says of a response: an outcome, or true for right and false for wrong.
+    """Grade a response by a function ``file.py:function`` of the folder: an outcome, or true for right and false for wrong.
 
     It is called with ``prompt``, ``response`` and ``answer``. Raises :class:`UserError` for a function that does not exist, fails
     (with the line), takes too long, or says something else.
