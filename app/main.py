@@ -16,9 +16,11 @@ if ROOT not in sys.path:
 
 import streamlit as st  # noqa: E402
 
+from app.policy import stop_if_open  # noqa: E402
 from app.preload import preload  # noqa: E402
 
 preload()
+stop_if_open()
 
 from app import address, context_line, sidebar  # noqa: E402
 from app.main_pages import PAGES  # noqa: E402

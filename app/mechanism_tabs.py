@@ -1,7 +1,8 @@
 """The tabs of the page Mechanism: which table each is made of, what it asks, and what draws it.
 
 Mental model: a tab is a table of ``cr-interp explain`` and the figure functions of it. Where the table is missing, the tab says
-what it would answer and the command that fills it. :data:`TABS` is the one list; *Where it is decided* has a screen of its own.
+what it would answer and the command that fills it. :data:`TABS` is the one list; *Where it is decided* has a screen of its
+own, and *Does drift matter?* is made of what every study has.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,6 +36,11 @@ TABS: dict[str, Tab] = {
     "decided": Tab(
         "Where it is decided", "patching",
         "At which layer and site does the state without the context, put into the run with it, bring the right answer back?",
+    ),
+    "flips": Tab(
+        "Does drift matter?", "token_drift",
+        "Do the examples whose states move farther have the answers that flip? An AUROC of one half says: no.",
+        {"Drift and flips": "cr_interp.figures.flips:flips"},
     ),
     "windows": Tab(
         "Windows", "patching_windows",
@@ -70,21 +76,28 @@ TABS: dict[str, Tab] = {
     "directions": Tab(
         "Directions", "directions",
         "Does training move states as the context does, so that the returning context is a second dose?",
-        {"Directions by layer": "cr_interp.figures.directions:directions"},
+        {"Directions by layer": "cr_interp.figures.directions:directions"}, ("measure",),
     ),
     "doses": Tab(
         "Double dose", "direction_effects",
         "What happens to answers if the context's direction is taken out of the run with it, or put into the run without it?",
-        {"Removing and adding the direction": "cr_interp.figures.directions:effects"}, ("group", "readout"),
+        {"Removing and adding the direction": "cr_interp.figures.directions:direction_effects"}, ("group", "action", "readout"),
     ),
     "updates": Tab(
         "Updates", "updates", "Which weights did the training change, and by how much?",
-        {"Change of the weights": "cr_interp.figures.updates:updates"},
+        {"Change of the weights": "cr_interp.figures.updates:updates"}, ("measure",),
+    ),
+    "overlaps": Tab(
+        "Overlaps", "update_overlaps", "Do two arms change the same weights in the same way?",
+        {"Overlap of the updates": "cr_interp.figures.updates:overlaps"}, ("measure",),
     ),
     "gradients": Tab(
         "Gradients", "gradients",
         "Do the terms of the loss pull in one direction? Beside each cosine stands that of a term with itself on other examples.",
-        {"Gradients of the terms": "cr_interp.figures.gradients:gradients"},
+        {
+            "Gradients of two terms": "cr_interp.figures.gradients:gradients",
+            "Along training": "cr_interp.figures.gradients:along",
+        },
     ),
     "probes": Tab(
         "Probes", "probes", "Is the context still there to be read off the state? What can be decoded need not be used.",

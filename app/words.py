@@ -28,6 +28,7 @@ GLOSSARY = {
     "both_correct": "BothCorrect: share of examples answered right in both views.",
     "harm": "Harm: of the examples answered right without the context, the share that is wrong once it returns.",
     "rescue": "Rescue: of the examples answered wrong without the context, the share that is right with it.",
+    "agreement": "Agreement: share of examples whose answer stays the same when the context returns.",
     "delta_len": "Δlen: relative change of the mean response length (tokens) when the context returns.",
     "outcome": "right; wrong: an answer, but not the right one; unparsable: no answer found in the response; "
     "truncated: the response hit the length limit.",

@@ -23,7 +23,7 @@ from cr_interp.system.house import put_first
 from cr_interp.system.notes import say
 from cr_interp.system.shown import console as terminal
 from cr_interp.system.stopping import MESSAGE, Stopped, end_with_parent, raise_on_signals
-from cr_interp.system.visible import one_line, visible
+from cr_interp.system.visible import one_line, paragraph, visible
 
 #: The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number.
 _INTERRUPTED = 130
@@ -169,17 +169,47 @@ def studies() -> None:
 
 @app.command()
 def compare(
-    checkpoints: Annotated[list[str], typer.Argument(help="ARM=MODEL, for example base=… opd=… nca=…")],
+    checkpoints: Annotated[
+        list[str], typer.Argument(help="ARM=MODEL, for example base=… opd=… nca=…; with seeds opd@0=… opd@1=…")
+    ],
     out: Annotated[Path, typer.Option(help="the study's folder")],
     task: Annotated[str | None, typer.Option(help="a built-in task, or a task file (.yaml, .py)")] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="JSONL with 'prompt', 'answer' and optionally 'id'")
+        str | None,
+        typer.Option(help="rows with prompts: JSONL, CSV, Parquet, or a hub dataset as owner/name:split"),
     ] = None,
     context: Annotated[
-        Path | None, typer.Option(help=".txt (a system message) or .json (messages, splice)")
+        Path | None, typer.Option(help="one for all: .txt (a system message) or .json (messages, splice)")
     ] = None,
+    each: Annotated[
+        str | None, typer.Option(help="a context of each row, filled from its fields, such as 'Hint: {hint}'")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="what a column is called, such as prompt=question (repeatable)")
+    ] = None,
+    grader: Annotated[
+        str | None,
+        typer.Option(
+            help="contains, boxed, regex:…, json:FILE, language:de, python:FILE:FUNCTION, judge:FILE, …"
+        ),
+    ] = None,
+    new_instruction: Annotated[
+        str | None, typer.Option(help="a grader of whether the 'mismatched' context is obeyed")
+    ] = None,
+    controls: Annotated[
+        Path | None, typer.Option(help="YAML with further contexts: paraphrase, mismatched, irrelevant")
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="the model that fidelity is to; default: the arm base")
+    ] = None,
+    responses: Annotated[str, typer.Option(help="read all on this arm's answers; own: each on its own")] = "own",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16")] = "float32",
+    device_map: Annotated[str | None, typer.Option(help="auto spreads layers over the devices there are")] = None,
     examples: Annotated[int, typer.Option(help="at most so many examples", min=1, max=10**8)] = 256,
-    max_new_tokens: Annotated[int, typer.Option(help="with --prompts: longest response", min=1, max=10**8)] = 32,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(help="longest response; default: the task's, 32 with --prompts", min=1, max=10**8),
+    ] = None,
     no_context: Annotated[str, typer.Option(help="empty_system or template_default")] = "empty_system",
     again: Again = False,
     today: Annotated[
@@ -193,17 +223,22 @@ def compare(
     ] = "transformers",
 ) -> None:
     """Evaluate and capture checkpoints of your own, and write a study that the app opens."""
-    from cr_interp.measure.pairs import choose_task, is_address, parse_pairs
+    from cr_interp.measure.pairs import Question, choose_task, is_address, parse_columns, parse_pairs
 
     parse_pairs(checkpoints)  # what is typed wrongly is said before the seconds that torch takes
     is_address(engine)
-    choose_task(task, prompts, context, max_new_tokens)
+    columns = parse_columns(column or [])
+    choose_task(
+        Question(task, prompts, context, each, columns, grader, new_instruction, controls, max_new_tokens)
+    )
     from cr_interp.measure.compare import compare_checkpoints
     from cr_interp.report.study import rich_study
 
     study = compare_checkpoints(
-        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today, engine
-    )
+        checkpoints, out, task, prompts, context, examples, max_new_tokens, no_context, again, today, engine, each=each,
+        columns=columns, grader=grader, new_instruction=new_instruction, controls=controls, teacher=teacher,
+        responses=responses, dtype=dtype, device_map=device_map,
+    )  # fmt: skip
     console.print(rich_study(study))
 
 
@@ -240,10 +275,13 @@ def explain(
     groups: Annotated[
         str, typer.Option(help="of answers: harmed, rescued, kept, changed")
     ] = "harmed,rescued,kept",
-    examples: Annotated[int, typer.Option(min=1, help="at most so many of each group")] = 64,
+    examples: Annotated[int, typer.Option(min=1, max=10**8, help="at most so many of each group")] = 64,
     sites: Annotated[str, typer.Option(help="a list of kinds of sites")] = "resid_post,attn_out,mlp_out",
     heads: Annotated[
-        int, typer.Option(min=0, help="so many heads are patched, those that attribution names first; 0: none")
+        int,
+        typer.Option(
+            min=0, max=10**6, help="so many heads are patched, those that attribution names first; 0: none"
+        ),
     ] = 16,
     windows: Annotated[
         str | None, typer.Option(help="layers that are patched at once, such as 1,2,4; default: 2,4")
@@ -256,10 +294,12 @@ def explain(
     ] = "aligned,all",
     cuts: Annotated[str, typer.Option(help="in how many layers at once, a list; 0: in all")] = "1,0",
     cuts_all: Annotated[str, typer.Option(help="… where all tokens lose the span, which costs more")] = "0",
-    batch_size: Annotated[int, typer.Option(min=1, help="examples at a time; fewer need less memory")] = 64,
+    batch_size: Annotated[
+        int, typer.Option(min=1, max=10**6, help="examples at a time; fewer need less memory")
+    ] = 64,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
     prompts: Annotated[
-        int, typer.Option("--training-examples", min=8, help="for directions, probes and gradients")
+        int, typer.Option("--training-examples", min=8, max=10**8, help="for directions, probes and gradients")
     ] = 128,
     every_step: Annotated[
         bool, typer.Option("--every-step", help="updates and gradients also of checkpoints on the way")
@@ -271,7 +311,7 @@ def explain(
     from cr_interp.study.searching import open_study
 
     chosen = [each.name for each in analyses("explain", _listed(names))]
-    if not all(seed.isdecimal() for seed in _listed(seeds)):
+    if not all(seed.isdecimal() and len(seed) < 16 for seed in _listed(seeds)):
         raise UserError(f"--seeds is a list of whole numbers, such as 0,1,2; found '{seeds}'.")
     opened = open_study(study)
     from cr_interp.mechanism.explain import Options
@@ -372,7 +412,12 @@ def check(
         list[str] | None, typer.Option(help="only this capture backend (repeatable); all by default")
     ] = None,
     longest: Annotated[
-        int, typer.Option(help="tokens of the longest sequence: boundaries beyond it are skipped, and said to be")
+        int,
+        typer.Option(
+            min=1,
+            max=10**7,
+            help="tokens of the longest sequence: boundaries beyond it are skipped, and said to be",
+        ),
     ] = 2048,
 ) -> None:
     """Check that what is captured from a model is what its name says; exit code 1 if anything fails."""
@@ -430,7 +475,7 @@ def main() -> None:
             raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except UserError as error:
-        print(f"error: {visible(error)}", file=sys.stderr)
+        print(f"error: {paragraph(error)}", file=sys.stderr)
         sys.exit(2)
     except (KeyboardInterrupt, typer.Abort):
         print(MESSAGE, file=sys.stderr)
@@ -442,7 +487,7 @@ def main() -> None:
         told = refusal(error)
         if told is None:
             raise
-        print(f"error: {visible(told)}", file=sys.stderr)
+        print(f"error: {paragraph(told)}", file=sys.stderr)
         sys.exit(2)
     except Exception as error:
         # typer raises its usage errors when not standalone; they know how to print themselves.

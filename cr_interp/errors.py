@@ -28,6 +28,7 @@ def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
     There is no arm 'ncaa'. Did you mean 'nca'? Valid: nca, opd.
     """
     names = sorted(valid)
+    name = name if len(name) <= 160 else f"{name[:160]}…"
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return UserError(f"There is no {kind} '{name}'.{hint} Valid: {', '.join(names)}.")

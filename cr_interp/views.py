@@ -17,7 +17,7 @@ once with batch size 1 (see ``forward.py``), which is where the speed comes from
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,6 +69,22 @@ class Context:
         if extra:
             raise UserError(f"A context has the keys 'messages' and 'splice'; found {sorted(extra)} as well.")
         return Context(data.get("messages", ()), data.get("splice", "{prompt}"))
+
+
+@dataclass(frozen=True)
+class EachOwn:
+    """The contexts that examples bring along, one each: ``of`` tells an example's. The same place as a :class:`Context` has."""
+
+    of: Callable[[Any], Context]
+    told: str
+    """How they are made, for manifests: a template, a column."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"each": self.told}
+
+
+#: What a task gives under one control: the same for all examples, or one for each.
+Given = Context | EachOwn
 
 
 def checked_message(message: Any) -> Message:

@@ -56,7 +56,7 @@ def server() -> Iterator[subprocess.Popen[str]]:
         (0, "plan organism-shift"),
         (0, "plan paper/medmcqa-llama31-8b"),
         (0, "export organism-shift OUT"),
-        (0, "report organism-shift -o OUT"),
+        pytest.param(0, "report organism-shift -o OUT", marks=pytest.mark.slow),
         (2, "report organism-shift -o OUT.pdf"),
         (2, "plan nonesuch"),
         (2, "plan organism-shift training.lrr=3"),

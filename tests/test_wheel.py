@@ -67,6 +67,19 @@ def test_it_is_the_wheel_that_runs(installed, elsewhere):
     assert said.strip() == str(next(installed.parent.glob("lib/python*/site-packages")) / "cr_interp" / "_house")
 
 
+@pytest.mark.slow
+def test_a_report_and_what_goes_into_somebody_s_trainer(installed, elsewhere):
+    """The report's files are in the wheel, and a script that has a package ``training`` of its own imports the callback."""
+    assert "MB" in run(installed, "report", "organism-shift", "-o", "report.html", cwd=elsewhere)
+    assert (elsewhere / "report.html").read_text("utf-8").endswith("</html>\n")
+    program = "from cr_interp.integrations.callback import watch; import sys; print(watch.__module__, 'training' in sys.modules)"
+    said = subprocess.run(
+        [installed / "python", "-c", program], cwd=elsewhere, capture_output=True, text=True, env={"PATH": os.environ["PATH"]}
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.split() == ["cr_interp.integrations.callback", "False"]
+
+
 def test_tables_and_two_steps_of_training(installed, elsewhere):
     assert "harm" in run(installed, "table", "organism-shift", cwd=elsewhere)
     assert run(installed, "--version", cwd=elsewhere).startswith("cr-interp ")

@@ -40,7 +40,7 @@ def _list(text: str | None) -> list[str]:
 
 def _chosen(arms: str | None, seeds: str | None, steps: int | None) -> list[str]:
     """Options that are short for overrides."""
-    if not all(seed.isdecimal() for seed in _list(seeds)):
+    if not all(seed.isdecimal() and len(seed) < 16 for seed in _list(seeds)):
         raise UserError(f"--seeds is a list of whole numbers, such as 0,1,2; found '{seeds}'.")
     # Quoted, so that an arm may be called what YAML has another meaning for.
     overrides = [f"arms={json.dumps(_list(arms))}"] if arms else []
@@ -83,12 +83,18 @@ def plan(
         list[str] | None, typer.Argument(help="key=value …, such as training.batch_size=64")
     ] = None,
     gpu: Annotated[str, typer.Option(help="the kind whose memory is shown by part")] = "H100-80GB",
-    gpus: Annotated[int | None, typer.Option(min=1, help="how many; default: the fewest that do")] = None,
-    prompt_tokens: Annotated[
-        int | None, typer.Option(min=1, help="of a prompt, or of what a turn adds to it; default: 256")
+    gpus: Annotated[
+        int | None, typer.Option(min=1, max=10**6, help="how many; default: the fewest that do")
     ] = None,
-    context_tokens: Annotated[int | None, typer.Option(min=0, help="default: context_cap, or 512")] = None,
-    response_tokens: Annotated[int | None, typer.Option(min=1, help="default: as long as they may be")] = None,
+    prompt_tokens: Annotated[
+        int | None, typer.Option(min=1, max=10**8, help="of a prompt, or of what a turn adds to it; default: 256")
+    ] = None,
+    context_tokens: Annotated[
+        int | None, typer.Option(min=0, max=10**8, help="default: context_cap, or 512")
+    ] = None,
+    response_tokens: Annotated[
+        int | None, typer.Option(min=1, max=10**8, help="default: as long as they may be")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="all numbers, in bytes, operations and hours")] = False,
 ) -> None:
     """Say what a configuration needs (memory, work, hours) and check it; downloads nothing. Exit code 1 for a problem."""
@@ -115,7 +121,8 @@ def distill(
     out: Annotated[Path | None, typer.Option(help="the study's folder; default ./studies/NAME")] = None,
     resume: Annotated[bool, typer.Option(help="continue runs that were stopped")] = False,
     workers: Annotated[
-        int | None, typer.Option(help="runs at a time; default: one a GPU, or as the cores allow")
+        int | None,
+        typer.Option(min=1, max=4096, help="runs at a time; default: one a GPU, or as the cores allow"),
     ] = None,
     in_process: Annotated[bool, typer.Option(help="one after the other in this process")] = False,
     again: Again = False,
@@ -190,7 +197,8 @@ def suite(
         "studies/suite"
     ),
     workers: Annotated[
-        int | None, typer.Option(help="jobs at a time; default: one a GPU, or as the cores allow")
+        int | None,
+        typer.Option(min=1, max=4096, help="jobs at a time; default: one a GPU, or as the cores allow"),
     ] = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="only choose the learning rates, with opd on the validation split")
@@ -289,7 +297,8 @@ def capture(
         Path | None, typer.Option(help="keep the states as safetensors shards in this folder")
     ] = None,
     sites_per_pass: Annotated[
-        int | None, typer.Option(help="measure so many sites at a time: less memory, more passes")
+        int | None,
+        typer.Option(min=1, max=10**6, help="measure so many sites at a time: less memory, more passes"),
     ] = None,
     backend: Annotated[str, typer.Option(help="hooks, transformer_lens or nnsight")] = "hooks",
     again: Annotated[bool, typer.Option("--again", help="also checkpoints that have rows")] = False,
@@ -299,7 +308,5 @@ def capture(
     """Fill a study's ``drift``, ``token_drift`` and ``cka_map``: the states of every checkpoint without rows."""
     from training.studies.pipeline import capture_study, config_of
 
-    if sites_per_pass is not None and sites_per_pass < 1:
-        raise UserError(f"--sites-per-pass is a number of sites from 1 on; found {sites_per_pass}.")
     opened, config = config_of(study, every_step, task)
     capture_study(opened, config, sites_per_pass, save_states, backend, again)

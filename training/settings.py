@@ -19,14 +19,24 @@ CONFIGS = Path(__file__).parent / "configs"
 #: More steps, examples or tokens than anybody has, and more rows in a batch: a slip of the finger, or somebody else's.
 MOST, MANY = 10**8, 10**6
 TASK_FILES = (".yaml", ".yml", ".py")
+#: The Trainer's loggers, and the packages of which each needs one; ``all`` are those that are installed.
+LOGGERS: dict[str, tuple[str, ...]] = {
+    "all": (), "none": (), "azure_ml": ("azureml",), "clearml": ("clearml",), "codecarbon": ("codecarbon",),
+    "comet_ml": ("comet_ml",), "dagshub": ("dagshub",), "dvclive": ("dvclive",), "flyte": ("flytekit",),
+    "kubeflow": ("kubeflow",), "mlflow": ("mlflow",), "neptune": ("neptune",), "swanlab": ("swanlab",),
+    "tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",),
+}  # fmt: skip
 
 
 class Lora(Strict):
     """An adapter's shape: W + (alpha / rank) · B·A."""
 
     rank: int = Field(16, gt=0, le=65536)
-    alpha: float = Field(32, gt=0)
+    """Of each pair of matrices."""
+    alpha: float = Field(32, gt=0, le=1e6)
+    """The adapter is scaled by ``alpha / rank``."""
     dropout: float = 0.0
+    """0 and nothing else."""
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     """Names of linear maps, such as ``q_proj``; all but the LM head by default."""
 
@@ -44,17 +54,25 @@ class Training(Strict):
     """One run. Defaults are OPCD's where it says (constant rate, no warm-up, clip 1, weight decay 0.01)."""
 
     steps: int = Field(100, gt=0, le=MOST)
+    """Updates of a run."""
     batch_size: int = Field(64, gt=0, le=MANY)
+    """Prompts of an update, one response each."""
     lr: float = Field(3e-4, gt=0, le=100)
+    """Learning rate of AdamW, at its highest."""
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant"
+    """How the learning rate goes on after the warm-up."""
     warmup_steps: int = Field(0, ge=0, le=MOST)
+    """Updates in which the learning rate rises from 0."""
     weight_decay: float = Field(0.01, ge=0, le=100)
-    max_grad_norm: float = Field(1.0, gt=0)
-    temperature: float = Field(1.0, gt=0)
+    """Of AdamW."""
+    max_grad_norm: float = Field(1.0, gt=0, le=1e30)
+    """Gradients with a larger norm are scaled down to it."""
+    temperature: float = Field(1.0, ge=1e-3, le=1e3)
     """Of the rollouts; logits are divided by it in the losses too."""
     top_k: int | None = Field(None, gt=0, le=MOST)
     """Support of the losses: the student's no-context top-k, renormalised; null is the full vocabulary."""
     reduction: Literal["token_mean", "sequence_mean"] = "token_mean"
+    """``token_mean``: each response token counts once; ``sequence_mean``: each response does."""
     share_prefix: bool = True
     """Compute the context once per batch. Off only to measure what that saves."""
     micro_batch: int | None = Field(None, gt=0, le=MANY)
@@ -71,9 +89,13 @@ class Training(Strict):
     vllm: str | None = Field(None, pattern="^https?://")
     """Address of a vLLM server that samples the responses (``vllm_rollouts.py``); null: the student's own module."""
     eval_every: int = Field(25, gt=0, le=MOST)
+    """Updates between two looks at the validation examples."""
     eval_examples: int = Field(64, gt=0, le=MOST)
+    """Validation examples of such a look, in both views."""
     save_every: int = Field(25, gt=0, le=MOST)
+    """Updates between two checkpoints."""
     keep_checkpoints: int = Field(2, gt=0, le=MOST)
+    """How many of a run's last checkpoints stay on disk."""
 
     @field_validator("micro_batch")
     @classmethod
@@ -88,12 +110,16 @@ class StudyConfig(Strict):
     """One task, context, base model and teacher, with several arms × seeds."""
 
     name: Name
+    """Of the study's folder."""
     task: str
     """A name, or a file of your own: a description (``.yaml``) or Python (``.py``, which is executed)."""
     model: str
+    """Base model, which is the student at first: a folder, a hub id, or a built-in (``builtin:organism-rules``)."""
     teacher: str | None = None
     """null: the frozen initial student."""
     no_context: Literal["empty_system", "template_default"] = "empty_system"
+    """What a prompt without the context is behind: ``empty_system`` an empty system message, ``template_default`` whatever
+    the chat template puts there."""
     template: dict[str, bool | int | str] = Field(default_factory=dict)
     """Variables of the chat template, such as ``enable_thinking``; fixed in every tokenizer of the study."""
     context_cap: int | None = Field(None, gt=0, le=MOST)
@@ -103,17 +129,29 @@ class StudyConfig(Strict):
     max_turns: int = Field(1, gt=0, le=MANY)
     """Of an episode; 1 is a question and its answer."""
     arms: Annotated[tuple[Name, ...], AfterValidator(distinct)] = Field(("opd", "nca"), min_length=1)
+    """Objectives that are trained, built in or of ``own_arms``; ``base``, which is not trained, is always measured."""
     own_arms: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
     """Arms of your own: a name and its terms."""
     seeds: Annotated[tuple[Seed, ...], AfterValidator(distinct)] = Field((0, 1, 2), min_length=1)
+    """One run each, of every arm."""
     threads: int = Field(1, gt=0, le=4096)
     """Of each run: part of the configuration, since results are bit-identical only at equal thread counts."""
     training: Training = Training()
+    """How a run is trained."""
     evaluation: Evaluation = Evaluation()
+    """What is reported of every run."""
     report_to: tuple[str, ...] = ()
     """Loggers of the Trainer that also get the log's rows, such as tensorboard, wandb, trackio."""
     every_step: bool = False
     """Also measure the checkpoints that a run keeps on its way: when did the drift emerge?"""
+
+    @field_validator("report_to")
+    @classmethod
+    def _loggers_that_exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in LOGGERS:
+                raise ValueError(f"there is no logger '{name[:40]}'; there are {', '.join(LOGGERS)}")
+        return value
 
     @field_validator("own_arms")
     @classmethod

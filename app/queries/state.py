@@ -24,7 +24,7 @@ from cr_interp.figures import maps as map_figures
 from cr_interp.study.log import StudyLogs
 from cr_interp.study.rows import rows_of
 from cr_interp.study.study import Study
-from cr_interp.tables import behaviour, example_pairs, token_view, verdict_rows
+from cr_interp.tables import behaviour, example_pairs, flips_by_drift, token_view, verdict_rows
 from cr_interp.tables import drift as drift_tables
 from cr_interp.tables.controls import relative_rows
 from cr_interp.tables.stored import stored
@@ -151,6 +151,17 @@ class Selection:
     def mechanism(self, name: str) -> pd.DataFrame:
         """A table of ``cr-interp explain``, of the chosen arms and seeds."""
         return self.once(name, lambda: rows_of(table(self.study, name), self.arms, self.some_seeds))
+
+    def flips(self) -> pd.DataFrame:
+        """See :func:`cr_interp.tables.flips_by_drift.flips_by_drift`, of the chosen arms and seeds."""
+
+        def make() -> pd.DataFrame:
+            both = [table(self.study, name) for name in ("token_drift", "generations")]
+            return flips_by_drift.flips_by_drift(*both)
+
+        files = [self.study.table_path(name) for name in ("token_drift", "generations")]
+        whole = self.once("flips", lambda: stored("flips_by_drift", files, [], make, self.study.path))
+        return rows_of(whole, self.arms, self.some_seeds)
 
     def layer_table(self, control: str | None = None) -> pd.DataFrame:
         """See :func:`cr_interp.tables.drift.layer_table`; of the chosen control, if no other is named."""

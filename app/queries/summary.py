@@ -34,6 +34,10 @@ __all__ = [
 ]
 
 
+#: What a study has where examples lack an answer key.
+KEYLESS = {"changed": "Changed", "agreement": "Agreement"}
+
+
 def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
     """An arm a row, a metric a column, each cell ``estimate [low, high]`` over seeds, in %."""
     pooled = metrics[metrics["seed"].isna()]
@@ -48,9 +52,10 @@ def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
         ]
     )
     table = cells.pivot_table(index="arm", columns="metric", values="cell", aggfunc="first", sort=False)
-    names = [name for name in SHORT if name in table]
+    short = {**SHORT, **KEYLESS}
+    names = [name for name in short if name in table]
     table = table.loc[list(dict.fromkeys(pooled["arm"])), names]
-    return table.rename(columns={name: f"{SHORT[name]} (%)" for name in names}).reset_index(names="arm")
+    return table.rename(columns={name: f"{short[name]} (%)" for name in names}).reset_index(names="arm")
 
 
 def answers(

@@ -209,6 +209,16 @@ def decided(chosen: Selection, group: str, direction: str, readout: str, with_dr
     )  # fmt: skip
 
 
+def flips(chosen: Selection) -> str:
+    return (
+        "from cr_interp.figures.flips import flips\nfrom cr_interp.study import open_study, rows_of\n"
+        "from cr_interp.tables.flips_by_drift import flips_by_drift\n\n"
+        f"study = open_study({chosen.name!r})\n"
+        "table = flips_by_drift(study.table('token_drift'), study.table('generations'))\n"
+        f"figure = flips(rows_of(table, {_arms(chosen)}{_seeds(chosen)}))\nfigure.show()\n"
+    )
+
+
 def of_table(
     chosen: Selection, table: str, where: str, beside: Mapping[str, str] | None = None, **options: Any
 ) -> str:

@@ -17,10 +17,11 @@ from cr_interp.tables import example_pairs, token_view
 PAGE = 8
 #: What can be listed: all pairs, a case, or the cases that a metric counts.
 LISTS = {
-    "all": ("all pairs", tuple(example_pairs.CASES)),
+    "all": ("all pairs", (*example_pairs.CASES, *example_pairs.KEYLESS)),
     **{case: (f"{case}: {words[2]}", (case,)) for case, words in example_pairs.CASES.items()},
     "right without": ("right without: kept and harmed", ("kept", "harmed")),
     "right with": ("right with: kept and rescued", ("kept", "rescued")),
+    **{case: (f"{case}: {words}, no key", (case,)) for case, words in example_pairs.KEYLESS.items()},
 }
 
 
@@ -34,6 +35,17 @@ def first_page() -> None:
 
 def table(chosen: Selection, counts: pd.DataFrame, pairs: pd.DataFrame, arm: str, cases: tuple[str, ...]) -> None:
     st.subheader("Right and wrong, without and with the context", help=GLOSSARY["case"], anchor="cells")
+    keyless = counts[counts["case"].isin(list(example_pairs.KEYLESS))]
+    if len(keyless):
+        st.caption(
+            "Answers to examples without an answer key are neither right nor wrong: they changed when the context returned, or "
+            "stayed the same."
+        )
+        shown = keyless[["arm", "case", "count", "n", "share", "low", "high"]]
+        st.dataframe(shown, hide_index=True, key="keyless-table")
+    counts = counts[counts["case"].isin(list(example_pairs.CASES))]
+    if counts.empty:
+        return
     seeds = pairs["seed"]
     wide = 90 + 150 * min(4, counts["arm"].nunique())
     code = recipes.cases(chosen, arm, cases)
@@ -48,14 +60,16 @@ def choose(chosen: Selection, counts: pd.DataFrame) -> tuple[str, str]:
     arms = list(dict.fromkeys(counts["arm"]))
     harmed = counts[counts["case"] == "harmed"].set_index("arm")["count"]
     pair = [arm for arm in (chosen.baseline, chosen.arm) if arm in arms] or arms
-    arm = linked("case_arm", arms, max(pair, key=lambda name: harmed[name]))
-    cases = linked("cases", list(lists(chosen, arms)), "harmed" if harmed[arm] else "all")
+    arm = linked("case_arm", arms, max(pair, key=lambda name: harmed.get(name, 0)))
+    first = "harmed" if harmed.get(arm, 0) else "changed" if "changed" in set(counts["case"]) else "all"
+    cases = linked("cases", list(lists(chosen, arms)), first)
     return arm, cases
 
 
 def lists(chosen: Selection, arms: list[str]) -> dict[str, str]:
     """What can be listed → its words: the cases, and where the two compared arms part."""
-    words = {name: said for name, (said, _) in LISTS.items()}
+    there = set(chosen.case_counts()["case"])
+    words = {name: said for name, (said, cases) in LISTS.items() if name == "all" or there.intersection(cases)}
     if {chosen.arm, chosen.baseline} <= set(arms) and chosen.arm != chosen.baseline:
         words["baseline only"] = f"{chosen.baseline} harmed and {chosen.arm} right"
         words["arm only"] = f"{chosen.arm} harmed and {chosen.baseline} right"

@@ -15,6 +15,7 @@ from app.recipes import study as recipes
 from app.words import GLOSSARY, plain
 from cr_interp import figures
 from cr_interp.errors import UserError
+from cr_interp.figures.flips import flips as flips_figure
 from cr_interp.figures.mechanism import ORDER
 from cr_interp.study.rows import rows_of
 from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, cell_examples, patching_table
@@ -62,6 +63,10 @@ def choose(patching: pd.DataFrame) -> tuple[str, str, str]:
         st.segmented_control("Answers", groups, key="patched_group", required=True, help=GLOSSARY["group"])
         st.segmented_control("Direction", directions, key="direction", required=True, help=GLOSSARY["direction"])
         st.segmented_control("Read-out", list(READOUTS), key="readout", required=True, help=GLOSSARY["readout"])
+    st.caption(
+        "What repairs harmed answers may be a shift towards one class and no knowledge of the answer: then it costs the kept "
+        "ones. Look at *kept* beside *harmed* before saying that a layer decides."
+    )
     return group, direction, readout
 
 
@@ -170,16 +175,43 @@ def plain_tab(chosen: Selection, tab: Tab) -> None:
             )  # fmt: skip
 
 
+def flips(chosen: Selection, tab: Tab) -> None:
+    """Whether an example's drift tells that its answer flips, from what every study has."""
+    if lacks(chosen, "generations", "responses"):
+        return
+    found = chosen.flips()
+    if found.empty:
+        st.info(
+            "In none of these runs do some answers flip and others not, so drift has nothing to tell. Choose other arms.",
+            icon=":material/filter_alt_off:",
+        )
+        return
+    (heading,) = tab.figures
+    st.subheader(heading, help=tab.asks, anchor="flips")
+    show_figure(
+        lambda: flips_figure(found),
+        "flips",
+        found,
+        chosen.image,
+        code=recipes.flips(chosen),
+        wide=560,
+        files=chosen.files,
+    )
+
+
 def options_of(tab: Tab, rows: pd.DataFrame) -> dict[str, str]:
     """The chosen value of each column of which one is shown, in the order of the table."""
-    options = {}
+    options: dict[str, str] = {}
+    draws = [draw for draw in map(drawing, tab.figures.values()) if draw is not None]
+    defaults = {name: each.default for draw in draws for name, each in signature(draw).parameters.items()}
     with st.container(horizontal=True, gap="medium"):
         for column in tab.choices:
             found = rows[column].dropna().unique() if column in rows else []
             values = [str(value) for value in found if value not in tab.without]
             if values:
                 key = f"{tab.table}_{column}"
-                options[column] = linked(key, values, values[0])
+                usual = [defaults[column]] if defaults.get(column) in values else values
+                options[column] = linked(key, values, usual[0])
                 if len(values) > 1:
                     st.segmented_control(
                         column.replace("_", " ").capitalize(), values, key=key, required=True,
@@ -222,7 +254,12 @@ def page(chosen: Selection) -> None:
     if missing(chosen, tab):
         return
     with guard(tab.title):
-        decided(chosen) if view == "decided" else plain_tab(chosen, tab)
+        if view == "decided":
+            decided(chosen)
+        elif view == "flips":
+            flips(chosen, tab)
+        else:
+            plain_tab(chosen, tab)
 
 
 with guard("The mechanism"):

@@ -16,6 +16,7 @@ from app.words import GLOSSARY, plain
 from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.figures import verdict_html
+from cr_interp.report.study import keyless_sentences
 from cr_interp.tables.example_pairs import MARKS_SAY
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.patching import strongest
@@ -32,6 +33,7 @@ ALL = "all"
 #: metric → the list of the Examples page that has its examples
 CASES = {
     "harm": "harmed", "rescue": "rescued", "both_correct": "kept", "acc_x": "right without", "acc_xc": "right with",
+    "changed": "changed", "agreement": "same",
 }  # fmt: skip
 
 
@@ -161,10 +163,12 @@ def metrics(chosen: Selection) -> None:
             "regime": st.column_config.TextColumn(help=GLOSSARY["regime"]),
             **{
                 f"{short} (%)": st.column_config.TextColumn(help=GLOSSARY[name])
-                for name, short in summary.SHORT.items()
+                for name, short in {**summary.SHORT, **summary.KEYLESS}.items()
             },
         },
     )  # fmt: skip
+    for told in keyless_sentences(chosen.study):
+        st.caption(plain(told))
 
 
 def examples(metric: str, arm: str) -> None:

@@ -165,6 +165,12 @@ def counted(chosen: Chosen, compared: pd.DataFrame) -> None:
             download_table(compared, "suite-comparisons")
 
 
+def left_out(mine: Suite) -> None:
+    """Settings that cannot be opened, and why: they are in none of the tables."""
+    for setting, why in mine.broken.items():
+        st.warning(f"{plain(setting)} is left out: {plain(why)}", icon=":material/broken_image:")
+
+
 def unfinished(mine: Suite) -> None:
     lacking = suite_state.lacking(mine)
     if lacking:
@@ -317,6 +323,7 @@ def page() -> None:
     mine = choose_suite()
     if mine is None:
         return
+    left_out(mine)
     follow(mine)
     views = views_of(mine)
     view = linked("view", views, views[0])

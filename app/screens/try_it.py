@@ -143,7 +143,7 @@ def ask(study: Study, control: str) -> Question | None:
     with left:
         prompt, example = ask_prompt(study)
     with right:
-        context = ask_context(study, control)
+        context = ask_context(study, control, example)
     if not prompt.strip():
         st.info("Type a prompt above.", icon=":material/edit:")
         return None
@@ -168,10 +168,12 @@ def ask_prompt(study: Study) -> tuple[str, Example | None]:
     return prompt, asked if asked is not None and prompt == default else None
 
 
-def ask_context(study: Study, control: str) -> Context | None:
+def ask_context(study: Study, control: str, example: Example | None) -> Context | None:
+    """The context in a box; of a study whose examples bring their own, at first that of the example."""
     known = questions.contexts(study)
     name = control if control in known else "exact"
-    own = known.get(name)
+    asked = example or {each.id: each for each in live.examples(study)}.get(st.session_state.get("example", ""))
+    own = questions.context_of(study, name, asked)
     default = context_text.write(own)
     typed("context", default)
     text = st.text_area("Context", key="context", height=150, help=GLOSSARY["context_text"])

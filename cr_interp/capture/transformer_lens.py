@@ -155,7 +155,9 @@ def _check(bridge: Any, model: nn.Module) -> None:
         for site in shown:
             norm = expected[site].float().norm()
             difference = (found[site].float() - expected[site].float()).norm()
-            if torch.isfinite(norm) and not difference <= limit * norm:  # a state may be zero, as a pruned head's is
+            if (
+                torch.isfinite(norm) and not difference <= limit * norm
+            ):  # a state may be zero, as a pruned head's is
                 off = (difference / norm).item()
                 raise UserError(
                     f"TransformerLens's bridge computes another {kind} than the model is: at {site} its states are off by "

@@ -1,7 +1,5 @@
 """How arms behave: the metrics with their intervals, and the outcomes of responses."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -20,11 +18,12 @@ from cr_interp.figures.style import (
     listed_seeds,
     place_legend,
     safe_text,
+    whiskers,
     whole_range,
 )
 from cr_interp.system.percent import percent
 from cr_interp.tables.interval_words import WITHIN, said_intervals
-from cr_interp.vocabulary import METRICS, arm_order, by_arm
+from cr_interp.vocabulary import AGREEMENT, METRICS, arm_order, by_arm
 
 
 def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "exact") -> go.Figure:
@@ -34,7 +33,8 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
     over seeds and drawn large, those of single seeds are small dots below. A marker's ``meta["panel"]`` is its metric,
     and its y, rounded, the place of its arm in :func:`arm_order`. ``control``: which context the table is of, for the caption.
     """
-    names = [name for name in METRICS if name in set(metrics["metric"])]
+    every = {**METRICS, **AGREEMENT}
+    names = [name for name in every if name in set(metrics["metric"])]
     arms = arm_order(metrics["arm"])
     if not names or not arms:
         return empty_figure("No metrics to show.")
@@ -46,7 +46,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
     )  # pixels; between two rows 100 of them hold ticks and titles, whatever the height
     figure = make_subplots(
         rows, columns, shared_yaxes=True, horizontal_spacing=0.045, vertical_spacing=100 / drawn,
-        subplot_titles=[METRICS[name][0] for name in names],
+        subplot_titles=[every[name][0] for name in names],
     )  # fmt: skip
     for index, name in enumerate(names):
         row, column = index // columns + 1, index % columns + 1
@@ -61,7 +61,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
             x=pooled["estimate"], y=pooled["place"], mode="markers+text", showlegend=False,
             marker={"color": pooled["colour"], "size": 11, "symbol": pooled["symbol"], "opacity": 1},
             text=[f"{percent(value)} %" for value in pooled["estimate"]], textposition="top center",
-            cliponaxis=False, meta={"panel": name}, error_x=_whiskers(pooled),
+            cliponaxis=False, meta={"panel": name}, error_x=whiskers(pooled, color=WHISKER, thickness=2.4, width=5),
             customdata=hover_columns(pooled, "low", "high", "n", "name"),
             hovertemplate="<b>%{customdata[3]}</b>, over seeds: %{x:.1%} "
             "[%{customdata[0]:.1%}, %{customdata[1]:.1%}], n = %{customdata[2]}<extra></extra>",
@@ -77,7 +77,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
             row=row, col=column,
         )  # fmt: skip
         figure.update_xaxes(
-            title=METRICS[name][1], title_font_size=12, tickformat=".0%", range=spans[name], nticks=6, row=row, col=column,
+            title=every[name][1], title_font_size=12, tickformat=".0%", range=spans[name], nticks=6, row=row, col=column,
             zeroline=name == "delta_len", zerolinecolor=ZERO,
         )  # fmt: skip
     figure.update_yaxes(
@@ -85,7 +85,8 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
         range=[len(arms) - 0.45, -0.65], showgrid=False, zeroline=False,
     )  # fmt: skip
     seeds, several = listed_seeds(metrics["seed"]), metrics["seed"].nunique() > 1
-    pairs = metrics.loc[(metrics["metric"] == "acc_x") & metrics["seed"].isna(), "n"]
+    counted = "acc_x" if "acc_x" in names else names[0]
+    pairs = metrics.loc[(metrics["metric"] == counted) & metrics["seed"].isna(), "n"]
     pooled = metrics[metrics["seed"].isna()]
     text = (
         (
@@ -170,14 +171,6 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
 
 
 # -- helpers -------------------------------------------------------------------------------------------------
-
-
-def _whiskers(rows: pd.DataFrame) -> dict[str, Any]:
-    above, below = rows["high"] - rows["estimate"], rows["estimate"] - rows["low"]
-    return {
-        "type": "data", "symmetric": False, "color": WHISKER, "thickness": 2.4, "width": 5,
-        "array": above.fillna(0), "arrayminus": below.fillna(0),
-    }  # fmt: skip
 
 
 def _span(metrics: pd.DataFrame, name: str) -> list[float]:

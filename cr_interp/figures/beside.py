@@ -105,7 +105,7 @@ def _line(
 
 
 def counted(table: pd.DataFrame, what: str = "examples") -> str:
-    """How many examples and seeds a caption speaks of."""
+    """Count how many examples and seeds a caption speaks of."""
     real = table[table["control"] == "none"]
     seeds = whole_range(real["seeds"])
     return f"n = {whole_range(real['n_examples'])} {what} an arm, {seeds} seed{'' if seeds == '1' else 's'}"

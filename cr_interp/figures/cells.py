@@ -2,9 +2,8 @@
 
 Mental model: a heat map paints, since its cells meet at any size; over it lies a layer of invisible square markers,
 since a heat map sends no click events to the app and a marker does. The markers also carry the hover text. Nobody sees
-them, so all but one are not drawn either (``maxdisplayed``); the pointer does not mind. They make the figure large
-nevertheless, so of a large grid only every second, third, … row and column gets one, evenly, and the pointer finds the
-nearest: :func:`stride` says which.
+them, so only one marker is drawn (``maxdisplayed``); the pointer finds the others all the same. Markers make a figure large,
+so of a large grid only every second, third, … row and column gets one, and the pointer finds the nearest: :func:`stride`.
 
 Both traces of a panel carry ``meta = {"panel": name}``; a click comes back as the number of a trace and x, y.
 """
@@ -24,7 +23,7 @@ MARK_INSIDE, MARK_OUTSIDE = "#FFFFFF", "#1A1A1A"
 
 
 def stride(rows: int, columns: int, panels: int, limit: int = CLICKABLE) -> int:
-    """Every how many rows and columns a cell can be clicked, so that all panels together have at most ``limit``.
+    """Choose every how many rows and columns a cell can be clicked, so that all panels together have at most ``limit``.
 
     >>> stride(31, 31, 3), stride(81, 81, 8)
     (1, 5)
@@ -69,7 +68,7 @@ def add_cells(
 
 
 def mark_cell(figure: go.Figure, x: float, y: float, inset: float = 0.03, **where: Any) -> None:
-    """A frame around one cell that is seen on any colour: dark outside, light inside."""
+    """Draw a frame around one cell that is seen on any colour: dark outside, light inside."""
     reach = 0.5 - inset
     for colour, width in ((MARK_OUTSIDE, 4), (MARK_INSIDE, 1.8)):
         figure.add_shape(
@@ -79,7 +78,7 @@ def mark_cell(figure: go.Figure, x: float, y: float, inset: float = 0.03, **wher
 
 
 def clicked(figure: go.Figure, points: Sequence[dict[str, Any]]) -> tuple[str, Any, Any] | None:
-    """``(panel, x, y)`` of a click, from the points that the app reports; None if there is none (any more)."""
+    """Read ``(panel, x, y)`` of a click from the points that the app reports; None without a click."""
     for point in points:
         number = point.get("curve_number")
         if isinstance(number, int) and 0 <= number < len(figure.data):

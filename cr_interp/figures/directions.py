@@ -36,7 +36,7 @@ def directions(table: pd.DataFrame, measure: str = "cos_u_v") -> go.Figure:
 def direction_effects(
     effects: pd.DataFrame, group: str = "harmed", action: str = "remove", readout: str = "answer"
 ) -> go.Figure:
-    """What moving v does to the answers of a group, layer by layer, for the base's v and the student's own."""
+    """Draw what moving v does to the answers of a group, layer by layer, for the base's v and the student's own."""
     tables = {says: effect_table(effects, group, action, vector, readout) for vector, says in VECTORS.items()}
     drawn = {says: each.assign(place=each["layer"].astype(int)) for says, each in tables.items() if len(each)}
     if not drawn:

@@ -208,6 +208,22 @@ def strands(lines: Iterable[tuple[Iterable[Any], Iterable[Any]]]) -> dict[str, l
     }
 
 
+def whiskers(
+    rows: pd.DataFrame, estimate: str = "estimate", low: str = "low", high: str = "high", **look: Any
+) -> dict[str, Any]:
+    """Make the error bars of ``error_x`` or ``error_y`` from an interval's ends; no bar where there is no interval."""
+    above, below = rows[high] - rows[estimate], rows[estimate] - rows[low]
+    return {"type": "data", "symmetric": False, "array": above.fillna(0), "arrayminus": below.fillna(0), **look}
+
+
+def named_rows(names: Sequence[str]) -> dict[str, Any]:
+    """Make the vertical axis of a figure with a row for each name, the first on top."""
+    return {
+        "tickvals": list(range(len(names))), "ticktext": [safe_text(name) for name in names],
+        "range": [len(names) - 0.5, -0.5], "showgrid": False, "zeroline": False, "ticklabelstandoff": 6,
+    }  # fmt: skip
+
+
 def hover_columns(rows: pd.DataFrame, *names: str) -> np.ndarray:
     """Columns for the hover text as one object array; missing ones are empty."""
     missing = pd.Series([None] * len(rows), index=rows.index)

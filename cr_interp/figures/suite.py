@@ -26,9 +26,11 @@ from cr_interp.figures.style import (
     empty_figure,
     finish,
     hover_columns,
+    named_rows,
     place_legend,
     safe_text,
     translucent,
+    whiskers,
     whole_range,
 )
 from cr_interp.statistics import MARGIN
@@ -147,11 +149,7 @@ def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.
         figure.add_scatter(
             x=mine["harm"], y=y, mode="markers", name=safe_text(name), meta={"panel": str(name)}, unselected=_ALIKE,
             marker={"color": colour, "size": 9, "symbol": arm_symbol(name, names)},
-            error_x={
-                "type": "data", "symmetric": False, "color": colour, "thickness": 2.2, "width": 4,
-                "array": (mine["harm_high"] - mine["harm"]).fillna(0),
-                "arrayminus": (mine["harm"] - mine["harm_low"]).fillna(0),
-            },
+            error_x=whiskers(mine, "harm", "harm_low", "harm_high", color=colour, thickness=2.2, width=4),
             customdata=_hover(mine),
             hovertemplate=f"<b>%{{customdata[0]}}, {safe_text(name)}</b>: Harm %{{x:.1%}} "
             "[%{customdata[2]:.1%}, %{customdata[3]:.1%}], n = %{customdata[4]}<br>regime %{customdata[1]}<extra></extra>",
@@ -167,10 +165,7 @@ def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.
         title="Harm: wrong with context, of right without (%)", tickformat=".0%", zeroline=True, zerolinecolor=ZERO,
         range=[-0.02 * max(high, 0.02), 1.04 * max(high, 0.02)],
     )  # fmt: skip
-    figure.update_yaxes(
-        tickvals=list(range(len(settings))), ticktext=[safe_text(setting) for setting in settings],
-        range=[len(settings) - 0.5, -0.5], showgrid=False, zeroline=False, ticklabelstandoff=6,
-    )  # fmt: skip
+    figure.update_yaxes(**named_rows(settings))
     place_legend(figure)
     text = (
         f"Harm per setting with its 95 % interval, {said_intervals(drawn)}; seeds: {whole_range(drawn['seeds'])}. "
@@ -219,10 +214,7 @@ def difference_forest(
         figure.add_scatter(
             x=mine["estimate"], y=list(mine.index), mode="markers", name=safe_text(name), meta={"panel": name},
             unselected=_ALIKE, marker={"color": colour, "size": 10, "symbol": symbol, "line": {"width": 2, "color": colour}},
-            error_x={
-                "type": "data", "symmetric": False, "color": colour, "thickness": 2, "width": 4,
-                "array": (mine["high"] - mine["estimate"]).fillna(0), "arrayminus": (mine["estimate"] - mine["low"]).fillna(0),
-            },
+            error_x=whiskers(mine, color=colour, thickness=2, width=4),
             customdata=hover_columns(
                 mine.assign(setting=[safe_text(each) for each in mine["setting"]]), "setting", "low", "high", "n", "interval",
             ),
@@ -233,10 +225,7 @@ def difference_forest(
         title=f"{METRICS[metric].title if metric in METRICS else metric}: {safe_text(arm)} − {safe_text(baseline)} (points)",
         zeroline=False,
     )
-    figure.update_yaxes(
-        tickvals=list(range(len(points))), ticktext=[safe_text(each) for each in points["setting"]],
-        range=[len(points) - 0.5, -0.5], showgrid=False, zeroline=False, ticklabelstandoff=6,
-    )  # fmt: skip
+    figure.update_yaxes(**named_rows(list(points["setting"])))
     place_legend(figure)
     said = said_intervals(compared[compared["metric"] == metric].assign(arm=compared["setting"]), short=True)
     text = (

@@ -61,7 +61,7 @@ def response_drift(
 
 
 def parting_lens(rows: pd.DataFrame, arm: str, arms: Sequence[str] | None = None) -> go.Figure:
-    """Where two answers part, read off every layer's state: each answer's next token, in both views.
+    """Draw where two answers part, read off every layer's state: each answer's next token, in both views.
 
     ``rows`` is :func:`cr_interp.mechanism.tried_lens.parting` of one checkpoint.
     """

@@ -41,7 +41,7 @@ ORDER = (
 
 
 def updates(table: pd.DataFrame, measure: str = "relative") -> go.Figure:
-    """Of matrices only: a norm's handful of weights would set the scale."""
+    """Draw a measure of the matrices' updates, without norms and biases, whose handful of weights would set the scale."""
     drawn = update_table(table, measure)
     drawn = drawn[~drawn["module"].str.contains("norm|bias|ln_", regex=True)]
     real = drawn[drawn["control"] == "none"]

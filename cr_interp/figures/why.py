@@ -41,6 +41,8 @@ from cr_interp.vocabulary import arm_order, layer_name, layer_words
 CONTROL = "rgba(128,128,128,0.9)"
 #: Apart from the arms' colours: the two tokens.
 RIGHT, WRONG = "#332288", "#882255"
+#: … and the kept answers that a cut leaves.
+KEPT = "#7A6A2F"
 MASS = [[0.0, "#F7F7F7"], [0.25, "#C7D9EA"], [1.0, "#08306B"]]
 VIEWS = {"no_context": "without context", "with_context": "with context"}
 WITHIN = "95 % intervals (bootstrap over clusters within these runs; of several seeds the outermost ends)"
@@ -53,7 +55,11 @@ def knockout_curves(
     readers: str = "aligned",
     spans: Sequence[str] | None = None,
 ) -> go.Figure:
-    """A panel per arm (across) and span (up and down): what cutting it off in one layer recovers; "all" is all layers at once."""
+    """A panel per arm (across) and span (up and down): what cutting it off in one layer recovers; "all" is all layers at once.
+
+    Of whole answers that flip, the kept ones are drawn beside them: a cut that brings back the first and loses the second moves
+    all answers.
+    """
     table = knockout_table(knockout, group, readout)
     table = table[(table["readers"] == readers) & table["estimate"].notna()]
     table = table[table["span"].isin(spans)] if spans is not None else table
@@ -68,16 +74,29 @@ def knockout_curves(
         len(rows), len(arms), shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.03,
         vertical_spacing=0.05, column_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms], row_titles=rows,
     )  # fmt: skip
+    kept = (
+        knockout_table(knockout, "kept", "answer") if readout == "answer" and group != "kept" else table.iloc[:0]
+    )
+    kept = kept[(kept["readers"] == readers) & (kept["control"] == "none")]
     for column, arm in enumerate(arms, 1):
         for row, span in enumerate(rows, 1):
-            mine = table[(table["arm"] == arm) & (table["span"] == span)]
-            for control, colour in (("elsewhere", CONTROL), ("none", arm_colour(arm, arms))):
-                name = "as many tokens elsewhere" if control == "elsewhere" else safe_text(arm)
-                symbol = "circle-open" if control == "elsewhere" else arm_symbol(arm, arms)
-                first = row == 1 and (control == "none" or column == 1)
-                of = mine[mine["control"] == control]
+            mine, beside = (of[(of["arm"] == arm) & (of["span"] == span)] for of in (table, kept))
+            for of, name, colour, symbol, dash in (
+                (mine[mine["control"] == "elsewhere"], "as many tokens elsewhere", CONTROL, "circle-open", "dot"),
+                (beside, "kept answers still there", KEPT, "triangle-down-open", "dash"),
+                (
+                    mine[mine["control"] == "none"],
+                    safe_text(arm),
+                    arm_colour(arm, arms),
+                    arm_symbol(arm, arms),
+                    "solid",
+                ),
+            ):
+                if of.empty:
+                    continue
+                first = row == 1 and (dash == "solid" or column == 1)
                 line = of[of["width"] == 1].sort_values("layer").set_index("layer")
-                words = {"span": span, "symbol": symbol, "dash": "dot" if control != "none" else "solid"}
+                words = {"span": span, "symbol": symbol, "dash": dash}
                 _band(figure, line, colour, name, first, words, row=row, col=column)
                 whole = of[of["width"] == of["width"].max()] if of["width"].max() > 1 else of.iloc[:0]
                 _point(figure, whole, end, colour, symbol, name, row=row, col=column)
@@ -94,11 +113,15 @@ def knockout_curves(
     figure.update_yaxes(range=_reach(table, 0.0, 1.0))
     place_legend(figure)
     return finish(
-        figure, _knockout_caption(table, group, readout, readers), _knockout_alt(table), 120 + 150 * len(rows), 84
+        figure,
+        _knockout_caption(table, kept, group, readout, readers),
+        _knockout_alt(table),
+        120 + 150 * len(rows),
+        84,
     )
 
 
-def _knockout_caption(table: pd.DataFrame, group: str, readout: str, readers: str) -> str:
+def _knockout_caption(table: pd.DataFrame, kept: pd.DataFrame, group: str, readout: str, readers: str) -> str:
     real = table[table["control"] == "none"]
     lengths = ", ".join(
         f"{span} {whole_range(of['cut'].round())}" for span, of in real.groupby("span", sort=False)
@@ -115,6 +138,11 @@ def _knockout_caption(table: pd.DataFrame, group: str, readout: str, readers: st
         f"nothing; not clipped. n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} "
         f"seed{'' if seeds == '1' else 's'}; bands: {WITHIN}. Dotted: as many tokens cut off of what both views have, drawn "
         f"anew for each layer. Tokens cut: {lengths}."
+        + (
+            f" Dashed: kept answers that the same cut leaves (n = {whole_range(kept['n_examples'])}); where they are lost as "
+            f"well, the cut moves all answers, not these."
+            if len(kept) else ""
+        )
         + (f" Less is left elsewhere for {', '.join(shorter)}: there the control cuts all that is left." if shorter else "")
     )  # fmt: skip
 
@@ -304,15 +332,17 @@ def lens_curves(lens: pd.DataFrame, group: str = "harmed", readout: str = "logpr
     )  # fmt: skip
     for column, arm in enumerate(arms, 1):
         mine = table[table["arm"] == arm]
-        for token, colour in ((right, RIGHT), (wrong, WRONG)):
+        tokens = [("all", arm_colour(arm, arms))] if readout == "difference" else [(right, RIGHT), (wrong, WRONG)]
+        for token, colour in tokens:
+            what = f"{right} − {wrong}" if token == "all" else token
             for view, says in VIEWS.items():
                 line = _line(mine, view, token, "none")
-                words = {"span": f"{token} token, {says}", "dash": "dot" if view == "no_context" else "solid",
+                words = {"span": f"{what} token, {says}", "dash": "dot" if view == "no_context" else "solid",
                          "symbol": "circle-open" if view == "no_context" else "circle"}  # fmt: skip
                 if len(line):
-                    _band(figure, line, colour, f"{token}, {says}", column == 1, words, row=1, col=column)
-        control = _line(mine, "with_context", right, "other")
-        words = {"span": f"{right} token", "dash": "dash", "symbol": "x-thin-open"}
+                    _band(figure, line, colour, f"{what}, {says}", column == 1, words, row=1, col=column)
+        control = _line(mine, "with_context", tokens[0][0], "other")
+        words = {"span": "with context", "dash": "dash", "symbol": "x-thin-open"}
         if len(control):
             _band(figure, control, CONTROL, "another example's state", column == 1, words, row=1, col=column)
         if rows == 2:
@@ -320,11 +350,10 @@ def lens_curves(lens: pd.DataFrame, group: str = "harmed", readout: str = "logpr
     places = sorted(set(table["place"]))
     figure.update_xaxes(layer_ticks(places), range=[min(places) - 0.5, max(places) + 0.5])
     figure.update_xaxes(title="layer", row=rows)
-    figure.update_yaxes(
-        title={"logprob": "log-probability", "rank": "rank (log scale)", "first": "share first"}[readout],
-        row=1,
-        col=1,
-    )
+    names = {"logprob": "log-probability", "rank": "rank (log scale)", "first": "share first"}
+    figure.update_yaxes(title=names.get(readout, f"log p, {right} − {wrong}"), row=1, col=1)
+    if readout == "difference":
+        figure.add_hline(y=0, line={"color": ZERO, "width": 1}, row=1)
     if readout == "rank":
         low, high = _reach(table[["estimate", "low", "high"]].apply(np.log10), 0.0)
         ticks = [head * 10**decade for decade in range(int(high) + 1) for head in (1, 2, 5)]

@@ -15,7 +15,7 @@ from cr_interp.measure.subject import Subject
 from cr_interp.study.study import Study
 from cr_interp.system.digests import Parts, changes, code_digest, digest_of, flat, rows_digest
 from cr_interp.tasks.base import TakesTurns, Task
-from cr_interp.views import Context, NoContext
+from cr_interp.views import Given, NoContext
 
 #: The column that says what a row was made of.
 COLUMN = "made_of"
@@ -37,7 +37,7 @@ def task_parts(task: Task, name: str) -> Parts:
     return {**content, "max_new_tokens": task.max_new_tokens, "max_turns": turns}
 
 
-def context_parts(contexts: Mapping[str, Context]) -> Parts:
+def context_parts(contexts: Mapping[str, Given]) -> Parts:
     return {f"context ({control})": digest_of(context.to_dict()) for control, context in contexts.items()}
 
 

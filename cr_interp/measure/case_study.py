@@ -35,6 +35,7 @@ class Loading(Strict):
     """How checkpoints are loaded."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the weights and of what is computed with them."""
     device_map: str | None = None
     """``auto`` spreads the layers over the GPUs there are, and over memory and disk."""
 
@@ -43,18 +44,25 @@ class CaseStudy(Strict):
     """One task and context, and the checkpoints that are read on it."""
 
     name: Name
+    """Of the study."""
     task: str
+    """A name, or a file of your own: a description (``.yaml``) or Python (``.py``, which is executed)."""
     checkpoints: dict[Name, str] = Field(min_length=1)
     """arm → folder, hub id, adapter or built-in; the maps across checkpoints are against the first that is measured."""
     responses: str | None = None
     """null: the first checkpoint's."""
     no_context: Literal["empty_system", "template_default"] = "empty_system"
+    """What a prompt without the context is behind: an empty system message, or whatever the chat template puts there."""
     template: dict[str, bool | int | str] = Field(default_factory=dict)
+    """Variables of the chat template, such as ``enable_thinking``; fixed in every tokenizer."""
     evaluation: Evaluation = Evaluation()
+    """What is asked and measured of every checkpoint."""
     load: Loading = Loading()
+    """How checkpoints are loaded."""
     across: bool = True
     """Also maps against the first checkpoint, which then stays in memory beside each of the others."""
-    sites_per_pass: int | None = Field(None, gt=0)
+    sites_per_pass: int | None = Field(None, gt=0, le=10**6)
+    """So many layers are read at a time, which bounds memory; null: all."""
 
 
 def read_case_study(path: Path, overrides: Sequence[str] = ()) -> CaseStudy:

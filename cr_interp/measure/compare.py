@@ -1,16 +1,34 @@
-"""Compare checkpoints that the user brings: the same measurements as for our own, written as a study."""
+"""Compare checkpoints that the user brings: the measurements of a trained study, written as a study."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
+import torch
 
 from cr_interp.capture.sites import blocks
 from cr_interp.clock import VARIABLE, date_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts, made_of
+from cr_interp.measure.begun import (
+    answers_of,
+    begun,
+    digest,
+    earlier,
+    finished,
+    first_of_all,
+    has,
+    note_checkpoint,
+    noted,
+    warn_of_truncation,
+)
 from cr_interp.measure.divergence import Own, Teacher
+from cr_interp.measure.evaluate import Sampler
+from cr_interp.measure.fitting import fitting
 from cr_interp.measure.in_process_vllm import InProcessVllm
-from cr_interp.measure.pairs import OURS, choose_task, is_address, parse_pairs
+from cr_interp.measure.pairs import OURS, Question, arm_and_seed, choose_task, is_address, parse_pairs
 from cr_interp.measure.readings import Readings
 from cr_interp.measure.served import compare_served
 from cr_interp.measure.settings import Evaluation
@@ -23,64 +41,91 @@ from cr_interp.progress import tokens_progress
 from cr_interp.provenance import now, provenance
 from cr_interp.study.analyses import analyses, fill
 from cr_interp.study.study import Study
-from cr_interp.system.digests import Parts, changes, digest_of
+from cr_interp.system.digests import digest_of, flat
 from cr_interp.system.names import check_folder
 from cr_interp.system.notes import say
 from cr_interp.tasks.base import Task
 from cr_interp.tasks.yours.own import OwnTask
 from cr_interp.views import NoContext
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def compare_checkpoints(
     checkpoints: Sequence[str],
     out: Path,
     task: str | None = None,
-    prompts: Path | None = None,
+    prompts: Path | str | None = None,
     context: Path | None = None,
     examples: int = 256,
-    max_new_tokens: int = 32,
+    max_new_tokens: int | None = None,
     no_context: Any = "empty_system",
     again: bool = False,
     today: str | None = None,
     engine: str = OURS,
+    *,
+    each: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    grader: str | None = None,
+    new_instruction: str | None = None,
+    controls: Path | None = None,
+    teacher: str | None = None,
+    responses: str = "own",
+    dtype: str = "float32",
+    device_map: str | None = None,
 ) -> Study:
-    """Measure ``ARM=MODEL`` pairs on a built-in task, a task file, or prompts and a context of the user's own.
+    """Measure ``ARM=MODEL`` (or ``ARM@SEED=MODEL``) pairs on a built-in task, a task file, or rows of the user's own.
 
-    ``today`` is the date for a chat template that reads the clock. ``engine`` answers: ``transformers``, ``vllm`` in this process
-    (states are read here all the same), or the address of a server (``served.py``: behaviour only). Returns the study.
+    What is asked: :class:`~cr_interp.measure.pairs.Question`. ``today`` is the date for a chat template that reads the clock.
+    ``teacher`` is the model that fidelity is to (the arm ``base`` by default), ``responses`` an arm on whose answers the drift of
+    all is measured. Arms that a finished study does not have are added to it.
 
-    Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist, a context that is in neither view,
-    checkpoints whose tokenizers differ from the first one's, or a folder with a study of something else.
+    ``engine`` answers: ``transformers``, ``vllm`` in this process (states are read here all the same), or the address of a server
+    (``served.py``: behaviour only).
+
+    Returns the study. Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist, a context
+    that is in neither view, checkpoints whose tokenizers differ from the first one's, or a folder with a study of something else.
     """
     models = parse_pairs(checkpoints)
-    chosen = choose_task(task, prompts, context, max_new_tokens)
+    asked = Question(
+        task, None if prompts is None else str(prompts), context, each, columns or {}, grader, new_instruction, controls,
+        max_new_tokens,
+    )  # fmt: skip
+    chosen = choose_task(asked)
     if no_context not in ("empty_system", "template_default"):
         raise UserError(f"no_context is 'empty_system' or 'template_default', not '{no_context}'.")
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
+    if isinstance(chosen, OwnTask):
+        for told in chosen.read_notes:
+            say(f"{told}.")
     n = min(examples, len(chosen.examples("test")))
+    only = isinstance(chosen, OwnTask) and chosen.context is not None and not chosen.others
     evaluation = Evaluation(
-        examples=n, controls=("exact",) if isinstance(chosen, OwnTask) else Evaluation().controls
+        examples=n, controls=("exact",) if only else Evaluation().controls, responses=responses
     )
     if is_address(engine):
         return compare_served(models, chosen, evaluation, out, engine, no_context, task, again)
     template: dict[str, bool | int | str] = {} if today is None else {VARIABLE: today}
+    placed: dict[str, Any] = {"device_map": device_map} if device_map else {}
 
     def opened(name: str) -> Loaded:
-        loaded = open_model(name)
+        loaded = open_model(name, getattr(torch, dtype), **placed)
         fix_template(loaded, template)
         return loaded
 
-    return measure_checkpoints(
-        models,
-        chosen,
-        evaluation,
-        out,
-        no_context,
-        opened,
-        named=task,
-        template=template,
-        again=again,
-        engine=engine,
-    )
+    load = {
+        name: value
+        for name, value in (("dtype", dtype), ("device_map", device_map))
+        if value not in (None, "float32")
+    }
+    study = measure_checkpoints(
+        models, chosen, evaluation, out, no_context, opened, named=task, how=flat(load, "load."), template=template,
+        again=again, teacher=teacher, engine=engine,
+    )  # fmt: skip
+    if load:
+        study = study.update_manifest(load=load)
+    return study
 
 
 def measure_checkpoints(
@@ -109,54 +154,64 @@ def measure_checkpoints(
     ``named``. What was begun with anything else is refused, or with ``again`` begun anew.
     """
     check_folder(out)
+    before = None if again else finished(out)
+    typed = next(iter(models))
+    if before is not None:  # what is new is added to it
+        models = {**earlier(before), **models}
     fixed = None if evaluation.responses == "own" else evaluation.responses
-    if fixed is not None and fixed not in models:
-        raise unknown("checkpoint with responses", fixed, ["own", *models])
-    order = sorted(models, key=lambda arm: arm != fixed)
+    arms = list(dict.fromkeys(arm_and_seed(name)[0] for name in models))
+    if fixed is not None and fixed not in arms:
+        raise unknown("checkpoint with responses", fixed, ["own", *arms])
+    order = sorted(models, key=lambda name: arm_and_seed(name)[0] != fixed)
     in_all = len(task.examples(evaluation.split))
     if evaluation.examples < in_all:
         say(
             f"{evaluation.examples} of {in_all} examples of {task.name} are asked, drawn with seed {evaluation.seed}; "
             f"--examples {in_all} asks all."
         )
-    tokenizer_first = tokenizer_of(models[order[0]], template)
-    subject = Subject.of(task, tokenizer_first, no_context, evaluation)
-    if day := date_of(tokenizer_first):
-        template = {**(template or {}), VARIABLE: day}
-    asked = asked_parts(subject, named or task.name, no_context, template)
-    taught = teacher or models.get("base")
+    taught = teacher or models.get("base") or models.get("base@0")
     if taught is None:
         say(
             "Fidelity is left out, for no teacher is known: call the model before training base=MODEL, or name one with "
             "--teacher."
         )
+    new = [] if before is None else [name for name in order if name not in earlier(before)]
+    tokenizer_first = tokenizer_of(models[order[0] if before is None else typed], template)
+    subject = Subject.of(task, tokenizer_first, no_context, evaluation)
+    if day := date_of(tokenizer_first):
+        template = {**(template or {}), VARIABLE: day}
+    asked = asked_parts(subject, named or task.name, no_context, template)
     if engine != OURS:
         how = {**(how or {}), "engine": engine}
     if teacher is not None:
         how = {**(how or {}), "teacher": model_digest(teacher)}
     teachers = Teacher(lambda name: place(opened(name)), taught)
-    files = {arm: model_digest(where) for arm, where in models.items()}
+    files = {name: digest(before, name, models[name]) for name in models}
     parts = {
         **asked,
-        "list of checkpoints": [f"{arm}={where}" for arm, where in models.items()],
-        **{f"checkpoint of {arm}": digest for arm, digest in files.items()},
+        "list of checkpoints": [f"{name}={where}" for name, where in models.items()],
+        **{f"checkpoint of {name}": found for name, found in files.items()},
         "across": across,
         **(how or {}),
     }
     told = {"task": task.name, "no_context": no_context, "evaluation": evaluation.model_dump(mode="json")}
-    study = _begun(out, told, parts, again)
+    study = begun(out, told, parts, again, new)
     first: Loaded | None = None
     # All have to have answered before the first is measured, on how many tokens depends on the shortest answers.
     phases = (True,) if fixed or len(models) == 1 else (False, True)
     with tokens_progress() as bar:
-        for measuring, arm in ((phase, arm) for phase in phases for arm in order):
-            where = models[arm]
+        for measuring, name in ((phase, name) for phase in phases for name in order):
+            where = models[name]
+            arm, seed = arm_and_seed(name)
             if measuring and len(phases) > 1 and not across:
                 teachers.forget()
-            if not measuring and study is not None and _answered(study, arm) and _has(study, "divergence", arm):
+            if (
+                study is not None
+                and not measuring
+                and all(has(study, t, arm, seed) for t in ("generations", "divergence"))
+            ):
                 continue
-            arms = study.manifest["arms"] if study else {}
-            if arms.get(arm, {}).get("model") == where:
+            if study is not None and noted(study, name) == where:
                 continue
             loaded = teachers.known(where) or place(opened(where))
             tokenizer = tokenizer_fingerprint(loaded.tokenizer)
@@ -182,106 +237,80 @@ def measure_checkpoints(
                     "date": day,
                     "ends": sorted(loaded.eos_ids),
                 }
+                if len(subject.contexts) > 1:
+                    seen["controls"] = {control: each.to_dict() for control, each in subject.contexts.items()}
                 study = Study.create(out, manifest | seen)
             if tokenizer != study.manifest["tokenizer_fingerprint"]:
                 raise UserError(
-                    f"{where} ({arm}) has another tokenizer or chat template than the first checkpoint, so their views "
+                    f"{where} ({name}) has another tokenizer or chat template than the first checkpoint, so their views "
                     f"cannot be compared token by token. Give checkpoints of one model family."
                 )
             ends = sorted(loaded.eos_ids)
             if ends != study.manifest.get("ends", ends):
                 raise UserError(
-                    f"{where} ({arm}) ends its turns with {_words(loaded, ends)}, the checkpoints before it with "
+                    f"{where} ({name}) ends its turns with {_words(loaded, ends)}, the checkpoints before it with "
                     f"{_words(loaded, study.manifest['ends'])}, so their answers would be cut in different places. "
                     f"Give all the same eos_token_id in generation_config.json."
                 )
-            if not _answered(study, arm):
+            origin = made_of(asked, files[name])
+            if not has(study, "generations", arm, seed):
                 sampler = InProcessVllm(str(resolve(where))) if engine == "vllm" else None
-                rows = behaviour_rows(loaded, subject, arm, 0, 0, sampler)
+                rows = _put_answers(study, loaded, subject, arm, seed, origin, sampler)
                 del sampler  # and the memory that it holds
-                study.put("generations", rows.assign(made_of=made_of(asked, files[arm])))
-            if not _has(study, "divergence", arm):
-                answers = study.table("generations")
-                answers = answers[answers["arm"] == arm]
-                own = Own(loaded, subject, own_responses(answers), own_turns(answers), teachers.of(loaded, where))
-                fill(
-                    study, analyses("evaluate"), own, arm=arm, seed=0, step=0, made_of=made_of(asked, files[arm])
-                )
-                del own
+                warn_of_truncation(rows, name, loaded, task)
+            if not has(study, "divergence", arm, seed):
+                _put_divergence(study, loaded, subject, arm, seed, origin, teachers.of(loaded, where))
             if not measuring:
                 continue
             generations = study.table("generations")
             study = with_tokens(study, generations, fixed or "own")
-            if across and first is None and arm != order[0]:  # it was measured before a stop
-                first = teachers.known(models[order[0]]) or place(opened(models[order[0]]))
+            if across and first is None and name != order[0]:  # it was measured before
+                first = first_of_all(models[order[0]], order[0], teachers, lambda path: place(opened(path)))
             # Layers of models of unlike depth have no counterparts.
             alike = first is not None and len(blocks(first.model)) == len(blocks(loaded.model))
-            answers = generations[generations["arm"] == (fixed or arm)]
+            answers = answers_of(generations, fixed or arm, None if fixed else seed)
             given = Readings(
-                loaded, subject, own_responses(answers), first if alike else None, sites_per_pass, progress=bar(arm),
+                loaded, subject, own_responses(answers), first if alike else None, sites_per_pass, progress=bar(name),
                 turns=own_turns(answers), example_tokens=study.manifest["example_tokens"],
             )  # fmt: skip
-            origin = made_of(asked, files[arm], files[fixed] if fixed else None)
-            fill(study, analyses("capture"), given, arm=arm, seed=0, step=0, made_of=origin)
-            if across and arm == order[0]:
+            _put_readings(
+                study, given, arm, seed, made_of(asked, files[name], files[order[0]] if fixed else None)
+            )
+            if across and name == order[0]:
                 first = loaded
-            about = {"model": where, "fingerprint": fingerprint(loaded.model, loaded.tokenizer)}
-            study = study.update_manifest(arms={**arms, arm: about})
+            study = note_checkpoint(study, name, where, fingerprint(loaded.model, loaded.tokenizer))
             del loaded, given  # before the next one comes beside it
     assert study is not None
-    return study.update_manifest(finished=now())
+    notes: list[str] = getattr(task, "notes", list)()
+    for each in notes:
+        say(f"{each}.")
+    return study.update_manifest(finished=now(), **({"grading": {"notes": notes}} if notes else {}))
 
 
-def _answered(study: Study, arm: str) -> bool:
-    return _has(study, "generations", arm)
+def _put_answers(
+    study: Study, loaded: Loaded, subject: Subject, arm: str, seed: int, origin: str, sampler: Sampler | None
+) -> pd.DataFrame:
+    rows = fitting(subject, lambda some: behaviour_rows(loaded, some, arm, seed, 0, sampler))
+    study.put("generations", rows.assign(made_of=origin))
+    return rows
 
 
-def _has(study: Study, table: str, arm: str) -> bool:
-    return study.has_table(table) and arm in set(study.table(table)["arm"].unique())
+def _put_divergence(
+    study: Study, loaded: Loaded, subject: Subject, arm: str, seed: int, origin: str, teacher: Loaded | None
+) -> None:
+    answers = answers_of(study.table("generations"), arm, seed)
+    own = Own(loaded, subject, own_responses(answers), own_turns(answers), teacher)
+    place_of = {"arm": arm, "seed": seed, "step": 0, "made_of": origin}
+    fitting(subject, lambda some: fill(study, analyses("evaluate"), replace(own, subject=some), **place_of))
 
 
-def _begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool) -> Study | None:
-    """The study that was begun in a folder, if one was; not one that is finished or measures something else.
-
-    ``again`` begins anew instead of refusing; the tables go first, so that a stop leaves a study that is refused.
-    """
-    if not (out / "manifest.json").is_file():
-        if any((out / "tables").glob("*.parquet")):
-            raise UserError(
-                f"{out} holds tables but no manifest.json. Give another folder with --out, or remove it first."
-            )
-        return None
-    study = Study.open(out)
-    study.sweep()
-    before = study.manifest.get("made_of")
-    if isinstance(before, dict):
-        differing = changes(before, parts)
-    else:  # of before this was noted
-        differing = changes({name: study.manifest.get(name) for name in told}, told)
-    finished = bool(study.manifest.get("finished"))
-    if not finished and not differing:
-        return study
-    if again and (study.path / "runs").exists():
-        raise UserError(
-            f"{out} holds a study with runs of its own, which is not measured anew here. Give another folder."
-        )
-    if again:
-        for table in sorted((out / "tables").glob("*.parquet")):
-            table.unlink()
-        (out / "manifest.json").unlink()
-        return None
-    if finished:
-        raise UserError(
-            f"{out} already holds a finished study"
-            + (f", made with another {', another '.join(differing)}" if differing else "")
-            + "; give another folder with --out, or type the command with --again to measure it anew."
-        )
-    raise UserError(
-        f"{out} holds a study that was begun with another {', another '.join(differing)}. Give another folder with --out, or "
-        f"type the command with --again to begin it anew."
+def _put_readings(study: Study, given: Readings, arm: str, seed: int, origin: str) -> None:
+    place_of = {"arm": arm, "seed": seed, "step": 0, "made_of": origin}
+    fitting(
+        given.subject, lambda some: fill(study, analyses("capture"), replace(given, subject=some), **place_of)
     )
 
 
 def _words(loaded: Loaded, ids: Sequence[int]) -> str:
-    """Tokens as they are written."""
+    """Write tokens as they are spelt."""
     return ", ".join(map(str, loaded.tokenizer.convert_ids_to_tokens(list(ids))))

@@ -25,7 +25,9 @@ from cr_interp.errors import UserError
 from cr_interp.measure.subject import Subject
 from cr_interp.measure.tokens import output_kl
 from cr_interp.models.forward import build_view, encode_prefix, hidden_states, vocabulary
+from cr_interp.models.grouping import put_together, sharing
 from cr_interp.models.loading import Loaded, tokenizer_fingerprint
+from cr_interp.system.notes import say
 from cr_interp.views import check_fits, check_same_prompt, shared_prefix
 
 
@@ -114,14 +116,19 @@ def _states(
     """Final states at the aligned positions of all answers, one after the other; ``size`` sequences at a time."""
     longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
     check_fits(longest, loaded.max_positions, "The longest prompt with its answer")
-    shared = shared_prefix(prompts)
-    prefix = encode_prefix(loaded.model, prompts[0][:shared])
-    parts = []
-    for start in range(0, len(prompts), size):
-        part = slice(start, start + size)
-        view = build_view(prompts[part], answers[part], loaded.pad_id, shared)
-        parts.append(hidden_states(loaded.model, view, prefix))
-    return torch.cat(parts)
+    groups = sharing(prompts)
+    found = []
+    for group in groups:
+        mine, said = [prompts[i] for i in group], [answers[i] for i in group]
+        shared = shared_prefix(mine)
+        prefix = encode_prefix(loaded.model, mine[0][:shared])
+        for start in range(0, len(mine), size):
+            part = slice(start, start + size)
+            found.append(
+                hidden_states(loaded.model, build_view(mine[part], said[part], loaded.pad_id, shared), prefix)
+            )
+    order = [i for group in groups for i in group]
+    return put_together([order], [len(answer) for answer in answers], [torch.cat(found)])
 
 
 class Teacher:
@@ -147,7 +154,11 @@ class Teacher:
         if self.name is None:
             return None
         if self._loaded is None:
-            self._loaded = student if name == self.name else self.opened(self.name)
+            try:
+                self._loaded = student if name == self.name else self.opened(self.name)
+            except UserError as error:  # a finished study takes further arms, and its base may be gone
+                say(f"Fidelity is left out, for the teacher is not here: {error}")
+                self.name = None
         return self._loaded
 
 

@@ -48,7 +48,7 @@ from cr_interp.models.loading import Loaded, fingerprint
 from cr_interp.similarity import MEASURES, DriftAccumulator, not_sinks, tokens_each, unrelated
 from cr_interp.similarity.layers import Nulls, panel_rows, with_p
 from cr_interp.study.study import Study
-from cr_interp.views import Context, check_context_shows, check_fits, check_same_prompt, render, shared_prefix
+from cr_interp.views import check_context_shows, check_fits, check_same_prompt, shared_prefix
 
 REFERENCE, REPEAT, FLOOR = "none", "repeat", "floor"
 FINAL = Site("final", -1)
@@ -207,10 +207,12 @@ class _Plan:
                 answers.append(ids[start : start + tokens])
                 start += tokens
 
-        def prompts(context: Context | None) -> list[list[int]]:
-            return [render(loaded.tokenizer, text, context, subject.no_context) for text in texts]
+        asked = [examples[place] for place in owners]
 
-        views = {REFERENCE: prompts(None), **{c: prompts(context) for c, context in subject.contexts.items()}}
+        def prompts(control: str | None) -> list[list[int]]:
+            return subject.prompts(loaded.tokenizer, asked, control, texts)
+
+        views = {REFERENCE: prompts(None), **{c: prompts(c) for c in subject.contexts}}
         for c in subject.contexts:
             check_context_shows(loaded.tokenizer, views[REFERENCE], views[c], c)
         views[REPEAT] = views[REFERENCE]

@@ -1,5 +1,6 @@
 """Run a model in both views and grade it: from a model to rows of the ``generations`` table."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 from zlib import crc32
@@ -9,9 +10,9 @@ import pandas as pd
 from cr_interp.measure.turns import Played, as_turns, places, play
 from cr_interp.models.generation import Decoding, Response, decode_text, generate, noise
 from cr_interp.models.loading import Loaded
-from cr_interp.tasks.base import Example, GivesNewInstruction, TakesTurns, Task
+from cr_interp.tasks.base import Example, GivesNewInstruction, TakesTurns, Task, before
 from cr_interp.tasks.games.transcript import transcript
-from cr_interp.views import Context, NoContext, check_context_shows, render
+from cr_interp.views import Context, EachOwn, Given, NoContext, check_context_shows, render
 
 
 class Sampler(Protocol):
@@ -26,7 +27,7 @@ def evaluate(
     loaded: Loaded,
     task: Task,
     examples: Sequence[Example],
-    contexts: Mapping[str, Context],
+    contexts: Mapping[str, Given],
     no_context: NoContext = "empty_system",
     temperature: float = 0.0,
     samples: int = 1,
@@ -42,17 +43,27 @@ def evaluate(
     no-context view is always run and has control ``none``. ``obeys_new`` says whether the response does what the *mismatched*
     context asks for. Columns of the ``generations`` table except ``arm, seed, step, split``, which the caller knows.
 
+    Where examples bring contexts or a conversation of their own, ``before`` is what stood before the prompt in the row's view, as
+    JSON (:meth:`~cr_interp.views.Context.to_dict`; empty for nothing), so that the study can ask again.
+
     A task with turns is played anew in every view, and an episode is a row: ``prompt`` is its first turn's, ``response``
     a transcript, ``n_tokens`` and ``response_ids`` are of all turns, one after the other. Two more columns take them
     apart: ``turn_prompts``, without the context, and ``turn_tokens``, the tokens of each turn's response.
     """
     decoding = Decoding(task.max_new_tokens, temperature, top_k, top_p, batch_size)
-    views: list[tuple[str, str, Context | None]] = [("no_context", "none", None)]
+    views: list[tuple[str, str, Given | None]] = [("no_context", "none", None)]
     views += [("with_context", control, context) for control, context in contexts.items()]
-    plain = [render(loaded.tokenizer, example.prompt, None, no_context) for example in examples]
+
+    def rendered(shown: Given | None) -> list[list[int]]:
+        return [
+            render(loaded.tokenizer, example.prompt, before(example, shown), no_context) for example in examples
+        ]
+
+    plain = rendered(None)
     for control, shown in contexts.items():
-        given = [render(loaded.tokenizer, example.prompt, shown, no_context) for example in examples]
+        given = rendered(shown)
         check_context_shows(loaded.tokenizer, plain, given, control)
+    own = any(isinstance(each, EachOwn) for each in contexts.values()) or any(each.history for each in examples)
     rows: list[dict[str, Any]] = []
     for view, control, context in views:
         for sample in range(samples):
@@ -76,6 +87,8 @@ def evaluate(
                     "outcome": episode.outcome,
                     "obeys_new": task.obeys(example, text) if isinstance(task, GivesNewInstruction) else None,
                 }
+                if own:
+                    row["before"] = written(before(example, context))
                 if isinstance(task, TakesTurns):
                     row["turn_prompts"] = [turn.prompt for turn in episode.turns]
                     row["turn_tokens"] = [len(turn.response.ids) for turn in episode.turns]
@@ -83,11 +96,16 @@ def evaluate(
     return pd.DataFrame(rows)
 
 
+def written(context: Context | None) -> str:
+    """Write what stands before a prompt as JSON; empty for nothing."""
+    return "" if context is None else json.dumps(context.to_dict(), ensure_ascii=False)
+
+
 def _play(
     loaded: Loaded,
     task: Task,
     examples: Sequence[Example],
-    context: Context | None,
+    context: Given | None,
     no_context: NoContext,
     decoding: Decoding,
     seed: int,
@@ -104,7 +122,7 @@ def _play(
     return play(
         as_turns(task),
         examples,
-        lambda prompt: render(loaded.tokenizer, prompt, context, no_context),
+        lambda prompt, row: render(loaded.tokenizer, prompt, before(examples[row], context), no_context),
         sample,
         lambda response: decode_text(loaded, response),
     )

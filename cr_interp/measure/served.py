@@ -18,6 +18,9 @@ from zlib import crc32
 import pandas as pd
 
 from cr_interp.errors import UserError, unknown
+from cr_interp.measure.begun import has
+from cr_interp.measure.evaluate import written
+from cr_interp.measure.pairs import arm_and_seed
 from cr_interp.measure.settings import Evaluation
 from cr_interp.progress import tracked
 from cr_interp.provenance import now, provenance
@@ -25,8 +28,8 @@ from cr_interp.study.study import Study
 from cr_interp.system.digests import changes, digest_of, flat
 from cr_interp.system.endpoint import Endpoint, Kept, NoAnswer, Said
 from cr_interp.system.names import check_folder
-from cr_interp.tasks.base import Example, GivesNewInstruction, TakesTurns, Task
-from cr_interp.views import Context, NoContext, messages_of
+from cr_interp.tasks.base import Example, GivesNewInstruction, TakesTurns, Task, before
+from cr_interp.views import EachOwn, Given, NoContext, messages_of
 
 #: Where answers are kept, in the study's folder.
 ANSWERS = "served-answers.jsonl"
@@ -78,7 +81,9 @@ def compare_served(
     parts = {
         "task": named or task.name, "max_new_tokens": task.max_new_tokens, "no_context": no_context,
         "contexts": digest_of({name: each.to_dict() for name, each in contexts.items()}),
-        "evaluation data": digest_of([[each.id, each.prompt, each.answer] for each in examples]),
+        "evaluation data": digest_of(
+            [[each.id, each.prompt, each.answer, *_own(each)] for each in examples]
+        ),
         **flat(evaluation.model_dump(mode="json"), "evaluation."),
         **{f"model of {arm}": f"{each.name} at {each.url}" for arm, each in served.items()},
     }  # fmt: skip
@@ -88,7 +93,8 @@ def compare_served(
             out,
             {
                 "name": out.name, "created": now(), "finished": None, **provenance(), "task": task.name,
-                "no_context": no_context, "evaluation": evaluation.model_dump(mode="json"), "seeds": [0],
+                "no_context": no_context, "evaluation": evaluation.model_dump(mode="json"),
+                "seeds": sorted({arm_and_seed(name)[1] for name in models}),
                 "arms": {arm: {"model": each.name, "server": each.url} for arm, each in served.items()},
                 "context": contexts["exact"].to_dict(),
                 "controls": {name: each.to_dict() for name, each in contexts.items()},
@@ -97,7 +103,7 @@ def compare_served(
         )  # fmt: skip
     kept = Kept(out / ANSWERS)
     for arm, each in served.items():
-        if study.has_table("generations") and arm in set(study.table("generations")["arm"]):
+        if has(study, "generations", *arm_and_seed(arm)):
             continue
         endpoint = Endpoint(each.url, timeout, attempts, pause)
         if (there := endpoint.models()) is not None and each.name not in there:
@@ -112,18 +118,18 @@ def served_rows(
     model: str,
     task: Task,
     examples: Sequence[Example],
-    contexts: Mapping[str, Context],
+    contexts: Mapping[str, Given],
     no_context: NoContext,
     evaluation: Evaluation,
     kept: Kept,
     arm: str,
 ) -> pd.DataFrame:
     """Rows of ``generations`` for one served model: those of :func:`~cr_interp.measure.evaluate.evaluate`, without ids."""
-    views: list[tuple[str, str, Context | None]] = [("no_context", "none", None)]
+    views: list[tuple[str, str, Given | None]] = [("no_context", "none", None)]
     views += [("with_context", control, context) for control, context in contexts.items()]
 
-    def question(example: Example, context: Context | None, control: str, sample: int) -> dict[str, Any]:
-        messages = messages_of(example.prompt, context, no_context)
+    def question(example: Example, context: Given | None, control: str, sample: int) -> dict[str, Any]:
+        messages = messages_of(example.prompt, before(example, context), no_context)
         return _question(endpoint, model, messages, task, evaluation, f"{control} {sample} {example.id}")
 
     asked = [
@@ -135,14 +141,17 @@ def served_rows(
     said = ask_all(endpoint, [question for *_, question in asked], kept, arm)
     _check_contexts_arrive(asked, said)
     rows = []
+    own = any(isinstance(each, EachOwn) for each in contexts.values()) or any(each.history for each in examples)
     for (view, control, sample, example, _), answer in zip(asked, said, strict=True):
         obeys = task.obeys(example, answer.text) if isinstance(task, GivesNewInstruction) else None
         rows.append(
             {
-                "arm": arm, "seed": 0, "step": 0, "split": evaluation.split, "example_id": example.id,
+                "arm": arm_and_seed(arm)[0], "seed": arm_and_seed(arm)[1], "step": 0,
+                "split": evaluation.split, "example_id": example.id,
                 "cluster": example.cluster, "view": view, "control": control, "sample": sample, "prompt": example.prompt,
                 "answer": example.answer, "response": answer.text, "response_ids": [], "n_tokens": answer.tokens,
                 "outcome": task.grade(example, answer.text, answer.truncated), "obeys_new": obeys,
+                **({"before": written(before(example, contexts.get(control)))} if own else {}),
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
@@ -214,10 +223,16 @@ def _check_contexts_arrive(asked: Sequence[Any], said: Sequence[Said]) -> None:
             )
 
 
-def _contexts(task: Task, evaluation: Evaluation) -> dict[str, Context]:
+def _own(example: Example) -> list[Any]:
+    """Give what an example alone brings along; nothing for most."""
+    brought = example.context and example.context.to_dict(), list(example.history)
+    return [brought] if any(brought) else []
+
+
+def _contexts(task: Task, evaluation: Evaluation) -> dict[str, Given]:
     """The task's contexts. Their lengths are matched by words, for whose tokens they will be is not known here."""
     found = task.contexts(lambda context: sum(len(m["content"].split()) for m in messages_of("x", context)))
-    wanted: dict[str, Context] = {name: found[name] for name in evaluation.controls if name in found}
+    wanted: dict[str, Given] = {name: found[name] for name in evaluation.controls if name in found}
     if "exact" not in wanted:
         raise UserError(f"The controls {list(evaluation.controls)} lack 'exact', which every metric needs.")
     return wanted

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cr_interp.vocabulary import CONTROLS, ContextControl
 
@@ -13,14 +13,21 @@ class Evaluation(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     split: Literal["validation", "test"] = "test"
+    """Which examples are asked."""
     examples: int = Field(256, gt=0, le=10**8)
+    """How many of them."""
     controls: tuple[ContextControl, ...] = CONTROLS
-    temperature: float = Field(0.0, ge=0)
-    """0 is greedy; with sampling, ``top_k`` is cut first, then ``top_p``."""
+    """Contexts that are given beside none; those that the task has."""
+    temperature: float = Field(0.0, ge=0, le=1e3)
+    """0 is greedy, else at least 0.001; with sampling, ``top_k`` is cut first, then ``top_p``."""
     top_k: int | None = Field(None, gt=0, le=10**8)
+    """Of sampling: the likeliest tokens that are kept; null: all."""
     top_p: float | None = Field(None, gt=0, le=1)
+    """Of sampling: the share of probability that is kept; null: all."""
     samples: int = Field(1, gt=0, le=10**6)
+    """Answers to each example, in each view; one with greedy decoding."""
     batch_size: int = Field(64, gt=0, le=10**6)
+    """Sequences that are decoded or read together: memory against time."""
     responses: str = "own"
     """What the drift is measured on: each checkpoint's ``own`` no-context responses, or those of the arm named here
     (its first seed), the same for all."""
@@ -30,3 +37,10 @@ class Evaluation(BaseModel):
     """Of the examples, which give the example-level CKA its p (``similarity/permutation.py``); 0: none."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Which examples are drawn; the same for every arm and every training seed."""
+
+    @field_validator("temperature")
+    @classmethod
+    def _logits_that_stay_numbers(cls, value: float) -> float:
+        if 0 < value < 1e-3:
+            raise ValueError("logits are divided by it: 0, which is greedy, or at least 0.001")
+        return value

@@ -16,8 +16,8 @@ from cr_interp.measure.settings import Evaluation
 from cr_interp.models.loading import Loaded
 from cr_interp.similarity import tokens_each
 from cr_interp.study.study import Study
-from cr_interp.tasks.base import Example, Task
-from cr_interp.views import Context, NoContext, context_length, render
+from cr_interp.tasks.base import Example, Task, before
+from cr_interp.views import Given, NoContext, context_length, render
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Subject:
 
     task: Task
     examples: Sequence[Example]
-    contexts: Mapping[str, Context]
+    contexts: Mapping[str, Given]
     no_context: NoContext
     evaluation: Evaluation
 
@@ -34,7 +34,7 @@ class Subject:
     def of(task: Task, tokenizer: Any, no_context: NoContext, evaluation: Evaluation) -> "Subject":
         """The examples of the evaluation's split, and the task's contexts as this tokenizer sees them."""
         contexts = task.contexts(lambda context: context_length(tokenizer, context, no_context))
-        wanted: dict[str, Context] = {name: contexts[name] for name in evaluation.controls if name in contexts}
+        wanted: dict[str, Given] = {name: contexts[name] for name in evaluation.controls if name in contexts}
         if "exact" not in wanted:
             raise UserError(f"The controls {list(evaluation.controls)} lack 'exact', which every metric needs.")
         examples = task.examples(evaluation.split, evaluation.examples, evaluation.seed)
@@ -47,9 +47,12 @@ class Subject:
 
         ``texts`` are what is asked instead of each example's own prompt: the later turns of an episode.
         """
-        context = None if control is None else self.contexts[control]
+        given = None if control is None else self.contexts[control]
         asked = [each.prompt for each in examples] if texts is None else texts
-        return [render(tokenizer, text, context, self.no_context) for text in asked]
+        return [
+            render(tokenizer, text, before(each, given), self.no_context)
+            for each, text in zip(examples, asked, strict=True)
+        ]
 
 
 def label(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:
@@ -72,9 +75,18 @@ def behaviour_rows(
 def own_responses(generations: pd.DataFrame) -> dict[str, list[int]]:
     """Response ids of the no-context view (first sample), by example id."""
     rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]
-    return {
-        str(i): [int(t) for t in ids] for i, ids in zip(rows["example_id"], rows["response_ids"], strict=True)
-    }
+    return {str(i): ids for i, ids in zip(rows["example_id"], _ids(rows), strict=True)}
+
+
+def _ids(rows: pd.DataFrame) -> list[list[int]]:
+    """The ids of each row's response. Raises :class:`UserError` for a table that has none, or something else in their place."""
+    try:
+        return [[int(token) for token in ids] for ids in rows["response_ids"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            "The table 'generations' has no token ids of its responses (column response_ids), so their states cannot be read. It "
+            "was damaged, or written before they were kept: fill it anew with `cr-interp evaluate STUDY --again`."
+        ) from error
 
 
 def study_tokens(generations: pd.DataFrame) -> int:
@@ -83,7 +95,8 @@ def study_tokens(generations: pd.DataFrame) -> int:
     By the rule of :func:`~cr_interp.similarity.tokens_each`, from every checkpoint's own no-context responses.
     """
     rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]
-    lengths = rows["response_ids"].map(len).groupby([rows["arm"], rows["seed"], rows["step"]])
+    counts = pd.Series([len(ids) for ids in _ids(rows)], index=rows.index)
+    lengths = counts.groupby([rows["arm"], rows["seed"], rows["step"]])
     return tokens_each([one.tolist() for _, one in lengths])
 
 

@@ -11,12 +11,9 @@ depend on the seed, the step, the row and the turn alone.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from cr_interp.errors import UserError
 from cr_interp.models.generation import Response
-from cr_interp.tasks.base import Example, Outcome, TakesTurns, Task
-from cr_interp.vocabulary import OUTCOMES, UNGRADED
+from cr_interp.tasks.base import Example, Outcome, TakesTurns, Task, known_outcome
 
 Sample = Callable[[list[list[int]], list[int], int], list[Response]]
 """Prompts (ids), the rows they belong to and the number of the turn, from 0 → a response each."""
@@ -24,7 +21,7 @@ Sample = Callable[[list[list[int]], list[int], int], list[Response]]
 
 @dataclass(frozen=True)
 class Turn:
-    """What was read and said. ``prompt`` is without the context, ``ids`` are the prompt's in the view that was played."""
+    """One prompt and its response. ``prompt`` is without the context, ``ids`` are the prompt's in the view that was played."""
 
     prompt: str
     ids: list[int]
@@ -43,12 +40,14 @@ class Played:
 def play(
     task: TakesTurns,
     examples: Sequence[Example],
-    render: Callable[[str], list[int]],
+    render: Callable[[str, int], list[int]],
     sample: Sample,
     decode: Callable[[Response], str],
     go_on: Callable[[bool], bool] = bool,
 ) -> list[Played]:
     """Play an episode of each example to its end, in at most ``max_turns`` calls of ``sample``.
+
+    ``render`` gets a prompt and the row of its example, which may have a context of its own.
 
     ``go_on`` is told whether there are episodes to play on, and says whether there is another turn: processes that can
     only sample together go on for as long as one of them has to, and then ``sample`` may be given no prompts.
@@ -59,7 +58,7 @@ def play(
         rows = [row for row, episode in enumerate(episodes) if not episode.done]
         if not go_on(bool(rows)):
             break
-        prompts = [render(episodes[row].prompt) for row in rows]
+        prompts = [render(episodes[row].prompt, row) for row in rows]
         for row, ids, response in zip(rows, prompts, sample(prompts, rows, number), strict=True):
             turn = Turn(episodes[row].prompt, ids, response, decode(response))
             turns[row].append(turn)
@@ -68,17 +67,6 @@ def play(
         known_outcome(episode.outcome, example) for episode, example in zip(episodes, examples, strict=True)
     ]
     return [Played(tuple(t), outcome) for t, outcome in zip(turns, outcomes, strict=True)]
-
-
-def known_outcome(outcome: Any, example: Example) -> Outcome:
-    """The outcome as it is. Raises :class:`UserError` for anything but the four and ``ungraded``, which every table would
-    count as wrong."""
-    if outcome not in (*OUTCOMES, UNGRADED):
-        raise UserError(
-            f"The task's grader called an answer to example {example.id} {outcome!r}. An outcome is one of the texts "
-            f"{', '.join(OUTCOMES)}: let grade() return one of these."
-        )
-    return outcome
 
 
 def places(rows: Sequence[int], turn: int, batch: int) -> list[int]:
@@ -91,7 +79,7 @@ def places(rows: Sequence[int], turn: int, batch: int) -> list[int]:
 
 
 def as_turns(task: Task) -> TakesTurns:
-    """The task as one with turns: itself, or each of its questions as an episode that is over after its answer."""
+    """Treat a task as one with turns: itself, or each question as an episode that is over after its answer."""
     return task if isinstance(task, TakesTurns) else _Questions(task)
 
 

@@ -7,6 +7,8 @@ positions are touched: two views of a prompt never have the same length, and the
 
     cells → replaced → runs → batches     what is patched, by what, as short a run as can be, and what it says of the answers
     attribution → heads                   all heads to first order, then the first of them exactly
+    spans → knockout, attending           who reads what of the context
+    lens                                  what every layer would say
     intervene                             a changed model answers one prompt
 """
 
@@ -20,6 +22,10 @@ __getattr__, __dir__, __all__ = lazily(__name__, {
     "patch_cells": "patching",
     "Cell": "cells",
     "attribute": "attribution",
+    "knock_out": "knockout",
+    "attention": "knockout",
+    "lens_of": "lens",
+    "lens_estimates": "lens",
     "PutIn": "intervene",
     "Block": "intervene",
     "Steer": "intervene",

@@ -143,7 +143,7 @@ def says_exhausted(batch_size: int) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "memory" in str(error).lower():
             raise UserError(
-                f"Out of memory while patching batches of {batch_size} examples. Take smaller ones, for example --batch-size "
+                f"Out of memory with batches of {batch_size} examples. Take smaller ones, for example --batch-size "
                 f"{max(1, batch_size // 2)}; the checkpoints that are done are kept."
             ) from error
         raise

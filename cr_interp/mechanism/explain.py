@@ -22,7 +22,7 @@ from cr_interp.models.loading import Loaded
 from cr_interp.models.named_models import model_digest
 from cr_interp.progress import tokens_progress
 from cr_interp.study.analyses import Analysis, analyses, fill
-from cr_interp.study.questions import contexts, no_context
+from cr_interp.study.questions import contexts, histories, no_context
 from cr_interp.study.rows import last_step, rows_of
 from cr_interp.study.study import Study
 from cr_interp.system.digests import Parts, changes, digest_of, rows_digest
@@ -169,7 +169,9 @@ class _Bench:
     def pairs(self) -> list[Pair]:
         if self._pairs is None:
             context = contexts(self.study)["exact"]
-            self._pairs = rendered(self.loaded, self.answers, context, no_context(self.study))
+            self._pairs = rendered(
+                self.loaded, self.answers, context, no_context(self.study), histories(self.study)
+            )
         return self._pairs
 
     @property

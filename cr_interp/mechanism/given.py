@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from cr_interp.mechanism.answers import Answer
 from cr_interp.mechanism.spans import labels_of
 from cr_interp.models.loading import Loaded
-from cr_interp.views import Context, NoContext, check_fits, check_same_prompt, render
+from cr_interp.tasks.base import Example, before
+from cr_interp.views import Given, Message, NoContext, check_fits, check_same_prompt, render
 
 
 @dataclass(frozen=True)
@@ -87,21 +88,28 @@ class Answers:
 
 
 def rendered(
-    loaded: Loaded, answers: Sequence[Answer], context: Context, no_context: NoContext = "empty_system"
+    loaded: Loaded,
+    answers: Sequence[Answer],
+    context: Given,
+    no_context: NoContext = "empty_system",
+    histories: Mapping[str, tuple[Message, ...]] | None = None,
 ) -> list[Pair]:
-    """The answers as pairs of ids.
+    """The answers as pairs of ids; ``histories`` are the conversations before some examples' prompts.
 
     Raises :class:`~cr_interp.errors.UserError` where the views do not end alike or do not fit into the model.
     """
+    said = histories or {}
+    asked = [Example(e.example_id, e.prompt, "", history=said.get(e.example_id, ())) for e in answers]
     without, given = (
-        [render(loaded.tokenizer, each.prompt, view, no_context) for each in answers] for view in (None, context)
+        [render(loaded.tokenizer, each.prompt, before(each, view), no_context) for each in asked]
+        for view in (None, context)
     )
     check_same_prompt(loaded.tokenizer, without, given, "exact")
     pairs = []
-    for each, x, xc in zip(answers, without, given, strict=True):
+    for each, example, x, xc in zip(answers, asked, without, given, strict=True):
         labels = {
-            "no_context": labels_of(loaded.tokenizer, x, each.prompt, None, no_context),
-            "with_context": labels_of(loaded.tokenizer, xc, each.prompt, context, no_context),
+            "no_context": labels_of(loaded.tokenizer, x, each.prompt, before(example, None), no_context),
+            "with_context": labels_of(loaded.tokenizer, xc, each.prompt, before(example, context), no_context),
         }
         check_fits(
             len(xc) + len(each.without), loaded.max_positions, f"Example {each.example_id} with its context"

@@ -123,8 +123,8 @@ def intervene(
             edited = generate(
                 loaded, [ids], decoding, {Site(change.site, change.layer): _direction(loaded, change)}
             )
-    answers = [_answer(loaded, response) for response in (*usual, *edited)]
-    return Intervened(*answers, said=str(change))
+    without_it, with_it, changed = (_answer(loaded, response) for response in (*usual, *edited))
+    return Intervened(without_it, with_it, changed, str(change))
 
 
 @torch.no_grad()

@@ -67,8 +67,9 @@ def attention(loaded: Loaded, pairs: Sequence[Pair], batch_size: int = 64) -> pd
     views = Views(loaded, pairs, restart=False)
     seen: dict[str, list[np.ndarray]] = {}
     evenly: dict[str, list[np.ndarray]] = {}
-    with says_exhausted(batch_size), model_lock(loaded.model), eager(loaded.model):
-        for batch in views.batches(bounded(loaded, pairs, batch_size)):
+    size = bounded(loaded, pairs, batch_size)
+    with says_exhausted(size), model_lock(loaded.model), eager(loaded.model):
+        for batch in views.batches(size):
             for view, run in batch.runs.items():
                 of = members(batch.pairs, view, run.view)
                 seen.setdefault(view, []).append(mass(loaded.model, run.view, views.prefixes[view], of))
@@ -128,9 +129,10 @@ def knock_out(
     )
     done, first = 0, 0
     found: list[dict[str, Any]] = []
-    with says_exhausted(batch_size), model_lock(loaded.model), eager(loaded.model):
+    size = bounded(loaded, pairs, batch_size)
+    with says_exhausted(size), model_lock(loaded.model), eager(loaded.model):
         views = Views(loaded, pairs, padding, backend)  # type: ignore[arg-type]
-        for batch in views.batches(bounded(loaded, pairs, batch_size)):
+        for batch in views.batches(size):
             knocked = _Knocked(batch, views)
             usable = batch.usual["no_context"].whole
             here = slice(first, first + len(batch.pairs))

@@ -269,14 +269,21 @@ NAMES = {
 
 
 def lens_estimates(examples: pd.DataFrame) -> pd.DataFrame:
-    """Rows of ``lens`` from rows of single tokens. Of an answer that does not part its tokens are averaged first."""
+    """Rows of ``lens`` from rows of single tokens. Of an answer that does not part its tokens are averaged first.
+
+    ``difference`` is the log-probability of the right token minus that of the wrong one, example by example: what both share
+    (how sure the layer is of anything) is out of its interval.
+    """
     used = examples[examples["used"]].assign(
+        difference=lambda each: (
+            (each["logprob"] - each["other_logprob"]) * np.where(each["group"] == "rescued", -1, 1)
+        ),
         rank=lambda each: np.log(each["rank"]),
         other_rank=lambda each: np.log(each["other_rank"]),
         first=lambda each: (each["rank"] == 0).astype(float),
         other_first=lambda each: (each["other_rank"] == 0).astype(float),
     )
-    values = ["logprob", "rank", "first", "other_logprob", "other_rank", "other_first", "kl"]
+    values = ["logprob", "rank", "first", "other_logprob", "other_rank", "other_first", "difference", "kl"]
     place = ["group", "view", "site", "layer", "control"]
     each = used.groupby([*place, "example_id", "cluster"], sort=False, as_index=False)[values].mean()
     found = []
@@ -284,9 +291,9 @@ def lens_estimates(examples: pd.DataFrame) -> pd.DataFrame:
         own, other = NAMES[str(where[0])]
         middle, low, high = means(cell[values].to_numpy(float), list(cell["cluster"]))
         for i, name in enumerate(values):
-            token = "all" if name == "kl" else other if name.startswith("other_") else own
+            token = "all" if name in ("kl", "difference") else other if name.startswith("other_") else own
             view = "between" if name == "kl" else where[1]
-            if not token or (name == "kl" and where[1] != VIEWS[0]):
+            if not token or (name == "kl" and where[1] != VIEWS[0]) or (name == "difference" and not other):
                 continue
             ends = [float(each[i]) for each in (middle, low, high)]
             if name.endswith("first"):

@@ -7,7 +7,7 @@ that the study knows. The checkpoint's own answers without the context are read 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,9 +25,9 @@ from cr_interp.models.generation import Decoding, generate
 from cr_interp.models.loading import Loaded
 from cr_interp.study.questions import contexts, examples, no_context, task_of, token_limit
 from cr_interp.study.study import Study
-from cr_interp.tasks.base import Example
+from cr_interp.tasks.base import Example, before
 from cr_interp.tasks.yours.described import DescribedTask
-from cr_interp.views import Context, NoContext, check_same_prompt, render, shared_prefix
+from cr_interp.views import Given, NoContext, check_same_prompt, render, shared_prefix
 
 NONE = "none"
 
@@ -60,7 +60,7 @@ def _with_clusters(study: Study) -> list[Example]:
     rows = study.table("generations")
     of = dict(zip(rows["example_id"].astype(str), rows["cluster"], strict=True)) if "cluster" in rows else {}
     own = examples(study)
-    return [Example(e.id, e.prompt, e.answer, c if isinstance(c := of.get(e.id), str) else e.id) for e in own]
+    return [replace(e, cluster=c if isinstance(c := of.get(e.id), str) else e.id) for e in own]
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Material:
     base: Callable[[], Loaded]
     teacher: Callable[[], Loaded]
     prompts: Sequence[Example]
-    contexts: Mapping[str, Context]
+    contexts: Mapping[str, Given]
     no_context: NoContext
     limit: int
     """Tokens of an answer, at most."""
@@ -98,10 +98,11 @@ class Material:
     @cached_property
     def views(self) -> dict[str, list[list[int]]]:
         """``none`` and every context → the ids of each prompt."""
-        every: dict[str, Context | None] = {NONE: None, **self.contexts}
+        every: dict[str, Given | None] = {NONE: None, **self.contexts}
+        tokenizer = self.loaded.tokenizer
         found = {
-            name: [render(self.loaded.tokenizer, each.prompt, context, self.no_context) for each in self.prompts]
-            for name, context in every.items()
+            name: [render(tokenizer, each.prompt, before(each, given), self.no_context) for each in self.prompts]
+            for name, given in every.items()
         }
         for name in self.contexts:
             check_same_prompt(self.loaded.tokenizer, found[NONE], found[name], name)

@@ -125,7 +125,7 @@ class Restarted:
         here = {site.name: states for site, states in put.items() if site.layer == layer}
 
         def own(name: Any) -> States:
-            return here.get(name, self.known.get(Site(name, layer)))
+            return here[name] if name in here else self.known[Site(name, layer)]
 
         if "resid_post" in here:
             return layer + 1, here["resid_post"]
@@ -160,7 +160,7 @@ class Restarted:
         for site, states in put.items():
             block = self.blocks[site.layer]
             if site.name == "mlp_out":
-                found[block.mlp] = torch.zeros_like
+                found[block.get_submodule("mlp")] = torch.zeros_like
             elif site.name in ("z", "attn_out", "resid_mid"):
                 attention = block.get_submodule(outside)
                 if site.name == "z":

@@ -34,7 +34,7 @@ def models_of(study: Study, wanted: Iterable[Checkpoint]) -> dict[Checkpoint, st
     runs = {(arm, seed, step): str(folder) for arm, seed, step, folder in study.checkpoints()}
     found: dict[Checkpoint, str] = {}
     for each in wanted:
-        where = runs.get(each) or model_of_arm(study, each[0])
+        where = runs.get(each) or model_of_arm(study, each[0], each[1])
         if where is not None:
             found[each] = where
     away = sorted({each[0] for each in wanted if each[0] != BASE and each not in found})
@@ -49,14 +49,24 @@ def models_of(study: Study, wanted: Iterable[Checkpoint]) -> dict[Checkpoint, st
     return found
 
 
-def model_of_arm(study: Study, arm: str) -> str | None:
-    """The model that the manifest names for an arm that was not trained here, if it is on this machine."""
+def model_of_arm(study: Study, arm: str, seed: int = 0) -> str | None:
+    """Find the model that the manifest names for an arm that was not trained here, if it is on this machine.
+
+    A study that was moved together with its checkpoints finds them where they are as seen from it.
+    """
     listed = study.manifest.get("arms")
     told = listed.get(arm) if isinstance(listed, dict) else None
+    runs = told.get("seeds") if isinstance(told, dict) else None
+    if isinstance(runs, dict):
+        told = runs.get(str(seed))
     where = told.get("model") if isinstance(told, dict) else None
     if where is None and arm == BASE:
         where = study.manifest.get("model")
-    return where if isinstance(where, str) and _is_here(where) else None
+    if isinstance(where, str) and _is_here(where):
+        return where
+    beside = told.get("beside") if isinstance(told, dict) else None
+    moved = str((study.path / beside).resolve()) if isinstance(beside, str) and "\x00" not in beside else None
+    return moved if moved is not None and _is_here(moved) else None
 
 
 def base_of(study: Study) -> str:
@@ -80,7 +90,7 @@ def opened(study: Study, where: str) -> Loaded:
     """The model as the study loads it: its precision, where its layers lie, its chat template's variables and date."""
     told = {key: study.manifest.get(key) for key in ("config", "case_study")}
     settings: dict[str, Any] = next((each for each in told.values() if isinstance(each, dict)), {})
-    how = settings.get("load")
+    how = settings.get("load", study.manifest.get("load"))
     how = how if isinstance(how, dict) else {}
     dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(str(how.get("dtype")), torch.float32)
     placed = {"device_map": how["device_map"]} if isinstance(how.get("device_map"), str) else {}

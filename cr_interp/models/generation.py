@@ -51,8 +51,10 @@ class Response:
 class Step(Protocol):
     """A batch that is being decoded."""
 
-    ids: Int[Tensor, "batch length"]
-    """What the next run reads."""
+    @property
+    def ids(self) -> Int[Tensor, "batch length"]:
+        """What the next run reads."""
+        ...
 
     def states(self) -> Float[Tensor, "batch width"]:
         """Run the model; the last states of every row, which its next token is chosen from."""

@@ -98,10 +98,10 @@ def load(
             instead = f"give a checkpoint's folder or a built-in ({built_in}) instead"
             if problem := hub_problem(error, "model", name, instead):
                 raise UserError(problem) from error
+        if isinstance(path, Path):  # whatever it is: the tokenizers' library raises bare exceptions
+            raise UserError(f"{path} could not be loaded as a Hugging Face checkpoint: {_said(error)}") from error
         if not isinstance(error, UNREADABLE):
             raise
-        if isinstance(path, Path):
-            raise UserError(f"{path} could not be loaded as a Hugging Face checkpoint: {_said(error)}") from error
         raise UserError(
             f"'{name}' is neither a folder here nor a built-in ({built_in}), and the hub did not "
             f"give it as safetensors: {_said(error)}"
@@ -201,7 +201,7 @@ def _load_adapter(name: str, path: Path, dtype: torch.dtype, strip: bool, kwargs
     own = (path / "tokenizer_config.json").is_file()  # with the chat template that it was trained with
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False) if own else base.tokenizer
-    except UNREADABLE as error:
+    except Exception as error:  # the tokenizers' library raises bare exceptions
         raise UserError(f"The tokenizer of the adapter {path} could not be loaded: {_said(error)}") from error
     known = base.tokenizer.get_vocab()
     words = {word: i for word, i in tokenizer.get_vocab().items() if known.get(word) != i}
@@ -268,5 +268,5 @@ def convert_smollm2() -> Path:
 
 
 def _said(error: Exception) -> str:
-    """Put what an exception says on one line."""
-    return " ".join(str(error).split())[:300]
+    """Put what an exception says on one line; its name if it says nothing."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -28,12 +28,12 @@ def shape_of(parameter: Tensor) -> Sequence[int]:
 
 
 def whole(parameter: Tensor) -> Tensor:
-    """All of a tensor (FSDP2), for which every process has to ask."""
+    """Gather all of a tensor (FSDP2); every process has to ask for it."""
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
 def all_agree(value: bool) -> bool:
-    """Tell whether it is true in every process."""
+    """Tell whether a condition is true in every process."""
     tensor = torch.tensor(int(value), device="cuda" if distributed.get_backend() == "nccl" else "cpu")
     distributed.all_reduce(tensor, distributed.ReduceOp.MIN)
     return bool(tensor)

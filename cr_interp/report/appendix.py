@@ -39,10 +39,14 @@ def _part(part: Any) -> list[str]:
             return [f"*Figure.* {_plain(figures.caption(figure))} {_plain(figures.alt_text(figure))}", ""]
         case Numbers(table, note, heads):
             return [*_table(table, heads), "", *([_plain(note), ""] if note else [])]
-        case Pairs(rows, titles):
+        case Pairs(rows, titles, contexts):
             found: list[str] = []
-            for row, title in zip(rows, titles, strict=True):
-                found += [f"**{_plain(title)}**", ""]
+            for row, title, context in zip(rows, titles, contexts or [""] * len(rows), strict=True):
+                found += [
+                    f"**{_plain(title)}**",
+                    "",
+                    *(["Its context:", "", *_fenced(context), ""] if context else []),
+                ]
                 for name in ("prompt", "answer", "response_x", "response_xc"):
                     said = getattr(row, name, None)
                     if isinstance(said, str):

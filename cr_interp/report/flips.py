@@ -4,6 +4,7 @@ The rule: arms take turns; of an arm the harmed answers come first, then the res
 each cluster of examples (variants of one example say the same thing twice) until there are none left.
 """
 
+import json
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from cr_interp.report.held import Held
 from cr_interp.report.parts import Numbers, Pairs, Words
 from cr_interp.system.percent import percent
 from cr_interp.tables.behaviour import UNTRAINED
-from cr_interp.tables.example_pairs import CASES, MARKS_SAY, case_counts, paired
+from cr_interp.tables.example_pairs import CASES, KEYLESS, MARKS_SAY, case_counts, paired
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.vocabulary import arm_order
 
@@ -42,12 +43,32 @@ def flips(held: Held) -> list[Any]:
         f"{row.arm}, seed {row.seed} · {row.case}: {_meaning(row.case)} · {row.example_id}"
         for row in chosen.itertuples()
     ]
-    parts.append(Pairs(list(chosen.itertuples()), titles))
+    parts.append(Pairs(list(chosen.itertuples()), titles, _contexts(held.answers, chosen)))
     return parts
 
 
+def _contexts(answers: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
+    """What stood before each prompt with the context, in words; nothing where all examples share one."""
+    if "before" not in answers:
+        return []
+    rows = answers[(answers["view"] == "with_context") & (answers["control"] == "exact")]
+    known = rows.drop_duplicates("example_id", keep="last").set_index("example_id")["before"]
+    return [_words(known.get(example)) for example in chosen["example_id"]]
+
+
+def _words(before: Any) -> str:
+    """A stored context as text; what is none is shown as it stands."""
+    try:
+        found = json.loads(before)
+        said = [f"[{each['role']}] {each['content']}" for each in found["messages"]]
+        splice = str(found.get("splice", "{prompt}"))
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return before if isinstance(before, str) else ""
+    return "\n".join([*said, *([] if splice == "{prompt}" else [splice])])
+
+
 def _meaning(case: str) -> str:
-    return CASES[case][2] if case in CASES else "another answer"
+    return CASES[case][2] if case in CASES else KEYLESS[case]
 
 
 def choose_flips(pairs: pd.DataFrame, at_most: int = SHOWN) -> pd.DataFrame:

@@ -1,24 +1,29 @@
 """What ``cr-interp explain`` prints of heads, of windows of layers, and of how well attribution agrees with patching."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 from rich.table import Table
 
 from cr_interp.study.study import Study
 from cr_interp.system.shown import PlainTable, literal
 from cr_interp.tables.attribution import agreement, first_cells
-from cr_interp.vocabulary import layer_name
 
 
 def rich_heads(heads: pd.DataFrame, name: str, readout: str = "share") -> Table:
     """The heads that do most when they are patched, beside their controls."""
-    caption = "Among the heads that attribution named first; intervals as if they had been chosen beforehand."
-    return _cells(heads[heads["chosen"] == "first"], f"{name}: heads that do most", "head", caption, readout)
+    caption = "Layer.head, among the heads that attribution named first; intervals as if they had been chosen beforehand."
+    found = first_cells(heads[heads["chosen"] == "first"], readout=readout)
+    cells = [f"{row.layer}.{row.head}" for row in found.itertuples()]
+    return _table(f"{name}: heads that do most", "head", caption, found, cells, readout)
 
 
 def rich_windows(windows: pd.DataFrame, name: str, readout: str = "share") -> Table:
     """The windows of layers that do most when they are patched, beside their controls."""
-    caption = "Several layers at once, from `layer` on; intervals as if the window had been chosen beforehand."
-    return _cells(windows, f"{name}: windows of layers that do most", "width", caption, readout)
+    found = first_cells(windows, readout=readout)
+    cells = [f"{row.site} {row.layer}–{row.layer + row.width - 1}" for row in found.itertuples()]
+    caption = "Several layers at once; intervals as if the window had been chosen beforehand."
+    return _table(f"{name}: windows of layers that do most", "layers", caption, found, cells, readout)
 
 
 def rich_agreement(study: Study) -> Table:
@@ -27,18 +32,14 @@ def rich_agreement(study: Study) -> Table:
     found = agreement(study.table("attribution_examples"), *exact.values())
     table = PlainTable(
         f"{study.name}: attribution against patching",
-        caption="Correlations over cells of the recovered shares; heads: those named first and those drawn at random.",
+        caption="Correlations over cells of the recovered shares [95 %]; heads (z): those named first and those drawn at random.",
     )
-    left = ("arm", "seed", "direction", "site")
-    for column in (*left, "cells", "Pearson [95 %]", "Spearman [95 %]", "n"):
-        table.add_column(column, justify="left" if column in left else "right")
+    _columns(table, ("arm", "seed", "direction", "site"), ("cells", "Pearson", "Spearman", "n"))
     for row in found.itertuples():
         values = [
-            f"{number(each)} [{number(low)}, {number(high)}]"
-            for each, low, high in (
-                (row.pearson, row.pearson_low, row.pearson_high), (row.spearman, row.spearman_low, row.spearman_high),
-            )
-        ]  # fmt: skip
+            f"{number(row.pearson)}\n[{number(row.pearson_low)}, {number(row.pearson_high)}]",
+            f"{number(row.spearman)}\n[{number(row.spearman_low)}, {number(row.spearman_high)}]",
+        ]
         cells = [row.arm, row.seed, row.direction, row.site, row.n_cells, *values, row.n_examples]
         table.add_row(*(literal(str(cell)) for cell in cells))
     return table
@@ -48,18 +49,32 @@ def rich_agreement(study: Study) -> Table:
 _EXACT = ("patching_examples", "patching_heads_examples")
 
 
-def _cells(rows: pd.DataFrame, title: str, which: str, caption: str, readout: str) -> Table:
+def _table(
+    title: str, which: str, caption: str, found: pd.DataFrame, cells: Sequence[str], readout: str
+) -> Table:
     table = PlainTable(title, caption=caption)
-    left = ("arm", "group", "direction", "site")
-    for column in (*left, "layer", which, f"{readout} [95 %]", "random", "other", "n"):
-        table.add_column(column, justify="left" if column in left else "right")
-    for row in first_cells(rows, readout=readout).itertuples():
-        value = f"{number(row.estimate)} [{number(row.low)}, {number(row.high)}]"
-        controls = [number(row.random), number(row.other)]
-        place = [layer_name(row.layer), getattr(row, which)]
-        cells = [row.arm, row.group, row.direction, row.site, *place, value, *controls, row.n_examples]
-        table.add_row(*(literal(str(cell)) for cell in cells))
+    _columns(table, ("arm", "group", "direction", which), (f"{readout} [95 %]", "random", "other", "n"))
+    for row, cell in zip(found.itertuples(), cells, strict=True):
+        value = f"{number(row.estimate)}\n[{number(row.low)}, {number(row.high)}]"
+        shown = [
+            row.arm,
+            row.group,
+            row.direction,
+            cell,
+            value,
+            number(row.random),
+            number(row.other),
+            row.n_examples,
+        ]
+        table.add_row(*(literal(str(each)) for each in shown))
     return table
+
+
+def _columns(table: Table, left: Sequence[str], right: Sequence[str]) -> None:
+    for column in left:
+        table.add_column(column, no_wrap=True)
+    for column in right:
+        table.add_column(column, justify="right", no_wrap=True)
 
 
 def number(value: float) -> str:

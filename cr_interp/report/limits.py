@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from cr_interp.report.study import unread_of, unread_sentences
+from cr_interp.report.study import keyless_sentences, unread_of, unread_sentences
 from cr_interp.study.analyses import ANALYSES
 from cr_interp.study.study import Study
 from cr_interp.vocabulary import CONTROLS
@@ -11,7 +11,7 @@ from cr_interp.vocabulary import CONTROLS
 def limits(study: Study, table: pd.DataFrame) -> list[str]:
     """The limits of a study whose metrics are ``table`` (``tables.metrics.metric_table``), a sentence each."""
     generations = study.table("generations")
-    found = [_scope(study, generations)]
+    found = [_scope(study, generations), *keyless_sentences(study)]
     found += _seeds(table)
     if "cluster" in generations and generations["cluster"].nunique() < generations["example_id"].nunique():
         found.append(
@@ -40,7 +40,7 @@ def limits(study: Study, table: pd.DataFrame) -> list[str]:
         found.append("That a state moves does not say that the answer flips because of it.")
     else:
         found.append("No states were read: how far they move is not known here.")
-    if not any(study.has_table(each.table) for each in ANALYSES if each.needs == "answers"):
+    if not any(study.has_table(each.table) for each in ANALYSES if each.command == "explain"):
         found.append("No analysis of mechanism was made (cr-interp explain): nothing here says why answers flip.")
     return found
 

@@ -39,21 +39,26 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
     table = PlainTable(
         f"{name}: knockout, share of answers without the context that are back",
         caption="In all layers, and in the layer that does most, as if it had been chosen beforehand. In round brackets: a "
-        "span's tokens, and the share with as many tokens cut off elsewhere. Intervals within these runs.",
+        "span's tokens; the share with as many tokens cut off elsewhere; the share of kept answers that the cut leaves. "
+        "Intervals within these runs.",
     )
     left = ("arm", "group", "span", "readers")
     for column in (*left, "all layers", "layer", "alone", "n"):
         table.add_column(column, justify="left" if column in left else "right", no_wrap=column in left)
-    flips = knockout[knockout["group"].isin(GROUPS)]  # of kept answers all are there, whatever layer does most
-    for row in strongest_cuts(flips, readout).itertuples():
+    found = strongest_cuts(knockout, readout)
+    for row in found[found["group"].isin(GROUPS)].itertuples():
         cells = [
             row.arm, row.group, f"{row.span} ({row.cut:.0f})", row.readers,
-            f"{number(row.all)} ({number(row.all_elsewhere)})\n[{number(row.all_low)}, {number(row.all_high)}]",
+            _share(row.all, row.all_elsewhere, row.all_kept, row.all_low, row.all_high),
             "–" if pd.isna(row.layer) else f"{row.layer:.0f}",
-            f"{number(row.estimate)} ({number(row.elsewhere)})\n[{number(row.low)}, {number(row.high)}]", row.n_examples,
+            _share(row.estimate, row.elsewhere, row.kept, row.low, row.high), row.n_examples,
         ]  # fmt: skip
         table.add_row(*(literal(str(cell)) for cell in cells))
     return table
+
+
+def _share(estimate: float, elsewhere: float, kept: float, low: float, high: float) -> str:
+    return f"{number(estimate)} ({number(elsewhere)}; {number(kept)})\n[{number(low)}, {number(high)}]"
 
 
 def rich_lens(lens: pd.DataFrame, name: str) -> Table:

@@ -72,8 +72,8 @@ def _part(part: Any, drawn: list[str]) -> str:
             return _drawing(part, drawn)
         case Numbers():
             return _numbers(part)
-        case Pairs(rows, titles):
-            return _pairs(rows, titles)
+        case Pairs(rows, titles, contexts):
+            return _pairs(rows, titles, contexts)
         case Code(text, title):
             return (f"<h3>{_text(title)}</h3>" if title else "") + f"<pre>{_text(text)}</pre>"
         case Folded(title, parts):
@@ -102,7 +102,8 @@ def _numbers(part: Numbers) -> str:
         for index, value in enumerate(values):
             kind = 'th scope="row" class="head"' if index < part.heads else "td"
             shown = _text(value) if index < part.heads or wrap else _number(str(value))
-            cells.append(f"<{kind}>{shown}</{kind.split()[0]}>")
+            long = ' class="long"' if len(str(value)) > 40 and not wrap and index >= part.heads else ""
+            cells.append(f"<{kind}{long}>{shown}</{kind.split()[0]}>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     note = f'<p class="note">{_text(part.note)}</p>' if part.note else ""
     return (
@@ -119,19 +120,20 @@ def _number(value: str) -> str:
     return told[0] + (f"<small>{told[1]}</small>" if interval else "")
 
 
-def _pairs(rows: Any, titles: Any) -> str:
+def _pairs(rows: Any, titles: Any, contexts: Any) -> str:
     found = []
-    for row, title in zip(rows, titles, strict=True):
+    for row, title, context in zip(rows, titles, contexts or [""] * len(rows), strict=True):
         shown = row._replace(
             **{name: visible(getattr(row, name)) for name in ("prompt", "response_x", "response_xc")}
         )
-        found.append(f'<div class="pair"><h3>{_text(title)}</h3>{pair_html(shown)}</div>')
+        given = f'<p class="note">its context</p><pre>{_text(context)}</pre>' if context else ""
+        found.append(f'<div class="pair"><h3>{_text(title)}</h3>{given}{pair_html(shown)}</div>')
     return "\n".join(found)
 
 
 def _drawing(part: Drawing, drawn: list[str]) -> str:
     name = f"figure-{len(drawn) + 1}"
-    figure = figures.on_paper(part.figure)
+    figure = figures.on_paper(part.figure).update_yaxes(automargin=True)  # drawn once, so labels may ask for room
     caption, alt = figures.caption(figure), figures.alt_text(figure)
     height = int(figure.layout.height or 400)
     drawn.append(f'<script type="application/json" id="{name}">{_json(figure)}</script>\n')

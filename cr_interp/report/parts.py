@@ -56,10 +56,13 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of answers to one prompt, rows of :func:`~cr_interp.tables.example_pairs.paired`; ``title`` of each above it."""
+    """Pairs of answers to one prompt, rows of :func:`~cr_interp.tables.example_pairs.paired`; ``title`` of each above it.
+
+    ``contexts``: what stood before each prompt, where examples have contexts of their own; else empty."""
 
     rows: Sequence[Any]
     titles: Sequence[str]
+    contexts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,9 @@ def verdict(held: Held) -> list[Any]:
             "lead",
         )
     ]
-    if "harm" in set(table["metric"]):
+    if "harm" not in set(table["metric"]):
+        parts.append(Points([_keyless(table, arm) for arm in arms if arm in trained or not trained]))
+    else:
         for arm in trained if BASELINE in arms else ():
             if arm != BASELINE:
                 parts.append(_against(generations, table, arm, split))
@@ -128,6 +130,20 @@ def _of_arm(table: pd.DataFrame, arm: str, regime: Any) -> str:
     )
 
 
+def _keyless(table: pd.DataFrame, arm: str) -> str:
+    """Say what can be said of an arm whose examples have no answer key."""
+    rows = table[(table["arm"] == arm) & table["seed"].isna()].set_index("metric")
+    seeds = table.loc[(table["arm"] == arm) & table["seed"].notna(), "seed"].nunique()
+    told = f"{arm}: {_cell('changed', rows)} of the answers change when the context returns; length {_cell('delta_len', rows)}."
+    for name, says in (
+        ("invariance", "the two views are apart"),
+        ("fidelity", "the student is from its teacher"),
+    ):
+        if name in rows.index:
+            told += f" {says.capitalize()} {_cell(name, rows)} nats a token ({name})."
+    return f"{told} {seeds} {'seed' if seeds == 1 else 'seeds'}."
+
+
 def _cell(name: str, rows: pd.DataFrame) -> str:
     if name not in rows.index:
         return "–"
@@ -151,8 +167,9 @@ def answers(held: Held) -> list[Any]:
     if by_seed.groupby("arm")["seed"].nunique().max() > 1:
         note = "95 % intervals: within (these runs, other examples)."
         parts.append(Folded("Each seed", [Numbers(_wide(by_seed, ["arm", "seed"]), note, heads=2)]))
-    parts.append(Words("What kind of wrong", "head"))
-    parts.append(Drawing(figures.outcomes_bar(outcome_shares(generations, split)), least=480))
+    shares = outcome_shares(generations, split)
+    if len(shares):
+        parts += [Words("What kind of wrong", "head"), Drawing(figures.outcomes_bar(shares), least=480)]
     return parts
 
 
@@ -219,7 +236,7 @@ def controls(held: Held) -> list[Any]:
     asked = set(generations.loc[generations["view"] == "with_context", "control"])
     given = [name for name in CONTROLS if name in asked]
     parts: list[Any] = []
-    if "right" in set(generations["outcome"].dropna()) or "wrong" in set(generations["outcome"].dropna()):
+    if given:
         tables: dict[str, pd.DataFrame] = {name: metrics(generations, name, split=split) for name in given}
         parts.append(Numbers(_by_control(tables), _control_note(tables), heads=2))
     if len(given) == 1:
@@ -236,7 +253,8 @@ def controls(held: Held) -> list[Any]:
 def _by_control(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     rows = []
     first = next(iter(tables.values()))
-    for metric in ("acc_xc", "harm"):
+    keyed = set(first["metric"]) >= {"acc_xc", "harm"}
+    for metric in ("acc_xc", "harm") if keyed else ("changed",):
         for arm in arm_order(first["arm"]):
             cells = {}
             for control, table in tables.items():

@@ -72,7 +72,7 @@ def rich_gradients(study: Study, module: str = "all") -> Table:
         ("cosine [95 %]", "halves", "own", "other own", "without noise", "n"),
     )
     for row in beside_baseline(study.table("gradients"), module, every=True).itertuples():
-        value = f"{_number(row.cosine)} [{_number(row.low)}, {_number(row.high)}]"
+        value = f"{_number(row.cosine)}\n[{_number(row.low)}, {_number(row.high)}]"
         rest = [_number(each) for each in (row.halves, row.own, row.other_own, row.corrected)]
         _row(table, [row.arm, row.step, row.term, row.other_term, value, *rest, row.n_examples])
     return table
@@ -99,7 +99,7 @@ def rich_directions(study: Study) -> Table:
             columns=["arm", "seed", "step", "group", "action", "vector", "layer", "control", "example_id", "cluster", "answer"]
         )  # fmt: skip
     for found in verdicts(study.table("directions"), examples, group):
-        ends = f"{_number(found.beyond)} [{_number(found.low)}, {_number(found.high)}]"
+        ends = f"{_number(found.beyond)}\n[{_number(found.low)}, {_number(found.high)}]"
         layer = "–" if found.layer is None else str(found.layer)
         cells = [found.arm, found.seed, found.verdict, layer, _number(found.cosine), _number(found.repaired)]
         _row(
@@ -127,14 +127,14 @@ def rich_probes(study: Study) -> Table:
                 at = of[of["place"] == place].set_index("control")
                 row = at.loc["none"]
                 cells.append(
-                    f"{row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}] ({at.loc['shuffled', 'estimate']:.2f})"
+                    f"{row['estimate']:.2f} ({at.loc['shuffled', 'estimate']:.2f})\n[{row['low']:.2f}, {row['high']:.2f}]"
                 )
             _row(table, [*cells, int(of["n_examples"].min())])
     return table
 
 
 def rich_flips(study: Study, measure: str = "cosine") -> Table | None:
-    """Whether drift tells which answers flip, layer by layer; None where the study's tables do not say."""
+    """Show whether drift tells which answers flip, layer by layer; None where the study's tables do not say."""
     if not (study.has_table("token_drift") and study.has_table("generations")):
         return None
     found = over_seeds(flips_by_drift(study.table("token_drift"), study.table("generations"), measure))
@@ -162,8 +162,10 @@ PRINTED = {
 
 
 def _columns(table: Table, left: tuple[str, ...], right: tuple[str, ...]) -> None:
+    """Columns whose numbers are never cut; words may wrap."""
     for column in (*left, *right):
-        table.add_column(column, justify="left" if column in (*left, "because") else "right")
+        words = column in (*left, "because")
+        table.add_column(column, justify="left" if words else "right", no_wrap=not words)
 
 
 def _row(table: Table, cells: list[object]) -> None:

@@ -11,7 +11,7 @@ from cr_interp.tables.attribution import agreement, first_cells
 
 
 def heads(study: Study) -> list[Any]:
-    """Which heads decide, by attribution and by patching, and how well the two agree."""
+    """Report which heads decide, by attribution and by patching, and how well the two agree."""
     exact = study.table("patching_heads")
     group = _group(exact)
     parts: list[Any] = [Words("Heads", "head")]
@@ -26,7 +26,7 @@ def heads(study: Study) -> list[Any]:
 
 
 def windows(study: Study) -> list[Any]:
-    """How many layers it takes."""
+    """Report how many layers it takes."""
     table = study.table("patching_windows")
     group = _group(table)
     single = study.table("patching") if study.has_table("patching") else None

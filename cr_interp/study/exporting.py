@@ -8,8 +8,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from cr_interp.confined import content
 from cr_interp.errors import UserError
 from cr_interp.files import read_jsonl, write_atomic
+from cr_interp.study.schema import MOST_FILE
 from cr_interp.study.study import Study
 from cr_interp.system.names import check_folder
 
@@ -27,10 +29,10 @@ def export(study: Study, target: Path, light: bool = False) -> Study:
     for file in _files(study.path):
         if left_out(study.path, file) or (light and file.stem == "token_drift"):
             continue
-        content = file.read_bytes()
+        data = content(file, "a study whose files are no larger than a study's can be", MOST_FILE)
         if light and file.suffix == ".jsonl":
-            content = "".join(json.dumps(row) + "\n" for row in read_jsonl(file) if _is_kept(row)).encode()
-        write_atomic(target / file.relative_to(study.path), lambda out, content=content: out.write(content))
+            data = "".join(json.dumps(row) + "\n" for row in read_jsonl(file) if _is_kept(row)).encode()
+        write_atomic(target / file.relative_to(study.path), lambda out, data=data: out.write(data))
     return Study.create(target, study.manifest)  # the manifest last: only then is it a study
 
 

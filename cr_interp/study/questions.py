@@ -1,10 +1,13 @@
 """What a study asks: its examples, its contexts, how long an answer may be. From its manifest and tables; no torch.
 
-Mental model: the manifest names the task and writes its contexts down, the table of responses has the prompts. A study of
+Mental model: the manifest names the task and writes its contexts down, the table of responses has the prompts, and, where each
+example brings a context or a conversation of its own, these (column ``before``). A study of
 somebody's own prompts has no task here, and one that is only begun has no responses; either is enough. A manifest is a
 file from anywhere: what is not as it should be counts as missing.
 """
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +16,19 @@ import pandas as pd
 from cr_interp.confined import inside
 from cr_interp.errors import UserError
 from cr_interp.study.study import Study
+from cr_interp.system.text_files import parsed
 from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Example, Outcome, Task
 from cr_interp.tasks.yours.described import DescribedTask
-from cr_interp.views import Context, NoContext
+from cr_interp.views import Context, EachOwn, Given, Message, NoContext
+from cr_interp.vocabulary import UNGRADED
 
 #: Examples drawn from the task if the study has no responses yet.
 DRAWN = 24
 
 
 def task_of(study: Study) -> Task | None:
-    """The study's task, if it is one of the known or a description in the study's own folder; else None.
+    """Open the study's task, if it is a built-in one or a description in the study's own folder; else None.
 
     A manifest may name any file of this machine, and a task's texts are shown.
     """
@@ -41,13 +46,14 @@ def task_name(study: Study, told: str) -> str:
 
 
 def examples(study: Study) -> list[Example]:
-    """The prompts of the study's responses, by id; else some of its task's test split; else none."""
+    """Collect the prompts of the study's responses, by id; else some of its task's test split; else none."""
     rows = _responses(study)
     if rows is not None and len(rows):
         rows = rows.drop_duplicates("example_id").sort_values("example_id")
         answers = rows["answer"] if "answer" in rows else [""] * len(rows)
+        said = histories(study)
         return [
-            Example(str(i), str(prompt), answer if isinstance(answer, str) else "")
+            Example(str(i), str(prompt), answer if isinstance(answer, str) else "", history=said.get(str(i), ()))
             for i, prompt, answer in zip(rows["example_id"], rows["prompt"], answers, strict=True)
         ]
     task = task_of(study)
@@ -55,7 +61,7 @@ def examples(study: Study) -> list[Example]:
 
 
 def _drawn(task: Task) -> list[Example]:
-    """So many test examples, or all if there are fewer; none if the task lacks what it needs here."""
+    """Draw so many test examples, or all if there are fewer; none if the task needs what is not on this machine."""
     for n in (DRAWN, None):
         try:
             return task.examples("test", n)
@@ -64,16 +70,92 @@ def _drawn(task: Task) -> list[Example]:
     return []
 
 
-def contexts(study: Study) -> dict[str, Context]:
-    """Control → context, ``exact`` the first, as far as the study says them."""
+def histories(study: Study) -> dict[str, tuple[Message, ...]]:
+    """Map an example to the turns of a conversation before its prompt; examples without such turns are left out."""
+    found = _before(study).get("none", {})
+    return {name: context.messages for name, context in found.items() if context.messages}
+
+
+def contexts(study: Study) -> dict[str, Given]:
+    """Map each control to its context, ``exact`` first, as far as the study names them; or to each example's own."""
+    return {**_shared(study), **_each_own(study)}
+
+
+def context_of(study: Study, control: str, example: Example | None) -> Context | None:
+    """Find the context under one control, for one example; None where the study has none, or only other examples' own."""
+    given = contexts(study).get(control)
+    if not isinstance(given, EachOwn):
+        return given
+    try:
+        return None if example is None else given.of(example)
+    except UserError:
+        return None
+
+
+def _each_own(study: Study) -> dict[str, Given]:
+    """Collect the contexts that examples brought along, from what stood before their prompts."""
+    said = histories(study)
+    found: dict[str, Given] = {}
+    if "each" not in (study.manifest.get("context") or {}):
+        return found
+    task = task_of(study)
+    others = {} if task is None or _far(task) else dict(task.contexts(_letters))
+    for control, known in sorted(_before(study).items(), key=lambda each: each[0] != "exact"):
+        if control == "none":
+            continue
+        mine = {
+            name: Context(context.messages[: len(context.messages) - len(said.get(name, ()))], context.splice)
+            for name, context in known.items()
+        }
+        found[control] = EachOwn(partial(_of, mine, others.get(control)), f"{control} of each example")
+    return found
+
+
+def _of(known: Mapping[str, Context], other: Given | None, example: Example) -> Context:
+    """Choose an example's context: the one that it was asked with, else the task's, else its own."""
+    if example.id in known:
+        return known[example.id]
+    if isinstance(other, EachOwn):
+        return other.of(example)
+    if example.context is None:
+        raise UserError(
+            f"The study does not hold the context of example {example.id}. Choose one of its examples, or type a context."
+        )
+    return example.context
+
+
+def _before(study: Study) -> dict[str, dict[str, Context]]:
+    """Control (``none`` without a context) → example → what stood before its prompt; empty for studies without own contexts."""
+    rows = _responses(study)
+    if rows is None or "before" not in rows:
+        return {}
+    found: dict[str, dict[str, Context]] = {}
+    kept = rows[["example_id", "control", "before"]].drop_duplicates(["example_id", "control"])
+    for name, control, told in kept.itertuples(index=False):
+        context = _context(_json(told)) if isinstance(told, str) and told else None
+        if context is not None:
+            found.setdefault(str(control), {})[str(name)] = context
+    return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return parsed(text, "what stood before a prompt is not JSON")
+    except UserError:
+        return None
+
+
+def _shared(study: Study) -> dict[str, Given]:
     manifest = study.manifest
     written = manifest.get("controls")
     given = {"exact": manifest.get("context"), **(written if isinstance(written, dict) else {})}
-    found = {str(name): context for name, data in given.items() if (context := _context(data)) is not None}
+    found: dict[str, Given] = {
+        str(name): context for name, data in given.items() if (context := _context(data)) is not None
+    }
     task = task_of(study)
     if not found and task is not None and not _far(task):
         try:
-            return task.contexts(_letters)
+            return dict(task.contexts(_letters))
         except UserError:  # no filler comes out as long as the exact context when letters are counted
             return {}
     return found
@@ -100,9 +182,15 @@ def token_limit(study: Study) -> int | None:
 
 
 def grade(study: Study, example: Example, response: str, truncated: bool) -> Outcome | None:
-    """The task's grade of a response; None if the task is not known here."""
+    """Grade a response by the study's task; None if the task is not known here."""
     task = task_of(study)
-    return None if task is None or not example.answer else task.grade(example, response, truncated)
+    if task is None:
+        return None
+    try:
+        outcome = task.grade(example, response, truncated)
+    except UserError:  # its grader runs code or asks a server, which looking at a study does not
+        return None
+    return None if outcome == UNGRADED else outcome
 
 
 def _far(task: Task) -> bool:

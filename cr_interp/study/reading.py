@@ -86,7 +86,17 @@ def _checked(file: Path, name: str, task: str) -> pd.DataFrame:
     return frame
 
 
+#: What says of an answer whose it is and what it was: one without would be left out of some counts, and wrong in others.
+_ANSWER = ("arm", "seed", "step", "split", "example_id", "view", "control", "sample", "outcome")
+
+
 def _check_outcomes(file: Path, frame: pd.DataFrame) -> None:
+    for name in _ANSWER:
+        if gaps := int(frame[name].isna().sum()):
+            raise UserError(
+                f"{file} has {gaps} answers without {name}, which cannot be counted. It was damaged, or written by something "
+                f"else; fill it anew."
+            )
     unknown = sorted(set(frame["outcome"].dropna().unique()) - {*OUTCOMES, UNGRADED})
     if unknown:
         raise UserError(

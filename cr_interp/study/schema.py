@@ -54,6 +54,8 @@ NUMBERS = frozenset(
 WHOLE = frozenset({"seed", "step", "sample", "n_tokens", "layer", "position", "layer_x", "layer_y", "n_examples"})
 #: A table has at most so many rows and columns, and so many bytes when it is unpacked: a small file can stand for far more.
 MOST_ROWS, MOST_COLUMNS, MOST_BYTES = 200_000_000, 200, 16 << 30
+#: Bytes that a file of a study has at most, packed: it is read in one piece where it is copied.
+MOST_FILE = 4 << 30
 
 
 def wrong_columns(frame: pd.DataFrame) -> list[str]:

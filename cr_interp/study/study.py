@@ -12,10 +12,11 @@ to looking, so the app and the notebooks need this package and no torch.
     STUDY/runs/opd-s0/train.jsonl     a row a step, append-only
     STUDY/runs/opd-s0/checkpoint-100/ Hugging Face format
 
-Writes are atomic (temporary file, fsync, rename). Reading never executes anything: JSON and Parquet only.
+Writes are atomic (temporary file, fsync, rename) and one at a time (``locking.py``). Reading never executes anything: JSON and
+Parquet only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from cr_interp.configuration import brief, explain
 from cr_interp.confined import is_regular, leads_inside, own
 from cr_interp.errors import UserError
 from cr_interp.files import read_jsonl, write_atomic, write_json
+from cr_interp.study.locking import writing
 from cr_interp.study.reading import read_table
 from cr_interp.study.schema import COLUMNS, SCHEMA_VERSION, Manifest
 from cr_interp.system.disk import sweep
@@ -52,7 +54,8 @@ class Study:
         """Make the folder and write its manifest; an existing study keeps its tables and runs."""
         path = Path(path)
         manifest = {"schema_version": SCHEMA_VERSION, **manifest}
-        write_json(path / "manifest.json", manifest)
+        with writing(path):
+            write_json(path / "manifest.json", manifest)
         return Study(path, manifest)
 
     @staticmethod
@@ -80,12 +83,20 @@ class Study:
         return Study(path, _sound(path, manifest))
 
     def update_manifest(self, **changes: Any) -> "Study":
-        return Study.create(self.path, {**self.manifest, **changes})
+        """Change sections of the manifest as it is on disk now, which may be more than when this study was opened: sections that
+        grow (``arms``, ``asked``, ``seeds``) keep what another process has added."""
+        with writing(self.path):
+            try:
+                there = Study.open(self.path).manifest
+            except UserError:
+                there = self.manifest
+            return Study.create(self.path, {**there, **_grown(there, changes)})
 
     def sweep(self) -> None:
         """Remove what a kill left half-written in the study's folders, by any process that is gone."""
-        for folder in (self.path, self.path / "tables", *(self.path / "runs").glob("*-s*")):
-            sweep(folder)
+        with writing(self.path):  # which takes the lock's file of a process that is gone away, too
+            for folder in (self.path, self.path / "tables", *(self.path / "runs").glob("*-s*")):
+                sweep(folder)
 
     # -- tables --------------------------------------------------------------------------------------------
 
@@ -128,26 +139,36 @@ class Study:
         missing = [column for column in COLUMNS.get(name, ()) if column not in rows.columns]
         if missing:
             raise ValueError(f"rows for '{name}' lack {missing}")
-        if self.has_table(name):
-            old = self.table(name)
-            replaced = pd.MultiIndex.from_frame(old[list(keys)]).isin(pd.MultiIndex.from_frame(rows[list(keys)]))
-            rows = pd.concat([old[~replaced], rows], ignore_index=True)
-        self.replace(name, rows)
+        with writing(self.path):
+            if self.has_table(name):
+                old = self.table(name)
+                replaced = pd.MultiIndex.from_frame(old[list(keys)]).isin(
+                    pd.MultiIndex.from_frame(rows[list(keys)])
+                )
+                rows = pd.concat([old[~replaced], rows], ignore_index=True)
+            self.replace(name, rows)
 
     def replace(self, name: str, rows: pd.DataFrame) -> None:
         """Make these the rows of a table, whatever it held. Atomic."""
-        write_atomic(
-            self.table_path(name),
-            lambda file: rows.to_parquet(file, engine="pyarrow", index=False, compression="zstd"),
-        )
+        with writing(self.path):
+            write_atomic(
+                self.table_path(name),
+                lambda file: rows.to_parquet(file, engine="pyarrow", index=False, compression="zstd"),
+            )
+
+    def keep(self, name: str, kept: Callable[[pd.DataFrame], pd.Series]) -> None:
+        """Keep a table's rows, if there is one, for which ``kept`` is true. Atomic."""
+        with writing(self.path):
+            if self.has_table(name):
+                rows = self.table(name)
+                stays = kept(rows)
+                if not stays.all():
+                    self.replace(name, rows[stays])
 
     def drop(self, name: str, rows: pd.DataFrame, keys: Sequence[str] = ("arm", "seed", "step")) -> None:
         """Take out of a table, if there is one, what has the same ``keys`` as ``rows``."""
-        if self.has_table(name):
-            old = self.table(name)
-            gone = pd.MultiIndex.from_frame(old[list(keys)]).isin(pd.MultiIndex.from_frame(rows[list(keys)]))
-            if gone.any():
-                self.replace(name, old[~gone])
+        gone = pd.MultiIndex.from_frame(rows[list(keys)])
+        self.keep(name, lambda old: ~pd.MultiIndex.from_frame(old[list(keys)]).isin(gone))
 
     # -- runs ----------------------------------------------------------------------------------------------
 
@@ -187,6 +208,17 @@ class Study:
             {"arm": arm, "seed": seed, **row} for arm, seed in self.runs() for row in self.train_rows(arm, seed)
         ]
         return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["arm", "seed", "kind", "step"])
+
+
+def _grown(there: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes of a manifest, with what is there already in sections that only grow."""
+    grown = dict(changes)
+    for name in ("arms", "asked"):
+        if isinstance(there.get(name), dict) and isinstance(changes.get(name), dict):
+            grown[name] = {**there[name], **changes[name]}
+    if isinstance(there.get("seeds"), list) and isinstance(changes.get("seeds"), list):
+        grown["seeds"] = sorted({*there["seeds"], *changes["seeds"]})
+    return grown
 
 
 def _sound(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:

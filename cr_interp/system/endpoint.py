@@ -60,7 +60,7 @@ class Endpoint:
         self._open = build_opener(ProxyHandler({})) if local else build_opener()
 
     def models(self) -> list[str] | None:
-        """What the server serves; None where it does not say. Raises :class:`NoAnswer` if nobody is there."""
+        """Ask what the server serves; None where it does not say. Raises :class:`NoAnswer` if nobody is there."""
         try:
             found = self._tried(lambda: self._request("models"))
             return [str(each["id"]) for each in found["data"]]
@@ -153,7 +153,7 @@ class Kept:
         return len(self._known)
 
     def of(self, question: Any) -> Said | None:
-        """What was answered to this question, if it was. A line that is no answer counts as none."""
+        """Find what was answered to this question, if it was. A line that is no answer counts as none."""
         try:
             return Said(**self._known[digest_of(question)])
         except (KeyError, TypeError):

@@ -30,6 +30,16 @@ def one_line(text: object) -> str:
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
+def paragraph(text: object, longest: int = 3000) -> str:
+    r""":func:`visible` as one paragraph, cut short: what is wrong may be a name of a million letters.
+
+    >>> paragraph("a\nb  c"), paragraph("x" * 9, 5)
+    ('a b  c', 'xxxx…')
+    """
+    told = " ".join(line.strip() for line in visible(text).splitlines())
+    return told if len(told) <= longest else told[: longest - 1] + "…"
+
+
 def in_markdown(text: object) -> str:
     """One line that can neither end its cell of a table nor begin an element of HTML."""
     return one_line(text).replace("|", "\\|").replace("<", "&lt;")

@@ -39,6 +39,10 @@ def serve(study: str | None, port: int) -> None:
         "run",
         str(house() / "app" / "main.py"),
         f"--server.port={port}",
+        # What is typed is above variables of the environment, which may be meant for another app.
+        "--server.enableCORS=true",
+        "--server.enableXsrfProtection=true",
+        "--server.enableStaticServing=false",
     ]
     ended = subprocess.run(command, env=environment, check=False).returncode
     if ended:

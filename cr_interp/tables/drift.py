@@ -14,7 +14,7 @@ from cr_interp.vocabulary import COMPOSITION, EMBEDDING, MOVEMENTS, RATIOS, arm_
 
 
 def resid_rows(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
-    """Rows of the embedding and of ``resid_post``, last step of each run, with ``place`` on the layer axis."""
+    """Pick the rows of one measure and control at the embedding and after every block, with their ``place`` on the layer axis."""
     drift = of_panel(drift)
     rows = placed(drift[(drift["measure"] == measure) & (drift["control"] == control)])
     layers = rows["layer"].astype(int).astype(str)
@@ -40,7 +40,7 @@ def of_panel(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def placed(drift: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the embedding and of ``resid_post``, last step of each run, with ``place``: the block, −1 the embedding.
+    """Pick the rows of the embedding and of ``resid_post``, last step of each run, with ``place``: the block, −1 the embedding.
 
     The embedding is what the first block reads, ``resid_pre`` at layer 0. ``resid_pre`` of a later block is the
     ``resid_post`` before it, and has no place of its own.
@@ -54,7 +54,7 @@ def placed(drift: pd.DataFrame) -> pd.DataFrame:
 
 
 def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
-    """A measure per arm and layer over seeds; what :func:`drift_by_layer` draws.
+    """Average a measure over seeds, per arm and layer; what :func:`drift_by_layer` draws.
 
     Columns ``arm, layer, estimate, low, high, seeds, n_tokens, n_examples``. ``layer`` is ``emb`` (the
     embedding) or a number (``resid_post``); ``estimate`` is the mean over seeds, ``low`` and ``high`` the
@@ -73,7 +73,7 @@ def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd
 def extreme_layer(
     drift: pd.DataFrame, measure: str, control: str = "exact", interval: Kind = "across"
 ) -> pd.DataFrame:
-    """Per arm the block that drifts most, in the sense of :func:`as_movement`: for a similarity the lowest value.
+    """Find, per arm, the block that drifts most in the sense of :func:`as_movement`: for a similarity the lowest value.
 
     Columns ``arm, layer, estimate, low, high, seeds, interval``. Each seed has its own extreme layer; ``estimate`` is the
     mean of the seeds' extremes with Student's t over them (*across*), and ``layer`` names all their layers. *Within*, and for
@@ -99,7 +99,7 @@ def extreme_layer(
 
 
 def extremes(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
-    """The row of the block that drifts most, of every arm and seed."""
+    """Pick, of every arm and seed, the row of the block that drifts most."""
     rows = resid_rows(drift, measure, control)
     rows = rows[(rows["place"] >= 0) & rows["estimate"].notna()].reset_index(drop=True)
     if measure == "cosine":
@@ -109,7 +109,7 @@ def extremes(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.Da
 
 
 def mean_interval(rows: pd.DataFrame, measure: str, interval: Kind = "across") -> tuple[float, float, Kind]:
-    """Low, high and kind of the interval of a mean over seeds; ``rows`` has ``estimate, low, high`` of each seed.
+    """Give low, high and kind of the interval of a mean over seeds; ``rows`` has ``estimate, low, high`` of each seed.
 
     *Across* is Student's t, where there are two seeds, cut where the measure ends. *Within* is the mean of the ends: what
     examples that move all seeds alike would do, and too wide otherwise, since the table keeps no single examples.
@@ -123,9 +123,10 @@ def mean_interval(rows: pd.DataFrame, measure: str, interval: Kind = "across") -
 
 
 def as_movement(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Rows whose ``estimate, low, high`` are how far from identical the two views are: 1 − a similarity, |1 − a ratio|.
+    """Turn ``estimate, low, high`` into how far from identical the two views are: 1 − a similarity, |1 − a ratio|.
 
-    What grows with drift stays as it is, and so does what says of what a movement is made, which no distance belongs to.
+    Movements such as ``relative_l2`` stay as they are, and so do composition measures such as ``shift_share``, to which no
+    distance belongs.
     """
     if measure in (*MOVEMENTS, *COMPOSITION):
         return rows

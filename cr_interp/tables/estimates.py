@@ -45,7 +45,7 @@ FEW = 5
 
 
 def kind_named(name: str) -> Kind:
-    """The kind of interval that somebody asked for by name."""
+    """Look up a kind of interval by its name; raises :class:`UserError` for another word."""
     for kind in KINDS:
         if name == kind:
             return kind
@@ -82,7 +82,7 @@ def estimates(
     resamples: int = 2000,
     seed: int = 0,
 ) -> list[Estimates]:
-    """Each seed's numbers and those over seeds (last), of one side or of the first minus the second.
+    """Estimate each seed's numbers and those over seeds (last), of one side or of the first minus the second.
 
     ``shares`` says which numbers are shares (of 0 to 1), of which few events can be counted. Both sides are on the same
     seeds and examples.
@@ -105,7 +105,7 @@ def estimates(
 
 
 def ratio(num: Float[ndarray, "*any"], den: Float[ndarray, "*any"]) -> Float[ndarray, "*any"]:
-    """num / den; NaN where nothing was counted."""
+    """Divide num by den; NaN where nothing was counted."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(den > 0, num / den, np.nan)
 
@@ -141,7 +141,7 @@ def _within(
 
 
 def _across(values: ndarray, asked: ndarray, shares: ndarray, difference: bool) -> Estimates:
-    """``values`` and ``asked`` (clusters in the denominator) are [seeds, numbers]."""
+    """Average over seeds with Student's t; ``values`` and ``asked`` (clusters in the denominator) are [seeds, numbers]."""
     known = ~np.isnan(values)
     seeds = known.sum(axis=0)
     estimate = ratio(np.where(known, values, 0.0).sum(axis=0), seeds)
@@ -162,7 +162,7 @@ def _across(values: ndarray, asked: ndarray, shares: ndarray, difference: bool) 
 
 
 def _where_several_seeds(across: Estimates, within: Estimates) -> Estimates:
-    """``across`` where it has an interval, else ``within``: a number that one seed alone has is that seed's."""
+    """Take ``across`` where it has an interval, else ``within``: a number that one seed alone has is that seed's."""
     one = np.isnan(across.low) & ~np.isnan(within.estimate)
     kinds: list[Kind] = ["within" if each else "across" for each in one]
     estimate, low, high = (
@@ -196,6 +196,6 @@ def _clusters(chosen: Float[ndarray, "examples numbers"], clusters: ndarray) -> 
 
 
 def _known(estimate: ndarray, low: ndarray, high: ndarray) -> tuple[ndarray, ndarray]:
-    """An undefined number has no interval."""
+    """Take the interval away from undefined numbers."""
     missing = np.isnan(estimate)
     return np.where(missing, np.nan, low), np.where(missing, np.nan, high)

@@ -54,10 +54,13 @@ def knockout_table(knockout: pd.DataFrame, group: str = "harmed", readout: str =
 def strongest_cuts(knockout: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
     """Per arm, group, span and readers what cutting the span in all layers recovers, and the single layer that recovers most.
 
-    Columns ``arm, group, span, readers, cut, all, all_low, all_high, all_elsewhere, layer, estimate, low, high, elsewhere,
-    n_examples``; ``…elsewhere`` is the control at the same place.
+    Columns ``arm, group, span, readers, cut, all, all_low, all_high, all_elsewhere, all_kept, layer, estimate, low, high,
+    elsewhere, kept, n_examples``; ``…elsewhere`` is the control at the same place, ``…kept`` the share of kept answers that the
+    same cut leaves: where it is low, the cut changes answers, not these answers.
     """
     found = []
+    place = ["arm", "span", "readers", "control", "width", "layer"]
+    kept = knockout_table(knockout, "kept", "answer").set_index(place)["estimate"].to_dict()
     for group in knockout["group"].unique():
         table = knockout_table(knockout, str(group), readout)
         for (arm, span, readers), mine in table.groupby(["arm", "span", "readers"], sort=False):
@@ -77,13 +80,15 @@ def strongest_cuts(knockout: pd.DataFrame, readout: str = "share") -> pd.DataFra
                     f"{name}low": one["low"],
                     f"{name}high": one["high"],
                 }
-                row[f"{name}elsewhere"] = at.get(("elsewhere", one["width"], one["layer"]), float("nan"))
+                where = (one["width"], one["layer"])
+                row[f"{name}elsewhere"] = at.get(("elsewhere", *where), float("nan"))
+                row[f"{name}kept"] = kept.get((arm, span, readers, "none", *where), float("nan"))
                 if not prefix:
                     row["layer"] = int(one["layer"])
             found.append({**row, "n_examples": int(real["n_examples"].min())})
     columns = [
-        "arm", "group", "span", "readers", "cut", "all", "all_low", "all_high", "all_elsewhere", "layer", "estimate", "low",
-        "high", "elsewhere", "n_examples",
+        "arm", "group", "span", "readers", "cut", "all", "all_low", "all_high", "all_elsewhere", "all_kept", "layer",
+        "estimate", "low", "high", "elsewhere", "kept", "n_examples",
     ]  # fmt: skip
     return by_arm(pd.DataFrame(found, columns=columns))
 

@@ -9,6 +9,7 @@ from cr_interp.vocabulary import EMBEDDING, by_arm
 #: read-out → what its number is.
 READOUTS = {
     "logprob": "log-probability (nats)",
+    "difference": "log-probability of the right minus the wrong token (nats)",
     "rank": "rank (geometric mean; 1: the most likely)",
     "first": "share of examples where it is the most likely token",
     "kl": "KL of the views, without ‖ with (nats)",
@@ -21,7 +22,8 @@ def lens_table(lens: pd.DataFrame, group: str = "harmed", readout: str = "logpro
     """A row per arm, view, token, layer and control over seeds.
 
     Columns ``arm, view, token, place, control, estimate, low, high, seeds, n_examples``; ``place`` is the layer, −1 the
-    embedding. Of ``kl`` the view is ``between`` and the token ``all``.
+    embedding. Of ``kl`` the view is ``between`` and the token ``all``, of ``difference`` the token is
+    ``all``.
     """
     rows = last_step(lens)
     rows = rows[(rows["group"] == group) & (rows["readout"] == readout)]

@@ -13,7 +13,7 @@ PAIRED = "paired by seed (an arm that was run once meets every seed)"
 
 
 def beside(mine: pd.DataFrame, other: pd.DataFrame, places: Sequence[str], value: str) -> pd.DataFrame:
-    """One arm's rows, each with the other arm's at the same ``places`` and seed: as ``<value>_other``.
+    """Put beside each row of one arm the other arm's value at the same ``places`` and seed, as ``<value>_other``.
 
     If one of the two was run once, as the base model is, that run meets every seed of the other. Otherwise rows whose seed
     the other arm does not have are left out: there is nothing to pair them with. ``n_tokens`` is the smaller of the two.

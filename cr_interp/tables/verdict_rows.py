@@ -103,14 +103,14 @@ def verdict_rows(
 
 
 def _asked(name: str, keyed: bool) -> bool:
-    """Whether a row belongs to a study: without an answer key nothing is right or wrong, and answers are only the same or not."""
+    """Tell whether a row belongs to a study: without an answer key answers are only the same or not, never right or wrong."""
     if name == "changed":
         return not keyed
     return keyed or not name.startswith(("harm", "acc"))
 
 
 def is_keyless(rows: pd.DataFrame) -> bool:
-    """Whether the study has no answer key."""
+    """Tell whether the study has no answer key."""
     return bool((rows["metric"] == "changed").any())
 
 

@@ -35,12 +35,14 @@ def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
     from cr_interp.tasks.games.sokoban import sokoban_task
     from cr_interp.tasks.games.textarena import GAMES, arena_task
     from cr_interp.tasks.organisms.codebook import CODEBOOKS, codebook_task
+    from cr_interp.tasks.organisms.hints import hints_task
     from cr_interp.tasks.organisms.rules import RULES, rules_task
     from cr_interp.tasks.yours.described import published_names, published_task
 
     return {
         "rules": (rules_task, list(RULES)),
         "codebook": (codebook_task, list(CODEBOOKS)),
+        "hints": (hints_task, list(CODEBOOKS)),
         "frozenlake": (frozenlake_task, list(LEGENDS)),
         "sokoban": (sokoban_task, list(LEGENDS)),
         "hub": (published_task, published_names()),
@@ -56,15 +58,15 @@ def task_names() -> list[str]:
 def get_task(name: str, run_code: bool = False) -> Task:
     """The task of this name or file; an unknown one raises :class:`~cr_interp.errors.UserError`.
 
-    ``run_code`` allows a Python file, and is for callers to whom a person has just named it. A name that was found in
-    a study is only data, so without it a Python file is refused.
+    ``run_code`` allows a Python file, and a description's grader that runs code or asks a server. It is for callers to whom a
+    person has just named it. A name that was found in a study is only data, so without it a Python file is refused.
     """
     if name in TASKS:
         return TASKS[name]()
     if Path(name).suffix in (".yaml", ".yml"):
         from cr_interp.tasks.yours.described import read_description
 
-        return read_description(Path(name))
+        return read_description(Path(name), trusted=run_code)
     if Path(name).suffix == ".py":
         if not run_code:
             raise UserError(

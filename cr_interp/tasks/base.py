@@ -5,12 +5,13 @@ teacher additionally sees. The student is distilled to answer the example withou
 sees a model; it needs a tokenizer only to make the irrelevant context as long as the exact one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
-from cr_interp.views import Context
-from cr_interp.vocabulary import ContextControl, Outcome
+from cr_interp.errors import UserError
+from cr_interp.views import Context, EachOwn, Given, Message
+from cr_interp.vocabulary import OUTCOMES, UNGRADED, ContextControl, Outcome
 
 Split = Literal["train", "validation", "test"]
 Control = Literal["none"] | ContextControl
@@ -27,16 +28,47 @@ class Example:
 
     ``cluster`` names the examples that this one is not independent of: one phrase in eight frames, boards that are mirror
     images. A bootstrap draws whole clusters. An example that is given none is a cluster of its own.
+
+    An empty ``answer`` is none: nobody says what is right. ``context`` (and ``paraphrase``, the same in other words) is what this
+    example alone brings along, where a task has no context for all. ``history`` are the turns of a conversation before the
+    prompt, in every view.
     """
 
     id: str
     prompt: str
     answer: str
     cluster: str = ""
+    context: Context | None = None
+    paraphrase: Context | None = None
+    history: tuple[Message, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.cluster:
             object.__setattr__(self, "cluster", self.id)
+
+
+def before(example: Example, given: Given | None) -> Context | None:
+    """Give what stands before (or around) an example's prompt: its context under a control, then its history; None for nothing.
+
+    ``given`` None is the view without a context.
+    """
+    context = given.of(example) if isinstance(given, EachOwn) else given
+    if not example.history:
+        return context
+    if context is None:
+        return Context(example.history)
+    return Context((*context.messages, *example.history), context.splice)
+
+
+def known_outcome(outcome: Any, example: Example) -> Outcome:
+    """The outcome as it is. Raises :class:`UserError` for anything but the four and ``ungraded``, which every table would
+    count as wrong."""
+    if outcome not in (*OUTCOMES, UNGRADED):
+        raise UserError(
+            f"The task's grader called an answer to example {example.id} {outcome!r}. An outcome is one of the texts "
+            f"{', '.join(OUTCOMES)}: let grade() return one of these."
+        )
+    return outcome
 
 
 @runtime_checkable
@@ -58,8 +90,9 @@ class Task(Protocol):
         """
         ...
 
-    def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
-        """The exact context and its controls: ``exact, paraphrase, mismatched, irrelevant``."""
+    def contexts(self, count_tokens: CountTokens) -> Mapping[str, Given]:
+        """The exact context and its controls: ``exact, paraphrase, mismatched, irrelevant``; each one for all, or an
+        :class:`~cr_interp.views.EachOwn`."""
         ...
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:

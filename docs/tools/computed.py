@@ -19,7 +19,7 @@ from cr_interp.tables.suite import open_suite
 
 
 def first_choice(path: Path) -> Selection:
-    """What the workbench shows of a study before anything is chosen."""
+    """Compute what the workbench shows of a study before anything is chosen."""
     study = Study.open(path)
     arms, seeds = arms_of(study), seeds_of(study)
     arm, baseline = (arms[place] for place in default_pair(arms))
@@ -48,6 +48,7 @@ def main() -> None:
             chosen.regimes()
             chosen.outcome_shares()
             chosen.case_counts()
+            chosen.flips()
             print(path.name)
         for folder in BUNDLED.iterdir():
             for path in studies_in(folder).values():

@@ -20,7 +20,7 @@ def patched(good):
     return good
 
 
-@pytest.mark.parametrize("tab", there())
+@pytest.mark.parametrize("tab", [name for name in there() if name != "flips"])
 def test_a_table_that_is_missing_says_what_it_would_answer_and_its_command(good, tab):
     app = open_app(PAGE, tab=tab)
     assert not app.exception
@@ -111,3 +111,18 @@ def test_a_table_is_drawn_with_the_values_that_are_chosen(good, monkeypatch):
     app = open_app(PAGE, tab="new", patching_readout="answer")
     assert "share of whole answers" in said(app)
     assert "decided(table, readout='answer')" in app.code[0].value
+
+
+def test_whether_drift_tells_flips_needs_nothing_but_what_every_study_has(good):
+    from cr_interp.tables.flips_by_drift import flips_by_drift
+
+    app = open_app(PAGE, tab="flips")
+    assert not app.exception
+    assert not app.error
+    study = Study.open(good)
+    table = flips_by_drift(study.table("token_drift"), study.table("generations"))
+    assert set(table["arm"]) >= {"opd"}
+    assert len(app.get("plotly_chart")) == 1
+    assert "½ says nothing" in said(app)
+    app.multiselect(key="arms").set_value(["nca"]).run()
+    assert "drift has nothing to tell" in said(app) or "nca" in set(table["arm"])

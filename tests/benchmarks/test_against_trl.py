@@ -43,8 +43,8 @@ class Endless(Loaded):
         return ()
 
 
-def trl_trainer(model, tokenizer, folder):
-    """TRL's trainer for KL(q_x ‖ f) over the full vocabulary, and the paper's anchor on top."""
+def trl_trainer(model, tokenizer, folder, contexts=None):
+    """TRL's trainer for KL(q_x ‖ f) over the full vocabulary, and the paper's anchor on top; one context for all by default."""
     sdft = pytest.importorskip("trl.experimental.sdft", reason="the extra `trl` is not installed")
     from datasets import Dataset
     from trl.experimental.sdft.loss_utils import compute_full_logit_self_distillation_loss as divergence
@@ -65,12 +65,12 @@ def trl_trainer(model, tokenizer, folder):
 
     context = " ".join(FILLER * 40)
     ids = tokenizer(context, add_special_tokens=False)["input_ids"][:CONTEXT]
+    contexts = contexts or [tokenizer.decode(ids)] * ROWS
     rows = [
-        {"prompt": f"Question {i}: say something.", "privileged_context": tokenizer.decode(ids)}
-        for i in range(ROWS)
+        {"prompt": f"Question {i}: say something.", "privileged_context": each} for i, each in enumerate(contexts)
     ]
     args = sdft.SDFTConfig(
-        output_dir=str(folder), per_device_train_batch_size=ROWS, max_completion_length=RESPONSE, num_generations=1,
+        output_dir=str(folder), per_device_train_batch_size=len(rows), max_completion_length=RESPONSE, num_generations=1,
         distillation_mode="full_logits", distillation_alpha=1.0, distillation_is_clip=None, num_loss_tokens_to_skip=0,
         teacher_model_kind="base", teacher_prompt_template="{privileged_context} {prompt}", temperature=1.0, top_k=0,
         gradient_checkpointing=False, bf16=False, use_cpu=True, report_to="none", disable_dropout=True,

@@ -35,9 +35,9 @@ def test_share_of_a_step(tmp_path):
     pytest.importorskip("gguf")
     torch.set_num_threads(2)
     loaded = load("builtin:smollm2-135m-instruct")
-    ids = torch.randint(100, 40_000, (ROWS * 8, LENGTH), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(100, 40_000, (ROWS * 4, LENGTH), generator=torch.Generator().manual_seed(0))
     args = TrainingArguments(
-        str(tmp_path), max_steps=4, per_device_train_batch_size=ROWS, report_to="none", use_cpu=True, disable_tqdm=True,
+        str(tmp_path), max_steps=3, per_device_train_batch_size=ROWS, report_to="none", use_cpu=True, disable_tqdm=True,
         save_strategy="no", learning_rate=1e-6,
     )  # fmt: skip
     clock = Clock()

@@ -45,6 +45,23 @@ def test_knockout_curves_show_effect_control_and_all_layers_at_once():
     assert "No rescued answers" in knockout_curves(knockout(), group="rescued").layout.annotations[0].text
 
 
+def test_kept_answers_that_the_same_cut_loses_stand_beside():
+    harmed = knockout().assign(readout="answer")
+    kept = harmed[harmed["control"] == "none"].assign(
+        group="kept", estimate=lambda of: 1 - of["estimate"], n_examples=9
+    )
+    both = pd.concat([harmed, kept])
+    best = (
+        strongest_cuts(both, "answer").set_index(["group", "span", "readers"]).loc[("harmed", "context", "all")]
+    )
+    assert (best["kept"], best["all_kept"]) == (pytest.approx(0.4), 0)
+    figure = knockout_curves(both, readout="answer")
+    np.testing.assert_allclose(traces(figure, "kept answers still there")[0].y, [0.9, 0.4, 1.0])
+    assert "kept answers that the same cut leaves (n = 9)" in caption(figure)
+    assert not traces(knockout_curves(both), "kept answers still there")  # of a share there is nothing to lose
+    assert not traces(knockout_curves(both, group="kept", readout="answer"), "kept answers still there")
+
+
 def test_attention_maps_name_the_even_share_and_the_heads():
     figure = attention_map(attention(), "opd")
     cells = [trace for trace in figure.data if trace.type == "heatmap"]
@@ -71,6 +88,10 @@ def test_lens_curves_have_both_tokens_in_both_views_and_the_distance_below():
     np.testing.assert_allclose(traces(figure, "opd")[0].y, [0, 0, 1])
     assert "n = 20 harmed examples" in caption(figure)
     assert "with context: the wrong token is ahead from layer 1 on" in alt_text(figure)
+    right = (lens()["token"] == "right") & (lens()["readout"] == "logprob")
+    difference = lens()[right].assign(token="all", readout="difference")
+    figure = lens_curves(pd.concat([lens(), difference]), readout="difference")
+    np.testing.assert_allclose(traces(figure, "right − wrong, with context")[0].y, [-1, -1, -5])
     ranks = lens_curves(lens(), readout="rank")
     assert ranks.layout.yaxis.type == "log"
     assert ranks.layout.yaxis.range[0] > np.log10(9) > 0 > ranks.layout.yaxis.range[1]  # the first rank is up

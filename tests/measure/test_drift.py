@@ -293,3 +293,17 @@ def test_the_tokens_of_a_study_are_chosen_once_from_all_its_checkpoints(tmp_path
     assert with_tokens(study, more).manifest["example_tokens"] == 3, "what is there stays comparable"
     assert with_tokens(study, more, anew=True).manifest["example_tokens"] == 2
     assert with_tokens(study, both, "base", anew=True).manifest["example_tokens"] == 6
+
+
+@pytest.mark.parametrize("ids", [None, 3.5, "abc", [["a"]]])
+def test_answers_without_their_ids_are_refused(ids):
+    from cr_interp.measure.subject import own_responses, study_tokens
+
+    rows = pd.DataFrame(
+        {"view": ["no_context"], "sample": [0], "example_id": ["a"], "arm": ["x"], "seed": [0], "step": [0]}
+    )
+    if ids is not None:
+        rows["response_ids"] = [ids]
+    for read in (own_responses, study_tokens):
+        with pytest.raises(UserError, match="response_ids"):
+            read(rows)

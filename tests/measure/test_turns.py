@@ -29,7 +29,7 @@ def played(answers, **options):
         return [Response(tuple(map(ord, answers[row][turn])), truncated=False) for row in rows]
 
     task = Guess(**options)
-    made = play(task, task.examples("test", 3), lambda text: list(map(ord, text)), sample,
+    made = play(task, task.examples("test", 3), lambda text, row: list(map(ord, text)), sample,
                 lambda response: "".join(map(chr, response.ids)))  # fmt: skip
     return made, asked
 
@@ -174,4 +174,10 @@ def test_a_grade_that_is_none_of_the_four_outcomes_is_refused(grade, monkeypatch
     task = rules_task("shift")
     examples = task.examples("test", 1)
     with pytest.raises(UserError, match=rf"{examples[0].id}.*one of the texts right, wrong"):
-        play(as_turns(task), examples, lambda text: [1], lambda *_: [Response((2,), False)], lambda response: "x")
+        play(
+            as_turns(task),
+            examples,
+            lambda text, row: [1],
+            lambda *_: [Response((2,), False)],
+            lambda response: "x",
+        )

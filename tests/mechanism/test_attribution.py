@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from patched import columns, loaded_of, planted, planted_pairs, run_plainly, some_pairs, state_of
 from tiny import tiny_model
+from zoo import zoo_model
 
 from cr_interp.capture.sites import Site, available
+from cr_interp.errors import UserError
 from cr_interp.mechanism import attribution, heads
 from cr_interp.mechanism.attribution import attribute
 from cr_interp.mechanism.cells import Cell, head_cells, site_cells
@@ -132,3 +134,10 @@ def test_random_moves_are_as_far_as_those_they_stand_beside():
     table = estimates(found, [*PLACE, "head"])
     assert set(table["readout"]) == {"share"}
     assert table["head"].eq(1).all()
+
+
+def test_a_model_whose_heads_are_not_known_is_refused():
+    with pytest.raises(
+        UserError, match=r"no site z at layer 0 in this model \(bloom\)\. It has resid_pre, resid_post, final"
+    ):
+        heads.rows(Answers(loaded_of(zoo_model("bloom")), planted_pairs()))

@@ -1,5 +1,7 @@
 """Knockout against plain runs, on a model whose reading head was written by hand, and the attention mass beside it."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from tiny import tiny, tiny_model
 
 from cr_interp.capture import Cut, capture
 from cr_interp.errors import UserError
+from cr_interp.mechanism import knockout
 from cr_interp.mechanism.attending import PARTS
 from cr_interp.mechanism.given import Pair
 from cr_interp.mechanism.knockout import attention, bounded, knock_out, positions
@@ -211,6 +214,17 @@ def test_the_context_is_what_one_view_has_and_the_other_lacks():
 def test_what_cannot_be_cut_is_refused(words, said):
     with pytest.raises(UserError, match=said.replace(".", r"\.")):
         knock_out(loaded_of(planted()), planted_pairs(), **words)
+
+
+@pytest.mark.parametrize("of", ["capture", "mass"])
+def test_exhausted_memory_says_what_to_lower(of, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(knockout, of, full)
+    run = attention if of == "mass" else partial(knock_out, spans=("system",), readers=("all",))
+    with pytest.raises(UserError, match=r"Out of memory with batches of 6 examples.*--batch-size 3"):
+        run(loaded_of(planted()), planted_pairs(), batch_size=6)
 
 
 @pytest.mark.slow

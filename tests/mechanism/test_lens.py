@@ -114,6 +114,11 @@ def test_groups_name_their_tokens_and_unparted_answers_are_averaged_over_their_t
     ]
     assert of.loc["right", "estimate"] == pytest.approx(place["other_logprob"])
     assert of.loc["wrong", "estimate"] == pytest.approx(place["logprob"])
+    apart = table[(table["readout"] == "difference") & (table["layer"] == 1) & (table["site"] == "resid_post")]
+    apart = apart[(apart["control"] == "none") & (apart["view"] == "no_context")].set_index("group")["estimate"]
+    assert apart["rescued"] == pytest.approx(place["other_logprob"] - place["logprob"])
+    assert apart["harmed"] > 0  # its own token is what it says without the context
+    assert "kept" not in apart
 
 
 def test_only_the_place_is_looked_at_in_most_examples():

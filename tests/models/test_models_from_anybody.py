@@ -120,6 +120,15 @@ def test_a_tokenizer_that_is_a_bomb(changes, model):
         load(str(model))
 
 
+@pytest.mark.parametrize("id", ["/dev/zero", None, 2**63, -1])
+def test_a_tokenizer_whose_library_raises_a_bare_exception(id, model):
+    told = json.loads((model / "tokenizer.json").read_text())
+    vocabulary = told["model"]["vocab"]
+    rewrite(model / "tokenizer.json", model=told["model"] | {"vocab": vocabulary | {next(iter(vocabulary)): id}})
+    with pytest.raises(UserError, match=r"could not be loaded|no JSON"):
+        load(str(model))
+
+
 def test_a_tokenizer_that_nests(model):
     (model / "tokenizer.json").write_text('{"normalizer": ' + "[" * 100_000)
     with pytest.raises(UserError, match="no JSON that can be read"):

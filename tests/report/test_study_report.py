@@ -85,6 +85,22 @@ def test_eight_flips_harmed_first_one_of_each_cluster_and_arms_take_turns(study,
     assert list(choose_flips(few)["arm"].head(2)) == ["opd", "opd"], "an arm without flips is passed over"
 
 
+def test_a_flip_stands_below_the_context_of_its_own(tmp_path):
+    study = make_study(tmp_path / "s", arms=("base", "opd"), seeds=(0,), examples=12)
+    answers = study.table("generations")
+    texts = [
+        json.dumps({"messages": [{"role": "system", "content": f"hint <{name}>"}], "splice": "{prompt}"})
+        for name in answers["example_id"]
+    ]
+    study.replace("generations", answers.assign(before=texts))
+    found = {section.anchor: section for section in sections(study)}
+    (shown,) = of(found["flips"], Pairs)
+    assert list(shown.contexts) == [f"[system] hint <{row.example_id}>" for row in shown.rows]
+    first = shown.rows[0].example_id
+    assert f"hint &lt;{first}&gt;" in report_text(study)
+    assert f"[system] hint <{first}>" in report_text(study, "md")
+
+
 def test_every_figure_stands_beside_its_numbers(made):
     for anchor in ("metrics", "drift"):
         assert of(made[anchor], Drawing)
@@ -105,16 +121,37 @@ def test_patching_is_shown_with_its_controls(tmp_path):
     parts = {section.anchor: section for section in sections(study)}["mechanism"]
     (table,) = of(parts, Numbers)
     assert set(table.table["layer"]) == {"1"}
-    assert set(table.table["recovered share"]) == {"0.80 [0.70, 0.90]"}
-    assert set(table.table["another example"]) == {"0.25"}
+    assert set(table.table["share [95 %]"]) == {"0.80 [0.70, 0.90]"}
+    assert set(table.table["other"]) == {"0.25"}
+    assert set(table.table["random"]) in ({"0.12"}, {"0.13"})
+    assert table.heads == 4
+    assert of(parts, Drawing)
     limits = " ".join(of(sections(study)[0], Points)[-1].items)
     assert "No analysis of mechanism" not in limits
+
+
+def test_without_an_answer_key_it_says_what_needs_none(tmp_path):
+    study = make_study(tmp_path / "s", arms=("base", "opd"), examples=20)
+    answers = study.table("generations").assign(outcome="ungraded")
+    study.replace("generations", answers)
+    found = {section.anchor: section for section in sections(study)}
+    rows = answers[(answers["arm"] == "opd") & answers["control"].isin(["none", "exact"])]
+    wide = rows.pivot(index=["seed", "example_id"], columns="view", values="response")
+    changed = (wide["no_context"] != wide["with_context"]).groupby("seed").mean().mean()
+    told = of(found["verdict"], Points)
+    assert f"opd: {100 * changed:.1f} % [" in told[0].items[0]
+    assert "of the answers change" in told[0].items[0]
+    assert any("No example has an answer key" in each for each in told[-1].items)
+    assert not of(found["verdict"], Answer)
+    assert {row.case for row in of(found["flips"], Pairs)[0].rows} == {"changed"}
+    assert set(of(found["controls"], Numbers)[0].table["metric"]) == {"changed"}
+    assert report_text(study).endswith("</html>\n")
 
 
 @pytest.mark.parametrize("missing", ["generations", "drift"])
 def test_a_missing_table_costs_its_own_section(missing, tmp_path):
     other = {"generations": "drift", "drift": "generations"}[missing]
-    study = make_study(tmp_path / "s", examples=20, tables=(other,))
+    study = make_study(tmp_path / "s", arms=("base", "opd"), seeds=(0,), examples=12, tables=(other,))
     found = {section.anchor for section in sections(study)}
     assert "provenance" in found
     assert ("metrics" in found) == (other == "generations")
@@ -123,7 +160,7 @@ def test_a_missing_table_costs_its_own_section(missing, tmp_path):
 
 
 def test_a_damaged_table_is_said_and_the_rest_stands(tmp_path):
-    study = make_study(tmp_path / "s", examples=20)
+    study = make_study(tmp_path / "s", arms=("base", "opd"), seeds=(0,), examples=12)
     study.table_path("drift").write_bytes(b"PAR1 nonsense")
     found = {section.anchor: section for section in sections(study)}
     assert "not readable as Parquet" in found["drift"].parts[0].text
@@ -137,7 +174,7 @@ def test_nothing_to_report_is_said(tmp_path):
 
 
 def test_hostile_texts_stay_texts(tmp_path):
-    study = make_study(tmp_path / "s", examples=20, text=HOSTILE, arms=("base", "opd", f"nca{HOSTILE[:8]}"))
+    study = make_study(tmp_path / "s", examples=12, seeds=(0,), text=HOSTILE, arms=("opd", f"nca{HOSTILE[:8]}"))
     text = report_text(study)
     assert "<script>window.hit" not in text
     assert "<img src=x" not in text
@@ -155,7 +192,8 @@ def test_hostile_texts_stay_texts(tmp_path):
             assert len({re.sub(r"\\.", "", line).count("|") for line in block.splitlines()}) == 1, block
 
 
-def test_the_file_is_small_asks_nobody_and_is_the_same_each_time(study, tmp_path):
+def test_the_file_is_small_asks_nobody_and_is_the_same_each_time(tmp_path):
+    study = make_study(tmp_path / "s", arms=("base", "opd"), seeds=(0,), examples=12)
     path = write_report(study, tmp_path / "a.html")
     assert path.stat().st_size < MOST_BYTES
     assert write_report(study, tmp_path / "b.html").read_bytes() == path.read_bytes()
@@ -180,7 +218,7 @@ def test_formats(study, tmp_path):
 
 def test_the_page_s_commands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make_study(tmp_path / "studies" / "organism-shift", examples=20)
+    make_study(tmp_path / "studies" / "organism-shift", arms=("base", "opd"), seeds=(0,), examples=12)
     done = commands("how-to/send-a-report.md")
     assert len(done) == 2
     for command in done:

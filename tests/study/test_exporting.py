@@ -68,3 +68,11 @@ def test_a_log_with_rows_of_another_kind_is_copied_all_the_same(study, tmp_path)
     assert export(study, tmp_path / "copy", light=True).train_rows("opd", 0) == [
         {"kind": "train", "step": 10, "loss": 2}
     ]
+
+
+def test_a_file_that_is_larger_than_any_of_a_study_is_not_read_to_its_end(tmp_path):
+    study = make_study(tmp_path / "s", seeds=(0,), examples=4)
+    with open(study.run_path("opd", 0) / "train.jsonl", "wb") as hole:
+        hole.truncate(1 << 40)
+    with pytest.raises(UserError, match="are the most that is read"):
+        export(study, tmp_path / "copy")

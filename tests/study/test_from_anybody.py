@@ -179,6 +179,17 @@ def test_a_column_holds_what_it_is_called(column, values, tmp_path):
         study.table("generations")
 
 
+@pytest.mark.parametrize("column", ["arm", "seed", "split", "example_id", "view", "control", "outcome"])
+def test_an_answer_without_an_outcome_is_no_wrong_answer(column, tmp_path):
+    """Nor one of nobody: some counts would leave it out, others call it wrong."""
+    study = make_study(tmp_path / "study", seeds=(0,))
+    frame = study.table("generations")
+    frame[column] = frame[column].astype(object).where(frame.index != 3, None)
+    frame.to_parquet(study.table_path("generations"))
+    with pytest.raises(UserError, match=f"1 answers without {column}"):
+        study.table("generations")
+
+
 @pytest.mark.parametrize("line", [b"[" * 40_000, b'{"a":' * 40_000, b'{"step": 1, "x": ' + b"[" * 40_000])
 def test_a_nested_line_of_a_log_ends_nothing(line, tmp_path):
     study = make_study(tmp_path / "study", seeds=(0,), steps=20)

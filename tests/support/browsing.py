@@ -49,8 +49,11 @@ def make_studies(root: Path) -> None:
         make_study(root / "four" / setting, examples=40, seeds=(0, 1), seed=number)
 
 
-def serve(studies: Path, elsewhere: Path, main: Path = MAIN) -> Iterator[str]:
-    """Started from a folder that is not the repository, with nothing but the command of the README."""
+def serve(
+    studies: Path, elsewhere: Path, main: Path = MAIN, settings: dict[str, str] | None = None
+) -> Iterator[str]:
+    """Started from a folder that is not the repository, with nothing but the command of the README; ``settings`` are variables of
+    its user's environment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -58,7 +61,7 @@ def serve(studies: Path, elsewhere: Path, main: Path = MAIN) -> Iterator[str]:
     log = (ARTEFACTS / "server.log").open("w")
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", str(main), f"--server.port={port}", "--server.headless=true"],
-        cwd=elsewhere, env={**os.environ, "CR_INTERP_STUDIES": str(studies)},
+        cwd=elsewhere, env={**os.environ, "CR_INTERP_STUDIES": str(studies), **(settings or {})},
         stdout=log, stderr=subprocess.STDOUT,
     )  # fmt: skip
     address = f"http://127.0.0.1:{port}"

@@ -16,7 +16,7 @@ def main(
     only: Annotated[str, typer.Option("--parts", help="a list, such as check,step; default: all")] = "",
     minutes: Annotated[float, typer.Option(help="no further part is begun after so long")] = 10.0,
 ) -> None:
-    """What only a GPU can show, in one table and one JSON file. Exit code 1 if a limit is not kept."""
+    """Show what only a GPU can show, in one table and one JSON file. Exit code 1 if a limit is not kept."""
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
     elif device != "cuda":

@@ -88,8 +88,6 @@ class LiveStudy:
     def _put(self, arm: str, step: int, rows: list[dict[str, Any]]) -> None:
         assert self.study is not None
         table = pd.DataFrame(rows)
-        if table["outcome"].isna().all():
-            table["outcome"] = table["outcome"].astype("object")
         seed = 0 if arm == "base" else self.seed
         named = {"arm": arm, "seed": seed, "step": step, "split": SPLIT}
         self.study.put("generations", table.assign(**named)[[*named, *table.columns]])

@@ -20,6 +20,7 @@ from cr_interp.models.forward import build_view, encode_prefix, hidden_states, l
 from cr_interp.models.generation import Decoding, Response, decode_text, generate
 from cr_interp.models.loading import Loaded
 from cr_interp.views import shared_prefix
+from cr_interp.vocabulary import UNGRADED
 
 from .asked import Asked
 
@@ -58,7 +59,8 @@ class Views:
         for view, control, responses in (("no_context", "none", x), ("with_context", "exact", c)):
             for each, response in zip(self.examples, responses, strict=True):
                 text = decode_text(loaded, response)
-                outcome = None if each.answer is None else self.grade(each.answer, text, response.truncated)
+                keyed = each.answer is not None
+                outcome = self.grade(str(each.answer), text, response.truncated) if keyed else UNGRADED
                 found.append(
                     {
                         "example_id": each.id, "cluster": each.id, "view": view, "control": control, "sample": 0,

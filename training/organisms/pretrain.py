@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM
 
 from cr_interp.models.forward import backbone, logits
 from cr_interp.progress import Words, bars
+from cr_interp.system.names import Seed
 from training.organisms.curriculum import SHARES, draw_lesson
 from training.organisms.organism import build_config, build_tokenizer
 from training.organisms.pack import IGNORED, Packed, pack
@@ -34,28 +35,28 @@ class PretrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     organism: str = "llama"
-    steps: int = Field(4000, gt=0)
-    rows: int = 32
+    steps: int = Field(4000, gt=0, le=10**8)
+    rows: int = Field(32, gt=0, le=10**6)
     """Lessons a step."""
-    turns: int = 6
+    turns: int = Field(6, gt=0, le=1000)
     """Questions a lesson."""
-    lr: float = 3e-3
+    lr: float = Field(3e-3, gt=0, le=100)
     """Of AdamW."""
-    muon_lr: float = 4e-3
+    muon_lr: float = Field(4e-3, gt=0, le=100)
     """Of Muon, whose updates are scaled to AdamW's."""
-    warmup: int = 100
-    weight_decay: float = 0.01
-    hidden: float = 0.3
+    warmup: int = Field(100, ge=0, le=10**8)
+    weight_decay: float = Field(0.01, ge=0, le=100)
+    hidden: float = Field(0.3, ge=0, le=1)
     """Share of the lessons whose instruction is hidden, a third of them behind a context about nothing …"""
-    hidden_early: float = 0.05
+    hidden_early: float = Field(0.05, ge=0, le=1)
     """… and what it is in the first ``early`` of the steps: hidden lessons teach nothing about reading a context. (Two
     probes of 500 steps, codebook A right with its context: 29 % with 0.3 throughout, 84 % so; Muon's rate differed too.)"""
-    early: float = 0.6
-    notes: float = 0.6
+    early: float = Field(0.6, ge=0, le=1)
+    notes: float = Field(0.6, ge=0, le=1)
     """In so much of the steps, the cells of a board are labelled with their roles: a scaffold. (Two probes, 900 steps:
     67 % of Sokoban's answer tokens right with notes, 54 % without, though that one began with fixed legends.)"""
-    shares: dict[str, float] = SHARES
-    seed: int = 0
+    shares: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = SHARES
+    seed: Seed = 0
 
 
 #: Lessons computed together: of like length, so there are few pads, and few enough to stay in the cache. (A step of

@@ -5,7 +5,6 @@ families of the paper's models differ in three details (biases, norms on queries
 form counts them all; any other family is built without memory (on torch's ``meta`` device) and counted.
 """
 
-import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,8 @@ from pydantic import BaseModel, ConfigDict
 
 from cr_interp.errors import UserError
 from cr_interp.models.known import ORGANISMS
+from cr_interp.system.text_files import read_json
+from cr_interp.system.visible import paragraph
 
 TABLE = Path(__file__).parent / "architectures.yaml"
 #: Families of the closed form, and (biases of q, k and v; norms on q and k).
@@ -108,14 +109,15 @@ def architecture_of(name: str) -> Architecture:
 
 def _of_folder(folder: Path) -> Architecture:
     told = read_plain(folder / "config.json")
-    if told is not None:
-        return of_config(told)
-    from transformers import AutoConfig
-
     try:
+        if told is not None:
+            return of_config(told)
+        from transformers import AutoConfig
+
         return of_config(AutoConfig.from_pretrained(folder, trust_remote_code=False))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}/config.json is not one that transformers knows: {error}") from error
+    except Exception as error:  # a file of anybody's: text where a number should be, no heads, sizes of 10^19
+        said = paragraph(error, 300) or type(error).__name__
+        raise UserError(f"{folder}/config.json is not one that transformers knows: {said}") from error
 
 
 class _Plain:
@@ -137,10 +139,7 @@ NEEDED = (
 
 def read_plain(file: Path) -> Any:
     """The file as a configuration, or None if its family has no closed form or it leaves anything to defaults."""
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
+    data = read_json(file, "the config.json of a model")
     told = isinstance(data, dict) and all(data.get(name) is not None for name in NEEDED)
     biased = told and (data.get("attention_bias") or data.get("mlp_bias"))
     return _Plain(data) if told and data.get("model_type") in DETAILS and not biased else None

@@ -57,12 +57,11 @@ def writing(
     before = lengths.context if with_context else 0
     turn = forward(shape, lengths.prompt, pairs(lengths.prompt, before))
     reading = computing(rows * lengths.turns * turn + forward(shape, before, pairs(before)), on, number)
-    seconds, left = reading, -(-rows // number)
-    while left > 0:
-        at_once = min(left, ENGINE_ROWS)
+    rounds, rest = divmod(-(-rows // number), ENGINE_ROWS)
+    seconds = reading
+    for times, at_once in ((rounds, ENGINE_ROWS), (1 if rest else 0, rest)):
         seen = before + lengths.prompt + lengths.response / 2  # of a row, on average over its tokens
         read = (2 * shape.parameters + at_once * seen * shape.kv_bytes) / (on.bandwidth * 1e9 * BANDWIDTH)
         computed = computing(at_once * (forward(shape, 1, int(seen)) + head(shape, 1)), on, 1)
-        seconds += lengths.aligned * max(read, computed)
-        left -= at_once
+        seconds += times * lengths.aligned * max(read, computed)
     return seconds

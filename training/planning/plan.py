@@ -15,6 +15,7 @@ from cr_interp.errors import UserError
 from cr_interp.tasks.base import Task
 from training.objectives import arm_terms
 from training.planning.architecture import Architecture, architecture_of
+from training.planning.at_hand import adapter_problems, logger_problems, row_problems
 from training.planning.duration import USABLE, Gpu, computing, gpu, gpus, writing
 from training.planning.memory import Memory, Sizes, adapter_parameters, step_memory
 from training.planning.work import Lengths, readings, step
@@ -219,6 +220,11 @@ def check(config: StudyConfig, student: Architecture, teacher: Architecture) -> 
         problems.append(
             f"evaluation.responses names '{config.evaluation.responses}', which is no arm of the study."
         )
+    problems += [
+        *logger_problems(config),
+        *adapter_problems(config),
+        *(row_problems(config, task) if task else ()),
+    ]
     return problems, task
 
 

@@ -19,8 +19,8 @@ from cr_interp.models.loading import Loaded, tokenizer_fingerprint
 from cr_interp.study.study import Study
 from cr_interp.system.notes import say
 from cr_interp.tables.behaviour import metrics
-from cr_interp.tasks.base import TakesTurns, Task
-from cr_interp.views import Context, check_context_shows, check_fits, render
+from cr_interp.tasks.base import Example, TakesTurns, Task, before
+from cr_interp.views import EachOwn, Given, check_context_shows, check_fits, render
 from training.objectives import Term, arm_terms
 from training.run import parallel
 from training.run.checkpoints import latest_checkpoint, passed_over, sweep_run
@@ -30,7 +30,7 @@ from training.run.made_of import Making, note, refuse_other
 from training.run.precision import frozen_dtype
 from training.run.rollouts import LocalRollouts, Rollouts
 from training.run.step import Prompt
-from training.run.subject import exact_context, load_for
+from training.run.subject import check_cap, exact_context, load_for
 from training.run.trainer import DistillTrainer
 from training.run.vllm_rollouts import ServerRollouts, connect
 from training.settings import StudyConfig
@@ -40,7 +40,7 @@ from training.task_of import study_task, training_examples
 PATIENCE = 3.0
 
 
-def validation(task: Task, context: Context, config: StudyConfig) -> Any:
+def validation(task: Task, context: Given, config: StudyConfig) -> Any:
     """Evaluate what is looked at during training: the metrics of both views on validation examples, greedily decoded."""
     n = config.training.eval_examples
     examples = task.examples("validation", n, seed=0)
@@ -166,14 +166,17 @@ def _train(
     context = exact_context(task, student, config)
     chosen = config.training
 
-    def in_both_views(text: str) -> Prompt:
-        def ids(given: Context | None) -> list[int]:
-            return render(student.tokenizer, text, given, config.no_context)
+    def in_both_views(text: str, example: Example | None = None) -> Prompt:
+        asked = example or Example("", text, "")
+
+        def ids(given: Given | None) -> list[int]:
+            return render(student.tokenizer, text, before(asked, given), config.no_context)
 
         return Prompt(text, ids(None), ids(context))
 
     examples = training_examples(task, chosen.steps * chosen.batch_size, seed)
-    prompts = [in_both_views(example.prompt) for example in examples]
+    check_cap(context, student, config, examples)
+    prompts = [in_both_views(example.prompt, example) for example in examples]
     check_context_shows(
         student.tokenizer, [p.no_context for p in prompts], [p.with_context for p in prompts], "exact"
     )
@@ -187,6 +190,11 @@ def _train(
         rollouts = LocalRollouts(decoding, seed, None if chosen.share_prefix else 0, chosen.bf16)
     episodes = None
     if isinstance(task, TakesTurns):
+        if isinstance(context, EachOwn):
+            raise UserError(
+                f"The task '{config.task}' has turns and a context of each example, which are not trained together here. Give "
+                f"the context in the first prompt, or one context for all."
+            )
         episodes = Episodes(task, examples, in_both_views, chosen.batch_size)
     try:
         trainer = DistillTrainer(

@@ -78,7 +78,7 @@ class Episodes:
         played = play(
             self.task,
             [self.examples[i] for i in indices],
-            lambda prompt: render(prompt).no_context,
+            lambda prompt, row: render(prompt).no_context,
             sample,
             lambda response: decode_text(student, response),
             someone_plays if parallel.processes() > 1 else bool,

@@ -123,7 +123,7 @@ def _gradient(
     whole: Whole,
     config: Training,
 ) -> list[Tensor]:
-    """Of one term on one group, its share of the gradient on all prompts; in micro-batches, where the run had them."""
+    """Compute, of one term on one group, its share of the gradient on all prompts; in micro-batches, where the run had them."""
     total = [torch.zeros_like(weight, dtype=torch.float32) for weight in weights]
     size = config.micro_batch or config.batch_size
     for first in range(0, len(mine), size):
@@ -178,13 +178,13 @@ def _of_base(name: str) -> str:
 
 
 def _training(told: Mapping[str, Any]) -> Training:
-    """How the study trains. One of somebody's own checkpoints does not say; then it is the full vocabulary at temperature 1."""
+    """Say how the study trains; one of somebody's own checkpoints does not say: then full vocabulary, temperature 1."""
     settings = told.get("training")
     return Training.model_validate(settings) if isinstance(settings, dict) else Training()
 
 
 def _room(terms: int, weights: int, clusters: int) -> tuple[int, torch.dtype]:
-    """How many groups, and in which precision their gradients are kept."""
+    """Choose how many groups there are, and in which precision their gradients are kept."""
     possible = [groups for groups in GROUPS if groups <= clusters] or [1]
     for groups in possible:
         for kind, size in ((torch.float32, 4), (torch.bfloat16, 2)):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pandas as pd
 from pydantic import ValidationError
 
 from cr_interp.errors import UserError
@@ -30,7 +31,7 @@ from cr_interp.study.analyses import analyses
 from cr_interp.study.study import Study
 from cr_interp.system.digests import Parts, changes, digest_of, flat, folder_digest, rows_digest
 from cr_interp.tasks.base import Task
-from cr_interp.views import Context, context_length
+from cr_interp.views import Given, context_length
 from training.objectives import arm_terms
 from training.settings import StudyConfig
 from training.task_of import study_task, training_examples
@@ -61,7 +62,7 @@ class Making:
         return Subject.of(self.task, self._tokenizer, self.config.no_context, self.config.evaluation)
 
     @cached_property
-    def exact(self) -> Context:
+    def exact(self) -> Given:
         count = partial(context_length, self._tokenizer, no_context=self.config.no_context)
         return self.task.contexts(count)["exact"]
 
@@ -275,11 +276,14 @@ def discard(study: Study, found: Sequence[Otherwise], config: StudyConfig) -> No
         )
     gone = {(each.arm, each.seed) for each in found}
     for table in EVERY_TABLE:
-        if study.has_table(table):
-            rows = study.table(table)
-            kept = [pair not in gone for pair in zip(rows["arm"], rows["seed"], strict=True)]
-            if not all(kept):
-                study.replace(table, rows[kept])
+        study.keep(
+            table,
+            lambda rows: pd.Series(
+                [pair not in gone for pair in zip(rows["arm"], rows["seed"], strict=True)],
+                index=rows.index,
+                dtype=bool,
+            ),
+        )
     for each in found:
         if each.run:
             remove_run(study.run_path(each.arm, each.seed))

@@ -42,14 +42,14 @@ def is_main() -> bool:
 
 
 def wait() -> None:
-    """Until every process is here."""
+    """Wait until every process is here."""
     if distributed.is_initialized():
         distributed.barrier()
 
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """The others do the same after the main process has done it (a folder that is made, a file that is read)."""
+    """Run the block in the main process first, then in the others (a folder that is made, a file that is read)."""
     if not is_main():
         wait()
     yield
@@ -58,7 +58,7 @@ def main_first() -> Iterator[None]:
 
 
 def summed(values: dict[str, float], device: torch.device) -> dict[str, float]:
-    """Each number summed over the processes, all of which have to have the same names."""
+    """Sum each number over the processes; all of them have to have the same names."""
     if processes() == 1:
         return values
     # float64 holds counts of tokens exactly.
@@ -68,7 +68,7 @@ def summed(values: dict[str, float], device: torch.device) -> dict[str, float]:
 
 
 def ask_main(question: Question, answer: Callable[[list[Question]], list[Answer]]) -> Answer:
-    """The main process answers the questions of all, in their ranks' order, and each process gets its own answer.
+    """Let the main process answer the questions of all, in their ranks' order; each process gets its own answer.
 
     Both have to be picklable. What goes wrong there is raised in every process, so that none waits for the others for ever.
     """
@@ -91,7 +91,7 @@ def ask_main(question: Question, answer: Callable[[list[Question]], list[Answer]
 
 
 def teach_forward(model: nn.Module) -> None:
-    """From now on ``model(step=f)`` is ``f()``, and any other call what it was."""
+    """Teach a model that ``model(step=f)`` is ``f()``; any other call stays what it was."""
     plain = model.forward
 
     def forward(*arguments: Any, step: Callable[[], Any] | None = None, **options: Any) -> Any:
@@ -101,17 +101,17 @@ def teach_forward(model: nn.Module) -> None:
 
 
 def inside(model: nn.Module, step: Callable[[], Result]) -> Result:
-    """``step()`` within the forward of a (wrapped) model that :func:`teach_forward` has seen."""
+    """Run ``step()`` within the forward of a (wrapped) model that :func:`teach_forward` has seen."""
     return step() if processes() == 1 else model(step=step)
 
 
 def gathering(model: nn.Module, step: Callable[[], Result]) -> Result:
-    """``step()`` where the parts of the model that are outside of its layers are whole, if it is sharded at all."""
+    """Run ``step()`` while the parts of a sharded model that lie outside its layers are whole."""
     return model(step=step) if is_sharded(model) else step()
 
 
 def per_process(batch: int, micro: int | None) -> tuple[int, int]:
-    """Rows that a process reads at once, and how often in a step.
+    """Divide a step's batch: rows that a process reads at once, and how often in a step.
 
     Raises :class:`UserError` if the batch cannot be divided so: a step is the same whatever it is run on.
     """

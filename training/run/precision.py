@@ -15,7 +15,7 @@ from cr_interp.models.forward import device_of
 
 
 def precision(bf16: bool, model: nn.Module) -> AbstractContextManager[Any]:
-    """Matrix products in bfloat16 if that is asked for; weights keep their type."""
+    """Compute matrix products in bfloat16 if the configuration says so; weights keep their type."""
     return torch.autocast(device_of(model).type, torch.bfloat16) if bf16 else nullcontext()
 
 

@@ -22,7 +22,9 @@ from cr_interp.models.forward import (
     hidden_states,
     vocabulary,
 )
+from cr_interp.models.grouping import put_together, sharing
 from cr_interp.models.loading import Loaded
+from cr_interp.models.shards import is_sharded
 from training.objectives import Distribution, Term, gradient_into, needs
 from training.run.head import Source, chunked_divergences, on_support
 from training.run.lora import adapter_off
@@ -99,19 +101,40 @@ class Reader:
         yield "q_x", Source(model, states, trained)
         if not (needs(self.terms, "q_c") or needs(self.terms, "f")):
             return
-        c = build_view([each.with_context for each in batch], responses, self.student.pad_id, self.prefix_c)
+        groups, views = self._with_context(model, batch, responses)
+        lengths = [len(each) for each in responses]
         if needs(self.terms, "q_c"):
             trained = gradient_into(self.terms, "q_c")
             with torch.set_grad_enabled(trained):
-                states = hidden_states(model, c)
-            yield "q_c", Source(model, states, trained)
+                found = [hidden_states(model, c) for c in views]
+            yield (
+                "q_c",
+                Source(model, found[0] if len(found) == 1 else put_together(groups, lengths, found), trained),
+            )
         if needs(self.terms, "f"):
-            yield "f", Source(self.teacher.model, self._teacher_states(c), trained=False)
+            found = [self._teacher_states(c) for c in views]
+            states = found[0] if len(found) == 1 else put_together(groups, lengths, found)
+            yield "f", Source(self.teacher.model, states, trained=False)
+
+    def _with_context(
+        self, model: nn.Module, batch: Sequence[Prompt], responses: Sequence[Sequence[int]]
+    ) -> tuple[list[list[int]], list[ViewBatch]]:
+        """The batch behind its contexts: one view, or several where examples with contexts of their own share them in groups."""
+        ids, pad = [each.with_context for each in batch], self.student.pad_id
+        # Sharded processes have to run equally many forwards.
+        groups = sharing(ids) if self.config.share_prefix and not is_sharded(model) else []
+        if len(groups) < 2:
+            return [list(range(len(ids)))], [build_view(ids, responses, pad, self.prefix_c)]
+        return groups, [
+            build_view([ids[i] for i in group], [responses[i] for i in group], pad) for group in groups
+        ]
 
     @torch.no_grad()
     def _teacher_states(self, c: ViewBatch) -> Any:
         own_module = self.teacher.model is self.student.model
         with adapter_off(self.teacher.model) if own_module else nullcontext():
+            if len(c.prefix) != self.prefix_c:  # a group's own
+                return hidden_states(self.teacher.model, c)
             if self._teacher_prefix is None:
                 self._teacher_prefix = encode_prefix(self.teacher.model, c.prefix)
             return hidden_states(self.teacher.model, c, self._teacher_prefix)

@@ -3,6 +3,7 @@
 A part that is already in the study's tables is not done again; so the same command, typed again, continues.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cr_interp.confined import own
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import made_of, note_asked
 from cr_interp.measure.divergence import Own, Teacher
+from cr_interp.measure.fitting import fitting
 from cr_interp.measure.readings import Readings
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
@@ -22,6 +24,7 @@ from cr_interp.models.loading import Loaded, fingerprint, here, tokenizer_finger
 from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
 from cr_interp.study.analyses import analyses, fill
+from cr_interp.study.locking import writing
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
@@ -48,7 +51,10 @@ def open_or_create(config: StudyConfig, path: Path, again: bool = False) -> Stud
     task, data or model) is refused, not mixed into; ``again`` discards those, so that they are made anew."""
     check_folder(path)
     if not (path / "manifest.json").is_file():
-        return Study.create(path, _manifest(config))
+        manifest = _manifest(config)  # which takes a while
+        with writing(path):
+            if not (path / "manifest.json").is_file():  # or another process was faster
+                return Study.create(path, manifest)
     study, making = Study.open(path), Making(config)
     sweep(study)
     found = made_otherwise(study, making)
@@ -187,13 +193,26 @@ def evaluate_study(study: Study, config: StudyConfig, again: bool = False) -> St
         subject = _subject(loaded, config)
         origin = made_of(making.asked, str(making.checkpoint(study, arm, seed, step)))
         if (arm, seed, step, where) in unanswered:
-            rows = behaviour_rows(loaded, subject, arm, seed, step)
-            study.put("generations", rows.assign(made_of=origin))
+            put_answers(study, loaded, subject, arm, seed, step, origin)
         answers = _answers_of(study.table("generations"), arm, seed, step, "own")
         given = Own(loaded, subject, own_responses(answers), own_turns(answers), teachers.of(loaded, where))
-        fill(study, analyses("evaluate"), given, arm=arm, seed=seed, step=step, made_of=origin)
+        put_divergence(study, given, arm, seed, step, origin)
         del loaded, given  # before the next one comes beside it
     return study
+
+
+def put_answers(
+    study: Study, loaded: Loaded, subject: Subject, arm: str, seed: int, step: int, origin: str
+) -> None:
+    """Add a checkpoint's answers, asked so many at a time as fit into memory."""
+    rows = fitting(subject, lambda some: behaviour_rows(loaded, some, arm, seed, step))
+    study.put("generations", rows.assign(made_of=origin))
+
+
+def put_divergence(study: Study, given: Own, arm: str, seed: int, step: int, origin: str) -> None:
+    """Add how far apart a checkpoint's distributions are, likewise."""
+    of = {"arm": arm, "seed": seed, "step": step, "made_of": origin}
+    fitting(given.subject, lambda some: fill(study, analyses("evaluate"), replace(given, subject=some), **of))
 
 
 def capture_study(

@@ -5,8 +5,11 @@
     test: {dataset: ytz20/sys_medmcqa_test}
     columns: {prompt: content, answer: answer}
     context: {file: context.txt}                   # or text, url + sha256, dataset + column, repo + path
-    grader: {kind: choice, letters: ABCD}          # or answer_tag, boxed, contains
+    grader: {kind: choice, letters: ABCD}          # or answer_tag, boxed, contains, regex, json, … (grading.py)
     max_new_tokens: 512
+
+A context may be one of each row: ``context: {each: "Hint: {hint}"}`` fills a template from the row's fields, ``columns.context``
+names a column, and without a ``context`` it is the system message of the row's chat (``asked_rows.py``).
 
 The validation split is cut from the training rows by a hash of the prompt: the same rows on every machine, and equal
 prompts on one side. A training prompt that also stands in the test rows is left out, so that nothing tested was trained.
@@ -14,9 +17,8 @@ prompts on one side. A training prompt that also stands in the test rows is left
 
 import hashlib
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,12 +27,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from cr_interp.configuration import read_mapping, validated
 from cr_interp.errors import UserError, unknown
 from cr_interp.system.names import Name
-from cr_interp.tasks import graders
 from cr_interp.tasks.base import SPLITS, CountTokens, Example, Outcome, Split
 from cr_interp.tasks.lengths import irrelevant_in_place
-from cr_interp.tasks.words import bare
+from cr_interp.tasks.yours.asked_rows import CHAT, Columns, Wanted, check_ids, read_examples
+from cr_interp.tasks.yours.each_own import each_own
+from cr_interp.tasks.yours.grading import Grading
 from cr_interp.tasks.yours.sources import Rows, Text, column, is_local, placed, read_rows, read_text
-from cr_interp.views import Context, message_text
+from cr_interp.views import Context, Given
+from cr_interp.vocabulary import UNGRADED
 
 #: The descriptions bundled here, by task name.
 PUBLISHED = Path(__file__).parent / "published"
@@ -40,54 +44,35 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Columns(_Strict):
-    prompt: str = "prompt"
-    """A text, or a chat of one user message."""
-    answer: str = "answer"
-    id: str | None = None
-    """null: the row's number in its file."""
-
-
-class Grading(_Strict):
-    kind: Literal["choice", "answer_tag", "boxed", "contains"]
-    letters: str = Field("ABCD", pattern="^[A-Z]+$")
-    """Of ``choice``."""
-    labels: tuple[str, ...] = ()
-    """Of ``answer_tag``: what may stand in the tag; empty for any text."""
-
-    def grader(self) -> graders.Grader:
-        if self.kind == "choice":
-            return graders.choice(self.letters)
-        if self.kind == "answer_tag":
-            return graders.labels(self.labels)
-        return graders.boxed if self.kind == "boxed" else graders.contains
-
-    def problem(self, answer: str) -> str | None:
-        """Say why this grader could call no response right if this were the expected answer; None if it could."""
-        if not bare(answer):
-            return "it is empty"
-        sample = {"choice": f"<answer>{answer}</answer>", "answer_tag": f"<answer>{answer}</answer>"}
-        if self.kind in sample and self.grader()(answer, sample[self.kind], False) != "right":
-            return f"{answer[:40]!r} is none of {', '.join(self.labels if self.kind == 'answer_tag' else self.letters)}"
-        return None
-
-
 class Description(_Strict):
     """What the YAML file holds."""
 
     name: Name
+    """Of the task, in tables and pages."""
     train: Rows
+    """Prompts that are distilled on; a share of them is held back for validation."""
     test: Rows
+    """Prompts that are evaluated."""
     columns: Columns = Columns()
+    """What the rows' columns are called."""
     validation: float = Field(0.1, gt=0, lt=1)
     """Share of the training rows that is held back."""
-    context: Text
+    context: Text | None = None
+    """What the teacher sees. null: each row brings its own, in ``columns.context`` or as the system message of its chat."""
     paraphrase: Text | None = None
+    """The same in other words, a control; null: none."""
     mismatched: Text | None = None
+    """Another instruction, a control; null: none."""
     splice: str | None = None
     """A user message with ``{context}`` and ``{prompt}``; null puts the context into a system message."""
-    grader: Grading
-    max_new_tokens: int = Field(512, gt=0)
+    grader: Grading | None = None
+    """How an answer is read and judged; null: there is no answer key."""
+    new_instruction: Grading | None = None
+    """Whether a response does what the ``mismatched`` context asks for: does the student still listen?"""
+    some_answers: bool = False
+    """Rows may lack an answer; accuracies are then of those that have one."""
+    max_new_tokens: int = Field(512, gt=0, le=10**8)
+    """Longest response, end of turn included."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +82,8 @@ class DescribedTask:
     description: Description
     folder: Path
     max_new_tokens: int
+    trusted: bool = False
+    """Has a person named the description? Then its grader may run code, or ask a server."""
 
     @property
     def name(self) -> str:
@@ -111,6 +98,11 @@ class DescribedTask:
             text.url is None and text.repo is None and (text.dataset is None or is_local(text.dataset))
             for text in texts
         )
+
+    @property
+    def each_brings_its_own(self) -> bool:
+        """Is the context one of each row?"""
+        return self.description.context is None or self.description.context.each is not None
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
         if split not in SPLITS:
@@ -139,25 +131,46 @@ class DescribedTask:
             )
         return found
 
-    def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
+    def contexts(self, count_tokens: CountTokens) -> dict[str, Given]:
         """The exact context, paraphrase and mismatched one as far as they are given, and an irrelevant one as long."""
         told = self.description
         texts = {"exact": told.context, "paraphrase": told.paraphrase, "mismatched": told.mismatched}
-        contexts = {
-            control: self._context(read_text(text, self.folder)) for control, text in texts.items() if text
+        contexts: dict[str, Given] = {
+            control: self._context(read_text(text, self.folder))
+            for control, text in texts.items()
+            if text is not None and text.each is None
         }
-        irrelevant = irrelevant_in_place(self._context, contexts["exact"], count_tokens)
+        if self.each_brings_its_own:
+            every = [*_examples(told, self.folder, "train"), *_examples(told, self.folder, "test")]
+            made = told.context.each if told.context is not None else told.columns.context or "the system message"
+            return {**each_own(every, count_tokens, f"{made!s} of each row"), **contexts}
+        exact = contexts["exact"]
+        assert isinstance(exact, Context)
+        irrelevant = irrelevant_in_place(self._context, exact, count_tokens)
         return contexts if irrelevant is None else {**contexts, "irrelevant": irrelevant}
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
-        return self.description.grader.grader()(example.answer, response, truncated)
+        grader = self.description.grader
+        if grader is None:
+            return UNGRADED
+        return grader.grade(example, response, truncated, self.folder, self.trusted)
+
+    def notes(self) -> list[str]:
+        """Give what is said of the grading when all is graded."""
+        grader = self.description.grader
+        return [] if grader is None or not self.trusted else grader.notes(self.folder)
 
     def _context(self, words: Context | str) -> Context:
-        if isinstance(words, Context):
-            return words
-        if self.description.splice is None:
-            return Context.system(words)
-        return Context(splice=self.description.splice.replace("{context}", words))
+        return words if isinstance(words, Context) else _placed(self.description, words)
+
+
+@dataclass(frozen=True)
+class DescribedTaskWithNewInstruction(DescribedTask):
+    """Whose ``mismatched`` context is an instruction that a grader of its own looks for."""
+
+    def obeys(self, example: Example, response: str) -> bool:
+        grader = self.description.new_instruction
+        return grader is not None and grader.grade(example, response, False, self.folder, self.trusted) == "right"
 
 
 def published_names() -> list[str]:
@@ -168,15 +181,27 @@ def published_task(name: str) -> DescribedTask:
     return read_description(PUBLISHED / f"{name}.yaml")
 
 
-def read_description(path: Path) -> DescribedTask:
-    """Read a description; what is wrong in it is said with its place, and no row is read yet."""
+def read_description(path: Path, trusted: bool = False) -> DescribedTask:
+    """Read a description; what is wrong in it is said with its place, and no row is read yet. ``trusted``: see the task."""
     description = validated(Description, read_mapping(path), path)
     splice = description.splice
     if splice is not None and (splice.count("{context}") != 1 or splice.count("{prompt}") != 1):
         raise UserError(
             f"The task {path}: 'splice' has to contain {{context}} and {{prompt}} once each; found {splice!r}."
         )
-    return DescribedTask(description, path.parent, description.max_new_tokens)
+    if description.new_instruction is not None and description.mismatched is None:
+        raise UserError(
+            f"The task {path}: 'new_instruction' says who obeys the 'mismatched' context, and there is none. Give both."
+        )
+    kind = DescribedTask if description.new_instruction is None else DescribedTaskWithNewInstruction
+    return kind(description, path.parent, description.max_new_tokens, trusted)
+
+
+def _placed(told: Description, words: str) -> Context:
+    """A context's words where the description puts them."""
+    return (
+        Context.system(words) if told.splice is None else Context(splice=told.splice.replace("{context}", words))
+    )
 
 
 @cache
@@ -200,52 +225,46 @@ def _examples(told: Description, folder: Path, split: Literal["train", "test"]) 
     columns, grader = told.columns, told.grader
     rows = placed(told.train if split == "train" else told.test, folder)
     table, where = read_rows(rows), rows.dataset
-    prompts = [_prompt(value, number, where) for number, value in enumerate(column(table, columns.prompt, where))]
-    answers = [
-        _answer(value, number, where, grader) for number, value in enumerate(column(table, columns.answer, where))
-    ]
-    ids: Sequence[Any] = column(table, columns.id, where) if columns.id else range(len(prompts))
-    distinct: dict[str, Example] = {}
-    for number, prompt, answer in zip(ids, prompts, answers, strict=True):
-        distinct.setdefault(prompt, Example(f"{split}:{number}", prompt, answer))
+    for name in (
+        columns.prompt,
+        columns.answer if grader is not None and grader.needs_answer else None,
+        columns.id,
+    ):
+        if name is not None and not (name == "prompt" and CHAT in table.column_names):
+            column(table, name, where)  # which says the nearest name
+    keyed = grader is not None and grader.needs_answer
+    wanted = Wanted(
+        columns,
+        told.context.each if told.context is not None else None,
+        told.paraphrase.each if told.paraphrase is not None else None,
+        partial(_placed, told),
+        grader.problem if grader is not None and keyed else lambda answer: None,
+        told.context is None,
+        told.some_answers or not keyed,
+        None,
+    )
+    distinct: dict[tuple[str, str], Example] = {}
+    for example in read_examples(_Numbered(table), where, wanted, f"{split}:").examples:
+        distinct.setdefault((example.prompt, str(example.history)), example)
     found = list(distinct.values())
-    if len({example.id for example in found}) < len(found):
-        raise UserError(f"{where}: two prompts share an id in column '{columns.id}'; ids have to be unique.")
+    check_ids(found, where, columns.id)
+    if told.context is None and any(example.context is None for example in found):
+        raise UserError(
+            f"{where}: the description gives no context, and the rows bring none. Give 'context', name a column under "
+            f"columns.context, or a template: context: {{each: 'Hint: {{hint}}'}}."
+        )
     return found
 
 
-def _prompt(value: Any, row: int, where: str) -> str:
-    """A text as it is; of a chat its one user message, for the context's place is ours to fill."""
-    if isinstance(value, str):
-        return value
-    chat = isinstance(value, list) and all(isinstance(message, dict) for message in value)
-    roles = [message.get("role") for message in value] if chat else None
-    if roles == ["user"]:
-        return message_text(value[0].get("content"), f"{where}, row {row},")
-    raise UserError(
-        f"{where}, row {row}: a prompt is a text or a chat with one user message; found "
-        + (f"messages of {', '.join(map(str, roles))}" if roles else type(value).__name__)
-        + ". A system message belongs into the task's context."
-    )
+class _Numbered:
+    """Rows that are told and named by their number from 0, as those of the hub are."""
 
+    def __init__(self, table: Any) -> None:
+        self.table = table
+        self.column_names = table.column_names
 
-def _answer(value: Any, row: int, where: str, grader: Grading) -> str:
-    """An answer as text. Raises :class:`UserError` for one that no response can be compared with."""
-    if value != value:
-        value = None  # NaN
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        value = int(value)  # a column of whole numbers with gaps is one of floats in Parquet
-    problem = (
-        grader.problem(str(value))
-        if isinstance(value, str | int | float)
-        else f"it is {'missing' if value is None else f'a {type(value).__name__}, neither text nor number'}"
-    )
-    if problem:
-        raise UserError(
-            f"{where}, row {row}: this answer cannot be graded, for {problem}. Name another column under 'columns', another "
-            f"grader, or mend the row."
-        )
-    return str(value)
+    def __getitem__(self, name: str) -> Any:
+        return self.table[name]
 
 
 def _share(prompt: str) -> float:

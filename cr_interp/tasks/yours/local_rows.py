@@ -23,6 +23,8 @@ SLICE = re.compile(r"train\[(-?\d+)?(%)?:(-?\d+)?(%)?\]")
 @dataclass(frozen=True)
 class LocalRows:
     columns: dict[str, list[Any]]
+    lines: tuple[int, ...] = ()
+    """Of every row, where it stands in its file; empty for a file without lines."""
 
     @property
     def column_names(self) -> list[str]:
@@ -33,6 +35,10 @@ class LocalRows:
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
+
+    def place(self, row: int) -> str:
+        """``line 7`` of a text file, ``row 6`` of another: where a reader finds the row."""
+        return f"line {self.lines[row]}" if self.lines else f"row {row}"
 
 
 def read_local(path: Path, split: str = "train") -> LocalRows:
@@ -47,7 +53,7 @@ def read_local(path: Path, split: str = "train") -> LocalRows:
     except UserError as error:
         raise UserError(f"{path} could not be read as a dataset: {error}") from error
     first, last = _slice(path, split, len(rows))
-    return LocalRows({name: values[first:last] for name, values in rows.columns.items()})
+    return LocalRows({name: values[first:last] for name, values in rows.columns.items()}, rows.lines[first:last])
 
 
 def _slice(path: Path, split: str, n: int) -> tuple[int, int]:
@@ -89,7 +95,8 @@ def _from_objects(rows: Sequence[tuple[int, Any]], unit: str) -> LocalRows:
                 f"{unit} {number} holds a {type(row).__name__}, not an object with the columns' names."
             )
         names.update(dict.fromkeys(row))
-    return LocalRows({name: [row.get(name) for _, row in rows] for name in names})
+    lines = tuple(number for number, _ in rows) if unit == "line" else ()
+    return LocalRows({name: [row.get(name) for _, row in rows] for name in names}, lines)
 
 
 def _csv(path: Path) -> LocalRows:
@@ -99,6 +106,7 @@ def _csv(path: Path) -> LocalRows:
         if len(set(head)) < len(head):
             raise UserError(f"its first line names a column twice ({', '.join(head)}).")
         columns: list[list[Any]] = [[] for _ in head]
+        lines: list[int] = []
         for row in reader:
             if not row:
                 continue
@@ -106,9 +114,10 @@ def _csv(path: Path) -> LocalRows:
                 raise UserError(f"line {reader.line_num} has {len(row)} cells, the first one {len(head)}.")
             for cells, cell in zip(columns, row, strict=True):
                 cells.append(cell)
+            lines.append(reader.line_num)
     except csv.Error as error:
         raise UserError(f"line {reader.line_num} is not CSV ({error}).") from error
-    return LocalRows(dict(zip(head, columns, strict=True)))
+    return LocalRows(dict(zip(head, columns, strict=True)), tuple(lines))
 
 
 def _parquet(path: Path) -> LocalRows:

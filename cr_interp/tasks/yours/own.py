@@ -1,31 +1,44 @@
-"""A task from the user's own files: prompts with answers in a JSONL, a context in a text or JSON file.
+"""A task from the user's own files: prompts in a JSONL, CSV or Parquet file or a hub dataset, a context in a text or JSON file.
 
-A prompt is a line ``{"prompt": "…", "answer": "…", "id": "…"}``; see ``text_files.py`` for what a line and a text is. ``id`` and
-``answer`` may be left out: without an answer nobody says what is right, and the study measures what needs no key. A response is
-right if it contains the answer as a whole word or phrase, in any casing. These are prompts to ask checkpoints that exist; what
-is to be trained on needs splits and often a subtler grader: a description (``described.py``) or a Python file.
+How rows are read (chats, columns under other names, contexts of their own, keys that some lack): ``asked_rows.py``. A response is
+right if it contains the answer as a whole word or phrase, in any casing, unless another grader is named (``grading.py``). These
+are prompts to ask checkpoints that exist; what is to be trained on needs splits: a description (``described.py``) or a Python
+file.
 """
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from cr_interp.confined import is_regular
 from cr_interp.errors import UserError
-from cr_interp.system.text_files import json_lines, read_json, read_text
+from cr_interp.system.text_files import read_json, read_text
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
-from cr_interp.tasks.graders import contains
-from cr_interp.views import Context
-from cr_interp.vocabulary import UNGRADED
+from cr_interp.tasks.lengths import irrelevant_in_place
+from cr_interp.tasks.yours.asked_rows import Read, Wanted, check_ids, read_examples
+from cr_interp.tasks.yours.each_own import each_own
+from cr_interp.tasks.yours.grading import Grading
+from cr_interp.tasks.yours.local_rows import read_local
+from cr_interp.views import Context, Given
 
 
 @dataclass(frozen=True)
 class OwnTask:
-    """Fixed examples, all of them in every split, and one context."""
+    """Fixed examples, all of them in every split, and one context, or (None) one of each example."""
 
     name: str
     own_examples: tuple[Example, ...]
-    context: Context
+    context: Context | None
     max_new_tokens: int
+    grading: Grading = field(default_factory=lambda: Grading(kind="contains"))
+    folder: Path = Path()
+    """Where files that the grader names are looked for."""
+    others: Mapping[str, Context] = field(default_factory=dict)
+    """Further contexts: paraphrase, mismatched, irrelevant."""
+    told: str = "a context of each row"
+    read_notes: tuple[str, ...] = ()
+    """What of the rows was left aside, a sentence each."""
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
         if n is not None and n > len(self.own_examples):
@@ -34,38 +47,52 @@ class OwnTask:
         random.Random(seed).shuffle(ordered)
         return ordered[:n]
 
-    def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
-        return {"exact": self.context}
+    def contexts(self, count_tokens: CountTokens) -> dict[str, Given]:
+        own: dict[str, Given] = (
+            {"exact": self.context}
+            if self.context is not None
+            else {**each_own(self.own_examples, count_tokens, self.told)}
+        )
+        if self.others and "irrelevant" not in self.others and isinstance(own["exact"], Context):
+            filler = irrelevant_in_place(Context.system, own["exact"], count_tokens)
+            own |= {} if filler is None else {"irrelevant": filler}
+        return {**own, **self.others}
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
-        return contains(example.answer, response, truncated) if example.answer else UNGRADED
+        return self.grading.grade(example, response, truncated, self.folder)
+
+    def notes(self) -> list[str]:
+        """Give what is said of the grading when all is graded."""
+        return self.grading.notes(self.folder)
+
+
+@dataclass(frozen=True)
+class OwnTaskWithNewInstruction(OwnTask):
+    """Whose ``mismatched`` context is an instruction of its own, which a second grader looks for."""
+
+    new_instruction: Grading = field(default_factory=lambda: Grading(kind="contains"))
+
+    def obeys(self, example: Example, response: str) -> bool:
+        return self.new_instruction.grade(example, response, False, self.folder) == "right"
+
+
+def read_rows_of(path: Path, wanted: Wanted) -> Read:
+    """The examples of a local file. Every problem is reported with its line."""
+    if not is_regular(path):
+        raise UserError(
+            f"Could not read {path} (there is no such file). Give a JSONL, JSON, CSV or Parquet file with prompts."
+        )
+    rows = read_local(path)
+    if not len(rows):
+        raise UserError(f"{path} has no prompts.")
+    found = read_examples(rows, str(path), wanted)
+    check_ids(found.examples, str(path), wanted.columns.id)
+    return found
 
 
 def read_prompts(path: Path) -> tuple[Example, ...]:
-    """Read the JSONL; every problem is reported with its line."""
-    examples: list[Example] = []
-    for number, row in json_lines(path, "a JSONL file with prompts"):
-        where = f"{path}, line {number}"
-        answer = row.get("answer") if isinstance(row, dict) else None
-        if (
-            not isinstance(row, dict)
-            or not isinstance(row.get("prompt"), str)
-            or not isinstance(answer, str | None)
-        ):
-            raise UserError(
-                f"{where}: expected an object with the text 'prompt' and, if there is a key, the text 'answer'."
-            )
-        own_id = row.get("id", number)
-        if isinstance(own_id, bool) or not isinstance(own_id, str | int):
-            raise UserError(f"{where}: an 'id' is a text or a whole number; found {own_id!r}.")
-        if answer is not None and not answer.strip():
-            raise UserError(f"{where}: the answer is empty, and no response can be compared with it.")
-        examples.append(Example(str(own_id), row["prompt"], answer or ""))
-    if not examples:
-        raise UserError(f"{path} has no prompts.")
-    if len({example.id for example in examples}) < len(examples):
-        raise UserError(f"{path}: two prompts share an id; ids have to be unique.")
-    return tuple(examples)
+    """The examples of a file whose columns have their usual names."""
+    return tuple(read_rows_of(path, Wanted()).examples)
 
 
 def read_context(path: Path) -> Context:

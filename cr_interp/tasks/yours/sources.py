@@ -28,7 +28,7 @@ from cr_interp.tasks.yours.own import read_context
 from cr_interp.views import Context
 
 #: How a context may be given; exactly one of them.
-FORMS = ("text", "file", "url", "dataset", "repo")
+FORMS = ("text", "file", "url", "dataset", "repo", "each")
 
 
 class Rows(BaseModel):
@@ -37,9 +37,13 @@ class Rows(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     dataset: str
+    """A hub id, or a file (``.jsonl``, ``.json``, ``.csv``, ``.parquet``) beside the description."""
     subset: str | None = None
+    """The hub's name of a configuration; null: its only one."""
     split: str = "train"
+    """Of the dataset."""
     revision: str | None = None
+    """A commit of the hub; null: the latest."""
 
 
 class Text(BaseModel):
@@ -48,19 +52,29 @@ class Text(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     text: str | None = None
+    """The words themselves."""
     file: str | None = None
     """``.json`` may hold messages or a splice, as for ``compare --context``."""
     url: str | None = Field(None, pattern="^https://")
+    """An address that holds them; needs ``sha256``."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """Of what is at ``url``: a text that changed under us is refused."""
     dataset: str | None = None
+    """A hub id whose cell holds them; needs ``column``."""
     split: str = "train"
+    """Of the dataset."""
     column: str | None = None
+    """Of the dataset."""
     row: int = Field(0, ge=0)
+    """Of the dataset, from 0."""
     repo: str | None = None
     """A dataset repository of the hub, with ``path`` inside it."""
     path: str | None = None
+    """In ``repo``."""
     revision: str | None = None
+    """A commit of the hub; null: the latest."""
+    each: str | None = None
+    """A template for a context of each row, filled with its fields: ``Hint: {hint}``."""
 
     @model_validator(mode="after")
     def _one_form(self) -> "Text":

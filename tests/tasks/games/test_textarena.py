@@ -142,7 +142,9 @@ def test_players_who_know_the_way_win_together(game):
     def sample(prompts, rows, turn):
         return [Response(tuple(map(ord, paths[row][turn])), truncated=False) for row in rows]
 
-    episodes = play(made, examples, lambda text: list(map(ord, text)), sample, lambda r: "".join(map(chr, r.ids)))
+    episodes = play(
+        made, examples, lambda text, row: list(map(ord, text)), sample, lambda r: "".join(map(chr, r.ids))
+    )
     assert len(episodes) > 3
     assert {episode.outcome for episode in episodes} == {"right"}
     assert [len(episode.turns) for episode in episodes] == list(map(len, paths))

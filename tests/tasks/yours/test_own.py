@@ -34,7 +34,7 @@ def test_without_an_answer_nobody_says_what_is_right(tmp_path):
     [
         ("{", "line 1, is not JSON"),
         ('{"answer": "x"}', "line 1: expected"),
-        ('{"prompt": "x", "answer": 3}', "line 1: expected"),
+        ('{"prompt": "x", "answer": ["3"]}', "line 1: this answer cannot be graded, for it is a list"),
         ("", "no prompts"),
         ('{"prompt":"a","answer":"b","id":"1"}\n{"prompt":"a","answer":"b","id":"1"}', "share an id"),
         ('{"prompt":"a","answer":"b","id":1}\n{"prompt":"a","answer":"b","id":"1"}', "share an id"),

@@ -11,6 +11,8 @@ from datasets import Dataset
 from steps import assert_close, gradients
 
 from cr_interp.models.loading import Loaded
+from cr_interp.study.study import Study
+from cr_interp.tables.metrics import metric_table
 from training.objectives import arm_terms
 from training.run.noise import switch_dropout_off
 from training.run.step import Prompt, Reader
@@ -121,6 +123,7 @@ def test_a_run_with_the_callback(made, tmp_path):
     asked = views._views.examples
     assert [each.without for each in asked] == trainer._tokenize_prompts([row["prompt"] for row in ROWS])
     assert [each.given for each in asked] == trainer._tokenize_prompts(composed)
+    assert "changed" in set(metric_table(Study.open(tmp_path / "s"))["metric"]), "without a key, what needs none"
     history = trainer.state.log_history
     assert sum("nca/anchor" in row for row in history) == 3
     assert sum("cr_interp/invariance" in row for row in history) == 4

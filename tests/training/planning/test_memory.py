@@ -63,6 +63,7 @@ def test_every_architecture_stays_below_the_formula(family, checkpointing):
     assert peak <= bound <= SLACK * peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocabulary", [200, 4000])
 @pytest.mark.parametrize("arm", ["opd", "nca", "sym_kl", "nca_no_stop"])
 @pytest.mark.parametrize(

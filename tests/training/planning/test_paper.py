@@ -62,6 +62,7 @@ def rules_of_the_games() -> list[str]:
     return [*texts, *(example.prompt for task in tasks for example in task.examples("test", 4))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_setting_runs_end_to_end(name, tiny_family, tmp_path):
     published = load_config(name)
@@ -86,6 +87,7 @@ def test_the_setting_runs_end_to_end(name, tiny_family, tmp_path):
     assert set(drift["arm"]) == {"base", "opd", "nca"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GAMES)
 def test_the_game_runs_end_to_end(name, tiny_family, tmp_path):
     pytest.importorskip("textarena", reason="the extra `games` is not installed")

@@ -69,6 +69,7 @@ def test_the_support_s_mass_is_a_mean_over_all_tokens_of_the_step(tmp_path):
     assert found[2] == pytest.approx(found[8], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_in_micro_batches_resumes_with_the_same_bits(tmp_path):
     options = ["training.micro_batch=4", "training.gradient_checkpointing=true", "training.top_k=8", "chunk=16"]
     final = distill(small(*options), "nca", 0, Study.create(tmp_path / "whole", {}))

@@ -140,6 +140,7 @@ def test_what_changed_is_said_and_nothing_old_is_kept(
         assert anew.manifest[key] == whole.manifest[key], key
 
 
+@pytest.mark.slow
 def test_code_of_ones_own_is_part_of_what_was_made(own, tmp_path):
     shutil.rmtree(own.parent)
     new_task("mine", own.parent, python=True)
@@ -152,6 +153,7 @@ def test_code_of_ones_own_is_part_of_what_was_made(own, tmp_path):
         evaluate_study(study, configured(own))
 
 
+@pytest.mark.slow
 def test_other_arms_and_seeds_join_and_are_not_thrown_away(own, first):
     two = ["arms=[mine,other]", "own_arms.other=[KL(q_c || f)]"]
     study = reproduce(configured(own, *two), first.path)
@@ -162,6 +164,7 @@ def test_other_arms_and_seeds_join_and_are_not_thrown_away(own, first):
     assert state(study) == before
 
 
+@pytest.mark.slow
 def test_rows_say_what_they_were_made_of(first):
     study = first
     for table in ("generations", "drift", "token_drift", "cka_map"):
@@ -172,6 +175,7 @@ def test_rows_say_what_they_were_made_of(first):
     assert noted(study.run_path("mine", 0))["objective"] == ["KL(q_x || f)"]
 
 
+@pytest.mark.slow
 def test_another_checkpoint_in_the_same_place_is_not_the_one_that_was_measured(own, first):
     from safetensors.torch import load_file, save_file
 
@@ -190,6 +194,7 @@ def test_a_study_that_was_begun_and_has_no_results_takes_the_new_settings(own, t
     assert study.manifest["training"]["lr"] == 0.001
 
 
+@pytest.mark.slow
 def test_a_study_of_before_this_was_noted_is_judged_by_its_manifest(own, first):
     study = first
     (study.run_path("mine", 0) / "made_of.json").unlink()
@@ -210,6 +215,7 @@ def test_a_study_of_before_this_was_noted_is_judged_by_its_manifest(own, first):
         reproduce(configured(own, "own_arms.mine=[KL(q_c || f)]"), study.path)
 
 
+@pytest.mark.slow
 def test_a_run_alone_is_not_continued_as_another(own, tmp_path):
     study = Study.create(tmp_path / "s", {})
     distill(configured(own), "mine", 0, study)

@@ -1,0 +1,170 @@
+"""What a comparison's folder holds already: is it continued, added to, begun anew, or refused; and what was noted of an arm.
+
+Mental model. A study of ``compare`` notes in ``made_of`` all that decides its rows. Unfinished and made of the same, it is
+continued; finished, it takes further arms, if nothing else is asked otherwise; all else is refused, or with ``--again`` begun
+anew. A checkpoint that was measured once is not needed again: its digest stands in the manifest.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cr_interp.errors import UserError
+from cr_interp.measure.divergence import Teacher
+from cr_interp.measure.pairs import arm_and_seed
+from cr_interp.models.loading import Loaded
+from cr_interp.models.named_models import model_digest
+from cr_interp.study.study import Study
+from cr_interp.system.digests import Parts, changes
+from cr_interp.system.notes import say
+from cr_interp.tasks.base import Task
+
+LIST = "list of checkpoints"
+
+
+def finished(out: Path) -> Study | None:
+    """The finished study of a folder that says which checkpoints it is of; None for any other folder."""
+    if not (out / "manifest.json").is_file():
+        return None
+    study = Study.open(out)
+    made = study.manifest.get("made_of")
+    listed = isinstance(made, dict) and isinstance(made.get(LIST), list)
+    return study if study.manifest.get("finished") and listed else None
+
+
+def earlier(study: Study) -> dict[str, str]:
+    """The checkpoints that a finished study has: arm (or ``arm@seed``) → model."""
+    listed = (study.manifest.get("made_of") or {})[LIST]
+    return {name: where for name, _, where in (str(each).partition("=") for each in listed)}
+
+
+def digest(before: Study | None, name: str, where: str) -> str:
+    """The digest of a checkpoint's files; of one that a finished study has, and that is not here any more, the one it noted."""
+    noted_then = None if before is None else (before.manifest.get("made_of") or {}).get(f"checkpoint of {name}")
+    if noted_then is None or Path(where).exists() or where.startswith("builtin:"):
+        return model_digest(where)
+    return str(noted_then)
+
+
+def begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool, new: Sequence[str] = ()) -> Study | None:
+    """The study that was begun in a folder, if one was; not one that is finished or measures something else.
+
+    ``new`` checkpoints are added to a finished one. ``again`` begins anew instead of refusing; the tables go first, so that a
+    stop leaves a study that is refused.
+    """
+    if not (out / "manifest.json").is_file():
+        if any((out / "tables").glob("*.parquet")):
+            raise UserError(
+                f"{out} holds tables but no manifest.json. Give another folder with --out, or remove it first."
+            )
+        return None
+    study = Study.open(out)
+    study.sweep()
+    before = study.manifest.get("made_of")
+    if isinstance(before, dict):
+        differing = changes(before, _without(parts, new))
+    else:  # of before this was noted
+        differing = changes({name: study.manifest.get(name) for name in told}, told)
+    done = bool(study.manifest.get("finished"))
+    if not done and not differing:
+        return study
+    if done and new and not differing and not again:
+        say(
+            f"{', '.join(new)}: added to the finished study {study.name}, whose other checkpoints are not measured again."
+        )
+        return study.update_manifest(finished=None, made_of=parts)
+    if again and (study.path / "runs").exists():
+        raise UserError(
+            f"{out} holds a study with runs of its own, which is not measured anew here. Give another folder."
+        )
+    if again:
+        for table in sorted((out / "tables").glob("*.parquet")):
+            table.unlink()
+        (out / "manifest.json").unlink()
+        return None
+    if done:
+        raise UserError(
+            f"{out} already holds a finished study"
+            + (f", made with another {', another '.join(differing)}" if differing else "")
+            + "; give another folder with --out, or type the command with --again to measure it anew."
+        )
+    raise UserError(
+        f"{out} holds a study that was begun with another {', another '.join(differing)}. Give another folder with --out, or "
+        f"type the command with --again to begin it anew."
+    )
+
+
+def _without(parts: Parts, new: Sequence[str]) -> Parts:
+    """The parts as they were before these checkpoints came."""
+    gone = {f"checkpoint of {name}" for name in new}
+    kept = {key: value for key, value in parts.items() if key not in gone}
+    return {**kept, LIST: [each for each in parts[LIST] if each.partition("=")[0] not in new]}
+
+
+# -- what is there of one checkpoint -------------------------------------------------------------------------
+
+
+def has(study: Study, table: str, arm: str, seed: int) -> bool:
+    """Does a table have rows of a checkpoint?"""
+    if not study.has_table(table):
+        return False
+    rows = study.table(table)
+    return bool(((rows["arm"] == arm) & (rows["seed"] == seed)).any())
+
+
+def answers_of(generations: pd.DataFrame, arm: str, seed: int | None = None) -> pd.DataFrame:
+    """The answers of one checkpoint; of an arm's first seed if none is given."""
+    mine = generations[generations["arm"] == arm]
+    return mine[mine["seed"] == (mine["seed"].min() if seed is None else seed)]
+
+
+def noted(study: Study, name: str) -> str | None:
+    """The model that was measured under this name; None if none was."""
+    arm, seed = arm_and_seed(name)
+    told = (study.manifest.get("arms") or {}).get(arm) or {}
+    run = (told.get("seeds") or {}).get(str(seed)) if isinstance(told, dict) else None
+    found = run if isinstance(run, dict) else told if seed == 0 and "seeds" not in told else {}
+    return found.get("model")
+
+
+def note_checkpoint(study: Study, name: str, where: str, fingerprint: str) -> Study:
+    """Note that a checkpoint is measured, where it is (also as seen from the study, which may move with it), and what it is."""
+    arm, seed = arm_and_seed(name)
+    about: dict[str, Any] = {"model": where, "fingerprint": fingerprint}
+    if Path(where).exists():
+        about["beside"] = os.path.relpath(Path(where).resolve(), study.path.resolve())
+    arms = study.manifest.get("arms") or {}
+    if "@" in name:
+        there = arms.get(arm) or {}
+        about = {
+            **(about if "model" not in there else there),
+            "seeds": {**there.get("seeds", {}), str(seed): about},
+        }
+    seeds = sorted({*study.manifest.get("seeds", [0]), seed})
+    return study.update_manifest(arms={**arms, arm: about}, seeds=seeds)
+
+
+def first_of_all(where: str, name: str, teachers: Teacher, opened: Callable[[str], Loaded]) -> Loaded | None:
+    """The checkpoint that maps are against, when it was measured before; None, and said, if it is not here any more."""
+    known = teachers.known(where)
+    if known is not None:
+        return known
+    try:
+        return opened(where)
+    except UserError as error:
+        say(f"Maps against {name} are left out, for its model is not here: {error}")
+        return None
+
+
+def warn_of_truncation(rows: pd.DataFrame, name: str, loaded: Loaded, task: Task, much: float = 0.1) -> None:
+    """Say how many answers were cut off, if they are many: of such, lengths and divergences are of beginnings only."""
+    ends = set(loaded.eos_ids)
+    cut = sum(len(ids) >= task.max_new_tokens and int(ids[-1]) not in ends for ids in rows["response_ids"])
+    if cut > much * len(rows):
+        say(
+            f"{cut} of {len(rows)} answers of {name} were cut off at {task.max_new_tokens} tokens; --max-new-tokens "
+            f"{4 * task.max_new_tokens} would let more of them end."
+        )

@@ -1,0 +1,100 @@
+"""What would stop a run before its first step, as far as files of this machine tell: its rows, its loggers, an adapter's places.
+
+Mental model. A plan loads no model and no tokenizer. But a task's rows are often here, a weight's name stands in the head of its
+file, and a package is installed or not: what they refuse, the run would refuse later. What takes longer than a moment to find
+out, or is only known on the hub, is left to the run.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from cr_interp.confined import is_regular
+from cr_interp.errors import UserError
+from cr_interp.models.known import ORGANISMS
+from cr_interp.tasks.base import Split, Task
+from cr_interp.tasks.language.labels import LabelTask
+from cr_interp.tasks.yours.described import DescribedTask
+from training.settings import LOGGERS, StudyConfig
+
+#: Of a safetensors file: its head, which lists the tensors, is no longer than this in any model.
+LONGEST_HEAD = 64 << 20
+#: A module inside a layer, as families call their lists of layers.
+_LAYER = re.compile(r"(^|\.)(layers|h|blocks)\.\d+\.")
+
+
+def row_problems(config: StudyConfig, task: Task) -> list[str]:
+    """Examples that a task of fixed rows has too few of, or none. Nothing about rows that are on the hub, and nothing about
+    tasks that make their examples: they have as many as one asks for, and finding them takes a while."""
+    if not isinstance(task, LabelTask) and not (isinstance(task, DescribedTask) and task.is_local):
+        return []
+    training, evaluation = config.training, config.evaluation
+    asked: list[tuple[Split, int, int]] = [
+        ("train", 1, 0),
+        ("validation", training.eval_examples, 0),
+        (evaluation.split, evaluation.examples, evaluation.seed),
+    ]
+    found: list[str] = []
+    for split, n, seed in asked:
+        try:
+            task.examples(split, n, seed)
+        except UserError as error:
+            found.append(str(error))
+    return list(dict.fromkeys(found))
+
+
+def logger_problems(config: StudyConfig) -> Iterator[str]:
+    for name in config.report_to:
+        packages = LOGGERS[name]
+        if packages and not any(find_spec(package) for package in packages):
+            yield f"report_to names {name}, whose package {packages[0]} is not installed. Install it, or leave it out."
+
+
+def adapter_problems(config: StudyConfig) -> Iterator[str]:
+    """Places of an adapter that the model has not, or that student and teacher share."""
+    lora = config.training.lora
+    if lora is None or isinstance(lora.target_modules, str):
+        return
+    maps = weights(config.model)
+    if not lora.target_modules:
+        yield "training.lora.target_modules is empty, so nothing would be trained. Name linear maps, or 'all-linear'."
+    elif maps:
+        meant = [name for name in maps for target in lora.target_modules if _ends(name, target)]
+        inner = {name.rpartition(".")[2] for name, sizes in maps.items() if sizes == 2 and _LAYER.search(name)}
+        if not meant or any(name.rpartition(".")[2] not in inner for name in meant):
+            yield (
+                f"training.lora.target_modules = {lora.target_modules} does not fit {config.model}, whose linear maps inside the "
+                f"layers are called {', '.join(sorted(inner))}. Name some of these, or 'all-linear'."
+            )
+
+
+def _ends(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")
+
+
+def weights(model: str) -> dict[str, int]:
+    """List a model's modules with weights, and whether these are vectors (1) or matrices (2), from the heads of its
+    files; nothing if it is not in a folder here."""
+    folder = ORGANISMS / model.removeprefix("builtin:organism-") if model.startswith("builtin:") else Path(model)
+    found = {}
+    for file in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        for name, told in _head(file).items():
+            shape = told.get("shape") if isinstance(told, dict) else None
+            if name.endswith(".weight") and isinstance(shape, list):
+                found[name.removesuffix(".weight")] = len(shape)
+    return found
+
+
+def _head(file: Path) -> dict[str, object]:
+    """The list of tensors in front of a safetensors file; nothing if it has none that can be read."""
+    if not is_regular(file):
+        return {}
+    try:
+        with open(file, "rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            told = json.loads(opened.read(length)) if length <= LONGEST_HEAD else {}
+    except (OSError, ValueError, RecursionError):  # whoever loads it says what is wrong with it
+        return {}
+    return told if isinstance(told, dict) else {}
