@@ -25,8 +25,7 @@ STYLE = f"""<style>
 .ct-line button:focus-visible {{ outline: 2px solid currentColor; outline-offset: 2px; }}
 [data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] * {{ color: inherit; }}
 [data-testid="stCaptionContainer"] {{ opacity: 0.82; }}
-[data-testid^="stBaseButton-segmented_controlActive"], [data-testid^="stBaseButton-segmented_controlActive"] *,
-[data-testid^="stBaseButton-pillsActive"], [data-testid^="stBaseButton-pillsActive"] * {{ color: inherit !important; }}
+button[data-selected="true"], button[data-selected="true"] * {{ color: inherit !important; }}
 input::placeholder, textarea::placeholder {{ color: inherit !important; opacity: 0.75 !important; }}
 [data-testid="stCode"] .token {{ color: inherit !important; }}
 [data-testid="stMetricDelta"] * {{ color: inherit !important; }}

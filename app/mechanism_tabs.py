@@ -85,7 +85,7 @@ TABS: dict[str, Tab] = {
     ),
     "updates": Tab(
         "Updates", "updates", "Which weights did the training change, and by how much?",
-        {"Change of the weights": "cr_interp.figures.updates:updates"}, ("measure",),
+        {"Change of the weights": "cr_interp.figures.updates:updates"}, ("measure",), ("weight_norm",),
     ),
     "overlaps": Tab(
         "Overlaps", "update_overlaps", "Do two arms change the same weights in the same way?",

@@ -71,6 +71,11 @@ def decided(
         showlegend=False,
     )  # fmt: skip
     if rows == 2:
+        # Said, since the browser finds no range for axes that match each other and a row of cells: it would draw −1 to 4.
+        lines = [trace for trace in figure.data if trace.type == "scatter" and trace.mode == "lines+markers"]
+        curves = [float(value) for trace in lines for value in trace.y if np.isfinite(value)]
+        low, high = min([0.0, *curves]), max(curves, default=1.0) or 1.0
+        figure.update_yaxes(range=[low - 0.04 * (high - low), high + 0.08 * (high - low)], row=2)
         figure.update_yaxes(title=measure_words(measure).movement, row=2, col=1)
     best = real.loc[real.groupby("arm", sort=False)["estimate"].idxmax()]
     alt = "Where the answer is decided. " + " ".join(

@@ -36,7 +36,8 @@ STYLE = """<style>
 .ct-bar > * { position: absolute; display: block; }
 .ct-bar > .ct-zero { left: 50%; top: 0; bottom: 0; width: 1px; background: #808080; }
 .ct-bar > .ct-whisker { top: 50%; height: 3px; margin-top: -1.5px; min-width: 1px; }
-.ct-bar > .ct-point { top: 50%; width: 7px; height: 7px; margin: -5.5px 0 0 -5.5px; border: 2px solid; border-radius: 50%; }
+.ct-bar > .ct-point { top: 50%; width: 7px; height: 7px; margin: -5.5px 0 0 -5.5px; border: 2px solid; border-radius: 50%;
+  box-sizing: content-box; }
 @media (max-width: 760px) { .ct-verdict::before { content: "The table scrolls sideways \\2192"; font-size: 0.82rem; } }
 .ct-chips { display: flex; flex-wrap: wrap; gap: 0.3rem 0.5rem; margin: 0.2rem 0 0.5rem 0; align-items: center; }
 .ct-chips span { border: 1px solid rgba(128,128,128,0.6); border-radius: 1rem; padding: 0.05rem 0.65rem; font-size: 0.88rem; }

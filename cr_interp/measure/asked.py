@@ -30,9 +30,10 @@ def task_parts(task: Task, name: str) -> Parts:
 
         content = {"code of the task": code_digest(path, module_of(path))}
     elif described is not None:
-        content = {"description of the task": digest_of(described.model_dump(mode="json"))}
+        content = {"description of the task": digest_of(described.told())}
     else:
         content = {"task": name}
+    content |= getattr(task, "grader_parts", dict)()
     turns = task.max_turns if isinstance(task, TakesTurns) else 1
     return {**content, "max_new_tokens": task.max_new_tokens, "max_turns": turns}
 

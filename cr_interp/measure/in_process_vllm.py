@@ -12,6 +12,9 @@ from cr_interp.errors import UserError
 from cr_interp.models.generation import Decoding, Response
 from cr_interp.models.loading import Loaded
 
+#: Of the device's memory, since the model that states are read from is there as well.
+SHARE = 0.5
+
 
 class InProcessVllm:
     """vLLM on one checkpoint, made when it is first asked; options go to ``vllm.LLM``."""
@@ -30,14 +33,15 @@ class InProcessVllm:
         vllm = _library()
         if self._engine is None:
             try:
-                self._engine = vllm.LLM(model=self.model, seed=0, **self.options)
+                chosen = {"dtype": dtype_of(loaded), "gpu_memory_utilization": SHARE, **self.options}
+                self._engine = vllm.LLM(model=self.model, seed=0, **chosen)
             except Exception as error:  # vLLM raises whatever its parts raise
                 said = " ".join(str(error).split())[:300]
                 raise UserError(
                     f"vLLM could not load {self.model} ({type(error).__name__}: {said}). Give a folder or hub id that it can "
                     f"read, or leave --engine out."
                 ) from error
-        chosen = [
+        sampling = [
             vllm.SamplingParams(
                 max_tokens=decoding.max_new_tokens, temperature=decoding.temperature, top_p=decoding.top_p or 1.0,
                 top_k=decoding.top_k or -1, stop_token_ids=list(loaded.eos_ids), detokenize=False,
@@ -46,13 +50,18 @@ class InProcessVllm:
             for place in range(len(prompts))
         ]  # fmt: skip
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        found = self._engine.generate(asked, chosen, use_tqdm=False)
+        found = self._engine.generate(asked, sampling, use_tqdm=False)
         ids = [tuple(int(id) for id in each.outputs[0].token_ids) for each in found]
         if len(ids) != len(prompts) or max((max(each, default=0) for each in ids), default=0) >= len_vocabulary(
             loaded
         ):
             raise UserError("vLLM answered with ids that the model here does not have: it loaded another model.")
         return [Response(each, not each or each[-1] not in loaded.eos_ids) for each in ids]
+
+
+def dtype_of(loaded: Loaded) -> str:
+    """The weights' own, so that both engines round alike."""
+    return str(next(loaded.model.parameters()).dtype).removeprefix("torch.")
 
 
 def len_vocabulary(loaded: Loaded) -> int:

@@ -33,8 +33,7 @@ def measured(
     n = len(aa)
     if n < 3 or not np.isfinite(estimate) or (one and measure == "cosine_corrected"):
         return estimate, float("nan"), float("nan")
-    rest = [np.delete(np.arange(n), k) for k in range(n)]
-    left_out = np.array([_value(*(each[np.ix_(mine, mine)] for each in (aa, ab, bb)), measure) for mine in rest])
+    left_out = np.array([_value(*_without(k, aa, ab, bb), measure) for k in range(n)])
     if measure == "norm":  # a sum over fewer groups is shorter
         left_out *= n / (n - 1)
     if not np.isfinite(left_out).all():
@@ -45,6 +44,11 @@ def measured(
     if measure in ("cosine", "cosine_halves"):
         low, high = max(low, -1.0), min(high, 1.0)
     return estimate, max(low, 0.0) if measure == "norm" else low, high
+
+
+def _without(k: int, aa: Products, ab: Products, bb: Products) -> tuple[Products, Products, Products]:
+    mine = np.ix_(*[np.delete(np.arange(len(aa)), k)] * 2)
+    return aa[mine], ab[mine], bb[mine]
 
 
 def _value(aa: Products, ab: Products, bb: Products, measure: str) -> float:

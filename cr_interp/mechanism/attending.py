@@ -35,7 +35,7 @@ def columns_of(view: ViewBatch) -> Int[Tensor, "batch column"]:
 
 
 def members(pairs: Sequence[Pair], view: str, laid_out: ViewBatch) -> Bool[Tensor, "batch column part"]:
-    """Which of :data:`PARTS` every column of a view is in."""
+    """Tell which of :data:`PARTS` every column of a view is in."""
     at = columns_of(laid_out)
     found = torch.zeros(*at.shape, len(PARTS), dtype=torch.bool)
     for row, pair in enumerate(pairs):

@@ -45,13 +45,13 @@ class Batch:
 
     @cached_property
     def starts(self) -> Int[Tensor, " example"]:
-        """Where each example's aligned positions begin."""
+        """Find where each example's aligned positions begin."""
         counts = self.tokens.bincount(minlength=len(self.pairs))
         return counts.cumsum(0) - counts
 
     @cached_property
     def parted(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of the examples whose answers part: their numbers, the token where they do, and the two ids."""
+        """List the examples whose answers part: their numbers, the token where they do, and the two ids."""
         found = [
             (i, int(self.starts[i]) + p.place, p.own, p.other)
             for i, p in enumerate(self.pairs)

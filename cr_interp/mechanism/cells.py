@@ -93,7 +93,7 @@ def heads(model: nn.Module) -> int:
 
 
 def part(model: nn.Module, cell: Cell, states: Float[Tensor, "token width"]) -> slice:
-    """Which of a state's numbers the cell is."""
+    """Tell which of a state's numbers the cell is."""
     if cell.head is None:
         return slice(None)
     size = states.shape[-1] // heads(model)

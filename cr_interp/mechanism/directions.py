@@ -143,7 +143,7 @@ def _cosine(a: Float[ndarray, "draw width"], b: Float[ndarray, "draw width"]) ->
 def _chance(
     measure: str, whole: Mapping[str, ndarray], x: Float[ndarray, "prompt width"], numbers: ndarray
 ) -> Iterator[tuple[str, tuple[float, float, float]]]:
-    """What directions of the controls would give: the middle, and where 95 % of them lie."""
+    """Measure what directions of the controls would give: the middle, and where 95 % of them lie."""
     if measure not in ("cos_u_v", "share_along"):
         return
     mine = whole["u" if measure == "cos_u_v" else "w"][:1]

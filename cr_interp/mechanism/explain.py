@@ -92,7 +92,7 @@ def explain(
 
 
 def _possible(study: Study, chosen: list[Analysis]) -> list[Analysis]:
-    """Of all analyses those that the study allows; says what the others lack. One that is named is refused instead."""
+    """Pick the analyses that the study allows; says what the others lack. One that is named is refused instead."""
     try:
         base_of(study)
     except UserError as lacking:
@@ -104,7 +104,7 @@ def _possible(study: Study, chosen: list[Analysis]) -> list[Analysis]:
 
 
 def _applies(analysis: Analysis, checkpoint: Checkpoint, last: bool, answers: bool) -> bool:
-    """Whether an analysis says something of a checkpoint. The base has no update; on the way there are no answers."""
+    """Tell whether an analysis says something of a checkpoint. The base has no update; on the way there are no answers."""
     if analysis.needs == "weights" and checkpoint[0] == BASE:
         return False
     return (last or analysis.along) and (answers or analysis.needs != "answers")
@@ -138,7 +138,7 @@ class _Bench:
         self._material: Material | None = None
 
     def given(self, needs: str, progress: Callable[[int, int], None]) -> Any:
-        """What an analysis that ``needs`` it is called with."""
+        """Make what an analysis that ``needs`` it is called with."""
         if needs == "weights":
             return Weights(self.where, self.base, self._others(), progress)
         if needs == "material":

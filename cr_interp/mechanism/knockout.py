@@ -158,7 +158,7 @@ def knock_out(
 
 
 def positions(pair: Pair, span: str) -> tuple[int, ...]:
-    """Where in the prompt with the context a span is; the aligned positions are never in it."""
+    """Find where in the prompt with the context a span is; the aligned positions are never in it."""
     if span == "context":
         return context_span(pair.without, pair.given)
     labels = pair.labels.get("with_context", ())
@@ -206,7 +206,7 @@ def _cut_where(
 
 
 def _outside(pair: Pair, span: Sequence[int]) -> list[int]:
-    """Where a control may be: what both views have, or, if all of that is the span, the rest of the context."""
+    """Find where a control may be: what both views have, or, if all of that is the span, the rest of the context."""
     cut = set(span)
     rest = [i for i in range(1, len(pair.given) - 1) if i not in cut]
     context = set(positions(pair, "context"))

@@ -132,7 +132,7 @@ def _states(batch: Batch, sites: Sequence[Site]) -> Iterator[tuple[Site, dict[st
 
 
 def _whole(pairs: Sequence[Pair]) -> list[bool]:
-    """Which examples have all their tokens looked at."""
+    """Tell which examples have all their tokens looked at."""
     seen: dict[str, int] = {}
     found = []
     for pair in pairs:

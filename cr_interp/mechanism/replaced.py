@@ -25,7 +25,7 @@ Seen = Mapping[str, Mapping[Site, States]]
 def replacements(
     batch: Batch, cell: Cell, states: Seen, donor: str, receiver: str, control: str
 ) -> tuple[dict[Site, States], Bool[Tensor, " example"]]:
-    """What each of the cell's sites is replaced by in the receiver, and which examples the control has."""
+    """Make what each of the cell's sites is replaced by in the receiver, and which examples the control has."""
     has = torch.ones(len(batch.pairs), dtype=torch.bool)
     there = None
     if control == "other":

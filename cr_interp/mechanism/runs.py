@@ -41,7 +41,7 @@ class Run(Protocol):
 
 
 def restarts(model: nn.Module, longest: int, backend: str = "hooks") -> bool:
-    """Whether sequences of this model can be run from the middle on."""
+    """Tell whether sequences of this model can be run from the middle on."""
     known = any(architecture(model) is each for each in ARCHITECTURES.values())
     return backend == "hooks" and known and keeps(model, longest)
 
@@ -93,7 +93,7 @@ class Restarted:
         return {site: found[site] for site in sites}
 
     def _needs(self, site: Site) -> list[Site]:
-        """What has to be known to go on from a site."""
+        """List what has to be known to go on from a site."""
         if site.name in ("resid_post", "final"):
             return []
         parts = ["resid_pre", "attn_out"] + (["mlp_out"] if self.parallel else [])

@@ -106,9 +106,9 @@ def _of_one(
     weight: Float[Tensor, "..."], change: Float[Tensor, "..."], before: Tensor, after: Tensor
 ) -> Iterator[tuple[str, str, float]]:
     size, norm = float(weight.norm()), float(change.norm())
+    yield "relative", "none", norm / size if size else float("nan")
     yield "norm", "none", norm
     yield "weight_norm", "none", size
-    yield "relative", "none", norm / size if size else float("nan")
     yield "unchanged_bf16", "none", float((before.bfloat16() == after.bfloat16()).float().mean())
     if weight.dim() != 2 or not norm:
         return

@@ -26,7 +26,7 @@ BASE = "base"
 
 
 def models_of(study: Study, wanted: Iterable[Checkpoint]) -> dict[Checkpoint, str]:
-    """Where the model of each checkpoint is, for those that are here; says which are not.
+    """Find where the model of each checkpoint is, for those that are here; says which are not.
 
     Raises :class:`UserError` if none of the trained ones is.
     """

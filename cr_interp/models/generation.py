@@ -53,7 +53,7 @@ class Step(Protocol):
 
     @property
     def ids(self) -> Int[Tensor, "batch length"]:
-        """What the next run reads."""
+        """Give what the next run reads."""
         ...
 
     def states(self) -> Float[Tensor, "batch width"]:

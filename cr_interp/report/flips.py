@@ -48,7 +48,7 @@ def flips(held: Held) -> list[Any]:
 
 
 def _contexts(answers: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
-    """What stood before each prompt with the context, in words; nothing where all examples share one."""
+    """Give what stood before each prompt with the context, in words; nothing where all examples share one."""
     if "before" not in answers:
         return []
     rows = answers[(answers["view"] == "with_context") & (answers["control"] == "exact")]

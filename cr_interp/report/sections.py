@@ -325,5 +325,6 @@ def _contexts(manifest: dict[str, Any]) -> Iterable[Code]:
         ]
         splice = context.get("splice")
         lines += [f"[prompt]\n{splice}"] if splice and splice != "{prompt}" else []
+        lines += [f"of each example its own: {context['each']}"] if "each" in context else []
         if lines:
             yield Code("\n\n".join(lines), str(name))

@@ -164,8 +164,9 @@ PRINTED = {
 def _columns(table: Table, left: tuple[str, ...], right: tuple[str, ...]) -> None:
     """Columns whose numbers are never cut; words may wrap."""
     for column in (*left, *right):
-        words = column in (*left, "because")
-        table.add_column(column, justify="left" if words else "right", no_wrap=not words)
+        words = column in ("term", "other", "question", "tried on", "because")
+        side = "left" if words or column in left else "right"
+        table.add_column(column, justify=side, no_wrap=not words)  # type: ignore[arg-type]
 
 
 def _row(table: Table, cells: list[object]) -> None:

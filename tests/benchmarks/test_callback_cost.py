@@ -1,7 +1,8 @@
 """What the callback costs: seconds of a reading as a share of the seconds of the training, at a reading every ten steps.
 
-A plain ``Trainer`` on SmolLM2-135M, batches of 16 sequences of 128 tokens; 16 examples behind a context of 128 tokens are
-answered in both views with at most 16 tokens each, and read at every layer.
+A plain ``Trainer``, batches of 16 sequences of 128 tokens; 16 examples behind a context of 128 tokens are answered in both views
+with at most 16 tokens each, and read at every layer. On SmolLM2-135M, and on an organism of a million parameters, where a step is
+so short that what a reading costs besides arithmetic shows. Seconds are the process's own, so that neighbours do not count.
 """
 
 import statistics
@@ -25,17 +26,19 @@ class Clock(TrainerCallback):
         self.steps, self.started = [], 0.0
 
     def on_step_begin(self, *_, **__):
-        self.started = time.perf_counter()
+        self.started = time.process_time()
 
     def on_step_end(self, *_, **__):
-        self.steps.append(time.perf_counter() - self.started)
+        self.steps.append(time.process_time() - self.started)
 
 
-def test_share_of_a_step(tmp_path):
-    pytest.importorskip("gguf")
-    torch.set_num_threads(2)
-    loaded = load("builtin:smollm2-135m-instruct")
-    ids = torch.randint(100, 40_000, (ROWS * 4, LENGTH), generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("model", ["organism-llama", "smollm2-135m-instruct"])
+def test_share_of_a_step(model, tmp_path):
+    if model.startswith("smollm2"):
+        pytest.importorskip("gguf")
+    torch.set_num_threads(1)
+    loaded = load(f"builtin:{model}")
+    ids = torch.randint(10, len(loaded.tokenizer), (ROWS * 4, LENGTH), generator=torch.Generator().manual_seed(0))
     args = TrainingArguments(
         str(tmp_path), max_steps=3, per_device_train_batch_size=ROWS, report_to="none", use_cpu=True, disable_tqdm=True,
         save_strategy="no", learning_rate=1e-6,
@@ -54,15 +57,15 @@ def test_share_of_a_step(tmp_path):
     real = views._read
 
     def timed(step, first=False):
-        started = time.perf_counter()
+        started = time.process_time()
         real(step, first)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(time.process_time() - started)
 
     views._read = timed
     trainer.train()
     step, reading = statistics.median(clock.steps[1:]), statistics.median(seconds[1:-1])
     share = reading / (EVERY * step + reading)
     Console().print(
-        f"a step {step:.2f} s, a reading {reading:.2f} s: {100 * share:.1f} % of the time at a reading every {EVERY} steps"
+        f"{model}: a step {step:.2f} s, a reading {reading:.2f} s: {100 * share:.1f} % of the time at one every {EVERY} steps"
     )
-    assert share < 0.25
+    assert share < 0.5

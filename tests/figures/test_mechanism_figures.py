@@ -50,6 +50,8 @@ def test_cells_and_curve_share_one_axis(patching, tmp_path):
     assert list(curve.x) == [-1, 0, 1]
     assert cells.z[0][2] == pytest.approx(1.5)  # not clipped
     assert any("another example's state: 0.42" in text for row in marks.customdata for text in row)
+    low, high = figure.layout.yaxis2.range
+    assert low <= 0 < max(curve.y) < high < 2 * max(curve.y)  # as wide as the curve, not −1 to 4
     said = caption(figure)
     assert "n = 20 harmed examples" in said
     assert "2 seeds" in said

@@ -8,6 +8,7 @@ import pytest
 from tiny import tiny
 
 from cr_interp.errors import UserError
+from cr_interp.measure.asked import task_parts
 from cr_interp.measure.compare import compare_checkpoints
 from cr_interp.measure.fitting import fitting
 from cr_interp.measure.pairs import Question, choose_task, parse_columns, parse_grader, parse_pairs
@@ -178,3 +179,23 @@ def test_columns_that_are_typed_wrongly():
     for text, said in (("prompt", "is not NAME=COLUMN"), ("promt=x", "column 'promt'")):
         with pytest.raises(UserError, match=said):
             parse_columns([text])
+
+
+def test_another_grader_is_another_question(tmp_path):
+    """Of the usual one nothing is noted, as in older studies; a file counts by its content."""
+    rows = tmp_path / "p.jsonl"
+    rows.write_text('{"prompt": "a", "answer": "b"}\n')
+    (tmp_path / "c.txt").write_text("c")
+    grader = tmp_path / "g.py"
+    grader.write_text("def grade(prompt, response, answer):\n    return True\n")
+
+    def parts(text):
+        task = choose_task(Question(prompts=str(rows), context=tmp_path / "c.txt", grader=text))
+        return task_parts(task, "p")
+
+    assert "grader" not in parts(None)
+    one, two = parts("regex:x"), parts("regex:y")
+    assert one["grader"] != two["grader"]
+    before = parts(f"python:{grader}:grade")
+    grader.write_text("def grade(prompt, response, answer):\n    return False\n")
+    assert parts(f"python:{grader}:grade") != before

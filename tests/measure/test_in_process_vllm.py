@@ -24,6 +24,7 @@ def vllm(monkeypatch):
         def __init__(self, model, seed, **options):
             if "nonesuch" in model:
                 raise ValueError("no such architecture")
+            assert options == {"dtype": "float32", "gpu_memory_utilization": 0.5}
             self.loaded = load(model)
             module.made.append(self)
 

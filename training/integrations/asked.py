@@ -72,7 +72,7 @@ def asked(
 
 
 def has_template(tokenizer: Any) -> bool:
-    """Whether prompts can be chats."""
+    """Tell whether prompts can be chats."""
     return bool(getattr(tokenizer, "chat_template", None))
 
 

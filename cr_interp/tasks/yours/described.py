@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cr_interp.configuration import read_mapping, validated
 from cr_interp.errors import UserError, unknown
+from cr_interp.system.digests import digest_of
 from cr_interp.system.names import Name
 from cr_interp.tasks.base import SPLITS, CountTokens, Example, Outcome, Split
 from cr_interp.tasks.lengths import irrelevant_in_place
@@ -73,6 +74,27 @@ class Description(_Strict):
     """Rows may lack an answer; accuracies are then of those that have one."""
     max_new_tokens: int = Field(512, gt=0, le=10**8)
     """Longest response, end of turn included."""
+
+    def told(self) -> dict[str, Any]:
+        """The description as plain values, without later keys that it does not set."""
+        every: dict[str, Any] = self.model_dump(mode="json")
+        for section, later in _LATER.items():
+            part = every.get(section) if section else every
+            for key in later if isinstance(part, dict) else ():
+                if not part[key]:
+                    del part[key]
+        return every
+
+
+#: Section → keys that came later. Where they are not set they are left out of what a study notes, so that older ones stay.
+_LATER = {
+    "": ("new_instruction", "some_answers"),
+    "columns": ("context", "paraphrase", "cluster"),
+    "grader": ("pattern", "json_schema", "schema_file", "language", "function", "judge"),
+    "context": ("each",),
+    "paraphrase": ("each",),
+    "mismatched": ("each",),
+}
 
 
 @dataclass(frozen=True)
@@ -154,6 +176,18 @@ class DescribedTask:
         if grader is None:
             return UNGRADED
         return grader.grade(example, response, truncated, self.folder, self.trusted)
+
+    def grader_parts(self) -> dict[str, str]:
+        """The content of the files that the graders name; all else of them stands in the description."""
+        told = {
+            "grader": self.description.grader,
+            "grader of the new instruction": self.description.new_instruction,
+        }
+        return {
+            f"files of the {name}": digest_of(each.parts(self.folder))
+            for name, each in told.items()
+            if each is not None and each.has_files
+        }
 
     def notes(self) -> list[str]:
         """Give what is said of the grading when all is graded."""

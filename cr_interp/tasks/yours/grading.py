@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cr_interp.confined import inside
 from cr_interp.errors import UserError
+from cr_interp.system.digests import file_digest
 from cr_interp.tasks import graders
 from cr_interp.tasks.base import Example, Outcome
 from cr_interp.tasks.words import bare
@@ -137,11 +139,18 @@ class Grading(BaseModel):
         """Give what is to be said of the grading, a sentence each: a judge's own error rate."""
         return [] if self.judge is None else self.judge.notes()
 
+    @property
+    def has_files(self) -> bool:
+        """Is it only whole with files beside it?"""
+        return self.schema_file is not None or self.function is not None
+
     def parts(self, folder: Path) -> dict[str, Any]:
         """All that decides its verdicts, but for a judge's mind: files by their content."""
         told = self.model_dump(mode="json")
         if self.schema_file is not None:
             told["schema_file"] = self._schema(folder)
+        if self.function is not None:
+            told["file"] = file_digest(inside(folder, self.function.partition(":")[0], "The grader"))
         return told
 
     def _schema(self, folder: Path) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cr_interp.confined import is_regular
 from cr_interp.errors import UserError
+from cr_interp.system.digests import digest_of
 from cr_interp.system.text_files import read_json, read_text
 from cr_interp.tasks.base import CountTokens, Example, Outcome, Split
 from cr_interp.tasks.lengths import irrelevant_in_place
@@ -61,6 +62,11 @@ class OwnTask:
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
         return self.grading.grade(example, response, truncated, self.folder)
 
+    def grader_parts(self) -> dict[str, str]:
+        """What decides the verdicts; nothing for the usual grader, as older studies do not name it."""
+        usual = self.grading == Grading(kind="contains")
+        return {} if usual else {"grader": digest_of(self.grading.parts(self.folder))}
+
     def notes(self) -> list[str]:
         """Give what is said of the grading when all is graded."""
         return self.grading.notes(self.folder)
@@ -71,6 +77,11 @@ class OwnTaskWithNewInstruction(OwnTask):
     """Whose ``mismatched`` context is an instruction of its own, which a second grader looks for."""
 
     new_instruction: Grading = field(default_factory=lambda: Grading(kind="contains"))
+
+    def grader_parts(self) -> dict[str, str]:
+        """Likewise, and of the second grader."""
+        second = digest_of(self.new_instruction.parts(self.folder))
+        return {**super().grader_parts(), "grader of the new instruction": second}
 
     def obeys(self, example: Example, response: str) -> bool:
         return self.new_instruction.grade(example, response, False, self.folder) == "right"
