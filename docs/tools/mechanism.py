@@ -1,6 +1,6 @@
 """What the pages say of why answers flip, from the bundled studies' tables of mechanism.
 
-Mental model: as ``results.py``, for the tables that ``cr-interp explain`` fills. A template calls these functions; every number is
+Mental model: as ``results.py``, for the tables that ``cr-interp explain`` fills. A template calls these functions; a number is
 a mean over seeds, every interval the outermost ends of the seeds' own (within runs), every control stands at the same place.
 """
 
