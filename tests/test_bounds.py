@@ -71,3 +71,11 @@ def test_a_temperature_that_logits_survive(value):
         with pytest.raises(ValidationError):
             model(temperature=value)
     assert Evaluation(temperature=0).temperature == 0
+
+
+@pytest.mark.parametrize("model", [Training, Evaluation, StudyConfig, Lora, CaseStudy])
+def test_yes_is_no_number(model):
+    for name, field in model.model_fields.items():
+        if {int, float} & {field.annotation, *typing.get_args(field.annotation)}:
+            with pytest.raises(ValidationError, match="a number is wanted"):
+                model.model_validate({name: True})

@@ -169,7 +169,7 @@ def _read(asked: Question, grading: Grading) -> tuple[str, Read]:
         if asked.context is None and asked.each is None and not found.own_contexts:
             # A column of that name is what the rows bring; and of a paraphrase beside it.
             there = {*read_local(path).column_names} - {*asked.columns}
-            named = {name: name for name in ("context", "paraphrase") if name in there}
+            named: dict[str, str] = {name: name for name in ("context", "paraphrase") if name in there}
             found = read_rows_of(path, dataclasses.replace(wanted, columns=_columns({**named, **asked.columns})))
         return asked.prompts, found
     name, _, split = asked.prompts.partition(":")

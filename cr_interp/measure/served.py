@@ -140,7 +140,7 @@ def served_rows(
     ]  # fmt: skip
     said = ask_all(endpoint, [question for *_, question in asked], kept, arm)
     _check_contexts_arrive(asked, said)
-    rows = []
+    rows: list[dict[str, Any]] = []
     own = any(isinstance(each, EachOwn) for each in contexts.values()) or any(each.history for each in examples)
     for (view, control, sample, example, _), answer in zip(asked, said, strict=True):
         obeys = task.obeys(example, answer.text) if isinstance(task, GivesNewInstruction) else None

@@ -2,15 +2,14 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
+from cr_interp.configuration import Strict
 from cr_interp.vocabulary import CONTROLS, ContextControl
 
 
-class Evaluation(BaseModel):
+class Evaluation(Strict):
     """What is reported, on examples that neither training nor tuning has seen."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     split: Literal["validation", "test"] = "test"
     """Which examples are asked."""

@@ -79,6 +79,8 @@ class Tally:
                 return
             ended = apart(act, folder, self.logs)
             self.note(case, told, ended, place, before, own)
+            if self.number % 50 == 0:
+                print(self.line(), flush=True)
         finally:
             shutil.rmtree(place)
 

@@ -79,7 +79,7 @@ class Description(_Strict):
         """The description as plain values, without later keys that it does not set."""
         every: dict[str, Any] = self.model_dump(mode="json")
         for section, later in _LATER.items():
-            part = every.get(section) if section else every
+            part: Any = every.get(section) if section else every
             for key in later if isinstance(part, dict) else ():
                 if not part[key]:
                     del part[key]

@@ -93,3 +93,31 @@ def test_what_is_asked_again_has_its_own_context(study):
     assert context_of(study, "exact", None) is None
     explained = explain(study, ["patching"], arms=["base"])
     assert len(explained.table("patching"))
+
+
+@pytest.mark.slow
+def test_a_description_with_hints_and_no_key_is_trained_on(tmp_path):
+    """Rows with a hint each, no grader: two steps, and a study that has what needs no key."""
+    for split, n in (("train", 24), ("test", 4)):
+        rows = [{"prompt": f"{split} {i}", "hint": "ab" * (1 + i % 3) + str(i)} for i in range(n)]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "task.yaml").write_text(
+        "name: hinted\ntrain: {dataset: train.jsonl}\ntest: {dataset: test.jsonl}\ncolumns: {answer: null}\n"
+        "validation: 0.3\ncontext: {each: 'hint: {hint}'}\nmax_new_tokens: 4\n"
+    )
+    config = StudyConfig.model_validate(
+        {
+            "name": "hinted", "task": str(tmp_path / "task.yaml"), "model": "builtin:organism-llama", "arms": ["nca"],
+            "seeds": [0], "evaluation": {"examples": 4, "permutations": 0},
+            "training": {"steps": 2, "batch_size": 4, "eval_every": 2, "eval_examples": 2, "save_every": 2},
+        }
+    )  # fmt: skip
+    made = open_or_create(config, tmp_path / "study")
+    distill(config, "nca", 0, made)
+    study = close(evaluate_study(made, config), config)
+    rows = study.table("generations")
+    assert set(rows["outcome"]) == {"ungraded"}
+    assert set(rows["control"]) == {"none", "exact", "mismatched", "irrelevant"}
+    assert set(metric_table(study)["metric"]) == {"changed", "agreement", "delta_len", "fidelity", "invariance"}
+    logged = [row for row in study.train_rows("nca", 0) if row["kind"] == "eval"]
+    assert {"changed", "agreement", "delta_len"} <= set(logged[-1])
