@@ -19,7 +19,7 @@ from cr_interp.capture.sites import blocks
 from cr_interp.mechanism.given import Pair
 from cr_interp.mechanism.means import means
 from cr_interp.mechanism.spans import LABELS, context_span
-from cr_interp.models.batching import parts
+from cr_interp.models.batching import Part, parts
 from cr_interp.models.forward import Prefix, ViewBatch, device_of, encode_prefix, run
 
 #: What the mass is divided among; ``context`` is counted a second time.
@@ -61,7 +61,8 @@ def mass(
     start = len(view.prefix)
     counts = view.rows.bincount(minlength=batch).double()
     divided = parts(model, view)
-    for part in divided or [None]:
+    pieces: Sequence[Part | None] = divided or (None,)
+    for part in pieces:
         here = view if part is None else part.view
         where = torch.arange(batch) if part is None else part.row_of
         if part is None:

@@ -122,7 +122,8 @@ def lens_of(
 
 def _states(batch: Batch, sites: Sequence[Site]) -> Iterator[tuple[Site, dict[str, States]]]:
     """Every site with its states in both views; those of a few layers are held at a time."""
-    width = batch.loaded.model.get_input_embeddings().weight.shape[-1] * 8  # bytes of a state, in both views
+    weight: Any = batch.loaded.model.get_input_embeddings().weight
+    width = int(weight.shape[-1]) * 8  # bytes of a state, in both views
     some = max(1, HELD // (width * len(batch.tokens)))
     for first in range(0, len(sites), some):
         here = sites[first : first + some]
@@ -297,7 +298,7 @@ def lens_estimates(examples: pd.DataFrame) -> pd.DataFrame:
                 continue
             ends = [float(each[i]) for each in (middle, low, high)]
             if name.endswith("first"):
-                ends = [ends[0], *_share_ends(*ends, cell["cluster"].nunique())]
+                ends = [ends[0], *_share_ends(ends[0], ends[1], ends[2], cell["cluster"].nunique())]
             if name.endswith("rank"):
                 ends = [float(np.exp(end)) for end in ends]
             found.append(

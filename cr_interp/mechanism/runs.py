@@ -31,6 +31,8 @@ FINAL = Site("final", -1)
 class Run(Protocol):
     """One view of a batch."""
 
+    view: ViewBatch
+
     def states(self, sites: Sequence[Site]) -> dict[Site, States]:
         """The view's own states. A later :meth:`final` may put states in at these sites, until others are read."""
         ...

@@ -42,6 +42,7 @@ def claim(condition: bool, caller: Any) -> str:
 
 
 def environment() -> Environment:
+    import mechanism
     import results  # reads the studies: only where a page with results is made
 
     def percents(shares: list[float]) -> str:
@@ -51,7 +52,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True,
         lstrip_blocks=True, autoescape=False,
     )  # fmt: skip
-    made.globals |= {"claim": claim, "r": results}
+    made.globals |= {"claim": claim, "r": results, "m": mechanism}
     made.filters |= {
         "pct": lambda share: f"{results.percent(share)}{results.NBSP}%",
         "pcts": percents,

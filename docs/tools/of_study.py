@@ -1,9 +1,10 @@
 """Every number of one study that a page may cite: metrics, differences, regimes, answers."""
 
+from collections.abc import Sequence
 from functools import cache
 
 import pandas as pd
-from values import Value, spelt, value_of
+from values import Value, listed, spelt, value_of
 
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
@@ -64,6 +65,12 @@ def difference(name: str, arm: str, baseline: str, of: str, interval: Kind = "ac
 def both(name: str, arm: str, baseline: str, of: str) -> str:
     """The difference with both of its intervals."""
     return spelt(difference(name, arm, baseline, of, "within"), difference(name, arm, baseline, of, "across"))
+
+
+def decided_across(names: Sequence[str]) -> str:
+    """The studies in which the paired difference in Harm, nca − opd, excludes 0 across seeds, in words."""
+    found = [f"`{name.partition('-')[2]}`" for name in names if difference(name, "nca", "opd", "harm").high < 0]
+    return f"{listed(found)} only" if len(found) == 1 else listed(found) or "neither yet"
 
 
 def shown(name: str, arm: str, baseline: str, of: str) -> str:

@@ -27,6 +27,7 @@ STUDY = {
     "01_layer_drift": "organism-shift",
     "02_compare_checkpoints": "codebook:A, small, large",
     "03_twelve_settings": "suite: 12 settings",
+    "04_why_it_flips": "organism-shift: rules:shift",
 }
 
 

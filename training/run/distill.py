@@ -18,6 +18,7 @@ from cr_interp.models.generation import Decoding
 from cr_interp.models.loading import Loaded, tokenizer_fingerprint
 from cr_interp.study.study import Study
 from cr_interp.system.notes import say
+from cr_interp.system.visible import paragraph
 from cr_interp.tables.behaviour import metrics
 from cr_interp.tasks.base import Example, TakesTurns, Task, before
 from cr_interp.views import EachOwn, Given, check_context_shows, check_fits, render
@@ -33,7 +34,7 @@ from training.run.step import Prompt
 from training.run.subject import check_cap, exact_context, load_for
 from training.run.trainer import DistillTrainer
 from training.run.vllm_rollouts import ServerRollouts, connect
-from training.settings import StudyConfig
+from training.settings import LOGGERS, StudyConfig
 from training.task_of import study_task, training_examples
 
 #: So many seconds a run waits for another process to let go of it: one that was killed is gone a moment later.
@@ -212,6 +213,13 @@ def _train(
         trainer.args.eval_on_start = False
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
+    except Exception as error:
+        packages = {package for name in config.report_to for package in LOGGERS[name]}
+        if type(error).__module__.partition(".")[0] in packages:  # one that wants a login, say
+            raise UserError(
+                f"A logger of report_to refused: {paragraph(error, 300)} Set that logger up, or leave report_to out."
+            ) from error
+        raise
     finally:
         end_logging(config.report_to)
     return run_path / f"checkpoint-{chosen.steps}"

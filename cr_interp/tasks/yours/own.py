@@ -63,7 +63,7 @@ class OwnTask:
         return self.grading.grade(example, response, truncated, self.folder)
 
     def grader_parts(self) -> dict[str, str]:
-        """What decides the verdicts; nothing for the usual grader, as older studies do not name it."""
+        """Give what decides the verdicts; nothing for the usual grader, as older studies do not name it."""
         usual = self.grading == Grading(kind="contains")
         return {} if usual else {"grader": digest_of(self.grading.parts(self.folder))}
 

@@ -83,3 +83,25 @@ def test_a_teacher_that_does_not_score_the_students_tokens_is_refused(tmp_path, 
         load_pair(config(*taught, f"teacher={longer}"))
     with pytest.raises(UserError, match="different tokenizers or chat templates"):
         load_pair(config(*taught, f"teacher={other}"))
+
+
+def test_a_logger_that_wants_a_login_is_said_to(tmp_path, monkeypatch):
+    import training.run.distill as run
+    from cr_interp.study.study import Study
+
+    class UsageError(Exception):
+        __module__ = "wandb.errors"
+
+    class Trainer:
+        args = type("Args", (), {})()
+
+        def __init__(self, *_, **__):
+            pass
+
+        def train(self, **_):
+            raise UsageError("No API key configured.\nUse `wandb login`")
+
+    monkeypatch.setattr(run, "DistillTrainer", Trainer)
+    config = load_config("organism-shift", ["report_to=[wandb]", "training.steps=1", "training.batch_size=1"])
+    with pytest.raises(UserError, match="logger of report_to refused: No API key"):
+        run.distill(config, "opd", 0, Study.create(tmp_path / "s", {}))

@@ -242,7 +242,12 @@ def test_a_logger_of_the_trainer_gets_the_terms_and_the_metrics(tmp_path, monkey
     assert kept(told) == kept(plain)
 
 
-@pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio", "treckio"])
+def test_a_logger_that_nobody_knows_is_refused_with_the_configuration():
+    with pytest.raises(UserError, match=r"there is no logger 'treckio'.*trackio"):
+        small("report_to=[treckio]")
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb", "trackio"])
 def test_a_logger_that_is_not_there_is_refused_before_the_first_step(tmp_path, monkeypatch, name):
     from transformers.integrations import integration_utils
 

@@ -1,0 +1,200 @@
+"""What the pages say of why answers flip, from the bundled studies' tables of mechanism.
+
+Mental model: as ``results.py``, for the tables that ``cr-interp explain`` fills. A template calls these functions; a number is
+a mean over seeds, every interval the outermost ends of the seeds' own (within runs), every control stands at the same place.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+
+import pandas as pd
+
+from cr_interp.study.searching import open_study
+from cr_interp.tables.attribution import first_cells
+from cr_interp.tables.directions import Verdict, verdicts
+from cr_interp.tables.flips_by_drift import flips_by_drift, over_seeds
+from cr_interp.tables.gradients import beside_baseline
+from cr_interp.tables.knockout import strongest_cuts
+from cr_interp.tables.patching import patching_table
+from cr_interp.tables.probes import probe_table
+from cr_interp.tables.updates import by_module
+from cr_interp.vocabulary import layer_name
+
+SITES = ("resid_post", "attn_out", "mlp_out")
+
+
+@cache
+def table(name: str, of: str) -> pd.DataFrame:
+    return open_study(name).table(of)
+
+
+@cache
+def patched(
+    name: str, arm: str, readout: str = "answer", direction: str = "repair", group: str = "harmed"
+) -> pd.DataFrame:
+    """Site and place → the effect with its interval, and the two controls at the same place."""
+    rows = patching_table(table(name, "patching"), group, direction, readout)
+    rows = rows[rows["arm"] == arm]
+    real = rows[rows["control"] == "none"].set_index(["site", "place"])
+    for control in ("random", "other"):
+        at = rows[rows["control"] == control].set_index(["site", "place"])["estimate"]
+        real[control] = at.reindex(real.index)
+    return real.drop(columns="control")
+
+
+def share(
+    name: str, arm: str, site: str, place: int, direction: str = "repair", readout: str = "answer"
+) -> float:
+    return float(patched(name, arm, readout, direction).loc[(site, place), "estimate"])
+
+
+def control(
+    name: str, arm: str, site: str, place: int, which: str, direction: str = "repair", readout: str = "answer"
+) -> float:
+    return float(patched(name, arm, readout, direction).loc[(site, place), which])
+
+
+def patched_markdown(name: str, arm: str, direction: str = "repair") -> str:
+    """A row per layer, a column per site: share of whole answers that return [interval]; in round brackets both controls."""
+    rows = patched(name, arm, "answer", direction)
+    lines = ["| layer | " + " | ".join(f"`{site}`" for site in SITES) + " |", "|---|" + "---|" * len(SITES)]
+    for place in sorted({place for _, place in rows.index}):
+        cells = []
+        for site in SITES:
+            if (site, place) not in rows.index:
+                cells.append("–")
+                continue
+            at = rows.loc[(site, place)]
+            cells.append(
+                f"{at['estimate']:.2f} [{at['low']:.2f}, {at['high']:.2f}] ({at['random']:.2f}, {at['other']:.2f})"
+            )
+        lines.append(f"| {layer_name(place)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def flips(name: str, arm: str, group: str = "harmed") -> str:
+    """How many answers of a group were patched, seed by seed."""
+    rows = table(name, "patching")
+    rows = rows[(rows["arm"] == arm) & (rows["group"] == group)]
+    return " + ".join(str(int(n)) for n in rows.groupby("seed")["n_examples"].max()) or "0"
+
+
+def heads_markdown(name: str, arm: str, count: int = 3) -> str:
+    """The heads that repair most, with both controls at the same head."""
+    rows = first_cells(table(name, "patching_heads"), count, "share")
+    rows = rows[(rows["arm"] == arm) & (rows["group"] == "harmed") & (rows["direction"] == "repair")]
+    lines = ["| layer | head | recovered share | random | other example | n |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row.layer} | {row.head} | {row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}] | {row.random:.2f} | {row.other:.2f} | "
+        f"{int(row.n_examples)} |"
+        for row in rows.itertuples()
+    ]
+    return "\n".join(lines)
+
+
+@cache
+def cuts(name: str, arm: str) -> pd.DataFrame:
+    """Span and readers → what cutting it in all layers brings back, beside as many tokens elsewhere."""
+    rows = strongest_cuts(table(name, "knockout"), "answer")
+    return rows[(rows["arm"] == arm) & (rows["group"] == "harmed")].set_index(["span", "readers"])
+
+
+def cuts_markdown(name: str, arm: str) -> str:
+    lines = [
+        "| span | tokens | who loses it | all layers | control | best single layer | control |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    who = {"aligned": "aligned positions", "all": "all tokens"}
+    for (span, readers), row in cuts(name, arm).iterrows():
+        one = "–"
+        if pd.notna(row["estimate"]):
+            one = f"{int(row['layer'])}: {row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+        lines.append(
+            f"| {span} | {row['cut']:.0f} | {who[readers]} | {row['all']:.2f} [{row['all_low']:.2f}, {row['all_high']:.2f}] | "
+            f"{_number(row['all_elsewhere'])} | {one} | {_number(row['elsewhere'])} |"
+        )
+    return "\n".join(lines)
+
+
+@cache
+def doses(name: str, arm: str) -> list[Verdict]:
+    """The verdict on every run of an arm, whether the returning context is a second dose of what was learnt."""
+    found = verdicts(table(name, "directions"), table(name, "direction_examples"), "harmed")
+    return [each for each in found if each.arm == arm]
+
+
+def doses_markdown(name: str, arms: Iterable[str]) -> str:
+    lines = [
+        "| arm | seed | double dose | layer | cos(u, v) | back without v | beyond the better control | harmed answers |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for arm in arms:
+        for each in doses(name, arm):
+            layer = "–" if each.layer is None else layer_name(each.layer)
+            beyond = "–" if pd.isna(each.beyond) else f"{each.beyond:.2f} [{each.low:.2f}, {each.high:.2f}]"
+            lines.append(
+                f"| {arm} | {each.seed} | {each.verdict} | {layer} | {_number(each.cosine)} | {_number(each.repaired)} | {beyond} | "
+                f"{each.n_examples} |"
+            )
+    return "\n".join(lines)
+
+
+@cache
+def cosines(name: str, arm: str) -> pd.Series:
+    """Of the gradients of ``opd``'s term and of the anchor at the last checkpoint, all weights together."""
+    rows = beside_baseline(table(name, "gradients"))
+    rows = rows[
+        (rows["arm"] == arm) & rows["other_term"].str.contains("q_c") & ~rows["other_term"].str.contains("f")
+    ]
+    return rows[rows["term"] == "KL(q_x || f)"].iloc[-1]
+
+
+@cache
+def updated(name: str, arm: str) -> pd.Series:
+    """Module → ‖ΔW‖/‖W‖, all layers together, mean over seeds."""
+    rows = by_module(table(name, "updates"), "relative")
+    return rows[(rows["arm"] == arm) & (rows["control"] == "none")].set_index("module")["estimate"]
+
+
+def kinds(name: str, arm: str) -> tuple[float, float]:
+    """Means of ‖ΔW‖/‖W‖ over the attention's query and key maps, and over the MLP's."""
+    found = updated(name, arm)
+    queries = found[[each for each in found.index if each.endswith(("q_proj", "k_proj"))]].mean()
+    return float(queries), float(found[[each for each in found.index if each.startswith("mlp")]].mean())
+
+
+@cache
+def told(name: str, arm: str, question: str) -> tuple[float, float]:
+    """AUROC of a linear probe, and with shuffled labels, in the middle of the network."""
+    rows = probe_table(table(name, "probes"), question)
+    rows = rows[rows["arm"] == arm]
+    places = sorted(rows["place"].unique())
+    at = rows[rows["place"] == places[len(places) // 2]].set_index("control")["estimate"]
+    return float(at["none"]), float(at["shuffled"])
+
+
+@cache
+def drift_tells(name: str, arm: str) -> pd.DataFrame:
+    """Place → AUROC of an example's drift (1 − cosine) for its flip, over seeds."""
+    found = over_seeds(flips_by_drift(table(name, "token_drift"), table(name, "generations")))
+    return found[found["arm"] == arm].set_index("place")
+
+
+def best_place(name: str, arm: str, site: str = "resid_post") -> int:
+    """The layer whose patch returns most answers; of equal ones the first."""
+    rows = patched(name, arm).loc[site]["estimate"]
+    return int(rows.idxmax())
+
+
+def first_where(name: str, arm: str, above: float, site: str = "resid_post") -> int:
+    """The first layer from which patching returns at least this share of answers."""
+    rows = patched(name, arm).loc[site]["estimate"].sort_index()
+    return int(rows[rows >= above].index[0])
+
+
+def _number(value: float) -> str:
+    return "–" if pd.isna(value) else f"{value:.2f}"
+
+
+def verdicts_of(name: str, arm: str) -> list[str]:
+    return [each.verdict for each in doses(name, arm)]
