@@ -41,7 +41,7 @@ def capture(
     stops: list[tuple[Site, str, str, bool]] = [
         (site, *path(model, site), recorder.changes(site)) for site in recorder.stops
     ]
-    blocked = None if cut is None else cut.blocked(len(prefix.ids))
+    blocked: Any = None if cut is None else cut.blocked(len(prefix.ids))
     for layer in (
         () if cut is None else cut.layers
     ):  # after what enters the block, before what its attention gives

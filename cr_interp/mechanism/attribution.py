@@ -72,12 +72,13 @@ def attribute(
                 for cell in cells:
                     for control in controls:
                         put, has = replacements(batch, cell, states, donor, receiver, control)
-                        moved = sum(
-                            ((put[site] - states[receiver][site]).double() * slopes[receiver][site].double())
-                            .sum(-1)
-                            .cpu()
+                        along = [
+                            ((put[site] - states[receiver][site]).double() * slopes[receiver][site].double()).sum(
+                                -1
+                            )
                             for site in cell.sites
-                        )
+                        ]
+                        moved = torch.stack(along).sum(0).cpu()
                         of = torch.zeros(len(batch.pairs), dtype=torch.float64).index_add_(0, batch.tokens, moved)
                         found.append(
                             _columns(
@@ -108,8 +109,12 @@ def gradients(
             score.detach().cpu().double(),
         )
     parts = [_alone(batch, view, i, sites) for i in range(len(batch.pairs))]
-    together = [{site: torch.cat([part[k][site] for part in parts]) for site in sites} for k in (0, 1)]
-    return together[0], together[1], torch.cat([part[2] for part in parts])
+    states = {site: torch.cat([part[0][site] for part in parts]) for site in sites}
+    return (
+        states,
+        {site: torch.cat([part[1][site] for part in parts]) for site in sites},
+        torch.cat([part[2] for part in parts]),
+    )
 
 
 def _alone(

@@ -131,7 +131,8 @@ def patch_cells(
 def by_layer(batch: Batch, cells: Sequence[Cell], held: int = HELD) -> Iterator[tuple[Cell, Seen]]:
     """Every cell with its states in both views; those of a few layers are held at a time."""
     waiting = sorted(cells, key=lambda cell: cell.site.layer)
-    width = batch.loaded.model.get_input_embeddings().weight.shape[-1] * 8  # bytes of a state, in both views
+    embedding: Any = batch.loaded.model.get_input_embeddings()
+    width = embedding.weight.shape[-1] * 8  # bytes of a state, in both views
     while waiting:
         mine, sites = 0, dict.fromkeys(waiting[0].sites)
         while mine < len(waiting) and len({**sites, **dict.fromkeys(waiting[mine].sites)}) <= max(

@@ -133,8 +133,8 @@ def doses_markdown(name: str, arms: Iterable[str]) -> str:
             layer = "–" if each.layer is None else layer_name(each.layer)
             beyond = "–" if pd.isna(each.beyond) else f"{each.beyond:.2f} [{each.low:.2f}, {each.high:.2f}]"
             lines.append(
-                f"| {arm} | {each.seed} | {each.verdict} | {layer} | {_number(each.cosine)} | {_number(each.repaired)} | {beyond} | "
-                f"{each.n_examples} |"
+                f"| {arm} | {each.seed} | {each.verdict} | {layer} | {_number(each.cosine)} | {_number(each.repaired)} | "
+                f"{beyond} | {each.n_examples} |"
             )
     return "\n".join(lines)
 

@@ -23,7 +23,7 @@ from cr_interp.models.forward import ViewBatch, build_view, embedded
 from cr_interp.models.generation import Decoding, generate
 from cr_interp.models.loading import Loaded, load
 from cr_interp.study.study import Study
-from cr_interp.views import render, shared_prefix
+from cr_interp.views import EachOwn, render, shared_prefix
 from training.gpu.findings import Finding
 from training.objectives import arm_terms
 from training.planning.architecture import of_config
@@ -274,6 +274,7 @@ def _formula(config: StudyConfig, arm: str) -> int:
     """Compute what the plan says that a step of this configuration holds at most, in bytes."""
     task, loaded = study_task(config), load(config.model)
     context = exact_context(task, loaded, config)
+    assert not isinstance(context, EachOwn)  # the built-in tasks have one for all
     chosen = config.training
     asked = [each.prompt for each in training_examples(task, chosen.steps * chosen.batch_size, 0)]
     x, c = (
