@@ -103,6 +103,13 @@ def _patching(study: Study) -> list[Any]:
     return [figures.decided(table, drift, group=_group(table))]
 
 
+def _windows(study: Study) -> list[Any]:
+    table = study.table("patching_windows")
+    single = study.table("patching") if study.has_table("patching") else None
+    group = _group(table)
+    return [figures.window_map(table, single, str(site), group) for site in table["site"].unique()]
+
+
 def _heads(study: Study) -> list[Any]:
     table = study.table("attribution")
     heads = study.table("patching_heads") if study.has_table("patching_heads") else None
@@ -143,7 +150,7 @@ SHOWN: dict[str, Shown] = {
     "patching": Shown(
         "Where the answer is decided: patching at aligned positions", _patching, _of("patching", rich_patching)
     ),
-    "patching_windows": Shown("Several layers at once", told=_of("patching_windows", rich_windows)),
+    "patching_windows": Shown("Several layers at once", _windows, _of("patching_windows", rich_windows)),
     "attribution": Shown(
         "Which heads: attribution, and patching of those it names", _heads, _of("patching_heads", rich_heads)
     ),

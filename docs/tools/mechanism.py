@@ -11,7 +11,7 @@ import pandas as pd
 
 from cr_interp.study.searching import open_study
 from cr_interp.tables.attribution import first_cells
-from cr_interp.tables.directions import Verdict, verdicts
+from cr_interp.tables.directions import Verdict, effect_table, verdicts
 from cr_interp.tables.flips_by_drift import flips_by_drift, over_seeds
 from cr_interp.tables.gradients import beside_baseline
 from cr_interp.tables.knockout import strongest_cuts
@@ -73,7 +73,7 @@ def patched_markdown(name: str, arm: str, direction: str = "repair") -> str:
 
 
 def flips(name: str, arm: str, group: str = "harmed") -> str:
-    """How many answers of a group were patched, seed by seed."""
+    """Count the answers of a group that were patched, seed by seed."""
     rows = table(name, "patching")
     rows = rows[(rows["arm"] == arm) & (rows["group"] == group)]
     return " + ".join(str(int(n)) for n in rows.groupby("seed")["n_examples"].max()) or "0"
@@ -141,7 +141,7 @@ def doses_markdown(name: str, arms: Iterable[str]) -> str:
 
 @cache
 def cosines(name: str, arm: str) -> pd.Series:
-    """Of the gradients of ``opd``'s term and of the anchor at the last checkpoint, all weights together."""
+    """Give the cosines of ``opd``'s gradient and the anchor's at the last checkpoint, all weights together."""
     rows = beside_baseline(table(name, "gradients"))
     rows = rows[
         (rows["arm"] == arm) & rows["other_term"].str.contains("q_c") & ~rows["other_term"].str.contains("f")
@@ -198,3 +198,11 @@ def _number(value: float) -> str:
 
 def verdicts_of(name: str, arm: str) -> list[str]:
     return [each.verdict for each in doses(name, arm)]
+
+
+@cache
+def lost_by_adding(name: str, arm: str, group: str) -> float:
+    """Return the share of a group's answers lost when v of the base is added to the run without context; of the worst layer."""
+    rows = effect_table(table(name, "direction_effects"), group, "add", "base", "answer")
+    rows = rows[(rows["arm"] == arm) & (rows["control"] == "none")]
+    return float(rows["estimate"].max())
