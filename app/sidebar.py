@@ -96,15 +96,18 @@ def _image() -> str:
 def _refuse_unknown(names: list[str]) -> None:
     """A study that the URL asks for and that is not here: nothing is opened instead, and the URL stays as it is."""
     asked = st.query_params.get("study")
-    chosen = st.session_state.get("another study")
-    if chosen in names and asked not in names:
+    refused = st.session_state.pop("refused", False)
+    # A link to the page that is open already changes what the server is told, and not the address: it is written anew.
+    chosen = asked if refused and asked in names else st.session_state.get("another study")
+    if chosen in names and (refused or asked not in names):
         del st.query_params["study"]
         st.session_state["study"] = chosen
-        st.session_state.pop("another study")
+        st.session_state.pop("another study", None)
     elif asked is not None and asked not in names:
         st.selectbox(
             "Study", names, index=None, key="another study", help=GLOSSARY["study"], placeholder="Choose a study"
         )
+        st.session_state["refused"] = True
         raise NotHere(asked, names)
 
 

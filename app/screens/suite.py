@@ -157,7 +157,7 @@ def counted(chosen: Chosen, compared: pd.DataFrame) -> None:
                 "which": st.column_config.TextColumn(help=GLOSSARY["setting"]),
             },
         )  # fmt: skip
-        several = (compared["seeds"] > 1).any()
+        several = bool((compared["seeds"] > 1).any())  # NumPy's own cannot be a factor of a text
         with below(
             f"{chosen.arm} minus {chosen.baseline}, paired over examples{' and seeds' * several}; intervals: "
             f"{said_of_differences(compared)}; context: {chosen.control}."

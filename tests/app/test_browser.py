@@ -133,7 +133,7 @@ def test_a_study_from_the_url_must_be_one_that_was_found(server, page):
 def test_downloads(server, page):
     page.goto(f"{server}/layers?study=a-synthetic")
     ready(page, 2)
-    page.get_by_test_id("stPopover").first.get_by_role("button").click()
+    page.get_by_test_id("stMain").get_by_role("button", name="Save").first.click()
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Numbers (CSV)").click()
     text = Path(waiting.value.path()).read_text()

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 
 #: page, with its address → its figures in the order of the page, then the tables that can be saved beside them
 SAVED = {
-    "?study=a-synthetic": (("metrics", "outcomes"), ("answers",)),
+    "?study=a-synthetic": (("metrics", "outcomes"), ("answers", "verdict")),
     "layers?study=a-synthetic": (("drift-cosine", "difference-cosine"), ()),
     "maps?study=a-synthetic&layer_x=1&layer_y=2": (
         ("map-views", "map-difference-views", "map-profile-views", "map-drift"),
@@ -19,7 +19,8 @@ SAVED = {
     "tokens?study=a-synthetic": (("tokens-cosine",), ()),
     "examples?study=a-synthetic": (("cases",), ("pairs",)),
     "training?study=a-synthetic": (("training-loss", "behaviour", "drift-steps-cosine"), ()),
-    "suite?study=four/rules-llama": (("suite-regimes", "suite-harm"), ("suite-comparisons",)),
+    "suite?study=four/rules-llama": (("suite-differences", "suite-harm"), ("suite-comparisons",)),
+    "suite?study=four/rules-llama&view=Regimes": (("suite-regimes",), ()),
     "suite?study=four/rules-llama&view=Every+setting": ((), ("suite-settings",)),
     "suite?study=four/rules-llama&view=Training": (("suite-training",), ()),
     "suite?study=four/rules-llama&view=Drift+by+layer": (("suite-drift-cosine",), ()),
@@ -36,7 +37,7 @@ def save(page, button) -> tuple[str, bytes]:
 def menus(page) -> dict[str, bytes]:
     """File name → content of everything that the page's menus offer."""
     found: dict[str, bytes] = {}
-    popovers = page.get_by_test_id("stPopover")
+    popovers = page.get_by_test_id("stPopover").filter(visible=True)  # the pages' menu is for narrow windows
     for index in range(popovers.count()):
         popovers.nth(index).get_by_role("button").first.click()
         body = page.get_by_test_id("stPopoverBody")
@@ -59,6 +60,11 @@ def test_every_figure_and_table_is_saved(server, page, address):
     page.goto(f"{server}/{address}")
     ready(page, len(figures))
     settle(page)
+    for closed in page.get_by_test_id("stExpander").filter(has_text="Every claim").locator("summary").all():
+        shown = page.get_by_test_id("stPopover").filter(visible=True)
+        before = shown.count()
+        closed.click()
+        expect(shown).to_have_count(before + 1)
     found = menus(page)
     assert set(found) == {f"{name}{kind}" for name in figures for kind in KINDS.values()} | {
         f"{name}.csv" for name in tables

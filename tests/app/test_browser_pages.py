@@ -287,7 +287,7 @@ def test_downloads(server, page, name):
     page.goto(f"{server}/{name}?study=a-synthetic")
     ready(page, PAGES[name][0])
     files = {"maps": "map-views", "tokens": "tokens-cosine", "examples": "cases"}
-    page.get_by_test_id("stPopover").first.get_by_role("button").click()
+    page.get_by_test_id("stMain").get_by_role("button", name="Save").first.click()
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Numbers (CSV)").click()
     assert waiting.value.suggested_filename == f"{files[name]}.csv"

@@ -178,7 +178,7 @@ def test_a_study_without_a_log(server, page):
 def test_downloads(server, page):
     page.goto(f"{server}/training?study=once")
     ready(page, 3)
-    page.get_by_test_id("stPopover").first.get_by_role("button").click()
+    page.get_by_test_id("stMain").get_by_role("button", name="Save").first.click()
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Numbers (CSV)").click()
     assert waiting.value.suggested_filename == "training-loss.csv"

@@ -153,7 +153,7 @@ def console(message: playwright.ConsoleMessage) -> str:
     where = str(message.location.get("url", ""))
     # Opening a link to a page, Streamlit first asks below that page's own address: its way to find the root.
     if message.type != "error" or re.search(
-        r"/(layers|maps|tokens|examples|suite|training|try_it)/_stcore/(health|host-config)$", where
+        r"/(home|layers|mechanism|maps|tokens|examples|suite|training|try_it)/_stcore/(health|host-config)$", where
     ):
         return ""
     return f"console: {message.text} ({where})"
