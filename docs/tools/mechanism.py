@@ -206,3 +206,16 @@ def lost_by_adding(name: str, arm: str, group: str) -> float:
     rows = effect_table(table(name, "direction_effects"), group, "add", "base", "answer")
     rows = rows[(rows["arm"] == arm) & (rows["control"] == "none")]
     return float(rows["estimate"].max())
+
+
+@cache
+def lowest(name: str, arm: str) -> int:
+    """Return the layer of an arm's lowest cosine between the views, mean over seeds, of the blocks' outputs."""
+    rows = table(name, "drift")
+    rows = rows[
+        (rows["arm"] == arm)
+        & (rows["measure"] == "cosine")
+        & (rows["control"] == "exact")
+        & (rows["site"] == "resid_post")
+    ]
+    return int(rows.groupby("layer")["estimate"].mean().idxmin())
