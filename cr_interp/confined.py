@@ -71,7 +71,8 @@ def content(path: Path, wanted: str, limit: int = LARGEST) -> bytes:
             found = os.fstat(handle)
             if not stat.S_ISREG(found.st_mode):
                 raise UserError(f"{path} is no regular file but a pipe or a device. Give {wanted}.")
-            data = file.read(limit + 1) if found.st_size <= limit else b""
+            # As much memory as is asked for is taken at once: the file's size, and one byte to see that it did not grow.
+            data = file.read(found.st_size + 1) if found.st_size <= limit else b""
             if found.st_size > limit or len(data) > limit:
                 raise UserError(
                     f"{path} has {found.st_size / 1e6:.1f} MB; {limit / 1e6:.1f} MB are the most that is read. Give {wanted}."

@@ -58,8 +58,16 @@ def has_torch(server: str) -> bool:
 def load(page, figures: int = 2) -> None:
     page.get_by_role("button", name=re.compile("^.*and answer$")).click()
     expect(page.get_by_role("heading", name="Responses")).to_be_visible(timeout=90_000)
-    ready(page, figures)
+    told(page, figures)
     settle(page)
+
+
+def told(page, figures: int) -> None:
+    """The drift and, with two of them, its tokens. The lens stands in front of them for every checkpoint whose answers part."""
+    curves = page.locator(".js-plotly-plot").filter(has_text=re.compile("cosine between the views|output KL|KL"))
+    expect(curves.last).to_be_visible(timeout=60_000)
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=30_000)
+    assert page.locator(".js-plotly-plot").count() >= figures
 
 
 def write(page, label: str, text: str) -> None:
@@ -88,7 +96,9 @@ def test_nothing_is_loaded_before_the_button(server, page):
     load(page)
     assert has_torch(server)
     assert page.locator(".ct-pair").count() == 2
-    expect(page.locator(".js-plotly-plot").first).to_contain_text("cosine between the views")
+    expect(page.locator(".js-plotly-plot").filter(has_text="cosine between the views")).to_have_count(
+        1
+    )  # behind the lens
     assert page.locator(".ct-text td").count() > 8
     shoot(page, "try-it-both")
 
@@ -109,7 +119,7 @@ def test_what_is_typed_is_answered(server, page, browser):
     settle(page)
     expect(page.get_by_text("nothing moves")).to_be_visible(timeout=20_000)
     assert page.locator(".ct-pair mark").count() == 0
-    ready(page, 2)
+    told(page, 2)
     shoot(page, "try-it-no-context")
     page.get_by_role("button", name="The study's (exact)").click()
     settle(page)
@@ -117,7 +127,7 @@ def test_what_is_typed_is_answered(server, page, browser):
     page.get_by_test_id("stButtonGroup").get_by_text("output KL").click()
     settle(page)
     expect(page).to_have_url(re.compile("token_measure=kl"))
-    ready(page, 1)
+    told(page, 1)
     page.get_by_role("button", name="Another example").click()
     settle(page)
     expect(page).to_have_url(re.compile("example=test-0001"))
@@ -138,7 +148,9 @@ def test_a_click_on_the_curve_chooses_the_layer(server, page):
     load(page)
     slider = page.get_by_role("slider", name="Layer")
     expect(slider).to_have_attribute("aria-valuetext", "1")
-    click_marker(page, 0, -1)
+    drift = page.locator(".js-plotly-plot").filter(has_text="cosine between the views")
+    before = drift.first.evaluate("each => [...document.querySelectorAll('.js-plotly-plot')].indexOf(each)")
+    click_marker(page, before, -1)
     settle(page)
     expect(slider).to_have_attribute("aria-valuetext", "3", timeout=20_000)
     expect(page).to_have_url(re.compile("layer=3"))
@@ -153,7 +165,9 @@ def test_its_figures_are_saved(server, page):
     load(page)
     found = menus(page)
     names = ("tried-drift-cosine", "tried-tokens-cosine")
-    assert set(found) == {f"{name}{kind}" for name in names for kind in (".csv", ".html", ".py")}
+    kinds = (".csv", ".html", ".py")
+    lenses = {name.rpartition(".")[0] for name in found if name.startswith("lens-")}
+    assert set(found) == {f"{name}{kind}" for name in (*names, *lenses) for kind in kinds}
     assert "tryout.open_model" in found["tried-drift-cosine.py"].decode()
 
 
@@ -190,7 +204,7 @@ def test_hostile_text_is_shown_as_text(server, page):
     write(page, "Prompt", "<img src=x onerror='window.hit=1'>")
     load(page)
     write(page, "Prompt", "<b>ab")
-    ready(page, 2)
+    told(page, 2)
     page.locator(".ct-text td").first.hover()
     page.wait_for_timeout(300)
     assert page.evaluate("window.hit") is None

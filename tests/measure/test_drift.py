@@ -1,7 +1,7 @@
 """From a checkpoint to its three drift tables, on the bundled organism."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -253,18 +253,8 @@ def test_example_level_compares_so_many_tokens_as_the_study_says(case, tables):
 def test_clusters_of_examples_are_drawn_together(case):
     loaded, subject, responses = case
 
-    @dataclass(frozen=True)
-    class Clustered:
-        id: str
-        prompt: str
-        answer: str
-        cluster: str
-
     def measured(clusters: int):
-        examples = [
-            Clustered(one.id, one.prompt, one.answer, str(place % clusters))
-            for place, one in enumerate(subject.examples)
-        ]
+        examples = [replace(one, cluster=str(place % clusters)) for place, one in enumerate(subject.examples)]
         found = measure_drift(loaded, replace(subject, examples=examples), responses).drift
         return of(found, measure="cosine", control="exact")
 

@@ -80,10 +80,19 @@ def serve(
         log.close()
 
 
+_running: list[playwright.Browser] = []
+
+
 def launched() -> Iterator[playwright.Browser]:
+    """A browser; the one that runs already, since a process can drive one only."""
+    if _running:
+        yield _running[0]
+        return
     with playwright.sync_playwright() as driver:
         running = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        _running.append(running)
         yield running
+        _running.remove(running)
         _idle.pop(running, None)
         running.close()
 
@@ -153,7 +162,8 @@ def console(message: playwright.ConsoleMessage) -> str:
     where = str(message.location.get("url", ""))
     # Opening a link to a page, Streamlit first asks below that page's own address: its way to find the root.
     if message.type != "error" or re.search(
-        r"/(home|layers|mechanism|maps|tokens|examples|suite|training|try_it)/_stcore/(health|host-config)$", where
+        r"/(home|layers|mechanism|maps|tokens|examples|suite|training|try_it)/_stcore/(health|host-config)$",
+        where,
     ):
         return ""
     return f"console: {message.text} ({where})"

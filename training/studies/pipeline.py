@@ -187,7 +187,10 @@ def evaluate_study(study: Study, config: StudyConfig, again: bool = False) -> St
     todo = [each for each in study_checkpoints(study, config) if each in unanswered or each in compared]
     if unanswered:
         say_left_out(study, making.task, config)
-    teachers = Teacher(lambda name: place(load_for(config, name)), str(study.manifest["teacher"]))
+    teachers = Teacher(
+        lambda name: place(load_for(config, name)),
+        str(study.manifest.get("teacher") or config.teacher or config.model),
+    )
     for arm, seed, step, where in tracked(todo, f"{config.name} generations"):
         loaded = teachers.known(where) or place(load_for(config, where))
         subject = _subject(loaded, config)
