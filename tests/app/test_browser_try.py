@@ -67,7 +67,7 @@ def told(page, figures: int) -> None:
     curves = page.locator(".js-plotly-plot").filter(has_text=re.compile("cosine between the views|output KL|KL"))
     expect(curves.last).to_be_visible(timeout=60_000)
     expect(page.get_by_test_id("stStatusWidget")).to_have_count(0, timeout=30_000)
-    assert page.locator(".js-plotly-plot").count() >= figures
+    expect(page.locator(".js-plotly-plot").nth(figures - 1)).to_be_attached(timeout=60_000)
 
 
 def write(page, label: str, text: str) -> None:

@@ -162,17 +162,17 @@ def both_views(looked: str, folder: Path) -> Callable[[], None]:
         from transformers import AutoTokenizer
 
         from cr_interp.errors import UserError
-        from cr_interp.measure.pairs import choose_task
+        from cr_interp.measure.pairs import Question, choose_task
         from cr_interp.models.known import ORGANISMS
         from cr_interp.system.visible import visible
         from cr_interp.views import check_context_shows, context_length, render
 
         try:
             if looked == "task":
-                task = choose_task("task.yaml", None, None, 4)
+                task = choose_task(Question(task="task.yaml", max_new_tokens=4))
             else:
                 context = Path("context.json" if looked == "own json" else "context.txt")
-                task = choose_task(None, Path("prompts.jsonl"), context, 4)
+                task = choose_task(Question(prompts="prompts.jsonl", context=context, max_new_tokens=4))
             tokenizer = AutoTokenizer.from_pretrained(ORGANISMS / "rules")
             contexts = task.contexts(lambda each: context_length(tokenizer, each))
             examples = task.examples("test")
