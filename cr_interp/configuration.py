@@ -58,7 +58,11 @@ def yaml_value(text: str, problem: str) -> Any:
     Raises :class:`UserError`, also for aliases, for what nests too deep, and for keys that are no texts.
     """
     try:
-        data = yaml.load(text, Loader=_Loader)  # a SafeLoader
+        loader = _Loader(text)  # a SafeLoader
+        try:
+            data = loader.get_single_data()
+        finally:
+            loader.dispose()
     except Exception as error:  # PyYAML's constructors raise whatever the value makes them stumble over
         said = (
             one_line(" ".join(str(error).split()))[:300] if isinstance(error, yaml.YAMLError | ValueError) else ""
