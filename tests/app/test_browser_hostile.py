@@ -212,6 +212,8 @@ def test_a_page_can_load_nothing_from_elsewhere(server, browser, proxy):
     tab, before = browsing.new_tab(browser), list(proxy.asked)
     tab.goto(f"{server}/?study=garbage")
     expect(tab.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=60_000)
+    # Nothing runs before the first run either: the policy is there once the page has been drawn.
+    expect(tab.locator("meta[http-equiv='Content-Security-Policy']").first).to_be_attached(timeout=60_000)
     refused = tab.evaluate("""async other => {
         const told = []
         document.addEventListener('securitypolicyviolation', event => told.push(event.effectiveDirective))
