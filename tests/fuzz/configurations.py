@@ -32,11 +32,17 @@ STUDY: dict[str, Any] = {
     },
 }  # fmt: skip
 CASE_STUDY: dict[str, Any] = {
-    "name": "c", "task": "rules:shift", "checkpoints": {"base": "builtin:organism-rules"}, "responses": "base",
-    "no_context": "empty_system", "template": {}, "across": False, "sites_per_pass": None,
+    "name": "c",
+    "task": "rules:shift",
+    "checkpoints": {"base": "builtin:organism-rules"},
+    "responses": "base",
+    "no_context": "empty_system",
+    "template": {},
+    "across": False,
+    "sites_per_pass": None,
     "load": {"dtype": "float32", "device_map": None},
     "evaluation": {"examples": 2, "controls": ["exact"], "permutations": 0, "batch_size": 4},
-}  # fmt: skip
+}
 KEYS = [
     *STUDY, *(f"training.{key}" for key in STUDY["training"]), *(f"evaluation.{key}" for key in STUDY["evaluation"]),
     "steps", "lr", "training.lora.rank", "training.lora.alpha", "training.steps.x", "own_arms.x", "template.x", "", ".", "a.b.c",

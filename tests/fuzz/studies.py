@@ -221,8 +221,14 @@ def _damage_manifest(file: Path, damage: tuple | None) -> None:
 
 
 def _name_task(study: Path, changes: dict[str, Any], outside: Path) -> None:
-    told = {"name": "mine", "train": {"dataset": "rows.jsonl"}, "test": {"dataset": "rows.jsonl"},
-            "context": {"text": "be brief"}, "grader": {"kind": "contains"}, **changes}  # fmt: skip
+    told = {
+        "name": "mine",
+        "train": {"dataset": "rows.jsonl"},
+        "test": {"dataset": "rows.jsonl"},
+        "context": {"text": "be brief"},
+        "grader": {"kind": "contains"},
+        **changes,
+    }
     (study / "task.yaml").write_text(json.dumps(told))
     (study / "rows.jsonl").write_text(
         "".join(json.dumps({"prompt": f"p{n}", "answer": "x"}) + "\n" for n in range(40))
