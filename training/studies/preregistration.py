@@ -18,17 +18,10 @@ from cr_interp.configuration import Strict, read_mapping, validated
 from cr_interp.errors import UserError, unknown
 from cr_interp.system.names import Name, Seed, distinct
 from training.objectives import arm_terms
-from training.settings import MANY, MOST, StudyConfig
+from training.settings import MANY, MOST, Plateau, StudyConfig
 
 FOLDER = Path(__file__).parents[1] / "preregistrations"
 Seeds = Annotated[tuple[Seed, ...], AfterValidator(distinct), Field(min_length=1)]
-
-
-class Plateau(Strict):
-    """A curve is at its plateau where the mean of ``window`` evaluations is less than ``gain`` above the mean of those before."""
-
-    window: int = Field(gt=0, le=1000)
-    gain: float = Field(gt=0, le=1)
 
 
 class Screening(Strict):
@@ -154,6 +147,7 @@ class Preregistration(Strict):
                 "training": {
                     "steps": asked.cap, "batch_size": group.batch_size, "lr": rate, "eval_every": asked.every,
                     "eval_examples": asked.items, "save_every": asked.cap, "keep_checkpoints": 1,
+                    "plateau": asked.plateau.model_dump(),
                 },
                 "evaluation": {
                     "split": "validation", "examples": asked.items, "controls": ["exact", "irrelevant"], "permutations": 0,

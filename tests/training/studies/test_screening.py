@@ -6,10 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cr_interp.errors import UserError
-from training.studies.preregistration import FOLDER, Plateau, Preregistration, load_preregistration
-from training.studies.screening import choose, chosen_rates, eligibility, plateaus, steps_to_plateau
-
-RULE = Plateau(window=3, gain=0.01)
+from training.studies.preregistration import FOLDER, Preregistration, load_preregistration
+from training.studies.screening import choose, chosen_rates, eligibility, plateaus
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +21,6 @@ def changed(plan, **sections):
     for section, values in sections.items():
         data[section] |= values
     return Preregistration.model_validate(data)
-
-
-def test_the_plateau_is_where_three_evaluations_gain_less_than_a_point_over_the_three_before():
-    steps = list(range(0, 200, 20))
-    rises = [0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.9, 0.9, 0.905, 0.9]
-    # Means of three: .200 .400 .600 .767 .867 .900 .902 .902, each against the one three before: .902 - .867 is still above .01,
-    # so ten evaluations are too few. With two more of .9 the next mean is .902, against .900.
-    assert steps_to_plateau(steps, rises, RULE) is None
-    assert steps_to_plateau([*steps, 200, 220], [*rises, 0.9, 0.9], RULE) == 200
-    assert steps_to_plateau(steps, [0.5] * 10, RULE) == 100
-    assert steps_to_plateau(steps[:5], [0.5] * 5, RULE) is None
-    assert steps_to_plateau(steps, [i / 10 for i in range(10)], RULE) is None
 
 
 def curves(setting, rate, values, seeds=(100, 101)):
