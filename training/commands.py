@@ -49,7 +49,9 @@ def _chosen(arms: str | None, seeds: str | None, steps: int | None) -> list[str]
 
 
 def pretrain(
-    organism: Annotated[str, typer.Argument(help="llama, qwen3, gemma2, gpt-neox or qwen3-large")] = "llama",
+    organism: Annotated[
+        str, typer.Argument(help="llama, qwen3, gemma2, gpt-neox, qwen3-large, qwen3-lakes or qwen3-lakes-large")
+    ] = "llama",
     out: Annotated[Path | None, typer.Option(help="default: ./organisms/ORGANISM")] = None,
     steps: Annotated[int | None, typer.Option(min=1, max=10**8)] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
@@ -68,7 +70,7 @@ def pretrain(
     from training.organisms.pretrain import pretrain as run
 
     torch.set_num_threads(threads)
-    config = PretrainConfig(organism=organism, seed=seed, **({"steps": steps} if steps else {}))
+    config = PretrainConfig.of(organism, seed=seed, **({"steps": steps} if steps else {}))
     target = out or Path("organisms") / organism
     run(config, target, compiled)
     write_card(config, target, threads, compiled)

@@ -30,7 +30,7 @@ TASKS: dict[str, Callable[[], Task]] = {"sentiment": _sentiment, "wordclass": _w
 
 def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
     """Tasks with a parameter, ``family:name``: how to make one, and the names."""
-    from cr_interp.tasks.games.frozenlake import frozenlake_task
+    from cr_interp.tasks.games.frozenlake import frozenlake4_task, frozenlake_task
     from cr_interp.tasks.games.grids import LEGENDS
     from cr_interp.tasks.games.sokoban import sokoban_task
     from cr_interp.tasks.games.textarena import GAMES, arena_task
@@ -44,6 +44,7 @@ def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
         "codebook": (codebook_task, list(CODEBOOKS)),
         "hints": (hints_task, list(CODEBOOKS)),
         "frozenlake": (frozenlake_task, list(LEGENDS)),
+        "frozenlake4": (frozenlake4_task, list(LEGENDS)),
         "sokoban": (sokoban_task, list(LEGENDS)),
         "hub": (published_task, published_names()),
         "textarena": (arena_task, list(GAMES)),

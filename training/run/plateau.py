@@ -1,8 +1,8 @@
 """Where a run ends: after its steps, or earlier at its plateau.
 
-Mental model. A run's curve is the accuracy without context at each evaluation of ``train.jsonl``. It is flat where the mean of the
-last ``window`` evaluations is less than ``gain`` above the mean of the ``window`` before. A run that is told so stops there; whoever
-asks later whether the run is finished works out the same step from the same rows. No torch here.
+Mental model. A run's curve is the accuracy without context at each evaluation of ``train.jsonl``. It is flat where the mean of
+the last ``window`` evaluations is less than ``gain`` above the mean of the ``window`` before. A run that is told so stops there;
+whoever asks later whether the run is finished works out the same step from the same rows. No torch here.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,6 +44,6 @@ def end_of(rows: Iterable[Mapping[str, Any]], chosen: Training) -> int:
     return steps_to_plateau(list(seen), list(seen.values()), chosen.plateau) or chosen.steps
 
 
-def last_step(run_path: Path, chosen: Training) -> int:
+def final_step(run_path: Path, chosen: Training) -> int:
     """The step at which the run in a folder ends, as far as its log tells."""
     return chosen.steps if chosen.plateau is None else end_of(read_jsonl(run_path / "train.jsonl"), chosen)

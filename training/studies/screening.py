@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from training.run.plateau import steps_to_plateau
-
 from training.studies.preregistration import Candidates, Choice, Eligible, Preregistration, Screening
 
 Parts = tuple[Candidates, str, str]

@@ -7,7 +7,7 @@ import pytest
 
 from cr_interp.study.study import Study
 from training.run.distill import distill, is_finished
-from training.run.plateau import end_of, last_step, steps_to_plateau
+from training.run.plateau import end_of, final_step, steps_to_plateau
 from training.run.trainer import checkpoints
 from training.settings import Plateau, Training, load_config
 
@@ -59,7 +59,7 @@ def test_it_stops_there_and_after_a_kill_as_well(tmp_path):
     assert distill(config, "opd", 0, study) == run / "checkpoint-2"
     assert [path.name for path in checkpoints(run)] == ["checkpoint-2"]
     assert is_finished(study, "opd", 0, config)
-    assert last_step(run, config.training) == 2
+    assert final_step(run, config.training) == 2
     logged = [json.loads(line) for line in (run / "train.jsonl").read_text().splitlines()]
     assert [row["step"] for row in logged if row["kind"] == "train"] == [1, 2]
     # A kill between the evaluation and the checkpoint.
