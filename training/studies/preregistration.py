@@ -8,14 +8,15 @@ says what came out. No torch here.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
 from cr_interp.configuration import Strict, read_mapping, validated
 from cr_interp.errors import UserError, unknown
+from cr_interp.measure.settings import Drawn, Evaluation
 from cr_interp.system.names import Name, Seed, distinct
 from training.objectives import arm_terms
 from training.settings import MANY, MOST, Plateau, StudyConfig
@@ -62,8 +63,25 @@ class Sentinels(Strict):
     """Settings counted apart: those without Harm, and those stopped at an early share of their steps (regime B)."""
 
     without_harm: int = Field(ge=0, le=1000)
+    harmless: float = Field(ge=0, le=1)
+    """Harm of the baseline below which a setting is without."""
     stopped_early: int = Field(ge=0, le=1000)
     early: float = Field(gt=0, le=1)
+
+
+class Adaptive(Strict):
+    """How the terms of ``nca_adaptive`` are chosen: on the screening seeds and validation items, before the confirmation.
+
+    The form with the highest obedience to a new instruction, among those whose mean Harm over the harmed settings is not
+    above ``nca``'s by more than ``harm``, and whose mean Acc_xc over the runs that are stopped early is not below the
+    baseline's by more than ``loss``. If none keeps both, the one that misses by the least.
+    """
+
+    settings: int = Field(gt=0, le=1000)
+    """So many of the chosen settings, the first in the hash's order."""
+    forms: dict[Name, tuple[str, ...]] = Field(min_length=1)
+    harm: float = Field(ge=0, le=1)
+    loss: float = Field(ge=0, le=1)
 
 
 class Confirmation(Strict):
@@ -72,7 +90,9 @@ class Confirmation(Strict):
     seeds: Seeds
     items: int = Field(gt=0, le=MANY)
     draw: int = Field(gt=0, lt=2**32)
-    """Which test items are drawn; draw 0 has been published."""
+    """Which test items are drawn."""
+    items_sha256: str = Field(pattern="^([0-9a-f]{64})?$")
+    """Digest of all items' ids (:func:`digest_of_all_items`); empty in a draft."""
     arms: dict[Name, tuple[str, ...]] = Field(min_length=2)
     adaptive: tuple[str, ...] | None
     """Terms of ``nca_adaptive``; null until it is chosen, and nothing is confirmed before."""
@@ -103,6 +123,10 @@ class Candidates(Strict):
     batch_size: int = Field(64, gt=0, le=MANY)
     seeds: int | None = Field(None, gt=0)
     """So many of the confirmation's seeds; null: all."""
+    items: int | None = Field(None, gt=0, le=MANY)
+    """Test items, where a task has fewer; null: the confirmation's."""
+    leave_out: Drawn | None = None
+    """The draw of test items that has been published: left out, with everything of their clusters. null: none has."""
 
 
 class Preregistration(Strict):
@@ -113,6 +137,7 @@ class Preregistration(Strict):
     eligible: Eligible
     choice: Choice
     sentinels: Sentinels
+    adaptive: Adaptive
     confirmation: Confirmation
     success: Success
     candidates: tuple[Candidates, ...] = Field(min_length=1)
@@ -121,6 +146,11 @@ class Preregistration(Strict):
     def digest(self) -> str:
         """Identity of everything that it says; comments and the order of keys are no part of it."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def before_choice(self) -> "Preregistration":
+        """This, as it was before the terms of ``nca_adaptive`` were chosen."""
+        return self.model_copy(update={"confirmation": self.confirmation.model_copy(update={"adaptive": None})})
 
     def settings(self) -> dict[str, Candidates]:
         """Setting → its group, in the file's order; the group's one task and one model are in :func:`parts`."""
@@ -155,26 +185,71 @@ class Preregistration(Strict):
             }
         )  # fmt: skip
 
-    def confirmed(self, setting: str, rate: float, steps: int) -> StudyConfig:
+    def tried(self, setting: str, rate: float, steps: int) -> StudyConfig:
+        """The study in which the forms of ``nca_adaptive`` are compared: screening seeds, validation items."""
+        asked, arms = self.screening, {**self.confirmation.arms, **self.adaptive.forms}
+        names = [asked.arm, "nca", *self.adaptive.forms]
+        evaluation = {
+            "split": "validation",
+            "examples": asked.items,
+            "controls": ["exact", "mismatched"],
+            "permutations": 0,
+        }
+        own = {name: arms[name] for name in names}
+        return self._study(setting, setting, own, asked.seeds, rate, steps, evaluation)
+
+    def confirmed(self, setting: str, rate: float, steps: int, name: str | None = None) -> StudyConfig:
         """The study in which a chosen setting is confirmed. Raises :class:`UserError` before the adaptive arm is fixed."""
-        asked, (group, task, model) = self.confirmation, self.parts(setting)
+        asked, (group, *_) = self.confirmation, self.parts(setting)
         if asked.adaptive is None:
             raise UserError(
                 f"{self.name} does not say yet what nca_adaptive is (confirmation.adaptive is null), so nothing can be "
-                f"confirmed. Choose its terms on the screening seeds, write them there and commit the file."
+                f"confirmed. Choose its terms on the screening seeds (--choose), write them there and commit the file."
             )
-        arms = {**asked.arms, "nca_adaptive": asked.adaptive}
+        evaluation = self.test_items(setting).model_dump()
+        own = {**asked.arms, "nca_adaptive": asked.adaptive}
+        return self._study(name or setting, setting, own, asked.seeds[: group.seeds], rate, steps, evaluation)
+
+    def test_items(self, setting: str) -> Evaluation:
+        """What a setting is asked in the confirmation."""
+        asked, (group, *_) = self.confirmation, self.parts(setting)
+        return Evaluation(
+            split="test", examples=group.items or asked.items, seed=asked.draw, leave_out=group.leave_out
+        )
+
+    def _study(
+        self,
+        name: str,
+        setting: str,
+        arms: Mapping[str, Sequence[str]],
+        seeds: Sequence[int],
+        rate: float,
+        steps: int,
+        evaluation: Mapping[str, Any],
+    ) -> StudyConfig:
+        group, task, model = self.parts(setting)
+        every = self.screening.every
+        training = {
+            "steps": steps,
+            "batch_size": group.batch_size,
+            "lr": rate,
+            "eval_every": every,
+            "save_every": steps,
+            "keep_checkpoints": 1,
+        }
         return StudyConfig.model_validate(
             {
-                "name": setting, "task": task, "model": model, "teacher": group.teacher, "arms": list(arms),
-                "own_arms": arms, "seeds": asked.seeds[: group.seeds],
-                "training": {
-                    "steps": steps, "batch_size": group.batch_size, "lr": rate, "eval_every": self.screening.every,
-                    "save_every": steps, "keep_checkpoints": 1,
-                },
-                "evaluation": {"split": "test", "examples": asked.items, "seed": asked.draw},
+                "name": name,
+                "task": task,
+                "model": model,
+                "teacher": group.teacher,
+                "arms": list(arms),
+                "own_arms": dict(arms),
+                "seeds": list(seeds),
+                "training": training,
+                "evaluation": dict(evaluation),
             }
-        )  # fmt: skip
+        )
 
     def _each(self) -> Iterator[tuple[str, Candidates, str, str]]:
         for group in self.candidates:
@@ -201,7 +276,8 @@ def load_preregistration(name_or_path: str) -> Preregistration:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path}: two candidates are called {', '.join(twice)}. Give their groups other names.")
     adaptive = found.confirmation.adaptive
-    for arm, terms in {**found.confirmation.arms, **({"nca_adaptive": adaptive} if adaptive else {})}.items():
+    fixed = {"nca_adaptive": adaptive} if adaptive else {}
+    for arm, terms in {**found.confirmation.arms, **found.adaptive.forms, **fixed}.items():
         arm_terms(arm, {arm: terms})
     return found
 

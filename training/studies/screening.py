@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from training.run.plateau import steps_to_plateau
-from training.studies.preregistration import Candidates, Choice, Eligible, Preregistration, Screening
+from training.studies.preregistration import Adaptive, Candidates, Choice, Eligible, Preregistration, Screening
 
 Parts = tuple[Candidates, str, str]
 """group, task, model"""
@@ -77,6 +77,45 @@ def choose(eligible: Sequence[str], plan: Preregistration) -> list[str]:
         taken.append(fits)
         waiting.remove(fits)
     return taken
+
+
+def sentinels(found: pd.DataFrame, plan: Preregistration) -> pd.DataFrame:
+    """Settings that are run beside the chosen ones and counted apart: a row each, ``name, setting, kind, rate, train_steps``.
+
+    ``harmless``: the context is internalised and giving it back does no harm, so an anchor has nothing to mend. ``early``: chosen
+    settings, stopped at a share of their plateau, where the context still helps. Of each kind the first in the hash's order.
+    """
+    rule, inside = plan.sentinels, found.sort_values("order")
+    without = inside[inside["internalised"].astype(bool) & (inside["harm"] < rule.harmless)]
+    rows = [
+        (row.setting, row.setting, "harmless", row.rate, row.train_steps)
+        for row in without.head(rule.without_harm).itertuples()
+    ]
+    for row in inside[inside["chosen"].astype(bool)].head(rule.stopped_early).itertuples():
+        steps = math.ceil(rule.early * row.steps)
+        rows.append((f"early-{row.setting}", row.setting, "early", row.rate, steps))
+    return pd.DataFrame(rows, columns=["name", "setting", "kind", "rate", "train_steps"])
+
+
+def best_form(tried: pd.DataFrame, rule: Adaptive, baseline: str, anchored: str = "nca") -> pd.DataFrame:
+    """Rows ``kind, arm, metric, estimate`` (means over seeds of one setting) → a row per form, the chosen one first.
+
+    ``kind`` is ``harmed`` or ``early``. Columns: ``form, harm, acc_xc_early, obeys, misses``; ``misses`` is by how much the form
+    breaks the bounds of :class:`Adaptive`, 0 if it keeps both.
+    """
+    mean = tried.groupby(["kind", "arm", "metric"])["estimate"].mean()
+
+    def of(kind: str, arm: str, metric: str) -> float:
+        return float(mean.get((kind, arm, metric), math.nan))
+
+    rows = []
+    for form in rule.forms:
+        harm, kept = of("harmed", form, "harm"), of("early", form, "acc_xc")
+        over = max(0.0, harm - of("harmed", anchored, "harm") - rule.harm)
+        under = max(0.0, of("early", baseline, "acc_xc") - kept - rule.loss)
+        rows.append((form, harm, kept, of("harmed", form, "new_instruction"), over + under))
+    table = pd.DataFrame(rows, columns=["form", "harm", "acc_xc_early", "obeys", "misses"])
+    return table.sort_values(["misses", "obeys"], ascending=[True, False], ignore_index=True)
 
 
 def _fits(

@@ -1,9 +1,9 @@
-"""`frozenlake:LEGEND`: walk over the ice from start to goal; two of the nine cells are holes. `frozenlake4:LEGEND`: four of sixteen.
+"""`frozenlake:LEGEND`: walk over the ice from start to goal; two of the nine cells are holes. `frozenlake4:LEGEND`: 4 of 16.
 
 The dynamics are those of gymnasium's FrozenLake without slipping: a move against the border stays, a hole ends the
 game, and so does the goal. Boards are every placing of start, goal and two holes on 3 × 3 that can be solved and where
-the goal is not next to the start: 168 of the test split, all of which have been published. On 4 × 4 there are too many to list, so
-boards are a fixed draw of those with three to six moves, one of each set of mirror images. Symbols and their legend: ``grids.py``.
+the goal is not next to the start. On 4 × 4 there are too many to list, so boards are a fixed draw of those with three to
+six moves, one of each set of mirror images. Symbols and their legend: ``grids.py``.
 """
 
 import random
