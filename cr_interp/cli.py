@@ -332,8 +332,8 @@ def explain(
 
 
 def _numbers(text: str | None, option: str) -> list[int]:
-    if not all(part.isdecimal() for part in _listed(text)):
-        raise UserError(f"{option} is a list of whole numbers, such as 1,2; found '{text}'.")
+    if not all(part.isdecimal() and len(part) < 16 for part in _listed(text)):
+        raise UserError(f"{option} is a list of whole numbers, such as 1,2; found '{str(text)[:80]}'.")
     return [int(part) for part in _listed(text)]
 
 

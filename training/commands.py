@@ -224,6 +224,10 @@ def suite(
         return
     from training.settings import suite_configs
 
+    if tune and out.name in ("", ".."):
+        raise UserError(
+            f"--tune writes beside --out, into NAME-tuning; {out} has no name. Give one, such as studies/suite."
+        )
     if tune and overrides:
         raise UserError(f"--tune chooses the learning rates itself; leave out {' '.join(overrides)}.")
     configs = suite_configs(_list(settings), _list(arms), [*_chosen(None, seeds, None), *(overrides or [])])

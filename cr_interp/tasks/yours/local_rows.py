@@ -17,7 +17,7 @@ from cr_interp.system.text_files import json_lines, parsed, read_text
 
 WANTED = "a JSONL, Parquet or CSV file, or a hub id"
 #: A share or a number of the rows, as ``datasets`` writes it: train[:80%], train[100:200].
-SLICE = re.compile(r"train\[(-?\d+)?(%)?:(-?\d+)?(%)?\]")
+SLICE = re.compile(r"train\[(-?[0-9]{1,15})?(%)?:(-?[0-9]{1,15})?(%)?\]")
 
 
 @dataclass(frozen=True)
