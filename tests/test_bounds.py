@@ -27,7 +27,7 @@ from training.studies.preregistration import (
     Screening,
     Sentinels,
     Success,
-)  # fmt: skip
+)
 
 PARTS = (Plateau, Screening, Eligible, Choice, Sentinels, Confirmation, Success, Candidates, Chosen)
 MODELS = (StudyConfig, Training, Lora, Evaluation, CaseStudy, Description, PretrainConfig, Text, Judge, *PARTS)

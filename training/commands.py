@@ -102,9 +102,7 @@ def plan(
     from training.planning.plan_report import plan_text
     from training.settings import load_config
 
-    made = make_plan(
-        load_config(config, overrides), gpu, gpus, prompt_tokens, context_tokens, response_tokens
-    )  # fmt: skip
+    made = make_plan(load_config(config, overrides), gpu, gpus, prompt_tokens, context_tokens, response_tokens)
     if as_json:
         print(json.dumps(made.to_dict(), indent=1))
     else:

@@ -45,16 +45,22 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
         92 + 46 * len(arms)
     )  # pixels; between two rows 100 of them hold ticks and titles, whatever the height
     figure = make_subplots(
-        rows, columns, shared_yaxes=True, horizontal_spacing=0.045, vertical_spacing=100 / drawn,
+        rows,
+        columns,
+        shared_yaxes=True,
+        horizontal_spacing=0.045,
+        vertical_spacing=100 / drawn,
         subplot_titles=[every[name][0] for name in names],
-    )  # fmt: skip
+    )
     for index, name in enumerate(names):
         row, column = index // columns + 1, index % columns + 1
         part = metrics[(metrics["metric"] == name) & metrics["estimate"].notna()]
         part = part.assign(
-            place=part["arm"].map(arms.index).astype(float), name=part["arm"].map(safe_text),
-            colour=part["arm"].map(lambda arm: arm_colour(arm, arms)), symbol=part["arm"].map(lambda arm: arm_symbol(arm, arms)),
-        )  # fmt: skip
+            place=part["arm"].map(arms.index).astype(float),
+            name=part["arm"].map(safe_text),
+            colour=part["arm"].map(lambda arm: arm_colour(arm, arms)),
+            symbol=part["arm"].map(lambda arm: arm_symbol(arm, arms)),
+        )
         pooled, seeds = (by_arm(each) for each in (part[part["seed"].isna()], part[part["seed"].notna()]))
         # All arms in one trace: what a browser takes grows with the traces.
         figure.add_scatter(
@@ -68,22 +74,29 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
             row=row, col=column,
         )  # fmt: skip
         figure.add_scatter(
-            x=seeds["estimate"], y=seeds["place"] + 0.26 + 0.05 * (seeds.groupby("arm").cumcount() % 3 - 1),
-            mode="markers", showlegend=False,
-            marker={"color": seeds["colour"], "size": 5, "opacity": 0.55}, meta={"panel": name},
+            x=seeds["estimate"],
+            y=seeds["place"] + 0.26 + 0.05 * (seeds.groupby("arm").cumcount() % 3 - 1),
+            mode="markers",
+            showlegend=False,
+            marker={"color": seeds["colour"], "size": 5, "opacity": 0.55},
+            meta={"panel": name},
             customdata=hover_columns(seeds, "seed", "low", "high", "n", "name"),
             hovertemplate="<b>%{customdata[4]}</b>, seed %{customdata[0]}: %{x:.1%} "
             "[%{customdata[1]:.1%}, %{customdata[2]:.1%}], n = %{customdata[3]}<extra></extra>",
-            row=row, col=column,
-        )  # fmt: skip
+            row=row,
+            col=column,
+        )
         figure.update_xaxes(
             title=every[name][1], title_font_size=12, tickformat=".0%", range=spans[name], nticks=6, row=row, col=column,
             zeroline=name == "delta_len", zerolinecolor=ZERO,
         )  # fmt: skip
     figure.update_yaxes(
-        tickvals=list(range(len(arms))), ticktext=[f"<b>{safe_text(arm)}</b>" for arm in arms],
-        range=[len(arms) - 0.45, -0.65], showgrid=False, zeroline=False,
-    )  # fmt: skip
+        tickvals=list(range(len(arms))),
+        ticktext=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+        range=[len(arms) - 0.45, -0.65],
+        showgrid=False,
+        zeroline=False,
+    )
     seeds, several = listed_seeds(metrics["seed"]), metrics["seed"].nunique() > 1
     counted = "acc_x" if "acc_x" in names else names[0]
     pairs = metrics.loc[(metrics["metric"] == counted) & metrics["seed"].isna(), "n"]

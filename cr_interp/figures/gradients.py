@@ -39,9 +39,12 @@ def gradients(table: pd.DataFrame, term: str = OPD, other: str = NCA) -> go.Figu
     arms = arm_order(drawn["arm"])
     modules = ["all", *sorted(set(drawn["module"]) - {"all"})]
     figure = make_subplots(
-        1, len(arms), shared_yaxes=True, horizontal_spacing=0.03,
+        1,
+        len(arms),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
         subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
-    )  # fmt: skip
+    )
     for column, arm in enumerate(arms, 1):
         mine = drawn[drawn["arm"] == arm].set_index("module").reindex(modules)
         looks = {
@@ -101,15 +104,27 @@ def along(table: pd.DataFrame, term: str = OPD, other: str = NCA) -> go.Figure:
             marker={**look, "symbol": arm_symbol(arm, arms)},
         )  # fmt: skip
         figure.add_scatter(
-            x=mine["step"], y=mine["own"], mode="lines+markers", name=f"{safe_text(arm)}: {safe_text(term)} with itself",
-            line={**look, "dash": "dot"}, legendgroup=arm, row=1, col=1,
-        )  # fmt: skip
+            x=mine["step"],
+            y=mine["own"],
+            mode="lines+markers",
+            name=f"{safe_text(arm)}: {safe_text(term)} with itself",
+            line={**look, "dash": "dot"},
+            legendgroup=arm,
+            row=1,
+            col=1,
+        )
         for each, dash in ((term, "solid"), (other, "dash")):
             of = norms[(norms["arm"] == arm) & (norms["term"] == each)].sort_values("step")
             figure.add_scatter(
-                x=of["step"], y=of["estimate"], mode="lines+markers", name=f"{safe_text(arm)}: norm of {safe_text(each)}",
-                line={**look, "dash": dash}, legendgroup=arm, row=1, col=2,
-            )  # fmt: skip
+                x=of["step"],
+                y=of["estimate"],
+                mode="lines+markers",
+                name=f"{safe_text(arm)}: norm of {safe_text(each)}",
+                line={**look, "dash": dash},
+                legendgroup=arm,
+                row=1,
+                col=2,
+            )
     figure.update_xaxes(title="training step")
     place_legend(figure)
     text = (

@@ -270,9 +270,15 @@ def measure_checkpoints(
             alike = first is not None and len(blocks(first.model)) == len(blocks(loaded.model))
             answers = answers_of(generations, fixed or arm, None if fixed else seed)
             given = Readings(
-                loaded, subject, own_responses(answers), first if alike else None, sites_per_pass, progress=bar(name),
-                turns=own_turns(answers), example_tokens=study.manifest["example_tokens"],
-            )  # fmt: skip
+                loaded,
+                subject,
+                own_responses(answers),
+                first if alike else None,
+                sites_per_pass,
+                progress=bar(name),
+                turns=own_turns(answers),
+                example_tokens=study.manifest["example_tokens"],
+            )
             _put_readings(
                 study, given, arm, seed, made_of(asked, files[name], files[order[0]] if fixed else None)
             )

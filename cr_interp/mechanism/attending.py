@@ -85,9 +85,11 @@ def mass(
 
         with weights(model, add):
             run(
-                model, prefix if prefix.ids == here.prefix else encode_prefix(model, here.prefix),
-                here.ids.to(device_of(model)), here.mask.to(device_of(model)),
-            )  # fmt: skip
+                model,
+                prefix if prefix.ids == here.prefix else encode_prefix(model, here.prefix),
+                here.ids.to(device_of(model)),
+                here.mask.to(device_of(model)),
+            )
     each = torch.stack([found[layer] / counts[:, None, None] for layer in range(len(blocks(model)))])
     return each.permute(0, 2, 1, 3).numpy()
 

@@ -200,9 +200,12 @@ def _cut_where(
                 continue
             # One draw for all prompts, so that what they share stays shared.
             first = crc32(f"{span} {layer} {width}".encode()) % (max(room, 0) + 1)
-            yield control, layer, width, [
-                tuple(rest[first : first + len(mine)]) for rest, mine in zip(elsewhere, there, strict=True)
-            ]  # fmt: skip
+            yield (
+                control,
+                layer,
+                width,
+                [tuple(rest[first : first + len(mine)]) for rest, mine in zip(elsewhere, there, strict=True)],
+            )
 
 
 def _outside(pair: Pair, span: Sequence[int]) -> list[int]:

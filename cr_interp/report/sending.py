@@ -22,10 +22,11 @@ def report_text(study: Study, form: Format = "html") -> str:
     manifest = study.manifest
     title = f"{manifest.get('name') or study.name}: what the context still does"
     told = [
-        str(manifest.get("task") or ""), str(manifest.get("model") or ""),
+        str(manifest.get("task") or ""),
+        str(manifest.get("model") or ""),
         f"made {str(manifest['created'])[:10]}" if manifest.get("created") else "",
         f"model {str(manifest['model_fingerprint'])[:16]}" if manifest.get("model_fingerprint") else "",
-    ]  # fmt: skip
+    ]
     about = " · ".join(each for each in told if each)
     made = sections(study)
     if form == "md":

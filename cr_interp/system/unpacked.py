@@ -62,9 +62,12 @@ def _is_text(kind: Any) -> bool:
     import pyarrow as pa
 
     return bool(
-        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind) or pa.types.is_dictionary(kind)
-    )  # fmt: skip
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_dictionary(kind)
+    )
 
 
 def _width(kind: Any) -> int:

@@ -332,9 +332,15 @@ def _regime(arm: str, row: dict[str, Any]) -> Any:
 
 def _table(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     types = {
-        "seed": "Int64", "n": "int64", "seeds": "int64", "estimate": float, "low": float, "high": float, "p": float,
+        "seed": "Int64",
+        "n": "int64",
+        "seeds": "int64",
+        "estimate": float,
+        "low": float,
+        "high": float,
+        "p": float,
         "p_sign_flip": float,
-    }  # fmt: skip
+    }
     table = pd.DataFrame(rows, columns=list(columns))
     return table.astype({name: kind for name, kind in types.items() if name in columns})
 

@@ -45,9 +45,13 @@ def patching_table(
         site=rows["site"].where(~embedded, "resid_post"),
     )
     table = rows.groupby(["arm", "site", "place", "control"], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), before=("before", "mean"),
-        seeds=("estimate", "count"), n_examples=("n_examples", "min"),
-    )  # fmt: skip
+        estimate=("estimate", "mean"),
+        low=("low", "min"),
+        high=("high", "max"),
+        before=("before", "mean"),
+        seeds=("estimate", "count"),
+        n_examples=("n_examples", "min"),
+    )
     return by_arm(table, "site", "place")
 
 

@@ -272,10 +272,13 @@ def comparisons(
         of_baseline = answers[answers["arm"] == baseline]
         table = table.assign(
             seeds=answers.loc[answers["arm"] == arm, "seed"].nunique(),
-            arm_estimate=values.loc[arm].reindex(COMPARED)["estimate"], baseline_estimate=theirs["estimate"],
-            baseline_low=theirs["low"], baseline_high=theirs["high"], baseline_interval=theirs["interval"],
+            arm_estimate=values.loc[arm].reindex(COMPARED)["estimate"],
+            baseline_estimate=theirs["estimate"],
+            baseline_low=theirs["low"],
+            baseline_high=theirs["high"],
+            baseline_interval=theirs["interval"],
             baseline_floor=np.nan,
-        )  # fmt: skip
+        )
         table.loc["harm", "baseline_floor"] = harm_floor(of_baseline, _is_greedy(study))
         return table.reset_index()
 

@@ -43,8 +43,14 @@ def hostile(root: Path) -> list[str]:
 
     def described(name: str, **changes: object) -> None:
         study = named(name)
-        told = {"name": "mine", "train": {"dataset": "rows.jsonl"}, "test": {"dataset": "rows.jsonl"},
-                "context": {"text": "be brief"}, "grader": {"kind": "contains"}, **changes}  # fmt: skip
+        told = {
+            "name": "mine",
+            "train": {"dataset": "rows.jsonl"},
+            "test": {"dataset": "rows.jsonl"},
+            "context": {"text": "be brief"},
+            "grader": {"kind": "contains"},
+            **changes,
+        }
         (study.path / "task.yaml").write_text(json.dumps(told))
         (study.path / "rows.jsonl").write_text(json.dumps({"prompt": "p", "answer": "x"}) + "\n")
         (study.path / "link.txt").symlink_to(outside / "secret.txt")
@@ -190,9 +196,12 @@ def test_a_users_own_settings_do_not_open_it_to_other_sites(server, origin):
     address = server.removeprefix("http://")
     connection = http.client.HTTPConnection(address, timeout=10)
     headers = {
-        "Origin": origin, "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+        "Origin": origin,
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
-    }  # fmt: skip
+    }
     connection.request("GET", "/_stcore/stream", headers=headers)
     assert connection.getresponse().status == 403
     connection.close()
@@ -214,7 +223,8 @@ def test_a_page_can_load_nothing_from_elsewhere(server, browser, proxy):
     expect(tab.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=60_000)
     # Nothing runs before the first run either: the policy is there once the page has been drawn.
     expect(tab.locator("meta[http-equiv='Content-Security-Policy']").first).to_be_attached(timeout=60_000)
-    refused = tab.evaluate("""async other => {
+    refused = tab.evaluate(
+        """async other => {
         const told = []
         document.addEventListener('securitypolicyviolation', event => told.push(event.effectiveDirective))
         const image = new Image()
@@ -225,7 +235,9 @@ def test_a_page_can_load_nothing_from_elsewhere(server, browser, proxy):
         await fetch(`${other}/c`).catch(() => null)
         await new Promise(later => setTimeout(later, 300))
         return told
-    }""", proxy.address)  # fmt: skip
+    }""",
+        proxy.address,
+    )
     tab.context.close()
     assert {"img-src", "frame-src", "connect-src"} <= set(refused)
     assert proxy.asked == before

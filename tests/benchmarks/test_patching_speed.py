@@ -217,10 +217,12 @@ def test_restarted_patching_against_everybody_else(name):
     few = cells if slow == len(cells) else middle[:slow]
     with torch.no_grad():
         ways = {
-            "ours": lambda batch, view, put: batch.runs[view].final(put), "naive": naive(loaded, pairs),
+            "ours": lambda batch, view, put: batch.runs[view].final(put),
+            "naive": naive(loaded, pairs),
             "hooks": by_backend(loaded, pairs, "hooks"),
-            "TransformerLens": by_backend(loaded, pairs, "transformer_lens"), "nnsight": skipping(loaded),
-        }  # fmt: skip
+            "TransformerLens": by_backend(loaded, pairs, "transformer_lens"),
+            "nnsight": skipping(loaded),
+        }
         for way, final in ways.items() if few is cells else ():
             by_runs(loaded, pairs, few[:1], final, way == "ours")  # warm up
         ours, each = by_runs(loaded, pairs, cells, ways["ours"], restart=True)

@@ -59,9 +59,9 @@ def test_every_figure_says_what_it_shows_and_has_no_background(tables):
         assert any(axis.title.text for axis in figure.select_xaxes()), name
         named = [axis for axis in figure.select_yaxes() if axis.title.text or axis.ticktext]
         assert named, name
-        assert {arm for arm in ("opd", "nca") if any(t.name == arm and t.showlegend is not False for t in figure.data)} == {
-            "opd", "nca",
-        }, name  # fmt: skip
+        assert {
+            arm for arm in ("opd", "nca") if any(t.name == arm and t.showlegend is not False for t in figure.data)
+        } == {"opd", "nca"}, name
         json.loads(figure.to_json())
 
 

@@ -32,25 +32,51 @@ STUDY: dict[str, Any] = {
     },
 }  # fmt: skip
 CASE_STUDY: dict[str, Any] = {
-    "name": "c", "task": "rules:shift", "checkpoints": {"base": "builtin:organism-rules"}, "responses": "base",
-    "no_context": "empty_system", "template": {}, "across": False, "sites_per_pass": None,
+    "name": "c",
+    "task": "rules:shift",
+    "checkpoints": {"base": "builtin:organism-rules"},
+    "responses": "base",
+    "no_context": "empty_system",
+    "template": {},
+    "across": False,
+    "sites_per_pass": None,
     "load": {"dtype": "float32", "device_map": None},
     "evaluation": {"examples": 2, "controls": ["exact"], "permutations": 0, "batch_size": 4},
-}  # fmt: skip
+}
 #: What decides an experiment: it is read whole, and then asked for a setting that it does not have.
 PREREGISTRATION: dict[str, Any] = {
     "name": "p",
-    "screening": {"arm": "opd", "seeds": [100], "items": 8, "every": 1, "cap": 4, "plateau": {"window": 3, "gain": 0.01},
-                  "within": 0.01, "stretch": 1.5},
+    "screening": {
+        "arm": "opd",
+        "seeds": [100],
+        "items": 8,
+        "every": 1,
+        "cap": 4,
+        "plateau": {"window": 3, "gain": 0.01},
+        "within": 0.01,
+        "stretch": 1.5,
+    },
     "eligible": {"of_teacher": 0.5, "harm": 0.05, "above_irrelevant": 0.05},
     "choice": {"settings": 2, "of_one_task": 2, "families": 1, "games": 0},
     "sentinels": {"without_harm": 1, "stopped_early": 1, "early": 0.5},
-    "confirmation": {"seeds": [200], "items": 8, "draw": 2, "arms": {"opd": ["KL(q_x || f)"], "nca": ["KL(q_c || f)"]},
-                     "adaptive": ["0.5 * near(1) * KL(sg[q_x] || q_c)"]},
+    "confirmation": {
+        "seeds": [200],
+        "items": 8,
+        "draw": 2,
+        "arms": {"opd": ["KL(q_x || f)"], "nca": ["KL(q_c || f)"]},
+        "adaptive": ["0.5 * near(1) * KL(sg[q_x] || q_c)"],
+    },
     "success": {"lower": 1, "holm": 1, "not_lower": 1, "common": 1, "of": 2, "failure": 0, "margin": 0.02},
-    "candidates": [{"group": "rules", "tasks": ["rules:shift", "rules:swap"], "models": ["builtin:organism-rules"],
-                    "rates": [3e-4, 1e-3], "batch_size": 4}],
-}  # fmt: skip
+    "candidates": [
+        {
+            "group": "rules",
+            "tasks": ["rules:shift", "rules:swap"],
+            "models": ["builtin:organism-rules"],
+            "rates": [3e-4, 1e-3],
+            "batch_size": 4,
+        }
+    ],
+}
 KEYS = [
     *STUDY, *(f"training.{key}" for key in STUDY["training"]), *(f"evaluation.{key}" for key in STUDY["evaluation"]),
     "steps", "lr", "training.lora.rank", "training.lora.alpha", "training.steps.x", "own_arms.x", "template.x", "", ".", "a.b.c",

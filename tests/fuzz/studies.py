@@ -25,11 +25,21 @@ from hypothesis import strategies as st
 TABLES = ("generations", "drift", "cka_map", "token_drift")
 #: Tables of why answers flip, with the tab of the page that shows each: there where a report, that page or `--flips` looks.
 WHY = {
-    "patching": "decided", "patching_windows": "windows", "patching_heads": "heads", "attribution": "heads",
-    "knockout": "knockout", "attention": "attention", "lens": "lens", "directions": "directions",
-    "direction_effects": "doses", "updates": "updates", "update_overlaps": "overlaps", "gradients": "gradients",
-    "probes": "probes", "patching_examples": "decided",
-}  # fmt: skip
+    "patching": "decided",
+    "patching_windows": "windows",
+    "patching_heads": "heads",
+    "attribution": "heads",
+    "knockout": "knockout",
+    "attention": "attention",
+    "lens": "lens",
+    "directions": "directions",
+    "direction_effects": "doses",
+    "updates": "updates",
+    "update_overlaps": "overlaps",
+    "gradients": "gradients",
+    "probes": "probes",
+    "patching_examples": "decided",
+}
 _FRAMES: dict[str, pd.DataFrame] = {}
 _MANIFEST: dict[str, Any] = {}
 PAGES = ("overview", "layers", "maps", "tokens", "examples", "training", "suite", "try_it")
@@ -254,8 +264,14 @@ def _damage_manifest(file: Path, damage: tuple | None) -> None:
 
 
 def _name_task(study: Path, changes: dict[str, Any], outside: Path) -> None:
-    told = {"name": "mine", "train": {"dataset": "rows.jsonl"}, "test": {"dataset": "rows.jsonl"},
-            "context": {"text": "be brief"}, "grader": {"kind": "contains"}, **changes}  # fmt: skip
+    told = {
+        "name": "mine",
+        "train": {"dataset": "rows.jsonl"},
+        "test": {"dataset": "rows.jsonl"},
+        "context": {"text": "be brief"},
+        "grader": {"kind": "contains"},
+        **changes,
+    }
     (study / "task.yaml").write_text(json.dumps(told))
     (study / "rows.jsonl").write_text(
         "".join(json.dumps({"prompt": f"p{n}", "answer": "x"}) + "\n" for n in range(40))

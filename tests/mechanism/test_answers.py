@@ -35,8 +35,11 @@ def test_groups_and_the_place_where_answers_part():
         )
     )
     assert [(each.example_id, each.group, each.place) for each in found] == [
-        ("a", "harmed", 1), ("b", "rescued", 0), ("c", "kept", None), ("d", "changed", 1),
-    ]  # fmt: skip
+        ("a", "harmed", 1),
+        ("b", "rescued", 0),
+        ("c", "kept", None),
+        ("d", "changed", 1),
+    ]
     assert found[0].prompt == "ask a"
     assert found[0].without == (5, 6, 1)
     assert found[0].given == (5, 7, 1)

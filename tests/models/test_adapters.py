@@ -49,9 +49,11 @@ BESIDE = {
     "prompt tuning": lambda: peft.PromptTuningConfig(num_virtual_tokens=4, **T),
     "prefix tuning": lambda: peft.PrefixTuningConfig(num_virtual_tokens=4, **T),
     "p-tuning": lambda: peft.PromptEncoderConfig(num_virtual_tokens=4, encoder_hidden_size=16, **T),
-    "CPT": lambda: peft.CPTConfig(cpt_token_ids=[9, 10, 11], cpt_mask=[1, 1, 1], cpt_tokens_type_mask=[1, 2, 3], **T),
+    "CPT": lambda: peft.CPTConfig(
+        cpt_token_ids=[9, 10, 11], cpt_mask=[1, 1, 1], cpt_tokens_type_mask=[1, 2, 3], **T
+    ),
     "adaption prompt": lambda: peft.AdaptionPromptConfig(adapter_len=4, adapter_layers=1, **T),
-}  # fmt: skip
+}
 
 
 def base_folder(path, untied=False):

@@ -171,12 +171,15 @@ def test_a_pad_that_the_model_has_no_row_for_is_another_id():
     ("change", "said"),
     [
         (lambda t: t.add_tokens(["hello", "there"]), r"2 tokens beyond the model's \d+ rows \(hello, there\)"),
-        (lambda t: setattr(t, "chat_template", t.chat_template + "<|begin|>") or special(t, "<|begin|>"), r"<\|begin\|>"),
+        (
+            lambda t: setattr(t, "chat_template", t.chat_template + "<|begin|>") or special(t, "<|begin|>"),
+            r"<\|begin\|>",
+        ),
         (lambda t: special(t, "<|stop|>") or setattr(t, "eos_token", "<|stop|>"), r"<\|stop\|>"),
         (lambda t: special(t, "<|image|>"), None),
     ],
     ids=["words", "in the template", "the end", "for images"],
-)  # fmt: skip
+)
 def test_tokens_beyond_the_models_rows(change, said, tmp_path):
     loaded = tiny("llama")
     change(loaded.tokenizer)

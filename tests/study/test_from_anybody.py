@@ -27,9 +27,13 @@ def secret(tmp_path):
 
 def description(folder, **changes):
     told = {
-        "name": "mine", "train": {"dataset": "rows.jsonl"}, "test": {"dataset": "rows.jsonl"},
-        "context": {"text": "be brief"}, "grader": {"kind": "contains"}, **changes,
-    }  # fmt: skip
+        "name": "mine",
+        "train": {"dataset": "rows.jsonl"},
+        "test": {"dataset": "rows.jsonl"},
+        "context": {"text": "be brief"},
+        "grader": {"kind": "contains"},
+        **changes,
+    }
     (folder / "task.yaml").write_text(json.dumps(told))
     (folder / "rows.jsonl").write_text(json.dumps({"prompt": "mine", "answer": "x"}) + "\n")
     return folder / "task.yaml"

@@ -221,12 +221,17 @@ def cka_map(
                 rows.append(
                     pd.DataFrame(
                         {
-                            "arm": arm, "seed": seed, "step": 0 if arm == "base" else steps, "map": kind,
-                            "layer_x": x.astype("int32"), "layer_y": y.astype("int32"), "cka": cka.astype("float32"),
+                            "arm": arm,
+                            "seed": seed,
+                            "step": 0 if arm == "base" else steps,
+                            "map": kind,
+                            "layer_x": x.astype("int32"),
+                            "layer_y": y.astype("int32"),
+                            "cka": cka.astype("float32"),
                             "n_tokens": examples * 7,
                         }
                     )
-                )  # fmt: skip
+                )
     return pd.concat(rows, ignore_index=True)
 
 
@@ -251,7 +256,10 @@ def token_drift(
             rows.append(
                 pd.DataFrame(
                     {
-                        "arm": arm, "seed": seed, "step": step, "example_id": example,
+                        "arm": arm,
+                        "seed": seed,
+                        "step": step,
+                        "example_id": example,
                         "position": np.tile(np.arange(n, dtype="int32"), len(places)),
                         "token": np.tile(tokens, len(places)),
                         "site": np.repeat(["resid_pre", *["resid_post"] * layers, "output"], n),
@@ -261,7 +269,7 @@ def token_drift(
                         "kl": np.where(output, 5 * moved.ravel(), np.nan).astype("float32"),
                     }
                 )
-            )  # fmt: skip
+            )
     return pd.concat(rows, ignore_index=True)
 
 
@@ -277,12 +285,17 @@ def training(rng: np.random.Generator, arm: str, steps: int, examples: int) -> l
             }
             rows.append(
                 {
-                    "kind": "train", "step": step, "loss": sum(terms.values()), "terms": terms,
-                    "grad_norm": float(rng.gamma(4, 0.3)), "tokens_per_second": float(rng.normal(900, 20)),
-                    "response_tokens": int(64 * (8 - 2 * done)), "peak_resident_bytes": int(7e8 + 1e6 * step),
+                    "kind": "train",
+                    "step": step,
+                    "loss": sum(terms.values()),
+                    "terms": terms,
+                    "grad_norm": float(rng.gamma(4, 0.3)),
+                    "tokens_per_second": float(rng.normal(900, 20)),
+                    "response_tokens": int(64 * (8 - 2 * done)),
+                    "peak_resident_bytes": int(7e8 + 1e6 * step),
                     "topk_mass": 1.0,
                 }
-            )  # fmt: skip
+            )
         acc_x = 0.3 + (right_x - 0.3) * done
         harm = (1 - keep) * (done + 0.8 * done * (1 - done))
         acc_xc = acc_x * (1 - harm) + (1 - acc_x) * (0.97 + (rescue - 0.97) * done)

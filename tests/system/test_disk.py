@@ -20,10 +20,13 @@ from cr_interp.system.disk import disk_trouble, probe, remove, sweep, temporary_
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota"), (errno.EROFS, "read-only"),
-        (errno.EACCES, "no permission"), (errno.EIO, "reports an error"),
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "no permission"),
+        (errno.EIO, "reports an error"),
     ],
-)  # fmt: skip
+)
 def test_known_by_its_number_however_it_is_worded_or_wrapped(tmp_path, number, said):
     assert said in str(disk_trouble(OSError(number, "Kein Platz"), tmp_path))
     wrapped = RuntimeError("unexpected pos 64 vs 0")
@@ -80,8 +83,10 @@ def test_what_a_kill_left_is_swept_and_what_is_being_written_is_not(tmp_path):
     run.mkdir(parents=True)
     done = subprocess.run(
         [sys.executable, "-c", "from cr_interp.system.disk import temporary_name; print(temporary_name())"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
     mine = temporary_name()
     elsewhere = ".writing-another_host-1-abc"
     for folder in (study.path, run):

@@ -253,10 +253,12 @@ def test_harm_on_common_of_one_arm_is_its_harm():
 @pytest.mark.parametrize(
     ("x", "xc", "regime"),
     [
-        ("r" * 40, "w" * 20 + "r" * 20, "A"), ("w" * 40, "w" * 20 + "r" * 20, "B"), ("rw" * 200, "rw" * 200, "C"),
+        ("r" * 40, "w" * 20 + "r" * 20, "A"),
+        ("w" * 40, "w" * 20 + "r" * 20, "B"),
+        ("rw" * 200, "rw" * 200, "C"),
         ("rw" * 20, "rw" * 20, "open"),  # of so few, a loss of two points would not be seen
     ],
-)  # fmt: skip
+)
 def test_regimes(x, xc, regime):
     rows = behaviour.regimes(table(*[answers(x, xc, seed=seed) for seed in (0, 1, 2)]))
     assert list(rows.columns) == ["arm", "estimate", "low", "high", "interval", "seeds", "regime"]
@@ -308,10 +310,12 @@ letters = st.lists(st.tuples(st.sampled_from("rwut"), st.sampled_from("rwut")), 
 @settings(max_examples=25, deadline=None)
 @given(first=letters, second=letters)
 def test_identities(first, second):
-    data = table(*[
-        answers("".join(x for x, _ in pairs), "".join(xc for _, xc in pairs), seed=seed)
-        for seed, pairs in enumerate((first, second))
-    ])  # fmt: skip
+    data = table(
+        *[
+            answers("".join(x for x, _ in pairs), "".join(xc for _, xc in pairs), seed=seed)
+            for seed, pairs in enumerate((first, second))
+        ]
+    )
     rows = behaviour.metrics(data, resamples=50, interval="within")
     for seed in (0, 1, None):
         of = {metric: value(rows, metric, seed)["estimate"] for metric in behaviour.METRICS}

@@ -48,9 +48,15 @@ def test_values_differences_and_readings(rows):
     assert rows.loc["new_instruction", ["baseline", "arm", "estimate"]].tolist() == [1.0, 0.5, -0.5]
     assert rows.loc["harm_irrelevant", "arm"] == pytest.approx(0.05)
     assert rows["reading"].to_dict() == {
-        "harm": "better", "harm_common": "better", "acc_x": "open", "acc_xc": "better", "fidelity": "not measured",
-        "invariance": "not measured", "new_instruction": "worse", "harm_irrelevant": "open",
-    }  # fmt: skip
+        "harm": "better",
+        "harm_common": "better",
+        "acc_x": "open",
+        "acc_xc": "better",
+        "fidelity": "not measured",
+        "invariance": "not measured",
+        "new_instruction": "worse",
+        "harm_irrelevant": "open",
+    }
     assert is_deafer(rows)
 
 

@@ -60,9 +60,13 @@ def run(device: str, tiny: bool, out: Path, only: list[str], minutes: float) -> 
         found.append(Finding(name, "time of the part", time.monotonic() - begun, "s"))
     machine: dict[str, Any] = {
         "device": torch.cuda.get_device_name(0) if device == "cuda" else "cpu",
-        "devices": torch.cuda.device_count(), "model": bench.model, "config": bench.config, "made": now(),
-        "seconds": time.monotonic() - started, **provenance(),
-    }  # fmt: skip
+        "devices": torch.cuda.device_count(),
+        "model": bench.model,
+        "config": bench.config,
+        "made": now(),
+        "seconds": time.monotonic() - started,
+        **provenance(),
+    }
     result = as_json(found, **machine)
     write_json(out / "gpu.json", result)
     shown = console()

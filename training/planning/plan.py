@@ -124,10 +124,15 @@ def make_plan(
         own, shared = longest + response, lengths.context if shares(spread) else 0
         sequences = spread.micro_batch * turns
         return step_memory(
-            student, Sizes(sequences, response, own, own + lengths.context - shared, 0, shared), dearest, training,
-            teacher if config.teacher else None, spread.gpus, spread.sharded,
+            student,
+            Sizes(sequences, response, own, own + lengths.context - shared, 0, shared),
+            dearest,
+            training,
+            teacher if config.teacher else None,
+            spread.gpus,
+            spread.sharded,
             min(training.eval_examples, config.evaluation.batch_size),
-        )  # fmt: skip
+        )
 
     def fitting(kind: Gpu, numbers: Sequence[int]) -> Spread | None:
         """The fewest GPUs, whole weights before sharded ones, and then the largest micro-batch that leaves room."""

@@ -249,11 +249,17 @@ def capture_study(
             read = None if fixed == "own" else _digest_of_answers(making, study, answers)
             origin = made_of(making.asked, str(making.checkpoint(study, arm, seed, step)), read)
             given = Readings(
-                loaded, _subject(loaded, config), own_responses(answers),
-                None if arm == "base" else base, sites_per_pass,
+                loaded,
+                _subject(loaded, config),
+                own_responses(answers),
+                None if arm == "base" else base,
+                sites_per_pass,
                 save_states / f"{arm}-s{seed}-{step}" if save_states else None,
-                bar(f"{config.name} {arm} seed {seed}"), backend, own_turns(answers), study.manifest["example_tokens"],
-            )  # fmt: skip
+                bar(f"{config.name} {arm} seed {seed}"),
+                backend,
+                own_turns(answers),
+                study.manifest["example_tokens"],
+            )
             at_the_end = arm == "base" or step == config.training.steps
             chosen = [each for each in analyses("capture") if at_the_end or not each.last_step]
             fill(study, chosen, given, arm=arm, seed=seed, step=step, made_of=origin)

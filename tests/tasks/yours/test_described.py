@@ -153,13 +153,19 @@ def test_bad_rows_are_explained(changes, said, tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"content": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], "answer": "A"}, "system, user"),
+        (
+            {"content": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], "answer": "A"},
+            "system, user",
+        ),
         ({"content": 3, "answer": "A"}, "found int"),
-        ({"content": [{"role": "user", "content": [{"type": "image", "image": "x"}]}], "answer": "A"}, "not a text \\('image'"),
+        (
+            {"content": [{"role": "user", "content": [{"type": "image", "image": "x"}]}], "answer": "A"},
+            "not a text \\('image'",
+        ),
         ({"content": [{"role": "user", "content": None}], "answer": "A"}, "row 0.*found NoneType"),
         ({"content": ["u"], "answer": "A"}, "found list"),
     ],
-)  # fmt: skip
+)
 def test_prompts_that_are_no_single_user_message_are_refused(row, said, tmp_path):
     path = stand_in("medmcqa", tmp_path)
     write_jsonl(tmp_path / "medmcqa-test.jsonl", [row])
@@ -256,20 +262,24 @@ def test_files_that_are_no_descriptions(tmp_path):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        ("DatasetNotFoundError:Dataset 'o/d' is a gated dataset on the Hub. You must be authenticated", "gated.*hf auth login"),
+        (
+            "DatasetNotFoundError:Dataset 'o/d' is a gated dataset on the Hub. You must be authenticated",
+            "gated.*hf auth login",
+        ),
         ("DatasetNotFoundError:Dataset 'o/d' doesn't exist on the Hub.", "has no dataset o/d.*Check the name"),
         ("ConnectionError:Couldn't reach 'o/d' on the Hub (LocalEntryNotFoundError)", "hub did not answer"),
         ("ConnectTimeout:timed out", "hub did not answer"),
-        ('ValueError:Unknown split "x". Should be one of [\'train\'].', "no split 'train'"),
+        ("ValueError:Unknown split \"x\". Should be one of ['train'].", "no split 'train'"),
         ("RuntimeError:odd", "could not be read as a dataset: odd"),
     ],
-)  # fmt: skip
+)
 def test_what_the_hub_says_is_told_with_what_to_do(error, said, monkeypatch):
     datasets = pytest.importorskip("datasets")
     name, text = error.split(":", 1)
-    kind = getattr(datasets.exceptions, name, None) or {"ConnectionError": ConnectionError, "ValueError": ValueError}.get(
-        name, type(name, (Exception,), {})
-    )  # fmt: skip
+    kind = getattr(datasets.exceptions, name, None) or {
+        "ConnectionError": ConnectionError,
+        "ValueError": ValueError,
+    }.get(name, type(name, (Exception,), {}))
 
     def fail(*_, **__):
         raise kind(text)

@@ -41,9 +41,15 @@ def test_a_key_that_some_rows_lack_is_a_gap(tmp_path):
 
 @pytest.mark.parametrize(
     ("split", "expected"),
-    [("train", range(10)), ("train[:3]", range(3)), ("train[80%:]", range(8, 10)), ("train[-2:]", range(8, 10)),
-     ("train[2:50]", range(2, 10)), ("train[10%:30%]", range(1, 3))],
-)  # fmt: skip
+    [
+        ("train", range(10)),
+        ("train[:3]", range(3)),
+        ("train[80%:]", range(8, 10)),
+        ("train[-2:]", range(8, 10)),
+        ("train[2:50]", range(2, 10)),
+        ("train[10%:30%]", range(1, 3)),
+    ],
+)
 def test_a_part_of_the_rows(split, expected, tmp_path):
     datasets = pytest.importorskip("datasets")
     (tmp_path / "a.jsonl").write_text(lines(ROWS), encoding="utf-8")

@@ -158,8 +158,12 @@ def test_an_adapter_is_read_with_its_base_as_the_teacher(plain_trainer, tiny_lla
     assert abs(last["fidelity"] - last["invariance"]) > 1e-4
     other = watch(
         plain_trainer(model=trainer.model, max_steps=1, learning_rate=0.0),
-        rows, context=CONTEXT, every=9, max_new_tokens=6, teacher=tiny_llama.model,
-    )  # fmt: skip
+        rows,
+        context=CONTEXT,
+        every=9,
+        max_new_tokens=6,
+        teacher=tiny_llama.model,
+    )
     other.trainer.train()
     assert other.readings[0]["fidelity"] == pytest.approx(last["fidelity"], rel=1e-4)
 

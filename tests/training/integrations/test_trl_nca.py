@@ -41,9 +41,12 @@ def made(tiny_llama, tmp_path):
             "gradient_checkpointing": False, "logging_steps": 1, "save_strategy": "no", "learning_rate": 1e-3, **options},
         )  # fmt: skip
         trainer = NCATrainer(
-            model=model, args=args, train_dataset=Dataset.from_list(ROWS), callbacks=list(callbacks),
+            model=model,
+            args=args,
+            train_dataset=Dataset.from_list(ROWS),
+            callbacks=list(callbacks),
             processing_class=AutoTokenizer.from_pretrained(tmp_path / "model"),
-        )  # fmt: skip
+        )
         with torch.no_grad():
             generator = torch.Generator().manual_seed(1)
             for parameter in model.parameters():

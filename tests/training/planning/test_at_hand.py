@@ -44,8 +44,13 @@ def test_rows_of_ones_own_are_counted(tmp_path):
     (tmp_path / "rows.jsonl").write_text(
         "".join(json.dumps({"prompt": f"p{n}", "answer": "x"}) + "\n" for n in range(40))
     )
-    told = {"name": "mine", "train": {"dataset": "rows.jsonl"}, "test": {"dataset": "rows.jsonl"},
-            "context": {"text": "be brief"}, "grader": {"kind": "contains"}}  # fmt: skip
+    told = {
+        "name": "mine",
+        "train": {"dataset": "rows.jsonl"},
+        "test": {"dataset": "rows.jsonl"},
+        "context": {"text": "be brief"},
+        "grader": {"kind": "contains"},
+    }
     (tmp_path / "task.yaml").write_text(json.dumps(told))
     assert "none of them falls into the train" in problems(f"task={tmp_path / 'task.yaml'}")
     (tmp_path / "rows.jsonl").write_text('{"prompt": 1}\n')

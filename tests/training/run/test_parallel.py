@@ -106,12 +106,15 @@ def test_a_step_with_sharded_weights_is_that_with_whole_ones(tmp_path):
     """torch's FSDP2 over two processes on the CPU; the library's own switch for it wants GPUs."""
     script = ROOT / "tests" / "support" / "sharded_step.py"
     found = warm.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)], cwd=tmp_path,
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)],
+        cwd=tmp_path,
         env={
-            **os.environ, "OMP_NUM_THREADS": "1",
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(map(str, (ROOT, script.parent))),
-        }, timeout=200,
-    )  # fmt: skip
+        },
+        timeout=200,
+    )
     assert found.returncode == 0, found.stdout + found.stderr
 
 
@@ -176,6 +179,7 @@ def test_the_launchers_files_say_what_the_launcher_knows(name):
         from accelerate.utils import FullyShardedDataParallelPlugin
 
         known = {f"fsdp_{each}" for each in FullyShardedDataParallelPlugin.__dataclass_fields__} | {
-            "fsdp_offload_params", "fsdp_version",
-        }  # fmt: skip
+            "fsdp_offload_params",
+            "fsdp_version",
+        }
         assert set(found.fsdp_config) <= known

@@ -22,9 +22,14 @@ def small(tmp_path, **changes):
         "adaptive": ["KL(q_x || f)", "0.5 * near(1) * KL(sg[q_x] || q_c)"],
     }
     data["candidates"] = [
-        {"group": "rules", "tasks": ["rules:shift", "rules:swap"], "models": ["builtin:organism-rules"], "rates": [3e-4],
-         "batch_size": 4}
-    ]  # fmt: skip
+        {
+            "group": "rules",
+            "tasks": ["rules:shift", "rules:swap"],
+            "models": ["builtin:organism-rules"],
+            "rates": [3e-4],
+            "batch_size": 4,
+        }
+    ]
     for section, values in changes.items():
         data[section] |= values
     path = tmp_path / "small.yaml"

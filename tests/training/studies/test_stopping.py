@@ -46,10 +46,14 @@ def all_gone(processes: list[psutil.Process]) -> bool:
 @pytest.mark.parametrize(
     ("number", "code", "whom"),
     [
-        (signal.SIGINT, 130, "group"), (signal.SIGINT, 130, "parent"), (signal.SIGTERM, 143, "parent"),
-        (signal.SIGHUP, 129, "parent"), (signal.SIGKILL, -9, "parent"), (signal.SIGTERM, 2, "worker"),
+        (signal.SIGINT, 130, "group"),
+        (signal.SIGINT, 130, "parent"),
+        (signal.SIGTERM, 143, "parent"),
+        (signal.SIGHUP, 129, "parent"),
+        (signal.SIGKILL, -9, "parent"),
+        (signal.SIGTERM, 2, "worker"),
     ],
-)  # fmt: skip
+)
 def test_no_worker_is_left_and_the_next_start_works_at_once(tmp_path, number, code, whom):
     words = [*LONG, str(tmp_path / "s")]
     process = started(words, tmp_path / "s")
