@@ -129,7 +129,7 @@ def _parquet(path: Path) -> LocalRows:
         size, most = unpacked(path, memory()), memory()
         if size > most:
             raise UserError(
-                f"its rows take {size / 1e9:.1f} GB or more when they are unpacked; {most / 1e9:.1f} GB are the most that is read."
+                f"its rows take {size / 1e9:.1f} GB or more when unpacked; {most / 1e9:.1f} GB are the most that is read."
             )
         table = parquet.read_table(path)
         return LocalRows({name: table[name].to_pylist() for name in table.column_names})
