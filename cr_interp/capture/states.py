@@ -98,11 +98,12 @@ def open_states(path: Path, key: str | None = None) -> States:
         return States(path, key)
     try:
         found = read_json(index, "an index of saved states")
-        if found["format"] != FORMAT:
-            raise UserError(f"{path} has format {brief(found['format'])}; this cr_interp reads {FORMAT}.")
-        states = States(path, found["key"], _checked(path, found["shards"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if (version := found["format"]) == FORMAT:
+            states = States(path, found["key"], _checked(path, found["shards"]))
+    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index} is damaged ({error}). Remove the folder and capture again.") from error
+    if version != FORMAT:
+        raise UserError(f"{path} has format {brief(version)}; this cr_interp reads {FORMAT}.")
     if key is not None and states.key != key:
         raise UserError(
             f"{path} holds states of another checkpoint, other responses or other contexts. Remove it, or give another "

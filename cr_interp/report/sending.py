@@ -62,13 +62,13 @@ def write_report(study: Study, out: Path, form: str | None = None) -> Path:
     Raises :class:`UserError` for an unknown format, a study of which nothing can be reported, and a folder in the file's place.
     """
     chosen = form_of(out, form)
+    check_folder(out)
     if out.is_dir():
         raise UserError(f"{out} is a folder. Give a file, such as {out / 'report.html'}.")
     if leads_inside(study.path, out) and out.suffix.lower() not in ENDINGS:
         raise UserError(
             f"{out} is in the study's folder, where only {', '.join(ENDINGS)} are written. Give another file."
         )
-    check_folder(out)
     text = report_text(study, chosen).encode("utf-8")
     write_atomic(out, lambda file: file.write(text))
     return out

@@ -74,7 +74,7 @@ def test_an_index_from_anybody_names_shards_of_its_folder(shards, tmp_path):
     folder.mkdir()
     (folder / "exact-000000.safetensors").symlink_to(tmp_path / "outside.safetensors")
     (folder / "index.json").write_text(json.dumps({"format": 1, "key": "k", "shards": shards}))
-    with pytest.raises(UserError, match=r"is damaged|outside|no file of this name"):
+    with pytest.raises(UserError, match="is damaged"):
         open_states(folder)
 
 

@@ -193,6 +193,7 @@ cases = st.sampled_from([_others] * 3 + [_why]).flatmap(lambda which: which)
 def prepare(sound: Path) -> None:
     from synthetic import make_study
 
+    from cr_interp.report.sending import report_text
     from cr_interp.study.searching import BUNDLED
 
     imported(
@@ -203,6 +204,15 @@ def prepare(sound: Path) -> None:
         "cr_interp.report.study",
         "cr_interp.report.suite",
         "training.studies.pipeline",
+    )
+    imported(
+        *(
+            f"app.{name}"
+            for name in ("main_pages", "parts", "sidebar", "mechanism_tabs", "recipes.study", "recipes.tryout")
+        )
+    )
+    imported(
+        *(f"app.queries.{name}" for name in ("state", "suite_state", "summary", "shelf", "token_table", "live"))
     )
     study = make_study(
         sound / "s",
@@ -221,6 +231,7 @@ def prepare(sound: Path) -> None:
         _FRAMES[name] = frame[frame["arm"].isin(["opd", "nca"]) & (frame["seed"] == 0)].head(500)
         _FRAMES[name].to_parquet(sound / "why" / f"{name}.parquet", index=False)
     _FRAMES.update({name: pd.read_parquet(study.table_path(name)) for name in TABLES})
+    report_text(study, "md")  # what draws is imported when it first draws
     _MANIFEST.update(json.loads((study.path / "manifest.json").read_text()))
 
 

@@ -21,6 +21,7 @@ from training.objectives import arm_terms
 from training.settings import MANY, MOST, StudyConfig
 
 FOLDER = Path(__file__).parents[1] / "preregistrations"
+Rate = Annotated[float, Field(gt=0, le=100)]
 #: Candidates times rates.
 MOST_RUNS = 2000
 Seeds = Annotated[tuple[Seed, ...], AfterValidator(distinct), Field(min_length=1)]
@@ -106,7 +107,7 @@ class Candidates(Strict):
     group: Name
     tasks: tuple[str, ...] = Field(min_length=1)
     models: tuple[str, ...] = Field(min_length=1)
-    rates: Annotated[tuple[float, ...], AfterValidator(distinct)] = Field(min_length=1)
+    rates: Annotated[tuple[Rate, ...], AfterValidator(distinct)] = Field(min_length=1)
     teacher: str | None = None
     games: bool = False
     batch_size: int = Field(64, gt=0, le=MANY)

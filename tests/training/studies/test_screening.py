@@ -175,11 +175,12 @@ def test_two_candidates_of_one_name_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"rates": [-1.0]}, "training.lr"),
+        ({"rates": [-1.0]}, r"rates\.0"),
+        ({"rates": [1e308]}, r"rates\.0"),
         ({"rates": [1e-4, 1.0000001e-4]}, "both called"),
         ({"batch_size": 0}, "batch_size"),
         ({"tasks": ["rules:" + "x" * 300]}, "bytes"),
-        ({"tasks": [f"t{n}" for n in range(300)], "models": [f"m{n}" for n in range(300)]}, "names 90000 runs"),
+        ({"tasks": [f"t{n}" for n in range(300)], "models": [f"m{n}" for n in range(300)]}, "names 270000 runs"),
         ({"seeds": 10**30}, "seeds"),
     ],
 )
