@@ -335,9 +335,13 @@ def _panels(
         [{} if row * columns + col < len(names) else None for col in range(columns)] for row in range(rows)
     ]
     figure = make_subplots(
-        rows, columns, horizontal_spacing=0.03, vertical_spacing=0.22 / rows if rows > 1 else 0, specs=used,
+        rows,
+        columns,
+        horizontal_spacing=0.03,
+        vertical_spacing=0.22 / rows if rows > 1 else 0,
+        specs=used,
         subplot_titles=[f"<b>{safe_text(title(arm))}</b>" for arm in names],
-    )  # fmt: skip
+    )
     step = stride(len(up), len(across), len(names))
     ends = (f"{value}_low", f"{value}_high") if f"{value}_low" in table else ("low", "high")
     place = "%{customdata[0]} × %{customdata[1]}"
