@@ -35,8 +35,16 @@ __all__ = ["Loaded", "builtin_names", "fingerprint", "load", "open_model", "reso
 
 #: What the library raises for files that it cannot make a model of.
 UNREADABLE = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, StrictDataclassError, SafetensorError,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    StrictDataclassError,
+    SafetensorError,
+)
 
 
 @dataclass(frozen=True)

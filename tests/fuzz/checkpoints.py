@@ -43,12 +43,24 @@ STATE = [
 ]
 OF = {"model": [*MODEL, *WEIGHTS], "parts": [*MODEL, *PARTS], "adapter": ADAPTER, "run": STATE}
 RUN = [
-    "distill", "organism-shift", "training.steps=4", "training.batch_size=2", "training.save_every=2",
+    "distill",
+    "organism-shift",
+    "training.steps=4",
+    "training.batch_size=2",
+    "training.save_every=2",
     "training.eval_every=100",
-    "training.eval_examples=2", "training.keep_checkpoints=9", "max_new_tokens=4", "--arms", "opd", "--seeds", "0", "--out",
+    "training.eval_examples=2",
+    "training.keep_checkpoints=9",
+    "max_new_tokens=4",
+    "--arms",
+    "opd",
+    "--seeds",
+    "0",
+    "--out",
     "studies/s",
-    "--in-process", "--resume",
-]  # fmt: skip
+    "--in-process",
+    "--resume",
+]
 KEYS = [
     "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings", "model_type",
     "rope_scaling",
@@ -73,12 +85,23 @@ tensor_damage = st.one_of(
     st.tuples(st.just("numbers"), st.sampled_from([float("nan"), float("inf"), 1e38, 0.0])),
 )
 TEMPLATES = [
-    "", "{{ messages }}", "{% for", "{{ 1 / 0 }}", "{{ x.y.z }}", "{{ messages[9].content }}", "{{ raise_exception('no') }}",
-    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "{{ 'x' * 99999999 }}",
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
-    "{% include '/etc/passwd' %}", "{{ messages[-1].content }}", "{% for m in messages %}{{ m.content }}{% endfor %}",
-    "{{ strftime_now('%Y') }}{{ messages[0].content }}", "\x1b[2J{{ messages[-1]['content'] }}",
-]  # fmt: skip
+    "",
+    "{{ messages }}",
+    "{% for",
+    "{{ 1 / 0 }}",
+    "{{ x.y.z }}",
+    "{{ messages[9].content }}",
+    "{{ raise_exception('no') }}",
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "{{ 'x' * 99999999 }}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+    "{% include '/etc/passwd' %}",
+    "{{ messages[-1].content }}",
+    "{% for m in messages %}{{ m.content }}{% endfor %}",
+    "{{ strftime_now('%Y') }}{{ messages[0].content }}",
+    "\x1b[2J{{ messages[-1]['content'] }}",
+]
 cases = st.sampled_from(["model"] * 4 + ["parts"] * 2 + ["adapter"] * 3 + ["run"] * 3).flatmap(
     lambda kind: st.fixed_dictionaries(
         {

@@ -78,9 +78,20 @@ PREREGISTRATION: dict[str, Any] = {
     ],
 }
 KEYS = [
-    *STUDY, *(f"training.{key}" for key in STUDY["training"]), *(f"evaluation.{key}" for key in STUDY["evaluation"]),
-    "steps", "lr", "training.lora.rank", "training.lora.alpha", "training.steps.x", "own_arms.x", "template.x", "", ".", "a.b.c",
-]  # fmt: skip
+    *STUDY,
+    *(f"training.{key}" for key in STUDY["training"]),
+    *(f"evaluation.{key}" for key in STUDY["evaluation"]),
+    "steps",
+    "lr",
+    "training.lora.rank",
+    "training.lora.alpha",
+    "training.steps.x",
+    "own_arms.x",
+    "template.x",
+    "",
+    ".",
+    "a.b.c",
+]
 #: More than a computer of ours can do in the time of a case is sound all the same, so what is run says these last.
 SMALL = [
     "training.steps=1",

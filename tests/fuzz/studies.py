@@ -134,10 +134,18 @@ MANIFEST = st.one_of(
 )
 #: What a study's task may be, if its manifest names a file of it.
 TASKS = [
-    {"context": {"file": "../../../outside.txt"}}, {"context": {"file": "link.txt"}}, {"context": {"file": "pipe"}},
-    {"test": {"dataset": "../../../outside.txt"}}, {"test": {"dataset": "somebody/data"}}, {"context": {"url": "http://x.invalid"}},
-    {"context": {"text": ""}}, {"grader": {"kind": "boxed"}}, {"splice": "{prompt}"}, {"columns": {"prompt": "x"}}, {},
-]  # fmt: skip
+    {"context": {"file": "../../../outside.txt"}},
+    {"context": {"file": "link.txt"}},
+    {"context": {"file": "pipe"}},
+    {"test": {"dataset": "../../../outside.txt"}},
+    {"test": {"dataset": "somebody/data"}},
+    {"context": {"url": "http://x.invalid"}},
+    {"context": {"text": ""}},
+    {"grader": {"kind": "boxed"}},
+    {"splice": "{prompt}"},
+    {"columns": {"prompt": "x"}},
+    {},
+]
 _SENT = [["report", "s", "--out", "sent.html"], ["report", "s", "--out", "sent.md"], ["table", "s", "--flips"]]
 _damages = {
     "manifest": st.one_of(st.none(), MANIFEST),

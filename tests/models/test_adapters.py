@@ -174,9 +174,16 @@ def without(part):
 @pytest.mark.parametrize(
     ("kind", "change", "said"),
     [
-        ("LoRA", without("layers.1.self_attn.q_proj.lora_B"), r"1 places get none \(such as .*layers\.1.*q_proj\.lora_B"),
-        ("LoRA", lambda s: {**s, "base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight": torch.zeros(4, 32)},
-         r"1 of its tensors have no place there \(such as .*layers\.9"),
+        (
+            "LoRA",
+            without("layers.1.self_attn.q_proj.lora_B"),
+            r"1 places get none \(such as .*layers\.1.*q_proj\.lora_B",
+        ),
+        (
+            "LoRA",
+            lambda s: {**s, "base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight": torch.zeros(4, 32)},
+            r"1 of its tensors have no place there \(such as .*layers\.9",
+        ),
         ("LoRA", lambda s: {n: t[:2] if "lora_A" in n else t for n, t in s.items()}, "does not fit its base"),
         ("DoRA", without("magnitude"), r"places get none \(such as .*lora_magnitude_vector"),
         ("IA3", without("layers.0."), r"places get none \(such as .*ia3_l"),
@@ -184,7 +191,7 @@ def without(part):
         ("whole modules", without("lm_head"), "lm_head"),
         ("OFT", without("layers.1."), "places get none"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_all_there_is_refused(kind, change, said, base, tmp_path):
     trained(base, tmp_path / "a", ACTS[kind]())
     rewrite(tmp_path / "a", change)

@@ -52,21 +52,32 @@ class LiveStudy:
         return Study.create(
             self.path,
             {
-                "name": self.path.name, "created": now(), **provenance(), **there,
+                "name": self.path.name,
+                "created": now(),
+                **provenance(),
+                **there,
                 "task": there.get("task") or f"{len(examples)} examples, watched while training",
                 "model": there.get("model") or loaded.name,
                 "tokenizer_fingerprint": tokenizer_fingerprint(loaded.tokenizer),
-                "arms": {**arms, self.arm: mine}, "seeds": sorted({*map(int, seeds), self.seed}),
+                "arms": {**arms, self.arm: mine},
+                "seeds": sorted({*map(int, seeds), self.seed}),
                 "training": {
-                    "steps": int(state.max_steps), "lr": float(args.learning_rate),
-                    "batch_size": int(args.train_batch_size) * int(args.gradient_accumulation_steps) * int(args.world_size),
+                    "steps": int(state.max_steps),
+                    "lr": float(args.learning_rate),
+                    "batch_size": int(args.train_batch_size)
+                    * int(args.gradient_accumulation_steps)
+                    * int(args.world_size),
                 },
                 "evaluation": {
-                    "split": SPLIT, "examples": len(examples), "max_new_tokens": max_new_tokens, "every": every,
-                    "decoding": "greedy", "controls": ["exact"],
+                    "split": SPLIT,
+                    "examples": len(examples),
+                    "max_new_tokens": max_new_tokens,
+                    "every": every,
+                    "decoding": "greedy",
+                    "controls": ["exact"],
                 },
             },
-        )  # fmt: skip
+        )
 
     def read(self, step: int, numbers: dict[str, float | None], rows: list[dict[str, Any]], first: bool) -> None:
         """Keep a reading."""

@@ -152,17 +152,29 @@ class Preregistration(Strict):
         asked, (group, task, model) = self.screening, self.parts(setting)
         return self._study(
             {
-                "name": f"{setting}-lr{rate:g}", "task": task, "model": model, "teacher": group.teacher,
-                "arms": [asked.arm], "seeds": asked.seeds,
+                "name": f"{setting}-lr{rate:g}",
+                "task": task,
+                "model": model,
+                "teacher": group.teacher,
+                "arms": [asked.arm],
+                "seeds": asked.seeds,
                 "training": {
-                    "steps": asked.cap, "batch_size": group.batch_size, "lr": rate, "eval_every": asked.every,
-                    "eval_examples": asked.items, "save_every": asked.cap, "keep_checkpoints": 1,
+                    "steps": asked.cap,
+                    "batch_size": group.batch_size,
+                    "lr": rate,
+                    "eval_every": asked.every,
+                    "eval_examples": asked.items,
+                    "save_every": asked.cap,
+                    "keep_checkpoints": 1,
                 },
                 "evaluation": {
-                    "split": "validation", "examples": asked.items, "controls": ["exact", "irrelevant"], "permutations": 0,
+                    "split": "validation",
+                    "examples": asked.items,
+                    "controls": ["exact", "irrelevant"],
+                    "permutations": 0,
                 },
             }
-        )  # fmt: skip
+        )
 
     def confirmed(self, setting: str, rate: float, steps: int) -> StudyConfig:
         """The study in which a chosen setting is confirmed. Raises :class:`UserError` before the adaptive arm is fixed."""
@@ -175,15 +187,24 @@ class Preregistration(Strict):
         arms = {**asked.arms, "nca_adaptive": asked.adaptive}
         return self._study(
             {
-                "name": setting, "task": task, "model": model, "teacher": group.teacher, "arms": list(arms),
-                "own_arms": arms, "seeds": asked.seeds[: group.seeds],
+                "name": setting,
+                "task": task,
+                "model": model,
+                "teacher": group.teacher,
+                "arms": list(arms),
+                "own_arms": arms,
+                "seeds": asked.seeds[: group.seeds],
                 "training": {
-                    "steps": steps, "batch_size": group.batch_size, "lr": rate, "eval_every": self.screening.every,
-                    "save_every": steps, "keep_checkpoints": 1,
+                    "steps": steps,
+                    "batch_size": group.batch_size,
+                    "lr": rate,
+                    "eval_every": self.screening.every,
+                    "save_every": steps,
+                    "keep_checkpoints": 1,
                 },
                 "evaluation": {"split": "test", "examples": asked.items, "seed": asked.draw},
             }
-        )  # fmt: skip
+        )
 
     def _study(self, data: dict[str, Any]) -> StudyConfig:
         return validated(StudyConfig, data, Path(f"The preregistration {self.name}, {data['name'][:80]}"))

@@ -303,9 +303,18 @@ def test_what_a_study_notes_of_a_description_has_no_keys_that_it_does_not_set(tm
     """Or every older study of a description would count as one of another."""
     told = get_task(str(stand_in("medmcqa", tmp_path))).description.told()
     assert set(told) == {
-        "name", "train", "test", "columns", "validation", "context", "paraphrase", "mismatched", "splice", "grader",
+        "name",
+        "train",
+        "test",
+        "columns",
+        "validation",
+        "context",
+        "paraphrase",
+        "mismatched",
+        "splice",
+        "grader",
         "max_new_tokens",
-    }  # fmt: skip
+    }
     assert set(told["grader"]) == {"kind", "letters", "labels"}
     assert set(told["columns"]) == {"prompt", "answer", "id"}
     assert "each" not in told["context"]

@@ -15,10 +15,17 @@ from training.run.made_of import noted
 from training.settings import load_config
 from training.studies.pipeline import study_checkpoints
 
-CONFIG = load_config("organism-shift", [
-    "training.steps=5", "training.batch_size=4", "training.save_every=2", "training.eval_every=3",
-    "training.eval_examples=4", "training.keep_checkpoints=9",
-])  # fmt: skip
+CONFIG = load_config(
+    "organism-shift",
+    [
+        "training.steps=5",
+        "training.batch_size=4",
+        "training.save_every=2",
+        "training.eval_every=3",
+        "training.eval_examples=4",
+        "training.keep_checkpoints=9",
+    ],
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +86,20 @@ def linked(folder: Path) -> None:
 
 
 DAMAGES = {
-    "optimizer": missing("optimizer.pt"), "scheduler": missing("scheduler.pt"), "rng": missing("rng_state.pth"),
-    "weights": missing("model.safetensors"), "state": missing("trainer_state.json"), "list": missing("checkpoint.json"),
-    "config": missing("config.json"), "edited step": edited_step, "another step": another_step, "added": added,
-    "linked": linked, "cut": cut("optimizer.pt"), "list cut": cut("checkpoint.json"),
-}  # fmt: skip
+    "optimizer": missing("optimizer.pt"),
+    "scheduler": missing("scheduler.pt"),
+    "rng": missing("rng_state.pth"),
+    "weights": missing("model.safetensors"),
+    "state": missing("trainer_state.json"),
+    "list": missing("checkpoint.json"),
+    "config": missing("config.json"),
+    "edited step": edited_step,
+    "another step": another_step,
+    "added": added,
+    "linked": linked,
+    "cut": cut("optimizer.pt"),
+    "list cut": cut("checkpoint.json"),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
