@@ -72,13 +72,20 @@ def training_log(
 
 def metrics_over_steps(chosen: Selection, names: Sequence[str]) -> str:
     return _of_study(
-        chosen, "behaviour, figures",
+        chosen,
+        "behaviour, figures",
         _answers(chosen),
         f"table = behaviour.metrics_by_step(answers, {chosen.control!r}, split={chosen.split!r})",
         f"table = rows_of(table, {_arms(chosen)})",
         "figure = "
-        + call("figures.metrics_over_steps", Name("table"), list(names), list(chosen.all_arms), control=chosen.control),
-    )  # fmt: skip
+        + call(
+            "figures.metrics_over_steps",
+            Name("table"),
+            list(names),
+            list(chosen.all_arms),
+            control=chosen.control,
+        ),
+    )
 
 
 def drift_at_step(chosen: Selection, step: int, movement: bool) -> str:
@@ -227,12 +234,20 @@ def cases(chosen: Selection, arm: str, listed: Sequence[str]) -> str:
 
 def decided(chosen: Selection, group: str, direction: str, readout: str, with_drift: bool) -> str:
     return _of_study(
-        chosen, "figures",
+        chosen,
+        "figures",
         f"patching = {_rows_of_table(chosen, 'patching')}",
         *([f"drift = {_rows_of_table(chosen, 'drift')}"] if with_drift else ()),
         "figure = "
-        + call("figures.decided", Name("patching"), Name("drift" if with_drift else "None"), group, direction, readout),
-    )  # fmt: skip
+        + call(
+            "figures.decided",
+            Name("patching"),
+            Name("drift" if with_drift else "None"),
+            group,
+            direction,
+            readout,
+        ),
+    )
 
 
 def flips(chosen: Selection) -> str:

@@ -42,12 +42,20 @@ def decided(chosen: Selection) -> None:
         st.subheader("Recovered share, and how far states move", help=GLOSSARY["recovered"], anchor="decided")
         show_figure(
             lambda: figures.decided(
-                patching, rows_of(table(chosen.study, "drift"), chosen.arms, chosen.some_seeds) if drift else None,
-                group, direction, readout,
+                patching,
+                rows_of(table(chosen.study, "drift"), chosen.arms, chosen.some_seeds) if drift else None,
+                group,
+                direction,
+                readout,
             ),
-            "decided", shown, chosen.image, on_click=lambda arm, x, y: click(shown, arm, x, y),
-            wide=260 * shown["arm"].nunique() + 120, code=code, files=chosen.files,
-        )  # fmt: skip
+            "decided",
+            shown,
+            chosen.image,
+            on_click=lambda arm, x, y: click(shown, arm, x, y),
+            wide=260 * shown["arm"].nunique() + 120,
+            code=code,
+            files=chosen.files,
+        )
     with right, guard("The examples"):
         cell(chosen, shown, group, direction, readout)
 
@@ -136,10 +144,17 @@ def listed(chosen: Selection, row: object, group: str, direction: str) -> None:
         prompt=found["example_id"].map(texts), follows=found["follows"].map({True: "✓", False: "✗"})
     )
     event = st.dataframe(
-        shown[["follows", "share", "prompt", "seed", "example_id"]], hide_index=True, key="cell-examples", on_select="rerun",
-        selection_mode="single-row", height=min(38 + 35 * len(shown), 330),
-        column_config={"share": st.column_config.NumberColumn(format="%.2f"), "follows": st.column_config.TextColumn("")},
-    )  # fmt: skip
+        shown[["follows", "share", "prompt", "seed", "example_id"]],
+        hide_index=True,
+        key="cell-examples",
+        on_select="rerun",
+        selection_mode="single-row",
+        height=min(38 + 35 * len(shown), 330),
+        column_config={
+            "share": st.column_config.NumberColumn(format="%.2f"),
+            "follows": st.column_config.TextColumn(""),
+        },
+    )
     picked = event["selection"]["rows"]
     if picked and picked[0] < len(shown):
         example = shown.iloc[picked[0]]

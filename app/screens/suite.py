@@ -12,8 +12,9 @@ from app.queries import suite_state, summary
 from app.recipes import study as recipes
 from app.sidebar import default_pair
 from app.words import GLOSSARY, MEASURE_HELP, measure_name, plain
+from cr_interp import figures
 from cr_interp.errors import UserError
-from cr_interp.figures import suite as suite_figures
+from cr_interp.figures.suite import by_effect
 from cr_interp.report.suite import said_of_differences
 from cr_interp.tables.claims import count_claims, count_fairly, said_fairly
 from cr_interp.tables.suite import Suite, find_suites, in_order, open_suite
@@ -123,11 +124,11 @@ def headline(chosen: Chosen, mine: Suite) -> None:
         )
 
     def click(panel: str, x: float, y: float) -> None:
-        st.session_state["open setting"] = suite_figures.by_effect(compared)["setting"].iloc[round(y)]
+        st.session_state["open setting"] = by_effect(compared)["setting"].iloc[round(y)]
 
     code = recipes.suite_differences(chosen, mine.name)
     show_figure(
-        lambda: suite_figures.difference_forest(compared, arm, baseline),
+        lambda: figures.difference_forest(compared, arm, baseline),
         "suite-differences",
         compared,
         chosen.image,
@@ -199,7 +200,7 @@ def regimes(chosen: Chosen, mine: Suite) -> None:
 
     code = recipes.suite_regimes(chosen, mine.name, _arms(chosen))
     show_figure(
-        lambda: suite_figures.regime_scatter(rows, chosen.baseline, chosen.arm),
+        lambda: figures.regime_scatter(rows, chosen.baseline, chosen.arm),
         "suite-regimes",
         rows,
         chosen.image,
@@ -220,7 +221,7 @@ def forest(chosen: Chosen, mine: Suite) -> None:
 
     code = recipes.suite_harm(chosen, mine.name, _arms(chosen))
     show_figure(
-        lambda: suite_figures.harm_forest(rows, (chosen.baseline, chosen.arm)),
+        lambda: figures.harm_forest(rows, (chosen.baseline, chosen.arm)),
         "suite-harm",
         rows,
         chosen.image,
@@ -265,7 +266,7 @@ def ablations(chosen: Chosen, mine: Suite) -> None:
         "as the anchor itself, that thing is not what helps."
     )
     show_figure(
-        lambda: suite_figures.harm_forest(rows, arm_order(rows["arm"])),
+        lambda: figures.harm_forest(rows, arm_order(rows["arm"])),
         "suite-ablations",
         rows,
         chosen.image,
@@ -281,7 +282,7 @@ def during(chosen: Chosen, mine: Suite) -> None:
     early = suite_state.early_gap(mine, arms)
     code = recipes.suite_training(mine.name, arms, DURING)
     show_figure(
-        lambda: suite_figures.early_gap_curves(early, DURING),
+        lambda: figures.early_gap_curves(early, DURING),
         "suite-training",
         early,
         chosen.image,
@@ -301,7 +302,7 @@ def layers(chosen: Chosen, mine: Suite) -> None:
 
     code = recipes.suite_drift(chosen, mine.name, arms)
     show_figure(
-        lambda: suite_figures.drift_small_multiples(drift, measure, arms, chosen.control),
+        lambda: figures.drift_small_multiples(drift, measure, arms, chosen.control),
         f"suite-drift-{measure}",
         drift,
         chosen.image,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
+from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import NOISE, arm_colour, safe_text, whole_range
 from cr_interp.tables.drift import as_movement, resid_rows
 from cr_interp.vocabulary import CHANCE, COMPOSITION, MOVEMENTS, RATIOS, arm_order
@@ -116,10 +117,8 @@ def _shade(figure: go.Figure, line: pd.DataFrame, measure: str, movement: bool) 
     reach = float(farthest.max() if outwards else farthest.min())
     room = abs(1 - reach) * 0.12 + 0.01
     edge = reach * 1.3 if outwards and movement else reach + room if outwards else reach - room
-    figure.add_scatter(
-        x=[*farthest.index, *farthest.index[::-1]], y=[*farthest, *[edge] * len(farthest)], fill="toself", mode="lines",
-        fillcolor="rgba(128,128,128,0.13)", line={"width": 0}, hoverinfo="skip", showlegend=False, name="beyond the floor",
-    )  # fmt: skip
+    edges = [edge] * len(farthest)
+    add_band(figure, farthest.index, edges, farthest, "rgba(128,128,128,0.13)", name="beyond the floor")
 
 
 def _draw(figure: go.Figure, name: str, line: pd.DataFrame, dash: str, movement: bool) -> None:

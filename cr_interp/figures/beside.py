@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import (
     MARKERS,
     ZERO,
@@ -94,11 +95,8 @@ def _line(
     colour, symbol, dash = look
     band = of.dropna(subset=["low", "high"])
     if len(band):
-        figure.add_scatter(
-            x=[*band["place"], *band["place"][::-1]], y=[*band["high"], *band["low"][::-1]], fill="toself",
-            fillcolor=translucent(colour, 0.14), line={"width": 0}, mode="lines", hoverinfo="skip", legendgroup=name,
-            showlegend=False, **where,
-        )  # fmt: skip
+        fill = translucent(colour, 0.14)
+        add_band(figure, band["place"], band["low"], band["high"], fill, legendgroup=name, **where)
     shown = of.assign(said=[layer_name(int(place)) for place in of["place"]])
     figure.add_scatter(
         x=of["place"],

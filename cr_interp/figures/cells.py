@@ -66,11 +66,19 @@ def add_cells(
     at = [(i, j) for i in range(0, len(y), step) for j in range(0, len(x), step) if np.isfinite(z[i, j])]
     none = {"marker": {"opacity": 0}}
     figure.add_scatter(
-        x=[x[j] for _, j in at], y=[y[i] for i, _ in at], showlegend=False, meta=meta,
-        mode="markers+text" if text else "markers", text=[text(i, j) for i, j in at] if text else None,
-        marker={"symbol": "square", "size": 9, "opacity": 0, "maxdisplayed": 0 if text else 1}, selected=none, unselected=none,
-        customdata=[list(hover(i, j)) for i, j in at], hovertemplate=f"{template}<extra></extra>", **where,
-    )  # fmt: skip
+        x=[x[j] for _, j in at],
+        y=[y[i] for i, _ in at],
+        showlegend=False,
+        meta=meta,
+        mode="markers+text" if text else "markers",
+        text=[text(i, j) for i, j in at] if text else None,
+        marker={"symbol": "square", "size": 9, "opacity": 0, "maxdisplayed": 0 if text else 1},
+        selected=none,
+        unselected=none,
+        customdata=[list(hover(i, j)) for i, j in at],
+        hovertemplate=f"{template}<extra></extra>",
+        **where,
+    )
 
 
 def mark_cell(figure: go.Figure, x: float, y: float, inset: float = 0.03, **where: Any) -> None:

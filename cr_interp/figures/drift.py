@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from cr_interp.figures.behind import draw_behind
+from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import (
     FEW_ARMS,
     MARKERS,
@@ -71,17 +72,8 @@ def drift_by_layer(
         shown = line[line["estimate"] >= NOISE] if movement else line
         floor = max(NOISE, float(shown["estimate"].min()) / 3) if movement and len(shown) else -np.inf
         band = shown.dropna(subset=["low", "high"])
-        figure.add_scatter(
-            x=[*band.index, *band.index[::-1]],
-            y=[*band["high"], *band["low"].clip(lower=floor)[::-1]],
-            fill="toself",
-            fillcolor=translucent(colour, 0.16),
-            line={"width": 0},
-            mode="lines",
-            hoverinfo="skip",
-            legendgroup=str(arm),
-            showlegend=False,
-        )
+        low = band["low"].clip(lower=floor)
+        add_band(figure, band.index, low, band["high"], translucent(colour, 0.16), legendgroup=str(arm))
         if thin and mine["seed"].nunique(dropna=False) > 1:
             runs = mine[mine["estimate"] >= NOISE] if movement else mine
             figure.add_scatter(
@@ -170,17 +162,7 @@ def drift_difference(
             high=("difference", "max"),
             layer=("layer", "first"),
         )
-        figure.add_scatter(
-            x=[*line.index, *line.index[::-1]],
-            y=[*line["high"], *line["low"][::-1]],
-            fill="toself",
-            fillcolor=translucent(colour, 0.16),
-            line={"width": 0},
-            mode="lines",
-            hoverinfo="skip",
-            legendgroup=str(arm),
-            showlegend=False,
-        )
+        add_band(figure, line.index, line["low"], line["high"], translucent(colour, 0.16), legendgroup=str(arm))
         if few:
             figure.add_scatter(
                 x=mine["place"],

@@ -64,10 +64,18 @@ def gradients(table: pd.DataFrame, term: str = OPD, other: str = NCA) -> go.Figu
                     "width": 3,
                 }
             figure.add_scatter(
-                x=mine[name], y=[safe_text(each) for each in modules], mode="markers", name=safe_text(says), legendgroup=name,
-                showlegend=column == 1, marker={"symbol": symbol, "color": colour, "size": 9}, row=1, col=column,
-                hovertemplate=f"<b>{safe_text(arm)}</b>, %{{y}}: {safe_text(says)} %{{x:.3f}}<extra></extra>", **whiskers,
-            )  # fmt: skip
+                x=mine[name],
+                y=[safe_text(each) for each in modules],
+                mode="markers",
+                name=safe_text(says),
+                legendgroup=name,
+                showlegend=column == 1,
+                marker={"symbol": symbol, "color": colour, "size": 9},
+                row=1,
+                col=column,
+                hovertemplate=f"<b>{safe_text(arm)}</b>, %{{y}}: {safe_text(says)} %{{x:.3f}}<extra></extra>",
+                **whiskers,
+            )
     figure.add_vline(x=0, line={"color": ZERO, "width": 1})
     figure.update_xaxes(title="cosine", range=[-1.05, 1.05])
     figure.update_yaxes(autorange="reversed")
@@ -100,9 +108,16 @@ def along(table: pd.DataFrame, term: str = OPD, other: str = NCA) -> go.Figure:
         look = {"color": arm_colour(arm, arms)}
         mine = drawn[drawn["arm"] == arm].sort_values("step")
         figure.add_scatter(
-            x=mine["step"], y=mine["cosine"], mode="lines+markers", name=safe_text(arm), line=look, legendgroup=arm, row=1, col=1,
+            x=mine["step"],
+            y=mine["cosine"],
+            mode="lines+markers",
+            name=safe_text(arm),
+            line=look,
+            legendgroup=arm,
+            row=1,
+            col=1,
             marker={**look, "symbol": arm_symbol(arm, arms)},
-        )  # fmt: skip
+        )
         figure.add_scatter(
             x=mine["step"],
             y=mine["own"],

@@ -24,6 +24,7 @@ from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells, mark_cell, stride
 from cr_interp.figures.drift import mark_layers
+from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import (
     MARKERS,
     arm_colour,
@@ -256,11 +257,7 @@ def profile_curves(
             colour = arm_colour(arm, arms)
             where: dict[str, Any] = {"legendgroup": str(arm), "row": 1, "col": column}
             if (mine["seeds"] > 1).any():
-                figure.add_scatter(
-                    x=[*mine[along], *mine[along][::-1]], y=[*mine["high"], *mine["low"][::-1]], fill="toself",
-                    fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip",
-                    showlegend=False, **where,
-                )  # fmt: skip
+                add_band(figure, mine[along], mine["low"], mine["high"], translucent(colour, 0.16), **where)
             figure.add_scatter(
                 x=mine[along],
                 y=mine["cka"],
@@ -338,9 +335,13 @@ def _panels(
         [{} if row * columns + col < len(names) else None for col in range(columns)] for row in range(rows)
     ]
     figure = make_subplots(
-        rows, columns, horizontal_spacing=0.03, vertical_spacing=0.22 / rows if rows > 1 else 0, specs=used,
+        rows,
+        columns,
+        horizontal_spacing=0.03,
+        vertical_spacing=0.22 / rows if rows > 1 else 0,
+        specs=used,
         subplot_titles=[f"<b>{safe_text(title(arm))}</b>" for arm in names],
-    )  # fmt: skip
+    )
     step = stride(len(up), len(across), len(names))
     ends = (f"{value}_low", f"{value}_high") if f"{value}_low" in table else ("low", "high")
     place = "%{customdata[0]} × %{customdata[1]}"

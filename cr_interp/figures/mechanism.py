@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells
+from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import (
     GRID,
     MARKERS,
@@ -123,11 +124,8 @@ def below(
     for arm in arm_order(real["arm"]):
         mine, colour = real[real["arm"] == arm], arm_colour(arm, arms)
         band = mine.dropna(subset=["low", "high"])
-        figure.add_scatter(
-            x=[*band["place"], *band["place"][::-1]], y=[*band["high"], *band["low"][::-1]], fill="toself", yaxis="y2",
-            fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False,
-            legendgroup=str(arm),
-        )  # fmt: skip
+        where = {"yaxis": "y2", "legendgroup": str(arm)}
+        add_band(figure, band["place"], band["low"], band["high"], translucent(colour, 0.16), **where)
         named = mine.assign(layer=[layer_name(place) for place in mine["place"]])
         figure.add_scatter(
             x=mine["place"],

@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.drift import drift_by_layer
+from cr_interp.figures.marks import UNCHANGED, add_band
 from cr_interp.figures.style import (
     FEW_ARMS,
     FEW_MARKERS,
@@ -380,7 +381,7 @@ def drift_over_steps(
             line={"color": colour, "width": 2, "dash": "dash" if level else "solid"},
             marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)},
             meta={"panel": str(arm)},
-            unselected={"marker": {"opacity": 1}},
+            unselected=UNCHANGED,
             customdata=hover_columns(mine, "layer", "low", "high"),
             hovertemplate=f"<b>{safe_text(arm)}</b>, step %{{x}}: %{{y:{digits}}} [%{{customdata[1]:{digits}}}, "
             f"%{{customdata[2]:{digits}}}], layer %{{customdata[0]}}<extra></extra>",
@@ -431,7 +432,4 @@ def _band(
 ) -> None:
     keep = (low.notna() & high.notna()).to_numpy()
     x, low, high = np.asarray(x)[keep], low[keep], high[keep]
-    figure.add_scatter(
-        x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=translucent(colour, strength),
-        line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False, **where,
-    )  # fmt: skip
+    add_band(figure, x, low, high, translucent(colour, strength), **where)

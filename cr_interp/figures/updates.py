@@ -121,11 +121,18 @@ def overlaps(table: pd.DataFrame, measure: str = "cosine") -> go.Figure:
     chance = drawn[drawn["control"] == "random"].set_index(["arm", "other_arm"])["estimate"]
     figure = go.Figure()
     figure.add_scatter(
-        x=real["estimate"], y=names, mode="markers", showlegend=False,
+        x=real["estimate"],
+        y=names,
+        mode="markers",
+        showlegend=False,
         marker={"size": 10, "color": [arm_colour(row.arm, order) for row in real.itertuples()]},
-        error_x={"array": real["high"] - real["estimate"], "arrayminus": real["estimate"] - real["low"], "color": WHISKER},
+        error_x={
+            "array": real["high"] - real["estimate"],
+            "arrayminus": real["estimate"] - real["low"],
+            "color": WHISKER,
+        },
         hovertemplate="%{y}: %{x:.3f}<extra></extra>",
-    )  # fmt: skip
+    )
     figure.add_scatter(
         x=[chance.get((row.arm, row.other_arm), np.nan) for row in real.itertuples()],
         y=names,

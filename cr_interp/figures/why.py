@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells
+from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import (
     GRID,
     MARKERS,
@@ -181,11 +182,7 @@ def _band(
     """A line over layers with its band; hover text names the place, the interval and n."""
     band = line.dropna(subset=["low", "high"])
     if len(band):
-        figure.add_scatter(
-            x=[*band.index, *band.index[::-1]], y=[*band["high"], *band["low"][::-1]], fill="toself",
-            fillcolor=_faint(colour), line={"width": 0}, mode="lines", hoverinfo="skip", legendgroup=name,
-            showlegend=False, **where,
-        )  # fmt: skip
+        add_band(figure, band.index, band["low"], band["high"], _faint(colour), legendgroup=name, **where)
     shown = line.assign(said=[layer_name(int(place)) for place in line.index])
     figure.add_scatter(
         x=line.index,

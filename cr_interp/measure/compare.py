@@ -88,9 +88,16 @@ def compare_checkpoints(
     """
     models = parse_pairs(checkpoints)
     asked = Question(
-        task, None if prompts is None else str(prompts), context, each, columns or {}, grader, new_instruction, controls,
+        task,
+        None if prompts is None else str(prompts),
+        context,
+        each,
+        columns or {},
+        grader,
+        new_instruction,
+        controls,
         max_new_tokens,
-    )  # fmt: skip
+    )
     chosen = choose_task(asked)
     if no_context not in ("empty_system", "template_default"):
         raise UserError(f"no_context is 'empty_system' or 'template_default', not '{no_context}'.")
@@ -120,9 +127,19 @@ def compare_checkpoints(
         if value not in (None, "float32")
     }
     study = measure_checkpoints(
-        models, chosen, evaluation, out, no_context, opened, named=task, how=flat(load, "load."), template=template,
-        again=again, teacher=teacher, engine=engine,
-    )  # fmt: skip
+        models,
+        chosen,
+        evaluation,
+        out,
+        no_context,
+        opened,
+        named=task,
+        how=flat(load, "load."),
+        template=template,
+        again=again,
+        teacher=teacher,
+        engine=engine,
+    )
     if load:
         study = study.update_manifest(load=load)
     return study

@@ -153,14 +153,25 @@ def served_rows(
         obeys = task.obeys(example, answer.text) if isinstance(task, GivesNewInstruction) else None
         rows.append(
             {
-                "arm": arm_and_seed(arm)[0], "seed": arm_and_seed(arm)[1], "step": 0,
-                "split": evaluation.split, "example_id": example.id,
-                "cluster": example.cluster, "view": view, "control": control, "sample": sample, "prompt": example.prompt,
-                "answer": example.answer, "response": answer.text, "response_ids": [], "n_tokens": answer.tokens,
-                "outcome": task.grade(example, answer.text, answer.truncated), "obeys_new": obeys,
+                "arm": arm_and_seed(arm)[0],
+                "seed": arm_and_seed(arm)[1],
+                "step": 0,
+                "split": evaluation.split,
+                "example_id": example.id,
+                "cluster": example.cluster,
+                "view": view,
+                "control": control,
+                "sample": sample,
+                "prompt": example.prompt,
+                "answer": example.answer,
+                "response": answer.text,
+                "response_ids": [],
+                "n_tokens": answer.tokens,
+                "outcome": task.grade(example, answer.text, answer.truncated),
+                "obeys_new": obeys,
                 **({"before": written(before(example, contexts.get(control)))} if own else {}),
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(rows)
 
 

@@ -120,9 +120,18 @@ def attention_rows(
         layer, head, span = (each.ravel() for each in np.indices((layers, heads + 1, len(used))))
         names = np.array(PARTS, dtype=object)[used]
         real = pd.DataFrame(
-            {"group": group, "view": view, "span": names[span], "layer": layer, "head": head - 1, "control": "none",
-             "estimate": estimate, "low": low, "high": high}
-        )  # fmt: skip
+            {
+                "group": group,
+                "view": view,
+                "span": names[span],
+                "layer": layer,
+                "head": head - 1,
+                "control": "none",
+                "estimate": estimate,
+                "low": low,
+                "high": high,
+            }
+        )
         uniform = real[real["head"] < 0].assign(control="even", low=np.nan, high=np.nan)
         uniform["estimate"] = np.tile(evenly[mine][:, used].mean(axis=0), layers)
         found.append(

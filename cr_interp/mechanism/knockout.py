@@ -52,9 +52,16 @@ def rows(given: Answers) -> dict[str, pd.DataFrame]:
     """The tables ``knockout_examples``, ``attention`` and ``knockout`` of one checkpoint."""
     options = given.options
     found = knock_out(
-        given.loaded, given.pairs, options.spans, options.readers, options.cuts, options.cuts_all, batch_size=options.batch_size,
-        backend=options.backend, progress=given.progress,
-    )  # fmt: skip
+        given.loaded,
+        given.pairs,
+        options.spans,
+        options.readers,
+        options.cuts,
+        options.cuts_all,
+        batch_size=options.batch_size,
+        backend=options.backend,
+        progress=given.progress,
+    )
     table = estimates(found, PLACE)
     many = found.groupby(PLACE, sort=False, as_index=False)["cut"].mean()
     seen = attention(given.loaded, given.pairs, options.batch_size)

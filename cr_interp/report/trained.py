@@ -96,8 +96,20 @@ def rich_directions(study: Study) -> Table:
     )
     if examples is None or examples.empty:
         examples = pd.DataFrame(
-            columns=["arm", "seed", "step", "group", "action", "vector", "layer", "control", "example_id", "cluster", "answer"]
-        )  # fmt: skip
+            columns=[
+                "arm",
+                "seed",
+                "step",
+                "group",
+                "action",
+                "vector",
+                "layer",
+                "control",
+                "example_id",
+                "cluster",
+                "answer",
+            ]
+        )
     for found in verdicts(study.table("directions"), examples, group):
         ends = f"{_number(found.beyond)}\n[{_number(found.low)}, {_number(found.high)}]"
         layer = "–" if found.layer is None else str(found.layer)

@@ -353,9 +353,16 @@ class PairMoments:
         products = self._products(*sides)
         for pair, i, j in _PAIRS:
             chunk = _Sums(
-                len(x), thin[i][0], thin[j][0], products[pair], a[i].sum(), a[j].sum(), a[i] @ a[j],
-                thin[j][1 + i], thin[i][1 + j],
-            )  # fmt: skip
+                len(x),
+                thin[i][0],
+                thin[j][0],
+                products[pair],
+                a[i].sum(),
+                a[j].sum(),
+                a[i] @ a[j],
+                thin[j][1 + i],
+                thin[i][1 + j],
+            )
             self._sums[pair].add_(chunk)
 
     def _begin(self, x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], moved: Tensor | None) -> None:

@@ -311,12 +311,19 @@ def _rows(
         of_seed = pd.NA if row.seed is None else sides[0].seeds[row.seed]
         found += [
             {
-                "arm": arm, "seed": of_seed, "metric": name, "estimate": row.estimate[i], "low": row.low[i],
-                "high": row.high[i], "n": int(n[i]), "interval": row.kinds[i], "p": row.p[i],
+                "arm": arm,
+                "seed": of_seed,
+                "metric": name,
+                "estimate": row.estimate[i],
+                "low": row.low[i],
+                "high": row.high[i],
+                "n": int(n[i]),
+                "interval": row.kinds[i],
+                "p": row.p[i],
                 "p_sign_flip": row.p_sign_flip[i],
             }
             for i, name in enumerate(names)
-        ]  # fmt: skip
+        ]
     return found
 
 

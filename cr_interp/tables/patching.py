@@ -98,12 +98,19 @@ def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
                 controls = there.set_index("control")["estimate"]
                 found.append(
                     {
-                        "arm": row.arm, "group": group, "direction": direction, "site": row.site, "place": row.place,
-                        "estimate": row.estimate, "low": row.low, "high": row.high,
-                        "random": controls.get("random", float("nan")), "other": controls.get("other", float("nan")),
+                        "arm": row.arm,
+                        "group": group,
+                        "direction": direction,
+                        "site": row.site,
+                        "place": row.place,
+                        "estimate": row.estimate,
+                        "low": row.low,
+                        "high": row.high,
+                        "random": controls.get("random", float("nan")),
+                        "other": controls.get("other", float("nan")),
                         "n_examples": row.n_examples,
                     }
-                )  # fmt: skip
+                )
     columns = [
         "arm",
         "group",

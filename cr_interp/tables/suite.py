@@ -42,10 +42,19 @@ from cr_interp.tables.stored import stored
 
 #: The paper's twelve, mirrored: system-prompt tasks × families, then games × kinds of teacher.
 SETTINGS = (
-    "rules-llama", "rules-qwen3", "rules-gemma2", "rules-gpt-neox",
-    "codebook-llama", "codebook-qwen3", "codebook-gemma2", "codebook-gpt-neox",
-    "frozenlake-self", "frozenlake-cross", "sokoban-self", "sokoban-cross",
-)  # fmt: skip
+    "rules-llama",
+    "rules-qwen3",
+    "rules-gemma2",
+    "rules-gpt-neox",
+    "codebook-llama",
+    "codebook-qwen3",
+    "codebook-gemma2",
+    "codebook-gpt-neox",
+    "frozenlake-self",
+    "frozenlake-cross",
+    "sokoban-self",
+    "sokoban-cross",
+)
 ARMS = ("base", "opd", "nca")
 _CHANGE = ("acc_change", "acc_change_low", "acc_change_high")
 _COMPARISON = (

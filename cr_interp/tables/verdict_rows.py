@@ -49,8 +49,19 @@ ROWS: dict[str, Asked] = {
     "harm_irrelevant": Asked("Harm behind an irrelevant context", "%", "less"),
 }
 COLUMNS = (
-    "metric", "words", "unit", "better", "baseline", "arm", "estimate", "low", "high", "n", "interval", "reading",
-)  # fmt: skip
+    "metric",
+    "words",
+    "unit",
+    "better",
+    "baseline",
+    "arm",
+    "estimate",
+    "low",
+    "high",
+    "n",
+    "interval",
+    "reading",
+)
 
 
 def verdict_rows(

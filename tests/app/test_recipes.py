@@ -13,9 +13,18 @@ from cr_interp.study import searching as studies
 
 #: A page, and which of its tabs.
 PAGES = (
-    "overview", "layers", "maps", "tokens", "examples", "training", "suite", "suite Ablations", "suite Training",
-    "suite Drift by layer", "suite Regimes",
-)  # fmt: skip
+    "overview",
+    "layers",
+    "maps",
+    "tokens",
+    "examples",
+    "training",
+    "suite",
+    "suite Ablations",
+    "suite Training",
+    "suite Drift by layer",
+    "suite Regimes",
+)
 ALL = ("generations", "drift", "training", "cka_map", "token_drift")
 
 

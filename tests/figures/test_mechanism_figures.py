@@ -25,9 +25,21 @@ def patching():
                 rows.append(("opd", seed, 100, "harmed", "repair", site, layer, control, "share", estimate,
                              estimate - 0.1, estimate + 0.1, 0.0, 20 + seed))  # fmt: skip
     columns = [
-        "arm", "seed", "step", "group", "direction", "site", "layer", "control", "readout", "estimate", "low", "high",
-        "before", "n_examples",
-    ]  # fmt: skip
+        "arm",
+        "seed",
+        "step",
+        "group",
+        "direction",
+        "site",
+        "layer",
+        "control",
+        "readout",
+        "estimate",
+        "low",
+        "high",
+        "before",
+        "n_examples",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

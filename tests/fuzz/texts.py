@@ -28,11 +28,18 @@ CONTEXT: dict[str, Any] = {
     "splice": "hint {prompt} end",
 }
 TASK: dict[str, Any] = {
-    "name": "mine", "train": {"dataset": "rows.csv"}, "test": {"dataset": "rows.csv"},
-    "columns": {"prompt": "prompt", "answer": "answer", "id": "id"}, "validation": 0.3, "context": {"file": "context.txt"},
-    "paraphrase": {"text": "other words"}, "mismatched": {"text": "another rule"}, "splice": None,
-    "grader": {"kind": "contains", "letters": "ABCD", "labels": []}, "max_new_tokens": 4,
-}  # fmt: skip
+    "name": "mine",
+    "train": {"dataset": "rows.csv"},
+    "test": {"dataset": "rows.csv"},
+    "columns": {"prompt": "prompt", "answer": "answer", "id": "id"},
+    "validation": 0.3,
+    "context": {"file": "context.txt"},
+    "paraphrase": {"text": "other words"},
+    "mismatched": {"text": "another rule"},
+    "splice": None,
+    "grader": {"kind": "contains", "letters": "ABCD", "labels": []},
+    "max_new_tokens": 4,
+}
 OF = {
     "own": ["prompts.jsonl", "context.txt"],
     "own json": ["prompts.jsonl", "context.json"],

@@ -10,9 +10,18 @@ from cr_interp.mechanism.answers import answers_of, chosen_answers, parting
 def row(example, view, ids, outcome, **more):
     control = "exact" if view == "with_context" else "none"
     return {
-        "arm": "opd", "seed": 0, "step": 1, "example_id": example, "view": view, "control": control, "sample": 0,
-        "prompt": f"ask {example}", "response_ids": ids, "outcome": outcome, **more,
-    }  # fmt: skip
+        "arm": "opd",
+        "seed": 0,
+        "step": 1,
+        "example_id": example,
+        "view": view,
+        "control": control,
+        "sample": 0,
+        "prompt": f"ask {example}",
+        "response_ids": ids,
+        "outcome": outcome,
+        **more,
+    }
 
 
 def table(*pairs, **more):

@@ -11,14 +11,27 @@ def rows(cells, **common):
     return pd.DataFrame(
         [
             {
-                "arm": "opd", "seed": 0, "step": 100, "group": "harmed", "direction": direction, "layer": layer,
-                "control": control, "readout": "share", "estimate": value * scale, "low": value * scale - 0.1,
-                "high": value * scale + 0.1, "before": 0.0, "n_examples": 12, which: cell, **common,
+                "arm": "opd",
+                "seed": 0,
+                "step": 100,
+                "group": "harmed",
+                "direction": direction,
+                "layer": layer,
+                "control": control,
+                "readout": "share",
+                "estimate": value * scale,
+                "low": value * scale - 0.1,
+                "high": value * scale + 0.1,
+                "before": 0.0,
+                "n_examples": 12,
+                which: cell,
+                **common,
             }
-            for direction in ("repair", "break") for layer, which, cell, value in cells
+            for direction in ("repair", "break")
+            for layer, which, cell, value in cells
             for control, scale in (("none", 1.0), ("random", 0.125), ("other", 0.25))
         ]
-    )  # fmt: skip
+    )
 
 
 def test_heads_and_windows_stand_beside_their_controls(tmp_path):

@@ -68,6 +68,13 @@ def answered(model, pair):
             ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
     response = ids[len(pair.without) :]
     return Pair(
-        pair.example_id, pair.cluster, pair.group, pair.without, pair.given, response, pair.place,
-        (response[pair.place or 0] + 5) % 32, pair.labels,
-    )  # fmt: skip
+        pair.example_id,
+        pair.cluster,
+        pair.group,
+        pair.without,
+        pair.given,
+        response,
+        pair.place,
+        (response[pair.place or 0] + 5) % 32,
+        pair.labels,
+    )

@@ -27,9 +27,20 @@ ARMS: dict[str, tuple[float, float, float, float]] = {
 #: How much of the exact context's effect each control has.
 CONTROLS = {"exact": 1.0, "paraphrase": 0.9, "mismatched": 1.3, "irrelevant": 0.5}
 MEASURES = (
-    "cosine", "centred_cosine", "relative_l2", "cka", "cka_examples", "cosine_p5", "cosine_trimmed", "top3_share",
-    "norm_ratio", "shift_share", "knn_overlap", "knn_chance", "procrustes",
-)  # fmt: skip
+    "cosine",
+    "centred_cosine",
+    "relative_l2",
+    "cka",
+    "cka_examples",
+    "cosine_p5",
+    "cosine_trimmed",
+    "top3_share",
+    "norm_ratio",
+    "shift_share",
+    "knn_overlap",
+    "knn_chance",
+    "procrustes",
+)
 #: Measured beside the context controls: (1 − cosine) of unrelated tokens, and of the same view read once more.
 REFERENCES = {"floor": 0.7, "repeat": 1e-9}
 TERMS = {
@@ -129,13 +140,20 @@ def generations(
                     answer = prompt[1:6] + prompt[:1] if right else prompt[:6][::-1]
                     rows.append(
                         {
-                            "arm": arm, "seed": seed, "step": 0 if arm == "base" else steps, "split": "test",
-                            "example_id": f"test-{index:04d}", "view": view, "control": control, "sample": 0,
-                            "prompt": prompt, "response": answer + text,
+                            "arm": arm,
+                            "seed": seed,
+                            "step": 0 if arm == "base" else steps,
+                            "split": "test",
+                            "example_id": f"test-{index:04d}",
+                            "view": view,
+                            "control": control,
+                            "sample": 0,
+                            "prompt": prompt,
+                            "response": answer + text,
                             "n_tokens": int(6 + (0 if right else rng.integers(0, 5))),
                             "outcome": "right" if right else wrong,
                         }
-                    )  # fmt: skip
+                    )
     return pd.DataFrame(rows)
 
 
@@ -171,13 +189,22 @@ def drift(
                         value, width = _measured(measure, moved)
                         rows.append(
                             {
-                                "arm": arm, "seed": seed, "step": 0 if arm == "base" else steps, "site": site,
-                                "layer": layer, "measure": measure, "control": control, "estimate": value,
-                                "low": value - width, "high": min(value + width, 1.0)
-                                if measure not in ("relative_l2", "norm_ratio") else value + width,
-                                "n_tokens": examples * 7, "n_examples": examples,
+                                "arm": arm,
+                                "seed": seed,
+                                "step": 0 if arm == "base" else steps,
+                                "site": site,
+                                "layer": layer,
+                                "measure": measure,
+                                "control": control,
+                                "estimate": value,
+                                "low": value - width,
+                                "high": min(value + width, 1.0)
+                                if measure not in ("relative_l2", "norm_ratio")
+                                else value + width,
+                                "n_tokens": examples * 7,
+                                "n_examples": examples,
                             }
-                        )  # fmt: skip
+                        )
     return pd.DataFrame(rows)
 
 
@@ -301,10 +328,17 @@ def training(rng: np.random.Generator, arm: str, steps: int, examples: int) -> l
         acc_xc = acc_x * (1 - harm) + (1 - acc_x) * (0.97 + (rescue - 0.97) * done)
         rows.append(
             {
-                "kind": "eval", "step": step, "acc_x": acc_x, "acc_xc": acc_xc, "harm": harm,
-                "both_correct": acc_x * (1 - harm), "rescue": rescue, "delta_len": 0.1 * harm, "n": examples,
+                "kind": "eval",
+                "step": step,
+                "acc_x": acc_x,
+                "acc_xc": acc_xc,
+                "harm": harm,
+                "both_correct": acc_x * (1 - harm),
+                "rescue": rescue,
+                "delta_len": 0.1 * harm,
+                "n": examples,
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -320,11 +354,22 @@ def patching_rows(arms: Sequence[str] = ("opd",), seeds: Sequence[int] = (0, 1),
                         for readout in ("share", "answer"):
                             rows.append(
                                 {
-                                    "arm": arm, "seed": seed, "step": 100, "group": "harmed", "direction": "repair",
-                                    "site": site, "layer": layer, "control": control, "readout": readout, "estimate": value,
-                                    "low": value - 0.1, "high": value + 0.1, "n_examples": 12, "before": 0.0,
+                                    "arm": arm,
+                                    "seed": seed,
+                                    "step": 100,
+                                    "group": "harmed",
+                                    "direction": "repair",
+                                    "site": site,
+                                    "layer": layer,
+                                    "control": control,
+                                    "readout": readout,
+                                    "estimate": value,
+                                    "low": value - 0.1,
+                                    "high": value + 0.1,
+                                    "n_examples": 12,
+                                    "before": 0.0,
                                 }
-                            )  # fmt: skip
+                            )
     return pd.DataFrame(rows)
 
 

@@ -63,9 +63,16 @@ class Popen:
     """
 
     def __init__(
-        self, args: Sequence[str], *, stdout: Any, stderr: Any, cwd: Any = None, env: Mapping[str, str] | None = None,
-        cold: bool = False, jobs: bool = True,
-    ):  # fmt: skip
+        self,
+        args: Sequence[str],
+        *,
+        stdout: Any,
+        stderr: Any,
+        cwd: Any = None,
+        env: Mapping[str, str] | None = None,
+        cold: bool = False,
+        jobs: bool = True,
+    ):
         self.args, self.returncode = list(args), None
         self._cold: subprocess.Popen | None = None
         stdout = open(os.devnull, "wb") if stdout == subprocess.DEVNULL else stdout  # noqa: SIM115

@@ -28,10 +28,20 @@ LINEAR = {
     "layer_types": ["linear_attention", "full_attention", "linear_attention"],
 }
 MLA = {
-    "kv_lora_rank": 16, "q_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8,
-    "n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1,
-    "num_experts_per_tok": 2, "moe_intermediate_size": 16, "num_key_value_heads": 4,
-}  # fmt: skip
+    "kv_lora_rank": 16,
+    "q_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 8,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "num_key_value_heads": 4,
+}
 MAMBA2 = {
     "mamba_n_heads": 4,
     "mamba_d_head": 16,
@@ -238,9 +248,17 @@ FAST = (
     "gpt_neo", "mixtral", "granite", "mamba", "rwkv", "qwen3_5", "jamba", "gemma3n_text",
 )  # fmt: skip
 COMMON = {
-    "vocab_size": 256, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0,
-}  # fmt: skip
+    "vocab_size": 256,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "bos_token_id": None,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
 
 
 def zoo_model(name: str, seed: int = 0, scale: float = 3.0, attention: str = "sdpa") -> Any:

@@ -242,9 +242,17 @@ def test_harm_on_common_uses_one_denominator():
 
 
 def test_harm_on_common_of_one_arm_is_its_harm():
-    data = table(*[answers(x, xc, seed=s, sample=k) for s, k, x, xc in (
-        (0, 0, "rrwr", "rwwr"), (0, 1, "rrrr", "wrww"), (1, 0, "wwrr", "wwrw"), (1, 1, "rrww", "rwwr"),
-    )])  # fmt: skip
+    data = table(
+        *[
+            answers(x, xc, seed=s, sample=k)
+            for s, k, x, xc in (
+                (0, 0, "rrwr", "rwwr"),
+                (0, 1, "rrrr", "wrww"),
+                (1, 0, "wwrr", "wwrw"),
+                (1, 1, "rrww", "rwwr"),
+            )
+        ]
+    )
     common = behaviour.harm_on_common(data, ["opd"], resamples=FEW).drop(columns="metric")
     harm = behaviour.metrics(data, resamples=FEW).query("metric == 'harm'").drop(columns="metric")
     assert_frame_equal(common, harm.reset_index(drop=True))

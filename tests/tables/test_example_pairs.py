@@ -23,9 +23,19 @@ def answers(*cells: tuple[str, int, str, str, str], control: str = "exact") -> p
                 (arm, seed, 10, "test", example, view, ctrl, 0, f"ask {example}", f"{outcome} {view}", 3, outcome)
             )
     columns = [
-        "arm", "seed", "step", "split", "example_id", "view", "control", "sample", "prompt", "response", "n_tokens",
+        "arm",
+        "seed",
+        "step",
+        "split",
+        "example_id",
+        "view",
+        "control",
+        "sample",
+        "prompt",
+        "response",
+        "n_tokens",
         "outcome",
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

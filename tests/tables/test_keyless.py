@@ -19,12 +19,23 @@ def table(outcomes: list[str], changed: list[bool], arm: str = "opd") -> pd.Data
             said = "a" if view == "no_context" or not other else "b"
             rows.append(
                 {
-                    "arm": arm, "seed": 0, "step": 1, "split": "test", "example_id": f"e{i}", "cluster": f"e{i}",
-                    "view": view, "control": control, "sample": 0, "prompt": "p", "response": said,
-                    "response_ids": [5 if said == "a" else 6, 1], "n_tokens": 3 if view == "with_context" else 2,
-                    "outcome": outcome, "obeys_new": None,
+                    "arm": arm,
+                    "seed": 0,
+                    "step": 1,
+                    "split": "test",
+                    "example_id": f"e{i}",
+                    "cluster": f"e{i}",
+                    "view": view,
+                    "control": control,
+                    "sample": 0,
+                    "prompt": "p",
+                    "response": said,
+                    "response_ids": [5 if said == "a" else 6, 1],
+                    "n_tokens": 3 if view == "with_context" else 2,
+                    "outcome": outcome,
+                    "obeys_new": None,
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows)
 
 

@@ -17,11 +17,21 @@ def answers(arm: str, seed: int, x: str, xc: str, irrelevant: str = "", obeys: s
         for i, letter in enumerate(letters):
             rows.append(
                 {
-                    "arm": arm, "seed": seed, "step": 1, "split": "test", "example_id": f"e{i:02d}", "view": view,
-                    "control": control, "sample": 0, "prompt": f"p{i}", "response": letter, "n_tokens": 3,
-                    "outcome": "right" if letter == "r" else bad, "obeys_new": heard[i] == "y" if heard else None,
+                    "arm": arm,
+                    "seed": seed,
+                    "step": 1,
+                    "split": "test",
+                    "example_id": f"e{i:02d}",
+                    "view": view,
+                    "control": control,
+                    "sample": 0,
+                    "prompt": f"p{i}",
+                    "response": letter,
+                    "n_tokens": 3,
+                    "outcome": "right" if letter == "r" else bad,
+                    "obeys_new": heard[i] == "y" if heard else None,
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows)
 
 
@@ -70,11 +80,19 @@ def test_divergences_are_means_over_examples_and_paired():
     table = study(answers("opd", 0, "rr" * 6, "rw" * 6), answers("nca", 0, "rr" * 6, "rr" * 6))
     found = [
         {
-            "arm": arm, "seed": 0, "step": 1, "example_id": f"e{i:02d}", "cluster": f"c{i}", "control": control,
-            "fidelity": level if control == "exact" else float("nan"), "invariance": level * (1 + i),
+            "arm": arm,
+            "seed": 0,
+            "step": 1,
+            "example_id": f"e{i:02d}",
+            "cluster": f"c{i}",
+            "control": control,
+            "fidelity": level if control == "exact" else float("nan"),
+            "invariance": level * (1 + i),
         }
-        for arm, level in (("opd", 0.4), ("nca", 0.1)) for control in ("exact", "irrelevant") for i in range(12)
-    ]  # fmt: skip
+        for arm, level in (("opd", 0.4), ("nca", 0.1))
+        for control in ("exact", "irrelevant")
+        for i in range(12)
+    ]
     rows = verdict_rows(table, "nca", "opd", divergence=pd.DataFrame(found)).set_index("metric")
     assert rows.loc["fidelity", ["baseline", "arm", "estimate"]].tolist() == pytest.approx([0.4, 0.1, -0.3])
     assert rows.loc["invariance", "estimate"] == pytest.approx(-0.3 * 6.5)

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cr_interp.commands.typed import listed
+
 
 def main(
     device: Annotated[str, typer.Option(help="cuda, or cpu to try the code itself")] = "cuda",
@@ -22,7 +24,7 @@ def main(
     elif device != "cuda":
         print(f"error: --device is cuda or cpu, not '{device}'.", file=sys.stderr)
         raise typer.Exit(2)
-    raise typer.Exit(run(device, tiny, out, [part.strip() for part in only.split(",") if part.strip()], minutes))
+    raise typer.Exit(run(device, tiny, out, listed(only), minutes))
 
 
 def run(device: str, tiny: bool, out: Path, only: list[str], minutes: float) -> int:

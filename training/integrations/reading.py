@@ -63,11 +63,20 @@ class Views:
                 outcome = self.grade(str(each.answer), text, response.truncated) if keyed else UNGRADED
                 found.append(
                     {
-                        "example_id": each.id, "cluster": each.id, "view": view, "control": control, "sample": 0,
-                        "prompt": each.prompt, "answer": each.answer, "response": text, "response_ids": list(response.ids),
-                        "n_tokens": len(response.ids), "outcome": outcome, "obeys_new": None,
+                        "example_id": each.id,
+                        "cluster": each.id,
+                        "view": view,
+                        "control": control,
+                        "sample": 0,
+                        "prompt": each.prompt,
+                        "answer": each.answer,
+                        "response": text,
+                        "response_ids": list(response.ids),
+                        "n_tokens": len(response.ids),
+                        "outcome": outcome,
+                        "obeys_new": None,
                     }
-                )  # fmt: skip
+                )
         return found
 
     def _behaviour(

@@ -164,7 +164,15 @@ def make_plan(
     spread = chosen or Spread(numbers[-1], numbers[-1] > 1, training.micro_batch or 1)
     operations = work(spread)
     return Plan(
-        config, student, teacher, lengths, problems, spread, on, chosen is not None, needs(spread),
+        config,
+        student,
+        teacher,
+        lengths,
+        problems,
+        spread,
+        on,
+        chosen is not None,
+        needs(spread),
         {
             "response": rows * lengths.aligned,
             "no_context": rows * lengths.own,
@@ -175,7 +183,7 @@ def make_plan(
         {arm: training.steps * sum(w.values()) for arm, w in operations.items()},
         12 * (adapter_parameters(student, training.lora) if training.lora else student.parameters),
         hours,
-    )  # fmt: skip
+    )
 
 
 def micro_batches(rows: int, gpus: int, fixed: int | None) -> list[int]:

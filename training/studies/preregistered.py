@@ -23,6 +23,7 @@ from cr_interp.tables.behaviour import metrics
 from cr_interp.tables.metrics import metric_table
 from cr_interp.tasks import get_task
 from training.settings import StudyConfig
+from training.studies.choice import CHOICE, read_choice, read_sentinels
 from training.studies.jobs import run_jobs
 from training.studies.pipeline import evaluate_study, open_or_create
 from training.studies.preregistration import Preregistration
@@ -107,22 +108,19 @@ def choose_form(plan: Preregistration, out: Path, workers: int | None = None) ->
     Some of the chosen settings are trained as they will be, and those sentinels that are stopped early. Validation items only.
     """
     note(plan, out)
-    found, beside = _screened(plan, out)
-    chosen = found[found["chosen"].astype(bool)].head(plan.adaptive.settings)
-    early = beside[beside["kind"] == "early"]
-    kinds = {
-        row.setting: ("harmed", plan.tried(row.setting, row.rate, row.train_steps)) for row in chosen.itertuples()
-    }
-    for row in early.itertuples():
-        config = plan.tried(row.setting, row.rate, row.train_steps)
-        kinds[row.name] = "early", config.model_copy(update={"name": row.name})
+    chosen = [row for row in read_choice(out, plan) if row.chosen][: plan.adaptive.settings]
+    kinds = {row.setting: ("harmed", plan.tried(row.setting, row.rate, row.train_steps)) for row in chosen}
+    for beside in read_sentinels(out, plan):
+        if beside.kind == "early":
+            config = plan.tried(beside.setting, beside.rate, beside.train_steps)
+            kinds[beside.name] = "early", config.model_copy(update={"name": beside.name})
     studies = {name: open_or_create(config, out / "adaptive" / name) for name, (_, config) in kinds.items()}
     jobs = [job for name, (_, config) in kinds.items() for job in run_list(config, studies[name])]
     if jobs:
         run_jobs(jobs, workers or default_workers(1))
     rows = []
     for name, (kind, config) in kinds.items():
-        table = metric_table(evaluate_study(studies[name], config), split="validation")
+        table = metric_table(evaluate_study(studies[name], config))
         for row in table[table["seed"].isna()].itertuples():
             rows.append((kind, name, row.arm, row.metric, row.estimate))
     tried = pd.DataFrame(rows, columns=["kind", "setting", "arm", "metric", "estimate"])
@@ -137,12 +135,12 @@ def confirm(plan: Preregistration, out: Path, workers: int | None = None) -> lis
 
     Raises :class:`UserError` before all has been screened, and where the test items are not those that were committed to.
     """
-    found, beside = _screened(plan, out)
+    screened, beside = read_choice(out, plan), read_sentinels(out, plan)
     note(plan, out, confirming=True)
-    chosen = found[found["chosen"].astype(bool)]
-    if chosen.empty:
+    chosen = [row for row in screened if row.chosen]
+    if not chosen:
         raise UserError(
-            f"None of the {len(found)} candidates is eligible, so there is nothing to confirm ({out / 'choice.csv'})."
+            f"None of the {len(screened)} candidates is eligible, so there is nothing to confirm ({out / CHOICE})."
         )
     if plan.confirmation.items_sha256 and (now := digest_of_all_items(plan)) != plan.confirmation.items_sha256:
         raise UserError(
@@ -150,16 +148,12 @@ def confirm(plan: Preregistration, out: Path, workers: int | None = None) -> lis
             f"{plan.confirmation.items_sha256[:16]}…): a task or its data has changed. Go back to the version that was committed."
         )
     run_suite(
-        {row.setting: plan.confirmed(row.setting, row.rate, row.train_steps) for row in chosen.itertuples()},
-        out,
-        workers,
+        {row.setting: plan.confirmed(row.setting, row.rate, row.train_steps) for row in chosen}, out, workers
     )
-    others = {
-        row.name: plan.confirmed(row.setting, row.rate, row.train_steps, row.name) for row in beside.itertuples()
-    }
+    others = {row.name: plan.confirmed(row.setting, row.rate, row.train_steps, row.name) for row in beside}
     if others:
         run_suite(others, out / "sentinels", workers)
-    return chosen["setting"].tolist()
+    return [row.setting for row in chosen]
 
 
 def digest_of_all_items(plan: Preregistration) -> str:
@@ -169,19 +163,6 @@ def digest_of_all_items(plan: Preregistration) -> str:
         _, task, _ = plan.parts(setting)
         lines.append(f"{setting} {digest_of_items(drawn(get_task(task), plan.test_items(setting)))}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _screened(plan: Preregistration, out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The choice and the sentinels. Raises :class:`UserError` before every candidate has been screened."""
-    path = out / "choice.csv"
-    found = pd.read_csv(path) if path.is_file() else pd.DataFrame({"setting": []})
-    left = [name for name in plan.settings() if name not in set(found["setting"])]
-    if left:
-        raise UserError(
-            f"{len(left)} of {len(plan.settings())} candidates have not been screened ({', '.join(left[:3])}, …), and the choice "
-            f"is among all of them. Run --screen first."
-        )
-    return found, pd.read_csv(out / "sentinels.csv")
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

@@ -22,6 +22,9 @@ from training.objectives import arm_terms
 from training.settings import MANY, MOST, Plateau, StudyConfig
 
 FOLDER = Path(__file__).parents[1] / "preregistrations"
+Rate = Annotated[float, Field(gt=0, le=100)]
+#: Candidates times rates.
+MOST_RUNS = 2000
 Seeds = Annotated[tuple[Seed, ...], AfterValidator(distinct), Field(min_length=1)]
 
 
@@ -101,12 +104,12 @@ class Confirmation(Strict):
 class Success(Strict):
     """Settings needed of ``of``: Harm lower, lower after Holm, Acc_x not lower by the margin, Harm lower on common prompts."""
 
-    lower: int = Field(gt=0)
-    holm: int = Field(gt=0)
-    not_lower: int = Field(gt=0)
-    common: int = Field(gt=0)
-    of: int = Field(gt=0)
-    failure: int = Field(ge=0)
+    lower: int = Field(gt=0, le=1000)
+    holm: int = Field(gt=0, le=1000)
+    not_lower: int = Field(gt=0, le=1000)
+    common: int = Field(gt=0, le=1000)
+    of: int = Field(gt=0, le=1000)
+    failure: int = Field(ge=0, le=1000)
     """Lower in so many or fewer: the claim has failed. Between the two the result is inconclusive."""
     margin: float = Field(gt=0, lt=1)
 
@@ -117,11 +120,11 @@ class Candidates(Strict):
     group: Name
     tasks: tuple[str, ...] = Field(min_length=1)
     models: tuple[str, ...] = Field(min_length=1)
-    rates: Annotated[tuple[float, ...], AfterValidator(distinct)] = Field(min_length=1)
+    rates: Annotated[tuple[Rate, ...], AfterValidator(distinct)] = Field(min_length=1)
     teacher: str | None = None
     games: bool = False
     batch_size: int = Field(64, gt=0, le=MANY)
-    seeds: int | None = Field(None, gt=0)
+    seeds: int | None = Field(None, gt=0, le=1000)
     """So many of the confirmation's seeds; null: all."""
     items: int | None = Field(None, gt=0, le=MANY)
     """Test items, where a task has fewer; null: the confirmation's."""
@@ -170,20 +173,32 @@ class Preregistration(Strict):
     def screened(self, setting: str, rate: float) -> StudyConfig:
         """The study in which a candidate is screened at a rate."""
         asked, (group, task, model) = self.screening, self.parts(setting)
-        return StudyConfig.model_validate(
+        return self._study(
             {
-                "name": f"{setting}-lr{rate:g}", "task": task, "model": model, "teacher": group.teacher,
-                "arms": [asked.arm], "seeds": asked.seeds,
+                "name": f"{setting}-lr{rate:g}",
+                "task": task,
+                "model": model,
+                "teacher": group.teacher,
+                "arms": [asked.arm],
+                "seeds": asked.seeds,
                 "training": {
-                    "steps": asked.cap, "batch_size": group.batch_size, "lr": rate, "eval_every": asked.every,
-                    "eval_examples": asked.items, "save_every": asked.cap, "keep_checkpoints": 1,
+                    "steps": asked.cap,
+                    "batch_size": group.batch_size,
+                    "lr": rate,
+                    "eval_every": asked.every,
+                    "eval_examples": asked.items,
+                    "save_every": asked.cap,
+                    "keep_checkpoints": 1,
                     "plateau": asked.plateau.model_dump(),
                 },
                 "evaluation": {
-                    "split": "validation", "examples": asked.items, "controls": ["exact", "irrelevant"], "permutations": 0,
+                    "split": "validation",
+                    "examples": asked.items,
+                    "controls": ["exact", "irrelevant"],
+                    "permutations": 0,
                 },
             }
-        )  # fmt: skip
+        )
 
     def tried(self, setting: str, rate: float, steps: int) -> StudyConfig:
         """The study in which the forms of ``nca_adaptive`` are compared: screening seeds, validation items."""
@@ -196,7 +211,7 @@ class Preregistration(Strict):
             "permutations": 0,
         }
         own = {name: arms[name] for name in names}
-        return self._study(setting, setting, own, asked.seeds, rate, steps, evaluation)
+        return self._run(setting, setting, own, asked.seeds, rate, steps, evaluation)
 
     def confirmed(self, setting: str, rate: float, steps: int, name: str | None = None) -> StudyConfig:
         """The study in which a chosen setting is confirmed. Raises :class:`UserError` before the adaptive arm is fixed."""
@@ -208,7 +223,7 @@ class Preregistration(Strict):
             )
         evaluation = self.test_items(setting).model_dump()
         own = {**asked.arms, "nca_adaptive": asked.adaptive}
-        return self._study(name or setting, setting, own, asked.seeds[: group.seeds], rate, steps, evaluation)
+        return self._run(name or setting, setting, own, asked.seeds[: group.seeds], rate, steps, evaluation)
 
     def test_items(self, setting: str) -> Evaluation:
         """What a setting is asked in the confirmation."""
@@ -217,7 +232,7 @@ class Preregistration(Strict):
             split="test", examples=group.items or asked.items, seed=asked.draw, leave_out=group.leave_out
         )
 
-    def _study(
+    def _run(
         self,
         name: str,
         setting: str,
@@ -228,16 +243,7 @@ class Preregistration(Strict):
         evaluation: Mapping[str, Any],
     ) -> StudyConfig:
         group, task, model = self.parts(setting)
-        every = self.screening.every
-        training = {
-            "steps": steps,
-            "batch_size": group.batch_size,
-            "lr": rate,
-            "eval_every": every,
-            "save_every": steps,
-            "keep_checkpoints": 1,
-        }
-        return StudyConfig.model_validate(
+        return self._study(
             {
                 "name": name,
                 "task": task,
@@ -246,10 +252,20 @@ class Preregistration(Strict):
                 "arms": list(arms),
                 "own_arms": dict(arms),
                 "seeds": list(seeds),
-                "training": training,
+                "training": {
+                    "steps": steps,
+                    "batch_size": group.batch_size,
+                    "lr": rate,
+                    "eval_every": self.screening.every,
+                    "save_every": steps,
+                    "keep_checkpoints": 1,
+                },
                 "evaluation": dict(evaluation),
             }
         )
+
+    def _study(self, data: dict[str, Any]) -> StudyConfig:
+        return validated(StudyConfig, data, Path(f"The preregistration {self.name}, {data['name'][:80]}"))
 
     def _each(self) -> Iterator[tuple[str, Candidates, str, str]]:
         for group in self.candidates:
@@ -272,9 +288,17 @@ def load_preregistration(name_or_path: str) -> Preregistration:
             raise unknown("preregistration", name_or_path, known)
         path = FOLDER / f"{name_or_path}.yaml"
     found = validated(Preregistration, read_mapping(path), path)
+    runs = sum(len(group.tasks) * len(group.models) * len(group.rates) for group in found.candidates)
+    if runs > MOST_RUNS:  # a product, so a short file may name billions
+        raise UserError(f"{path} names {runs} runs; {MOST_RUNS} are the most that are screened.")
     names = [setting for setting, *_ in found._each()]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path}: two candidates are called {', '.join(twice)}. Give their groups other names.")
+    for name, group in found.settings().items():
+        # What cannot be run is said before anything is.
+        called = [found.screened(name, rate).name for rate in group.rates]
+        if len(set(called)) < len(called):
+            raise UserError(f"{path}: two rates of {name} are both called {called[0]}. Round them.")
     adaptive = found.confirmation.adaptive
     fixed = {"nca_adaptive": adaptive} if adaptive else {}
     for arm, terms in {**found.confirmation.arms, **found.adaptive.forms, **fixed}.items():

@@ -148,5 +148,5 @@ def test_fresh_reviews_are_new_and_one_to_a_phrase():
     assert Counter(each.answer for each in fresh) == {"positive": 54, "negative": 54}
     assert not any(phrase in each.prompt.lower() for each in fresh for phrase in ALL_PHRASES)
     assert not {each.cluster for each in fresh} & {each.cluster for each in TASK.examples("test")}
-    # All else is the first task's.
-    assert get_task("sentiment-fresh").examples("train", 9, 3) == TASK.examples("train", 9, 3)
+    # All else is the first task's, in an order of its own.
+    assert set(get_task("sentiment-fresh").examples("train")) == set(TASK.examples("train"))

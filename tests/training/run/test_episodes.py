@@ -175,9 +175,18 @@ def configured(tmp_path, *overrides):
         loaded.tokenizer.save_pretrained(folder)
     return load_config(
         "organism-shift",
-        [f"model={folder}", f"task={task_file(tmp_path)}", "max_turns=3", "training.steps=4", "training.batch_size=8",
-         "training.save_every=2", "training.eval_every=4", "training.eval_examples=4", *overrides],
-    )  # fmt: skip
+        [
+            f"model={folder}",
+            f"task={task_file(tmp_path)}",
+            "max_turns=3",
+            "training.steps=4",
+            "training.batch_size=8",
+            "training.save_every=2",
+            "training.eval_every=4",
+            "training.eval_examples=4",
+            *overrides,
+        ],
+    )
 
 
 @pytest.mark.parametrize("micro", [8, 2])

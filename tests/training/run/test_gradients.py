@@ -22,9 +22,16 @@ def material(student=None, **rest):
     student = student or tiny(seed=1)
     context = Context(messages=({"role": "system", "content": "write the next letter"},))
     return Material(
-        student, base=lambda: tiny(), teacher=lambda: tiny(), contexts={"exact": context}, no_context="empty_system", limit=3,
-        prompts=[Example(f"e{i}", word, "") for i, word in enumerate(WORDS)], options=Options(batch_size=4), **rest,
-    )  # fmt: skip
+        student,
+        base=lambda: tiny(),
+        teacher=lambda: tiny(),
+        contexts={"exact": context},
+        no_context="empty_system",
+        limit=3,
+        prompts=[Example(f"e{i}", word, "") for i, word in enumerate(WORDS)],
+        options=Options(batch_size=4),
+        **rest,
+    )
 
 
 def plain(model, prompt, response):

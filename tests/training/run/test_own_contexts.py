@@ -54,11 +54,22 @@ def study(tmp_path_factory):
     torch.set_num_threads(1)
     config = StudyConfig.model_validate(
         {
-            "name": "hints", "task": "hints:A", "model": "builtin:organism-llama", "arms": ["opd"], "seeds": [0],
-            "training": {"steps": 6, "batch_size": 8, "lr": 1e-3, "eval_every": 6, "eval_examples": 4, "save_every": 6},
+            "name": "hints",
+            "task": "hints:A",
+            "model": "builtin:organism-llama",
+            "arms": ["opd"],
+            "seeds": [0],
+            "training": {
+                "steps": 6,
+                "batch_size": 8,
+                "lr": 1e-3,
+                "eval_every": 6,
+                "eval_examples": 4,
+                "save_every": 6,
+            },
             "evaluation": {"examples": 8, "permutations": 0},
         }
-    )  # fmt: skip
+    )
     path = tmp_path_factory.mktemp("studies") / "hints"
     made = open_or_create(config, path)
     distill(config, "opd", 0, made)

@@ -20,9 +20,19 @@ from training.run import parallel
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 6
 RUN = [
-    "distill", "organism-shift", f"training.steps={STEPS}", "training.batch_size=8", "training.save_every=2",
-    "training.eval_every=3", "training.eval_examples=8", "--arms", "nca", "--seeds", "0", "--resume",
-]  # fmt: skip
+    "distill",
+    "organism-shift",
+    f"training.steps={STEPS}",
+    "training.batch_size=8",
+    "training.save_every=2",
+    "training.eval_every=3",
+    "training.eval_examples=8",
+    "--arms",
+    "nca",
+    "--seeds",
+    "0",
+    "--resume",
+]
 ONE = [sys.executable, "-m", "cr_interp", *RUN, "--in-process"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "cr_interp", *RUN]
 

@@ -2,12 +2,13 @@
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cr_interp.errors import UserError
 from training.studies.preregistration import FOLDER, Preregistration, load_preregistration
-from training.studies.screening import choose, chosen_rates, eligibility, plateaus
+from training.studies.screening import best_form, choose, chosen_rates, eligibility, plateaus, sentinels
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +99,59 @@ def test_places_are_kept_for_games_that_come_late_in_the_order(plan):
 
 def test_the_file_of_the_second_suite_says_what_it_should(plan):
     groups = plan.settings()
-    assert len(groups) == len(set(groups)) == 71
+    assert len(groups) == len(set(groups)) == 73
     config = plan.screened("rules-shift-qwen3", 1e-3)
     assert (config.task, config.arms, config.seeds) == ("rules:shift", ("opd",), (100, 101, 102))
     assert config.evaluation.split == "validation"
     assert config.training.steps == 600
-    assert plan.screened("games-cross-sokoban-a-qwen3", 3e-4).teacher == "builtin:organism-qwen3-large"
-    assert plan.screened("smollm2-sentiment-smollm2-135m-instruct", 1e-5).training.batch_size == 16
+    assert plan.screened("games-cross-sokoban2-a-qwen3", 3e-4).teacher == "builtin:organism-qwen3-large"
+    assert plan.screened("smollm2-sentiment-fresh-smollm2-135m-instruct", 1e-5).training.batch_size == 16
+
+
+def found(**columns):
+    """A choice, a row a setting, in the order of the hash."""
+    table = pd.DataFrame(columns)
+    return table.assign(order=[f"{i:02}" for i in range(len(table))], rate=1e-3, steps=80, train_steps=120)
+
+
+def test_sentinels_are_settings_without_harm_and_chosen_ones_stopped_early(plan):
+    table = found(
+        setting=["a", "b", "c", "d", "e"],
+        internalised=[True, True, False, True, True],
+        harm=[0.2, 0.01, 0.0, 0.05, 0.3],
+        chosen=[True, False, False, False, True],
+    )
+    beside = sentinels(table, plan)
+    assert beside[["name", "kind", "train_steps"]].values.tolist() == [
+        ["b", "harmless", 120],  # c is without Harm as well, but has not internalised anything
+        ["early-a", "early", 20],
+        ["early-e", "early", 20],
+    ]
+
+
+def tried(**values):
+    """(kind, arm, metric) → estimate, as rows of one setting."""
+    return pd.DataFrame(
+        [(*key.split("__"), value) for key, value in values.items()],
+        columns=["kind", "arm", "metric", "estimate"],
+    )
+
+
+def test_a_form_must_keep_both_bounds_and_then_the_one_that_still_listens_is_taken(plan):
+    rows = {
+        "harmed__nca__harm": 0.02, "early__opd__acc_xc": 0.80,
+        "harmed__gate__harm": 0.025, "early__gate__acc_xc": 0.79, "harmed__gate__new_instruction": 0.10,
+        "harmed__mix__harm": 0.020, "early__mix__acc_xc": 0.81, "harmed__mix__new_instruction": 0.30,
+        "harmed__sharp__harm": 0.20, "early__sharp__acc_xc": 0.90, "harmed__sharp__new_instruction": 0.90,
+    }  # fmt: skip
+    forms = best_form(tried(**rows), plan.adaptive, "opd")
+    assert forms["form"].tolist() == ["mix", "gate", "sharp"]
+    assert forms["misses"].round(6).tolist() == [0, 0, 0.17]
+    # Where none keeps both, the nearest.
+    forms = best_form(
+        tried(**{**rows, "early__mix__acc_xc": 0.5, "early__gate__acc_xc": 0.7}), plan.adaptive, "opd"
+    )
+    assert forms["form"].tolist() == ["gate", "sharp", "mix"]
 
 
 def test_nothing_is_confirmed_before_the_adaptive_arm_is_fixed(plan):
@@ -155,3 +202,23 @@ def test_two_candidates_of_one_name_are_refused(tmp_path):
     (tmp_path / "twice.yaml").write_text(text)
     with pytest.raises(UserError, match="rules-copy-llama"):
         load_preregistration(str(tmp_path / "twice.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rates": [-1.0]}, r"rates\.0"),
+        ({"rates": [1e308]}, r"rates\.0"),
+        ({"rates": [1e-4, 1.0000001e-4]}, "both called"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"tasks": ["rules:" + "x" * 300]}, "bytes"),
+        ({"tasks": [f"t{n}" for n in range(300)], "models": [f"m{n}" for n in range(300)]}, "names 270000 runs"),
+        ({"seeds": 10**30}, "seeds"),
+    ],
+)
+def test_a_candidate_that_cannot_be_run_is_said_before_anything_is(changes, said, tmp_path):
+    data = yaml.safe_load((FOLDER / "suite-2.yaml").read_text())
+    data["candidates"] = [{**data["candidates"][0], **changes}]
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(UserError, match=said):
+        load_preregistration(str(tmp_path / "bad.yaml"))

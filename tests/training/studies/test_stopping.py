@@ -17,9 +17,19 @@ from cr_interp.system.stopping import MESSAGE, PARENT, Stopped, raise_on_signals
 
 #: A study whose runs take long: it is stopped on its way.
 LONG = [
-    "distill", "organism-shift", "training.steps=2000", "training.batch_size=2", "training.eval_every=100000",
-    "training.eval_examples=2", "training.save_every=100000", "--arms", "opd", "--seeds", "0", "--out",
-]  # fmt: skip
+    "distill",
+    "organism-shift",
+    "training.steps=2000",
+    "training.batch_size=2",
+    "training.eval_every=100000",
+    "training.eval_examples=2",
+    "training.save_every=100000",
+    "--arms",
+    "opd",
+    "--seeds",
+    "0",
+    "--out",
+]
 
 
 def started(words: list[str], out: Path, jobs: bool = False) -> warm.Popen:
