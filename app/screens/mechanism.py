@@ -3,6 +3,7 @@
 import shlex
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -99,14 +100,20 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
         and each.control != "none"
     ]  # fmt: skip
     st.markdown(
-        f"**{row.estimate:.2f}** [{row.low:.2f}, {row.high:.2f}], {plain(READOUTS[readout])}, {row.n_examples} examples. "
-        f"{plain('; '.join(beside)) or 'No control was measured'}."
+        f"**{row.estimate:.2f}** [{row.low:.2f}, {row.high:.2f}], {plain(READOUTS[readout])}, {counted(row)}. "
+        f"{'Controls: ' if beside else ''}{plain('; '.join(beside)) or 'No control was measured'}."
     )
     listed(chosen, row, group, direction)
     st.page_link(
         "screens/layers.py", label=f"Drift at {layer_words(row.place)}", icon=":material/layers:",
         query_params=chosen.address(layer=layer_name(row.place)),
     )  # fmt: skip
+
+
+def counted(row: Any) -> str:
+    """``12 examples``, or ``20 to 64 examples a seed``."""
+    ends = " to ".join(str(int(n)) for n in dict.fromkeys((row.n_examples, row.n_most)))
+    return f"{ends} examples{' a seed' * (row.seeds > 1)}"
 
 
 def listed(chosen: Selection, row: object, group: str, direction: str) -> None:

@@ -308,7 +308,10 @@ def cell(
             rows.append({"arm": reading.arm, "token": token_view.visible(reading.tokens[index]), "moved": value})
     st.dataframe(
         pd.DataFrame(rows), hide_index=True, key="token-cell",
-        column_config={"moved": st.column_config.NumberColumn(token_view.MOVES[choice.measure][1], format="%.3g")},
+        column_config={
+            "arm": st.column_config.TextColumn(width=52), "token": st.column_config.TextColumn(width=62),
+            "moved": st.column_config.NumberColumn(token_view.MOVES[choice.measure][1], format="%.3g", width=70),
+        },
     )  # fmt: skip
     st.page_link(
         "screens/layers.py",

@@ -105,7 +105,7 @@ def regime_scatter(rows: pd.DataFrame, baseline: str = "opd", arm: str = "nca") 
         figure.add_annotation(
             text=look, x=x_range[1], y=y, xanchor="right", yanchor=anchor, showarrow=False, opacity=0.75
         )
-    figure.update_xaxes(title="Harm: wrong with context, of right without (%)", tickformat=".0%", range=x_range)
+    figure.update_xaxes(title="Harm: wrong with, of right without (%)", tickformat=".0%", range=x_range)
     figure.update_xaxes(zeroline=False, nticks=8)
     figure.update_yaxes(
         title="acc<sub>xc</sub> − acc<sub>x</sub> (percentage points)", range=y_range, zeroline=False
@@ -162,7 +162,7 @@ def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.
         )  # fmt: skip
     high = float(np.nanmax(drawn[["harm", "harm_high"]].to_numpy(dtype=float)))
     figure.update_xaxes(
-        title="Harm: wrong with context, of right without (%)", tickformat=".0%", zeroline=True, zerolinecolor=ZERO,
+        title="Harm: wrong with, of right without (%)", tickformat=".0%", zeroline=True, zerolinecolor=ZERO,
         range=[-0.02 * max(high, 0.02), 1.04 * max(high, 0.02)],
     )  # fmt: skip
     figure.update_yaxes(**named_rows(settings))
@@ -221,15 +221,16 @@ def difference_forest(
             hovertemplate=f"<b>%{{customdata[0]}}</b>, {safe_text(name)}: %{{x:+.1f}} points [%{{customdata[1]:+.1f}}, "
             "%{customdata[2]:+.1f}] (%{customdata[4]}), n = %{customdata[3]}<extra></extra>",
         )  # fmt: skip
+    name = METRICS[metric].title if metric in METRICS else metric
     figure.update_xaxes(
-        title=f"{METRICS[metric].title if metric in METRICS else metric}: {safe_text(arm)} − {safe_text(baseline)} (points)",
+        title=f"{name}: {safe_text(arm)} − {safe_text(baseline)} (points)",
         zeroline=False,
     )
     figure.update_yaxes(**named_rows(list(points["setting"])))
     place_legend(figure)
     said = said_intervals(compared[compared["metric"] == metric].assign(arm=compared["setting"]), short=True)
     text = (
-        f"Paired difference in {metric}, {arm} minus {baseline}, in percentage points, the largest decrease first; 95 % "
+        f"Paired difference in {name}, {arm} minus {baseline}, in percentage points, the largest decrease first; 95 % "
         f"intervals: {said}. Grey: the interval contains 0. n = {whole_range(points['n'])} pairs of responses that "
         "are right without the context. Settings are not a sample from anything, so there is no interval over them."
     )
@@ -332,7 +333,7 @@ def drift_small_multiples(
         figure.update_xaxes(
             range=[-0.4, depth - 0.6], zeroline=False, row=row, col=column,
             tickvals=list(range(0, depth, max(1, -(-depth // 6)))),
-            title="layer" if index + across >= len(settings) else None,
+            title={"text": "layer", "standoff": 4} if index + across >= len(settings) else None,
         )  # fmt: skip
     for arm in names:  # a legend whatever the first panel has
         figure.add_scatter(

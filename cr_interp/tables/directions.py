@@ -182,6 +182,6 @@ def _over_seeds(rows: pd.DataFrame, place: list[str], then: str) -> pd.DataFrame
     middle = {"before": ("before", "mean")} if "before" in rows else {}
     table = rows.groupby(place, sort=False, as_index=False).agg(
         estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), seeds=("estimate", "count"),
-        n_examples=("n_examples", "min"), **middle,
+        n_examples=("n_examples", "min"), n_most=("n_examples", "max"), **middle,
     )  # fmt: skip
     return by_arm(table, then)

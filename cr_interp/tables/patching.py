@@ -32,9 +32,9 @@ def patching_table(
 ) -> pd.DataFrame:
     """A row per arm, site, layer and control over seeds: what the figure draws.
 
-    Columns ``arm, site, place, control, estimate, low, high, before, seeds, n_examples``. ``place`` is the layer, −1 the
+    Columns ``arm, site, place, control, estimate, low, high, before, seeds, n_examples, n_most``. ``place`` is the layer, −1 the
     embedding; ``estimate`` and ``before`` are means over seeds, ``low`` and ``high`` the outermost ends of the seeds' intervals,
-    ``n_examples`` the smallest of the seeds'.
+    ``n_examples`` the smallest of the seeds', ``n_most`` the largest.
     """
     rows = last_step(patching)
     keep = (rows["group"] == group) & (rows["direction"] == direction) & (rows["readout"] == readout)
@@ -46,7 +46,7 @@ def patching_table(
     )
     table = rows.groupby(["arm", "site", "place", "control"], sort=False, as_index=False).agg(
         estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), before=("before", "mean"),
-        seeds=("estimate", "count"), n_examples=("n_examples", "min"),
+        seeds=("estimate", "count"), n_examples=("n_examples", "min"), n_most=("n_examples", "max"),
     )  # fmt: skip
     return by_arm(table, "site", "place")
 
@@ -79,7 +79,7 @@ def cell_examples(
 def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
     """Per arm, group, direction and site the layer of the highest estimate, with its controls at the same place.
 
-    Columns ``arm, group, direction, site, place, estimate, low, high, random, other, n_examples``.
+    Columns ``arm, group, direction, site, place, estimate, low, high, random, other, n_examples, n_most``.
     """
     found = []
     for group in patching["group"].unique():
@@ -97,7 +97,7 @@ def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
                         "arm": row.arm, "group": group, "direction": direction, "site": row.site, "place": row.place,
                         "estimate": row.estimate, "low": row.low, "high": row.high,
                         "random": controls.get("random", float("nan")), "other": controls.get("other", float("nan")),
-                        "n_examples": row.n_examples,
+                        "n_examples": row.n_examples, "n_most": row.n_most,
                     }
                 )  # fmt: skip
     columns = [
@@ -112,5 +112,6 @@ def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
         "random",
         "other",
         "n_examples",
+        "n_most",
     ]
     return by_arm(pd.DataFrame(found, columns=columns))
