@@ -218,6 +218,10 @@ def suite(
         return
     from training.settings import suite_configs
 
+    if tune and out.name in ("", ".."):
+        raise UserError(
+            f"--tune writes beside --out, into NAME-tuning; {out} has no name. Give one, such as studies/suite."
+        )
     if tune and overrides:
         raise UserError(f"--tune chooses the learning rates itself; leave out {' '.join(overrides)}.")
     configs = suite_configs(listed(settings), listed(arms), [*_chosen(None, seeds, None), *(overrides or [])])

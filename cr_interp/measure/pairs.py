@@ -121,6 +121,11 @@ def choose_task(asked: Question) -> Task:
         raise UserError("Say what to ask: either --task NAME, or both --prompts FILE.jsonl and --context FILE.")
     if asked.context is not None and asked.each is not None:
         raise UserError("--context is one context for all, --each a template of each row's; give one of them.")
+    if asked.context is not None and (named := sorted({"context", "paraphrase"} & {*asked.columns})):
+        raise UserError(
+            f"--context is one context for all, and --column {named[0]}=… one of each row. Give one of them; a paraphrase of the "
+            f"one for all stands in --controls FILE."
+        )
     grading, folder = parse_grader(asked.grader or "contains")
     where, read = _read(asked, grading)
     context = _one_context(asked, read)

@@ -26,6 +26,7 @@ WEIGHTS = ["model.safetensors"]
 PARTS = ["model.safetensors.index.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 ADAPTER = [
     "adapter_config.json",
+    "base.json",
     "adapter_model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -72,6 +73,9 @@ KEYS = [
 json_damage = st.one_of(
     st.tuples(st.just("object"), st.lists(object_damage, min_size=1, max_size=2)),
     st.tuples(st.just("key"), st.sampled_from(KEYS), values),
+    st.tuples(
+        st.just("key"), st.just("base_model_name_or_path"), st.sampled_from(["adapter", "base/../adapter", "."])
+    ),
     st.tuples(st.just("bytes"), st.lists(bytes_damage, min_size=1, max_size=2)),
 )
 tensor_damage = st.one_of(

@@ -13,7 +13,7 @@ from cr_interp.models import loading
 from cr_interp.models.adapters import check_acts
 from cr_interp.models.forward import build_view, hidden_states, logits
 from cr_interp.models.loading import fingerprint, load
-from cr_interp.models.named_models import model_digest
+from cr_interp.models.named_models import model_digest, tokenizer_of
 
 peft = pytest.importorskip("peft")
 T = {"task_type": "CAUSAL_LM"}
@@ -246,8 +246,32 @@ def test_an_adapter_on_an_adapter_is_refused(base, tmp_path):
     trained(base, tmp_path / "one", ACTS["LoRA"]())
     trained(base, tmp_path / "two", ACTS["LoRA"]())
     refit(tmp_path / "two", base_model_name_or_path=str(tmp_path / "one"))
-    with pytest.raises(UserError, match=r"base of the adapter .*two is an adapter itself"):
-        load(str(tmp_path / "two"))
+    for name in ("one", "two"):  # another, and itself: what would be followed for ever
+        refit(tmp_path / "two", base_model_name_or_path=str(tmp_path / name))
+        for ask in (load, model_digest, tokenizer_of):
+            with pytest.raises(
+                UserError, match=r"base of the adapter .*two is an adapter itself|could not be read"
+            ):
+                ask(str(tmp_path / "two"))
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("base.json", "[]"), ("base.json", "{}"), ("base.json", '{"fingerprint": 1}'), ("base.json", '{"fingerprint": "x"}')],
+)  # fmt: skip
+def test_a_note_of_the_base_that_is_none(file, text, base, tmp_path):
+    trained(base, tmp_path / "a", ACTS["LoRA"]())
+    (tmp_path / "a" / file).write_text(text)
+    with pytest.raises(UserError, match=r"which base the adapter belongs to|was trained on"):
+        load(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("name", [5, ["x"], {"a": 1}, True])
+def test_a_base_whose_name_is_no_text(name, base, tmp_path):
+    trained(base, tmp_path / "a", ACTS["LoRA"]())
+    refit(tmp_path / "a", base_model_name_or_path=name)
+    with pytest.raises(UserError, match=r"does not say which base|does not describe an adapter"):
+        load(str(tmp_path / "a"))
 
 
 # -- added tokens ---------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from cr_interp.errors import UserError
 from cr_interp.files import append_jsonl
 from cr_interp.models.loading import Loaded, tokenizer_fingerprint
 from cr_interp.provenance import now, provenance
+from cr_interp.study.locking import writing
 from cr_interp.study.study import Study
 from cr_interp.system.names import check_name
 
@@ -39,10 +40,16 @@ class LiveStudy:
         self, loaded: Loaded, args: Any, state: Any, examples: list[Asked], max_new_tokens: int, every: int
     ) -> None:
         """Write the manifest, or add this run to the one that is there."""
+        with writing(self.path):  # another run may begin in the same study at the same moment
+            self.study = self._begun(loaded, args, state, examples, max_new_tokens, every)
+
+    def _begun(
+        self, loaded: Loaded, args: Any, state: Any, examples: list[Asked], max_new_tokens: int, every: int
+    ) -> Study:
         there = Study.open(self.path).manifest if (self.path / "manifest.json").is_file() else {}
         arms, seeds = there.get("arms") or {}, there.get("seeds") or []
         mine = {"terms": [], "trainer": "somebody's own", "steps": int(state.max_steps)}
-        self.study = Study.create(
+        return Study.create(
             self.path,
             {
                 "name": self.path.name,

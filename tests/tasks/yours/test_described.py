@@ -233,6 +233,11 @@ def test_damaged_rows_are_explained(tmp_path):
         ({"context": {"url": "https://x"}}, "needs 'sha256'"),
         ({"context": {"url": "http://x", "sha256": "0" * 64}}, "context.url"),
         ({"splice": "{prompt} only"}, "once each"),
+        # What would be left aside without a word.
+        ({"mismatched": {"each": "Hint: {answer}"}}, "one text for all"),
+        ({"paraphrase": {"each": "Hint: {answer}"}}, "paraphrase one of each row"),
+        ({"columns": {"prompt": "content", "paraphrase": "answer"}}, "paraphrase one of each row"),
+        ({"columns": {"prompt": "content", "context": "answer"}}, "both 'context' and 'columns.context'"),
     ],
 )
 def test_bad_descriptions_are_explained(changes, said, tmp_path):
@@ -313,3 +318,16 @@ def test_what_a_study_notes_of_a_description_has_no_keys_that_it_does_not_set(tm
     assert set(told["grader"]) == {"kind", "letters", "labels"}
     assert set(told["columns"]) == {"prompt", "answer", "id"}
     assert "each" not in told["context"]
+
+
+@pytest.mark.parametrize("url", ["https://a b/c", "https://[::1", "https://x/\u2028", "https://", "https://x:y/"])
+def test_an_address_that_is_none_is_said(url, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    with pytest.raises(UserError, match="is out of reach"):
+        sources.read_text(sources.Text(url=url, sha256="0" * 64), tmp_path)
+
+
+def test_a_template_of_each_row_is_no_text_for_all(tmp_path):
+    with pytest.raises(UserError, match="filled from each row"):
+        sources.read_text(sources.Text(each="Hint: {hint}"), tmp_path)

@@ -84,7 +84,7 @@ def test_damage_is_told_with_its_place(name, data, said, tmp_path):
 
 def test_other_splits_and_missing_files(tmp_path):
     (tmp_path / "a.jsonl").write_text("{}")
-    for split in ("test", "train[a:b]", "train+test"):
+    for split in ("test", "train[a:b]", "train+test", f"train[:{'9' * 5000}]"):
         with pytest.raises(UserError, match="no split"):
             read_local(tmp_path / "a.jsonl", split)
     with pytest.raises(UserError, match="There is no file"):
