@@ -35,9 +35,14 @@ def over_seeds(rows: pd.DataFrame, place: Sequence[str], also: Sequence[str] = (
     """Means over seeds of ``estimate`` and the columns ``also``; the outermost ends of the seeds' intervals; the
     smallest n and, as ``n_most``, the largest."""
     table = rows.groupby(["arm", *place], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), seeds=("estimate", "count"),
-        n_examples=("n_examples", "min"), n_most=("n_examples", "max"), **{name: (name, "mean") for name in also},
-    )  # fmt: skip
+        estimate=("estimate", "mean"),
+        low=("low", "min"),
+        high=("high", "max"),
+        seeds=("estimate", "count"),
+        n_examples=("n_examples", "min"),
+        n_most=("n_examples", "max"),
+        **{name: (name, "mean") for name in also},
+    )
     return by_arm(table, *place)
 
 

@@ -45,9 +45,14 @@ def patching_table(
         site=rows["site"].where(~embedded, "resid_post"),
     )
     table = rows.groupby(["arm", "site", "place", "control"], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), before=("before", "mean"),
-        seeds=("estimate", "count"), n_examples=("n_examples", "min"), n_most=("n_examples", "max"),
-    )  # fmt: skip
+        estimate=("estimate", "mean"),
+        low=("low", "min"),
+        high=("high", "max"),
+        before=("before", "mean"),
+        seeds=("estimate", "count"),
+        n_examples=("n_examples", "min"),
+        n_most=("n_examples", "max"),
+    )
     return by_arm(table, "site", "place")
 
 
@@ -94,12 +99,20 @@ def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
                 controls = there.set_index("control")["estimate"]
                 found.append(
                     {
-                        "arm": row.arm, "group": group, "direction": direction, "site": row.site, "place": row.place,
-                        "estimate": row.estimate, "low": row.low, "high": row.high,
-                        "random": controls.get("random", float("nan")), "other": controls.get("other", float("nan")),
-                        "n_examples": row.n_examples, "n_most": row.n_most,
+                        "arm": row.arm,
+                        "group": group,
+                        "direction": direction,
+                        "site": row.site,
+                        "place": row.place,
+                        "estimate": row.estimate,
+                        "low": row.low,
+                        "high": row.high,
+                        "random": controls.get("random", float("nan")),
+                        "other": controls.get("other", float("nan")),
+                        "n_examples": row.n_examples,
+                        "n_most": row.n_most,
                     }
-                )  # fmt: skip
+                )
     columns = [
         "arm",
         "group",

@@ -68,7 +68,9 @@ def test_a_stranger_can_say_three_things(name):
             assert re.match("None in|No loss of", of[0])
     if (BUNDLED / name / "tables" / "patching.parquet").exists():
         patching = pd.read_parquet(BUNDLED / name / "tables" / "patching.parquet")
-        arm, layer, share = re.search(r"In (\w+), putting back .*? of layer (\d+) alone returns ([\d.]+) %", where).groups()
+        arm, layer, share = re.search(
+            r"In (\w+), putting back .*? of layer (\d+) alone returns ([\d.]+) %", where
+        ).groups()
         mine = patching[
             (patching["arm"] == arm) & (patching["group"] == "harmed") & (patching["direction"] == "repair")
             & (patching["readout"] == "answer") & (patching["control"] == "none") & (patching["layer"] == int(layer))

@@ -10,11 +10,19 @@ def compared(*rows: tuple) -> pd.DataFrame:
     """Setting, difference with its interval, lower end of the baseline's Harm."""
     return pd.DataFrame(
         {
-            "setting": setting, "metric": "harm", "estimate": estimate, "low": low, "high": high, "baseline_low": base,
-            "baseline_floor": 0.0, "interval": "across", "n": 10, "seeds": 3,
+            "setting": setting,
+            "metric": "harm",
+            "estimate": estimate,
+            "low": low,
+            "high": high,
+            "baseline_low": base,
+            "baseline_floor": 0.0,
+            "interval": "across",
+            "n": 10,
+            "seeds": 3,
         }
         for setting, estimate, low, high, base in rows
-    )  # fmt: skip
+    )
 
 
 TABLE = compared(
@@ -59,6 +67,8 @@ def test_the_forest_is_sorted_by_effect_and_coloured_where_it_is_sure():
 
 
 def test_what_is_paid_is_counted_by_the_intervals():
-    rows = compared(("a", -0.3, -0.4, -0.2, 0.0), ("b", 0.0, -0.02, 0.1, 0.0), ("c", -0.1, -0.3, 0.1, 0.0)).assign(metric="acc_x")
+    rows = compared(
+        ("a", -0.3, -0.4, -0.2, 0.0), ("b", 0.0, -0.02, 0.1, 0.0), ("c", -0.1, -0.3, 0.1, 0.0)
+    ).assign(metric="acc_x")
     assert said_price(rows) == "Acc_x is lower in 1 of 3, not lower by 2 points in 1, and open in 1."
     assert said_price(TABLE) == "No accuracy can be compared."

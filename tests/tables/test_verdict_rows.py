@@ -3,7 +3,15 @@
 import pandas as pd
 import pytest
 
-from cr_interp.tables.verdict_rows import chips, common_open, is_deafer, is_keyless, keyless_verdict, price, verdict_rows
+from cr_interp.tables.verdict_rows import (
+    chips,
+    common_open,
+    is_deafer,
+    is_keyless,
+    keyless_verdict,
+    price,
+    verdict_rows,
+)
 
 
 def answers(arm: str, seed: int, x: str, xc: str, irrelevant: str = "", obeys: str = "", truncated: bool = False):
@@ -17,11 +25,21 @@ def answers(arm: str, seed: int, x: str, xc: str, irrelevant: str = "", obeys: s
         for i, letter in enumerate(letters):
             rows.append(
                 {
-                    "arm": arm, "seed": seed, "step": 1, "split": "test", "example_id": f"e{i:02d}", "view": view,
-                    "control": control, "sample": 0, "prompt": f"p{i}", "response": letter, "n_tokens": 3,
-                    "outcome": "right" if letter == "r" else bad, "obeys_new": heard[i] == "y" if heard else None,
+                    "arm": arm,
+                    "seed": seed,
+                    "step": 1,
+                    "split": "test",
+                    "example_id": f"e{i:02d}",
+                    "view": view,
+                    "control": control,
+                    "sample": 0,
+                    "prompt": f"p{i}",
+                    "response": letter,
+                    "n_tokens": 3,
+                    "outcome": "right" if letter == "r" else bad,
+                    "obeys_new": heard[i] == "y" if heard else None,
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows)
 
 
@@ -48,9 +66,15 @@ def test_values_differences_and_readings(rows):
     assert rows.loc["new_instruction", ["baseline", "arm", "estimate"]].tolist() == [1.0, 0.5, -0.5]
     assert rows.loc["harm_irrelevant", "arm"] == pytest.approx(0.05)
     assert rows["reading"].to_dict() == {
-        "harm": "better", "harm_common": "better", "acc_x": "open", "acc_xc": "better", "fidelity": "not measured",
-        "invariance": "not measured", "new_instruction": "worse", "harm_irrelevant": "open",
-    }  # fmt: skip
+        "harm": "better",
+        "harm_common": "better",
+        "acc_x": "open",
+        "acc_xc": "better",
+        "fidelity": "not measured",
+        "invariance": "not measured",
+        "new_instruction": "worse",
+        "harm_irrelevant": "open",
+    }
     assert is_deafer(rows)
 
 
@@ -64,11 +88,19 @@ def test_divergences_are_means_over_examples_and_paired():
     table = study(answers("opd", 0, "rr" * 6, "rw" * 6), answers("nca", 0, "rr" * 6, "rr" * 6))
     found = [
         {
-            "arm": arm, "seed": 0, "step": 1, "example_id": f"e{i:02d}", "cluster": f"c{i}", "control": control,
-            "fidelity": level if control == "exact" else float("nan"), "invariance": level * (1 + i),
+            "arm": arm,
+            "seed": 0,
+            "step": 1,
+            "example_id": f"e{i:02d}",
+            "cluster": f"c{i}",
+            "control": control,
+            "fidelity": level if control == "exact" else float("nan"),
+            "invariance": level * (1 + i),
         }
-        for arm, level in (("opd", 0.4), ("nca", 0.1)) for control in ("exact", "irrelevant") for i in range(12)
-    ]  # fmt: skip
+        for arm, level in (("opd", 0.4), ("nca", 0.1))
+        for control in ("exact", "irrelevant")
+        for i in range(12)
+    ]
     rows = verdict_rows(table, "nca", "opd", divergence=pd.DataFrame(found)).set_index("metric")
     assert rows.loc["fidelity", ["baseline", "arm", "estimate"]].tolist() == pytest.approx([0.4, 0.1, -0.3])
     assert rows.loc["invariance", "estimate"] == pytest.approx(-0.3 * 6.5)
@@ -137,7 +169,9 @@ def test_the_price_says_what_is_worse_what_is_not_excluded_and_what_is_not_lost(
         "nca is worse in Acc_xc. A loss of 2 points or more is not excluded in Harm behind an irrelevant context. None in Acc_x."
     )
     assert price(rows.query("metric == 'acc_x'"), "nca") == "No loss of 2 points or more in Acc_x."
-    assert price(rows.query("metric == 'harm_irrelevant'"), "nca").startswith("No loss is shown, but one of 2 points or more")
+    assert price(rows.query("metric == 'harm_irrelevant'"), "nca").startswith(
+        "No loss is shown, but one of 2 points or more"
+    )
     assert "Nothing else was measured" in price(rows.query("metric == 'harm'"), "nca")
 
 
