@@ -57,7 +57,12 @@ def main() -> None:
         for theme in given.themes:
             page = browser.new_page(color_scheme=theme)
             page.on(
-                "console", lambda told: problems.append(told.text) if told.type in ("error", "warning") else None
+                "console",
+                lambda told: (
+                    problems.append(told.text)
+                    if told.type in ("error", "warning") and "_stcore" not in str(told.location.get("url"))
+                    else None
+                ),
             )
             page.on("pageerror", lambda error: problems.append(str(error)))
             for name, path in addresses(given.studies, given.only).items():
