@@ -29,7 +29,7 @@ from cr_interp.figures.style import (
     whole_range,
 )
 from cr_interp.tables.drift import as_movement, resid_rows
-from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, patching_table
+from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, other_answers, patching_table
 from cr_interp.vocabulary import arm_order, layer_name, measure_words
 
 #: From undone to done, white where a patch does nothing; more and less than that is shown as these ends and said in the text.
@@ -216,6 +216,6 @@ def _caption(table: pd.DataFrame, group: str, direction: str, readout: str, curv
         f"where the patch does everything, 0 nothing; not clipped in the text, colours end at ±1. "
         f"n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} seed{'' if seeds == '1' else 's'}. The pointer "
         f"shows 95 % intervals (bootstrap over clusters within these runs; of several seeds the outermost ends). Controls at "
-        f"the same places: {beside or 'none'}."
+        f"the same places: {beside or 'none'}{f' ({others})' if (others := other_answers(table)) else ''}."
         + (" Below: how far the states of the same arm move." if curve else "")
     )

@@ -125,16 +125,21 @@ def doses(name: str, arm: str) -> list[Verdict]:
 
 def doses_markdown(name: str, arms: Iterable[str]) -> str:
     lines = [
-        "| arm | seed | double dose | layer | cos(u, v) | back without v | beyond the better control | harmed answers |",
-        "|---|---|---|---|---|---|---|---|",
+        "| arm | seed | double dose | layer | cos(u, v) | back without v | beyond the better control | with adding | "
+        "lost with v, beyond the control that loses more | harmed answers |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in arms:
         for each in doses(name, arm):
             layer = "–" if each.layer is None else layer_name(each.layer)
             beyond = "–" if pd.isna(each.beyond) else f"{each.beyond:.2f} [{each.low:.2f}, {each.high:.2f}]"
+            added = "–"
+            if each.added_layer is not None:
+                ends = f"[{each.added_low:.2f}, {each.added_high:.2f}]"
+                added = f"{layer_name(each.added_layer)}: {each.added_beyond:.2f} {ends}"
             lines.append(
                 f"| {arm} | {each.seed} | {each.verdict} | {layer} | {_number(each.cosine)} | {_number(each.repaired)} | "
-                f"{beyond} | {each.n_examples} |"
+                f"{beyond} | {each.stronger} | {added} | {each.n_examples} |"
             )
     return "\n".join(lines)
 
