@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cr_interp.statistics import bootstrap_weights
+from cr_interp.statistics import bootstrap_weights, clopper_pearson
 from cr_interp.study.rows import last_step
 from cr_interp.vocabulary import by_arm
 
@@ -212,6 +212,8 @@ def _beyond(flips: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series, pd.Se
         np.stack([shares[layer, "none"] - shares[layer, control] for control in others]).min(0) for layer in layers
     ])  # fmt: skip
     reach = np.quantile(np.abs(apart[:, 1:] - apart[:, :1]).max(0), 0.95) * np.sqrt(n / (n - 1))
+    # Where nothing happens in any layer no draw differs, and yet so few clusters cannot say that nothing ever does.
+    reach = max(float(reach), clopper_pearson(0, n)[1])
     middle = pd.Series(apart[:, 0], index=layers)
     repaired = pd.Series([shares[layer, "none"][0] for layer in layers], index=layers)
     return middle, middle - reach, middle + reach, repaired

@@ -55,10 +55,16 @@ def chances(
 def sign_chances(
     differences: Float[ndarray, "example cell"], clusters: pd.Series, permutations: int = PERMUTATIONS
 ) -> Float[ndarray, " cell"]:
-    """For every cell the p-value, one-sided and for all cells at once, of a mean difference above 0."""
+    """For every cell the p-value, one-sided and for all cells at once, of a mean difference above 0.
+
+    Cells are compared by their sum over the root of the clusters' squares, which no sign changes: else those that differ in every
+    example would set the bar for all others.
+    """
     of, names = pd.factorize(clusters)
     sums = np.zeros((len(names), differences.shape[1]))
     np.add.at(sums, of, differences)
+    size = np.sqrt((sums**2).sum(axis=0))
+    sums = sums / np.where(size > 0, size, 1.0)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(permutations, len(names)))
     return _reached(sums.sum(axis=0), (signs @ sums).max(axis=1))
 

@@ -76,9 +76,17 @@ def test_signs_of_clusters_are_the_share_of_all_signs():
     differences = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, -1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     clusters = names(6, of=2)
     sums = differences.reshape(3, 2, 2).sum(axis=1)
+    sums /= np.sqrt((sums**2).sum(axis=0))
     every = [max(np.array(signs) @ sums) for signs in product([1, -1], repeat=3)]
     expected = [np.mean(np.array(every) >= sums[:, k].sum()) for k in (0, 1)]
     np.testing.assert_allclose(sign_chances(differences, clusters), expected, atol=0.03)
+
+
+def test_a_cell_that_differs_everywhere_does_not_hide_one_that_differs_in_half():
+    some = np.stack([np.ones(40), np.repeat([0.0, 1.0], 20), np.zeros(40)], axis=1)
+    p = sign_chances(some, names(40))
+    assert (p[:2] < 0.01).all()
+    assert p[2] > 0.9
 
 
 def patched(shares, n=20):

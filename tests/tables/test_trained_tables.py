@@ -236,6 +236,12 @@ def test_adding_is_held_against_the_control_that_breaks_more():
     assert 0 < found.added_low < 0.2 < found.added_high
 
 
+def test_where_nothing_is_ever_lost_the_interval_is_not_a_point():
+    few, many = (only(cosines(0.8, 0.7, 0.2), dosed(tried(n, 0.9), tried(n, 0.0))) for n in (20, 100))
+    assert few.added_high == pytest.approx(1 - 0.025 ** (1 / 20))  # Clopper and Pearson's, none of 20
+    assert (few.stronger, many.stronger) == ("open", "not supported")
+
+
 def test_what_does_not_hold_in_the_first_reading_does_not_in_the_stronger():
     found = only(cosines(0.1, 0.0, 0.2), dosed(tried(40, 0.9), tried(40, 0.9)))
     assert (found.verdict, found.stronger) == ("not supported", "not supported")
