@@ -29,6 +29,7 @@ from cr_interp.figures.style import (
     whole_range,
 )
 from cr_interp.tables.drift import as_movement, resid_rows
+from cr_interp.tables.interval_words import between
 from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, other_answers, patching_table
 from cr_interp.vocabulary import arm_order, layer_name, measure_words
 
@@ -185,7 +186,7 @@ def _cells(
             if name != "none" and (sites[i], places[j], name) in of
         ]
         return [
-            f"{sites[i]}, layer {layer_name(places[j])}", f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]",
+            f"{sites[i]}, layer {layer_name(places[j])}", f"{row.estimate:.2f} {between(row.low, row.high)}",
             f"{int(row.n_examples)}", "<br>".join(controls),
         ]  # fmt: skip
 
@@ -209,13 +210,16 @@ def _curve(figure: go.Figure, drift: pd.DataFrame, arm: str, arms: list[str], me
 def _caption(table: pd.DataFrame, group: str, direction: str, readout: str, curve: bool) -> str:
     real, controls = table[table["control"] == "none"], table[table["control"] != "none"]
     highest = controls.groupby("control")["estimate"].max()
-    beside = ", ".join(f"{CONTROLS[str(name)]} at most {value:.2f}" for name, value in highest.items())
+    told = {"other": f" ({others})"} if (others := other_answers(table)) else {}
+    beside = ", ".join(
+        f"{CONTROLS[str(name)]} at most {value:.2f}{told.get(str(name), '')}" for name, value in highest.items()
+    )
     seeds = whole_range(real["seeds"])
     return (
         f"Patching, {direction}: {DIRECTIONS[direction]}, at the aligned positions of one site. Colour: {READOUTS[readout]}, 1 "
         f"where the patch does everything, 0 nothing; not clipped in the text, colours end at ±1. "
         f"n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} seed{'' if seeds == '1' else 's'}. The pointer "
         f"shows 95 % intervals (bootstrap over clusters within these runs; of several seeds the outermost ends). Controls at "
-        f"the same places: {beside or 'none'}{f' ({others})' if (others := other_answers(table)) else ''}."
+        f"the same places: {beside or 'none'}."
         + (" Below: how far the states of the same arm move." if curve else "")
     )

@@ -73,6 +73,19 @@ def test_finds_the_planted_place_and_only_it():
     assert not other.loc[other["control"] == "other", "answer"].any()
 
 
+def test_of_windows_those_that_hold_the_planted_layer_decide_and_only_these():
+    loaded = loaded_of(planted(layer=1))
+    found = patch_cells(
+        loaded,
+        planted_pairs(),
+        window_cells(loaded.model, ["attn_out", "mlp_out"], [1, 2, 3]),
+        controls=("none",),
+    )
+    for (site, layer, width), rows in found.groupby(["site", "layer", "width"]):
+        decides = site == "attn_out" and layer <= 1 < layer + width
+        assert (rows["answer"] == decides).all(), (site, layer, width)
+
+
 def test_a_random_direction_is_as_far_and_repairs_nothing():
     found = patch_pairs(loaded_of(planted()), planted_pairs(), [Site("attn_out", 1)])
     random = found[(found["control"] == "random") & (found["direction"] == "repair")]
