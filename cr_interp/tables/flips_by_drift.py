@@ -84,12 +84,23 @@ def over_seeds(flips: pd.DataFrame) -> pd.DataFrame:
     Of the seeds' p-values the largest, as every seed has to show it.
     """
     place = flips["layer"].astype(int).where(flips["site"] != "resid_pre", EMBEDDING)
-    table = flips.assign(place=place).groupby(["arm", "place", "measure"], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"),
-        within_class=("within_class", "mean"), within_low=("within_low", "min"), within_high=("within_high", "max"),
-        p=("p", "max"), within_p=("within_p", "max"), seeds=("estimate", "count"),
-        n_flipped=("n_flipped", "sum"), n_kept=("n_kept", "sum"),
-    )  # fmt: skip
+    table = (
+        flips.assign(place=place)
+        .groupby(["arm", "place", "measure"], sort=False, as_index=False)
+        .agg(
+            estimate=("estimate", "mean"),
+            low=("low", "min"),
+            high=("high", "max"),
+            within_class=("within_class", "mean"),
+            within_low=("within_low", "min"),
+            within_high=("within_high", "max"),
+            p=("p", "max"),
+            within_p=("within_p", "max"),
+            seeds=("estimate", "count"),
+            n_flipped=("n_flipped", "sum"),
+            n_kept=("n_kept", "sum"),
+        )
+    )
     return by_arm(table, "place")
 
 

@@ -48,9 +48,14 @@ def patching_table(
     others = {"n_other_answer": ("n_other_answer", "sum"), "n_all": ("n_examples", "sum")}
     others = others if "n_other_answer" in rows else {}
     table = rows.groupby(["arm", "site", "place", "control"], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), before=("before", "mean"),
-        seeds=("estimate", "count"), n_examples=("n_examples", "min"), **others,
-    )  # fmt: skip
+        estimate=("estimate", "mean"),
+        low=("low", "min"),
+        high=("high", "max"),
+        before=("before", "mean"),
+        seeds=("estimate", "count"),
+        n_examples=("n_examples", "min"),
+        **others,
+    )
     return by_arm(table, "site", "place")
 
 
@@ -106,12 +111,19 @@ def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
                 controls = there.set_index("control")["estimate"]
                 found.append(
                     {
-                        "arm": row.arm, "group": group, "direction": direction, "site": row.site, "place": row.place,
-                        "estimate": row.estimate, "low": row.low, "high": row.high,
-                        "random": controls.get("random", float("nan")), "other": controls.get("other", float("nan")),
+                        "arm": row.arm,
+                        "group": group,
+                        "direction": direction,
+                        "site": row.site,
+                        "place": row.place,
+                        "estimate": row.estimate,
+                        "low": row.low,
+                        "high": row.high,
+                        "random": controls.get("random", float("nan")),
+                        "other": controls.get("other", float("nan")),
                         "n_examples": row.n_examples,
                     }
-                )  # fmt: skip
+                )
     columns = [
         "arm",
         "group",

@@ -36,10 +36,18 @@ def patching_claims(examples: pd.DataFrame, group: str = "harmed", direction: st
     columns = ["arm", "site", "place", "estimate", *CONTROLS, "p", "seeds", "n_examples"]
     if not found:
         return pd.DataFrame(columns=columns)
-    table = pd.concat(found, ignore_index=True).groupby(["arm", "site", "place"], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), random=("random", "mean"), other=("other", "mean"), p=("p", "max"),
-        seeds=("estimate", "count"), n_examples=("n_examples", "sum"),
-    )  # fmt: skip
+    table = (
+        pd.concat(found, ignore_index=True)
+        .groupby(["arm", "site", "place"], sort=False, as_index=False)
+        .agg(
+            estimate=("estimate", "mean"),
+            random=("random", "mean"),
+            other=("other", "mean"),
+            p=("p", "max"),
+            seeds=("estimate", "count"),
+            n_examples=("n_examples", "sum"),
+        )
+    )
     return by_arm(table[columns], "site", "place")
 
 
@@ -52,13 +60,18 @@ def _run(rows: pd.DataFrame) -> pd.DataFrame:
     real = wide["none"]
     chances = [
         sign_chances((real - wide[control][real.columns]).to_numpy(), clusters)
-        if clusters.nunique() > 1 else np.full(real.shape[1], np.nan)
+        if clusters.nunique() > 1
+        else np.full(real.shape[1], np.nan)
         for control in CONTROLS
-    ]  # fmt: skip
+    ]
     means = {control: wide[control][real.columns].mean().to_numpy() for control in CONTROLS}
     return pd.DataFrame(
         {
-            "site": [site for site, _ in real.columns], "place": [place for _, place in real.columns],
-            "estimate": real.mean().to_numpy(), **means, "p": np.max(chances, axis=0), "n_examples": len(wide),
+            "site": [site for site, _ in real.columns],
+            "place": [place for _, place in real.columns],
+            "estimate": real.mean().to_numpy(),
+            **means,
+            "p": np.max(chances, axis=0),
+            "n_examples": len(wide),
         }
-    )  # fmt: skip
+    )
