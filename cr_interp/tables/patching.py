@@ -34,9 +34,9 @@ def patching_table(
 
     Columns ``arm, site, place, control, estimate, low, high, before, seeds, n_examples, n_most``. ``place`` is the layer, −1 the
     embedding; ``estimate`` and ``before`` are means over seeds, ``low`` and ``high`` the outermost ends of the seeds'
-    intervals, ``n_examples`` the smallest of the seeds', ``n_most`` the largest.
-    ``n_other_answer``, where it is known: how many of the other examples
-    whose state is the control have another answer, of all seeds together, and ``n_all`` of how many.
+    intervals, ``n_examples`` the smallest of the seeds', ``n_most`` the largest. ``n_other_answer``, where it is
+    known: how many of the other examples whose state is the control have another answer, of all seeds together, and ``n_all``
+    of how many.
     """
     rows = last_step(patching)
     keep = (rows["group"] == group) & (rows["direction"] == direction) & (rows["readout"] == readout)
