@@ -42,7 +42,7 @@ Row = TypeVar("Row", Chosen, Sentinel)
 
 
 def read_choice(out: Path, plan: Preregistration) -> list[Chosen]:
-    """What screening chose among the candidates; raises :class:`UserError` before all have been screened, and for a file that
+    """Read what screening chose. Raises :class:`UserError` before all candidates have been screened, and for a file that
     it has not written so."""
     path = out / CHOICE
     screened = _read(path, Chosen, plan) if path.is_file() else []
@@ -58,7 +58,7 @@ def read_choice(out: Path, plan: Preregistration) -> list[Chosen]:
 
 
 def read_sentinels(out: Path, plan: Preregistration) -> list[Sentinel]:
-    """Settings that are run beside the chosen ones and counted apart."""
+    """Read which settings are run beside the chosen ones and counted apart."""
     path = out / SENTINELS
     return _read(path, Sentinel, plan) if path.is_file() and path.stat().st_size > 1 else []
 
