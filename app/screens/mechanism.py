@@ -3,6 +3,7 @@
 import shlex
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -18,6 +19,7 @@ from cr_interp.errors import UserError
 from cr_interp.figures.flips import flips as flips_figure
 from cr_interp.figures.mechanism import ORDER
 from cr_interp.study.rows import rows_of
+from cr_interp.tables.interval_words import between
 from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, cell_examples, patching_table
 from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
 
@@ -108,8 +110,8 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
         if each.control in CONTROLS and each.control != "none"
     ]
     st.markdown(
-        f"**{row.estimate:.2f}** [{row.low:.2f}, {row.high:.2f}], {plain(READOUTS[readout])}, {row.n_examples} examples. "
-        f"{plain('; '.join(beside)) or 'No control was measured'}."
+        f"**{row.estimate:.2f}** {between(row.low, row.high)}, {plain(READOUTS[readout])}, {counted(row)}. "
+        f"{'Controls: ' if beside else ''}{plain('; '.join(beside)) or 'No control was measured'}."
     )
     listed(chosen, row, group, direction)
     st.page_link(
@@ -118,6 +120,12 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
         icon=":material/layers:",
         query_params=chosen.address(layer=layer_name(row.place)),
     )
+
+
+def counted(row: Any) -> str:
+    """``12 examples``, or ``20 to 64 examples a seed``."""
+    ends = " to ".join(str(int(n)) for n in dict.fromkeys((row.n_examples, row.n_most)))
+    return f"{ends} examples{' a seed' * (row.seeds > 1)}"
 
 
 def listed(chosen: Selection, row: object, group: str, direction: str) -> None:
