@@ -3,6 +3,7 @@
 import shlex
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -109,8 +110,8 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
         if each.control in CONTROLS and each.control != "none"
     ]
     st.markdown(
-        f"**{row.estimate:.2f}** {between(row.low, row.high)}, {plain(READOUTS[readout])}, {row.n_examples} examples. "
-        f"{plain('; '.join(beside)) or 'No control was measured'}."
+        f"**{row.estimate:.2f}** {between(row.low, row.high)}, {plain(READOUTS[readout])}, {counted(row)}. "
+        f"{'Controls: ' if beside else ''}{plain('; '.join(beside)) or 'No control was measured'}."
     )
     listed(chosen, row, group, direction)
     st.page_link(
@@ -119,6 +120,12 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
         icon=":material/layers:",
         query_params=chosen.address(layer=layer_name(row.place)),
     )
+
+
+def counted(row: Any) -> str:
+    """``12 examples``, or ``20 to 64 examples a seed``."""
+    ends = " to ".join(str(int(n)) for n in dict.fromkeys((row.n_examples, row.n_most)))
+    return f"{ends} examples{' a seed' * (row.seeds > 1)}"
 
 
 def listed(chosen: Selection, row: object, group: str, direction: str) -> None:
