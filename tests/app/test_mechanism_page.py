@@ -47,6 +47,8 @@ def test_the_strongest_cell_is_shown_first_with_its_controls_and_examples(patche
     assert "another example's state: 0.05" in text
     assert "Patching, repair" in text
     assert "n = 12 harmed examples" in text
+    assert "12 examples a seed. Controls: " in text
+    assert "No harmed answers were patched of base." in text
 
 
 def test_a_cell_lists_the_examples_that_it_repairs(patched):
