@@ -3,6 +3,7 @@
 import shlex
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -110,8 +111,8 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
         if each.control in CONTROLS and each.control != "none"
     ]
     st.markdown(
-        f"**{row.estimate:.2f}** {between(row.low, row.high)}, {plain(READOUTS[readout])}, {row.n_examples} examples. "
-        f"{plain('; '.join(beside)) or 'No control was measured'}."
+        f"**{row.estimate:.2f}** {between(row.low, row.high)}, {plain(READOUTS[readout])}, {counted(row)}. "
+        f"{'Controls: ' if beside else ''}{plain('; '.join(beside)) or 'No control was measured'}."
     )
     claimed(chosen, row, group, direction)
     listed(chosen, row, group, direction)
@@ -141,6 +142,12 @@ def claimed(chosen: Selection, row: object, group: str, direction: str) -> None:
             f"That more whole answers follow than with either control, {seeds}: p = {mine['p'].iloc[0]:.3f} at most, by one "
             f"permutation for all places."
         )
+
+
+def counted(row: Any) -> str:
+    """``12 examples``, or ``20 to 64 examples a seed``."""
+    ends = " to ".join(str(int(n)) for n in dict.fromkeys((row.n_examples, row.n_most)))
+    return f"{ends} examples{' a seed' * (row.seeds > 1)}"
 
 
 def listed(chosen: Selection, row: object, group: str, direction: str) -> None:

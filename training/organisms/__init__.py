@@ -7,4 +7,8 @@ ORGANISMS: dict[str, tuple[str, int]] = {
     "gemma2": ("gemma2", 112),
     "gpt-neox": ("gpt_neox", 112),
     "qwen3-large": ("qwen3", 160),
+    "qwen3-lakes": ("qwen3", 112),
+    "qwen3-lakes-large": ("qwen3", 160),
 }
+#: organism → the one from whose weights it goes on, to larger lakes.
+GOES_ON = {"qwen3-lakes": "qwen3", "qwen3-lakes-large": "qwen3-large"}
