@@ -10,7 +10,6 @@ import os
 import sys
 import warnings
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -40,6 +39,8 @@ _format_warning = warnings.formatwarning
 
 def _version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version
+
         console.print(f"cr-interp {version('cr-interp')}")
         raise typer.Exit
 
@@ -71,6 +72,9 @@ def main() -> None:
     end_with_parent()
     raise_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault(
+        "PYDANTIC_DISABLE_PLUGINS", "__all__"
+    )  # it reads the metadata of all that is installed, for none
     warnings.formatwarning = _as_a_sentence
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

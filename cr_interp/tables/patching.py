@@ -32,9 +32,11 @@ def patching_table(
 ) -> pd.DataFrame:
     """A row per arm, site, layer and control over seeds: what the figure draws.
 
-    Columns ``arm, site, place, control, estimate, low, high, before, seeds, n_examples``. ``place`` is the layer, −1 the
-    embedding; ``estimate`` and ``before`` are means over seeds, ``low`` and ``high`` the outermost ends of the seeds' intervals,
-    ``n_examples`` the smallest of the seeds'.
+    Columns ``arm, site, place, control, estimate, low, high, before, seeds, n_examples, n_most``. ``place`` is the layer, −1 the
+    embedding; ``estimate`` and ``before`` are means over seeds, ``low`` and ``high`` the outermost ends of the seeds'
+    intervals, ``n_examples`` the smallest of the seeds', ``n_most`` the largest. ``n_other_answer``, where it is
+    known: how many of the other examples whose state is the control have another answer, of all seeds together, and ``n_all``
+    of how many.
     """
     rows = last_step(patching)
     keep = (rows["group"] == group) & (rows["direction"] == direction) & (rows["readout"] == readout)
@@ -44,6 +46,8 @@ def patching_table(
         place=rows["layer"].astype(int).where(~embedded, EMBEDDING),
         site=rows["site"].where(~embedded, "resid_post"),
     )
+    others = {"n_other_answer": ("n_other_answer", "sum"), "n_all": ("n_examples", "sum")}
+    others = others if "n_other_answer" in rows else {}
     table = rows.groupby(["arm", "site", "place", "control"], sort=False, as_index=False).agg(
         estimate=("estimate", "mean"),
         low=("low", "min"),
@@ -51,8 +55,19 @@ def patching_table(
         before=("before", "mean"),
         seeds=("estimate", "count"),
         n_examples=("n_examples", "min"),
+        n_most=("n_examples", "max"),
+        **others,
     )
     return by_arm(table, "site", "place")
+
+
+def other_answers(table: pd.DataFrame) -> str:
+    """Say how many of the other examples have another answer, of a :func:`patching_table`; nothing where that is not known."""
+    others = table[table["control"] == "other"]
+    if "n_other_answer" not in others or others["n_other_answer"].isna().any() or others.empty:
+        return ""
+    of = others.drop_duplicates("arm")[["n_other_answer", "n_all"]].astype(int)
+    return f"of {of['n_all'].sum()} other examples {of['n_other_answer'].sum()} have another answer"
 
 
 def cell_examples(
@@ -83,7 +98,7 @@ def cell_examples(
 def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
     """Per arm, group, direction and site the layer of the highest estimate, with its controls at the same place.
 
-    Columns ``arm, group, direction, site, place, estimate, low, high, random, other, n_examples``.
+    Columns ``arm, group, direction, site, place, estimate, low, high, random, other, n_examples, n_most``.
     """
     found = []
     for group in patching["group"].unique():
@@ -109,6 +124,7 @@ def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
                         "random": controls.get("random", float("nan")),
                         "other": controls.get("other", float("nan")),
                         "n_examples": row.n_examples,
+                        "n_most": row.n_most,
                     }
                 )
     columns = [
@@ -123,5 +139,6 @@ def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
         "random",
         "other",
         "n_examples",
+        "n_most",
     ]
     return by_arm(pd.DataFrame(found, columns=columns))
