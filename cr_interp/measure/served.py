@@ -18,7 +18,7 @@ from zlib import crc32
 import pandas as pd
 
 from cr_interp.errors import UserError, unknown
-from cr_interp.measure.begun import has
+from cr_interp.measure.continued import has
 from cr_interp.measure.drawn import drawn
 from cr_interp.measure.evaluate import written
 from cr_interp.measure.pairs import arm_and_seed

@@ -131,7 +131,7 @@ def said_fairly(fair: Fair, arm: str, baseline: str) -> str:
 
 
 def said_price(compared: pd.DataFrame) -> str:
-    """What the arm pays in accuracy, in how many settings: lower by the interval, not lower by the margin, or open."""
+    """Tell what the arm pays in accuracy, in how many settings: lower by the interval, not lower by the margin, or open."""
     said = []
     for metric, name in (("acc_x", "Acc_x"), ("acc_xc", "Acc_xc")):
         rows = compared[compared["metric"] == metric].dropna(subset=["low", "high"])

@@ -1,4 +1,9 @@
-"""Pre-training of organisms: lessons, packing, weights, the card."""
+"""Pre-training of organisms: lessons, packing, weights, the card.
+
+Mental model: ``curriculum.py`` writes lessons (a context and a few questions that it answers), ``pack.py`` makes tensors of them,
+``organism.py`` says what the model is made of, ``pretrain.py`` trains it and can be stopped, ``card.py`` says how well it follows
+contexts that it has not seen.
+"""
 
 #: organism → the architecture and its width. The large one is the teacher of the cross-size settings.
 ORGANISMS: dict[str, tuple[str, int]] = {
