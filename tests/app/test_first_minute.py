@@ -65,7 +65,7 @@ def test_a_stranger_can_say_three_things(name):
         elif row["low"] < -0.02:
             assert "not excluded" in of[0]
         else:
-            assert re.match("None in|No loss of", of[0])
+            assert re.match("It is excluded in|No loss of 2 points or more in", of[0])
     if (BUNDLED / name / "tables" / "patching.parquet").exists():
         patching = pd.read_parquet(BUNDLED / name / "tables" / "patching.parquet")
         arm, layer, share = re.search(
@@ -98,6 +98,9 @@ def test_a_stranger_can_say_them_of_the_suite():
     assert f"adds Harm in {(~harmed & (harm['low'] > 0)).sum()}." in helped
     for metric, said in (("acc_x", "Acc_x"), ("acc_xc", "Acc_xc")):
         mine = rows[rows["metric"] == metric]
-        assert f"{said} is lower in {(mine['high'] < 0).sum()} of {len(mine)}," in price
+        lower = set(mine.loc[mine["high"] < 0, "setting"])
+        count, named = re.search(rf"{said} is lower in (\d+) of {len(mine)}(?: \((.*?)\))?,", price).groups()
+        assert int(count) == len(lower)
+        assert set((named or "").split(", ")) - {""} == lower  # few enough to be named
     patched = list((BUNDLED / "suite").glob("*/tables/patching.parquet"))
     assert ("Not measured" in where) == (not patched)
