@@ -24,8 +24,14 @@ def _wordclass() -> Task:
     return wordclass_task()
 
 
+def _explained() -> Task:
+    from cr_interp.tasks.language.explained import explained_task
+
+    return explained_task()
+
+
 #: Tasks without parameters.
-TASKS: dict[str, Callable[[], Task]] = {"sentiment": _sentiment, "wordclass": _wordclass}
+TASKS: dict[str, Callable[[], Task]] = {"sentiment": _sentiment, "wordclass": _wordclass, "explained": _explained}
 
 
 def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
