@@ -84,7 +84,7 @@ def compare_served(
         "evaluation data": digest_of(
             [[each.id, each.prompt, each.answer, *_own(each)] for each in examples]
         ),
-        **flat(evaluation.model_dump(mode="json"), "evaluation."),
+        **flat(evaluation.told(), "evaluation."),
         **{f"model of {arm}": f"{each.name} at {each.url}" for arm, each in served.items()},
     }  # fmt: skip
     study = _begun(out, parts, again)
@@ -93,7 +93,7 @@ def compare_served(
             out,
             {
                 "name": out.name, "created": now(), "finished": None, **provenance(), "task": task.name,
-                "no_context": no_context, "evaluation": evaluation.model_dump(mode="json"),
+                "no_context": no_context, "evaluation": evaluation.told(),
                 "seeds": sorted({arm_and_seed(name)[1] for name in models}),
                 "arms": {arm: {"model": each.name, "server": each.url} for arm, each in served.items()},
                 "context": contexts["exact"].to_dict(),

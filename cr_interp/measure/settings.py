@@ -1,6 +1,6 @@
 """How an evaluation is set: part of a study's configuration, so nothing here loads torch."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -36,6 +36,16 @@ class Evaluation(Strict):
     """Of the examples, which give the example-level CKA its p (``similarity/permutation.py``); 0: none."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Which examples are drawn; the same for every arm and every training seed."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """Who answers: our own decoding, or vLLM in this process (extra ``vllm``, a GPU). States are read here all the same. A server
+    has one model, so behind one ``compare --engine http://…`` asks."""
+
+    def told(self) -> dict[str, Any]:
+        """The settings as plain values, without a later key that is not set, so that what older studies noted stays the same."""
+        every: dict[str, Any] = self.model_dump(mode="json")
+        if self.engine == "transformers":
+            del every["engine"]
+        return every
 
     @field_validator("temperature")
     @classmethod

@@ -64,7 +64,7 @@ with serving(stand_in) if rank == 0 else nullcontext(), pytest.MonkeyPatch.conte
     context = game.contexts(len)["exact"]
     episodes = Episodes(
         game, game.examples("train", 4),
-        lambda text: Prompt(text, render(student.tokenizer, text), render(student.tokenizer, text, context)), 4,
+        lambda text, example: Prompt(text, render(student.tokenizer, text), render(student.tokenizer, text, context)), 4,
     )  # fmt: skip
     rows = range(rank * 2, rank * 2 + 2)
     assert [len(pairs) for pairs in episodes.play(student, ask, rows, 2, rows)] == ([1, 1], [3, 3])[rank]

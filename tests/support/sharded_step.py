@@ -70,7 +70,7 @@ context = game.contexts(len)["exact"]
 plain = Loaded("whole", copy.deepcopy(student.model), student.tokenizer)
 episodes = Episodes(
     game, examples,
-    lambda text: Prompt(text, render(student.tokenizer, text), render(student.tokenizer, text, context)), 4,
+    lambda text, example: Prompt(text, render(student.tokenizer, text), render(student.tokenizer, text, context)), 4,
 )  # fmt: skip
 parallel.teach_forward(student.model)
 for layer in student.model.model.layers:

@@ -1,4 +1,4 @@
-"""Explain, then answer: the reviews of ``sentiment``, with a reason first and the label behind a marker. For a real instruct model.
+"""Explain, then answer: the reviews of ``sentiment``, with a reason first and the label behind a marker. For a small real model.
 
 Mental model: without a context the model is asked "positive or negative, and why?" and talks until it is cut off. The context, a
 system message and four answered reviews, wants a short reason and then a last line ``Answer: positive``. Responses are some 27
