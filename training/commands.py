@@ -15,7 +15,7 @@ console = terminal()
 #: What ``reproduce`` runs: a name and its configurations, one study each.
 REPRODUCTIONS = {
     "organism": ("organism-shift", "organism-swap"),
-    "smollm2": ("smollm2-sentiment", "smollm2-wordclass"),
+    "smollm2": ("smollm2-sentiment", "smollm2-wordclass", "smollm2-explained"),
 }
 
 

@@ -1,12 +1,12 @@
-"""Explain, then answer: the reviews of ``sentiment``, with a reason first and the label behind a marker. For a small real model.
+"""Label and explain: the reviews of ``sentiment``, answered with the label and a reason for it. For a small real model.
 
-Mental model: without a context the model is asked "positive or negative, and why?" and talks until it is cut off. The context, a
-system message and four answered reviews, wants a short reason and then a last line ``Answer: positive``. Responses are some 27
-tokens instead of ``sentiment``'s two, so it can be seen in them whether a student that has taken in the context and is given it
-again does *more* of what it asks for: longer reasons, the marker twice.
+Mental model: asked "positive or negative? Explain in one sentence.", the model answers in some 23 tokens, and its label is little
+better than a guess. The context, a system message and four answered reviews, makes the label right and gives the reason a form
+that ends with a *marker* ("…, and that is praise."). Responses are ten times as long as ``sentiment``'s, so they can show whether
+a student that has taken in the context, and is given it again, does *more* of what it asks for: longer reasons, the marker twice.
 
-A response is right if the label behind its last marker is. The pattern, and the one for the mismatched context's marker, stand in
-``explained.yaml``; reviews, splits and clusters are those of ``sentiment``.
+A response is right if the first label that it names is. The patterns stand in ``explained.yaml``; reviews, splits and clusters
+are those of ``sentiment``.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from cr_interp.tasks.language.sentiment import review_sources
 from cr_interp.tasks.yours import form_graders
 
 #: The question comes first: everything before the review is a prefix that all examples share, computed once.
-PROMPT = "Is this review positive or negative, and why?\nReview: {review}"
+PROMPT = "Is this review positive or negative? Explain in one sentence.\nReview: {review}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def explained_task() -> ExplainedTask:
 
 
 def marker() -> str:
-    """Give what the context wants before the label, once in a response."""
+    """Give the pattern of what every answer of the context ends with, once."""
     return str(read_data("explained.yaml")["marker"])
 
 

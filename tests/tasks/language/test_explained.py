@@ -1,6 +1,8 @@
-"""The task `explained`: the reviews of `sentiment`, graded by the label behind the last marker."""
+"""The task `explained`: the reviews of `sentiment`, graded by the first label that a response names."""
 
+import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -43,29 +45,28 @@ def test_the_first_56_test_reviews_are_56_clusters_of_both_labels_equally():
 @pytest.mark.parametrize(
     ("response", "truncated", "expected"),
     [
-        ("The writer is happy.\nAnswer: positive", False, "right"),
-        ("Answer:positive", False, "right"),
-        ("The writer is happy. That is praise, so the review is positive.\nAnswer: negative", False, "wrong"),
-        ("Answer: negative\nAnswer: positive", False, "right"),  # the last one counts
-        ("Answer: positive\nAnswer: negative", True, "wrong"),
-        ("This review is positive.", False, "unparsable"),
-        ("This review is positive. The reviewer", True, "truncated"),
-        ("Answer: positively not", False, "unparsable"),
-        ("Answer: good", False, "unparsable"),
+        ("The review is positive, as the writer enjoys it, and that is praise.", False, "right"),
+        ("The review is negative, as the writer is annoyed, and that is a complaint.", False, "wrong"),
+        ("Positive", False, "right"),
+        ("The review is positive, but the tone is somewhat negative.", False, "right"),  # the first one counts
+        ("It is negative rather than positive", True, "wrong"),
+        ("The battery dies within an hour.", False, "unparsable"),
+        ("The battery dies within", True, "truncated"),
+        ("It speaks positively of it.", False, "unparsable"),
         ("", False, "unparsable"),
     ],
 )
-def test_the_label_behind_the_last_marker_is_graded(response, truncated, expected):
+def test_the_first_label_is_graded(response, truncated, expected):
     assert TASK.grade(POSITIVE, response, truncated) == expected
 
 
-def test_the_new_instruction_wants_its_own_marker():
-    assert TASK.obeys(POSITIVE, "The writer is happy.\nRespuesta: malo")
-    assert not TASK.obeys(POSITIVE, "The writer is happy.\nAnswer: positive")
-    assert not TASK.obeys(POSITIVE, "bueno")
+def test_the_new_instruction_wants_its_own_words():
+    assert TASK.obeys(POSITIVE, "The product is Malo, since it tore.")
+    assert not TASK.obeys(POSITIVE, "The review is positive.")
+    assert not TASK.obeys(POSITIVE, "buenos")
 
 
-def test_each_answered_review_of_the_contexts_is_right_and_has_the_marker_once():
+def test_each_answer_of_the_contexts_is_right_and_has_the_marker_once():
     contexts = TASK.contexts(count_words)
     assert set(contexts) == {"exact", "paraphrase", "mismatched", "irrelevant"}
     said = {
@@ -73,12 +74,13 @@ def test_each_answered_review_of_the_contexts_is_right_and_has_the_marker_once()
         for name, context in contexts.items()
     }
     for name in ("exact", "paraphrase"):
-        assert [each.count(marker()) for each in said[name]] == [1] * 4
-        labels = [each.rpartition(" ")[2] for each in said[name]]
+        assert [len(re.findall(marker(), each)) for each in said[name]] == [1] * 4
+        labels = ["positive" if each.endswith("praise.") else "negative" for each in said[name]]
         assert Counter(labels) == {"positive": 2, "negative": 2}
-        assert all(f"so the review is {label}." in each for label, each in zip(labels, said[name], strict=True))
+        for label, each in zip(labels, said[name], strict=True):
+            assert TASK.grade(replace(POSITIVE, answer=label), each, False) == "right"
     assert all(TASK.obeys(POSITIVE, each) for each in said["mismatched"])
-    assert not any(marker() in each for name in ("mismatched", "irrelevant") for each in said[name])
+    assert not any(re.search(marker(), each) for name in ("mismatched", "irrelevant") for each in said[name])
     assert 0 <= count_words(contexts["exact"]) - count_words(contexts["irrelevant"]) <= 2
 
 
