@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from cr_interp.report.study import unread_of, unread_sentences
+from cr_interp.report.study import unread_sentences
 from cr_interp.statistics import MARGIN
 from cr_interp.system.percent import percent
 from cr_interp.system.shown import PlainTable, literal
@@ -25,6 +25,7 @@ from cr_interp.tables.claims import ALPHA, count_claims
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.suite import ARMS, SETTINGS, Suite, comparisons, in_order, setting_rows, unfinished
+from cr_interp.tables.unread import unread_of
 
 #: The terminal has room for the interval of one metric; the others are in the README's table and in --json.
 _SHOWN = ("acc_x", "acc_xc", "harm", "both_correct", "rescue", "delta_len")
@@ -143,9 +144,15 @@ def _rich_ablations(rows: pd.DataFrame, baseline: str, interval: Kind) -> Table:
 
 def _table(title: str, caption: str | None) -> Table:
     return PlainTable(
-        title, caption, padding=0, pad_edge=False, show_edge=False,
-        collapse_padding=True, title_justify="left", caption_justify="left",
-    )  # fmt: skip
+        title,
+        caption,
+        padding=0,
+        pad_edge=False,
+        show_edge=False,
+        collapse_padding=True,
+        title_justify="left",
+        caption_justify="left",
+    )
 
 
 # -- README --------------------------------------------------------------------------------------------------
@@ -340,10 +347,11 @@ def _floors(compared: pd.DataFrame, baseline: str) -> list[str]:
     if rows.empty:
         return []
     listed = ", ".join(
-        f"{row['setting']} {percent(row['baseline_floor'])}" if pd.notna(row["baseline_floor"])
+        f"{row['setting']} {percent(row['baseline_floor'])}"
+        if pd.notna(row["baseline_floor"])
         else f"{row['setting']} unknown (one sample, or none right)"
         for row in rows.to_dict("records")
-    )  # fmt: skip
+    )
     return [f"Harm's noise floor under sampled decoding, {baseline}, in %: {listed}."]
 
 

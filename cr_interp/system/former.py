@@ -8,9 +8,14 @@ never a second copy. The project's own code uses the new addresses, and a test h
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+else:  # the import system asks for methods, not for these classes, and they take longer to load than all of this package's ground
+    Loader = MetaPathFinder = object
 
 #: former address → address
 MOVED: dict[str, str] = {
@@ -21,7 +26,7 @@ MOVED: dict[str, str] = {
     "cr_interp.cells": "cr_interp.figures.cells",
     "cr_interp.drift_figures": "cr_interp.figures.drift",
     "cr_interp.map_figures": "cr_interp.figures.maps",
-    "cr_interp.suite_figures": "cr_interp.figures.suite",
+    "cr_interp.suite_figures": "cr_interp.figures",
     "cr_interp.training_figures": "cr_interp.figures.training",
     "cr_interp.token_html": "cr_interp.figures.token_html",
     "cr_interp.token_strips": "cr_interp.figures.token_strips",

@@ -38,9 +38,10 @@ def violations(page: Page) -> list[str]:
     )
     return [
         f"{each['id']} ({each['impact']}): {node['html'][:160]}: {node['failureSummary'][:200]}"
-        for each in found["violations"] if each["impact"] in ("serious", "critical")
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
         for node in each["nodes"]
-    ]  # fmt: skip
+    ]
 
 
 def opened(page: Page, server: str, name: str) -> None:

@@ -14,7 +14,8 @@ CPU time, so that the ratios do not depend on what else runs. Of the model of Sm
 examples, and the others by one cell in the middle.
 
 Where the answers are short beside the rest of the prompts, ours runs a fraction of the tokens that the others do. In the organism
-they are a third of them, and Python's share of so small a forward is large: there the target of 4 × is not reached.
+it is 7 of 24 tokens, so the operations alone allow 3.4 × of what runs all behind the shared prefix: there the target of 4 × is
+reached, or not, by what is saved beside them.
 """
 
 import time
@@ -46,7 +47,7 @@ SIZES = {
     "SmolLM2": (30, 576, 1536, 9, 3, 49152, 169, (30, 40), 3, 8, (5, 15, 25), 1),
 }
 #: Times the best of the others; the target is 4.
-LEAST = {"organism": 2, "SmolLM2": 4}
+LEAST = {"organism": 2.5, "SmolLM2": 4}
 
 
 def setting(name):
@@ -58,10 +59,18 @@ def setting(name):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = LlamaConfig(
-        hidden_size=width, intermediate_size=wide, num_hidden_layers=layers, num_attention_heads=heads,
-        num_key_value_heads=key_heads, vocab_size=words, max_position_embeddings=512, tie_word_embeddings=True,
-        bos_token_id=None, eos_token_id=None, pad_token_id=0,
-    )  # fmt: skip
+        hidden_size=width,
+        intermediate_size=wide,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        vocab_size=words,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
     model = LlamaForCausalLM(config).eval()
     draw = torch.Generator().manual_seed(1)
 
@@ -73,9 +82,18 @@ def setting(name):
     without, given = [start + p for p in prompts], [start + before + p for p in prompts]
     answers = [list(r.ids) for r in respond(model, without, Decoding(tokens), [])]
     pairs = [
-        Pair(f"e{i}", f"c{i}", "harmed", without[i], given[i], answers[i], i % tokens, (answers[i][i % tokens] + 1) % words)
+        Pair(
+            f"e{i}",
+            f"c{i}",
+            "harmed",
+            without[i],
+            given[i],
+            answers[i],
+            i % tokens,
+            (answers[i][i % tokens] + 1) % words,
+        )
         for i in range(examples)
-    ]  # fmt: skip
+    ]
     cells = [c for c in site_cells(model, SITES) if timed is None or c.site.layer in timed]
     return loaded_of(model), pairs, cells, slow
 
@@ -217,10 +235,12 @@ def test_restarted_patching_against_everybody_else(name):
     few = cells if slow == len(cells) else middle[:slow]
     with torch.no_grad():
         ways = {
-            "ours": lambda batch, view, put: batch.runs[view].final(put), "naive": naive(loaded, pairs),
+            "ours": lambda batch, view, put: batch.runs[view].final(put),
+            "naive": naive(loaded, pairs),
             "hooks": by_backend(loaded, pairs, "hooks"),
-            "TransformerLens": by_backend(loaded, pairs, "transformer_lens"), "nnsight": skipping(loaded),
-        }  # fmt: skip
+            "TransformerLens": by_backend(loaded, pairs, "transformer_lens"),
+            "nnsight": skipping(loaded),
+        }
         for way, final in ways.items() if few is cells else ():
             by_runs(loaded, pairs, few[:1], final, way == "ours")  # warm up
         ours, each = by_runs(loaded, pairs, cells, ways["ours"], restart=True)

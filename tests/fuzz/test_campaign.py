@@ -33,12 +33,19 @@ def test_each_case_ends_well_or_in_one_paragraph_and_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("code", "err", "kind"),
     [
-        (0, "note: something\n", "accepted"), (1, "", "accepted"), (2, "note: a\nerror: no such file\n", "clean"),
-        (2, "error: one\nand another line\n", "traceback"), (2, "error: one\nerror: two\n", "traceback"), (2, "", "traceback"),
-        (2, "Usage: cr-interp table\nError: x", "clean"), (1, "error: one", "traceback"), (3, "", "traceback"),
-        (1, "Traceback (most recent call last):\nKeyError: 'x'\n", "traceback"), (2, "error: " + "x" * 5000, "traceback"),
+        (0, "note: something\n", "accepted"),
+        (1, "", "accepted"),
+        (2, "note: a\nerror: no such file\n", "clean"),
+        (2, "error: one\nand another line\n", "traceback"),
+        (2, "error: one\nerror: two\n", "traceback"),
+        (2, "", "traceback"),
+        (2, "Usage: cr-interp table\nError: x", "clean"),
+        (1, "error: one", "traceback"),
+        (3, "", "traceback"),
+        (1, "Traceback (most recent call last):\nKeyError: 'x'\n", "traceback"),
+        (2, "error: " + "x" * 5000, "traceback"),
     ],
-)  # fmt: skip
+)
 def test_how_it_ended_is_told_apart(code, err, kind):
     assert kind_of(code, err) == kind
 

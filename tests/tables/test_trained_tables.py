@@ -31,9 +31,11 @@ def updates():
     def make(arm, seed):
         scale = 1.0 if arm == "opd" else 2.0
         for module, layer, norm, size in (
-            ("self_attn.q_proj", 0, 3.0, 10.0), ("self_attn.q_proj", 1, 4.0, 20.0), ("mlp.up_proj", 0, 1.0, 5.0),
+            ("self_attn.q_proj", 0, 3.0, 10.0),
+            ("self_attn.q_proj", 1, 4.0, 20.0),
+            ("mlp.up_proj", 0, 1.0, 5.0),
             ("embed_tokens", -1, 0.5, 50.0),
-        ):  # fmt: skip
+        ):
             rest = (np.nan, np.nan, 100)
             yield module, layer, "norm", "none", scale * norm + seed, *rest
             yield module, layer, "weight_norm", "none", size, *rest
@@ -109,10 +111,14 @@ def gradients():
     def make(arm, seed):
         for module in ("all", "self_attn.q_proj"):
             for a, b, measure, value in (
-                (OPD, OPD, "norm", 0.5), (NCA, NCA, "norm", 1.5), (OPD, OPD, "cosine_halves", 0.16 + seed / 100),
-                (NCA, NCA, "cosine_halves", 0.95), (OPD, NCA, "cosine", 0.01), (OPD, NCA, "cosine_halves", 0.005),
+                (OPD, OPD, "norm", 0.5),
+                (NCA, NCA, "norm", 1.5),
+                (OPD, OPD, "cosine_halves", 0.16 + seed / 100),
+                (NCA, NCA, "cosine_halves", 0.95),
+                (OPD, NCA, "cosine", 0.01),
+                (OPD, NCA, "cosine_halves", 0.005),
                 (OPD, NCA, "cosine_corrected", 0.02),
-            ):  # fmt: skip
+            ):
                 yield module, -1, a, b, measure, "none", value, value - 0.1, value + 0.1, 128
 
     columns = [
@@ -144,8 +150,10 @@ def probes():
     def make(arm, seed):
         for site, layer in (("resid_pre", 0), ("resid_post", 0), ("resid_post", 1)):
             for question, tested in (
-                ("presence", "exact / none"), ("presence", "paraphrase / none"), ("content", "paraphrase / irrelevant")
-            ):  # fmt: skip
+                ("presence", "exact / none"),
+                ("presence", "paraphrase / none"),
+                ("content", "paraphrase / irrelevant"),
+            ):
                 value = 0.5 if site == "resid_pre" else 0.9 if tested.startswith("p") else 1.0
                 yield site, layer, question, tested, "none", value, value - 0.1, min(value + 0.1, 1.0), 64
                 yield site, layer, question, tested, "shuffled", 0.5, 0.4, 0.6, 64
@@ -202,6 +210,52 @@ def test_beside_it_stands_what_the_second_dose_itself_does():
     assert np.isnan(only(cosines(0.8, 0.7, 0.2), examples).lost)
 
 
+def dosed(removed, added):
+    """Both actions; ``added`` in the columns of :func:`tried`, of which answers that are lost are ``answer``."""
+    return pd.concat([removed, added.assign(action="add")], ignore_index=True)
+
+
+def test_the_stronger_reading_asks_that_adding_breaks_in_the_same_layer():
+    """The first reading stays what it is whatever adding does."""
+    cases = {
+        "supported": tried(40, 0.9),
+        "not supported": tried(400, 0.02, 0.02),  # loses no more than its controls
+        "open": tried(12, 2 / 12),
+    }
+    for expected, added in cases.items():
+        found = only(cosines(0.8, 0.7, 0.2), dosed(tried(40, 0.9), added))
+        assert (found.verdict, found.stronger) == ("supported", expected), expected
+    elsewhere = tried(40, 0.9).assign(
+        layer=lambda rows: 1 - rows["layer"]
+    )  # breaks in layer 0, where removing repairs nothing
+    found = only(cosines(0.8, 0.7, 0.2), dosed(tried(40, 0.9), elsewhere))
+    assert (found.verdict, found.stronger, found.added_layer) == ("supported", "open", 0)
+
+
+def test_adding_is_held_against_the_control_that_breaks_more():
+    added = tried(100, 0.5, 0.1)
+    more = (
+        (added["control"] == "unrelated")
+        & (added["layer"] == 1)
+        & added["example_id"].isin([f"e{i}" for i in range(30)])
+    )
+    found = only(cosines(0.8, 0.7, 0.2), dosed(tried(40, 0.9), added.assign(answer=added["answer"] | more)))
+    assert (found.added_layer, found.added_beyond) == (1, pytest.approx(0.5 - 0.3))
+    assert 0 < found.added_low < 0.2 < found.added_high
+
+
+def test_where_nothing_is_ever_lost_the_interval_is_not_a_point():
+    few, many = (only(cosines(0.8, 0.7, 0.2), dosed(tried(n, 0.9), tried(n, 0.0))) for n in (20, 100))
+    assert few.added_high == pytest.approx(1 - 0.025 ** (1 / 20))  # Clopper and Pearson's, none of 20
+    assert (few.stronger, many.stronger) == ("open", "not supported")
+
+
+def test_what_does_not_hold_in_the_first_reading_does_not_in_the_stronger():
+    found = only(cosines(0.1, 0.0, 0.2), dosed(tried(40, 0.9), tried(40, 0.9)))
+    assert (found.verdict, found.stronger) == ("not supported", "not supported")
+    assert only(cosines(0.8, 0.7, 0.2), tried(40, 0.9)).stronger == "open"  # adding was not tried
+
+
 def test_without_the_direction_it_is_not_supported_whatever_is_repaired():
     assert only(cosines(0.1, 0.0, 0.2), tried(40, 0.9)).verdict == "not supported"
 
@@ -254,11 +308,14 @@ def test_every_figure_has_a_caption_that_says_n_and_words_for_those_who_do_not_s
     updates, overlaps, gradients, probes
 ):
     drawn = {
-        "updates": update_figures.updates(updates), "overlaps": update_figures.overlaps(overlaps),
-        "gradients": gradient_figures.gradients(gradients), "probes": probes_figure(probes),
+        "updates": update_figures.updates(updates),
+        "overlaps": update_figures.overlaps(overlaps),
+        "gradients": gradient_figures.gradients(gradients),
+        "probes": probes_figure(probes),
         "directions": direction_figures.directions(cosines(0.8, 0.7, 0.2)),
-        "effects": direction_figures.direction_effects(effects()), "flips": flips(flipped()),
-    }  # fmt: skip
+        "effects": direction_figures.direction_effects(effects()),
+        "flips": flips(flipped()),
+    }
     for name, figure in drawn.items():
         assert len(figure.data) > 1, name
         assert "seed" in caption(figure), name
@@ -271,11 +328,15 @@ def test_every_figure_has_a_caption_that_says_n_and_words_for_those_who_do_not_s
 
 def test_nothing_to_draw_is_said(updates, overlaps, gradients, probes):
     for figure in (
-        update_figures.updates(updates.iloc[:0]), update_figures.overlaps(overlaps.iloc[:0]),
-        gradient_figures.gradients(gradients.iloc[:0]), gradient_figures.along(gradients), probes_figure(probes.iloc[:0]),
-        direction_figures.directions(cosines(0, 0, 0).iloc[:0]), direction_figures.direction_effects(effects(), "kept"),
+        update_figures.updates(updates.iloc[:0]),
+        update_figures.overlaps(overlaps.iloc[:0]),
+        gradient_figures.gradients(gradients.iloc[:0]),
+        gradient_figures.along(gradients),
+        probes_figure(probes.iloc[:0]),
+        direction_figures.directions(cosines(0, 0, 0).iloc[:0]),
+        direction_figures.direction_effects(effects(), "kept"),
         flips(flipped().iloc[:0]),
-    ):  # fmt: skip
+    ):
         assert not figure.data
         assert figure.layout.annotations[0].text
 
@@ -291,10 +352,13 @@ def test_what_is_printed(updates, overlaps, gradients, probes, tmp_path):
 
     study = Study.create(tmp_path / "shown", {"name": "shown"})
     for name, rows in (
-        ("updates", updates), ("update_overlaps", overlaps), ("gradients", gradients), ("probes", probes),
+        ("updates", updates),
+        ("update_overlaps", overlaps),
+        ("gradients", gradients),
+        ("probes", probes),
         ("directions", cosines(0.8, 0.7, 0.2)),
         ("direction_examples", tried(40, 0.9).assign(received=0.0, given=0.0, patched=0.0, before=False)),
-    ):  # fmt: skip
+    ):
         study.put(name, rows)
     said = {name: "\n".join(printed(make(study), 200)) for name, make in PRINTED.items()}
     assert "0.3" in said["updates"]
