@@ -18,7 +18,8 @@ from zlib import crc32
 import pandas as pd
 
 from cr_interp.errors import UserError, unknown
-from cr_interp.measure.begun import has
+from cr_interp.measure.continued import has
+from cr_interp.measure.drawn import drawn
 from cr_interp.measure.evaluate import written
 from cr_interp.measure.pairs import arm_and_seed
 from cr_interp.measure.settings import Evaluation
@@ -76,7 +77,7 @@ def compare_served(
         )
     check_folder(out)
     contexts = _contexts(task, evaluation)
-    examples = task.examples(evaluation.split, evaluation.examples, evaluation.seed)
+    examples = drawn(task, evaluation)
     served = {arm: Served.of(where, url) for arm, where in models.items()}
     parts = {
         "task": named or task.name,
@@ -98,7 +99,7 @@ def compare_served(
                 **provenance(),
                 "task": task.name,
                 "no_context": no_context,
-                "evaluation": evaluation.told(),
+                "evaluation": evaluation.model_dump(mode="json"),
                 "seeds": sorted({arm_and_seed(name)[1] for name in models}),
                 "arms": {arm: {"model": each.name, "server": each.url} for arm, each in served.items()},
                 "context": contexts["exact"].to_dict(),

@@ -8,6 +8,15 @@ from cr_interp.configuration import Strict
 from cr_interp.vocabulary import CONTROLS, ContextControl
 
 
+class Drawn(Strict):
+    """A draw of examples: the first ``examples`` of a split in the order of ``seed``."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    """Which draw."""
+    examples: int = Field(gt=0, le=10**8)
+    """How many of it; all, if the split has fewer."""
+
+
 class Evaluation(Strict):
     """What is reported, on examples that neither training nor tuning has seen."""
 
@@ -39,10 +48,15 @@ class Evaluation(Strict):
     engine: Literal["transformers", "vllm"] = "transformers"
     """Who answers: our own decoding, or vLLM in this process (extra ``vllm``, a GPU). States are read here all the same. A server
     has one model, so behind one ``compare --engine http://…`` asks."""
+    leave_out: Drawn | None = None
+    """Leave out what this draw of the split has shown before, with everything of its clusters; null: nothing."""
 
     def told(self) -> dict[str, Any]:
-        """The settings as plain values, without a later key that is not set, so that what older studies noted stays the same."""
-        every: dict[str, Any] = self.model_dump(mode="json")
+        """List what decides an answer, as plain values, without ``leave_out``, which the data say.
+
+        A later key that is not set is left out too, so that what older studies noted stays the same.
+        """
+        every: dict[str, Any] = self.model_dump(mode="json", exclude={"leave_out"})
         if self.engine == "transformers":
             del every["engine"]
         return every

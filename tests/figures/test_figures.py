@@ -48,6 +48,7 @@ def drawn(study: Study, metrics: pd.DataFrame) -> dict[str, go.Figure]:
     }
 
 
+@pytest.mark.slow
 def test_importing_needs_neither_torch_nor_streamlit():
     heavy = "('torch', 'streamlit', 'transformers')"
     code = f"import sys, cr_interp.figures.behaviour; print([name for name in {heavy} if name in sys.modules])"
@@ -55,6 +56,7 @@ def test_importing_needs_neither_torch_nor_streamlit():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_every_figure_has_caption_alt_text_axis_titles_and_no_background(study, metrics):
     for name, figure in drawn(study, metrics).items():
         assert figure.data, name
@@ -235,6 +237,12 @@ def test_floor_and_controls_stand_behind_the_curves(drift):
     half = len(shade.y) // 2
     assert list(shade.y[:half]) == pytest.approx(list(rows.groupby("layer", sort=False)["estimate"].min()))
     assert max(shade.y[half:]) < min(shade.y[:half])
+    # No curve leaves the shade at its lower end.
+    low = drift.assign(low=drift["low"].mask(drift["control"] == "exact", -0.4))
+    deep = next(
+        trace for trace in figures.drift_by_layer(low, behind=["floor"]).data if trace.name == "beyond the floor"
+    )
+    assert max(deep.y[half:]) < -0.4
     text = figures.caption(figure)
     assert "Grey, behind" in text
     assert "floor (unrelated tokens at the same place of two responses" in text

@@ -159,6 +159,7 @@ def test_the_random_half_depends_on_the_seed_alone():
     assert not same(first(0, 1), first(1, 1))
 
 
+@pytest.mark.slow
 def test_a_run_saves_adapters_and_resumes_with_the_same_bits(tmp_path):
     final = distill(small(*LORA), "nca", 0, Study.create(tmp_path / "whole", {}))
     names = {path.name for path in final.iterdir()}
@@ -208,15 +209,16 @@ def test_adapters_are_evaluated_and_captured_like_any_checkpoint(tmp_path):
         *LORA,
         "arms=[opd,nca]",
         "seeds=[0]",
-        "steps=30",
+        "steps=10",
         "lr=3e-3",
-        "evaluation.examples=16",
+        "evaluation.examples=8",
+        "evaluation.permutations=9",
         "keep_checkpoints=1",
     )
     study = reproduce(config, tmp_path / "s", workers=1)
     for table in ("generations", "drift", "token_drift"):
         assert set(study.table(table)["arm"]) == {"base", "opd", "nca"}
-    assert [c[:3] for c in study.checkpoints()] == [("nca", 0, 30), ("opd", 0, 30)]
+    assert [c[:3] for c in study.checkpoints()] == [("nca", 0, 10), ("opd", 0, 10)]
     cosine = (
         study.table("drift").query("measure == 'cosine' and control == 'exact'").groupby("arm")["estimate"].min()
     )
@@ -261,6 +263,7 @@ def test_an_adapter_of_fewer_layers_is_refused(tmp_path):
         load(str(tmp_path / "adapter"))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_checks_its_base(tmp_path):
     study = Study.create(tmp_path / "s", {})
     chosen = small(*LORA, "steps=4", "save_every=2")
