@@ -8,7 +8,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browsing import HOSTILE, click_marker, expect, pick, ready, serve, settle, shoot, watched
+from browsing import HOSTILE, click_marker, expect, overflow, pick, ready, serve, settle, shoot, watched
+from saving import menus
 from synthetic import make_study
 
 from cr_interp.models.known import ORGANISMS
@@ -75,10 +76,6 @@ def write(page, label: str, text: str) -> None:
     box.fill(text)
     box.press("Control+Enter")
     settle(page)
-
-
-def overflow(page) -> int:
-    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
 def test_nothing_is_loaded_before_the_button(server, page):
@@ -157,8 +154,6 @@ def test_a_click_on_the_curve_chooses_the_layer(server, page):
 
 
 def test_its_figures_are_saved(server, page):
-    from test_browser_downloads import menus
-
     page.goto(f"{server}/try_it?study=a-synthetic&beside=none")
     expect(page.get_by_text("the less its states move")).to_be_visible(timeout=60_000)
     settle(page)

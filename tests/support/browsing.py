@@ -23,7 +23,8 @@ ARTEFACTS = Path(__file__).resolve().parents[1] / "artefacts"
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--js-flags=--no-opt",  # no page is open for long enough to be worth compiling twice
+    # No page is open for long enough to be worth compiling twice, nor is there a core to spare for a collector of its own.
+    "--js-flags=--no-opt --no-maglev --single-threaded-gc", "--num-raster-threads=1",
 ]  # fmt: skip
 HOSTILE = "<script>window.hit=1</script><img src=x onerror='window.hit=1'> **b** ![i](http://x.invalid/i.png)"
 
@@ -107,7 +108,8 @@ def watched(browser: playwright.Browser, viewport: object = None, color_scheme: 
     tabs = _idle.setdefault(browser, [])
     page = tabs.pop() if tabs else new_tab(browser)
     page.set_viewport_size(viewport or {"width": 1280, "height": 720})
-    page.emulate_media(color_scheme=color_scheme)
+    # What moves is drawn sixty times a second while a test waits for the server.
+    page.emulate_media(color_scheme=color_scheme, reduced_motion="reduce")
     problems: list[str] = []
     watching = {
         "pageerror": lambda error: problems.append(f"exception: {error}"),
@@ -214,6 +216,11 @@ def shoot(page: Page, name: str) -> None:
     page.wait_for_timeout(250)  # figures are drawn anew
     page.screenshot(path=ARTEFACTS / f"{name}.png")
     page.set_viewport_size(size)
+
+
+def overflow(page: Page) -> int:
+    """How many pixels the page is wider than its window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
 def metric_values(page: Page, number: int) -> list[str]:

@@ -12,11 +12,11 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """``peak`` bytes existed at once among the tensors made inside; ``shapes`` were there at that moment."""
+    """``peak`` bytes existed at once among the tensors made inside."""
 
     def __init__(self, known=()):
         super().__init__()
-        self.live, self.peak, self.shapes = 0, 0, []
+        self.live, self.peak = 0, 0
         self._sizes = {}
         self._ignored = {tensor.untyped_storage()._cdata for tensor in known}
 
@@ -32,12 +32,10 @@ class LiveBytes(TorchDispatchMode):
         key = storage._cdata
         if key in self._sizes or key in self._ignored:
             return
-        self._sizes[key] = (storage.nbytes(), tuple(tensor.shape))
+        self._sizes[key] = storage.nbytes()
         self.live += storage.nbytes()
         weakref.finalize(storage, self._gone, key)
-        if self.live > self.peak:
-            self.peak = self.live
-            self.shapes = sorted(self._sizes.values(), reverse=True)
+        self.peak = max(self.peak, self.live)
 
     def _gone(self, key):
-        self.live -= self._sizes.pop(key)[0]
+        self.live -= self._sizes.pop(key)
