@@ -87,14 +87,24 @@ def show_figure(
     with below(figures.caption(figure)):
         download_table(table, name)
         st.download_button(
-            "Figure, interactive (HTML)", lambda: figures.to_page(figure), f"{name}.html", "text/html",
-            key=f"html-{name}", on_click="ignore", width="stretch",
-        )  # fmt: skip
+            "Figure, interactive (HTML)",
+            lambda: figures.to_page(figure),
+            f"{name}.html",
+            "text/html",
+            key=f"html-{name}",
+            on_click="ignore",
+            width="stretch",
+        )
         if code:
             st.download_button(
-                "Figure, as Python", code, f"{name}.py", "text/x-python", key=f"py-{name}", on_click="ignore",
+                "Figure, as Python",
+                code,
+                f"{name}.py",
+                "text/x-python",
+                key=f"py-{name}",
+                on_click="ignore",
                 width="stretch",
-            )  # fmt: skip
+            )
         st.caption(f"{image.upper()}: the camera at the figure's top right.")
         if code:
             st.code(code, language="python", height=180)
@@ -159,6 +169,11 @@ def below(text: str) -> DeltaGenerator:
 def download_table(table: pd.DataFrame, name: str) -> None:
     """A button for the numbers behind a figure or table."""
     st.download_button(
-        "Numbers (CSV)", lambda: table.to_csv(index=False), f"{name}.csv", "text/csv", key=f"csv-{name}",
-        on_click="ignore", width="stretch",
-    )  # fmt: skip
+        "Numbers (CSV)",
+        lambda: table.to_csv(index=False),
+        f"{name}.csv",
+        "text/csv",
+        key=f"csv-{name}",
+        on_click="ignore",
+        width="stretch",
+    )

@@ -9,7 +9,12 @@ from cr_interp.study.study import Study
 def report_button(study: Study, key: str = "report") -> None:
     """Draw the button; what it saves needs no network and no package to be opened."""
     st.download_button(
-        "Report (HTML)", lambda: report_text(study), f"{study.name}-report.html", "text/html", key=key,
-        icon=":material/description:", on_click="ignore",
+        "Report (HTML)",
+        lambda: report_text(study),
+        f"{study.name}-report.html",
+        "text/html",
+        key=key,
+        icon=":material/description:",
+        on_click="ignore",
         help="One file to keep or to send: the verdict with its limits, figures, answers that flip, where it comes from.",
-    )  # fmt: skip
+    )

@@ -87,9 +87,13 @@ def choose(parts: tuple[str, ...] = PARTS) -> Selection | None:
 def _image() -> str:
     image = linked("image", ["svg", "png"], "svg")
     st.segmented_control(
-        "Camera button saves", ["svg", "png"], format_func=str.upper, key="image", required=True,
+        "Camera button saves",
+        ["svg", "png"],
+        format_func=str.upper,
+        key="image",
+        required=True,
         help="File format of the camera button at the top right of every figure.",
-    )  # fmt: skip
+    )
     return image
 
 

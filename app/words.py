@@ -153,7 +153,7 @@ GLOSSARY = {
     "in, or the context's direction (with − without, mean over other prompts) is taken away or added. The answer is decoded, not "
     "scored.",
     "provenance": "What made this study: enough to make it again and to check that it is the same.",
-}  # fmt: skip
+}
 
 MEASURE_HELP = "\n\n".join(
     f"**{words.name}**: {GLOSSARY.get(name, words.axis)}" for name, words in EVERY_MEASURE.items()

@@ -31,24 +31,27 @@ from cr_interp.system.lazily import lazily
 
 former.answer()
 
-__getattr__, __dir__, __all__ = lazily(__name__, {
-    "Context": "cr_interp.views",
-    "render": "cr_interp.views",
-    "load": "cr_interp.models.loading",
-    "build_view": "cr_interp.models.forward",
-    "generate": "cr_interp.models.generation",
-    "Site": "cr_interp.capture.sites",
-    "residual_sites": "cr_interp.capture.sites",
-    "capture_states": "cr_interp.capture.states_of",
-    "owners": "cr_interp.capture.states_of",
-    "cka": "cr_interp.similarity",
-    "cka_map": "cr_interp.similarity",
-    "panel": "cr_interp.similarity",
-    "PairMoments": "cr_interp.similarity",
-    "knn_overlap": "cr_interp.similarity",
-    "compare_checkpoints": "cr_interp.measure.compare",
-    "open_study": "cr_interp.study.searching",
-    "find_studies": "cr_interp.study.searching",
-    "metric_table": "cr_interp.tables.metrics",
-    "drift_by_layer": "cr_interp.figures.drift",
-})  # fmt: skip
+__getattr__, __dir__, __all__ = lazily(
+    __name__,
+    {
+        "Context": "cr_interp.views",
+        "render": "cr_interp.views",
+        "load": "cr_interp.models.loading",
+        "build_view": "cr_interp.models.forward",
+        "generate": "cr_interp.models.generation",
+        "Site": "cr_interp.capture.sites",
+        "residual_sites": "cr_interp.capture.sites",
+        "capture_states": "cr_interp.capture.states_of",
+        "owners": "cr_interp.capture.states_of",
+        "cka": "cr_interp.similarity",
+        "cka_map": "cr_interp.similarity",
+        "panel": "cr_interp.similarity",
+        "PairMoments": "cr_interp.similarity",
+        "knn_overlap": "cr_interp.similarity",
+        "compare_checkpoints": "cr_interp.measure.compare",
+        "open_study": "cr_interp.study.searching",
+        "find_studies": "cr_interp.study.searching",
+        "metric_table": "cr_interp.tables.metrics",
+        "drift_by_layer": "cr_interp.figures.drift",
+    },
+)

@@ -6,7 +6,9 @@ line a row; whoever reads one skips what is torn. Nothing read here is executed.
 
 import json
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,10 @@ LONGEST_LINE, DEEPEST_ROW = 1 << 20, 8
 def write_atomic(path: Path, write: Any) -> None:
     """Write a file so that it is either the old one or the whole new one, even if the machine stops.
 
-    ``write`` takes an open binary file. A full disk or a read-only folder is a :class:`UserError`.
+    ``write`` takes an open binary file. A full disk or a read-only folder is a :class:`UserError`, and so is what stands in the
+    file's place and is none: a device would be gone.
     """
+    _refuse_special(path)
     # Not by tempfile, whose files only their owner may read: a study is shared with others.
     temporary = path.parent / temporary_name()
     try:
@@ -44,6 +48,14 @@ def write_atomic(path: Path, write: Any) -> None:
             f"Could not write {path} ({trouble}). What was there before is untouched; free some "
             f"space or choose a folder that can be written, then run the same command again."
         ) from error
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuse to put a file in the place of a folder, a pipe or a device. A link is replaced itself, not what it leads to."""
+    with suppress(OSError, ValueError):
+        kind = path.lstat().st_mode
+        if not (stat.S_ISREG(kind) or stat.S_ISLNK(kind)):
+            raise UserError(f"{path} is no file but a folder, a pipe or a device. Give a file's name.")
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -114,9 +114,12 @@ CHANCE = {"knn_overlap": "knn_chance"}
 #: Measures that a table does not hold: made from two of its rows (:func:`cr_interp.tables.controls.relative_rows`).
 DERIVED: dict[str, Measure] = {
     "relative": Measure(
-        "relative to the floor", "times as far as unrelated tokens lie apart", "times as far as unrelated tokens", "movement"
-    ),
-}  # fmt: skip
+        "relative to the floor",
+        "times as far as unrelated tokens lie apart",
+        "times as far as unrelated tokens",
+        "movement",
+    )
+}
 EVERY_MEASURE = {**MEASURES, **DERIVED}
 MOVEMENTS = tuple(name for name, measure in EVERY_MEASURE.items() if measure.kind == "movement")
 RATIOS = tuple(name for name, measure in EVERY_MEASURE.items() if measure.kind == "ratio")
@@ -149,9 +152,11 @@ def by_arm(table: "pd.DataFrame", *then: str) -> "pd.DataFrame":
     """A table sorted by its arms in that order, then by other columns; rows are numbered anew."""
     order = {arm: index for index, arm in enumerate(arm_order(table["arm"]))}
     return table.sort_values(
-        ["arm", *then], kind="stable", ignore_index=True,
+        ["arm", *then],
+        kind="stable",
+        ignore_index=True,
         key=lambda column: column.map(order) if column.name == "arm" else column,
-    )  # fmt: skip
+    )
 
 
 def layer_name(place: int) -> str:

@@ -64,9 +64,12 @@ def test_table_json_is_what_anybody_recomputes_from_generations(tmp_path):
     }
     rows = study.table("generations")
     rows["right"] = rows["outcome"] == "right"
-    wide = rows[rows["control"].isin(["none", "exact"])].pivot_table(
-        index=["arm", "seed", "example_id"], columns="view", values="right", aggfunc="first"
-    ).astype(bool).reset_index()  # fmt: skip
+    wide = (
+        rows[rows["control"].isin(["none", "exact"])]
+        .pivot_table(index=["arm", "seed", "example_id"], columns="view", values="right", aggfunc="first")
+        .astype(bool)
+        .reset_index()
+    )
     table = {(r["arm"], r["seed"], r["metric"]): r for r in found}
     for (arm, seed), part in wide.groupby(["arm", "seed"]):
         x, c = part["no_context"], part["with_context"]
@@ -102,8 +105,12 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     study = Study.open(tmp_path / "organism-shift")
     rows = study.table("generations")
     assert set(zip(rows["arm"], rows["seed"], strict=True)) == {
-        ("base", 0), ("opd", 0), ("opd", 1), ("nca", 0), ("nca", 1),
-    }  # fmt: skip
+        ("base", 0),
+        ("opd", 0),
+        ("opd", 1),
+        ("nca", 0),
+        ("nca", 1),
+    }
     drift = study.table("drift")
     assert {"cosine", "centred_cosine", "relative_l2", "cka", "cka_examples"} <= set(drift["measure"])
     embedding = drift[(drift["site"] == "resid_pre") & (drift["measure"] == "cosine")]

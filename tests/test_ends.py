@@ -101,6 +101,17 @@ def test_without_its_clusters_an_interval_would_be_too_narrow():
 
 def test_every_measure_of_the_panel_is_there():
     assert set(MEASURES) == {
-        "cosine", "cosine_p5", "centred_cosine", "cosine_trimmed", "top3_share", "relative_l2", "norm_ratio",
-        "shift_share", "cka", "cka_examples", "knn_overlap", "knn_chance", "procrustes",
-    }  # fmt: skip
+        "cosine",
+        "cosine_p5",
+        "centred_cosine",
+        "cosine_trimmed",
+        "top3_share",
+        "relative_l2",
+        "norm_ratio",
+        "shift_share",
+        "cka",
+        "cka_examples",
+        "knn_overlap",
+        "knn_chance",
+        "procrustes",
+    }

@@ -10,8 +10,11 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 
 
 def test_every_extra_that_is_named_exists():
-    files = chain([ROOT / "README.md"], (ROOT / "docs").rglob("*.md"), *((ROOT / each).rglob("*.py") for each in (
-        "cr_interp", "training", "app", "tests")))  # fmt: skip
+    files = chain(
+        [ROOT / "README.md"],
+        (ROOT / "docs").rglob("*.md"),
+        *((ROOT / each).rglob("*.py") for each in ("cr_interp", "training", "app", "tests")),
+    )
     named: dict[str, Path] = {}
     for file in files:
         for listed in re.findall(r"cr-interp\[([\w,]+)\]|extra [`']+(\w+)[`']", file.read_text()):

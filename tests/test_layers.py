@@ -20,6 +20,7 @@ FLOORS = (
     {"training.task_of", "training.objectives"},
     {"training", "training.settings"},
     {"cr_interp.cli", "cr_interp.__main__"},
+    {"cr_interp.commands"},
     {"cr_interp.report", "cr_interp.system.workbench"},
     {"cr_interp.figures"},
     {"cr_interp.mechanism"},

@@ -62,8 +62,12 @@ def test_nothing_but_its_own_name_is_taken(installed):
 def test_it_is_the_wheel_that_runs(installed, elsewhere):
     said = subprocess.run(
         [installed / "python", "-c", "import cr_interp.system.house as h; print(h.house())"],
-        cwd=elsewhere, capture_output=True, text=True, env={"PATH": os.environ["PATH"]}, check=True,
-    ).stdout  # fmt: skip
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"]},
+        check=True,
+    ).stdout
     assert said.strip() == str(next(installed.parent.glob("lib/python*/site-packages")) / "cr_interp" / "_house")
 
 
@@ -74,8 +78,12 @@ def test_a_report_and_what_goes_into_somebody_s_trainer(installed, elsewhere):
     assert (elsewhere / "report.html").read_text("utf-8").endswith("</html>\n")
     program = "from cr_interp.integrations.callback import watch; import sys; print(watch.__module__, 'training' in sys.modules)"
     said = subprocess.run(
-        [installed / "python", "-c", program], cwd=elsewhere, capture_output=True, text=True, env={"PATH": os.environ["PATH"]}
-    )  # fmt: skip
+        [installed / "python", "-c", program],
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"]},
+    )
     assert said.returncode == 0, said.stderr
     assert said.stdout.split() == ["cr_interp.integrations.callback", "False"]
 
@@ -106,8 +114,13 @@ def test_the_workbench_opens_from_anywhere(installed, elsewhere):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     server = subprocess.Popen(
         [installed / "cr-interp", "app", "organism-swap", "--port", port],
-        cwd=elsewhere, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+        cwd=elsewhere,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
     try:
         assert server.stdout is not None
         assert f"http://127.0.0.1:{port}/?study=organism-swap" in server.stdout.readline()

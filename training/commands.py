@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cr_interp.commands.typed import listed, whole_numbers
 from cr_interp.errors import UserError, unknown
 from cr_interp.system.shown import console as terminal
 from cr_interp.system.visible import one_line
@@ -34,17 +35,12 @@ Again = Annotated[
 ]
 
 
-def _list(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
-
-
 def _chosen(arms: str | None, seeds: str | None, steps: int | None) -> list[str]:
     """Options that are short for overrides."""
-    if not all(seed.isdecimal() and len(seed) < 16 for seed in _list(seeds)):
-        raise UserError(f"--seeds is a list of whole numbers, such as 0,1,2; found '{seeds}'.")
+    numbers = whole_numbers(seeds, "--seeds")
     # Quoted, so that an arm may be called what YAML has another meaning for.
-    overrides = [f"arms={json.dumps(_list(arms))}"] if arms else []
-    overrides += [f"seeds=[{','.join(_list(seeds))}]"] if seeds else []
+    overrides = [f"arms={json.dumps(listed(arms))}"] if arms else []
+    overrides += [f"seeds={json.dumps(numbers)}"] if seeds else []
     return overrides + ([f"training.steps={steps}"] if steps is not None else [])
 
 
@@ -102,9 +98,7 @@ def plan(
     from training.planning.plan_report import plan_text
     from training.settings import load_config
 
-    made = make_plan(
-        load_config(config, overrides), gpu, gpus, prompt_tokens, context_tokens, response_tokens
-    )  # fmt: skip
+    made = make_plan(load_config(config, overrides), gpu, gpus, prompt_tokens, context_tokens, response_tokens)
     if as_json:
         print(json.dumps(made.to_dict(), indent=1))
     else:
@@ -220,19 +214,23 @@ def suite(
                 "A preregistration says everything itself: --preregistration FILE and either --screen or --confirm, beside "
                 "them only --out, --workers and, for --screen, --settings."
             )
-        _preregistered(preregistration, screening, _list(settings), out, workers)
+        _preregistered(preregistration, screening, listed(settings), out, workers)
         return
     from training.settings import suite_configs
 
+    if tune and out.name in ("", ".."):
+        raise UserError(
+            f"--tune writes beside --out, into NAME-tuning; {out} has no name. Give one, such as studies/suite."
+        )
     if tune and overrides:
         raise UserError(f"--tune chooses the learning rates itself; leave out {' '.join(overrides)}.")
-    configs = suite_configs(_list(settings), _list(arms), [*_chosen(None, seeds, None), *(overrides or [])])
+    configs = suite_configs(listed(settings), listed(arms), [*_chosen(None, seeds, None), *(overrides or [])])
     from cr_interp.report.suite import rich_suite
     from cr_interp.tables.suite import open_suite
     from training.studies.suite import chosen_rates, run_suite, tune_suite
 
     if tune:
-        found = tune_suite(_list(settings), out.with_name(f"{out.name}-tuning"), workers)
+        found = tune_suite(listed(settings), out.with_name(f"{out.name}-tuning"), workers)
         found.to_csv(out.with_name(f"{out.name}-tuning") / "tuning.csv", index=False)
         for name, rate in chosen_rates(found).items():
             console.print(f"{one_line(name):24s} lr {rate:g}")

@@ -21,11 +21,23 @@ MOST, MANY = 10**8, 10**6
 TASK_FILES = (".yaml", ".yml", ".py")
 #: The Trainer's loggers, and the packages of which each needs one; ``all`` are those that are installed.
 LOGGERS: dict[str, tuple[str, ...]] = {
-    "all": (), "none": (), "azure_ml": ("azureml",), "clearml": ("clearml",), "codecarbon": ("codecarbon",),
-    "comet_ml": ("comet_ml",), "dagshub": ("dagshub",), "dvclive": ("dvclive",), "flyte": ("flytekit",),
-    "kubeflow": ("kubeflow",), "mlflow": ("mlflow",), "neptune": ("neptune",), "swanlab": ("swanlab",),
-    "tensorboard": ("tensorboard", "tensorboardX"), "trackio": ("trackio",), "wandb": ("wandb",),
-}  # fmt: skip
+    "all": (),
+    "none": (),
+    "azure_ml": ("azureml",),
+    "clearml": ("clearml",),
+    "codecarbon": ("codecarbon",),
+    "comet_ml": ("comet_ml",),
+    "dagshub": ("dagshub",),
+    "dvclive": ("dvclive",),
+    "flyte": ("flytekit",),
+    "kubeflow": ("kubeflow",),
+    "mlflow": ("mlflow",),
+    "neptune": ("neptune",),
+    "swanlab": ("swanlab",),
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "trackio": ("trackio",),
+    "wandb": ("wandb",),
+}
 
 
 class Lora(Strict):

@@ -60,8 +60,19 @@ def mend(
 ) -> "Answer":
     """The answer with the context under an edit; see :mod:`cr_interp.mechanism.intervene`. ``kind`` is one of :data:`EDITS`."""
     asked = json.dumps([prompt, context.to_dict(), kind, layers, limit, no_context, others])
-    return _mend(checkpoint.model, stamp_of(*checkpoint.files()), asked, checkpoint, prompt, context, kind, layers, limit,
-                 no_context, others)  # fmt: skip
+    return _mend(
+        checkpoint.model,
+        stamp_of(*checkpoint.files()),
+        asked,
+        checkpoint,
+        prompt,
+        context,
+        kind,
+        layers,
+        limit,
+        no_context,
+        others,
+    )
 
 
 #: What can be done to a run with the context → how it is said.

@@ -35,10 +35,14 @@ def _row(name: str, path: Path) -> dict[str, Any]:
     except UserError as error:
         return {"study": name, "lacks": str(error)}
     return {
-        "study": name, "task": _text(study.manifest.get("task")), "model": _text(study.manifest.get("model")),
-        "arms": ", ".join(arms), "seeds": len(seeds_of(study)), "verdict": verdict_words(study, arms),
+        "study": name,
+        "task": _text(study.manifest.get("task")),
+        "model": _text(study.manifest.get("model")),
+        "arms": ", ".join(arms),
+        "seeds": len(seeds_of(study)),
+        "verdict": verdict_words(study, arms),
         "lacks": _some(lacks(study)),
-    }  # fmt: skip
+    }
 
 
 def verdict_words(study: Study, arms: list[str]) -> str:

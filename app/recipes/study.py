@@ -30,21 +30,23 @@ def call(function: str, *values: Any, **options: Any) -> str:
 
 def metrics(chosen: Selection) -> str:
     return _of_study(
-        chosen, "behaviour, figures",
+        chosen,
+        "behaviour, figures",
         _answers(chosen),
         f"table = rows_of(behaviour.metrics(answers, {chosen.control!r}, split={chosen.split!r}), {_arms(chosen)})",
         f"figure = figures.metric_forest(table, control={chosen.control!r})",
-    )  # fmt: skip
+    )
 
 
 def outcomes(chosen: Selection) -> str:
     return _of_study(
-        chosen, "behaviour, figures",
+        chosen,
+        "behaviour, figures",
         _answers(chosen),
         f"shares = rows_of(behaviour.outcome_shares(answers, split={chosen.split!r}), {_arms(chosen)})",
         f"shares = shares[shares['control'].isin({['none', chosen.control]!r})]",
         f"figure = figures.outcomes_bar(shares, {chosen.control!r})",
-    )  # fmt: skip
+    )
 
 
 def training_log(
@@ -58,40 +60,56 @@ def training_log(
     """``log``: the table that is drawn, whose arms need not all be among those that can be chosen."""
     length = f"log = log.assign(length=log['response_tokens'] / {batch_size})"
     return _of_study(
-        chosen, "figures",
+        chosen,
+        "figures",
         "log = StudyLogs(study).read()",
         f"log = rows_of(log, arms={list(dict.fromkeys(log['arm']))!r}{_seeds(chosen)})",
         *([length] if "length" in columns else ()),
         "figure = " + call("figures.training_curves", Name("log"), list(columns), list(arms), log=logarithmic),
         study="StudyLogs, open_study, rows_of",
-    )  # fmt: skip
+    )
 
 
 def metrics_over_steps(chosen: Selection, names: Sequence[str]) -> str:
     return _of_study(
-        chosen, "behaviour, figures",
+        chosen,
+        "behaviour, figures",
         _answers(chosen),
         f"table = behaviour.metrics_by_step(answers, {chosen.control!r}, split={chosen.split!r})",
         f"table = rows_of(table, {_arms(chosen)})",
         "figure = "
-        + call("figures.metrics_over_steps", Name("table"), list(names), list(chosen.all_arms), control=chosen.control),
-    )  # fmt: skip
+        + call(
+            "figures.metrics_over_steps",
+            Name("table"),
+            list(names),
+            list(chosen.all_arms),
+            control=chosen.control,
+        ),
+    )
 
 
 def drift_at_step(chosen: Selection, step: int, movement: bool) -> str:
     values = (step, chosen.measure, chosen.control, movement, list(chosen.all_arms))
     return _of_study(
-        chosen, _modules(chosen), _drift(chosen), *_derived(chosen), _under(chosen),
+        chosen,
+        _modules(chosen),
+        _drift(chosen),
+        *_derived(chosen),
+        _under(chosen),
         "figure = " + call("figures.drift_at_step", Name("drift"), *values),
-    )  # fmt: skip
+    )
 
 
 def drift_over_steps(chosen: Selection, step: int, movement: bool) -> str:
     values = (chosen.measure, chosen.control, movement, step, list(chosen.all_arms))
     return _of_study(
-        chosen, _modules(chosen), _drift(chosen), *_derived(chosen), _under(chosen),
+        chosen,
+        _modules(chosen),
+        _drift(chosen),
+        *_derived(chosen),
+        _under(chosen),
         "figure = " + call("figures.drift_over_steps", Name("drift"), *values),
-    )  # fmt: skip
+    )
 
 
 def drift(
@@ -104,59 +122,75 @@ def drift(
     """``patched``: with what patching repairs below."""
     more = {"behind": list(behind)} if behind else {}
     figure = call(
-        "figures.drift_by_layer", Name("drift"), chosen.measure, chosen.control, movement=movement,
-        arms=list(chosen.all_arms), **more,
-    )  # fmt: skip
+        "figures.drift_by_layer",
+        Name("drift"),
+        chosen.measure,
+        chosen.control,
+        movement=movement,
+        arms=list(chosen.all_arms),
+        **more,
+    )
     below = call("figures.below", Name("figure"), Name("patching"), list(chosen.all_arms))
     return _of_study(
-        chosen, _modules(chosen),
-        _drift(chosen), *_derived(chosen), f"figure = {figure}",
+        chosen,
+        _modules(chosen),
+        _drift(chosen),
+        *_derived(chosen),
+        f"figure = {figure}",
         *([f"figures.mark_layers(figure, {list(marked)!r})"] if marked else ()),
         *([f"patching = {_rows_of_table(chosen, 'patching')}", below] if patched else ()),
-    )  # fmt: skip
+    )
 
 
 def drift_difference(chosen: Selection, marked: Sequence[int] = ()) -> str:
     figure = call(
-        "figures.drift_difference", Name("drift"), chosen.baseline, chosen.measure, chosen.control,
+        "figures.drift_difference",
+        Name("drift"),
+        chosen.baseline,
+        chosen.measure,
+        chosen.control,
         arms=list(chosen.all_arms),
-    )  # fmt: skip
+    )
     return _of_study(
-        chosen, _modules(chosen),
-        _drift(chosen), *_derived(chosen), f"figure = {figure}",
+        chosen,
+        _modules(chosen),
+        _drift(chosen),
+        *_derived(chosen),
+        f"figure = {figure}",
         *([f"figures.mark_layers(figure, {list(marked)!r})"] if marked else ()),
-    )  # fmt: skip
+    )
 
 
 def maps(chosen: Selection, kind: str, scale: str, cell: Cell | None) -> str:
     seeds = Name(f"rows_of(rows, {_arms(chosen)})['seed']")
     return _of_study(
-        chosen, "figures",
+        chosen,
+        "figures",
         *_maps(chosen, kind),
         f"table = rows_of(figures.map_table(rows, {kind!r}), {_arms(chosen)})",
         "figure = " + call("figures.map_panels", Name("table"), kind, scale, cell, seeds),
-    )  # fmt: skip
+    )
 
 
 def map_difference(chosen: Selection, kind: str, scale: str, cell: Cell | None) -> str:
     seeds = Name(f"rows_of(rows, {_arms(chosen)})['seed']")
     return _of_study(
-        chosen, "figures",
+        chosen,
+        "figures",
         *_maps(chosen, kind),
         f"table = rows_of(figures.map_difference(rows, {kind!r}, {chosen.baseline!r}), {_arms(chosen)})",
-        "figure = "
-        + call("figures.difference_panels", Name("table"), kind, chosen.baseline, scale, cell, seeds),
-    )  # fmt: skip
+        "figure = " + call("figures.difference_panels", Name("table"), kind, chosen.baseline, scale, cell, seeds),
+    )
 
 
 def map_profile(chosen: Selection, kind: str, scale: str, cell: Cell) -> str:
     return _of_study(
-        chosen, "figures",
+        chosen,
+        "figures",
         *_maps(chosen, kind),
         f"table = rows_of(figures.map_table(rows, {kind!r}), {_arms(chosen)})",
-        "figure = "
-        + call("figures.profile_curves", Name("table"), kind, cell, scale, list(chosen.all_arms)),
-    )  # fmt: skip
+        "figure = " + call("figures.profile_curves", Name("table"), kind, cell, scale, list(chosen.all_arms)),
+    )
 
 
 def strips(
@@ -171,7 +205,8 @@ def strips(
 ) -> str:
     """``seeds``: the arms that are shown, and of which run."""
     return _of_study(
-        chosen, "figures, token_view",
+        chosen,
+        "figures, token_view",
         "tokens = study.table('token_drift')",
         f"tokens = last_step(tokens[tokens['example_id'] == {example!r}])",
         "found = [",
@@ -179,34 +214,40 @@ def strips(
         f"    for arm, seed in {seeds!r}.items()",
         "]",
         "columns = token_view.align([reading.tokens for reading in found])",
-        "figure = "
-        + call("figures.strips", Name("found"), Name("columns"), measure, end, layer, part, **whose),
+        "figure = " + call("figures.strips", Name("found"), Name("columns"), measure, end, layer, part, **whose),
         study="last_step, open_study",
-    )  # fmt: skip
+    )
 
 
 def cases(chosen: Selection, arm: str, listed: Sequence[str]) -> str:
     return _of_study(
-        chosen, "example_pairs, figures",
+        chosen,
+        "example_pairs, figures",
         _answers(chosen),
         f"pairs = rows_of(example_pairs.paired(answers, split={chosen.split!r}, control={chosen.control!r}), "
         f"{_arms(chosen)})",
         f"counts = rows_of(example_pairs.case_counts(pairs), {_arms(chosen)})",
         "figure = "
-        + call(
-            "figures.four_cells", Name("counts"), chosen.control, (arm, tuple(listed)), Name("pairs['seed']")
-        ),
-    )  # fmt: skip
+        + call("figures.four_cells", Name("counts"), chosen.control, (arm, tuple(listed)), Name("pairs['seed']")),
+    )
 
 
 def decided(chosen: Selection, group: str, direction: str, readout: str, with_drift: bool) -> str:
     return _of_study(
-        chosen, "figures",
+        chosen,
+        "figures",
         f"patching = {_rows_of_table(chosen, 'patching')}",
         *([f"drift = {_rows_of_table(chosen, 'drift')}"] if with_drift else ()),
         "figure = "
-        + call("figures.decided", Name("patching"), Name("drift" if with_drift else "None"), group, direction, readout),
-    )  # fmt: skip
+        + call(
+            "figures.decided",
+            Name("patching"),
+            Name("drift" if with_drift else "None"),
+            group,
+            direction,
+            readout,
+        ),
+    )
 
 
 def flips(chosen: Selection) -> str:

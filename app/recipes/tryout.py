@@ -19,12 +19,14 @@ def drift(
 ) -> str:
     """``models``: name in the figure → what to load; ``asked``: prompt, context, token limit, form of no context."""
     return _tried(
-        "figures", models, asked,
+        "figures",
+        models,
+        asked,
         "layers = pd.concat([each.layer_rows(name) for name, each in tried.items()], ignore_index=True)",
         "figure = "
         + call("figures.response_drift", Name("layers"), measure, movement, Name("list(tried)"), layer),
         before="import pandas as pd\n\n",
-    )  # fmt: skip
+    )
 
 
 def strips(
@@ -37,26 +39,35 @@ def strips(
     """``words``: what the caption says, as :func:`cr_interp.figures.token_strips.strips` takes it."""
     end = Name("token_view.farthest(found)")
     return _tried(
-        "figures, token_view", models, asked,
+        "figures, token_view",
+        models,
+        asked,
         f"found = [token_view.Reading.of(name, each.token_rows(name), {measure!r}) for name, each in tried.items()]",
         "columns = token_view.align([reading.tokens for reading in found])",
         "figure = " + call("figures.strips", Name("found"), Name("columns"), measure, end, layer, **words),
-    )  # fmt: skip
+    )
 
 
 def lens(name: str, model: str, asked: tuple[str, Context | None, int, str], arms: Sequence[str]) -> str:
     """The logit lens of one checkpoint where its two answers part."""
     prompt, _, _, no_context = asked
     rows = call(
-        "parting", Name("tryout.open_model(model)"), prompt, Name("context"), Name(f"tried[{name!r}].responses"), no_context,
-    )  # fmt: skip
+        "parting",
+        Name("tryout.open_model(model)"),
+        prompt,
+        Name("context"),
+        Name(f"tried[{name!r}].responses"),
+        no_context,
+    )
     return _tried(
-        "figures", {name: model}, asked,
+        "figures",
+        {name: model},
+        asked,
         f"model = {model!r}",
         f"rows = {rows}",
         "figure = " + call("figures.parting_lens", Name("rows"), name, list(arms)),
         before="from cr_interp.mechanism.tried_lens import parting\n",
-    )  # fmt: skip
+    )
 
 
 def _tried(

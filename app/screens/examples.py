@@ -50,9 +50,15 @@ def table(chosen: Selection, counts: pd.DataFrame, pairs: pd.DataFrame, arm: str
     wide = 90 + 150 * min(4, counts["arm"].nunique())
     code = recipes.cases(chosen, arm, cases)
     show_figure(
-        lambda: figures.four_cells(counts, chosen.control, (arm, cases), seeds), "cases", counts, chosen.image,
-        on_click=click, wide=wide, code=code, files=chosen.files,
-    )  # fmt: skip
+        lambda: figures.four_cells(counts, chosen.control, (arm, cases), seeds),
+        "cases",
+        counts,
+        chosen.image,
+        on_click=click,
+        wide=wide,
+        code=code,
+        files=chosen.files,
+    )
 
 
 def choose(chosen: Selection, counts: pd.DataFrame) -> tuple[str, str]:
@@ -101,8 +107,13 @@ def controls(
     columns = st.columns([2, 4, 3])
     columns[0].selectbox("Arm", arms, key="case_arm", help=GLOSSARY["arm"], on_change=first_page)
     columns[1].selectbox(
-        "Pairs", list(words), key="cases", format_func=words.__getitem__, help=GLOSSARY["case"], on_change=first_page,
-    )  # fmt: skip
+        "Pairs",
+        list(words),
+        key="cases",
+        format_func=words.__getitem__,
+        help=GLOSSARY["case"],
+        on_change=first_page,
+    )
     columns[2].text_input(
         "Search",
         key="search",
@@ -119,8 +130,13 @@ def controls(
         "Example", ids, index=None, key="only", placeholder="All", help=GLOSSARY["only"], on_change=first_page
     )
     st.segmented_control(
-        "Kind of error", ["any", *kinds], key="error", help=GLOSSARY["error_kind"], on_change=first_page, required=True,
-    )  # fmt: skip
+        "Kind of error",
+        ["any", *kinds],
+        key="error",
+        help=GLOSSARY["error_kind"],
+        on_change=first_page,
+        required=True,
+    )
     return text, order, [] if error == "any" else [error], only or "", pins, words[str(st.session_state["cases"])]
 
 
@@ -206,14 +222,20 @@ def card(
             f"{plain(example)} · **{cases}** under {plain(arm)}" + (f" · seed {seeds}" if several else "")
         )
         middle.button(
-            "Unpin" if pinned else "Pin", icon=":material/keep_off:" if pinned else ":material/keep:", key=f"pin-{example}",
-            type="tertiary", on_click=pin, args=(example, not pinned),
-        )  # fmt: skip
+            "Unpin" if pinned else "Pin",
+            icon=":material/keep_off:" if pinned else ":material/keep:",
+            key=f"pin-{example}",
+            type="tertiary",
+            on_click=pin,
+            args=(example, not pinned),
+        )
         if has_tokens:
             right.page_link(
-                "screens/tokens.py", label="Tokens", icon=":material/format_ink_highlighter:",
+                "screens/tokens.py",
+                label="Tokens",
+                icon=":material/format_ink_highlighter:",
                 query_params=chosen.address(example=example, by_arm=arm, token_seed=str(mine["seed"].iloc[0])),
-            )  # fmt: skip
+            )
         st.html(prompt_html.prompt_html(every, chosen.all_arms))
 
 

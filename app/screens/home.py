@@ -61,7 +61,11 @@ def studies() -> None:
     found = find_studies()
     table = shelf(found)
     event = st.dataframe(
-        table, hide_index=True, key="studies", on_select="rerun", selection_mode="single-row",
+        table,
+        hide_index=True,
+        key="studies",
+        on_select="rerun",
+        selection_mode="single-row",
         height=min(38 + 35 * max(1, len(table)), 640),
         column_config={
             "study": st.column_config.TextColumn(pinned=True, help=GLOSSARY["study"]),
@@ -70,7 +74,7 @@ def studies() -> None:
             "verdict": st.column_config.TextColumn(help=GLOSSARY["verdict"]),
             "lacks": st.column_config.TextColumn(help=GLOSSARY["lacks"]),
         },
-    )  # fmt: skip
+    )
     rows = event["selection"]["rows"]
     if rows and rows[0] < len(table):
         st.switch_page("screens/overview.py", query_params={"study": str(table["study"].iloc[rows[0]])})
@@ -104,14 +108,22 @@ def compare() -> None:
         )
     way = linked("asked_on", list(ASKED), "task")
     left, middle, right = st.columns(3)
-    left.segmented_control("Asked on", list(ASKED), key="asked_on", format_func=ASKED.__getitem__, required=True,
-                           help=GLOSSARY["asked_on"])  # fmt: skip
+    left.segmented_control(
+        "Asked on",
+        list(ASKED),
+        key="asked_on",
+        format_func=ASKED.__getitem__,
+        required=True,
+        help=GLOSSARY["asked_on"],
+    )
     for key in ("asked_what", "asked_context", "asked_out"):
         linked_text(key)
     asked = middle.text_input(
-        "Task" if way == "task" else "File of prompts", key="asked_what",
-        placeholder="sentiment" if way == "task" else "prompts.jsonl", help=GLOSSARY["asked_on"],
-    )  # fmt: skip
+        "Task" if way == "task" else "File of prompts",
+        key="asked_what",
+        placeholder="sentiment" if way == "task" else "prompts.jsonl",
+        help=GLOSSARY["asked_on"],
+    )
     out = right.text_input(
         "Folder of the new study", key="asked_out", placeholder="studies/mine", help=GLOSSARY["study"]
     )

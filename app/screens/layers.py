@@ -38,10 +38,13 @@ def cards(chosen: Selection) -> None:
     columns = [column for _ in range(rows) for column in st.columns(4)]
     for column, fact in zip(columns, facts, strict=False):
         column.metric(
-            plain(fact["arm"]), f"{fact['estimate']:.3f}", border=True,
+            plain(fact["arm"]),
+            f"{fact['estimate']:.3f}",
+            border=True,
             delta=f"layer {fact['layer']} · {fact['low']:.3f} to {fact['high']:.3f}",
-            delta_color="off", delta_arrow="off",
-        )  # fmt: skip
+            delta_color="off",
+            delta_arrow="off",
+        )
 
 
 def curves(chosen: Selection, marked: list[int], movement: bool, behind: list[str]) -> None:
@@ -60,9 +63,14 @@ def curves(chosen: Selection, marked: list[int], movement: bool, behind: list[st
     left, right = st.columns([4, 1])
     with left:
         show_figure(
-            figure, f"drift-{chosen.measure}", pd.concat(numbers), chosen.image, on_click=click,
-            code=recipes.drift(chosen, movement, marked, behind, patched is not None), files=chosen.files,
-        )  # fmt: skip
+            figure,
+            f"drift-{chosen.measure}",
+            pd.concat(numbers),
+            chosen.image,
+            on_click=click,
+            code=recipes.drift(chosen, movement, marked, behind, patched is not None),
+            files=chosen.files,
+        )
         if patched is None:
             st.caption(
                 "Whether a layer that moves also matters is said by patching, which this study has not got: "
@@ -81,9 +89,13 @@ def closer(chosen: Selection, layers: list[str]) -> None:
     """Beside the figure: one layer in every arm, and from there to its tokens and maps."""
     st.subheader("This layer", help=GLOSSARY["layer"], anchor="layer")
     layer = st.selectbox(
-        "Look closer at a layer", layers, index=None, key="closer", placeholder="Click a curve, or choose",
+        "Look closer at a layer",
+        layers,
+        index=None,
+        key="closer",
+        placeholder="Click a curve, or choose",
         help=GLOSSARY["layer"],
-    )  # fmt: skip
+    )
     if layer is None:
         st.caption("Click a curve, or choose a layer here.")
         return
@@ -95,13 +107,17 @@ def closer(chosen: Selection, layers: list[str]) -> None:
     name = layer_words(_place(layer))
     of_tokens = {"token_measure": chosen.measure} if chosen.measure in ("cosine", "relative_l2") else {}
     st.page_link(
-        "screens/tokens.py", label=f"Tokens at {name}", icon=":material/format_ink_highlighter:",
+        "screens/tokens.py",
+        label=f"Tokens at {name}",
+        icon=":material/format_ink_highlighter:",
         query_params=chosen.address(layer=layer, **of_tokens),
-    )  # fmt: skip
+    )
     st.page_link(
-        "screens/maps.py", label=f"Maps at {name}", icon=":material/grid_on:",
+        "screens/maps.py",
+        label=f"Maps at {name}",
+        icon=":material/grid_on:",
         query_params=chosen.address(layer_x=layer, layer_y=layer),
-    )  # fmt: skip
+    )
 
 
 def click(panel: str, x: float, y: float) -> None:
@@ -124,9 +140,14 @@ def difference(chosen: Selection, marked: list[int]) -> None:
         return clickable(mark_layers(made, marked))
 
     show_figure(
-        figure, f"difference-{chosen.measure}", chosen.layer_table(), chosen.image, on_click=click,
-        code=recipes.drift_difference(chosen, marked), files=chosen.files,
-    )  # fmt: skip
+        figure,
+        f"difference-{chosen.measure}",
+        chosen.layer_table(),
+        chosen.image,
+        on_click=click,
+        code=recipes.drift_difference(chosen, marked),
+        files=chosen.files,
+    )
 
 
 def numbers(chosen: Selection) -> None:
@@ -135,12 +156,14 @@ def numbers(chosen: Selection) -> None:
     wide = table.pivot(index="layer", columns="arm", values="estimate")
     wide = wide.loc[list(dict.fromkeys(table["layer"])), [arm for arm in chosen.arms if arm in wide]]
     st.dataframe(
-        wide.reset_index(), hide_index=True, key="layer-table",
+        wide.reset_index(),
+        hide_index=True,
+        key="layer-table",
         column_config={
             "layer": st.column_config.TextColumn(help=GLOSSARY["layer"], pinned=True),
             **{arm: st.column_config.NumberColumn(format="%.4f") for arm in wide},
         },
-    )  # fmt: skip
+    )
 
 
 def page(chosen: Selection) -> None:

@@ -27,13 +27,22 @@ def choose_map(chosen: Selection, kinds: list[str]) -> tuple[str, str]:
     kind = linked("map", kinds, kinds[0])
     scale = linked("colour", list(map_figures.SCALES), telling_scale(chosen.map_table(kind)["cka"]))
     st.pills(
-        "Map", kinds, key="map", help=GLOSSARY["map"], required=True, wrap=True,
+        "Map",
+        kinds,
+        key="map",
+        help=GLOSSARY["map"],
+        required=True,
+        wrap=True,
         format_func=lambda name: plain(map_figures.kind_of(name).name),
-    )  # fmt: skip
+    )
     st.segmented_control(
-        "Colour", list(map_figures.SCALES), key="colour", format_func=map_figures.SCALES.__getitem__,
-        help=GLOSSARY["map_colour"], required=True,
-    )  # fmt: skip
+        "Colour",
+        list(map_figures.SCALES),
+        key="colour",
+        format_func=map_figures.SCALES.__getitem__,
+        help=GLOSSARY["map_colour"],
+        required=True,
+    )
     return kind, scale
 
 
@@ -65,9 +74,15 @@ def panels(
 ) -> None:
     st.subheader("Side by side", help=GLOSSARY["map"], anchor="maps")
     show_figure(
-        lambda: map_figures.map_panels(table, kind, scale, cell, seeds), f"map-{_file(kind)}", table, chosen.image,
-        on_click=click, wide=WIDE, code=recipes.maps(chosen, kind, scale, cell), files=chosen.files,
-    )  # fmt: skip
+        lambda: map_figures.map_panels(table, kind, scale, cell, seeds),
+        f"map-{_file(kind)}",
+        table,
+        chosen.image,
+        on_click=click,
+        wide=WIDE,
+        code=recipes.maps(chosen, kind, scale, cell),
+        files=chosen.files,
+    )
 
 
 def side_by_side(
@@ -95,9 +110,14 @@ def differences(chosen: Selection, kind: str, scale: str, cell: tuple[int, int] 
         return
     show_figure(
         lambda: map_figures.difference_panels(table, kind, chosen.baseline, scale, cell, seeds),
-        f"map-difference-{_file(kind)}", table, chosen.image, on_click=click, wide=WIDE,
-        code=recipes.map_difference(chosen, kind, scale, cell), files=chosen.files,
-    )  # fmt: skip
+        f"map-difference-{_file(kind)}",
+        table,
+        chosen.image,
+        on_click=click,
+        wide=WIDE,
+        code=recipes.map_difference(chosen, kind, scale, cell),
+        files=chosen.files,
+    )
 
 
 def cell_panel(chosen: Selection, table: pd.DataFrame, kind: str, cell: tuple[int, int] | None) -> None:
@@ -107,27 +127,37 @@ def cell_panel(chosen: Selection, table: pd.DataFrame, kind: str, cell: tuple[in
     for key, axis in (("layer_x", words.x), ("layer_y", words.y)):
         arrow = "→" if key == "layer_x" else "↑"
         st.selectbox(
-            f"{plain(axis[:1].upper() + axis[1:])} {arrow}", _names(table[key]), index=None, key=key,
-            placeholder="Choose a layer", help=GLOSSARY["cell"],
-        )  # fmt: skip
+            f"{plain(axis[:1].upper() + axis[1:])} {arrow}",
+            _names(table[key]),
+            index=None,
+            key=key,
+            placeholder="Choose a layer",
+            help=GLOSSARY["cell"],
+        )
     if cell is None:
         st.caption("Click a cell of a map, or choose its two layers here, to see both layers' curves.")
         return
     there = table[(table["layer_x"] == cell[0]) & (table["layer_y"] == cell[1])]
     st.dataframe(
-        there[["arm", "cka"]], hide_index=True, key="map-cell",
+        there[["arm", "cka"]],
+        hide_index=True,
+        key="map-cell",
         column_config={"cka": st.column_config.NumberColumn("CKA", format="%.4f")},
-    )  # fmt: skip
+    )
     for place in dict.fromkeys(cell):
         name = layer_name(place)
         st.page_link(
-            "screens/layers.py", label=f"Drift at {layer_words(place)}", icon=":material/layers:",
+            "screens/layers.py",
+            label=f"Drift at {layer_words(place)}",
+            icon=":material/layers:",
             query_params=chosen.address(layer=name),
-        )  # fmt: skip
+        )
         st.page_link(
-            "screens/tokens.py", label=f"Tokens at {layer_words(place)}", icon=":material/format_ink_highlighter:",
+            "screens/tokens.py",
+            label=f"Tokens at {layer_words(place)}",
+            icon=":material/format_ink_highlighter:",
             query_params=chosen.address(layer=name),
-        )  # fmt: skip
+        )
 
 
 def two_layers(
@@ -139,9 +169,14 @@ def two_layers(
     side = table[(table["layer_x"] == cell[0]) | (table["layer_y"] == cell[1])]
     code = recipes.map_profile(chosen, kind, scale, cell)
     show_figure(
-        lambda: map_figures.profile_curves(table, kind, cell, scale, chosen.all_arms), f"map-profile-{_file(kind)}",
-        side, chosen.image, wide=560, code=code, files=chosen.files,
-    )  # fmt: skip
+        lambda: map_figures.profile_curves(table, kind, cell, scale, chosen.all_arms),
+        f"map-profile-{_file(kind)}",
+        side,
+        chosen.image,
+        wide=560,
+        code=code,
+        files=chosen.files,
+    )
 
 
 def drift(chosen: Selection, cell: tuple[int, int] | None) -> None:

@@ -42,12 +42,20 @@ def decided(chosen: Selection) -> None:
         st.subheader("Recovered share, and how far states move", help=GLOSSARY["recovered"], anchor="decided")
         show_figure(
             lambda: figures.decided(
-                patching, rows_of(table(chosen.study, "drift"), chosen.arms, chosen.some_seeds) if drift else None,
-                group, direction, readout,
+                patching,
+                rows_of(table(chosen.study, "drift"), chosen.arms, chosen.some_seeds) if drift else None,
+                group,
+                direction,
+                readout,
             ),
-            "decided", shown, chosen.image, on_click=lambda arm, x, y: click(shown, arm, x, y),
-            wide=260 * shown["arm"].nunique() + 120, code=code, files=chosen.files,
-        )  # fmt: skip
+            "decided",
+            shown,
+            chosen.image,
+            on_click=lambda arm, x, y: click(shown, arm, x, y),
+            wide=260 * shown["arm"].nunique() + 120,
+            code=code,
+            files=chosen.files,
+        )
     with right, guard("The examples"):
         cell(chosen, shown, group, direction, readout)
 
@@ -95,18 +103,21 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
     row = names[name]
     there = shown[(shown["arm"] == row.arm) & (shown["site"] == row.site) & (shown["place"] == row.place)]
     beside = [
-        f"{CONTROLS[each.control]}: {each.estimate:.2f}" for each in there.itertuples() if each.control in CONTROLS
-        and each.control != "none"
-    ]  # fmt: skip
+        f"{CONTROLS[each.control]}: {each.estimate:.2f}"
+        for each in there.itertuples()
+        if each.control in CONTROLS and each.control != "none"
+    ]
     st.markdown(
         f"**{row.estimate:.2f}** [{row.low:.2f}, {row.high:.2f}], {plain(READOUTS[readout])}, {row.n_examples} examples. "
         f"{plain('; '.join(beside)) or 'No control was measured'}."
     )
     listed(chosen, row, group, direction)
     st.page_link(
-        "screens/layers.py", label=f"Drift at {layer_words(row.place)}", icon=":material/layers:",
+        "screens/layers.py",
+        label=f"Drift at {layer_words(row.place)}",
+        icon=":material/layers:",
         query_params=chosen.address(layer=layer_name(row.place)),
-    )  # fmt: skip
+    )
 
 
 def listed(chosen: Selection, row: object, group: str, direction: str) -> None:
@@ -116,9 +127,14 @@ def listed(chosen: Selection, row: object, group: str, direction: str) -> None:
     place = getattr(row, "place", EMBEDDING)
     arm, site = str(getattr(row, "arm", "")), str(getattr(row, "site", ""))
     found = chosen.once(
-        "cell examples", lambda: cell_examples(chosen.mechanism("patching_examples"), arm, site, place, group, direction),
-        arm, site, place, group, direction,
-    )  # fmt: skip
+        "cell examples",
+        lambda: cell_examples(chosen.mechanism("patching_examples"), arm, site, place, group, direction),
+        arm,
+        site,
+        place,
+        group,
+        direction,
+    )
     if found.empty:
         st.caption("No single examples are kept of this cell.")
         return
@@ -128,17 +144,26 @@ def listed(chosen: Selection, row: object, group: str, direction: str) -> None:
         prompt=found["example_id"].map(texts), follows=found["follows"].map({True: "✓", False: "✗"})
     )
     event = st.dataframe(
-        shown[["follows", "share", "prompt", "seed", "example_id"]], hide_index=True, key="cell-examples", on_select="rerun",
-        selection_mode="single-row", height=min(38 + 35 * len(shown), 330),
-        column_config={"share": st.column_config.NumberColumn(format="%.2f"), "follows": st.column_config.TextColumn("")},
-    )  # fmt: skip
+        shown[["follows", "share", "prompt", "seed", "example_id"]],
+        hide_index=True,
+        key="cell-examples",
+        on_select="rerun",
+        selection_mode="single-row",
+        height=min(38 + 35 * len(shown), 330),
+        column_config={
+            "share": st.column_config.NumberColumn(format="%.2f"),
+            "follows": st.column_config.TextColumn(""),
+        },
+    )
     picked = event["selection"]["rows"]
     if picked and picked[0] < len(shown):
         example = shown.iloc[picked[0]]
         st.page_link(
-            "screens/examples.py", label="Its answers", icon=":material/compare:",
+            "screens/examples.py",
+            label="Its answers",
+            icon=":material/compare:",
             query_params=chosen.address(case_arm=arm, cases="all", only=example["example_id"]),
-        )  # fmt: skip
+        )
 
 
 def prompts(chosen: Selection) -> dict[str, str]:
@@ -170,9 +195,14 @@ def plain_tab(chosen: Selection, tab: Tab) -> None:
             code = recipes.of_table(chosen, tab.table, where, more, **own)
             tables = {name: chosen.mechanism(table) for name, table in more.items()}
             show_figure(
-                partial(draw, rows, **tables, **own), f"{tab.table}-{where.partition(':')[2]}", rows, chosen.image, code=code,
-                wide=560, files=chosen.files,
-            )  # fmt: skip
+                partial(draw, rows, **tables, **own),
+                f"{tab.table}-{where.partition(':')[2]}",
+                rows,
+                chosen.image,
+                code=code,
+                wide=560,
+                files=chosen.files,
+            )
 
 
 def flips(chosen: Selection, tab: Tab) -> None:
@@ -214,9 +244,12 @@ def options_of(tab: Tab, rows: pd.DataFrame) -> dict[str, str]:
                 options[column] = linked(key, values, usual[0])
                 if len(values) > 1:
                     st.segmented_control(
-                        column.replace("_", " ").capitalize(), values, key=key, required=True,
+                        column.replace("_", " ").capitalize(),
+                        values,
+                        key=key,
+                        required=True,
                         help=GLOSSARY.get(column, tab.asks),
-                    )  # fmt: skip
+                    )
     return options
 
 

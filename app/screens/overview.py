@@ -32,9 +32,14 @@ SITES = {"resid_post": "residual stream", "attn_out": "attention's output", "mlp
 ALL = "all"
 #: metric → the list of the Examples page that has its examples
 CASES = {
-    "harm": "harmed", "rescue": "rescued", "both_correct": "kept", "acc_x": "right without", "acc_xc": "right with",
-    "changed": "changed", "agreement": "same",
-}  # fmt: skip
+    "harm": "harmed",
+    "rescue": "rescued",
+    "both_correct": "kept",
+    "acc_x": "right without",
+    "acc_xc": "right with",
+    "changed": "changed",
+    "agreement": "same",
+}
 
 
 def headline(chosen: Selection) -> None:
@@ -67,15 +72,20 @@ def headline(chosen: Selection) -> None:
         columns = st.columns(4)
         for column, name in zip(columns, (arm, baseline), strict=False):
             column.page_link(
-                "screens/examples.py", label=f"Harmed under {plain(name)}", icon=":material/compare:",
-                query_params=chosen.address(case_arm=name, cases="harmed"), help=GLOSSARY["harm"],
-            )  # fmt: skip
+                "screens/examples.py",
+                label=f"Harmed under {plain(name)}",
+                icon=":material/compare:",
+                query_params=chosen.address(case_arm=name, cases="harmed"),
+                help=GLOSSARY["harm"],
+            )
         with columns[3]:
             report_button(chosen.study)
         columns[2].page_link(
-            "screens/training.py", label="When did it emerge?", icon=":material/trending_up:",
+            "screens/training.py",
+            label="When did it emerge?",
+            icon=":material/trending_up:",
             query_params=chosen.address(),
-        )  # fmt: skip
+        )
 
 
 def where(chosen: Selection) -> None:
@@ -143,10 +153,15 @@ def metrics(chosen: Selection) -> None:
     st.subheader("Metrics, side by side", help=GLOSSARY["interval"], anchor="metrics")
     table = chosen.metrics()
     show_figure(
-        lambda: figures.metric_forest(table, control=chosen.control), "metrics", table, chosen.image,
-        on_click=lambda metric, _, y: examples(metric, figures.arm_order(table["arm"])[round(y)]), wide=640,
-        code=recipes.metrics(chosen), files=chosen.files,
-    )  # fmt: skip
+        lambda: figures.metric_forest(table, control=chosen.control),
+        "metrics",
+        table,
+        chosen.image,
+        on_click=lambda metric, _, y: examples(metric, figures.arm_order(table["arm"])[round(y)]),
+        wide=640,
+        code=recipes.metrics(chosen),
+        files=chosen.files,
+    )
     asked = st.session_state.pop("examples", None)
     if asked is not None:
         arm, cases = asked
@@ -157,7 +172,9 @@ def metrics(chosen: Selection) -> None:
     shown = shown.assign(regime=shown["arm"].map(regimes).fillna("–").astype(str))
     st.caption(plain(f"95 % intervals: {said_intervals(table[table['seed'].isna()])}."))
     st.dataframe(
-        shown, hide_index=True, key="metric-table",
+        shown,
+        hide_index=True,
+        key="metric-table",
         column_config={
             "arm": st.column_config.TextColumn(help=GLOSSARY["arm"], pinned=True),
             "regime": st.column_config.TextColumn(help=GLOSSARY["regime"]),
@@ -166,7 +183,7 @@ def metrics(chosen: Selection) -> None:
                 for name, short in {**summary.SHORT, **summary.KEYLESS}.items()
             },
         },
-    )  # fmt: skip
+    )
     for told in keyless_sentences(chosen.study):
         st.caption(plain(told))
 
@@ -180,9 +197,13 @@ def outcomes(chosen: Selection) -> None:
     st.subheader("What kind of wrong", help=GLOSSARY["outcome"], anchor="outcomes")
     shares = chosen.outcome_shares()
     show_figure(
-        lambda: figures.outcomes_bar(shares, chosen.control), "outcomes", shares, chosen.image,
-        code=recipes.outcomes(chosen), files=chosen.files,
-    )  # fmt: skip
+        lambda: figures.outcomes_bar(shares, chosen.control),
+        "outcomes",
+        shares,
+        chosen.image,
+        code=recipes.outcomes(chosen),
+        files=chosen.files,
+    )
 
 
 def configuration(chosen: Selection) -> None:
@@ -213,9 +234,12 @@ def answers(chosen: Selection) -> None:
     seed = linked("seed", seeds, seeds[0])
     left, right, _ = st.columns([3, 1, 3])
     left.selectbox(
-        "Prompts", [*pair, ALL], key="prompts", help=GLOSSARY["harm"],
+        "Prompts",
+        [*pair, ALL],
+        key="prompts",
+        help=GLOSSARY["harm"],
         format_func=lambda arm: ALL if arm == ALL else f"harmed under {arm}",
-    )  # fmt: skip
+    )
     right.selectbox("Seed", seeds, key="seed", help=GLOSSARY["seeds"])
     harmed = None if under == ALL else under
     table = chosen.once(
@@ -232,10 +256,12 @@ def answers(chosen: Selection) -> None:
         st.caption(f"Every prompt: {plain(head)}… {plain(tail)}")
     # A data frame draws on a canvas: whatever a model has written is shown as text.
     st.dataframe(
-        shown.rename(columns={"example_id": "example"}), hide_index=True, key="answers-table",
+        shown.rename(columns={"example_id": "example"}),
+        hide_index=True,
+        key="answers-table",
         height=min(38 + 35 * max(1, len(table)), 320),
         column_config={"example": st.column_config.TextColumn(help=GLOSSARY["example"])},
-    )  # fmt: skip
+    )
     text = (
         f"{len(table)} prompts, responses without and with the context ({chosen.control}), seed {seed}. "
         f"{MARKS_SAY}" + (" The first 500 are shown." if len(table) > 500 else "")

@@ -12,8 +12,9 @@ from app.queries import suite_state, summary
 from app.recipes import study as recipes
 from app.sidebar import default_pair
 from app.words import GLOSSARY, MEASURE_HELP, measure_name, plain
+from cr_interp import figures
 from cr_interp.errors import UserError
-from cr_interp.figures import suite as suite_figures
+from cr_interp.figures.suite import by_effect
 from cr_interp.report.suite import said_of_differences
 from cr_interp.tables.claims import count_claims, count_fairly, said_fairly
 from cr_interp.tables.suite import Suite, find_suites, in_order, open_suite
@@ -123,13 +124,18 @@ def headline(chosen: Chosen, mine: Suite) -> None:
         )
 
     def click(panel: str, x: float, y: float) -> None:
-        st.session_state["open setting"] = suite_figures.by_effect(compared)["setting"].iloc[round(y)]
+        st.session_state["open setting"] = by_effect(compared)["setting"].iloc[round(y)]
 
     code = recipes.suite_differences(chosen, mine.name)
     show_figure(
-        lambda: suite_figures.difference_forest(compared, arm, baseline), "suite-differences", compared, chosen.image,
-        on_click=click, code=code, files=suite_state.stamp(mine),
-    )  # fmt: skip
+        lambda: figures.difference_forest(compared, arm, baseline),
+        "suite-differences",
+        compared,
+        chosen.image,
+        on_click=click,
+        code=code,
+        files=suite_state.stamp(mine),
+    )
     st.caption("Click a marker to open that setting's study.")
     counted(chosen, compared)
     unfinished(mine)
@@ -150,13 +156,16 @@ def counted(chosen: Chosen, compared: pd.DataFrame) -> None:
     )
     with more:
         st.dataframe(
-            shown, hide_index=True, key="counts-table", height=_height(shown),
+            shown,
+            hide_index=True,
+            key="counts-table",
+            height=_height(shown),
             column_config={
                 "claim": st.column_config.TextColumn(width="large", help=GLOSSARY["claim"]),
                 "settings": st.column_config.TextColumn(width="small", help=GLOSSARY["of"]),
                 "which": st.column_config.TextColumn(help=GLOSSARY["setting"]),
             },
-        )  # fmt: skip
+        )
         several = bool((compared["seeds"] > 1).any())  # NumPy's own cannot be a factor of a text
         with below(
             f"{chosen.arm} minus {chosen.baseline}, paired over examples{' and seeds' * several}; intervals: "
@@ -191,9 +200,14 @@ def regimes(chosen: Chosen, mine: Suite) -> None:
 
     code = recipes.suite_regimes(chosen, mine.name, _arms(chosen))
     show_figure(
-        lambda: suite_figures.regime_scatter(rows, chosen.baseline, chosen.arm), "suite-regimes", rows, chosen.image,
-        on_click=click, code=code, files=suite_state.stamp(mine),
-    )  # fmt: skip
+        lambda: figures.regime_scatter(rows, chosen.baseline, chosen.arm),
+        "suite-regimes",
+        rows,
+        chosen.image,
+        on_click=click,
+        code=code,
+        files=suite_state.stamp(mine),
+    )
 
 
 def forest(chosen: Chosen, mine: Suite) -> None:
@@ -207,9 +221,14 @@ def forest(chosen: Chosen, mine: Suite) -> None:
 
     code = recipes.suite_harm(chosen, mine.name, _arms(chosen))
     show_figure(
-        lambda: suite_figures.harm_forest(rows, (chosen.baseline, chosen.arm)), "suite-harm", rows, chosen.image,
-        on_click=click, code=code, files=suite_state.stamp(mine),
-    )  # fmt: skip
+        lambda: figures.harm_forest(rows, (chosen.baseline, chosen.arm)),
+        "suite-harm",
+        rows,
+        chosen.image,
+        on_click=click,
+        code=code,
+        files=suite_state.stamp(mine),
+    )
 
 
 def table(chosen: Chosen, mine: Suite) -> None:
@@ -221,7 +240,10 @@ def table(chosen: Chosen, mine: Suite) -> None:
         shown[summary.SHORT[name]] = [f"{100 * value:.1f}" if pd.notna(value) else "–" for value in rows[name]]
     shown["seeds"], shown["n"] = rows["seeds"], rows["n"]
     st.dataframe(
-        shown, hide_index=True, key="settings-table", height=_height(shown),
+        shown,
+        hide_index=True,
+        key="settings-table",
+        height=_height(shown),
         column_config={
             "setting": st.column_config.TextColumn(pinned=True, width=150, help=GLOSSARY["setting"]),
             "arm": st.column_config.TextColumn(help=GLOSSARY["arm"]),
@@ -230,7 +252,7 @@ def table(chosen: Chosen, mine: Suite) -> None:
             "n": st.column_config.NumberColumn(help=GLOSSARY["n_pairs"]),
             **{summary.SHORT[name]: st.column_config.TextColumn(help=GLOSSARY[name]) for name in names},
         },
-    )  # fmt: skip
+    )
     with below("In %; the intervals are in the file."):
         download_table(rows, "suite-settings")
 
@@ -244,9 +266,14 @@ def ablations(chosen: Chosen, mine: Suite) -> None:
         "as the anchor itself, that thing is not what helps."
     )
     show_figure(
-        lambda: suite_figures.harm_forest(rows, arm_order(rows["arm"])), "suite-ablations", rows, chosen.image, wide=740,
-        code=recipes.suite_ablations(chosen, mine.name), files=suite_state.stamp(mine),
-    )  # fmt: skip
+        lambda: figures.harm_forest(rows, arm_order(rows["arm"])),
+        "suite-ablations",
+        rows,
+        chosen.image,
+        wide=740,
+        code=recipes.suite_ablations(chosen, mine.name),
+        files=suite_state.stamp(mine),
+    )
 
 
 def during(chosen: Chosen, mine: Suite) -> None:
@@ -255,9 +282,14 @@ def during(chosen: Chosen, mine: Suite) -> None:
     early = suite_state.early_gap(mine, arms)
     code = recipes.suite_training(mine.name, arms, DURING)
     show_figure(
-        lambda: suite_figures.early_gap_curves(early, DURING), "suite-training", early, chosen.image, wide=740,
-        code=code, files=suite_state.stamp(mine),
-    )  # fmt: skip
+        lambda: figures.early_gap_curves(early, DURING),
+        "suite-training",
+        early,
+        chosen.image,
+        wide=740,
+        code=code,
+        files=suite_state.stamp(mine),
+    )
 
 
 def layers(chosen: Chosen, mine: Suite) -> None:
@@ -270,9 +302,15 @@ def layers(chosen: Chosen, mine: Suite) -> None:
 
     code = recipes.suite_drift(chosen, mine.name, arms)
     show_figure(
-        lambda: suite_figures.drift_small_multiples(drift, measure, arms, chosen.control), f"suite-drift-{measure}",
-        drift, chosen.image, on_click=click, wide=740, code=code, files=suite_state.stamp(mine),
-    )  # fmt: skip
+        lambda: figures.drift_small_multiples(drift, measure, arms, chosen.control),
+        f"suite-drift-{measure}",
+        drift,
+        chosen.image,
+        on_click=click,
+        wide=740,
+        code=code,
+        files=suite_state.stamp(mine),
+    )
 
 
 def _rows(chosen: Chosen, mine: Suite) -> pd.DataFrame:

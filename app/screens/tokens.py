@@ -50,16 +50,24 @@ def choose(chosen: Selection, tokens: Tokens, runs: dict[str, list[int]]) -> Cho
     stretch = linked("stretch", [False, True], False)
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     left.pills(
-        "Measure", list(token_view.MOVES), key="token_measure", help=GLOSSARY["token_measure"], required=True,
+        "Measure",
+        list(token_view.MOVES),
+        key="token_measure",
+        help=GLOSSARY["token_measure"],
+        required=True,
         format_func=lambda name: token_view.MOVES[name][0],
-    )  # fmt: skip
+    )
     right.toggle("Stretch the colours to this example", key="stretch", help=GLOSSARY["stretch"])
     top = st.columns([3, 3, 1])
     top[0].selectbox("Sorted by the drift of", arms, key="by_arm", help=GLOSSARY["order"])
     top[1].segmented_control(
-        "by its response's", list(token_view.STATISTICS), key="statistic", required=True, help=GLOSSARY["statistic"],
+        "by its response's",
+        list(token_view.STATISTICS),
+        key="statistic",
+        required=True,
+        help=GLOSSARY["statistic"],
         format_func=token_view.STATISTICS.__getitem__,
-    )  # fmt: skip
+    )
     top[2].selectbox("Seed", several, key="token_seed", help=GLOSSARY["seeds"])
     name = linked("layer", names, layer_name(telling_layer(chosen, by_arm, layers)))
     if measure == "kl":
@@ -237,9 +245,11 @@ def answers(chosen: Selection, choice: Choice, runs: dict[str, list[int]], examp
     left, right = st.columns([3, 1])
     left.caption(MARKS_SAY)
     right.page_link(
-        "screens/examples.py", label="Its pairs", icon=":material/compare:",
+        "screens/examples.py",
+        label="Its pairs",
+        icon=":material/compare:",
         query_params=chosen.address(case_arm=choice.by_arm, cases="all", only=example),
-    )  # fmt: skip
+    )
 
 
 def text(
@@ -280,8 +290,14 @@ def strips(
     code = recipes.strips(chosen, example, seeds, choice.measure, end, choice.layer, part, **whose)
     show_figure(
         lambda: token_strips.strips(found, columns, choice.measure, end, choice.layer, part, **whose),
-        f"tokens-{choice.measure}", table, chosen.image, on_click=click, wide=560, code=code, files=chosen.files,
-    )  # fmt: skip
+        f"tokens-{choice.measure}",
+        table,
+        chosen.image,
+        on_click=click,
+        wide=560,
+        code=code,
+        files=chosen.files,
+    )
 
 
 def at_layer(panel: str, x: float, y: float) -> None:
@@ -307,9 +323,13 @@ def cell(
             value = reading.at(choice.layer)[index]
             rows.append({"arm": reading.arm, "token": token_view.visible(reading.tokens[index]), "moved": value})
     st.dataframe(
-        pd.DataFrame(rows), hide_index=True, key="token-cell",
-        column_config={"moved": st.column_config.NumberColumn(token_view.MOVES[choice.measure][1], format="%.3g")},
-    )  # fmt: skip
+        pd.DataFrame(rows),
+        hide_index=True,
+        key="token-cell",
+        column_config={
+            "moved": st.column_config.NumberColumn(token_view.MOVES[choice.measure][1], format="%.3g")
+        },
+    )
     st.page_link(
         "screens/layers.py",
         label=f"Drift at layer {name}",
@@ -317,9 +337,11 @@ def cell(
         query_params=chosen.address(layer=name),
     )
     st.page_link(
-        "screens/maps.py", label=f"Maps at layer {name}", icon=":material/grid_on:",
+        "screens/maps.py",
+        label=f"Maps at layer {name}",
+        icon=":material/grid_on:",
         query_params=chosen.address(layer_x=name, layer_y=name),
-    )  # fmt: skip
+    )
 
 
 def farthest_column(found: list[token_view.Reading], columns: list[list[int | None]], choice: Choice) -> int:

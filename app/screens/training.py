@@ -62,9 +62,13 @@ def choose_losses() -> tuple[str, bool, bool]:
     follow = linked("follow", [False, True], False)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         st.segmented_control(
-            "Curves", list(CURVES), key="curves_of", format_func=CURVES.__getitem__, required=True,
+            "Curves",
+            list(CURVES),
+            key="curves_of",
+            format_func=CURVES.__getitem__,
+            required=True,
             help=GLOSSARY["loss"],
-        )  # fmt: skip
+        )
         st.toggle("Logarithmic losses", key="log_loss", help=GLOSSARY["log_loss"])
         st.toggle("Follow a run in progress", key="follow", help=GLOSSARY["follow"])
     return curves, logarithmic, follow
@@ -111,9 +115,14 @@ def losses(chosen: Selection, curves: str, logarithmic: bool) -> None:
         table = log[log[shown].notna().any(axis=1)]
         code = recipes.training_log(chosen, log, shown, arms, logarithmic)
         show_figure(
-            lambda: figures.training_curves(log, shown, arms, log=logarithmic), f"training-{curves}", table,
-            chosen.image, wide=WIDE, code=code, files=log_stamp(chosen.study, log),
-        )  # fmt: skip
+            lambda: figures.training_curves(log, shown, arms, log=logarithmic),
+            f"training-{curves}",
+            table,
+            chosen.image,
+            wide=WIDE,
+            code=code,
+            files=log_stamp(chosen.study, log),
+        )
 
 
 def no_log(chosen: Selection) -> None:
@@ -138,9 +147,13 @@ def choose_source(chosen: Selection) -> str:
     source = linked("evaluated", options, "validation")
     if several:
         st.segmented_control(
-            "Evaluated on", options, key="evaluated", format_func=EVALUATED.__getitem__, required=True,
+            "Evaluated on",
+            options,
+            key="evaluated",
+            format_func=EVALUATED.__getitem__,
+            required=True,
             help=GLOSSARY["evaluated"],
-        )  # fmt: skip
+        )
     return source
 
 
@@ -165,8 +178,13 @@ def behaviour(chosen: Selection, source: str) -> None:
             code = recipes.metrics_over_steps(chosen, names)
             show_figure(
                 lambda: figures.metrics_over_steps(table, names, chosen.all_arms, control=chosen.control),
-                "behaviour-checkpoints", table, chosen.image, wide=WIDE, code=code, files=chosen.files,
-            )  # fmt: skip
+                "behaviour-checkpoints",
+                table,
+                chosen.image,
+                wide=WIDE,
+                code=code,
+                files=chosen.files,
+            )
             return
         log = read(chosen)
         if log.empty:
@@ -185,9 +203,14 @@ def behaviour(chosen: Selection, source: str) -> None:
         table = log[log[shown].notna().any(axis=1)]
         code = recipes.training_log(chosen, log, shown, arms, batch_size=_setting(chosen, "batch_size"))
         show_figure(
-            lambda: figures.training_curves(log, shown, arms), "behaviour", table, chosen.image, wide=WIDE,
-            code=code, files=log_stamp(chosen.study, log),
-        )  # fmt: skip
+            lambda: figures.training_curves(log, shown, arms),
+            "behaviour",
+            table,
+            chosen.image,
+            wide=WIDE,
+            code=code,
+            files=log_stamp(chosen.study, log),
+        )
 
 
 def only_the_last(chosen: Selection) -> None:
@@ -236,8 +259,12 @@ def drift(chosen: Selection) -> None:
     code = recipes.drift_at_step(chosen, step, movement)
     show_figure(
         lambda: figures.drift_at_step(rows, step, measure, control, movement, chosen.all_arms),
-        f"drift-steps-{measure}", table, chosen.image, code=code, files=chosen.files,
-    )  # fmt: skip
+        f"drift-steps-{measure}",
+        table,
+        chosen.image,
+        code=code,
+        files=chosen.files,
+    )
     if len(steps) > 1:
         st.subheader("Where it drifts most, over steps", help=GLOSSARY["lowest"], anchor="emergence")
         table = chosen.once("extremes_by_step", lambda: extremes_by_step(rows, measure, control))
@@ -245,8 +272,13 @@ def drift(chosen: Selection) -> None:
         click = partial(to_step, options)
         show_figure(
             lambda: figures.drift_over_steps(rows, measure, control, movement, step, chosen.all_arms),
-            f"drift-over-{measure}", table, chosen.image, on_click=click, code=code, files=chosen.files,
-        )  # fmt: skip
+            f"drift-over-{measure}",
+            table,
+            chosen.image,
+            on_click=click,
+            code=code,
+            files=chosen.files,
+        )
         st.caption("Click a marker to see the layers at its step.")
 
 

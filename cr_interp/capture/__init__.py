@@ -120,8 +120,13 @@ def _run(
         return backend(model, view, sites, prefix, edits, cut)
     found = [
         backend(
-            model, part.view, sites, prefix, in_columns_of(view, part, edits), None if cut is None else cut.of_part(view, part)
+            model,
+            part.view,
+            sites,
+            prefix,
+            in_columns_of(view, part, edits),
+            None if cut is None else cut.of_part(view, part),
         )
         for part in divided
-    ]  # fmt: skip
+    ]
     return {site: in_order(divided, [states[site] for states in found]) for site in sites}

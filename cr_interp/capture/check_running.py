@@ -151,9 +151,13 @@ def _library(model: nn.Module, prompt: Sequence[int]) -> list[int]:
     )  # no penalties, and nothing that ends it
     try:
         said = inner.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=NEW_TOKENS, use_cache=False,
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=NEW_TOKENS,
+            use_cache=False,
             pad_token_id=0,
-        )  # fmt: skip
+        )
         return said[0, len(prompt) :].tolist()
     except Exception:  # whatever it is that another library lacks
         found = list(prompt)

@@ -121,8 +121,16 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 #: What decoders that are not in the table call their last norm.
 FINAL_NORMS = (
-    "norm", "final_layer_norm", "ln_f", "final_layernorm", "norm_f", "final_norm", "ln_out", "out_norm", "embedding_norm",
-)  # fmt: skip
+    "norm",
+    "final_layer_norm",
+    "ln_f",
+    "final_layernorm",
+    "norm_f",
+    "final_norm",
+    "ln_out",
+    "out_norm",
+    "embedding_norm",
+)
 
 
 def architecture(model: nn.Module) -> Architecture:

@@ -7,7 +7,6 @@ Written shard by shard, each atomically, so a capture that is killed keeps what 
 shards instead of running the model. :func:`open_states` maps the files into memory: only what is asked for is read.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +19,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from cr_interp.capture.sites import Site
+from cr_interp.configuration import brief
+from cr_interp.confined import inside
 from cr_interp.errors import UserError
 from cr_interp.files import write_atomic, write_json
+from cr_interp.system.text_files import read_json
+from cr_interp.system.visible import one_line
 
 FORMAT = 1
 
@@ -94,18 +97,35 @@ def open_states(path: Path, key: str | None = None) -> States:
             raise UserError(f"{path} holds no saved states: it has no index.json.")
         return States(path, key)
     try:
-        found = json.loads(index.read_text(encoding="utf-8"))
-        if found["format"] != FORMAT:
-            raise UserError(f"{path} has format {found['format']}; this cr_interp reads {FORMAT}.")
-        states = States(path, found["key"], found["shards"])
-    except (ValueError, KeyError, TypeError) as error:
+        found = read_json(index, "an index of saved states")
+        if (version := found["format"]) == FORMAT:
+            states = States(path, found["key"], _checked(path, found["shards"]))
+    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{index} is damaged ({error}). Remove the folder and capture again.") from error
+    if version != FORMAT:
+        raise UserError(f"{path} has format {brief(version)}; this cr_interp reads {FORMAT}.")
     if key is not None and states.key != key:
         raise UserError(
             f"{path} holds states of another checkpoint, other responses or other contexts. Remove it, or give another "
             f"folder with --save-states."
         )
     return states
+
+
+def _checked(path: Path, shards: Any) -> dict[str, dict[str, Any]]:
+    """The index's shards, if they are what :meth:`States.write` writes: a name of one of the folder's files for each."""
+    for name, shard in shards.items():
+        if not _is_shard(shard) or name != _name(shard["view"], shard["start"]):
+            raise ValueError(f"{one_line(name)[:80]} is no shard")
+        inside(path, name, f"The index of {path}")
+    return dict(shards)
+
+
+def _is_shard(shard: Any) -> bool:
+    places = [shard["start"], *shard["examples"]]
+    texts = [shard["view"], *shard["sites"]]
+    whole = all(isinstance(each, int) and not isinstance(each, bool) and 0 <= each < 2**53 for each in places)
+    return whole and all(isinstance(each, str) for each in texts) and not set("/\\") & set(shard["view"])
 
 
 def _name(view: str, start: int) -> str:

@@ -45,45 +45,72 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
         92 + 46 * len(arms)
     )  # pixels; between two rows 100 of them hold ticks and titles, whatever the height
     figure = make_subplots(
-        rows, columns, shared_yaxes=True, horizontal_spacing=0.045, vertical_spacing=100 / drawn,
+        rows,
+        columns,
+        shared_yaxes=True,
+        horizontal_spacing=0.045,
+        vertical_spacing=100 / drawn,
         subplot_titles=[every[name][0] for name in names],
-    )  # fmt: skip
+    )
     for index, name in enumerate(names):
         row, column = index // columns + 1, index % columns + 1
         part = metrics[(metrics["metric"] == name) & metrics["estimate"].notna()]
         part = part.assign(
-            place=part["arm"].map(arms.index).astype(float), name=part["arm"].map(safe_text),
-            colour=part["arm"].map(lambda arm: arm_colour(arm, arms)), symbol=part["arm"].map(lambda arm: arm_symbol(arm, arms)),
-        )  # fmt: skip
+            place=part["arm"].map(arms.index).astype(float),
+            name=part["arm"].map(safe_text),
+            colour=part["arm"].map(lambda arm: arm_colour(arm, arms)),
+            symbol=part["arm"].map(lambda arm: arm_symbol(arm, arms)),
+        )
         pooled, seeds = (by_arm(each) for each in (part[part["seed"].isna()], part[part["seed"].notna()]))
         # All arms in one trace: what a browser takes grows with the traces.
         figure.add_scatter(
-            x=pooled["estimate"], y=pooled["place"], mode="markers+text", showlegend=False,
+            x=pooled["estimate"],
+            y=pooled["place"],
+            mode="markers+text",
+            showlegend=False,
             marker={"color": pooled["colour"], "size": 11, "symbol": pooled["symbol"], "opacity": 1},
-            text=[f"{percent(value)} %" for value in pooled["estimate"]], textposition="top center",
-            cliponaxis=False, meta={"panel": name}, error_x=whiskers(pooled, color=WHISKER, thickness=2.4, width=5),
+            text=[f"{percent(value)} %" for value in pooled["estimate"]],
+            textposition="top center",
+            cliponaxis=False,
+            meta={"panel": name},
+            error_x=whiskers(pooled, color=WHISKER, thickness=2.4, width=5),
             customdata=hover_columns(pooled, "low", "high", "n", "name"),
             hovertemplate="<b>%{customdata[3]}</b>, over seeds: %{x:.1%} "
             "[%{customdata[0]:.1%}, %{customdata[1]:.1%}], n = %{customdata[2]}<extra></extra>",
-            row=row, col=column,
-        )  # fmt: skip
+            row=row,
+            col=column,
+        )
         figure.add_scatter(
-            x=seeds["estimate"], y=seeds["place"] + 0.26 + 0.05 * (seeds.groupby("arm").cumcount() % 3 - 1),
-            mode="markers", showlegend=False,
-            marker={"color": seeds["colour"], "size": 5, "opacity": 0.55}, meta={"panel": name},
+            x=seeds["estimate"],
+            y=seeds["place"] + 0.26 + 0.05 * (seeds.groupby("arm").cumcount() % 3 - 1),
+            mode="markers",
+            showlegend=False,
+            marker={"color": seeds["colour"], "size": 5, "opacity": 0.55},
+            meta={"panel": name},
             customdata=hover_columns(seeds, "seed", "low", "high", "n", "name"),
             hovertemplate="<b>%{customdata[4]}</b>, seed %{customdata[0]}: %{x:.1%} "
             "[%{customdata[1]:.1%}, %{customdata[2]:.1%}], n = %{customdata[3]}<extra></extra>",
-            row=row, col=column,
-        )  # fmt: skip
+            row=row,
+            col=column,
+        )
         figure.update_xaxes(
-            title=every[name][1], title_font_size=12, tickformat=".0%", range=spans[name], nticks=6, row=row, col=column,
-            zeroline=name == "delta_len", zerolinecolor=ZERO,
-        )  # fmt: skip
+            title=every[name][1],
+            title_font_size=12,
+            tickformat=".0%",
+            range=spans[name],
+            nticks=6,
+            row=row,
+            col=column,
+            zeroline=name == "delta_len",
+            zerolinecolor=ZERO,
+        )
     figure.update_yaxes(
-        tickvals=list(range(len(arms))), ticktext=[f"<b>{safe_text(arm)}</b>" for arm in arms],
-        range=[len(arms) - 0.45, -0.65], showgrid=False, zeroline=False,
-    )  # fmt: skip
+        tickvals=list(range(len(arms))),
+        ticktext=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+        range=[len(arms) - 0.45, -0.65],
+        showgrid=False,
+        zeroline=False,
+    )
     seeds, several = listed_seeds(metrics["seed"]), metrics["seed"].nunique() > 1
     counted = "acc_x" if "acc_x" in names else names[0]
     pairs = metrics.loc[(metrics["metric"] == counted) & metrics["seed"].isna(), "n"]
@@ -130,19 +157,30 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
     for outcome, colour in OUTCOME_COLOURS.items():
         values = [float(table.get((arm, view, outcome), 0.0)) for arm, view in keys]
         figure.add_bar(
-            x=values, y=places, orientation="h", name=outcome, width=0.82,
+            x=values,
+            y=places,
+            orientation="h",
+            name=outcome,
+            width=0.82,
             marker={
                 "color": colour,
                 "pattern": {
-                    "shape": OUTCOME_PATTERNS[outcome], "solidity": 0.2, "size": 7, "fillmode": "replace",
-                    "bgcolor": colour, "fgcolor": "rgba(0,0,0,0.3)",
+                    "shape": OUTCOME_PATTERNS[outcome],
+                    "solidity": 0.2,
+                    "size": 7,
+                    "fillmode": "replace",
+                    "bgcolor": colour,
+                    "fgcolor": "rgba(0,0,0,0.3)",
                 },
             },
-            text=[f"{percent(value, 0)} %" if value >= 0.07 else "" for value in values], textposition="inside",
-            insidetextanchor="middle", textangle=0,
+            text=[f"{percent(value, 0)} %" if value >= 0.07 else "" for value in values],
+            textposition="inside",
+            insidetextanchor="middle",
+            textangle=0,
             textfont={"color": "#FFFFFF" if outcome == "wrong" else "#1A1A1A"},
-            customdata=labels, hovertemplate=f"%{{customdata}} context<br>{outcome}: %{{x:.1%}}<extra></extra>",
-        )  # fmt: skip
+            customdata=labels,
+            hovertemplate=f"%{{customdata}} context<br>{outcome}: %{{x:.1%}}<extra></extra>",
+        )
     figure.update_layout(barmode="stack")
     figure.update_xaxes(
         title="share of responses (%)", tickvals=[0, 0.2, 0.4, 0.6, 0.8, 1], tickformat=".0%", range=[0, 1.003]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
+from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import NOISE, arm_colour, safe_text, whole_range
 from cr_interp.tables.drift import as_movement, resid_rows
 from cr_interp.vocabulary import CHANCE, COMPOSITION, MOVEMENTS, RATIOS, arm_order
@@ -92,13 +93,19 @@ def _floors(figure: go.Figure, line: pd.DataFrame, arms: Sequence[str], movement
     for number, arm in enumerate(arm_order(line["arm"])):
         mine = line[line["arm"] == arm]
         figure.add_scatter(
-            x=list(mine["place"]), y=list(mine["estimate"]), mode="lines", name="floor", legendgroup="behind floor",
-            legendrank=2000, showlegend=number == 0, opacity=0.75,
+            x=list(mine["place"]),
+            y=list(mine["estimate"]),
+            mode="lines",
+            name="floor",
+            legendgroup="behind floor",
+            legendrank=2000,
+            showlegend=number == 0,
+            opacity=0.75,
             line={"color": arm_colour(arm, arms), "width": 1.4, "dash": _DASHES["floor"]},
             customdata=[[safe_text(arm), layer] for layer in mine["layer"]],
             hovertemplate="floor of %{customdata[0]}, layer %{customdata[1]}: "
             f"%{{y:{'.3g' if movement else '.4f'}}}<extra></extra>",
-        )  # fmt: skip
+        )
 
 
 def _shade(figure: go.Figure, line: pd.DataFrame, measure: str, movement: bool) -> None:
@@ -110,10 +117,8 @@ def _shade(figure: go.Figure, line: pd.DataFrame, measure: str, movement: bool) 
     reach = float(farthest.max() if outwards else farthest.min())
     room = abs(1 - reach) * 0.12 + 0.01
     edge = reach * 1.3 if outwards and movement else reach + room if outwards else reach - room
-    figure.add_scatter(
-        x=[*farthest.index, *farthest.index[::-1]], y=[*farthest, *[edge] * len(farthest)], fill="toself", mode="lines",
-        fillcolor="rgba(128,128,128,0.13)", line={"width": 0}, hoverinfo="skip", showlegend=False, name="beyond the floor",
-    )  # fmt: skip
+    edges = [edge] * len(farthest)
+    add_band(figure, farthest.index, edges, farthest, "rgba(128,128,128,0.13)", name="beyond the floor")
 
 
 def _draw(figure: go.Figure, name: str, line: pd.DataFrame, dash: str, movement: bool) -> None:
@@ -122,9 +127,14 @@ def _draw(figure: go.Figure, name: str, line: pd.DataFrame, dash: str, movement:
     parts = [part for _, mine in line.groupby("arm", sort=False) for part in (mine.astype(object), gap)]
     strand = pd.concat(parts[:-1], ignore_index=True)
     figure.add_scatter(
-        x=list(strand["place"]), y=list(strand["estimate"]), mode="lines", name=safe_text(name),
-        legendgroup=f"behind {name}", legendrank=2000, line={"color": _GREY, "width": 1.2, "dash": dash},
+        x=list(strand["place"]),
+        y=list(strand["estimate"]),
+        mode="lines",
+        name=safe_text(name),
+        legendgroup=f"behind {name}",
+        legendrank=2000,
+        line={"color": _GREY, "width": 1.2, "dash": dash},
         customdata=[[safe_text(arm), layer] for arm, layer in zip(strand["arm"], strand["layer"], strict=True)],
         hovertemplate=f"{safe_text(name)}, %{{customdata[0]}}, layer %{{customdata[1]}}: "
         f"%{{y:{'.3g' if movement else '.4f'}}}<extra></extra>",
-    )  # fmt: skip
+    )

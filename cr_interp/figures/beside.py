@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import (
     MARKERS,
     ZERO,
@@ -47,9 +48,14 @@ def panels(
     """
     arms = arm_order(pd.concat(list(rows.values()))["arm"])
     figure = make_subplots(
-        len(rows), len(arms), shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.03, vertical_spacing=0.08,
+        len(rows),
+        len(arms),
+        shared_xaxes=True,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        vertical_spacing=0.08,
         column_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
-    )  # fmt: skip
+    )
     places = sorted(set(pd.concat(list(rows.values()))["place"].astype(int)))
     for row, (title, table) in enumerate(rows.items(), 1):
         for column, arm in enumerate(arms, 1):
@@ -57,9 +63,11 @@ def panels(
                 mine = table[(table["arm"] == arm) & (table["control"] == control)].sort_values("place")
                 if mine.empty:
                     continue
-                look = (arm_colour(arm, arms), arm_symbol(arm, arms), "solid") if not number else (
-                    GREYS[(number - 1) % 3], "circle-open", DASHES[(number - 1) % 3]
-                )  # fmt: skip
+                look = (
+                    (arm_colour(arm, arms), arm_symbol(arm, arms), "solid")
+                    if not number
+                    else (GREYS[(number - 1) % 3], "circle-open", DASHES[(number - 1) % 3])
+                )
                 first = row == 1 and (column == 1 or not number)
                 _line(
                     figure, mine, look, safe_text(arm) if not number else says, first, says, row=row, col=column
@@ -87,21 +95,23 @@ def _line(
     colour, symbol, dash = look
     band = of.dropna(subset=["low", "high"])
     if len(band):
-        figure.add_scatter(
-            x=[*band["place"], *band["place"][::-1]], y=[*band["high"], *band["low"][::-1]], fill="toself",
-            fillcolor=translucent(colour, 0.14), line={"width": 0}, mode="lines", hoverinfo="skip", legendgroup=name,
-            showlegend=False, **where,
-        )  # fmt: skip
+        fill = translucent(colour, 0.14)
+        add_band(figure, band["place"], band["low"], band["high"], fill, legendgroup=name, **where)
     shown = of.assign(said=[layer_name(int(place)) for place in of["place"]])
     figure.add_scatter(
-        x=of["place"], y=of["estimate"], mode="lines+markers", name=name, legendgroup=name, showlegend=legend,
+        x=of["place"],
+        y=of["estimate"],
+        mode="lines+markers",
+        name=name,
+        legendgroup=name,
+        showlegend=legend,
         line={"color": colour, "width": 2, "dash": dash},
         marker={"color": colour, "size": 6, "symbol": symbol, "maxdisplayed": MARKERS},
         customdata=hover_columns(shown, "said", "low", "high", "n_examples"),
         hovertemplate=f"<b>{name}</b>, {says}, layer %{{customdata[0]}}: %{{y:.2f}} [%{{customdata[1]:.2f}}, "
         "%{customdata[2]:.2f}], n = %{customdata[3]}<extra></extra>",
         **where,
-    )  # fmt: skip
+    )
 
 
 def counted(table: pd.DataFrame, what: str = "examples") -> str:
@@ -116,6 +126,7 @@ def ends_words(table: pd.DataFrame, arms: Sequence[str]) -> str:
     real = table[(table["control"] == "none") & table["estimate"].notna()]
     best = real.loc[real.groupby("arm", sort=False)["estimate"].idxmax()]
     return " ".join(
-        f"{row.arm}: most at {layer_name(int(row.place))}, {row.estimate:.2f}." for row in best.itertuples()
+        f"{row.arm}: most at {layer_name(int(row.place))}, {row.estimate:.2f}."
+        for row in best.itertuples()
         if row.arm in arms
-    )  # fmt: skip
+    )

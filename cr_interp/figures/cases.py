@@ -36,9 +36,13 @@ def four_cells(
     columns = min(4, len(arms))
     rows = -(-len(arms) // columns)
     figure = make_subplots(
-        rows, columns, horizontal_spacing=0.03, vertical_spacing=0.3 / rows if rows > 1 else 0, shared_yaxes=True,
+        rows,
+        columns,
+        horizontal_spacing=0.03,
+        vertical_spacing=0.3 / rows if rows > 1 else 0,
+        shared_yaxes=True,
         subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
-    )  # fmt: skip
+    )
     cell = {(row.arm, row.case): row for row in counts.itertuples()}
     for index, arm in enumerate(arms):
         where: dict[str, Any] = {"row": index // columns + 1, "col": index % columns + 1}

@@ -54,17 +54,31 @@ def add_cells(
     """
     meta = {"panel": str(panel)}
     figure.add_heatmap(
-        z=np.asarray(z, dtype=np.float32), x=list(x), y=list(y), coloraxis=coloraxis, hoverinfo="skip", meta=meta,
-        hoverongaps=False, **where,
-    )  # fmt: skip
+        z=np.asarray(z, dtype=np.float32),
+        x=list(x),
+        y=list(y),
+        coloraxis=coloraxis,
+        hoverinfo="skip",
+        meta=meta,
+        hoverongaps=False,
+        **where,
+    )
     at = [(i, j) for i in range(0, len(y), step) for j in range(0, len(x), step) if np.isfinite(z[i, j])]
     none = {"marker": {"opacity": 0}}
     figure.add_scatter(
-        x=[x[j] for _, j in at], y=[y[i] for i, _ in at], showlegend=False, meta=meta,
-        mode="markers+text" if text else "markers", text=[text(i, j) for i, j in at] if text else None,
-        marker={"symbol": "square", "size": 9, "opacity": 0, "maxdisplayed": 0 if text else 1}, selected=none, unselected=none,
-        customdata=[list(hover(i, j)) for i, j in at], hovertemplate=f"{template}<extra></extra>", **where,
-    )  # fmt: skip
+        x=[x[j] for _, j in at],
+        y=[y[i] for i, _ in at],
+        showlegend=False,
+        meta=meta,
+        mode="markers+text" if text else "markers",
+        text=[text(i, j) for i, j in at] if text else None,
+        marker={"symbol": "square", "size": 9, "opacity": 0, "maxdisplayed": 0 if text else 1},
+        selected=none,
+        unselected=none,
+        customdata=[list(hover(i, j)) for i, j in at],
+        hovertemplate=f"{template}<extra></extra>",
+        **where,
+    )
 
 
 def mark_cell(figure: go.Figure, x: float, y: float, inset: float = 0.03, **where: Any) -> None:
@@ -72,9 +86,15 @@ def mark_cell(figure: go.Figure, x: float, y: float, inset: float = 0.03, **wher
     reach = 0.5 - inset
     for colour, width in ((MARK_OUTSIDE, 4), (MARK_INSIDE, 1.8)):
         figure.add_shape(
-            type="rect", x0=x - reach, x1=x + reach, y0=y - reach, y1=y + reach, layer="above",
-            line={"color": colour, "width": width}, **where,
-        )  # fmt: skip
+            type="rect",
+            x0=x - reach,
+            x1=x + reach,
+            y0=y - reach,
+            y1=y + reach,
+            layer="above",
+            line={"color": colour, "width": width},
+            **where,
+        )
 
 
 def clicked(figure: go.Figure, points: Sequence[dict[str, Any]]) -> tuple[str, Any, Any] | None:

@@ -13,6 +13,10 @@ from cr_interp.tables.directions import ACTIONS, CONTROLS, MEASURES, direction_t
 from cr_interp.tables.patching import READOUTS
 
 VECTORS = {"base": "v of the base", "student": "v of the student itself"}
+GREY = (
+    " Grey: the same of a random direction and of the difference of two unrelated prompts; "
+    "bands: where 95 % of these lie."
+)
 
 
 def directions(table: pd.DataFrame, measure: str = "cos_u_v") -> go.Figure:
@@ -21,9 +25,7 @@ def directions(table: pd.DataFrame, measure: str = "cos_u_v") -> go.Figure:
     if drawn.empty:
         return empty_figure("No directions were computed for a trained arm.")
     drawn = drawn.assign(place=drawn["layer"].astype(int))
-    beside = "" if measure not in ("cos_u_v", "share_along") else (
-        " Grey: the same of a random direction and of the difference of two unrelated prompts; bands: where 95 % of these lie."
-    )  # fmt: skip
+    beside = GREY if measure in ("cos_u_v", "share_along") else ""
     text = (
         f"{MEASURES[measure].capitalize()}, on training prompts, u and v from different halves of the clusters. "
         f"{counted(drawn, 'prompts')}; bands: {WITHIN}.{beside}"

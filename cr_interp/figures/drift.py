@@ -11,6 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from cr_interp.figures.behind import draw_behind
+from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import (
     FEW_ARMS,
     MARKERS,
@@ -71,26 +72,31 @@ def drift_by_layer(
         shown = line[line["estimate"] >= NOISE] if movement else line
         floor = max(NOISE, float(shown["estimate"].min()) / 3) if movement and len(shown) else -np.inf
         band = shown.dropna(subset=["low", "high"])
-        figure.add_scatter(
-            x=[*band.index, *band.index[::-1]], y=[*band["high"], *band["low"].clip(lower=floor)[::-1]],
-            fill="toself", fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines",
-            hoverinfo="skip", legendgroup=str(arm), showlegend=False,
-        )  # fmt: skip
+        low = band["low"].clip(lower=floor)
+        add_band(figure, band.index, low, band["high"], translucent(colour, 0.16), legendgroup=str(arm))
         if thin and mine["seed"].nunique(dropna=False) > 1:
             runs = mine[mine["estimate"] >= NOISE] if movement else mine
             figure.add_scatter(
                 **strands((one["place"], one["estimate"]) for _, one in runs.groupby("seed", dropna=False)),
-                mode="lines", line={"color": colour, "width": 1}, opacity=0.45, hoverinfo="skip",
-                legendgroup=str(arm), showlegend=False,
-            )  # fmt: skip
+                mode="lines",
+                line={"color": colour, "width": 1},
+                opacity=0.45,
+                hoverinfo="skip",
+                legendgroup=str(arm),
+                showlegend=False,
+            )
         figure.add_scatter(
-            x=shown.index, y=shown["estimate"], mode="lines+markers", name=safe_text(arm), legendgroup=str(arm),
+            x=shown.index,
+            y=shown["estimate"],
+            mode="lines+markers",
+            name=safe_text(arm),
+            legendgroup=str(arm),
             line={"color": colour, "width": 2.5},
             marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms), "maxdisplayed": MARKERS},
             customdata=hover_columns(shown, "layer", "low", "high"),
             hovertemplate=f"<b>{safe_text(arm)}</b>, layer %{{customdata[0]}}: %{{y:{digits}}} "
             f"[%{{customdata[1]:{digits}}}, %{{customdata[2]:{digits}}}]<extra></extra>",
-        )  # fmt: skip
+        )
     _layer_axis(figure, rows)
     name, plain, moved = measure_words(measure)[:3]
     if movement:
@@ -135,8 +141,9 @@ def drift_difference(
     reference = rows[rows["arm"] == baseline]
     pairs = {
         arm: beside(rows[rows["arm"] == arm], reference, ("place",), "estimate")
-        for arm in arm_order(rows["arm"]) if arm != baseline
-    }  # fmt: skip
+        for arm in arm_order(rows["arm"])
+        if arm != baseline
+    }
     pairs = {arm: mine for arm, mine in pairs.items() if len(mine)}
     if not pairs:
         return empty_figure(
@@ -150,27 +157,34 @@ def drift_difference(
         colour = arm_colour(arm, arms)
         mine = mine.assign(difference=mine["estimate"] - mine["estimate_other"])
         line = mine.groupby("place").agg(
-            difference=("difference", "mean"), low=("difference", "min"), high=("difference", "max"),
+            difference=("difference", "mean"),
+            low=("difference", "min"),
+            high=("difference", "max"),
             layer=("layer", "first"),
-        )  # fmt: skip
-        figure.add_scatter(
-            x=[*line.index, *line.index[::-1]], y=[*line["high"], *line["low"][::-1]], fill="toself",
-            fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip",
-            legendgroup=str(arm), showlegend=False,
-        )  # fmt: skip
+        )
+        add_band(figure, line.index, line["low"], line["high"], translucent(colour, 0.16), legendgroup=str(arm))
         if few:
             figure.add_scatter(
-                x=mine["place"], y=mine["difference"], mode="markers", legendgroup=str(arm), showlegend=False,
-                marker={"color": colour, "size": 4, "opacity": 0.55}, hoverinfo="skip",
-            )  # fmt: skip
+                x=mine["place"],
+                y=mine["difference"],
+                mode="markers",
+                legendgroup=str(arm),
+                showlegend=False,
+                marker={"color": colour, "size": 4, "opacity": 0.55},
+                hoverinfo="skip",
+            )
         figure.add_scatter(
-            x=line.index, y=line["difference"], mode="lines+markers", legendgroup=str(arm),
-            name=f"{safe_text(arm)} − {safe_text(baseline)}", line={"color": colour, "width": 2.5},
+            x=line.index,
+            y=line["difference"],
+            mode="lines+markers",
+            legendgroup=str(arm),
+            name=f"{safe_text(arm)} − {safe_text(baseline)}",
+            line={"color": colour, "width": 2.5},
             marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms), "maxdisplayed": MARKERS},
             customdata=hover_columns(line, "layer", "low", "high"),
             hovertemplate=f"<b>{safe_text(arm)} − {safe_text(baseline)}</b>, layer %{{customdata[0]}}: %{{y:+.4f}} "
             "(seeds %{customdata[1]:+.4f} to %{customdata[2]:+.4f})<extra></extra>",
-        )  # fmt: skip
+        )
     _layer_axis(figure, rows)
     name = _measure(measure)
     figure.update_yaxes(title=f"difference of {name}")
@@ -207,10 +221,13 @@ def mark_layers(figure: go.Figure, places: Sequence[int], **where: Any) -> go.Fi
         outward = share > 0.5 if len(marked) == 1 else place == marked[0]
         side = "left" if share > 0.93 or (outward and share > 0.07) else "right"
         figure.add_vline(
-            x=place, line={"color": ZERO, "width": 1.6, "dash": "dot"}, layer="below",
+            x=place,
+            line={"color": ZERO, "width": 1.6, "dash": "dot"},
+            layer="below",
             annotation={"text": "emb" if place < 0 else f"layer {place}", "name": "mark"},
-            annotation_position=f"top {side}", **where,
-        )  # fmt: skip
+            annotation_position=f"top {side}",
+            **where,
+        )
     return figure.update_annotations(selector={"name": "mark"}, font_size=11.5)
 
 
@@ -218,9 +235,12 @@ def _layer_axis(figure: go.Figure, rows: pd.DataFrame) -> None:
     places = sorted(set(rows["place"]))
     depth = max(places) + 1
     figure.update_xaxes(
-        title="layer (emb: embedding)", tickangle=0, zeroline=False, **layer_ticks(places),
+        title="layer (emb: embedding)",
+        tickangle=0,
+        zeroline=False,
+        **layer_ticks(places),
         range=[min(places) - 0.03 * depth - 0.1, max(places) + 0.03 * depth + 0.1],
-    )  # fmt: skip
+    )
 
 
 def _earlier(drift: pd.DataFrame, measure: str) -> str:

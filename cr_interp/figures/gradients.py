@@ -39,9 +39,12 @@ def gradients(table: pd.DataFrame, term: str = OPD, other: str = NCA) -> go.Figu
     arms = arm_order(drawn["arm"])
     modules = ["all", *sorted(set(drawn["module"]) - {"all"})]
     figure = make_subplots(
-        1, len(arms), shared_yaxes=True, horizontal_spacing=0.03,
+        1,
+        len(arms),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
         subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
-    )  # fmt: skip
+    )
     for column, arm in enumerate(arms, 1):
         mine = drawn[drawn["arm"] == arm].set_index("module").reindex(modules)
         looks = {
@@ -61,10 +64,18 @@ def gradients(table: pd.DataFrame, term: str = OPD, other: str = NCA) -> go.Figu
                     "width": 3,
                 }
             figure.add_scatter(
-                x=mine[name], y=[safe_text(each) for each in modules], mode="markers", name=safe_text(says), legendgroup=name,
-                showlegend=column == 1, marker={"symbol": symbol, "color": colour, "size": 9}, row=1, col=column,
-                hovertemplate=f"<b>{safe_text(arm)}</b>, %{{y}}: {safe_text(says)} %{{x:.3f}}<extra></extra>", **whiskers,
-            )  # fmt: skip
+                x=mine[name],
+                y=[safe_text(each) for each in modules],
+                mode="markers",
+                name=safe_text(says),
+                legendgroup=name,
+                showlegend=column == 1,
+                marker={"symbol": symbol, "color": colour, "size": 9},
+                row=1,
+                col=column,
+                hovertemplate=f"<b>{safe_text(arm)}</b>, %{{y}}: {safe_text(says)} %{{x:.3f}}<extra></extra>",
+                **whiskers,
+            )
     figure.add_vline(x=0, line={"color": ZERO, "width": 1})
     figure.update_xaxes(title="cosine", range=[-1.05, 1.05])
     figure.update_yaxes(autorange="reversed")
@@ -97,19 +108,38 @@ def along(table: pd.DataFrame, term: str = OPD, other: str = NCA) -> go.Figure:
         look = {"color": arm_colour(arm, arms)}
         mine = drawn[drawn["arm"] == arm].sort_values("step")
         figure.add_scatter(
-            x=mine["step"], y=mine["cosine"], mode="lines+markers", name=safe_text(arm), line=look, legendgroup=arm, row=1, col=1,
+            x=mine["step"],
+            y=mine["cosine"],
+            mode="lines+markers",
+            name=safe_text(arm),
+            line=look,
+            legendgroup=arm,
+            row=1,
+            col=1,
             marker={**look, "symbol": arm_symbol(arm, arms)},
-        )  # fmt: skip
+        )
         figure.add_scatter(
-            x=mine["step"], y=mine["own"], mode="lines+markers", name=f"{safe_text(arm)}: {safe_text(term)} with itself",
-            line={**look, "dash": "dot"}, legendgroup=arm, row=1, col=1,
-        )  # fmt: skip
+            x=mine["step"],
+            y=mine["own"],
+            mode="lines+markers",
+            name=f"{safe_text(arm)}: {safe_text(term)} with itself",
+            line={**look, "dash": "dot"},
+            legendgroup=arm,
+            row=1,
+            col=1,
+        )
         for each, dash in ((term, "solid"), (other, "dash")):
             of = norms[(norms["arm"] == arm) & (norms["term"] == each)].sort_values("step")
             figure.add_scatter(
-                x=of["step"], y=of["estimate"], mode="lines+markers", name=f"{safe_text(arm)}: norm of {safe_text(each)}",
-                line={**look, "dash": dash}, legendgroup=arm, row=1, col=2,
-            )  # fmt: skip
+                x=of["step"],
+                y=of["estimate"],
+                mode="lines+markers",
+                name=f"{safe_text(arm)}: norm of {safe_text(each)}",
+                line={**look, "dash": dash},
+                legendgroup=arm,
+                row=1,
+                col=2,
+            )
     figure.update_xaxes(title="training step")
     place_legend(figure)
     text = (

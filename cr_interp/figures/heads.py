@@ -94,9 +94,14 @@ def window_map(
 
 def _panels(rows: int, arms: list[str], titles: list[str]) -> go.Figure:
     return make_subplots(
-        rows, len(arms), shared_xaxes=True, shared_yaxes=True, vertical_spacing=0.16, horizontal_spacing=0.03,
+        rows,
+        len(arms),
+        shared_xaxes=True,
+        shared_yaxes=True,
+        vertical_spacing=0.16,
+        horizontal_spacing=0.03,
         subplot_titles=titles,
-    )  # fmt: skip
+    )
 
 
 def _grid(
@@ -125,9 +130,11 @@ def _grid(
             if name != "none" and (ups[i], layers[j], name) in of
         ]
         return [
-            f"layer {layers[j]}, {up} {ups[i]}", f"{mine['estimate']:.2f} [{mine['low']:.2f}, {mine['high']:.2f}]",
-            f"{int(mine['n_examples'])}", "<br>".join(controls) or "no controls",
-        ]  # fmt: skip
+            f"layer {layers[j]}, {up} {ups[i]}",
+            f"{mine['estimate']:.2f} [{mine['low']:.2f}, {mine['high']:.2f}]",
+            f"{int(mine['n_examples'])}",
+            "<br>".join(controls) or "no controls",
+        ]
 
     template = (
         f"<b>{safe_text(arm)}</b>, %{{customdata[0]}}<br>{said} %{{customdata[1]}}, n = %{{customdata[2]}}"
@@ -143,7 +150,7 @@ def _axes(figure: go.Figure, layers: list[int], last: int, readout: str) -> None
     figure.update_layout(
         coloraxis={"colorscale": SCALE, "cmin": -1, "cmax": 1, "colorbar": {"thickness": 12, "title": readout}},
         showlegend=False,
-    )  # fmt: skip
+    )
 
 
 def _most(table: pd.DataFrame, which: str) -> str:

@@ -25,9 +25,11 @@ TOKENS = 16
 def lens_tokens(lens_examples: pd.DataFrame, arm: str, seed: int, example_id: str) -> go.Figure:
     """A panel per view of one example of one checkpoint."""
     rows = lens_examples[
-        (lens_examples["arm"] == arm) & (lens_examples["seed"] == seed) & (lens_examples["control"] == "none")
+        (lens_examples["arm"] == arm)
+        & (lens_examples["seed"] == seed)
+        & (lens_examples["control"] == "none")
         & (lens_examples["example_id"].astype(str) == str(example_id))
-    ]  # fmt: skip
+    ]
     if rows.empty:
         return empty_figure(
             f"{safe_text(arm)} seed {seed}: no example {safe_text(str(example_id))} was looked at through the lens."
@@ -51,15 +53,21 @@ def lens_tokens(lens_examples: pd.DataFrame, arm: str, seed: int, example_id: st
         for position in parts:
             mark_cell(figure, shown.index(position), places[-1], row=1, col=column)
     figure.update_xaxes(
-        tickvals=list(range(len(shown))), ticktext=[safe_text(_word(words[position])) for position in shown],
+        tickvals=list(range(len(shown))),
+        ticktext=[safe_text(_word(words[position])) for position in shown],
         title="token of the answer without the context",
-    )  # fmt: skip
+    )
     ticks = layer_ticks(places)
     figure.update_yaxes(ticks, col=1, title="layer")
     figure.update_layout(
-        coloraxis={"colorscale": SCALE, "cmin": LOWEST, "cmax": 0, "colorbar": {"thickness": 12, "title": "log p"}},
+        coloraxis={
+            "colorscale": SCALE,
+            "cmin": LOWEST,
+            "cmax": 0,
+            "colorbar": {"thickness": 12, "title": "log p"},
+        },
         showlegend=False,
-    )  # fmt: skip
+    )
     group = str(rows["group"].iloc[0])
     text = (
         f"Lens of one {group} example ({example_id}) of {arm}, seed {seed}: the final norm and head behind every layer, at every "
@@ -96,9 +104,13 @@ def _cells(
     def hover(i: int, j: int) -> list[str]:
         row = at[places[i], shown[j]]
         return [
-            f"layer {layer_name(places[i])}, position {shown[j]}", safe_text(_word(row.token)), f"{row.logprob:.2f}",
-            f"{int(row.rank)}", safe_text(_word(row.top)), f"{row.kl:.2f}",
-        ]  # fmt: skip
+            f"layer {layer_name(places[i])}, position {shown[j]}",
+            safe_text(_word(row.token)),
+            f"{row.logprob:.2f}",
+            f"{int(row.rank)}",
+            safe_text(_word(row.top)),
+            f"{row.kl:.2f}",
+        ]
 
     def text(i: int, j: int) -> str:
         return safe_text(_word(at[places[i], shown[j]].top)[:8])

@@ -24,6 +24,7 @@ from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells, mark_cell, stride
 from cr_interp.figures.drift import mark_layers
+from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import (
     MARKERS,
     arm_colour,
@@ -102,9 +103,12 @@ def map_table(maps: pd.DataFrame, kind: str) -> pd.DataFrame:
     """
     rows = last_step(maps[maps["map"] == kind])
     table = rows.groupby(["arm", "layer_x", "layer_y"], sort=False, as_index=False).agg(
-        cka=("cka", "mean"), low=("cka", "min"), high=("cka", "max"), seeds=("cka", "count"),
+        cka=("cka", "mean"),
+        low=("cka", "min"),
+        high=("cka", "max"),
+        seeds=("cka", "count"),
         n_tokens=("n_tokens", "min"),
-    )  # fmt: skip
+    )
     return by_arm(table, "layer_x", "layer_y")
 
 
@@ -241,22 +245,25 @@ def profile_curves(
     sides = (("layer_x", "layer_y", cell[0], cell[1]), ("layer_y", "layer_x", cell[1], cell[0]))
     ways = {"layer_x": words.x, "layer_y": words.y}
     figure = make_subplots(
-        1, 2, shared_yaxes=True, horizontal_spacing=0.06,
+        1,
+        2,
+        shared_yaxes=True,
+        horizontal_spacing=0.06,
         subplot_titles=[f"{layer_words(fixed)}, {_side(ways[side])}" for side, _, fixed, _ in sides],
-    )  # fmt: skip
+    )
     for column, (side, along, fixed, other) in enumerate(sides, start=1):
         for arm in names:
             mine = table[(table["arm"] == arm) & (table[side] == fixed)].sort_values(along)
             colour = arm_colour(arm, arms)
             where: dict[str, Any] = {"legendgroup": str(arm), "row": 1, "col": column}
             if (mine["seeds"] > 1).any():
-                figure.add_scatter(
-                    x=[*mine[along], *mine[along][::-1]], y=[*mine["high"], *mine["low"][::-1]], fill="toself",
-                    fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip",
-                    showlegend=False, **where,
-                )  # fmt: skip
+                add_band(figure, mine[along], mine["low"], mine["high"], translucent(colour, 0.16), **where)
             figure.add_scatter(
-                x=mine[along], y=mine["cka"], mode="lines+markers", name=safe_text(arm), showlegend=column == 1,
+                x=mine[along],
+                y=mine["cka"],
+                mode="lines+markers",
+                name=safe_text(arm),
+                showlegend=column == 1,
                 line={"color": colour, "width": 2.2},
                 marker={"color": colour, "size": 6, "symbol": arm_symbol(arm, arms), "maxdisplayed": MARKERS},
                 customdata=hover_columns(
@@ -265,7 +272,7 @@ def profile_curves(
                 hovertemplate=f"<b>{safe_text(arm)}</b>, layer %{{customdata[0]}}: %{{y:.4f}} "
                 "(seeds %{customdata[1]:.4f} to %{customdata[2]:.4f})<extra></extra>",
                 **where,
-            )  # fmt: skip
+            )
         places = sorted(set(table[along]))
         room = 0.03 * len(places) + 0.1
         figure.update_xaxes(
@@ -328,9 +335,13 @@ def _panels(
         [{} if row * columns + col < len(names) else None for col in range(columns)] for row in range(rows)
     ]
     figure = make_subplots(
-        rows, columns, horizontal_spacing=0.03, vertical_spacing=0.22 / rows if rows > 1 else 0, specs=used,
+        rows,
+        columns,
+        horizontal_spacing=0.03,
+        vertical_spacing=0.22 / rows if rows > 1 else 0,
+        specs=used,
         subplot_titles=[f"<b>{safe_text(title(arm))}</b>" for arm in names],
-    )  # fmt: skip
+    )
     step = stride(len(up), len(across), len(names))
     ends = (f"{value}_low", f"{value}_high") if f"{value}_low" in table else ("low", "high")
     place = "%{customdata[0]} × %{customdata[1]}"
@@ -340,9 +351,11 @@ def _panels(
         where: dict[str, Any] = {"row": index // columns + 1, "col": index % columns + 1}
         mine = table[table["arm"] == arm]
         grids = {
-            name: mine.pivot(index="layer_y", columns="layer_x", values=name).reindex(up, columns=across).to_numpy(float)
+            name: mine.pivot(index="layer_y", columns="layer_x", values=name)
+            .reindex(up, columns=across)
+            .to_numpy(float)
             for name in (value, *ends)
-        }  # fmt: skip
+        }
 
         def values(i: int, j: int, grids: dict[str, ndarray] = grids) -> list[str]:
             return [

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells
+from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import (
     GRID,
     MARKERS,
@@ -54,9 +55,15 @@ def decided(
     arms = arm_order(real["arm"])
     rows = 1 if drift is None or drift.empty else 2
     figure = make_subplots(
-        rows, len(arms), shared_xaxes=True, shared_yaxes=True, vertical_spacing=0.08, horizontal_spacing=0.03,
-        row_heights=[0.5, 0.5][:rows], subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
-    )  # fmt: skip
+        rows,
+        len(arms),
+        shared_xaxes=True,
+        shared_yaxes=True,
+        vertical_spacing=0.08,
+        horizontal_spacing=0.03,
+        row_heights=[0.5, 0.5][:rows],
+        subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+    )
     sites = [site for site in ORDER if site in set(real["site"])] + sorted(set(real["site"]) - set(ORDER))
     places = sorted(set(real["place"]))
     for column, arm in enumerate(arms, 1):
@@ -69,7 +76,7 @@ def decided(
     figure.update_layout(
         coloraxis={"colorscale": SCALE, "cmin": -1, "cmax": 1, "colorbar": {"thickness": 12, "title": readout}},
         showlegend=False,
-    )  # fmt: skip
+    )
     if rows == 2:
         # Said, since the browser finds no range for axes that match each other and a row of cells: it would draw −1 to 4.
         lines = [trace for trace in figure.data if trace.type == "scatter" and trace.mode == "lines+markers"]
@@ -106,26 +113,34 @@ def below(
         return figure
     arms = arms or arm_order(table["arm"])
     figure.add_scatter(
-        x=[min(real["place"]), max(real["place"])], y=[0, 0], mode="lines", line={"color": ZERO, "width": 1}, yaxis="y2",
-        hoverinfo="skip", showlegend=False,
-    )  # fmt: skip
+        x=[min(real["place"]), max(real["place"])],
+        y=[0, 0],
+        mode="lines",
+        line={"color": ZERO, "width": 1},
+        yaxis="y2",
+        hoverinfo="skip",
+        showlegend=False,
+    )
     for arm in arm_order(real["arm"]):
         mine, colour = real[real["arm"] == arm], arm_colour(arm, arms)
         band = mine.dropna(subset=["low", "high"])
-        figure.add_scatter(
-            x=[*band["place"], *band["place"][::-1]], y=[*band["high"], *band["low"][::-1]], fill="toself", yaxis="y2",
-            fillcolor=translucent(colour, 0.16), line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False,
-            legendgroup=str(arm),
-        )  # fmt: skip
+        where = {"yaxis": "y2", "legendgroup": str(arm)}
+        add_band(figure, band["place"], band["low"], band["high"], translucent(colour, 0.16), **where)
         named = mine.assign(layer=[layer_name(place) for place in mine["place"]])
         figure.add_scatter(
-            x=mine["place"], y=mine["estimate"], mode="lines+markers", yaxis="y2", name=safe_text(arm), showlegend=False,
-            legendgroup=str(arm), line={"color": colour, "width": 2},
+            x=mine["place"],
+            y=mine["estimate"],
+            mode="lines+markers",
+            yaxis="y2",
+            name=safe_text(arm),
+            showlegend=False,
+            legendgroup=str(arm),
+            line={"color": colour, "width": 2},
             marker={"color": colour, "size": 7, "symbol": arm_symbol(arm, arms), "maxdisplayed": MARKERS},
             customdata=hover_columns(named, "layer", "low", "high", "n_examples"),
             hovertemplate=f"<b>{safe_text(arm)}</b>, {site} of layer %{{customdata[0]}} put in: %{{y:.2f}} "
             "[%{customdata[1]:.2f}, %{customdata[2]:.2f}], n = %{customdata[3]}<extra></extra>",
-        )  # fmt: skip
+        )
     controls = table[(table["control"] != "none") & (table["site"] == site) & table["arm"].isin(real["arm"])]
     beside = ", ".join(
         f"{CONTROLS[str(name)]} at most {value:.2f}"
@@ -138,12 +153,17 @@ def below(
     figure.update_layout(
         height=height,
         yaxis2={
-            "domain": [0, share], "anchor": "x", "title": "recovered share", "gridcolor": GRID, "zeroline": False,
-            "automargin": False, "title_standoff": 8,
+            "domain": [0, share],
+            "anchor": "x",
+            "title": "recovered share",
+            "gridcolor": GRID,
+            "zeroline": False,
+            "automargin": False,
+            "title_standoff": 8,
         },
         yaxis={"domain": [share + gap, 1]},
         xaxis={"anchor": "y2"},
-    )  # fmt: skip
+    )
     meta = dict(figure.layout.meta or {})
     meta["caption"] = meta.get("caption", "") + (
         f" Below: {READOUTS[readout]}, of {group} answers, when the {site} of one layer without the context is put into the run "
@@ -185,9 +205,11 @@ def _cells(
             if name != "none" and (sites[i], places[j], name) in of
         ]
         return [
-            f"{sites[i]}, layer {layer_name(places[j])}", f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]",
-            f"{int(row.n_examples)}", "<br>".join(controls),
-        ]  # fmt: skip
+            f"{sites[i]}, layer {layer_name(places[j])}",
+            f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]",
+            f"{int(row.n_examples)}",
+            "<br>".join(controls),
+        ]
 
     template = (
         f"<b>{safe_text(arm)}</b>, %{{customdata[0]}}<br>{readout} %{{customdata[1]}}, n = %{{customdata[2]}}"
@@ -201,9 +223,15 @@ def _curve(figure: go.Figure, drift: pd.DataFrame, arm: str, arms: list[str], me
     curve = rows.groupby("place")["estimate"].mean()
     colour = arm_colour(arm, arms)
     figure.add_scatter(
-        x=curve.index, y=curve.to_numpy(), mode="lines+markers", name=safe_text(arm), row=2, col=column,
-        line={"color": colour}, marker={"symbol": arm_symbol(arm, arms), "color": colour},
-    )  # fmt: skip
+        x=curve.index,
+        y=curve.to_numpy(),
+        mode="lines+markers",
+        name=safe_text(arm),
+        row=2,
+        col=column,
+        line={"color": colour},
+        marker={"symbol": arm_symbol(arm, arms), "color": colour},
+    )
 
 
 def _caption(table: pd.DataFrame, group: str, direction: str, readout: str, curve: bool) -> str:

@@ -127,10 +127,13 @@ def log_ticks(figure: go.Figure) -> dict[str, Any]:
 
 def finish(figure: go.Figure, text: str, alt: str, height: int, top: int = 64) -> go.Figure:
     figure.update_layout(
-        height=height, margin={"t": top, "r": 20, **_room(figure)}, hovermode="closest",
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        height=height,
+        margin={"t": top, "r": 20, **_room(figure)},
+        hovermode="closest",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
         meta={"caption": text, "alt": alt},
-    )  # fmt: skip
+    )
     figure.update_xaxes(gridcolor=GRID, showgrid=True, automargin=False, title_standoff=8)
     figure.update_yaxes(gridcolor=GRID, automargin=False, title_standoff=8)
     figure.update_annotations(font_size=13.5)
@@ -171,10 +174,16 @@ def place_legend(figure: go.Figure) -> None:
     """Above the panels, measured from the figure's top edge, so that its distance does not grow with height."""
     figure.update_layout(
         legend={
-            "orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 1, "yanchor": "top",
-            "title": "", "traceorder": "normal",
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "yref": "container",
+            "y": 1,
+            "yanchor": "top",
+            "title": "",
+            "traceorder": "normal",
         }
-    )  # fmt: skip
+    )
 
 
 def empty_figure(message: str) -> go.Figure:
@@ -219,9 +228,13 @@ def whiskers(
 def named_rows(names: Sequence[str]) -> dict[str, Any]:
     """Make the vertical axis of a figure with a row for each name, the first on top."""
     return {
-        "tickvals": list(range(len(names))), "ticktext": [safe_text(name) for name in names],
-        "range": [len(names) - 0.5, -0.5], "showgrid": False, "zeroline": False, "ticklabelstandoff": 6,
-    }  # fmt: skip
+        "tickvals": list(range(len(names))),
+        "ticktext": [safe_text(name) for name in names],
+        "range": [len(names) - 0.5, -0.5],
+        "showgrid": False,
+        "zeroline": False,
+        "ticklabelstandoff": 6,
+    }
 
 
 def hover_columns(rows: pd.DataFrame, *names: str) -> np.ndarray:

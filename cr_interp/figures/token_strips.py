@@ -46,9 +46,15 @@ def strips(
         figure = _layer_panels(readings, columns, shown, end, measure, layer)
     ticks = scale_ticks(measure, end)
     bar = {
-        "thickness": 12, "len": min(1.0, 240 / figure.layout.height), "y": 1, "yanchor": "top", "outlinewidth": 0,
-        "title": {"text": axis.split(",")[0]}, "tickvals": list(ticks), "ticktext": list(ticks.values()),
-    }  # fmt: skip
+        "thickness": 12,
+        "len": min(1.0, 240 / figure.layout.height),
+        "y": 1,
+        "yanchor": "top",
+        "outlinewidth": 0,
+        "title": {"text": axis.split(",")[0]},
+        "tickvals": list(ticks),
+        "ticktext": list(ticks.values()),
+    }
     scale = [[0.0, shade(0)], [1.0, shade(1)]]
     figure.update_layout(coloraxis={"colorscale": scale, "cmin": 0, "cmax": 1, "colorbar": bar})
     part = f" Columns {start} to {stop - 1} of {len(columns[0])}." if (stop - start) < len(columns[0]) else ""
@@ -83,9 +89,12 @@ def _layer_panels(
     between = 66 if few else 40
     height = 70 + len(readings) * (tall + between)
     figure = make_subplots(
-        len(readings), 1, shared_xaxes=False, vertical_spacing=min(between / (height - 60), 1 / len(readings)),
+        len(readings),
+        1,
+        shared_xaxes=False,
+        vertical_spacing=min(between / (height - 60), 1 / len(readings)),
         subplot_titles=[f"<b>{safe_text(reading.arm)}</b>" for reading in readings],
-    )  # fmt: skip
+    )
     step = stride(deepest, len(shown), len(readings))
     for row, (reading, mine) in enumerate(zip(readings, columns, strict=True), start=1):
         picked = [mine[column] for column in shown]
@@ -95,8 +104,11 @@ def _layer_panels(
             i: int, j: int, drift: ndarray = drift, picked: list[Any] = picked, of: Reading = reading
         ) -> list[str]:
             return [
-                safe_text(visible(of.tokens[picked[j]])), str(picked[j]), layer_words(of.places[i]), f"{drift[i, j]:.4g}"
-            ]  # fmt: skip
+                safe_text(visible(of.tokens[picked[j]])),
+                str(picked[j]),
+                layer_words(of.places[i]),
+                f"{drift[i, j]:.4g}",
+            ]
 
         template = (
             f"<b>{safe_text(reading.arm)}</b>, token %{{customdata[1]}}: %{{customdata[0]}}<br>%{{customdata[2]}}: "
@@ -107,21 +119,35 @@ def _layer_panels(
         if layer in reading.places:
             for edge in (-0.5, 0.5) if deepest <= 40 else (0.0,):
                 figure.add_shape(
-                    type="line", x0=shown[0] - 0.5, x1=shown[-1] + 0.5, y0=layer + edge, y1=layer + edge,
-                    line={"color": ZERO, "width": 1}, row=row, col=1,
-                )  # fmt: skip
+                    type="line",
+                    x0=shown[0] - 0.5,
+                    x1=shown[-1] + 0.5,
+                    y0=layer + edge,
+                    y1=layer + edge,
+                    line={"color": ZERO, "width": 1},
+                    row=row,
+                    col=1,
+                )
         ticks = [str(column) if column % 10 == 0 and row == len(readings) else "" for column in shown]
         if few:
             ticks = level(["" if i is None else visible(reading.tokens[i]) for i in picked])
         figure.update_xaxes(
-            tickvals=shown, ticktext=ticks, range=[shown[0] - 0.5, shown[-1] + 0.5], ticks="",
-            tickangle=0, row=row, col=1,
+            tickvals=shown,
+            ticktext=ticks,
+            range=[shown[0] - 0.5, shown[-1] + 0.5],
+            ticks="",
+            tickangle=0,
+            row=row,
+            col=1,
             title="token" if row == len(readings) else None,
-        )  # fmt: skip
+        )
         figure.update_yaxes(
-            range=[reading.places[0] - 0.5, reading.places[-1] + 0.5], title="layer", row=row, col=1,
+            range=[reading.places[0] - 0.5, reading.places[-1] + 0.5],
+            title="layer",
+            row=row,
+            col=1,
             **layer_ticks(reading.places, 6),
-        )  # fmt: skip
+        )
     return figure.update_layout(height=height)
 
 
@@ -132,9 +158,11 @@ def _output_rows(
     figure = go.Figure()
     rows = list(range(len(readings)))
     drift = np.concatenate(
-        [_picked(reading.drift, [mine[column] for column in shown])
-         for reading, mine in zip(readings, columns, strict=True)]
-    )  # fmt: skip
+        [
+            _picked(reading.drift, [mine[column] for column in shown])
+            for reading, mine in zip(readings, columns, strict=True)
+        ]
+    )
 
     def values(i: int, j: int) -> list[str]:
         index = columns[i][shown[j]] or 0
@@ -147,9 +175,11 @@ def _output_rows(
     step = stride(len(rows), len(shown), 1)
     add_cells(figure, share(drift, "kl", end), shown, rows, values, template, "output", step)
     figure.update_yaxes(
-        tickvals=rows, ticktext=[f"<b>{safe_text(reading.arm)}</b>" for reading in readings], ticks="",
+        tickvals=rows,
+        ticktext=[f"<b>{safe_text(reading.arm)}</b>" for reading in readings],
+        ticks="",
         range=[len(rows) - 0.5, -0.5],
-    )  # fmt: skip
+    )
     ticks = [column for column in shown if column % (1 if len(shown) <= 24 else 10) == 0]
     figure.update_xaxes(title="token (column)", tickvals=ticks, ticks="", range=[shown[0] - 0.5, shown[-1] + 0.5])
     return figure.update_layout(height=max(190, 90 + 34 * len(rows)))

@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.drift import drift_by_layer
+from cr_interp.figures.marks import UNCHANGED, add_band
 from cr_interp.figures.style import (
     FEW_ARMS,
     FEW_MARKERS,
@@ -119,17 +120,27 @@ def training_curves(
                 _band(figure, line.index, line["min"], line["max"], colour, **where)
                 if len(runs) <= THIN_LINES:
                     figure.add_scatter(
-                        **strands((one["step"], one[column]) for _, one in runs), mode="lines",
-                        line={"color": colour, "width": 1}, opacity=0.4, hoverinfo="skip", showlegend=False, **where,
-                    )  # fmt: skip
+                        **strands((one["step"], one[column]) for _, one in runs),
+                        mode="lines",
+                        line={"color": colour, "width": 1},
+                        opacity=0.4,
+                        hoverinfo="skip",
+                        showlegend=False,
+                        **where,
+                    )
             few = len(line) <= 40
             figure.add_scatter(
-                x=line.index, y=line["mean"], mode="lines+markers" if few else "lines", name=safe_text(arm),
-                line={"color": colour, "width": 2.2}, showlegend=arm not in legend,
+                x=line.index,
+                y=line["mean"],
+                mode="lines+markers" if few else "lines",
+                name=safe_text(arm),
+                line={"color": colour, "width": 2.2},
+                showlegend=arm not in legend,
                 marker={"color": colour, "size": 5, "symbol": arm_symbol(arm, arms), "maxdisplayed": shown},
                 meta={"column": column},
-                hovertemplate=f"<b>{safe_text(arm)}</b>, step %{{x}}: %{{y:{digits}}}<extra></extra>", **where,
-            )  # fmt: skip
+                hovertemplate=f"<b>{safe_text(arm)}</b>, step %{{x}}: %{{y:{digits}}}<extra></extra>",
+                **where,
+            )
             drawn.append(line["mean"])
             legend.add(arm)
         if flat:
@@ -225,13 +236,18 @@ def metrics_over_steps(
             where: dict[str, Any] = {"legendgroup": str(arm), "row": row, "col": at}
             _band(figure, mine["step"], mine["low"], mine["high"], colour, **where)
             figure.add_scatter(
-                x=mine["step"], y=mine["estimate"], mode="lines+markers", name=safe_text(arm),
-                showlegend=arm not in legend, line={"color": colour, "width": 2.2},
+                x=mine["step"],
+                y=mine["estimate"],
+                mode="lines+markers",
+                name=safe_text(arm),
+                showlegend=arm not in legend,
+                line={"color": colour, "width": 2.2},
                 marker={"color": colour, "size": 7, "symbol": arm_symbol(arm, arms)},
                 customdata=hover_columns(mine, "low", "high", "n"),
                 hovertemplate=f"<b>{safe_text(arm)}</b>, step %{{x}}: %{{y:.1%}} [%{{customdata[0]:.1%}}, "
-                "%{customdata[1]:.1%}], n = %{customdata[2]}<extra></extra>", **where,
-            )  # fmt: skip
+                "%{customdata[1]:.1%}], n = %{customdata[2]}<extra></extra>",
+                **where,
+            )
             legend.add(arm)
         figure.update_yaxes(title=METRICS[name][1], tickformat=SHARE, rangemode="tozero", row=row, col=at)
     figure.update_xaxes(title="training step", zeroline=False, matches="x")
@@ -357,13 +373,19 @@ def drift_over_steps(
         strength = 0.08 if level else 0.16
         _band(figure, mine["step"], low, mine["high"], colour, strength, legendgroup=str(arm))
         figure.add_scatter(
-            x=mine["step"], y=mine["estimate"], mode="lines" if level else "lines+markers", name=safe_text(arm),
-            legendgroup=str(arm), line={"color": colour, "width": 2, "dash": "dash" if level else "solid"},
-            marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)}, meta={"panel": str(arm)},
-            unselected={"marker": {"opacity": 1}}, customdata=hover_columns(mine, "layer", "low", "high"),
+            x=mine["step"],
+            y=mine["estimate"],
+            mode="lines" if level else "lines+markers",
+            name=safe_text(arm),
+            legendgroup=str(arm),
+            line={"color": colour, "width": 2, "dash": "dash" if level else "solid"},
+            marker={"color": colour, "size": 8, "symbol": arm_symbol(arm, arms)},
+            meta={"panel": str(arm)},
+            unselected=UNCHANGED,
+            customdata=hover_columns(mine, "layer", "low", "high"),
             hovertemplate=f"<b>{safe_text(arm)}</b>, step %{{x}}: %{{y:{digits}}} [%{{customdata[1]:{digits}}}, "
             f"%{{customdata[2]:{digits}}}], layer %{{customdata[0]}}<extra></extra>",
-        )  # fmt: skip
+        )
     if step is not None:
         figure.add_vline(x=step, line={"color": ZERO, "width": 1.6, "dash": "dot"}, layer="below")
     name, plain, moved = measure_words(measure)[:3]
@@ -396,9 +418,12 @@ def _panels(titles: Sequence[str]) -> tuple[go.Figure, list[tuple[int, int]], in
     across = min(3, len(titles))
     down = -(-len(titles) // across)
     figure = make_subplots(
-        down, across, horizontal_spacing=0.1, vertical_spacing=0.34 / down + 0.03 if down > 1 else 0,
+        down,
+        across,
+        horizontal_spacing=0.1,
+        vertical_spacing=0.34 / down + 0.03 if down > 1 else 0,
         subplot_titles=list(titles),
-    )  # fmt: skip
+    )
     return figure, [(index // across + 1, index % across + 1) for index in range(len(titles))], down
 
 
@@ -407,7 +432,4 @@ def _band(
 ) -> None:
     keep = (low.notna() & high.notna()).to_numpy()
     x, low, high = np.asarray(x)[keep], low[keep], high[keep]
-    figure.add_scatter(
-        x=[*x, *x[::-1]], y=[*high, *low[::-1]], fill="toself", fillcolor=translucent(colour, strength),
-        line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False, **where,
-    )  # fmt: skip
+    add_band(figure, x, low, high, translucent(colour, strength), **where)

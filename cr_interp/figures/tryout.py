@@ -74,11 +74,14 @@ def parting_lens(rows: pd.DataFrame, arm: str, arms: Sequence[str] | None = None
             mine = of_token[of_token["view"] == view].sort_values("layer")
             said = "without" if view == "no_context" else "with"
             figure.add_scatter(
-                x=mine["layer"], y=mine["logprob"], mode="lines+markers",
+                x=mine["layer"],
+                y=mine["logprob"],
+                mode="lines+markers",
                 name=f"{safe_text(visible(text))}, read {said} the context",
-                line={"color": colours[token], "dash": dash, "width": 2}, marker={"color": colours[token], "size": 6},
+                line={"color": colours[token], "dash": dash, "width": 2},
+                marker={"color": colours[token], "size": 6},
                 hovertemplate=f"{safe_text(visible(text))}, {said} the context, layer %{{x}}: %{{y:.2f}} nats<extra></extra>",
-            )  # fmt: skip
+            )
     figure.update_xaxes(title="layer (emb: embedding)", zeroline=False, **layer_ticks(sorted(set(rows["layer"]))))
     figure.update_yaxes(title="log-probability (nats)")
     place_legend(figure)

@@ -51,22 +51,27 @@ def updates(table: pd.DataFrame, measure: str = "relative") -> go.Figure:
     modules = sorted(set(real["module"]), key=_place)
     layers = sorted(set(real["layer"].astype(int)))
     figure = make_subplots(
-        1, len(arms), shared_yaxes=True, horizontal_spacing=0.03,
+        1,
+        len(arms),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
         subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
-    )  # fmt: skip
+    )
     for column, arm in enumerate(arms, 1):
         of = {(row.module, int(row.layer), row.control): row for row in drawn[drawn["arm"] == arm].itertuples()}
-        z = np.array([
-            [of[m, n, "none"].estimate if (m, n, "none") in of else np.nan for n in layers] for m in modules
-        ])  # fmt: skip
+        z = np.array(
+            [[of[m, n, "none"].estimate if (m, n, "none") in of else np.nan for n in layers] for m in modules]
+        )
 
         def hover(i: int, j: int, of: dict = of) -> list[str]:  # type: ignore[type-arg]
             row, chance = of[modules[i], layers[j], "none"], of.get((modules[i], layers[j], "random"))
             where = "in no layer" if layers[j] < 0 else f"layer {layers[j]}"
             return [
-                f"{safe_text(modules[i])}, {where}", f"{row.estimate:.4g}", f"{row.low:.4g} to {row.high:.4g}",
+                f"{safe_text(modules[i])}, {where}",
+                f"{row.estimate:.4g}",
+                f"{row.low:.4g} to {row.high:.4g}",
                 f"<br>of a random matrix: {chance.estimate:.3g}" if chance is not None else "",
-            ]  # fmt: skip
+            ]
 
         template = (
             f"<b>{safe_text(arm)}</b>, %{{customdata[0]}}<br>{MEASURES[measure]}: %{{customdata[1]}}, seeds from "
@@ -116,15 +121,26 @@ def overlaps(table: pd.DataFrame, measure: str = "cosine") -> go.Figure:
     chance = drawn[drawn["control"] == "random"].set_index(["arm", "other_arm"])["estimate"]
     figure = go.Figure()
     figure.add_scatter(
-        x=real["estimate"], y=names, mode="markers", showlegend=False,
+        x=real["estimate"],
+        y=names,
+        mode="markers",
+        showlegend=False,
         marker={"size": 10, "color": [arm_colour(row.arm, order) for row in real.itertuples()]},
-        error_x={"array": real["high"] - real["estimate"], "arrayminus": real["estimate"] - real["low"], "color": WHISKER},
+        error_x={
+            "array": real["high"] - real["estimate"],
+            "arrayminus": real["estimate"] - real["low"],
+            "color": WHISKER,
+        },
         hovertemplate="%{y}: %{x:.3f}<extra></extra>",
-    )  # fmt: skip
+    )
     figure.add_scatter(
-        x=[chance.get((row.arm, row.other_arm), np.nan) for row in real.itertuples()], y=names, mode="markers", showlegend=False,
-        marker={"symbol": "line-ns-open", "size": 14, "color": "#777777"}, hovertemplate="chance: %{x:.3f}<extra></extra>",
-    )  # fmt: skip
+        x=[chance.get((row.arm, row.other_arm), np.nan) for row in real.itertuples()],
+        y=names,
+        mode="markers",
+        showlegend=False,
+        marker={"symbol": "line-ns-open", "size": 14, "color": "#777777"},
+        hovertemplate="chance: %{x:.3f}<extra></extra>",
+    )
     figure.update_xaxes(title=measure)
     figure.update_yaxes(autorange="reversed", tickvals=names)
     text = (

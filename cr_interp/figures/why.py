@@ -17,6 +17,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells
+from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import (
     GRID,
     MARKERS,
@@ -71,9 +72,15 @@ def knockout_curves(
     layers = sorted(set(single["layer"])) or [0]
     end = max(layers) + max(1.5, 0.06 * len(layers))
     figure = make_subplots(
-        len(rows), len(arms), shared_xaxes=True, shared_yaxes=True, horizontal_spacing=0.03,
-        vertical_spacing=0.05, column_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms], row_titles=rows,
-    )  # fmt: skip
+        len(rows),
+        len(arms),
+        shared_xaxes=True,
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        vertical_spacing=0.05,
+        column_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+        row_titles=rows,
+    )
     kept = (
         knockout_table(knockout, "kept", "answer") if readout == "answer" and group != "kept" else table.iloc[:0]
     )
@@ -128,9 +135,10 @@ def _knockout_caption(table: pd.DataFrame, kept: pd.DataFrame, group: str, reado
     )
     other = table[table["control"] == "elsewhere"]
     shorter = [
-        str(span) for span, of in other.groupby("span", sort=False)
+        str(span)
+        for span, of in other.groupby("span", sort=False)
         if of["cut"].max() < real.loc[real["span"] == span, "cut"].min() - 0.5
-    ]  # fmt: skip
+    ]
     seeds = whole_range(real["seeds"])
     return (
         f"Knockout: attention of {READERS[readers]} to a span of the context is cut in one layer; at the right, in all layers at "
@@ -141,10 +149,15 @@ def _knockout_caption(table: pd.DataFrame, kept: pd.DataFrame, group: str, reado
         + (
             f" Dashed: kept answers that the same cut leaves (n = {whole_range(kept['n_examples'])}); where they are lost as "
             f"well, the cut moves all answers, not these."
-            if len(kept) else ""
+            if len(kept)
+            else ""
         )
-        + (f" Less is left elsewhere for {', '.join(shorter)}: there the control cuts all that is left." if shorter else "")
-    )  # fmt: skip
+        + (
+            f" Less is left elsewhere for {', '.join(shorter)}: there the control cuts all that is left."
+            if shorter
+            else ""
+        )
+    )
 
 
 def _knockout_alt(table: pd.DataFrame) -> str:
@@ -169,21 +182,22 @@ def _band(
     """A line over layers with its band; hover text names the place, the interval and n."""
     band = line.dropna(subset=["low", "high"])
     if len(band):
-        figure.add_scatter(
-            x=[*band.index, *band.index[::-1]], y=[*band["high"], *band["low"][::-1]], fill="toself",
-            fillcolor=_faint(colour), line={"width": 0}, mode="lines", hoverinfo="skip", legendgroup=name,
-            showlegend=False, **where,
-        )  # fmt: skip
+        add_band(figure, band.index, band["low"], band["high"], _faint(colour), legendgroup=name, **where)
     shown = line.assign(said=[layer_name(int(place)) for place in line.index])
     figure.add_scatter(
-        x=line.index, y=line["estimate"], mode="lines+markers", name=name, legendgroup=name, showlegend=legend,
+        x=line.index,
+        y=line["estimate"],
+        mode="lines+markers",
+        name=name,
+        legendgroup=name,
+        showlegend=legend,
         line={"color": colour, "width": 2, "dash": words["dash"]},
         marker={"color": colour, "size": 6, "symbol": words["symbol"], "maxdisplayed": MARKERS},
         customdata=hover_columns(shown, "said", "low", "high", "n_examples"),
         hovertemplate=f"<b>{name}</b>, {safe_text(words['span'])}, layer %{{customdata[0]}}: %{{y:.2f}} "
         "[%{customdata[1]:.2f}, %{customdata[2]:.2f}], n = %{customdata[3]}<extra></extra>",
         **where,
-    )  # fmt: skip
+    )
 
 
 def _point(
@@ -193,14 +207,18 @@ def _point(
         up, down = row.high - row.estimate, row.estimate - row.low
         whisker = {"array": [up], "arrayminus": [down], "color": colour, "thickness": 1.2, "width": 3}
         figure.add_scatter(
-            x=[x], y=[row.estimate], mode="markers", legendgroup=name, showlegend=False,
+            x=[x],
+            y=[row.estimate],
+            mode="markers",
+            legendgroup=name,
+            showlegend=False,
             marker={"color": colour, "size": 9, "symbol": symbol},
             error_y=whisker if np.isfinite(up) else None,
             customdata=[[row.low, row.high, row.n_examples]],
             hovertemplate=f"<b>{name}</b>, all layers: %{{y:.2f}} [%{{customdata[0]:.2f}}, %{{customdata[1]:.2f}}], n = "
             "%{customdata[2]}<extra></extra>",
             **where,
-        )  # fmt: skip
+        )
 
 
 def _reach(table: pd.DataFrame, *also: float) -> list[float]:
@@ -337,8 +355,11 @@ def lens_curves(lens: pd.DataFrame, group: str = "harmed", readout: str = "logpr
             what = f"{right} − {wrong}" if token == "all" else token
             for view, says in VIEWS.items():
                 line = _line(mine, view, token, "none")
-                words = {"span": f"{what} token, {says}", "dash": "dot" if view == "no_context" else "solid",
-                         "symbol": "circle-open" if view == "no_context" else "circle"}  # fmt: skip
+                words = {
+                    "span": f"{what} token, {says}",
+                    "dash": "dot" if view == "no_context" else "solid",
+                    "symbol": "circle-open" if view == "no_context" else "circle",
+                }
                 if len(line):
                     _band(figure, line, colour, f"{what}, {says}", column == 1, words, row=1, col=column)
         control = _line(mine, "with_context", tokens[0][0], "other")
@@ -401,9 +422,10 @@ def _lens_caption(table: pd.DataFrame, group: str, readout: str, below: bool) ->
         f"{WITHIN}. Grey: the same token in another example's state with the context."
         + (
             " Below: KL between the views (without ‖ with, nats); grey: between this and another example, both without context."
-            if below else ""
+            if below
+            else ""
         )
-    )  # fmt: skip
+    )
 
 
 def _lens_alt(lens: pd.DataFrame, group: str) -> str:

@@ -8,17 +8,20 @@ Nothing here draws or prints.
 
 from cr_interp.system.lazily import lazily
 
-__getattr__, __dir__, __all__ = lazily(__name__, {
-    "Evaluation": "settings",
-    "Subject": "subject",
-    "behaviour_rows": "subject",
-    "DriftTables": "drift",
-    "measure_drift": "drift",
-    "compare_checkpoints": "compare",
-    "measure_checkpoints": "compare",
-    "Tryout": "tryout",
-    "open_model": "tryout",
-    "try_out": "tryout",
-    "CaseStudy": "case_study",
-    "read_case_study": "case_study",
-})  # fmt: skip
+__getattr__, __dir__, __all__ = lazily(
+    __name__,
+    {
+        "Evaluation": "settings",
+        "Subject": "subject",
+        "behaviour_rows": "subject",
+        "DriftTables": "drift",
+        "measure_drift": "drift",
+        "compare_checkpoints": "compare",
+        "measure_checkpoints": "compare",
+        "Tryout": "tryout",
+        "open_model": "tryout",
+        "try_out": "tryout",
+        "CaseStudy": "case_study",
+        "read_case_study": "case_study",
+    },
+)

@@ -92,8 +92,17 @@ def case_study(config: CaseStudy, out: Path, again: bool = False) -> Study:
         return loaded
 
     study = measure_checkpoints(
-        config.checkpoints, get_task(config.task, run_code=True),
-        config.evaluation.model_copy(update={"responses": responses}), out, config.no_context, opened, config.across,
-        config.sites_per_pass, config.task, flat(config.load.model_dump(mode="json"), "load."), config.template, again,
-    )  # fmt: skip
+        config.checkpoints,
+        get_task(config.task, run_code=True),
+        config.evaluation.model_copy(update={"responses": responses}),
+        out,
+        config.no_context,
+        opened,
+        config.across,
+        config.sites_per_pass,
+        config.task,
+        flat(config.load.model_dump(mode="json"), "load."),
+        config.template,
+        again,
+    )
     return study.update_manifest(name=config.name, case_study=config.model_dump(mode="json"))

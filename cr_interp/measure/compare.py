@@ -88,9 +88,16 @@ def compare_checkpoints(
     """
     models = parse_pairs(checkpoints)
     asked = Question(
-        task, None if prompts is None else str(prompts), context, each, columns or {}, grader, new_instruction, controls,
+        task,
+        None if prompts is None else str(prompts),
+        context,
+        each,
+        columns or {},
+        grader,
+        new_instruction,
+        controls,
         max_new_tokens,
-    )  # fmt: skip
+    )
     chosen = choose_task(asked)
     if no_context not in ("empty_system", "template_default"):
         raise UserError(f"no_context is 'empty_system' or 'template_default', not '{no_context}'.")
@@ -120,9 +127,19 @@ def compare_checkpoints(
         if value not in (None, "float32")
     }
     study = measure_checkpoints(
-        models, chosen, evaluation, out, no_context, opened, named=task, how=flat(load, "load."), template=template,
-        again=again, teacher=teacher, engine=engine,
-    )  # fmt: skip
+        models,
+        chosen,
+        evaluation,
+        out,
+        no_context,
+        opened,
+        named=task,
+        how=flat(load, "load."),
+        template=template,
+        again=again,
+        teacher=teacher,
+        engine=engine,
+    )
     if load:
         study = study.update_manifest(load=load)
     return study
@@ -270,9 +287,15 @@ def measure_checkpoints(
             alike = first is not None and len(blocks(first.model)) == len(blocks(loaded.model))
             answers = answers_of(generations, fixed or arm, None if fixed else seed)
             given = Readings(
-                loaded, subject, own_responses(answers), first if alike else None, sites_per_pass, progress=bar(name),
-                turns=own_turns(answers), example_tokens=study.manifest["example_tokens"],
-            )  # fmt: skip
+                loaded,
+                subject,
+                own_responses(answers),
+                first if alike else None,
+                sites_per_pass,
+                progress=bar(name),
+                turns=own_turns(answers),
+                example_tokens=study.manifest["example_tokens"],
+            )
             _put_readings(
                 study, given, arm, seed, made_of(asked, files[name], files[order[0]] if fixed else None)
             )

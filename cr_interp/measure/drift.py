@@ -360,10 +360,13 @@ class _Rows:
         """The interval of the lowest mean cosine over the blocks, from the same draws in every layer."""
         for control in dict.fromkeys(c for _, c in self.cosines):
             mine = [
-                row for row in self.found
-                if row["measure"] == "cosine" and row["control"] == control and (row["site"], control) in self.cosines
+                row
+                for row in self.found
+                if row["measure"] == "cosine"
+                and row["control"] == control
+                and (row["site"], control) in self.cosines
                 and math.isfinite(row["estimate"])
-            ]  # fmt: skip
+            ]
             if mine:
                 lowest = min(mine, key=lambda row: row["estimate"])
                 draws = np.min([self.cosines[row["site"], control] for row in mine], axis=0)
@@ -395,10 +398,13 @@ def _token_rows(plan: _Plan, batch: _Batch, sites: list[Site], with_output: bool
         cosine, relative_l2 = moves(without[site], given[site])
         parts.append(
             common.assign(
-                site=site.name, layer=site.layer,
-                cosine=cosine.cpu().numpy(), relative_l2=relative_l2.cpu().numpy(), kl=math.nan,
+                site=site.name,
+                layer=site.layer,
+                cosine=cosine.cpu().numpy(),
+                relative_l2=relative_l2.cpu().numpy(),
+                kl=math.nan,
             )
-        )  # fmt: skip
+        )
     if with_output:
         kl = output_kl(plan.loaded, without[FINAL], given[FINAL]).double().cpu().numpy()
         parts.append(common.assign(site="output", layer=-1, cosine=math.nan, relative_l2=math.nan, kl=kl))

@@ -43,12 +43,16 @@ class InProcessVllm:
                 ) from error
         sampling = [
             vllm.SamplingParams(
-                max_tokens=decoding.max_new_tokens, temperature=decoding.temperature, top_p=decoding.top_p or 1.0,
-                top_k=decoding.top_k or -1, stop_token_ids=list(loaded.eos_ids), detokenize=False,
+                max_tokens=decoding.max_new_tokens,
+                temperature=decoding.temperature,
+                top_p=decoding.top_p or 1.0,
+                top_k=decoding.top_k or -1,
+                stop_token_ids=list(loaded.eos_ids),
+                detokenize=False,
                 **({"seed": (seed + place) % 2**31} if decoding.temperature > 0 else {}),
             )
             for place in range(len(prompts))
-        ]  # fmt: skip
+        ]
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         found = self._engine.generate(asked, sampling, use_tqdm=False)
         ids = [tuple(int(id) for id in each.outputs[0].token_ids) for each in found]

@@ -121,6 +121,11 @@ def choose_task(asked: Question) -> Task:
         raise UserError("Say what to ask: either --task NAME, or both --prompts FILE.jsonl and --context FILE.")
     if asked.context is not None and asked.each is not None:
         raise UserError("--context is one context for all, --each a template of each row's; give one of them.")
+    if asked.context is not None and (named := sorted({"context", "paraphrase"} & {*asked.columns})):
+        raise UserError(
+            f"--context is one context for all, and --column {named[0]}=… one of each row. Give one of them; a paraphrase of the "
+            f"one for all stands in --controls FILE."
+        )
     grading, folder = parse_grader(asked.grader or "contains")
     where, read = _read(asked, grading)
     context = _one_context(asked, read)
@@ -128,11 +133,16 @@ def choose_task(asked: Question) -> Task:
         dataclasses.replace(each, context=None) if context is not None else each for each in read.examples
     )
     common: dict[str, Any] = {
-        "name": Path(where).stem, "own_examples": examples, "context": context,
-        "max_new_tokens": asked.max_new_tokens or TOKENS, "grading": grading, "folder": folder,
-        "others": _controls(asked.controls), "told": repr(asked.each) if asked.each else "the context of each row",
+        "name": Path(where).stem,
+        "own_examples": examples,
+        "context": context,
+        "max_new_tokens": asked.max_new_tokens or TOKENS,
+        "grading": grading,
+        "folder": folder,
+        "others": _controls(asked.controls),
+        "told": repr(asked.each) if asked.each else "the context of each row",
         "read_notes": tuple(read.notes),
-    }  # fmt: skip
+    }
     if asked.new_instruction is None:
         return OwnTask(**common)
     if context is not None and "mismatched" not in common["others"]:
@@ -181,9 +191,11 @@ def _read(asked: Question, grading: Grading) -> tuple[str, Read]:
 
 def _wanted(asked: Question, grading: Grading) -> Wanted:
     return Wanted(
-        _columns(asked.columns), asked.each, chats=asked.context is None and asked.each is None,
+        _columns(asked.columns),
+        asked.each,
+        chats=asked.context is None and asked.each is None,
         problem=grading.problem if grading.needs_answer else lambda answer: None,
-    )  # fmt: skip
+    )
 
 
 def _columns(named: Mapping[str, str]) -> Columns:

@@ -34,9 +34,17 @@ class Readings:
     @cached_property
     def tables(self) -> DriftTables:
         return measure_drift(
-            self.loaded, self.subject, self.responses, self.reference, self.sites_per_pass, self.save_states,
-            self.progress, self.backend, self.turns, self.example_tokens,
-        )  # fmt: skip
+            self.loaded,
+            self.subject,
+            self.responses,
+            self.reference,
+            self.sites_per_pass,
+            self.save_states,
+            self.progress,
+            self.backend,
+            self.turns,
+            self.example_tokens,
+        )
 
 
 def token_rows(given: Readings) -> dict[str, pd.DataFrame]:

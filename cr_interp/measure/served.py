@@ -79,28 +79,34 @@ def compare_served(
     examples = task.examples(evaluation.split, evaluation.examples, evaluation.seed)
     served = {arm: Served.of(where, url) for arm, where in models.items()}
     parts = {
-        "task": named or task.name, "max_new_tokens": task.max_new_tokens, "no_context": no_context,
+        "task": named or task.name,
+        "max_new_tokens": task.max_new_tokens,
+        "no_context": no_context,
         "contexts": digest_of({name: each.to_dict() for name, each in contexts.items()}),
-        "evaluation data": digest_of(
-            [[each.id, each.prompt, each.answer, *_own(each)] for each in examples]
-        ),
+        "evaluation data": digest_of([[each.id, each.prompt, each.answer, *_own(each)] for each in examples]),
         **flat(evaluation.model_dump(mode="json"), "evaluation."),
         **{f"model of {arm}": f"{each.name} at {each.url}" for arm, each in served.items()},
-    }  # fmt: skip
+    }
     study = _begun(out, parts, again)
     if study is None:
         study = Study.create(
             out,
             {
-                "name": out.name, "created": now(), "finished": None, **provenance(), "task": task.name,
-                "no_context": no_context, "evaluation": evaluation.model_dump(mode="json"),
+                "name": out.name,
+                "created": now(),
+                "finished": None,
+                **provenance(),
+                "task": task.name,
+                "no_context": no_context,
+                "evaluation": evaluation.model_dump(mode="json"),
                 "seeds": sorted({arm_and_seed(name)[1] for name in models}),
                 "arms": {arm: {"model": each.name, "server": each.url} for arm, each in served.items()},
                 "context": contexts["exact"].to_dict(),
                 "controls": {name: each.to_dict() for name, each in contexts.items()},
-                "engine": {"kind": "server", "url": url, "states": "not seen"}, "served": parts,
+                "engine": {"kind": "server", "url": url, "states": "not seen"},
+                "served": parts,
             },
-        )  # fmt: skip
+        )
     kept = Kept(out / ANSWERS)
     for arm, each in served.items():
         if has(study, "generations", *arm_and_seed(arm)):
@@ -137,7 +143,7 @@ def served_rows(
         for view, control, context in views
         for sample in range(evaluation.samples)
         for example in examples
-    ]  # fmt: skip
+    ]
     said = ask_all(endpoint, [question for *_, question in asked], kept, arm)
     _check_contexts_arrive(asked, said)
     rows: list[dict[str, Any]] = []
@@ -146,14 +152,25 @@ def served_rows(
         obeys = task.obeys(example, answer.text) if isinstance(task, GivesNewInstruction) else None
         rows.append(
             {
-                "arm": arm_and_seed(arm)[0], "seed": arm_and_seed(arm)[1], "step": 0,
-                "split": evaluation.split, "example_id": example.id,
-                "cluster": example.cluster, "view": view, "control": control, "sample": sample, "prompt": example.prompt,
-                "answer": example.answer, "response": answer.text, "response_ids": [], "n_tokens": answer.tokens,
-                "outcome": task.grade(example, answer.text, answer.truncated), "obeys_new": obeys,
+                "arm": arm_and_seed(arm)[0],
+                "seed": arm_and_seed(arm)[1],
+                "step": 0,
+                "split": evaluation.split,
+                "example_id": example.id,
+                "cluster": example.cluster,
+                "view": view,
+                "control": control,
+                "sample": sample,
+                "prompt": example.prompt,
+                "answer": example.answer,
+                "response": answer.text,
+                "response_ids": [],
+                "n_tokens": answer.tokens,
+                "outcome": task.grade(example, answer.text, answer.truncated),
+                "obeys_new": obeys,
                 **({"before": written(before(example, contexts.get(control)))} if own else {}),
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(rows)
 
 
@@ -164,14 +181,17 @@ def _question(
     sampled = evaluation.temperature > 0
     draw = crc32(f"{evaluation.seed} {place}".encode()) % 2**31
     return {
-        "server": endpoint.url, "model": model, "messages": messages,
+        "server": endpoint.url,
+        "model": model,
+        "messages": messages,
         "options": {
-            "max_tokens": task.max_new_tokens, "temperature": evaluation.temperature,
+            "max_tokens": task.max_new_tokens,
+            "temperature": evaluation.temperature,
             **({"top_p": evaluation.top_p} if sampled and evaluation.top_p else {}),
             **({"top_k": evaluation.top_k} if sampled and evaluation.top_k else {}),
             **({"seed": draw} if sampled else {}),
         },
-    }  # fmt: skip
+    }
 
 
 def ask_all(endpoint: Endpoint, questions: Sequence[dict[str, Any]], kept: Kept, arm: str) -> list[Said]:

@@ -66,9 +66,19 @@ def behaviour_rows(
     """Rows of ``generations`` for one checkpoint; ``sampler`` answers in the place of our own decoding."""
     chosen = subject.evaluation
     rows = evaluate(
-        loaded, subject.task, subject.examples, subject.contexts, subject.no_context,
-        chosen.temperature, chosen.samples, chosen.batch_size, chosen.seed, chosen.top_k, chosen.top_p, sampler,
-    )  # fmt: skip
+        loaded,
+        subject.task,
+        subject.examples,
+        subject.contexts,
+        subject.no_context,
+        chosen.temperature,
+        chosen.samples,
+        chosen.batch_size,
+        chosen.seed,
+        chosen.top_k,
+        chosen.top_p,
+        sampler,
+    )
     return label(rows, arm=arm, seed=seed, step=step, split=chosen.split)
 
 

@@ -84,13 +84,22 @@ class Tryout:
         response has no interval."""
         rows = [
             {
-                "arm": arm, "seed": 0, "step": 0, "site": site.name, "layer": site.layer, "measure": measure,
-                "control": "given", "estimate": values.mean(), "low": values.min(), "high": values.max(),
-                "n_tokens": len(self.tokens), "n_examples": 1,
+                "arm": arm,
+                "seed": 0,
+                "step": 0,
+                "site": site.name,
+                "layer": site.layer,
+                "measure": measure,
+                "control": "given",
+                "estimate": values.mean(),
+                "low": values.min(),
+                "high": values.max(),
+                "n_tokens": len(self.tokens),
+                "n_examples": 1,
             }
             for measure, grid in (("cosine", self.cosine), ("relative_l2", self.relative_l2))
             for site, values in zip(self.sites, grid, strict=True)
-        ]  # fmt: skip
+        ]
         return pd.DataFrame(rows)
 
 

@@ -14,22 +14,25 @@ positions are touched: two views of a prompt never have the same length, and the
 
 from cr_interp.system.lazily import lazily
 
-__getattr__, __dir__, __all__ = lazily(__name__, {
-    "Answer": "answers",
-    "chosen_answers": "answers",
-    "Pair": "given",
-    "patch_pairs": "patching",
-    "patch_cells": "patching",
-    "Cell": "cells",
-    "attribute": "attribution",
-    "knock_out": "knockout",
-    "attention": "knockout",
-    "lens_of": "lens",
-    "lens_estimates": "lens",
-    "PutIn": "intervene",
-    "Block": "intervene",
-    "Steer": "intervene",
-    "difference": "intervene",
-    "estimates": "estimates",
-    "explain": "explain",
-})  # fmt: skip
+__getattr__, __dir__, __all__ = lazily(
+    __name__,
+    {
+        "Answer": "answers",
+        "chosen_answers": "answers",
+        "Pair": "given",
+        "patch_pairs": "patching",
+        "patch_cells": "patching",
+        "Cell": "cells",
+        "attribute": "attribution",
+        "knock_out": "knockout",
+        "attention": "knockout",
+        "lens_of": "lens",
+        "lens_estimates": "lens",
+        "PutIn": "intervene",
+        "Block": "intervene",
+        "Steer": "intervene",
+        "difference": "intervene",
+        "estimates": "estimates",
+        "explain": "explain",
+    },
+)

@@ -85,9 +85,11 @@ def mass(
 
         with weights(model, add):
             run(
-                model, prefix if prefix.ids == here.prefix else encode_prefix(model, here.prefix),
-                here.ids.to(device_of(model)), here.mask.to(device_of(model)),
-            )  # fmt: skip
+                model,
+                prefix if prefix.ids == here.prefix else encode_prefix(model, here.prefix),
+                here.ids.to(device_of(model)),
+                here.mask.to(device_of(model)),
+            )
     each = torch.stack([found[layer] / counts[:, None, None] for layer in range(len(blocks(model)))])
     return each.permute(0, 2, 1, 3).numpy()
 
@@ -118,9 +120,18 @@ def attention_rows(
         layer, head, span = (each.ravel() for each in np.indices((layers, heads + 1, len(used))))
         names = np.array(PARTS, dtype=object)[used]
         real = pd.DataFrame(
-            {"group": group, "view": view, "span": names[span], "layer": layer, "head": head - 1, "control": "none",
-             "estimate": estimate, "low": low, "high": high}
-        )  # fmt: skip
+            {
+                "group": group,
+                "view": view,
+                "span": names[span],
+                "layer": layer,
+                "head": head - 1,
+                "control": "none",
+                "estimate": estimate,
+                "low": low,
+                "high": high,
+            }
+        )
         uniform = real[real["head"] < 0].assign(control="even", low=np.nan, high=np.nan)
         uniform["estimate"] = np.tile(evenly[mine][:, used].mean(axis=0), layers)
         found.append(

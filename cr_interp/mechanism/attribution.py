@@ -176,9 +176,13 @@ def _columns(
     there = kept.nonzero()[:, 0]
     pairs, n = [batch.pairs[i] for i in there.tolist()], int(kept.sum())
     texts = {
-        "example_id": [p.example_id for p in pairs], "cluster": [p.cluster for p in pairs], "group": [p.group for p in pairs],
-        "direction": [direction] * n, "site": [cell.site.name] * n, "control": [control] * n,
-    }  # fmt: skip
+        "example_id": [p.example_id for p in pairs],
+        "cluster": [p.cluster for p in pairs],
+        "group": [p.group for p in pairs],
+        "direction": [direction] * n,
+        "site": [cell.site.name] * n,
+        "control": [control] * n,
+    }
     return {
         **{name: np.array(values, dtype=object) for name, values in texts.items()},
         "layer": np.full(n, cell.site.layer),

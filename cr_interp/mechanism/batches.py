@@ -117,8 +117,12 @@ class Views:
     def _view(self, view: str, first: int, last: int) -> ViewBatch:
         responses = [p.response for p in self.pairs[first:last]]
         return build_view(
-            self.prompts[view][first:last], responses, self.loaded.pad_id, self.shared[view], self.padding,  # type: ignore[arg-type]
-        )  # fmt: skip
+            self.prompts[view][first:last],
+            responses,
+            self.loaded.pad_id,
+            self.shared[view],
+            self.padding,  # type: ignore[arg-type]
+        )
 
     def _run(self, view: str, first: int, last: int, laid_out: ViewBatch) -> Run:
         model, prefix = self.loaded.model, self.prefixes[view]

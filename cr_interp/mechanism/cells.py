@@ -74,7 +74,7 @@ def window_cells(model: nn.Module, names: Sequence[str], widths: Sequence[int]) 
         for name in kinds
         for width in widths
         if layer + width <= layers
-    ]  # fmt: skip
+    ]
 
 
 def head_cells(model: nn.Module) -> list[Cell]:

@@ -55,10 +55,7 @@ def explain(
     if context is None:
         raise UserError(f"The manifest of {study.path} does not hold the context, so it cannot be given again.")
     generations = last_step(study.table("generations"))
-    found = {
-        checkpoint: answers_of(rows)
-        for checkpoint, rows in _by_checkpoint(generations, arms, seeds)
-    }  # fmt: skip
+    found = {checkpoint: answers_of(rows) for checkpoint, rows in _by_checkpoint(generations, arms, seeds)}
     models = models_of(study, found)
     if any(each.needs == "answers" for each in chosen):
         _check_flips(study, {each: found[each] for each in models}, options)
@@ -144,10 +141,15 @@ class _Bench:
         if needs == "material":
             if self._material is None:
                 self._material = Material.of(
-                    self.study, self.loaded, base=lambda: self._open(self.base), pairs=self.pairs,
-                    teacher=lambda: self._open(teacher_of(self.study)), prompts=self.prompts,
-                    is_base=self.checkpoint[0] == BASE, options=self.options,
-                )  # fmt: skip
+                    self.study,
+                    self.loaded,
+                    base=lambda: self._open(self.base),
+                    pairs=self.pairs,
+                    teacher=lambda: self._open(teacher_of(self.study)),
+                    prompts=self.prompts,
+                    is_base=self.checkpoint[0] == BASE,
+                    options=self.options,
+                )
             self._material.progress = progress
             return self._material
         return Answers(self.loaded, self.pairs, self.options, progress)

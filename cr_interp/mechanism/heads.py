@@ -32,9 +32,14 @@ def rows(given: Answers) -> dict[str, pd.DataFrame]:
     for cells, controls, how in ((first, CONTROLS, "first"), (drawn, ("none",), "drawn")):
         if cells:
             found = patch_cells(
-                given.loaded, given.pairs, cells, controls=controls, batch_size=options.batch_size,
-                backend=options.backend, progress=given.progress,
-            ).drop(columns="width")  # fmt: skip
+                given.loaded,
+                given.pairs,
+                cells,
+                controls=controls,
+                batch_size=options.batch_size,
+                backend=options.backend,
+                progress=given.progress,
+            ).drop(columns="width")
             parts.append(found.assign(chosen=how))
     examples = pd.concat(parts, ignore_index=True)
     return {

@@ -52,9 +52,16 @@ def rows(given: Answers) -> dict[str, pd.DataFrame]:
     """The tables ``knockout_examples``, ``attention`` and ``knockout`` of one checkpoint."""
     options = given.options
     found = knock_out(
-        given.loaded, given.pairs, options.spans, options.readers, options.cuts, options.cuts_all, batch_size=options.batch_size,
-        backend=options.backend, progress=given.progress,
-    )  # fmt: skip
+        given.loaded,
+        given.pairs,
+        options.spans,
+        options.readers,
+        options.cuts,
+        options.cuts_all,
+        batch_size=options.batch_size,
+        backend=options.backend,
+        progress=given.progress,
+    )
     table = estimates(found, PLACE)
     many = found.groupby(PLACE, sort=False, as_index=False)["cut"].mean()
     seen = attention(given.loaded, given.pairs, options.batch_size)
@@ -200,9 +207,12 @@ def _cut_where(
                 continue
             # One draw for all prompts, so that what they share stays shared.
             first = crc32(f"{span} {layer} {width}".encode()) % (max(room, 0) + 1)
-            yield control, layer, width, [
-                tuple(rest[first : first + len(mine)]) for rest, mine in zip(elsewhere, there, strict=True)
-            ]  # fmt: skip
+            yield (
+                control,
+                layer,
+                width,
+                [tuple(rest[first : first + len(mine)]) for rest, mine in zip(elsewhere, there, strict=True)],
+            )
 
 
 def _outside(pair: Pair, span: Sequence[int]) -> list[int]:

@@ -303,12 +303,15 @@ def lens_estimates(examples: pd.DataFrame) -> pd.DataFrame:
                 ends = [float(np.exp(end)) for end in ends]
             found.append(
                 {
-                    **dict(zip(place, where, strict=True)), "view": view, "token": token,
+                    **dict(zip(place, where, strict=True)),
+                    "view": view,
+                    "token": token,
                     "readout": name.removeprefix("other_"),
                     **dict(zip(("estimate", "low", "high"), ends, strict=True)),
-                    "n_examples": len(cell), "n_clusters": cell["cluster"].nunique(),
+                    "n_examples": len(cell),
+                    "n_clusters": cell["cluster"].nunique(),
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(found).astype({"layer": "int32"})
 
 

@@ -91,9 +91,13 @@ class Material:
     def of(study: Study, loaded: Loaded, **rest: Any) -> "Material":
         told = study.manifest.get("config")
         return Material(
-            loaded, contexts=contexts(study), no_context=no_context(study), limit=token_limit(study) or 32,
-            told=told if isinstance(told, dict) else {}, **rest,
-        )  # fmt: skip
+            loaded,
+            contexts=contexts(study),
+            no_context=no_context(study),
+            limit=token_limit(study) or 32,
+            told=told if isinstance(told, dict) else {},
+            **rest,
+        )
 
     @cached_property
     def views(self) -> dict[str, list[list[int]]]:

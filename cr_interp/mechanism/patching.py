@@ -43,9 +43,13 @@ def rows(given: Answers) -> dict[str, pd.DataFrame]:
     """The tables ``patching_examples`` and ``patching`` of one checkpoint."""
     options = given.options
     found = patch_pairs(
-        given.loaded, given.pairs, patched_sites(given.loaded, options.sites), batch_size=options.batch_size,
-        backend=options.backend, progress=given.progress,
-    )  # fmt: skip
+        given.loaded,
+        given.pairs,
+        patched_sites(given.loaded, options.sites),
+        batch_size=options.batch_size,
+        backend=options.backend,
+        progress=given.progress,
+    )
     return {"patching_examples": found, "patching": estimates(found)}
 
 
@@ -55,9 +59,13 @@ def window_rows(given: Answers) -> dict[str, pd.DataFrame]:
     if not cells:
         return {}
     found = patch_cells(
-        given.loaded, given.pairs, cells, batch_size=given.options.batch_size, backend=given.options.backend,
+        given.loaded,
+        given.pairs,
+        cells,
+        batch_size=given.options.batch_size,
+        backend=given.options.backend,
         progress=given.progress,
-    ).drop(columns="head")  # fmt: skip
+    ).drop(columns="head")
     return {"patching_windows_examples": found, "patching_windows": estimates(found, [*PLACE, "width"])}
 
 
@@ -161,9 +169,12 @@ def _columns(batch: Batch, kept: Tensor, direction: str, cell: Cell, control: st
     pairs = [batch.pairs[i] for i in there.tolist()]
     back, n = direction == "repair", len(pairs)
     texts = {
-        "example_id": [p.example_id for p in pairs], "cluster": [p.cluster for p in pairs], "group": [p.group for p in pairs],
-        "direction": [direction] * n, "site": [cell.site.name] * n,
-    }  # fmt: skip
+        "example_id": [p.example_id for p in pairs],
+        "cluster": [p.cluster for p in pairs],
+        "group": [p.group for p in pairs],
+        "direction": [direction] * n,
+        "site": [cell.site.name] * n,
+    }
     return {
         **{name: np.array(values, dtype=object) for name, values in texts.items()},
         "layer": np.full(n, cell.site.layer),

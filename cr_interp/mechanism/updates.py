@@ -39,9 +39,11 @@ Matrix = Float[Tensor, "out in"]
 def rows(given: Weights) -> dict[str, pd.DataFrame]:
     """The tables ``update_overlaps`` and ``updates`` of one checkpoint."""
     return compare(
-        open_tensors(given.checkpoint), open_tensors(given.base),
-        {run: open_tensors(where) for run, where in given.others.items()}, given.progress,
-    )  # fmt: skip
+        open_tensors(given.checkpoint),
+        open_tensors(given.base),
+        {run: open_tensors(where) for run, where in given.others.items()},
+        given.progress,
+    )
 
 
 @torch.no_grad()

@@ -11,20 +11,23 @@ without the LM head, :func:`logits` adds the head, :func:`generate` samples resp
 
 from cr_interp.system.lazily import lazily
 
-__getattr__, __dir__, __all__ = lazily(__name__, {
-    "Loaded": "loading",
-    "load": "loading",
-    "fingerprint": "loading",
-    "tokenizer_fingerprint": "loading",
-    "ViewBatch": "forward",
-    "build_view": "forward",
-    "encode_prefix": "forward",
-    "hidden_states": "forward",
-    "logits": "forward",
-    "log_probs": "forward",
-    "Decoding": "generation",
-    "Response": "generation",
-    "generate": "generation",
-    "chosen_device": "devices",
-    "fix_template": "templates",
-})  # fmt: skip
+__getattr__, __dir__, __all__ = lazily(
+    __name__,
+    {
+        "Loaded": "loading",
+        "load": "loading",
+        "fingerprint": "loading",
+        "tokenizer_fingerprint": "loading",
+        "ViewBatch": "forward",
+        "build_view": "forward",
+        "encode_prefix": "forward",
+        "hidden_states": "forward",
+        "logits": "forward",
+        "log_probs": "forward",
+        "Decoding": "generation",
+        "Response": "generation",
+        "generate": "generation",
+        "chosen_device": "devices",
+        "fix_template": "templates",
+    },
+)

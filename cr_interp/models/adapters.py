@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from cr_interp.configuration import brief
 from cr_interp.errors import UserError
 from cr_interp.models.bombs import refuse_endless
 from cr_interp.models.forward import device_of, embedded
@@ -50,9 +51,13 @@ def knows_base(folder: Path) -> bool:
 def check_base(folder: Path, name: str, fingerprint: str) -> None:
     """Refuse a base that is not the one an adapter was made for (``fingerprint``: of the base at hand, in bfloat16)."""
     noted = read_json(folder / BASE_FILE)
+    if not isinstance(noted, dict) or not isinstance(noted.get("fingerprint"), str):
+        raise UserError(
+            f"{folder / BASE_FILE} does not say which base the adapter belongs to. Save the adapter again."
+        )
     if noted["fingerprint"] != fingerprint:
         raise UserError(
-            f"The adapter {folder} was trained on {noted['base']} with the fingerprint {noted['fingerprint']}, but "
+            f"The adapter {folder} was trained on {brief(noted.get('base'))} with the fingerprint {noted['fingerprint']}, but "
             f"{name} here has {fingerprint}: other weights or another configuration. Put back the "
             f"base it was made for, or name it as base_model_name_or_path in the adapter's adapter_config.json."
         )
@@ -72,7 +77,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{folder / CONFIG} does not describe an adapter that the installed peft knows ({type(error).__name__}: {error}). "
             f"Save the adapter again with save_pretrained, or install the version of peft that it was made with."
         ) from error
-    if not given.get("base_model_name_or_path"):
+    base = given.get("base_model_name_or_path")
+    if not base or not isinstance(base, str):
         raise UserError(
             f"{folder / CONFIG} does not say which base the adapter belongs to. Write the base's folder or hub id there, as "
             f"base_model_name_or_path."

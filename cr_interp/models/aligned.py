@@ -65,9 +65,12 @@ class AlignedRows:
         padded = not bool(self.mask[:, :before].all())
         masks = attention_mask(self.model, self.prefix, self.positions, self.mask, length) if padded else None
         return {
-            "input_ids": self.ids, "attention_mask": masks, "position_ids": self.positions[:, before:],
-            "past_key_values": self._cache(batch), "use_cache": False,
-        }  # fmt: skip
+            "input_ids": self.ids,
+            "attention_mask": masks,
+            "position_ids": self.positions[:, before:],
+            "past_key_values": self._cache(batch),
+            "use_cache": False,
+        }
 
     def _cache(self, batch: int) -> Cache | None:
         if not self.own:

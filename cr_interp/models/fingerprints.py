@@ -28,10 +28,18 @@ NOT_THE_FORWARD = frozenset(
 #: Of an adapter's layer: what its factors were computed from (they themselves go in), and the library's own books.
 NOT_IN_A_LAYER = frozenset(
     {
-        "r", "lora_alpha", "kwargs", "lora_dropout", "use_rslora", "training", "adapter_layer_names",
-        "other_param_names", "ephemeral_gpu_offload", "cast_input_dtype_enabled",
+        "r",
+        "lora_alpha",
+        "kwargs",
+        "lora_dropout",
+        "use_rslora",
+        "training",
+        "adapter_layer_names",
+        "other_param_names",
+        "ephemeral_gpu_offload",
+        "cast_input_dtype_enabled",
     }
-)  # fmt: skip
+)
 
 
 def fingerprint(model: Any, tokenizer: Any | None, dtype: torch.dtype | None = None) -> str:

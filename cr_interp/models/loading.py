@@ -35,8 +35,16 @@ __all__ = ["Loaded", "builtin_names", "fingerprint", "load", "open_model", "reso
 
 #: What the library raises for files that it cannot make a model of.
 UNREADABLE = (
-    OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, StrictDataclassError, SafetensorError,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ImportError,
+    StrictDataclassError,
+    SafetensorError,
+)
 
 
 @dataclass(frozen=True)
@@ -182,20 +190,25 @@ def open_model(name: str, dtype: torch.dtype = torch.float32, **kwargs: Any) -> 
     return load(name, dtype, strip=True, **kwargs)
 
 
+def _on_an_adapter(path: Path, base: str) -> UserError:
+    return UserError(
+        f"The base of the adapter {path} is an adapter itself ({base}). Merge that one into its own base "
+        f"(merge_and_unload, save_pretrained) and name that folder as base_model_name_or_path."
+    )
+
+
 def _load_adapter(name: str, path: Path, dtype: torch.dtype, strip: bool, kwargs: dict[str, Any]) -> Loaded:
     if find_spec("peft") is None:
         raise UserError(f"{path} is a PEFT adapter; install the extra 'lora' to load it.")
     refuse_pickles(path)
     config = read_config(path)
     try:
-        base = load(config["base_model_name_or_path"], dtype, strip=strip, hub=False, **kwargs)
+        told = config["base_model_name_or_path"]
+        if (here(told, "A file") / CONFIG).is_file():  # looked at first: it may name itself
+            raise _on_an_adapter(path, told)
+        base = load(told, dtype, strip=strip, hub=False, **kwargs)
     except UserError as error:
         raise UserError(f"The base of the adapter {path} could not be loaded. {error}") from error
-    if hasattr(base.model, "peft_config"):
-        raise UserError(
-            f"The base of the adapter {path} is an adapter itself ({base.name}). Merge that one into its own base "
-            f"(merge_and_unload, save_pretrained) and name that folder as base_model_name_or_path."
-        )
     if knows_base(path):
         check_base(path, base.name, fingerprint(base.model, None, torch.bfloat16))
     own = (path / "tokenizer_config.json").is_file()  # with the chat template that it was trained with

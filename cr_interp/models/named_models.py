@@ -33,8 +33,16 @@ def _base_of(path: Path | str) -> str | None:
     """The name of the base that an adapter's folder gives; None for a whole model."""
     if not isinstance(path, Path) or not (path / "adapter_config.json").is_file():
         return None
-    told = read_json(path / "adapter_config.json").get("base_model_name_or_path")
-    return str(told) if told else None
+    told = read_json(path / "adapter_config.json")
+    base = told.get("base_model_name_or_path") if isinstance(told, dict) else None
+    if not base:
+        return None
+    found = resolve(str(base))
+    if isinstance(found, Path) and (found / "adapter_config.json").is_file():
+        raise UserError(
+            f"The base of the adapter {path} is an adapter itself ({base}). Merge that one into its own base first."
+        )
+    return str(base)
 
 
 def _commit(name: str) -> str | None:

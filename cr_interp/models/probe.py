@@ -18,9 +18,17 @@ SECONDS, MEMORY = 30, 4 << 30
 #: How many times as long a text may become by replacements, and three short messages by a template, in letters.
 GROWTH, RENDERED = 64, 1_000_000
 PROBES = (
-    "".join(map(chr, range(32, 127))) * 8, "a" * 4000, " " * 4000, "\n" * 2000, "1" * 2000, "aB" * 2000 + "!",
-    "\u00e9\u6f22\u5b57\ufdfa\U0001f600" * 200, "a1 " * 1000, "'" * 2000 + "x", "x\u0301" * 1000,
-)  # fmt: skip
+    "".join(map(chr, range(32, 127))) * 8,
+    "a" * 4000,
+    " " * 4000,
+    "\n" * 2000,
+    "1" * 2000,
+    "aB" * 2000 + "!",
+    "\u00e9\u6f22\u5b57\ufdfa\U0001f600" * 200,
+    "a1 " * 1000,
+    "'" * 2000 + "x",
+    "x\u0301" * 1000,
+)
 TALKS = (
     [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "One?"}],
     [{"role": "user", "content": "One?"}],

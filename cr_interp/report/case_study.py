@@ -25,9 +25,12 @@ def write_page(study: Study) -> None:
 
 #: In the page's order, with what has to be said of it. The repeat is in the table alone: all of it is below what is drawn.
 CONTROLS = {
-    "exact": "", "paraphrase": "", "mismatched": "", "irrelevant": "",
+    "exact": "",
+    "paraphrase": "",
+    "mismatched": "",
+    "irrelevant": "",
     "floor": " Floor: not a context, but another response's token at the same place.",
-}  # fmt: skip
+}
 
 
 def curves_by_control(drift: pd.DataFrame, responses: str) -> list[go.Figure]:
@@ -60,8 +63,9 @@ def summary(study: Study) -> pd.DataFrame:
     drift = study.table("drift")
     table = extreme_layer(drift, "cosine").rename(columns={"estimate": "lowest cosine"})
     for name, measure, control in (
-        ("floor", "cosine", "floor"), *((measure, measure, "exact") for measure in MEASURES[1:])
-    ):  # fmt: skip
+        ("floor", "cosine", "floor"),
+        *((measure, measure, "exact") for measure in MEASURES[1:]),
+    ):
         extremes = extreme_layer(drift, measure, control).set_index("arm")["estimate"]
         table[name.replace("_", " ")] = table["arm"].map(extremes)
     return table.drop(columns="seeds")

@@ -62,7 +62,7 @@ def _words(before: Any) -> str:
         found = json.loads(before)
         said = [f"[{each['role']}] {each['content']}" for each in found["messages"]]
         splice = str(found.get("splice", "{prompt}"))
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
         return before if isinstance(before, str) else ""
     return "\n".join([*said, *([] if splice == "{prompt}" else [splice])])
 

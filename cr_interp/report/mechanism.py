@@ -21,9 +21,12 @@ GROUPS = ("harmed", "rescued", "changed")
 def printed(study: Study, names: Sequence[str]) -> list[Table]:
     """The tables that are printed behind these analyses, as far as the study has them."""
     known: dict[str, tuple[str, Callable[[pd.DataFrame, str], Table]]] = {
-        "patching": ("patching", rich_patching), "windows": ("patching_windows", rich_windows),
-        "heads": ("patching_heads", rich_heads), "knockout": ("knockout", rich_knockout), "lens": ("lens", rich_lens),
-    }  # fmt: skip
+        "patching": ("patching", rich_patching),
+        "windows": ("patching_windows", rich_windows),
+        "heads": ("patching_heads", rich_heads),
+        "knockout": ("knockout", rich_knockout),
+        "lens": ("lens", rich_lens),
+    }
     found = [
         show(study.table(table), study.name)
         for name, (table, show) in known.items()
@@ -48,11 +51,15 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
     found = strongest_cuts(knockout, readout)
     for row in found[found["group"].isin(GROUPS)].itertuples():
         cells = [
-            row.arm, row.group, f"{row.span} ({row.cut:.0f})", row.readers,
+            row.arm,
+            row.group,
+            f"{row.span} ({row.cut:.0f})",
+            row.readers,
             _share(row.all, row.all_elsewhere, row.all_kept, row.all_low, row.all_high),
             "–" if pd.isna(row.layer) else f"{row.layer:.0f}",
-            _share(row.estimate, row.elsewhere, row.kept, row.low, row.high), row.n_examples,
-        ]  # fmt: skip
+            _share(row.estimate, row.elsewhere, row.kept, row.low, row.high),
+            row.n_examples,
+        ]
         table.add_row(*(literal(str(cell)) for cell in cells))
     return table
 

@@ -219,11 +219,15 @@ def _numbers(table: pd.DataFrame) -> pd.DataFrame:
     shown = table.copy().astype(object)
     for name in shown:
         shown[name] = [
-            layer_name(int(value)) if name == "layer"
-            else str(value) if name == "arm"
-            else "–" if pd.isna(value) else f"{value:.3f}"
+            layer_name(int(value))
+            if name == "layer"
+            else str(value)
+            if name == "arm"
+            else "–"
+            if pd.isna(value)
+            else f"{value:.3f}"
             for value in table[name]
-        ]  # fmt: skip
+        ]
     return shown
 
 

@@ -29,9 +29,18 @@ def configuration(manifest: dict[str, Any], arms: list[str]) -> tuple[pd.DataFra
 def provenance(manifest: dict[str, Any]) -> pd.DataFrame:
     """List where a study comes from: settings that the configuration does not hold."""
     keys = (
-        "name", "created", "finished", "model", "model_fingerprint", "teacher_fingerprint",
-        "tokenizer_fingerprint", "seeds", "git_revision", "versions", "schema_version",
-    )  # fmt: skip
+        "name",
+        "created",
+        "finished",
+        "model",
+        "model_fingerprint",
+        "teacher_fingerprint",
+        "tokenizer_fingerprint",
+        "seeds",
+        "git_revision",
+        "versions",
+        "schema_version",
+    )
     return _settings({name: text for key in keys for name, text in flatten({key: manifest.get(key)}).items()})
 
 

@@ -143,9 +143,15 @@ def _rich_ablations(rows: pd.DataFrame, baseline: str, interval: Kind) -> Table:
 
 def _table(title: str, caption: str | None) -> Table:
     return PlainTable(
-        title, caption, padding=0, pad_edge=False, show_edge=False,
-        collapse_padding=True, title_justify="left", caption_justify="left",
-    )  # fmt: skip
+        title,
+        caption,
+        padding=0,
+        pad_edge=False,
+        show_edge=False,
+        collapse_padding=True,
+        title_justify="left",
+        caption_justify="left",
+    )
 
 
 # -- README --------------------------------------------------------------------------------------------------
@@ -340,10 +346,11 @@ def _floors(compared: pd.DataFrame, baseline: str) -> list[str]:
     if rows.empty:
         return []
     listed = ", ".join(
-        f"{row['setting']} {percent(row['baseline_floor'])}" if pd.notna(row["baseline_floor"])
+        f"{row['setting']} {percent(row['baseline_floor'])}"
+        if pd.notna(row["baseline_floor"])
         else f"{row['setting']} unknown (one sample, or none right)"
         for row in rows.to_dict("records")
-    )  # fmt: skip
+    )
     return [f"Harm's noise floor under sampled decoding, {baseline}, in %: {listed}."]
 
 

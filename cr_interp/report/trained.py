@@ -96,8 +96,20 @@ def rich_directions(study: Study) -> Table:
     )
     if examples is None or examples.empty:
         examples = pd.DataFrame(
-            columns=["arm", "seed", "step", "group", "action", "vector", "layer", "control", "example_id", "cluster", "answer"]
-        )  # fmt: skip
+            columns=[
+                "arm",
+                "seed",
+                "step",
+                "group",
+                "action",
+                "vector",
+                "layer",
+                "control",
+                "example_id",
+                "cluster",
+                "answer",
+            ]
+        )
     for found in verdicts(study.table("directions"), examples, group):
         ends = f"{_number(found.beyond)}\n[{_number(found.low)}, {_number(found.high)}]"
         layer = "–" if found.layer is None else str(found.layer)
@@ -148,17 +160,22 @@ def rich_flips(study: Study, measure: str = "cosine") -> Table | None:
     _columns(table, ("arm", "layer"), ("AUROC [95 %]", "within class [95 %]", "flips", "kept", "seeds"))
     for row in found.itertuples():
         cells = [
-            row.arm, layer_name(row.place), f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]",
+            row.arm,
+            layer_name(row.place),
+            f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]",
             f"{_number(row.within_class)} [{_number(row.within_low)}, {_number(row.within_high)}]",
-        ]  # fmt: skip
+        ]
         _row(table, [*cells, row.n_flipped, row.n_kept, row.seeds])
     return table
 
 
 #: analysis → what is printed behind it.
 PRINTED = {
-    "updates": rich_updates, "directions": rich_directions, "gradients": rich_gradients, "probes": rich_probes,
-}  # fmt: skip
+    "updates": rich_updates,
+    "directions": rich_directions,
+    "gradients": rich_gradients,
+    "probes": rich_probes,
+}
 
 
 def _columns(table: Table, left: tuple[str, ...], right: tuple[str, ...]) -> None:

@@ -15,9 +15,13 @@ from cr_interp.system.percent import percent as percent_of
 Verdict = Literal["yes", "partly", "no", "open"]
 
 SHORT = {
-    "acc_x": "Acc_x", "acc_xc": "Acc_xc", "both_correct": "BothCorrect", "harm": "Harm", "rescue": "Rescue",
+    "acc_x": "Acc_x",
+    "acc_xc": "Acc_xc",
+    "both_correct": "BothCorrect",
+    "harm": "Harm",
+    "rescue": "Rescue",
     "delta_len": "Δlen",
-}  # fmt: skip
+}
 COMMON = "Harm on the prompts that both solve without the context"
 
 

@@ -49,9 +49,17 @@ class CloseSums:
             return torch.zeros(shape, dtype=torch.float64)
 
         return CloseSums(
-            0, zeros(p), zeros(p), zeros(p, p), zeros(p, p), zeros(p, p), zeros(3), zeros(3, p), zeros(3, p),
+            0,
+            zeros(p),
+            zeros(p),
+            zeros(p, p),
+            zeros(p, p),
+            zeros(p, p),
+            zeros(3),
+            zeros(3, p),
+            zeros(3, p),
             zeros(3, 3),
-        )  # fmt: skip
+        )
 
     def add_(self, other: "CloseSums") -> None:
         """Add in place; sums of a chunk may be float32, which add_ widens without a copy."""

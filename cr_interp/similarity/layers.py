@@ -60,8 +60,9 @@ def panel(
                 f"have to be the same tokens in the same order."
             )
         for control, (a, b, of) in {
-            "given": (x, y, example), "floor": (x[here], x[there], example[here])
-        }.items():  # fmt: skip
+            "given": (x, y, example),
+            "floor": (x[here], x[there], example[here]),
+        }.items():
             one = DriftAccumulator(x.shape[1], measures=measures, tokens=tokens, chained=control == "floor")
             try:
                 one.update(a, b, of, not_sinks(a, b) if mask_sinks and len(a) else None)

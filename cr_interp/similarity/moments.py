@@ -86,12 +86,17 @@ class _Sums:
             a=self.a + 2 * dx + n * dd,
             b=self.b + 2 * ey + n * ee,
             ab=self.ab
-            + 2 * (e @ self.ay) + ee * self.a
-            + 2 * (d @ self.bx) + dd * self.b
-            + 4 * (d_xy @ e) + 2 * ee * dx + 2 * dd * ey + n * dd * ee,
+            + 2 * (e @ self.ay)
+            + ee * self.a
+            + 2 * (d @ self.bx)
+            + dd * self.b
+            + 4 * (d_xy @ e)
+            + 2 * ee * dx
+            + 2 * dd * ey
+            + n * dd * ee,
             ay=self.ay + 2 * d_xy + dd * self.y + (self.a + 2 * dx + n * dd) * e,
             bx=self.bx + 2 * xy_e + ee * self.x + (self.b + 2 * ey + n * ee) * d,
-        )  # fmt: skip
+        )
 
     def centred(self) -> "_Sums":
         return self.shifted(-self.x / self.n, -self.y / self.n)
@@ -348,9 +353,16 @@ class PairMoments:
         products = self._products(*sides)
         for pair, i, j in _PAIRS:
             chunk = _Sums(
-                len(x), thin[i][0], thin[j][0], products[pair], a[i].sum(), a[j].sum(), a[i] @ a[j],
-                thin[j][1 + i], thin[i][1 + j],
-            )  # fmt: skip
+                len(x),
+                thin[i][0],
+                thin[j][0],
+                products[pair],
+                a[i].sum(),
+                a[j].sum(),
+                a[i] @ a[j],
+                thin[j][1 + i],
+                thin[i][1 + j],
+            )
             self._sums[pair].add_(chunk)
 
     def _begin(self, x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], moved: Tensor | None) -> None:

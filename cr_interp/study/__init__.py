@@ -10,19 +10,22 @@ models belong to it.
 
 from cr_interp.system.lazily import lazily
 
-__getattr__, __dir__, __all__ = lazily(__name__, {
-    "COLUMNS": "study",
-    "SCHEMA_VERSION": "study",
-    "Study": "study",
-    "export": "exporting",
-    "BUNDLED": "searching",
-    "find_studies": "searching",
-    "open_study": "searching",
-    "search_paths": "searching",
-    "studies_in": "searching",
-    "last_step": "rows",
-    "rows_of": "rows",
-    "StudyLogs": "log",
-    "Checkpoint": "checkpoints",
-    "checkpoints": "checkpoints",
-})  # fmt: skip
+__getattr__, __dir__, __all__ = lazily(
+    __name__,
+    {
+        "COLUMNS": "study",
+        "SCHEMA_VERSION": "study",
+        "Study": "study",
+        "export": "exporting",
+        "BUNDLED": "searching",
+        "find_studies": "searching",
+        "open_study": "searching",
+        "search_paths": "searching",
+        "studies_in": "searching",
+        "last_step": "rows",
+        "rows_of": "rows",
+        "StudyLogs": "log",
+        "Checkpoint": "checkpoints",
+        "checkpoints": "checkpoints",
+    },
+)

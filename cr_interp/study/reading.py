@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from cr_interp.configuration import brief
 from cr_interp.errors import UserError
 from cr_interp.study.schema import COLUMNS, MOST_BYTES, MOST_COLUMNS, MOST_ROWS, wrong_columns
+from cr_interp.system.unpacked import memory, unpacked
 from cr_interp.vocabulary import OUTCOMES, UNGRADED
 
 #: Bytes of tables that are kept in memory; the table that was asked for least recently goes first.
@@ -108,9 +109,15 @@ def _check_outcomes(file: Path, frame: pd.DataFrame) -> None:
 def _check_size(file: Path) -> None:
     """Refuse a table that unpacks into more than can be: a small file may say that it does."""
     told = pq.ParquetFile(file).metadata
-    size = sum(told.row_group(n).total_byte_size for n in range(told.num_row_groups))
-    if told.num_rows > MOST_ROWS or told.num_columns > MOST_COLUMNS or size > MOST_BYTES:
+    sound = told.num_rows <= MOST_ROWS and told.num_columns <= MOST_COLUMNS
+    most = min(MOST_BYTES, memory())
+    size = (
+        unpacked(file, most)
+        if sound
+        else sum(told.row_group(n).total_byte_size for n in range(told.num_row_groups))
+    )
+    if not sound or size > most:
         raise UserError(
-            f"{file} says it has {told.num_rows} rows of {told.num_columns} columns, {size / 1e9:.1f} GB; no table has. Make "
-            f"the table again."
+            f"{file} says it has {told.num_rows} rows of {told.num_columns} columns, {size / 1e9:.1f} GB or more when they are "
+            f"unpacked; {most / 1e9:.1f} GB are the most that is read here. Make the table again."
         )

@@ -44,8 +44,21 @@ class Manifest(BaseModel):
 
 #: Columns of text, columns of numbers; each may have gaps.
 TEXTS = frozenset(
-    {"arm", "split", "example_id", "view", "control", "prompt", "response", "outcome", "site", "measure", "token", "map"}
-)  # fmt: skip
+    {
+        "arm",
+        "split",
+        "example_id",
+        "view",
+        "control",
+        "prompt",
+        "response",
+        "outcome",
+        "site",
+        "measure",
+        "token",
+        "map",
+    }
+)
 NUMBERS = frozenset(
     {"seed", "step", "sample", "n_tokens", "layer", "estimate", "low", "high", "n_examples", "n_masked", "position", "cosine",
      "relative_l2", "kl", "fidelity", "invariance", "layer_x", "layer_y", "cka", "n"}
@@ -88,8 +101,18 @@ def _texts(column: pd.Series) -> bool:
 #: Columns that every table has at least; a damaged table is recognised by their absence.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "generations": (
-        "arm", "seed", "step", "split", "example_id", "view", "control", "sample",
-        "prompt", "response", "n_tokens", "outcome",
+        "arm",
+        "seed",
+        "step",
+        "split",
+        "example_id",
+        "view",
+        "control",
+        "sample",
+        "prompt",
+        "response",
+        "n_tokens",
+        "outcome",
     ),
     **{table: columns for analysis in ANALYSES for table, columns in analysis.tables.items()},
-}  # fmt: skip
+}

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from cr_interp.errors import UserError
+from cr_interp.system.text_files import read_json
 
 #: Part → what it is; JSON values, and digests for what is longer.
 Parts = dict[str, Any]
@@ -148,10 +149,9 @@ def folder_digest(folder: Path) -> str:
         ]
         found: list[Any] = sorted((file.name, file_digest(file)) for file in files)
         if (folder / "adapter_config.json").is_file():
-            told = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-            base = told.get("base_model_name_or_path")
+            base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
             found.append(folder_digest(Path(base)) if isinstance(base, str) and Path(base).is_dir() else base)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:  # the last: a base that is the adapter
         raise UserError(
             f"The checkpoint {folder} could not be read ({error}). Give a readable folder."
         ) from error

@@ -21,7 +21,7 @@ MOVED: dict[str, str] = {
     "cr_interp.cells": "cr_interp.figures.cells",
     "cr_interp.drift_figures": "cr_interp.figures.drift",
     "cr_interp.map_figures": "cr_interp.figures.maps",
-    "cr_interp.suite_figures": "cr_interp.figures.suite",
+    "cr_interp.suite_figures": "cr_interp.figures",
     "cr_interp.training_figures": "cr_interp.figures.training",
     "cr_interp.token_html": "cr_interp.figures.token_html",
     "cr_interp.token_strips": "cr_interp.figures.token_strips",

@@ -25,8 +25,18 @@ if TYPE_CHECKING:
 
 #: Of an answer, what sums are made of; its texts are left behind before rows are picked.
 _COLUMNS = (
-    "arm", "seed", "step", "split", "example_id", "view", "control", "sample", "n_tokens", "outcome", "cluster",
-)  # fmt: skip
+    "arm",
+    "seed",
+    "step",
+    "split",
+    "example_id",
+    "view",
+    "control",
+    "sample",
+    "n_tokens",
+    "outcome",
+    "cluster",
+)
 #: Per example, summed over its samples.
 SUMS = ("pairs", "right_x", "right_xc", "both", "tokens_x", "tokens_xc", "graded", "changed")
 

@@ -34,10 +34,14 @@ def over_seeds(
     cell = [name for name in ("site", "layer", "width", "head") if name in rows]
     chosen = {"chosen": ("chosen", "min")} if "chosen" in rows else {}  # named first in some seed: named first
     found = rows.groupby(["arm", *cell, "control"], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"),
-        **({"before": ("before", "mean")} if "before" in rows else {}), **chosen,
-        seeds=("estimate", "count"), n_examples=("n_examples", "min"),
-    )  # fmt: skip
+        estimate=("estimate", "mean"),
+        low=("low", "min"),
+        high=("high", "max"),
+        **({"before": ("before", "mean")} if "before" in rows else {}),
+        **chosen,
+        seeds=("estimate", "count"),
+        n_examples=("n_examples", "min"),
+    )
     return by_arm(found[found["estimate"].notna()], *cell)
 
 

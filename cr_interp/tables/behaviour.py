@@ -311,12 +311,19 @@ def _rows(
         of_seed = pd.NA if row.seed is None else sides[0].seeds[row.seed]
         found += [
             {
-                "arm": arm, "seed": of_seed, "metric": name, "estimate": row.estimate[i], "low": row.low[i],
-                "high": row.high[i], "n": int(n[i]), "interval": row.kinds[i], "p": row.p[i],
+                "arm": arm,
+                "seed": of_seed,
+                "metric": name,
+                "estimate": row.estimate[i],
+                "low": row.low[i],
+                "high": row.high[i],
+                "n": int(n[i]),
+                "interval": row.kinds[i],
+                "p": row.p[i],
                 "p_sign_flip": row.p_sign_flip[i],
             }
             for i, name in enumerate(names)
-        ]  # fmt: skip
+        ]
     return found
 
 
@@ -332,9 +339,15 @@ def _regime(arm: str, row: dict[str, Any]) -> Any:
 
 def _table(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     types = {
-        "seed": "Int64", "n": "int64", "seeds": "int64", "estimate": float, "low": float, "high": float, "p": float,
+        "seed": "Int64",
+        "n": "int64",
+        "seeds": "int64",
+        "estimate": float,
+        "low": float,
+        "high": float,
+        "p": float,
         "p_sign_flip": float,
-    }  # fmt: skip
+    }
     table = pd.DataFrame(rows, columns=list(columns))
     return table.astype({name: kind for name, kind in types.items() if name in columns})
 

@@ -103,9 +103,14 @@ def count_fairly(compared: pd.DataFrame) -> Fair:
         return tuple(str(name) for name in harm.index[which.astype(bool)])
 
     return Fair(
-        named(is_harmed | ~is_harmed), named(is_harmed), named(is_harmed & lower), named(is_harmed & ~lower & ~higher),
-        named(is_harmed & higher), named(~is_harmed & higher), frozenset(map(str, harm["interval"].dropna())),
-    )  # fmt: skip
+        named(is_harmed | ~is_harmed),
+        named(is_harmed),
+        named(is_harmed & lower),
+        named(is_harmed & ~lower & ~higher),
+        named(is_harmed & higher),
+        named(~is_harmed & higher),
+        frozenset(map(str, harm["interval"].dropna())),
+    )
 
 
 def said_fairly(fair: Fair, arm: str, baseline: str) -> str:

@@ -169,9 +169,12 @@ def _beyond(flips: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series, pd.Se
         for control in flips["control"].unique()
     }
     others = [control for control in flips["control"].unique() if control != "none"]
-    apart = np.stack([
-        np.stack([shares[layer, "none"] - shares[layer, control] for control in others]).min(0) for layer in layers
-    ])  # fmt: skip
+    apart = np.stack(
+        [
+            np.stack([shares[layer, "none"] - shares[layer, control] for control in others]).min(0)
+            for layer in layers
+        ]
+    )
     reach = np.quantile(np.abs(apart[:, 1:] - apart[:, :1]).max(0), 0.95) * np.sqrt(n / (n - 1))
     middle = pd.Series(apart[:, 0], index=layers)
     repaired = pd.Series([shares[layer, "none"][0] for layer in layers], index=layers)
@@ -181,7 +184,11 @@ def _beyond(flips: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series, pd.Se
 def _over_seeds(rows: pd.DataFrame, place: list[str], then: str) -> pd.DataFrame:
     middle = {"before": ("before", "mean")} if "before" in rows else {}
     table = rows.groupby(place, sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), seeds=("estimate", "count"),
-        n_examples=("n_examples", "min"), **middle,
-    )  # fmt: skip
+        estimate=("estimate", "mean"),
+        low=("low", "min"),
+        high=("high", "max"),
+        seeds=("estimate", "count"),
+        n_examples=("n_examples", "min"),
+        **middle,
+    )
     return by_arm(table, then)

@@ -46,11 +46,16 @@ def divergence_metrics(
                 low, high = _ends(row, clusters.nunique())
                 found.append(
                     {
-                        "arm": str(arm), "seed": pd.NA if row.seed is None else int(seeds[row.seed]), "metric": metric,
-                        "estimate": float(row.estimate[0]), "low": low, "high": high, "n": int(asked.sum()),
+                        "arm": str(arm),
+                        "seed": pd.NA if row.seed is None else int(seeds[row.seed]),
+                        "metric": metric,
+                        "estimate": float(row.estimate[0]),
+                        "low": low,
+                        "high": high,
+                        "n": int(asked.sum()),
                         "interval": row.kinds[0],
                     }
-                )  # fmt: skip
+                )
     table = pd.DataFrame(found, columns=["arm", "seed", "metric", "estimate", "low", "high", "n", "interval"])
     return table.astype({"seed": "Int64"})
 

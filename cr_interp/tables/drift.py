@@ -34,9 +34,13 @@ def of_panel(rows: pd.DataFrame) -> pd.DataFrame:
         for layer, number in zip(rows["layer"], numbers, strict=True)
     ]
     return rows.assign(
-        arm="states", seed=0, step=0, site=sites, layer=[max(number, 0) for number in numbers],
+        arm="states",
+        seed=0,
+        step=0,
+        site=sites,
+        layer=[max(number, 0) for number in numbers],
         control=rows["control"].replace("given", "exact"),
-    )  # fmt: skip
+    )
 
 
 def placed(drift: pd.DataFrame) -> pd.DataFrame:
@@ -64,9 +68,13 @@ def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd
     """
     rows = resid_rows(drift, measure, control)
     table = rows.groupby(["arm", "place", "layer"], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), seeds=("estimate", "size"),
-        n_tokens=("n_tokens", "min"), n_examples=("n_examples", "min"),
-    )  # fmt: skip
+        estimate=("estimate", "mean"),
+        low=("low", "min"),
+        high=("high", "max"),
+        seeds=("estimate", "size"),
+        n_tokens=("n_tokens", "min"),
+        n_examples=("n_examples", "min"),
+    )
     return by_arm(table, "place").drop(columns="place")
 
 

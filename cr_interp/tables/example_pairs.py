@@ -106,11 +106,17 @@ def case_counts(
         for index, case in enumerate(cases):
             found.append(
                 {
-                    "arm": arm, "case": case, "count": int(counts[index]), "n": len(mine),
-                    "share": row_over.estimate[index], "low": row_over.low[index], "high": row_over.high[index],
-                    "seeds": len(seeds), "interval": row_over.kinds[index],
+                    "arm": arm,
+                    "case": case,
+                    "count": int(counts[index]),
+                    "n": len(mine),
+                    "share": row_over.estimate[index],
+                    "low": row_over.low[index],
+                    "high": row_over.high[index],
+                    "seeds": len(seeds),
+                    "interval": row_over.kinds[index],
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(found, columns=["arm", "case", "count", "n", "share", "low", "high", "seeds", "interval"])
 
 

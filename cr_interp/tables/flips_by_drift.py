@@ -60,11 +60,21 @@ def flips_by_drift(token_drift: pd.DataFrame, generations: pd.DataFrame, measure
 def over_seeds(flips: pd.DataFrame) -> pd.DataFrame:
     """A row per arm, place and measure: means over seeds, the outermost ends of the seeds' intervals. ``place`` −1: embedding."""
     place = flips["layer"].astype(int).where(flips["site"] != "resid_pre", EMBEDDING)
-    table = flips.assign(place=place).groupby(["arm", "place", "measure"], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"),
-        within_class=("within_class", "mean"), within_low=("within_low", "min"), within_high=("within_high", "max"),
-        seeds=("estimate", "count"), n_flipped=("n_flipped", "sum"), n_kept=("n_kept", "sum"),
-    )  # fmt: skip
+    table = (
+        flips.assign(place=place)
+        .groupby(["arm", "place", "measure"], sort=False, as_index=False)
+        .agg(
+            estimate=("estimate", "mean"),
+            low=("low", "min"),
+            high=("high", "max"),
+            within_class=("within_class", "mean"),
+            within_low=("within_low", "min"),
+            within_high=("within_high", "max"),
+            seeds=("estimate", "count"),
+            n_flipped=("n_flipped", "sum"),
+            n_kept=("n_kept", "sum"),
+        )
+    )
     return by_arm(table, "place")
 
 

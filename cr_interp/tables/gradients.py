@@ -36,9 +36,12 @@ def gradient_table(
     rows = rows if measure is None else rows[rows["measure"] == measure]
     place = ["arm", "step", "module", "term", "other_term", "measure"]
     table = rows.groupby(place, sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), seeds=("estimate", "count"),
+        estimate=("estimate", "mean"),
+        low=("low", "min"),
+        high=("high", "max"),
+        seeds=("estimate", "count"),
         n_examples=("n_examples", "min"),
-    )  # fmt: skip
+    )
     return by_arm(table, "step")
 
 

@@ -34,9 +34,13 @@ CONTROLS = {"none": "the span", "elsewhere": "as many tokens of what both views 
 def over_seeds(rows: pd.DataFrame, place: Sequence[str], also: Sequence[str] = ()) -> pd.DataFrame:
     """Means over seeds of ``estimate`` and the columns ``also``; the outermost ends of the seeds' intervals; the smallest n."""
     table = rows.groupby(["arm", *place], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), seeds=("estimate", "count"),
-        n_examples=("n_examples", "min"), **{name: (name, "mean") for name in also},
-    )  # fmt: skip
+        estimate=("estimate", "mean"),
+        low=("low", "min"),
+        high=("high", "max"),
+        seeds=("estimate", "count"),
+        n_examples=("n_examples", "min"),
+        **{name: (name, "mean") for name in also},
+    )
     return by_arm(table, *place)
 
 

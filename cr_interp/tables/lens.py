@@ -55,10 +55,15 @@ def parting(lens: pd.DataFrame, group: str = "harmed") -> pd.DataFrame:
         )
         found.append(
             {
-                "arm": arm, "group": group, "view": view, "ahead": right if difference.iloc[-1] > 0 else wrong, "place": place,
-                "difference": float(difference.iloc[-1]), "n_examples": int(mine["n_examples"].min()),
+                "arm": arm,
+                "group": group,
+                "view": view,
+                "ahead": right if difference.iloc[-1] > 0 else wrong,
+                "place": place,
+                "difference": float(difference.iloc[-1]),
+                "n_examples": int(mine["n_examples"].min()),
             }
-        )  # fmt: skip
+        )
     return by_arm(
         pd.DataFrame(found, columns=["arm", "group", "view", "ahead", "place", "difference", "n_examples"])
     )

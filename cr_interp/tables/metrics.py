@@ -52,9 +52,15 @@ def min_cosine(drift: pd.DataFrame, control: str = "exact", interval: Kind = "ac
 
 def _row(arm: Any, seed: Any, estimate: float, low: float, high: float, n: int, interval: Kind) -> dict[str, Any]:
     return {
-        "arm": arm, "seed": seed, "metric": "min_cosine", "estimate": estimate, "low": low, "high": high, "n": int(n),
+        "arm": arm,
+        "seed": seed,
+        "metric": "min_cosine",
+        "estimate": estimate,
+        "low": low,
+        "high": high,
+        "n": int(n),
         "interval": interval,
-    }  # fmt: skip
+    }
 
 
 def metric_names(table: pd.DataFrame) -> list[str]:

@@ -45,10 +45,16 @@ def new_instruction(
                 n = values.size if row.seed is None else values.shape[1]
                 rows.append(
                     {
-                        "arm": arm, "seed": seed, "metric": metric, "estimate": float(row.estimate[0]),
-                        "low": float(row.low[0]), "high": float(row.high[0]), "n": n, "interval": row.kinds[0],
+                        "arm": arm,
+                        "seed": seed,
+                        "metric": metric,
+                        "estimate": float(row.estimate[0]),
+                        "low": float(row.low[0]),
+                        "high": float(row.high[0]),
+                        "n": n,
+                        "interval": row.kinds[0],
                     }
-                )  # fmt: skip
+                )
     return pd.DataFrame(rows)
 
 
@@ -85,12 +91,16 @@ def new_instruction_difference(
         sums.append(Sums(found, np.ones_like(found), cluster.loc[examples].tolist()))
     return pd.DataFrame(
         {
-            "metric": "new_instruction", "seed": None if row.seed is None else seeds[row.seed],
-            "estimate": float(row.estimate[0]), "low": float(row.low[0]), "high": float(row.high[0]),
-            "n": len(examples) * (len(seeds) if row.seed is None else 1), "interval": row.kinds[0],
+            "metric": "new_instruction",
+            "seed": None if row.seed is None else seeds[row.seed],
+            "estimate": float(row.estimate[0]),
+            "low": float(row.low[0]),
+            "high": float(row.high[0]),
+            "n": len(examples) * (len(seeds) if row.seed is None else 1),
+            "interval": row.kinds[0],
         }
         for row in estimates(sums, [True], interval, resamples)
-    )  # fmt: skip
+    )
 
 
 def _asked(generations: pd.DataFrame, split: str | None) -> pd.DataFrame | None:

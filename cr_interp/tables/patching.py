@@ -45,9 +45,13 @@ def patching_table(
         site=rows["site"].where(~embedded, "resid_post"),
     )
     table = rows.groupby(["arm", "site", "place", "control"], sort=False, as_index=False).agg(
-        estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), before=("before", "mean"),
-        seeds=("estimate", "count"), n_examples=("n_examples", "min"),
-    )  # fmt: skip
+        estimate=("estimate", "mean"),
+        low=("low", "min"),
+        high=("high", "max"),
+        before=("before", "mean"),
+        seeds=("estimate", "count"),
+        n_examples=("n_examples", "min"),
+    )
     return by_arm(table, "site", "place")
 
 
@@ -94,12 +98,19 @@ def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
                 controls = there.set_index("control")["estimate"]
                 found.append(
                     {
-                        "arm": row.arm, "group": group, "direction": direction, "site": row.site, "place": row.place,
-                        "estimate": row.estimate, "low": row.low, "high": row.high,
-                        "random": controls.get("random", float("nan")), "other": controls.get("other", float("nan")),
+                        "arm": row.arm,
+                        "group": group,
+                        "direction": direction,
+                        "site": row.site,
+                        "place": row.place,
+                        "estimate": row.estimate,
+                        "low": row.low,
+                        "high": row.high,
+                        "random": controls.get("random", float("nan")),
+                        "other": controls.get("other", float("nan")),
                         "n_examples": row.n_examples,
                     }
-                )  # fmt: skip
+                )
     columns = [
         "arm",
         "group",

@@ -28,8 +28,11 @@ def probe_table(probes: pd.DataFrame, question: str = "presence", tested: str | 
         rows.assign(place=place)
         .groupby(["arm", "place", "control", "question", "tested"], sort=False, as_index=False)
         .agg(
-            estimate=("estimate", "mean"), low=("low", "min"), high=("high", "max"), seeds=("estimate", "count"),
+            estimate=("estimate", "mean"),
+            low=("low", "min"),
+            high=("high", "max"),
+            seeds=("estimate", "count"),
             n_examples=("n_examples", "min"),
         )
-    )  # fmt: skip
+    )
     return by_arm(table, "place")

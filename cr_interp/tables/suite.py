@@ -42,10 +42,19 @@ from cr_interp.tables.stored import stored
 
 #: The paper's twelve, mirrored: system-prompt tasks × families, then games × kinds of teacher.
 SETTINGS = (
-    "rules-llama", "rules-qwen3", "rules-gemma2", "rules-gpt-neox",
-    "codebook-llama", "codebook-qwen3", "codebook-gemma2", "codebook-gpt-neox",
-    "frozenlake-self", "frozenlake-cross", "sokoban-self", "sokoban-cross",
-)  # fmt: skip
+    "rules-llama",
+    "rules-qwen3",
+    "rules-gemma2",
+    "rules-gpt-neox",
+    "codebook-llama",
+    "codebook-qwen3",
+    "codebook-gemma2",
+    "codebook-gpt-neox",
+    "frozenlake-self",
+    "frozenlake-cross",
+    "sokoban-self",
+    "sokoban-cross",
+)
 ARMS = ("base", "opd", "nca")
 _CHANGE = ("acc_change", "acc_change_low", "acc_change_high")
 _COMPARISON = (
@@ -272,10 +281,13 @@ def comparisons(
         of_baseline = answers[answers["arm"] == baseline]
         table = table.assign(
             seeds=answers.loc[answers["arm"] == arm, "seed"].nunique(),
-            arm_estimate=values.loc[arm].reindex(COMPARED)["estimate"], baseline_estimate=theirs["estimate"],
-            baseline_low=theirs["low"], baseline_high=theirs["high"], baseline_interval=theirs["interval"],
+            arm_estimate=values.loc[arm].reindex(COMPARED)["estimate"],
+            baseline_estimate=theirs["estimate"],
+            baseline_low=theirs["low"],
+            baseline_high=theirs["high"],
+            baseline_interval=theirs["interval"],
             baseline_floor=np.nan,
-        )  # fmt: skip
+        )
         table.loc["harm", "baseline_floor"] = harm_floor(of_baseline, _is_greedy(study))
         return table.reset_index()
 

@@ -49,8 +49,19 @@ ROWS: dict[str, Asked] = {
     "harm_irrelevant": Asked("Harm behind an irrelevant context", "%", "less"),
 }
 COLUMNS = (
-    "metric", "words", "unit", "better", "baseline", "arm", "estimate", "low", "high", "n", "interval", "reading",
-)  # fmt: skip
+    "metric",
+    "words",
+    "unit",
+    "better",
+    "baseline",
+    "arm",
+    "estimate",
+    "low",
+    "high",
+    "n",
+    "interval",
+    "reading",
+)
 
 
 def verdict_rows(
@@ -210,9 +221,14 @@ def _paired(sides: Sequence[Any], interval: Kind) -> dict[str, Any]:
         sums.append(Sums(found, np.ones_like(found), cluster.loc[examples].tolist()))
     row = estimates(sums, [False], interval)[-1]
     return {
-        "baseline": float(sums[1].num.mean()), "arm": float(sums[0].num.mean()), "estimate": float(row.estimate[0]),
-        "low": float(row.low[0]), "high": float(row.high[0]), "n": len(examples) * len(seeds), "interval": row.kinds[0],
-    }  # fmt: skip
+        "baseline": float(sums[1].num.mean()),
+        "arm": float(sums[0].num.mean()),
+        "estimate": float(row.estimate[0]),
+        "low": float(row.low[0]),
+        "high": float(row.high[0]),
+        "n": len(examples) * len(seeds),
+        "interval": row.kinds[0],
+    }
 
 
 def _reading(row: Any, measured: bool) -> str:

@@ -49,9 +49,13 @@ def environment() -> Environment:
         return f"{results.listed(results.percent(each) for each in shares)}{results.NBSP}%"
 
     made = Environment(
-        loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True,
-        lstrip_blocks=True, autoescape=False,
-    )  # fmt: skip
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
     made.globals |= {"claim": claim, "r": results, "m": mechanism}
     made.filters |= {
         "pct": lambda share: f"{results.percent(share)}{results.NBSP}%",

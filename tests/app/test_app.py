@@ -342,9 +342,12 @@ for page in ("layers", "maps", "tokens", "examples"):
 print([name for name in ("torch", "transformers", "training") if name in sys.modules])
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=good,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=good,
         env={**os.environ, "CR_INTERP_STUDIES": str(good.parent)},
-    )  # fmt: skip
+    )
     assert done.stdout.strip() == "[]", done.stderr
 
 

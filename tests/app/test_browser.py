@@ -188,9 +188,12 @@ def test_only_a_page_of_this_machine_gets_at_the_data(server, host, status, orig
     connection = http.client.HTTPConnection(address, timeout=10)
     connection.putrequest("GET", "/_stcore/stream", skip_host=True)
     headers = {
-        "Host": f"{host}:{address.rpartition(':')[2]}", "Upgrade": "websocket", "Connection": "Upgrade",
-        "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(), "Sec-WebSocket-Version": "13",
-    }  # fmt: skip
+        "Host": f"{host}:{address.rpartition(':')[2]}",
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
+        "Sec-WebSocket-Version": "13",
+    }
     if origin:
         headers["Origin"] = f"http://{headers['Host']}"
     for name, value in headers.items():

@@ -14,6 +14,8 @@ import urllib.request
 from pathlib import Path
 
 import browsing
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from browsing import expect, settle
 from synthetic import make_study
@@ -27,6 +29,7 @@ PAGES = {
     "nested-lines": ("training",),
     "pipes-and-links": ("", "layers", "training"),
     "garbage": ("", "tokens", "try_it"),
+    "bomb": ("", "mechanism"),
 }
 
 
@@ -43,8 +46,14 @@ def hostile(root: Path) -> list[str]:
 
     def described(name: str, **changes: object) -> None:
         study = named(name)
-        told = {"name": "mine", "train": {"dataset": "rows.jsonl"}, "test": {"dataset": "rows.jsonl"},
-                "context": {"text": "be brief"}, "grader": {"kind": "contains"}, **changes}  # fmt: skip
+        told = {
+            "name": "mine",
+            "train": {"dataset": "rows.jsonl"},
+            "test": {"dataset": "rows.jsonl"},
+            "context": {"text": "be brief"},
+            "grader": {"kind": "contains"},
+            **changes,
+        }
         (study.path / "task.yaml").write_text(json.dumps(told))
         (study.path / "rows.jsonl").write_text(json.dumps({"prompt": "p", "answer": "x"}) + "\n")
         (study.path / "link.txt").symlink_to(outside / "secret.txt")
@@ -54,6 +63,16 @@ def hostile(root: Path) -> list[str]:
     described("context-link", context={"file": "link.txt"})
     described("rows-outside", test={"dataset": str(outside / "rows.jsonl")})
     described("rows-of-the-hub", train={"dataset": "somebody/data"}, test={"dataset": "somebody/data"})
+    described(
+        "grader-reaches-out",
+        grader={"kind": "python", "function": "grader.py:grade"},
+        mismatched={"text": "be long"},
+        new_instruction={
+            "kind": "judge",
+            "judge": {"url": "http://x.invalid/v1", "model": "m", "prompt": "{response}"},
+        },
+    )
+    (root / "grader-reaches-out" / "grader.py").write_text(f"open({str(outside / 'ran')!r}, 'w')")
     described("context-of-a-site", context={"url": "http://x.invalid/context.txt", "sha256": "0" * 64})
     named("model-of-the-hub", model="somebody/model", arms={"opd": {"model": "somebody/other"}})
     named("model-outside", model=str(outside), arms={"opd": {"model": "/etc"}})
@@ -70,6 +89,13 @@ def hostile(root: Path) -> list[str]:
         "garbage", context={"messages": [{"role": "user", "content": [{"type": "image"}]}]}, arms=[1], seeds="x"
     )
     (garbage.path / "tables" / "token_drift.parquet").write_bytes(b"PAR1" + bytes(range(256)) * 40 + b"PAR1")
+    bomb = named("bomb")
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 3_000_000, pa.int32()), pa.array(["x" * 20_000]))
+    pq.write_table(
+        pa.table({"prompt": text}), bomb.table_path("generations")
+    )  # nine kilobytes for sixty gigabytes
+    bomb.table_path("patching").symlink_to(outside / "secret.txt")
+    bomb.table_path("lens").write_bytes(b"PAR1" + bytes(range(256)) * 40 + b"PAR1")
     adapter = named("adapter-of-the-hub")
     folder = adapter.run_path("opd", 0) / "checkpoint-20"
     folder.mkdir()
@@ -153,7 +179,7 @@ def lives(server: str) -> bool:
 @pytest.mark.slow
 def test_no_study_ends_the_server_reads_outside_or_asks_anybody(server, studies, proxy, page):
     _, names = studies
-    assert len(names) == 11
+    assert len(names) == 13
     for name in [*names, "suite/sound"]:
         for address in PAGES.get(name, ("try_it",)):
             page.goto(f"{server}/{address}?study={name}")
@@ -170,6 +196,7 @@ def test_no_study_ends_the_server_reads_outside_or_asks_anybody(server, studies,
     settle(page)
     expect(page.get_by_text("broken is left out", exact=False)).to_be_visible()
     assert proxy.asked == []
+    assert not (studies[0].parent / "outside" / "ran").exists()
 
 
 @pytest.mark.slow
@@ -190,9 +217,12 @@ def test_a_users_own_settings_do_not_open_it_to_other_sites(server, origin):
     address = server.removeprefix("http://")
     connection = http.client.HTTPConnection(address, timeout=10)
     headers = {
-        "Origin": origin, "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+        "Origin": origin,
+        "Upgrade": "websocket",
+        "Connection": "Upgrade",
+        "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
-    }  # fmt: skip
+    }
     connection.request("GET", "/_stcore/stream", headers=headers)
     assert connection.getresponse().status == 403
     connection.close()
@@ -214,7 +244,8 @@ def test_a_page_can_load_nothing_from_elsewhere(server, browser, proxy):
     expect(tab.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=60_000)
     # Nothing runs before the first run either: the policy is there once the page has been drawn.
     expect(tab.locator("meta[http-equiv='Content-Security-Policy']").first).to_be_attached(timeout=60_000)
-    refused = tab.evaluate("""async other => {
+    refused = tab.evaluate(
+        """async other => {
         const told = []
         document.addEventListener('securitypolicyviolation', event => told.push(event.effectiveDirective))
         const image = new Image()
@@ -225,7 +256,9 @@ def test_a_page_can_load_nothing_from_elsewhere(server, browser, proxy):
         await fetch(`${other}/c`).catch(() => null)
         await new Promise(later => setTimeout(later, 300))
         return told
-    }""", proxy.address)  # fmt: skip
+    }""",
+        proxy.address,
+    )
     tab.context.close()
     assert {"img-src", "frame-src", "connect-src"} <= set(refused)
     assert proxy.asked == before

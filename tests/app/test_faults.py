@@ -20,9 +20,17 @@ NAMES = [name for name, page in PAGES.items() if "study" in page.parts]
 def keys_of(app: AppTest) -> set[str]:
     """The keys of the widgets of a page, without those of the left side."""
     kinds = (
-        "selectbox", "multiselect", "toggle", "button_group", "select_slider", "number_input", "text_area", "text_input",
-        "button", "checkbox",
-    )  # fmt: skip
+        "selectbox",
+        "multiselect",
+        "toggle",
+        "button_group",
+        "select_slider",
+        "number_input",
+        "text_area",
+        "text_input",
+        "button",
+        "checkbox",
+    )
     return {element.key for kind in kinds for element in app.main.get(kind) if element.key}
 
 

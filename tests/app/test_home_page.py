@@ -67,9 +67,15 @@ def test_the_form_writes_the_command(good, tmp_path):
     app.text_input(key="asked_what").set_value("sentiment").run()
     assert not app.warning
     assert shlex.split(app.code[0].value) == [
-        "cr-interp", "compare", f"base={tmp_path / 'my base'}", "opd=someone/model", "--task", "sentiment", "--out",
+        "cr-interp",
+        "compare",
+        f"base={tmp_path / 'my base'}",
+        "opd=someone/model",
+        "--task",
+        "sentiment",
+        "--out",
         "studies/mine",
-    ]  # fmt: skip
+    ]
     app.text_input(key="path_nca").set_value(str(tmp_path / "nowhere")).run()
     assert "There is no folder" in app.warning[0].value
     app.button_group(key="asked_on").set_value("prompts").run()

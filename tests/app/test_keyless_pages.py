@@ -20,9 +20,12 @@ def keyless(root):
     own = rows[rows["view"] == "no_context"].drop_duplicates(["arm", "seed", "step", "example_id"])
     rng = np.random.default_rng(0)
     told = own[["arm", "seed", "step", "example_id"]].assign(
-        cluster=own["example_id"], control="exact", n_tokens=5, fidelity=rng.uniform(0, 1, len(own)),
+        cluster=own["example_id"],
+        control="exact",
+        n_tokens=5,
+        fidelity=rng.uniform(0, 1, len(own)),
         invariance=rng.uniform(0, 1, len(own)),
-    )  # fmt: skip
+    )
     study.put("divergence", told)
     return study
 

@@ -26,11 +26,14 @@ def opened(request):
 @pytest.mark.parametrize(
     "opened",
     [
-        ("server.enableCORS", False), ("server.enableXsrfProtection", False), ("server.enableAgentApi", True),
-        ("server.corsAllowedOrigins", ["https://evil.example"]), ("server.enableStaticServing", True),
+        ("server.enableCORS", False),
+        ("server.enableXsrfProtection", False),
+        ("server.enableAgentApi", True),
+        ("server.corsAllowedOrigins", ["https://evil.example"]),
+        ("server.enableStaticServing", True),
     ],
     indirect=True,
-)  # fmt: skip
+)
 def test_nothing_is_shown_while_other_sites_could_read_it(opened, good):
     app = AppTest.from_file(str(MAIN), default_timeout=60).run()
     assert [opened in error.value for error in app.error] == [True]

@@ -13,9 +13,18 @@ from cr_interp.study import searching as studies
 
 #: A page, and which of its tabs.
 PAGES = (
-    "overview", "layers", "maps", "tokens", "examples", "training", "suite", "suite Ablations", "suite Training",
-    "suite Drift by layer", "suite Regimes",
-)  # fmt: skip
+    "overview",
+    "layers",
+    "maps",
+    "tokens",
+    "examples",
+    "training",
+    "suite",
+    "suite Ablations",
+    "suite Training",
+    "suite Drift by layer",
+    "suite Regimes",
+)
 ALL = ("generations", "drift", "training", "cka_map", "token_drift")
 
 
@@ -76,14 +85,18 @@ CHOICES = {
     "as they open": {},
     "one seed, two arms, another context": {"control": "irrelevant", "seeds": [1], "arms": ["opd", "nca"]},
     "a cell, a layer, a measure": {
-        "layer_x": "emb", "layer_y": "2", "layer": "1", "closer": "1", "measure": "relative_l2", "token_measure": "kl",
-        "colour": "distance", "cases": "all",
+        "layer_x": "emb",
+        "layer_y": "2",
+        "layer": "1",
+        "closer": "1",
+        "measure": "relative_l2",
+        "token_measure": "kl",
+        "colour": "distance",
+        "cases": "all",
     },
     "a measure that only grey lines go with, without them": {"measure": "knn_overlap", "behind": [], "log": True},
-    "another control": {
-        "control": "mismatched", "measure": "norm_ratio",
-    },
-}  # fmt: skip
+    "another control": {"control": "mismatched", "measure": "norm_ratio"},
+}
 
 
 @pytest.mark.slow

@@ -95,9 +95,12 @@ assert not app.exception and not app.error
 print("torch" in sys.modules)
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=trained,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=trained,
         env={**os.environ, "CR_INTERP_STUDIES": str(trained.parent)},
-    )  # fmt: skip
+    )
     assert done.stdout.splitlines() == ["[]", "True"], done.stderr
 
 

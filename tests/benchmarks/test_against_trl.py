@@ -103,11 +103,16 @@ def sides(tmp_path_factory):
     assert min(len(c) - len(x) for x, c in zip(without, given, strict=True)) >= CONTEXT - 8
     ours = {
         arm: DistillTrainer(
-            student, teacher, prompts, arm_terms(arm), LocalRollouts(Decoding(RESPONSE, 1.0), 0),
-            Training(steps=1, batch_size=ROWS), folder / arm,
+            student,
+            teacher,
+            prompts,
+            arm_terms(arm),
+            LocalRollouts(Decoding(RESPONSE, 1.0), 0),
+            Training(steps=1, batch_size=ROWS),
+            folder / arm,
         )
         for arm in ("opd", "nca")
-    }  # fmt: skip
+    }
     return theirs, rows, ours, student, prompts
 
 
@@ -144,9 +149,10 @@ def test_a_step_against_trl(sides):
     )
     for name, side in (("TRL's SDFT trainer, anchor added", 0), ("here", 1)):
         table.add_row(
-            name, f"{statistics.median(each[side][0] for each in found):.2f}",
+            name,
+            f"{statistics.median(each[side][0] for each in found):.2f}",
             f"{statistics.median(each[side][1] for each in found) / 1e9:.2f}",
-        )  # fmt: skip
+        )
     Console().print(table)
     Console().print(f"{ratio:.1f} × faster (wanted: {FASTER}); lower peak: {found[-1][1][1] < found[-1][0][1]}")
     assert ratio >= FASTER

@@ -40,14 +40,23 @@ def test_share_of_a_step(model, tmp_path):
     loaded = load(f"builtin:{model}")
     ids = torch.randint(10, len(loaded.tokenizer), (ROWS * 4, LENGTH), generator=torch.Generator().manual_seed(0))
     args = TrainingArguments(
-        str(tmp_path), max_steps=3, per_device_train_batch_size=ROWS, report_to="none", use_cpu=True, disable_tqdm=True,
-        save_strategy="no", learning_rate=1e-6,
-    )  # fmt: skip
+        str(tmp_path),
+        max_steps=3,
+        per_device_train_batch_size=ROWS,
+        report_to="none",
+        use_cpu=True,
+        disable_tqdm=True,
+        save_strategy="no",
+        learning_rate=1e-6,
+    )
     clock = Clock()
     trainer = Trainer(
-        model=loaded.model, args=args, train_dataset=[{"input_ids": row, "labels": row} for row in ids],
-        callbacks=[clock], processing_class=loaded.tokenizer,
-    )  # fmt: skip
+        model=loaded.model,
+        args=args,
+        train_dataset=[{"input_ids": row, "labels": row} for row in ids],
+        callbacks=[clock],
+        processing_class=loaded.tokenizer,
+    )
     context = loaded.tokenizer.decode(
         loaded.tokenizer(" ".join(FILLER * 20), add_special_tokens=False)["input_ids"][:LENGTH]
     )

@@ -133,9 +133,15 @@ def test_the_framework_against_plain_pytorch(arm, tmp_path):
         student = copy.deepcopy(teacher.model).requires_grad_(True)
         began = time.perf_counter()
         plain_run(
-            student, teacher.model, prompts, config.training.lr, task.max_new_tokens, end, size,
+            student,
+            teacher.model,
+            prompts,
+            config.training.lr,
+            task.max_new_tokens,
+            end,
+            size,
             0.5 if arm == "nca" else 0.0,
-        )  # fmt: skip
+        )
         return time.perf_counter() - began, student
 
     framework(tmp_path / "warm")

@@ -53,9 +53,14 @@ def test_a_step_with_contexts_of_their_own_against_trl(tmp_path):
     )
     prompts = [Prompt("", x, c) for x, c in zip(without, given, strict=True)]
     ours = DistillTrainer(
-        student, teacher, prompts, arm_terms("nca"), LocalRollouts(Decoding(RESPONSE, 1.0), 0),
-        Training(steps=1, batch_size=ROWS), tmp_path / "nca",
-    )  # fmt: skip
+        student,
+        teacher,
+        prompts,
+        arm_terms("nca"),
+        LocalRollouts(Decoding(RESPONSE, 1.0), 0),
+        Training(steps=1, batch_size=ROWS),
+        tmp_path / "nca",
+    )
 
     def their_step():
         theirs.model.train()

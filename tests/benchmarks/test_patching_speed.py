@@ -58,10 +58,18 @@ def setting(name):
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = LlamaConfig(
-        hidden_size=width, intermediate_size=wide, num_hidden_layers=layers, num_attention_heads=heads,
-        num_key_value_heads=key_heads, vocab_size=words, max_position_embeddings=512, tie_word_embeddings=True,
-        bos_token_id=None, eos_token_id=None, pad_token_id=0,
-    )  # fmt: skip
+        hidden_size=width,
+        intermediate_size=wide,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=key_heads,
+        vocab_size=words,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
     model = LlamaForCausalLM(config).eval()
     draw = torch.Generator().manual_seed(1)
 
@@ -73,9 +81,18 @@ def setting(name):
     without, given = [start + p for p in prompts], [start + before + p for p in prompts]
     answers = [list(r.ids) for r in respond(model, without, Decoding(tokens), [])]
     pairs = [
-        Pair(f"e{i}", f"c{i}", "harmed", without[i], given[i], answers[i], i % tokens, (answers[i][i % tokens] + 1) % words)
+        Pair(
+            f"e{i}",
+            f"c{i}",
+            "harmed",
+            without[i],
+            given[i],
+            answers[i],
+            i % tokens,
+            (answers[i][i % tokens] + 1) % words,
+        )
         for i in range(examples)
-    ]  # fmt: skip
+    ]
     cells = [c for c in site_cells(model, SITES) if timed is None or c.site.layer in timed]
     return loaded_of(model), pairs, cells, slow
 
@@ -217,10 +234,12 @@ def test_restarted_patching_against_everybody_else(name):
     few = cells if slow == len(cells) else middle[:slow]
     with torch.no_grad():
         ways = {
-            "ours": lambda batch, view, put: batch.runs[view].final(put), "naive": naive(loaded, pairs),
+            "ours": lambda batch, view, put: batch.runs[view].final(put),
+            "naive": naive(loaded, pairs),
             "hooks": by_backend(loaded, pairs, "hooks"),
-            "TransformerLens": by_backend(loaded, pairs, "transformer_lens"), "nnsight": skipping(loaded),
-        }  # fmt: skip
+            "TransformerLens": by_backend(loaded, pairs, "transformer_lens"),
+            "nnsight": skipping(loaded),
+        }
         for way, final in ways.items() if few is cells else ():
             by_runs(loaded, pairs, few[:1], final, way == "ours")  # warm up
         ours, each = by_runs(loaded, pairs, cells, ways["ours"], restart=True)

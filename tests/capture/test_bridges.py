@@ -14,10 +14,19 @@ from cr_interp.errors import UserError
 pytest.importorskip("transformer_lens")
 
 _MLA = {
-    "kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 4,
-    "moe_intermediate_size": 16, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1,
+    "kv_lora_rank": 8,
+    "q_lora_rank": 8,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+    "n_routed_experts": 4,
+    "moe_intermediate_size": 16,
+    "n_group": 2,
+    "topk_group": 1,
+    "num_experts_per_tok": 2,
+    "first_k_dense_replace": 1,
     "num_key_value_heads": 4,
-}  # fmt: skip
+}
 KINDS = {
     "falcon": {},
     "falcon in order": {"parallel_attn": False},
@@ -31,9 +40,17 @@ KINDS = {
 def model_of(kind):
     torch.manual_seed(0)
     shape = {
-        "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "max_position_embeddings": 128, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0,
-    }  # fmt: skip
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 128,
+        "bos_token_id": None,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+    }
     config = AutoConfig.for_model(kind.split()[0], **shape | KINDS[kind])
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():

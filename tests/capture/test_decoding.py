@@ -91,13 +91,17 @@ def test_edited_answers_are_those_of_full_forwards_with_hooks(family, everywhere
     model = model_of(family)
     _, given = prompts()
     add = steer(3 * torch.randn(32, generator=torch.Generator().manual_seed(1)))
-    edits = {Site("resid_post", 1): add} if family in ("bloom", "mamba") else {
-        Site("resid_post", 1): add, Site("attn_out", 0): ablate(), Site("z", 2): ablate(slice(0, 8)),
-    }  # fmt: skip
+    edits = (
+        {Site("resid_post", 1): add}
+        if family in ("bloom", "mamba")
+        else {Site("resid_post", 1): add, Site("attn_out", 0): ablate(), Site("z", 2): ablate(slice(0, 8))}
+    )
     found = generate(
-        loaded_of(model), given, Decoding(TOKENS),
+        loaded_of(model),
+        given,
+        Decoding(TOKENS),
         {site: edit if everywhere else answering(edit) for site, edit in edits.items()},
-    )  # fmt: skip
+    )
     plain = generate(loaded_of(model), given, Decoding(TOKENS))
     expected = [
         loop(model, prompt, {site: (edit, everywhere) for site, edit in edits.items()}) for prompt in given

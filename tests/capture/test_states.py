@@ -1,5 +1,7 @@
 """Saved states: what is written comes back, a stopped capture keeps its shards, and nothing foreign is mixed in."""
 
+import json
+
 import pytest
 import torch
 
@@ -51,4 +53,33 @@ def test_clear_refusals(tmp_path):
         states.load(B, "none")
     (tmp_path / "index.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
+        open_states(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "shards",
+    [
+        [], "x", {"exact-000000.safetensors": []}, {"exact-000000.safetensors": {"view": "exact"}},
+        {"../exact-000000.safetensors": {"view": "../exact", "start": 0, "sites": [], "examples": []}},
+        {"other.safetensors": {"view": "exact", "start": 0, "sites": [], "examples": []}},
+        {"exact-000000.safetensors": {"view": "exact", "start": 0, "sites": [1], "examples": []}},
+        {"exact-000000.safetensors": {"view": "exact", "start": 0, "sites": [], "examples": ["a"]}},
+        {"exact-000040.safetensors": {"view": "exact", "start": 40, "sites": [], "examples": []}},
+    ],
+)  # fmt: skip
+def test_an_index_from_anybody_names_shards_of_its_folder(shards, tmp_path):
+    """The last ones: a link out, and no file at all."""
+    (tmp_path / "outside.safetensors").write_bytes(b"x")
+    folder = tmp_path / "states"
+    folder.mkdir()
+    (folder / "exact-000000.safetensors").symlink_to(tmp_path / "outside.safetensors")
+    (folder / "index.json").write_text(json.dumps({"format": 1, "key": "k", "shards": shards}))
+    with pytest.raises(UserError, match="is damaged"):
+        open_states(folder)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "\xff", '{"format": 1}', '{"format": ' + "9" * 5000 + "}"])
+def test_an_index_that_is_none(text, tmp_path):
+    (tmp_path / "index.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError):
         open_states(tmp_path)

@@ -111,8 +111,12 @@ def test_seeds_and_a_later_arm(there, models, capfd):
     study = Study.open("studies/seeds")
     runs = study.table("drift")[["arm", "seed"]].drop_duplicates()
     assert sorted(map(tuple, runs.itertuples(index=False))) == [
-        ("base", 0), ("nca", 0), ("nca", 1), ("opd", 0), ("opd", 1),
-    ]  # fmt: skip
+        ("base", 0),
+        ("nca", 0),
+        ("nca", 1),
+        ("opd", 0),
+        ("opd", 1),
+    ]
     assert study.manifest["seeds"] == [0, 1]
     table = metric_table(study)
     over = table[table["seed"].isna() & (table["metric"] == "invariance")].set_index("arm")["interval"]

@@ -55,9 +55,11 @@ def counted(study: str, arm: str) -> dict[str, float]:
     x, c = wide["no_context"], wide["with_context"]
     told = answers(study, arm).query("control == 'mismatched' and view == 'with_context'")["obeys_new"].dropna()
     return {
-        "acc_x": x.mean(), "acc_xc": c.mean(), "new_instruction": told.astype(float).mean(),
+        "acc_x": x.mean(),
+        "acc_xc": c.mean(),
+        "new_instruction": told.astype(float).mean(),
         "harm": ((x & ~c).groupby("seed").sum() / x.groupby("seed").sum()).mean(),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("study", ["organism-shift", "organism-swap", "smollm2-sentiment", "smollm2-wordclass"])

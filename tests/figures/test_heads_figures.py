@@ -14,11 +14,22 @@ def rows(cells, **common):
         for cell, value in cells:
             found.append(
                 {
-                    "arm": "opd", "seed": 0, "step": 9, "group": "harmed", "direction": "repair", "control": control,
-                    "readout": "share", "estimate": scale * value, "low": scale * value - 0.1, "high": scale * value + 0.1,
-                    "before": 0.0, "n_examples": 20, **common, **cell,
+                    "arm": "opd",
+                    "seed": 0,
+                    "step": 9,
+                    "group": "harmed",
+                    "direction": "repair",
+                    "control": control,
+                    "readout": "share",
+                    "estimate": scale * value,
+                    "low": scale * value - 0.1,
+                    "high": scale * value + 0.1,
+                    "before": 0.0,
+                    "n_examples": 20,
+                    **common,
+                    **cell,
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(found)
 
 

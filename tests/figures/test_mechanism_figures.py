@@ -15,15 +15,31 @@ def patching():
     for seed, shift in ((0, 0.0), (1, 0.2)):
         for control, scale in (("none", 1.0), ("random", 0.1), ("other", 0.3)):
             for site, layer, value in (
-                ("resid_pre", 0, 0.0), ("resid_post", 0, 0.2), ("resid_post", 1, 0.8), ("attn_out", 0, 0.1), ("attn_out", 1, 1.4),
-            ):  # fmt: skip
+                ("resid_pre", 0, 0.0),
+                ("resid_post", 0, 0.2),
+                ("resid_post", 1, 0.8),
+                ("attn_out", 0, 0.1),
+                ("attn_out", 1, 1.4),
+            ):
                 estimate = scale * value + (shift if value == 1.4 and control == "none" else 0)
                 rows.append(("opd", seed, 100, "harmed", "repair", site, layer, control, "share", estimate,
                              estimate - 0.1, estimate + 0.1, 0.0, 20 + seed))  # fmt: skip
     columns = [
-        "arm", "seed", "step", "group", "direction", "site", "layer", "control", "readout", "estimate", "low", "high",
-        "before", "n_examples",
-    ]  # fmt: skip
+        "arm",
+        "seed",
+        "step",
+        "group",
+        "direction",
+        "site",
+        "layer",
+        "control",
+        "readout",
+        "estimate",
+        "low",
+        "high",
+        "before",
+        "n_examples",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

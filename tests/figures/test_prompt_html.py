@@ -7,9 +7,19 @@ from cr_interp.figures.prompt_html import prompt_html
 
 def pair(arm: str, seed: int, x: str, xc: str, sample: int = 0, prompt: str = "ab", answer: str = "bc") -> dict:
     return {
-        "arm": arm, "seed": seed, "sample": sample, "example_id": "e", "prompt": prompt, "answer": answer, "response_x": x,
-        "response_xc": xc, "outcome_x": "right", "outcome_xc": "wrong" if x != xc else "right", "n_tokens_x": 2, "n_tokens_xc": 3,
-    }  # fmt: skip
+        "arm": arm,
+        "seed": seed,
+        "sample": sample,
+        "example_id": "e",
+        "prompt": prompt,
+        "answer": answer,
+        "response_x": x,
+        "response_xc": xc,
+        "outcome_x": "right",
+        "outcome_xc": "wrong" if x != xc else "right",
+        "n_tokens_x": 2,
+        "n_tokens_xc": 3,
+    }
 
 
 def test_seeds_that_answer_alike_stand_once():

@@ -10,14 +10,10 @@ import pandas as pd
 import pytest
 from synthetic import make_study
 
+from cr_interp.figures.regimes import go, regime_scatter
 from cr_interp.figures.style import alt_text, arm_colour, arm_symbol, caption
-from cr_interp.figures.suite import (
-    drift_small_multiples,
-    early_gap_curves,
-    go,
-    harm_forest,
-    regime_scatter,
-)
+from cr_interp.figures.suite import harm_forest
+from cr_interp.figures.suite_curves import drift_small_multiples, early_gap_curves
 from cr_interp.tables import suite
 
 SETTINGS = ("sokoban-self", "rules-llama", "codebook-gemma2")
@@ -59,9 +55,9 @@ def test_every_figure_says_what_it_shows_and_has_no_background(tables):
         assert any(axis.title.text for axis in figure.select_xaxes()), name
         named = [axis for axis in figure.select_yaxes() if axis.title.text or axis.ticktext]
         assert named, name
-        assert {arm for arm in ("opd", "nca") if any(t.name == arm and t.showlegend is not False for t in figure.data)} == {
-            "opd", "nca",
-        }, name  # fmt: skip
+        assert {
+            arm for arm in ("opd", "nca") if any(t.name == arm and t.showlegend is not False for t in figure.data)
+        } == {"opd", "nca"}, name
         json.loads(figure.to_json())
 
 
@@ -236,7 +232,8 @@ def test_hostile_names_are_shown_as_text(tables):
 
 @pytest.mark.slow
 def test_importing_needs_neither_torch_nor_streamlit():
+    modules = "cr_interp.figures.suite, cr_interp.figures.suite_curves"
     heavy = "('torch', 'streamlit', 'transformers')"
-    code = f"import sys, cr_interp.figures.suite; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -16,11 +16,20 @@ def layers(moved: float) -> pd.DataFrame:
             for measure, estimate in (("cosine", 1 - value), ("relative_l2", value)):
                 rows.append(
                     {
-                        "arm": arm, "seed": 0, "step": 0, "site": "resid_pre" if place < 0 else "resid_post",
-                        "layer": max(place, 0), "measure": measure, "control": "given", "estimate": estimate,
-                        "low": estimate - value / 9, "high": estimate + value / 9, "n_tokens": 7, "n_examples": 1,
+                        "arm": arm,
+                        "seed": 0,
+                        "step": 0,
+                        "site": "resid_pre" if place < 0 else "resid_post",
+                        "layer": max(place, 0),
+                        "measure": measure,
+                        "control": "given",
+                        "estimate": estimate,
+                        "low": estimate - value / 9,
+                        "high": estimate + value / 9,
+                        "n_tokens": 7,
+                        "n_examples": 1,
                     }
-                )  # fmt: skip
+                )
     return pd.DataFrame(rows)
 
 

@@ -114,10 +114,23 @@ def one_answer(text="a"):
             for position, token in enumerate((text, "<|end|>")):
                 wrong = position == 1 and view == "with_context" and layer == 1
                 rows.append(
-                    {**RUN, "seed": 0, "example_id": "e1", "position": position, "parts": position == 1, "view": view,
-                     "site": site, "layer": layer, "control": "none", "token": token, "logprob": -5.0 if wrong else -0.1,
-                     "rank": 2.0 if wrong else 1.0, "top": "x" if wrong else token, "kl": 1.0}
-                )  # fmt: skip
+                    {
+                        **RUN,
+                        "seed": 0,
+                        "example_id": "e1",
+                        "position": position,
+                        "parts": position == 1,
+                        "view": view,
+                        "site": site,
+                        "layer": layer,
+                        "control": "none",
+                        "token": token,
+                        "logprob": -5.0 if wrong else -0.1,
+                        "rank": 2.0 if wrong else 1.0,
+                        "top": "x" if wrong else token,
+                        "kl": 1.0,
+                    }
+                )
     return pd.DataFrame(rows)
 
 

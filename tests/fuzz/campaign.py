@@ -106,8 +106,17 @@ class Tally:
             kinds.append("wrong")
             changed.append(why)
         self.counts.update(kinds)
-        row = {"number": self.number, "kinds": kinds, "told": told, "case": repr(case)[:4000], "code": ended.code,
-               "seconds": round(ended.seconds, 1), "err": ended.said, "out": ended.out[-1500:], "changed": changed}  # fmt: skip
+        row = {
+            "number": self.number,
+            "kinds": kinds,
+            "told": told,
+            "case": repr(case)[:4000],
+            "code": ended.code,
+            "seconds": round(ended.seconds, 1),
+            "err": ended.said,
+            "out": ended.out[-1500:],
+            "changed": changed,
+        }
         if {*kinds} & {*KINDS[2:]}:
             self.bad.append(row)
             print(f"{self.name} {self.number}: {' '.join(kinds)}: {told[:200]}: {_last(ended.said)}", flush=True)

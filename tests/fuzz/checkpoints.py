@@ -26,6 +26,7 @@ WEIGHTS = ["model.safetensors"]
 PARTS = ["model.safetensors.index.json", "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 ADAPTER = [
     "adapter_config.json",
+    "base.json",
     "adapter_model.safetensors",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -42,12 +43,24 @@ STATE = [
 ]
 OF = {"model": [*MODEL, *WEIGHTS], "parts": [*MODEL, *PARTS], "adapter": ADAPTER, "run": STATE}
 RUN = [
-    "distill", "organism-shift", "training.steps=4", "training.batch_size=2", "training.save_every=2",
+    "distill",
+    "organism-shift",
+    "training.steps=4",
+    "training.batch_size=2",
+    "training.save_every=2",
     "training.eval_every=100",
-    "training.eval_examples=2", "training.keep_checkpoints=9", "max_new_tokens=4", "--arms", "opd", "--seeds", "0", "--out",
+    "training.eval_examples=2",
+    "training.keep_checkpoints=9",
+    "max_new_tokens=4",
+    "--arms",
+    "opd",
+    "--seeds",
+    "0",
+    "--out",
     "studies/s",
-    "--in-process", "--resume",
-]  # fmt: skip
+    "--in-process",
+    "--resume",
+]
 KEYS = [
     "hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "max_position_embeddings", "model_type",
     "rope_scaling",
@@ -60,6 +73,9 @@ KEYS = [
 json_damage = st.one_of(
     st.tuples(st.just("object"), st.lists(object_damage, min_size=1, max_size=2)),
     st.tuples(st.just("key"), st.sampled_from(KEYS), values),
+    st.tuples(
+        st.just("key"), st.just("base_model_name_or_path"), st.sampled_from(["adapter", "base/../adapter", "."])
+    ),
     st.tuples(st.just("bytes"), st.lists(bytes_damage, min_size=1, max_size=2)),
 )
 tensor_damage = st.one_of(
@@ -69,12 +85,23 @@ tensor_damage = st.one_of(
     st.tuples(st.just("numbers"), st.sampled_from([float("nan"), float("inf"), 1e38, 0.0])),
 )
 TEMPLATES = [
-    "", "{{ messages }}", "{% for", "{{ 1 / 0 }}", "{{ x.y.z }}", "{{ messages[9].content }}", "{{ raise_exception('no') }}",
-    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "{{ 'x' * 99999999 }}",
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
-    "{% include '/etc/passwd' %}", "{{ messages[-1].content }}", "{% for m in messages %}{{ m.content }}{% endfor %}",
-    "{{ strftime_now('%Y') }}{{ messages[0].content }}", "\x1b[2J{{ messages[-1]['content'] }}",
-]  # fmt: skip
+    "",
+    "{{ messages }}",
+    "{% for",
+    "{{ 1 / 0 }}",
+    "{{ x.y.z }}",
+    "{{ messages[9].content }}",
+    "{{ raise_exception('no') }}",
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "{{ 'x' * 99999999 }}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+    "{% include '/etc/passwd' %}",
+    "{{ messages[-1].content }}",
+    "{% for m in messages %}{{ m.content }}{% endfor %}",
+    "{{ strftime_now('%Y') }}{{ messages[0].content }}",
+    "\x1b[2J{{ messages[-1]['content'] }}",
+]
 cases = st.sampled_from(["model"] * 4 + ["parts"] * 2 + ["adapter"] * 3 + ["run"] * 3).flatmap(
     lambda kind: st.fixed_dictionaries(
         {

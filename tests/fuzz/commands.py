@@ -9,7 +9,7 @@ from pathlib import Path
 
 def imported(*modules: str) -> None:
     """Import what the cases need, once for all forks; torch with one thread."""
-    for module in ("torch", *modules):
+    for module in ("torch", "cr_interp.cli", "training.commands", *modules):
         importlib.import_module(module)
     sys.modules["torch"].set_num_threads(1)
 

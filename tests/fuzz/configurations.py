@@ -32,15 +32,66 @@ STUDY: dict[str, Any] = {
     },
 }  # fmt: skip
 CASE_STUDY: dict[str, Any] = {
-    "name": "c", "task": "rules:shift", "checkpoints": {"base": "builtin:organism-rules"}, "responses": "base",
-    "no_context": "empty_system", "template": {}, "across": False, "sites_per_pass": None,
+    "name": "c",
+    "task": "rules:shift",
+    "checkpoints": {"base": "builtin:organism-rules"},
+    "responses": "base",
+    "no_context": "empty_system",
+    "template": {},
+    "across": False,
+    "sites_per_pass": None,
     "load": {"dtype": "float32", "device_map": None},
     "evaluation": {"examples": 2, "controls": ["exact"], "permutations": 0, "batch_size": 4},
-}  # fmt: skip
+}
+#: What decides an experiment: it is read whole, and then asked for a setting that it does not have.
+PREREGISTRATION: dict[str, Any] = {
+    "name": "p",
+    "screening": {
+        "arm": "opd",
+        "seeds": [100],
+        "items": 8,
+        "every": 1,
+        "cap": 4,
+        "plateau": {"window": 3, "gain": 0.01},
+        "within": 0.01,
+        "stretch": 1.5,
+    },
+    "eligible": {"of_teacher": 0.5, "harm": 0.05, "above_irrelevant": 0.05},
+    "choice": {"settings": 2, "of_one_task": 2, "families": 1, "games": 0},
+    "sentinels": {"without_harm": 1, "stopped_early": 1, "early": 0.5},
+    "confirmation": {
+        "seeds": [200],
+        "items": 8,
+        "draw": 2,
+        "arms": {"opd": ["KL(q_x || f)"], "nca": ["KL(q_c || f)"]},
+        "adaptive": ["0.5 * near(1) * KL(sg[q_x] || q_c)"],
+    },
+    "success": {"lower": 1, "holm": 1, "not_lower": 1, "common": 1, "of": 2, "failure": 0, "margin": 0.02},
+    "candidates": [
+        {
+            "group": "rules",
+            "tasks": ["rules:shift", "rules:swap"],
+            "models": ["builtin:organism-rules"],
+            "rates": [3e-4, 1e-3],
+            "batch_size": 4,
+        }
+    ],
+}
 KEYS = [
-    *STUDY, *(f"training.{key}" for key in STUDY["training"]), *(f"evaluation.{key}" for key in STUDY["evaluation"]),
-    "steps", "lr", "training.lora.rank", "training.lora.alpha", "training.steps.x", "own_arms.x", "template.x", "", ".", "a.b.c",
-]  # fmt: skip
+    *STUDY,
+    *(f"training.{key}" for key in STUDY["training"]),
+    *(f"evaluation.{key}" for key in STUDY["evaluation"]),
+    "steps",
+    "lr",
+    "training.lora.rank",
+    "training.lora.alpha",
+    "training.steps.x",
+    "own_arms.x",
+    "template.x",
+    "",
+    ".",
+    "a.b.c",
+]
 #: More than a computer of ours can do in the time of a case is sound all the same, so what is run says these last.
 SMALL = [
     "training.steps=1",
@@ -63,7 +114,7 @@ override = st.builds(
 )
 cases = st.fixed_dictionaries(
     {
-        "kind": st.sampled_from(["plan"] * 12 + ["distill"] * 3 + ["case-study"]),
+        "kind": st.sampled_from(["plan"] * 12 + ["distill"] * 3 + ["case-study"] + ["suite"] * 3),
         "values": st.lists(object_damage, max_size=2),
         "text": st.one_of(st.just([]), st.just([]), st.lists(bytes_damage, min_size=1, max_size=2)),
         "overrides": st.lists(override, max_size=2),
@@ -80,6 +131,7 @@ def prepare(sound: Path) -> None:
         "cr_interp.measure.case_study",
         "training.planning.plan_report",
         "training.run.distill",
+        "training.studies.preregistered",
         "training.studies.workers",
     )
     load("builtin:organism-rules")
@@ -87,12 +139,24 @@ def prepare(sound: Path) -> None:
 
 def play(case: dict[str, Any], sound: Path, folder: Path, outside: Path) -> tuple[str, Callable[[], None], str]:
     kind = case["kind"]
-    data = damaged_object(copy.deepcopy(CASE_STUDY if kind == "case-study" else STUDY), case["values"])
+    sound_one = {"case-study": CASE_STUDY, "suite": PREREGISTRATION}.get(kind, STUDY)
+    data = damaged_object(copy.deepcopy(sound_one), case["values"])
     text = yaml.safe_dump(data, allow_unicode=True, sort_keys=False).encode("utf-8", errors="surrogatepass")
     (folder / "config.yaml").write_bytes(damaged_bytes(text, case["text"]))
     overrides = [each for each in case["overrides"] if "\x00" not in each]
     if kind == "plan":
         words = ["plan", "config.yaml", "--", *overrides]
+    elif kind == "suite":
+        words = [
+            "suite",
+            "--preregistration",
+            "config.yaml",
+            "--screen",
+            "--settings",
+            "of another file",
+            "--out",
+            "suite",
+        ]
     elif kind == "distill":
         words = ["distill", "config.yaml", "--in-process", "--out", "studies/s", "--", *overrides, *SMALL]
     else:

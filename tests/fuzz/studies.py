@@ -23,6 +23,23 @@ from hostile import (
 from hypothesis import strategies as st
 
 TABLES = ("generations", "drift", "cka_map", "token_drift")
+#: Tables of why answers flip, with the tab of the page that shows each: there where a report, that page or `--flips` looks.
+WHY = {
+    "patching": "decided",
+    "patching_windows": "windows",
+    "patching_heads": "heads",
+    "attribution": "heads",
+    "knockout": "knockout",
+    "attention": "attention",
+    "lens": "lens",
+    "directions": "directions",
+    "direction_effects": "doses",
+    "updates": "updates",
+    "update_overlaps": "overlaps",
+    "gradients": "gradients",
+    "probes": "probes",
+    "patching_examples": "decided",
+}
 _FRAMES: dict[str, pd.DataFrame] = {}
 _MANIFEST: dict[str, Any] = {}
 PAGES = ("overview", "layers", "maps", "tokens", "examples", "training", "suite", "try_it")
@@ -87,6 +104,7 @@ FILES = [
     *(f"tables/{name}.parquet" for name in TABLES),
     "runs/opd-s0/train.jsonl",
     "runs/nca-s0/train.jsonl",
+    "runs/opd-s0/made_of.json",
 ]
 MANIFEST = st.one_of(
     st.tuples(st.just("object"), st.lists(object_damage, min_size=1, max_size=4)),
@@ -116,12 +134,40 @@ MANIFEST = st.one_of(
 )
 #: What a study's task may be, if its manifest names a file of it.
 TASKS = [
-    {"context": {"file": "../../../outside.txt"}}, {"context": {"file": "link.txt"}}, {"context": {"file": "pipe"}},
-    {"test": {"dataset": "../../../outside.txt"}}, {"test": {"dataset": "somebody/data"}}, {"context": {"url": "http://x.invalid"}},
-    {"context": {"text": ""}}, {"grader": {"kind": "boxed"}}, {"splice": "{prompt}"}, {"columns": {"prompt": "x"}}, {},
-]  # fmt: skip
-cases = st.fixed_dictionaries(
+    {"context": {"file": "../../../outside.txt"}},
+    {"context": {"file": "link.txt"}},
+    {"context": {"file": "pipe"}},
+    {"test": {"dataset": "../../../outside.txt"}},
+    {"test": {"dataset": "somebody/data"}},
+    {"context": {"url": "http://x.invalid"}},
+    {"context": {"text": ""}},
+    {"grader": {"kind": "boxed"}},
+    {"splice": "{prompt}"},
+    {"columns": {"prompt": "x"}},
+    {},
+]
+_SENT = [["report", "s", "--out", "sent.html"], ["report", "s", "--out", "sent.md"], ["table", "s", "--flips"]]
+_damages = {
+    "manifest": st.one_of(st.none(), MANIFEST),
+    "log": st.lists(log_damage, max_size=2),
+    "files": st.one_of(st.just([]), st.lists(st.tuples(st.sampled_from(FILES), file_damage), max_size=2)),
+    "run": st.one_of(st.none(), st.none(), st.sampled_from(RUNS)),
+    "task": st.one_of(st.none(), st.none(), st.none(), st.sampled_from(TASKS)),
+}
+_why = st.fixed_dictionaries(
     {
+        **_damages,
+        "looked": st.one_of(
+            st.sampled_from(_SENT), st.sampled_from([f"mechanism?tab={tab}" for tab in WHY.values()])
+        ),
+        "tables": st.lists(
+            st.tuples(st.sampled_from([*TABLES, *[*WHY] * 2]), table_damage), min_size=1, max_size=3
+        ),
+    }
+)
+_others = st.fixed_dictionaries(
+    {
+        **_damages,
         "looked": st.one_of(
             st.sampled_from(
                 [
@@ -146,28 +192,35 @@ cases = st.fixed_dictionaries(
             ),
             st.sampled_from(PAGES),
         ),
-        "manifest": st.one_of(st.none(), MANIFEST),
         "tables": st.lists(st.tuples(st.sampled_from(TABLES), table_damage), max_size=2),
-        "log": st.lists(log_damage, max_size=2),
-        "files": st.one_of(st.just([]), st.lists(st.tuples(st.sampled_from(FILES), file_damage), max_size=2)),
-        "run": st.one_of(st.none(), st.none(), st.sampled_from(RUNS)),
-        "task": st.one_of(st.none(), st.none(), st.none(), st.sampled_from(TASKS)),
     }
 ).filter(lambda case: any(case[name] for name in ("manifest", "tables", "log", "files", "run", "task")))
+cases = st.sampled_from([_others] * 3 + [_why]).flatmap(lambda which: which)
 
 
 def prepare(sound: Path) -> None:
     from synthetic import make_study
 
+    from cr_interp.report.sending import report_text
     from cr_interp.study.searching import BUNDLED
 
     imported(
         "streamlit.testing.v1",
         "cr_interp.figures",
         "cr_interp.mechanism.explain",
+        "cr_interp.report.sending",
         "cr_interp.report.study",
         "cr_interp.report.suite",
         "training.studies.pipeline",
+    )
+    imported(
+        *(
+            f"app.{name}"
+            for name in ("main_pages", "parts", "sidebar", "mechanism_tabs", "recipes.study", "recipes.tryout")
+        )
+    )
+    imported(
+        *(f"app.queries.{name}" for name in ("state", "suite_state", "summary", "shelf", "token_table", "live"))
     )
     study = make_study(
         sound / "s",
@@ -179,13 +232,22 @@ def prepare(sound: Path) -> None:
     config = json.loads((BUNDLED / "organism-shift" / "manifest.json").read_text())["config"]
     config["evaluation"] |= {"examples": 2, "permutations": 0}
     study.update_manifest(config=config, task="rules:shift", model="builtin:organism-rules")
+    (study.run_path("opd", 0) / "made_of.json").write_text('{"made_of": "#0", "parts": {"seed": 0}}')
+    (sound / "why").mkdir()
+    for name in WHY:
+        frame = pd.read_parquet(BUNDLED / "organism-shift" / "tables" / f"{name}.parquet")
+        _FRAMES[name] = frame[frame["arm"].isin(["opd", "nca"]) & (frame["seed"] == 0)].head(500)
+        _FRAMES[name].to_parquet(sound / "why" / f"{name}.parquet", index=False)
     _FRAMES.update({name: pd.read_parquet(study.table_path(name)) for name in TABLES})
+    report_text(study, "md")  # what draws is imported when it first draws
     _MANIFEST.update(json.loads((study.path / "manifest.json").read_text()))
 
 
 def play(case: dict[str, Any], sound: Path, folder: Path, outside: Path) -> tuple[str, Callable[[], None], str]:
     study = folder / "studies" / "s"
     shutil.copytree(sound / "s", study)
+    if case["looked"] in _SENT or "mechanism" in case["looked"]:
+        shutil.copytree(sound / "why", study / "tables", dirs_exist_ok=True)
     _damage_manifest(study / "manifest.json", case["manifest"])
     if case["task"] is not None:
         _name_task(study, case["task"], outside)
@@ -221,8 +283,14 @@ def _damage_manifest(file: Path, damage: tuple | None) -> None:
 
 
 def _name_task(study: Path, changes: dict[str, Any], outside: Path) -> None:
-    told = {"name": "mine", "train": {"dataset": "rows.jsonl"}, "test": {"dataset": "rows.jsonl"},
-            "context": {"text": "be brief"}, "grader": {"kind": "contains"}, **changes}  # fmt: skip
+    told = {
+        "name": "mine",
+        "train": {"dataset": "rows.jsonl"},
+        "test": {"dataset": "rows.jsonl"},
+        "context": {"text": "be brief"},
+        "grader": {"kind": "contains"},
+        **changes,
+    }
     (study / "task.yaml").write_text(json.dumps(told))
     (study / "rows.jsonl").write_text(
         "".join(json.dumps({"prompt": f"p{n}", "answer": "x"}) + "\n" for n in range(40))
@@ -284,7 +352,10 @@ def page(name: str) -> Callable[[], None]:
         os.environ["CR_INTERP_STUDIES"] = "studies"
         main = Path(__file__).resolve().parents[2] / "app" / "main.py"
         app = AppTest.from_file(str(main), default_timeout=200)
-        app = (app if name == "overview" else app.switch_page(f"screens/{name}.py")).run()
+        screen, _, tab = name.partition("?tab=")
+        if tab:
+            app.query_params["tab"] = tab
+        app = (app if screen == "overview" else app.switch_page(f"screens/{screen}.py")).run()
         for raised in app.exception:
             print(f"Traceback (most recent call last): {raised.message} {raised.stack_trace}", file=sys.stderr)
         shown = [

@@ -20,23 +20,34 @@ from hypothesis import strategies as st
 ROWS = [{"prompt": f"say {n} {'é' if n % 7 else ''}", "answer": "xyz"[n % 3], "id": f"i{n}"} for n in range(30)]
 CONTEXT: dict[str, Any] = {
     "messages": [
-        {"role": "system", "content": "rule: shift"}, {"role": "user", "content": "abc"},
-        {"role": "assistant", "content": "bca"}, {"role": "user", "content": [{"type": "text", "text": "one"}]},
+        {"role": "system", "content": "rule: shift"},
+        {"role": "user", "content": "abc"},
+        {"role": "assistant", "content": "bca"},
+        {"role": "user", "content": [{"type": "text", "text": "one"}]},
     ],
     "splice": "hint {prompt} end",
-}  # fmt: skip
+}
 TASK: dict[str, Any] = {
-    "name": "mine", "train": {"dataset": "rows.csv"}, "test": {"dataset": "rows.csv"},
-    "columns": {"prompt": "prompt", "answer": "answer", "id": "id"}, "validation": 0.3, "context": {"file": "context.txt"},
-    "paraphrase": {"text": "other words"}, "mismatched": {"text": "another rule"}, "splice": None,
-    "grader": {"kind": "contains", "letters": "ABCD", "labels": []}, "max_new_tokens": 4,
-}  # fmt: skip
+    "name": "mine",
+    "train": {"dataset": "rows.csv"},
+    "test": {"dataset": "rows.csv"},
+    "columns": {"prompt": "prompt", "answer": "answer", "id": "id"},
+    "validation": 0.3,
+    "context": {"file": "context.txt"},
+    "paraphrase": {"text": "other words"},
+    "mismatched": {"text": "another rule"},
+    "splice": None,
+    "grader": {"kind": "contains", "letters": "ABCD", "labels": []},
+    "max_new_tokens": 4,
+}
 OF = {
-    "own": ["prompts.jsonl", "context.txt"], "own json": ["prompts.jsonl", "context.json"],
+    "own": ["prompts.jsonl", "context.txt"],
+    "own json": ["prompts.jsonl", "context.json"],
     "compare": ["prompts.jsonl", "context.json"],
-    "task": ["rows.csv", "rows.jsonl", "rows.json", "rows.parquet", "task.yaml", "context.txt"], "plan": ["task.yaml"],
+    "task": ["rows.csv", "rows.jsonl", "rows.json", "rows.parquet", "task.yaml", "context.txt"],
+    "plan": ["task.yaml"],
     "compare task": ["rows.jsonl", "task.yaml"],
-}  # fmt: skip
+}
 SECTIONS = [
     "context",
     "train",

@@ -159,6 +159,16 @@ def test_a_grader_in_a_folder_of_its_own(tmp_path):
         ({"prompts": "p.txt"}, "no JSONL, JSON, CSV or Parquet file"),
         ({"prompts": "p.jsonl", "context": "c.txt", "new_instruction": "json"}, "Name it in --controls"),
         ({"prompts": "p.jsonl", "context": "c.txt", "controls": "o.yaml"}, "control 'mismatch'"),
+        (
+            {"prompts": "p.jsonl", "context": "c.txt", "columns": {"paraphrase": "b"}},
+            "--column paraphrase=… one of each row",
+        ),
+        (
+            {"prompts": "p.jsonl", "context": "c.txt", "columns": {"context": "b"}},
+            "--column context=… one of each row",
+        ),
+        ({"prompts": "p.jsonl", "context": "c.txt", "controls": "each.yaml"}, "filled from each row"),
+        ({"prompts": "p.jsonl", "context": "c.txt", "controls": "no.yaml"}, "is out of reach"),
         ({"prompts": "nobody/nothing"}, "unset HF_HUB_OFFLINE|extra 'hub'|neither on this machine"),
     ],
 )
@@ -170,6 +180,8 @@ def test_questions_that_do_not_fit_together(question, said, tmp_path, monkeypatc
     Path("p.txt").write_text("a")
     Path("c.txt").write_text("c")
     Path("o.yaml").write_text("mismatch: {text: x}\n")
+    Path("each.yaml").write_text("mismatched: {each: 'x {a}'}\n")
+    Path("no.yaml").write_text(f"mismatched: {{url: 'https://a b', sha256: '{'0' * 64}'}}\n")
     typed = {name: Path(each) if name in ("context", "controls") else each for name, each in question.items()}
     with pytest.raises(UserError, match=said):
         choose_task(Question(**typed))

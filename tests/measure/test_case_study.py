@@ -23,9 +23,11 @@ def config(tmp_path):
         loaded.tokenizer.save_pretrained(tmp_path / arm)
     path = tmp_path / "case.yaml"
     told = {
-        "name": "tiny", "task": "codebook:A", "evaluation": {"examples": 6},
+        "name": "tiny",
+        "task": "codebook:A",
+        "evaluation": {"examples": 6},
         "checkpoints": {arm: str(tmp_path / arm) for arm in ("base", "opd", "nca")},
-    }  # fmt: skip
+    }
     path.write_text(yaml.safe_dump(told, sort_keys=False))
     return path
 

@@ -98,10 +98,16 @@ def other_view(asked, tmp_path):
 
 
 CHANGES = {
-    other_prompts: "evaluation data", other_answers: "evaluation data", other_context: r"context \(exact\)",
-    other_limit: r"max_new_tokens \(4, now 5\)", other_checkpoint: "list of checkpoints", other_weights: "checkpoint of base",
-    other_arms: "list of checkpoints", fewer_examples: r"evaluation\.examples \(3, now 2\)", other_view: "no_context",
-}  # fmt: skip
+    other_prompts: "evaluation data",
+    other_answers: "evaluation data",
+    other_context: r"context \(exact\)",
+    other_limit: r"max_new_tokens \(4, now 5\)",
+    other_checkpoint: "list of checkpoints",
+    other_weights: "checkpoint of base",
+    other_arms: "list of checkpoints",
+    fewer_examples: r"evaluation\.examples \(3, now 2\)",
+    other_view: "no_context",
+}
 
 
 @pytest.mark.slow

@@ -99,10 +99,17 @@ def example_rows(arm: str, seed: int, invariance: list[float], tokens: list[int]
     names = [f"e{i}" for i in range(len(tokens))]
     return pd.DataFrame(
         {
-            "arm": arm, "seed": seed, "step": 5, "example_id": names, "cluster": names, "control": "exact",
-            "n_tokens": tokens, "fidelity": np.nan, "invariance": invariance,
+            "arm": arm,
+            "seed": seed,
+            "step": 5,
+            "example_id": names,
+            "cluster": names,
+            "control": "exact",
+            "n_tokens": tokens,
+            "fidelity": np.nan,
+            "invariance": invariance,
         }
-    )  # fmt: skip
+    )
 
 
 def test_a_metric_is_nats_over_tokens():

@@ -269,11 +269,21 @@ def test_the_tokens_of_a_study_are_chosen_once_from_all_its_checkpoints(tmp_path
     def answers(arm: str, lengths: list[int]) -> pd.DataFrame:
         return pd.DataFrame(
             {
-                "arm": arm, "seed": 0, "step": 1, "split": "test", "example_id": [str(i) for i in range(len(lengths))],
-                "view": "no_context", "control": "none", "sample": 0, "prompt": "", "response": "",
-                "n_tokens": lengths, "outcome": "right", "response_ids": [[1] * n for n in lengths],
+                "arm": arm,
+                "seed": 0,
+                "step": 1,
+                "split": "test",
+                "example_id": [str(i) for i in range(len(lengths))],
+                "view": "no_context",
+                "control": "none",
+                "sample": 0,
+                "prompt": "",
+                "response": "",
+                "n_tokens": lengths,
+                "outcome": "right",
+                "response_ids": [[1] * n for n in lengths],
             }
-        )  # fmt: skip
+        )
 
     both = pd.concat([answers("base", [6] * 19 + [1]), answers("opd", [3] * 20)])
     assert study_tokens(both) == 3

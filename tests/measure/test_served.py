@@ -86,8 +86,15 @@ def test_the_rows_are_those_of_any_study(server, task, tmp_path):
 
 def test_what_may_pass_is_asked_again(server, task, tmp_path):
     """A time-out, dropped lines, a busy server, and answers that are none: each question is answered in the end."""
-    nonsense = [b"<html>", b"{}", b'{"choices": []}', b'{"choices": [{"message": {"content": 3}}]}', b"[1]", b"null",
-                b'{"choices": [{"message": {"content": "no usage"}, "finish_reason": "stop"}]}']  # fmt: skip
+    nonsense = [
+        b"<html>",
+        b"{}",
+        b'{"choices": []}',
+        b'{"choices": [{"message": {"content": 3}}]}',
+        b"[1]",
+        b"null",
+        b'{"choices": [{"message": {"content": "no usage"}, "finish_reason": "stop"}]}',
+    ]
     server.faults = ["slow", "drop", 429, 500, 503, *nonsense]
     study = asked(server, task, tmp_path / "s", attempts=20)
     assert len(study.table("generations")) == 48

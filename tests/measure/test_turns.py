@@ -29,8 +29,13 @@ def played(answers, **options):
         return [Response(tuple(map(ord, answers[row][turn])), truncated=False) for row in rows]
 
     task = Guess(**options)
-    made = play(task, task.examples("test", 3), lambda text, row: list(map(ord, text)), sample,
-                lambda response: "".join(map(chr, response.ids)))  # fmt: skip
+    made = play(
+        task,
+        task.examples("test", 3),
+        lambda text, row: list(map(ord, text)),
+        sample,
+        lambda response: "".join(map(chr, response.ids)),
+    )
     return made, asked
 
 

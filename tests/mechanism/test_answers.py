@@ -10,9 +10,18 @@ from cr_interp.mechanism.answers import answers_of, chosen_answers, parting
 def row(example, view, ids, outcome, **more):
     control = "exact" if view == "with_context" else "none"
     return {
-        "arm": "opd", "seed": 0, "step": 1, "example_id": example, "view": view, "control": control, "sample": 0,
-        "prompt": f"ask {example}", "response_ids": ids, "outcome": outcome, **more,
-    }  # fmt: skip
+        "arm": "opd",
+        "seed": 0,
+        "step": 1,
+        "example_id": example,
+        "view": view,
+        "control": control,
+        "sample": 0,
+        "prompt": f"ask {example}",
+        "response_ids": ids,
+        "outcome": outcome,
+        **more,
+    }
 
 
 def table(*pairs, **more):
@@ -35,8 +44,11 @@ def test_groups_and_the_place_where_answers_part():
         )
     )
     assert [(each.example_id, each.group, each.place) for each in found] == [
-        ("a", "harmed", 1), ("b", "rescued", 0), ("c", "kept", None), ("d", "changed", 1),
-    ]  # fmt: skip
+        ("a", "harmed", 1),
+        ("b", "rescued", 0),
+        ("c", "kept", None),
+        ("d", "changed", 1),
+    ]
     assert found[0].prompt == "ask a"
     assert found[0].without == (5, 6, 1)
     assert found[0].given == (5, 7, 1)

@@ -105,9 +105,7 @@ def test_rows_of_both_analyses():
     loaded = loaded_of(planted(1, 1))
     given = Answers(loaded, planted_pairs(), Options(heads=3, sites=("attn_out",)))
     tables = {**attribution.rows(given), **heads.rows(given)}
-    assert set(tables) == {
-        "attribution_examples", "attribution", "patching_heads_examples", "patching_heads",
-    }  # fmt: skip
+    assert set(tables) == {"attribution_examples", "attribution", "patching_heads_examples", "patching_heads"}
     assert set(tables["attribution"]["control"]) == {"none", "random", "other"}
     assert set(tables["attribution"]["site"]) == {"attn_out", "z"}
     patched = tables["patching_heads"]

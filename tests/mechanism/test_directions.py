@@ -83,9 +83,16 @@ def material(prompts=range(16, 28)):
     """The planted model as its own base and student: with the context (one id 9) attention of layer 1 writes along 5."""
     loaded = loaded_of(planted(layer=1))
     given = Material(
-        loaded, base=lambda: loaded, teacher=lambda: loaded, contexts={}, no_context="empty_system", limit=1,
-        prompts=[Example(f"t{i}", "", "") for i in prompts], pairs=planted_pairs(), options=Options(batch_size=4),
-    )  # fmt: skip
+        loaded,
+        base=lambda: loaded,
+        teacher=lambda: loaded,
+        contexts={},
+        no_context="empty_system",
+        limit=1,
+        prompts=[Example(f"t{i}", "", "") for i in prompts],
+        pairs=planted_pairs(),
+        options=Options(batch_size=4),
+    )
     given.views = {NONE: [[2, 3, i] for i in prompts], "exact": [[2, 9, 3, i] for i in prompts]}
     given.responses = [[i] for i in prompts]
     return given

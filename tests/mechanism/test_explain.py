@@ -61,9 +61,11 @@ def test_fills_both_tables_of_every_arm(study):
     assert table["made_of"].notna().all()
     one = table[(table["arm"] == "opd") & (table["readout"] == "share") & (table["control"] == "none")].iloc[0]
     of = examples[
-        (examples["arm"] == "opd") & (examples["direction"] == one["direction"]) & (examples["layer"] == one["layer"])
+        (examples["arm"] == "opd")
+        & (examples["direction"] == one["direction"])
+        & (examples["layer"] == one["layer"])
         & (examples["control"] == "none")
-    ]  # fmt: skip
+    ]
     assert one["n_examples"] == len(of)
     share = (of["patched"] - of["received"]).sum() / (of["given"] - of["received"]).sum()
     assert one["estimate"] == pytest.approx(share)

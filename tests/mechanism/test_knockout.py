@@ -45,11 +45,21 @@ def test_as_many_tokens_elsewhere_repair_nothing():
 def test_a_control_never_cuts_the_context_it_stands_beside():
     """The id 9 alone repairs everything: a control that fell on it would too."""
     pairs = [
-        Pair(f"e{i}", f"c{i}", "harmed", [2, 6, 7, 3, i], [2, 9, 4, 6, 7, 3, i], [i], 0, 5, {
-            "with_context": ("template", "system", "system", "turns", "prompt", "prompt", "prompt"),
-        })
+        Pair(
+            f"e{i}",
+            f"c{i}",
+            "harmed",
+            [2, 6, 7, 3, i],
+            [2, 9, 4, 6, 7, 3, i],
+            [i],
+            0,
+            5,
+            {
+                "with_context": ("template", "system", "system", "turns", "prompt", "prompt", "prompt"),
+            },
+        )
         for i in (10, 11)
-    ]  # fmt: skip
+    ]
     found = knock_out(
         loaded_of(planted()),
         pairs,

@@ -89,18 +89,24 @@ def test_groups_name_their_tokens_and_unparted_answers_are_averaged_over_their_t
     examples = lens_of(loaded_of(model), [harmed, rescued, kept, changed])
     table = lens_estimates(examples)
     assert {g: set(rows["token"]) for g, rows in table.groupby("group")} == {
-        "harmed": {"right", "wrong", "all"}, "rescued": {"right", "wrong", "all"}, "kept": {"right", "all"},
+        "harmed": {"right", "wrong", "all"},
+        "rescued": {"right", "wrong", "all"},
+        "kept": {"right", "all"},
         "changed": {"without", "with", "all"},
-    }  # fmt: skip
+    }
     mine = examples[
         (examples["group"] == "kept") & (examples["control"] == "none") & (examples["view"] == "with_context")
     ]
     last = mine[(mine["layer"] == 1) & (mine["site"] == "resid_post")]
     assert len(last) == len(kept.response) == 2
     row = table[
-        (table["group"] == "kept") & (table["view"] == "with_context") & (table["layer"] == 1) & (table["control"] == "none")
-        & (table["readout"] == "logprob") & (table["site"] == "resid_post")
-    ]  # fmt: skip
+        (table["group"] == "kept")
+        & (table["view"] == "with_context")
+        & (table["layer"] == 1)
+        & (table["control"] == "none")
+        & (table["readout"] == "logprob")
+        & (table["site"] == "resid_post")
+    ]
     assert row["estimate"].item() == pytest.approx(last["logprob"].mean())
     assert row["low"].isna().item()  # one cluster has no interval
     # The rescued example's right token is the one that the view with the context says.

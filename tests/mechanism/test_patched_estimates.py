@@ -12,11 +12,21 @@ def examples(patched, received=0.0, given=1.0, answer=True, clusters=None, **mor
     n = len(patched)
     return pd.DataFrame(
         {
-            "example_id": [f"e{i}" for i in range(n)], "cluster": clusters or [f"e{i}" for i in range(n)],
-            "group": "harmed", "direction": "repair", "site": "attn_out", "layer": 1, "control": "none",
-            "received": received, "given": given, "patched": patched, "before": False, "answer": answer, **more,
+            "example_id": [f"e{i}" for i in range(n)],
+            "cluster": clusters or [f"e{i}" for i in range(n)],
+            "group": "harmed",
+            "direction": "repair",
+            "site": "attn_out",
+            "layer": 1,
+            "control": "none",
+            "received": received,
+            "given": given,
+            "patched": patched,
+            "before": False,
+            "answer": answer,
+            **more,
         }
-    )  # fmt: skip
+    )
 
 
 def only(table, readout):

@@ -51,10 +51,12 @@ def test_content_that_a_paraphrase_shares():
     there = {THERE: 8.0}
     found = table(
         states(
-            exact={**there, MEANS: 8.0}, paraphrase={**there, MEANS: 8.0}, mismatched={**there, 2: 8.0},
+            exact={**there, MEANS: 8.0},
+            paraphrase={**there, MEANS: 8.0},
+            mismatched={**there, 2: 8.0},
             irrelevant={**there, 3: 8.0},
         )
-    )  # fmt: skip
+    )
     assert found["content", "paraphrase / irrelevant", "none"][0] == 1.0
     estimate, low, high, _ = found["content", "paraphrase / irrelevant", "shuffled"]
     assert low < 0.5 < high
@@ -97,10 +99,15 @@ def test_at_the_embedding_nothing_is_known_and_behind_the_first_block_it_is():
     loaded = tiny()
     words = ["abcd", "hgfe", "aaaa", "bbcd", "cdab", "gggh", "abab", "dcba", "hhhh", "fade", "bead", "cafe"]
     given = Material(
-        loaded, base=lambda: loaded, teacher=lambda: loaded, no_context="empty_system", limit=3, options=Options(batch_size=8),
+        loaded,
+        base=lambda: loaded,
+        teacher=lambda: loaded,
+        no_context="empty_system",
+        limit=3,
+        options=Options(batch_size=8),
         contexts={"exact": Context(messages=({"role": "system", "content": "write the next letter"},))},
         prompts=[Example(f"e{i}", word, "") for i, word in enumerate(words)],
-    )  # fmt: skip
+    )
     table = rows(given)["probes"]
     real = table[(table["control"] == "none")].set_index(["site", "layer"])["estimate"]
     assert real["resid_pre", 0] == pytest.approx(0.5, abs=1e-6)

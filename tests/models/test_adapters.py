@@ -13,7 +13,7 @@ from cr_interp.models import loading
 from cr_interp.models.adapters import check_acts
 from cr_interp.models.forward import build_view, hidden_states, logits
 from cr_interp.models.loading import fingerprint, load
-from cr_interp.models.named_models import model_digest
+from cr_interp.models.named_models import model_digest, tokenizer_of
 
 peft = pytest.importorskip("peft")
 T = {"task_type": "CAUSAL_LM"}
@@ -49,9 +49,11 @@ BESIDE = {
     "prompt tuning": lambda: peft.PromptTuningConfig(num_virtual_tokens=4, **T),
     "prefix tuning": lambda: peft.PrefixTuningConfig(num_virtual_tokens=4, **T),
     "p-tuning": lambda: peft.PromptEncoderConfig(num_virtual_tokens=4, encoder_hidden_size=16, **T),
-    "CPT": lambda: peft.CPTConfig(cpt_token_ids=[9, 10, 11], cpt_mask=[1, 1, 1], cpt_tokens_type_mask=[1, 2, 3], **T),
+    "CPT": lambda: peft.CPTConfig(
+        cpt_token_ids=[9, 10, 11], cpt_mask=[1, 1, 1], cpt_tokens_type_mask=[1, 2, 3], **T
+    ),
     "adaption prompt": lambda: peft.AdaptionPromptConfig(adapter_len=4, adapter_layers=1, **T),
-}  # fmt: skip
+}
 
 
 def base_folder(path, untied=False):
@@ -172,9 +174,16 @@ def without(part):
 @pytest.mark.parametrize(
     ("kind", "change", "said"),
     [
-        ("LoRA", without("layers.1.self_attn.q_proj.lora_B"), r"1 places get none \(such as .*layers\.1.*q_proj\.lora_B"),
-        ("LoRA", lambda s: {**s, "base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight": torch.zeros(4, 32)},
-         r"1 of its tensors have no place there \(such as .*layers\.9"),
+        (
+            "LoRA",
+            without("layers.1.self_attn.q_proj.lora_B"),
+            r"1 places get none \(such as .*layers\.1.*q_proj\.lora_B",
+        ),
+        (
+            "LoRA",
+            lambda s: {**s, "base_model.model.model.layers.9.self_attn.q_proj.lora_A.weight": torch.zeros(4, 32)},
+            r"1 of its tensors have no place there \(such as .*layers\.9",
+        ),
         ("LoRA", lambda s: {n: t[:2] if "lora_A" in n else t for n, t in s.items()}, "does not fit its base"),
         ("DoRA", without("magnitude"), r"places get none \(such as .*lora_magnitude_vector"),
         ("IA3", without("layers.0."), r"places get none \(such as .*ia3_l"),
@@ -182,7 +191,7 @@ def without(part):
         ("whole modules", without("lm_head"), "lm_head"),
         ("OFT", without("layers.1."), "places get none"),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_all_there_is_refused(kind, change, said, base, tmp_path):
     trained(base, tmp_path / "a", ACTS[kind]())
     rewrite(tmp_path / "a", change)
@@ -237,8 +246,32 @@ def test_an_adapter_on_an_adapter_is_refused(base, tmp_path):
     trained(base, tmp_path / "one", ACTS["LoRA"]())
     trained(base, tmp_path / "two", ACTS["LoRA"]())
     refit(tmp_path / "two", base_model_name_or_path=str(tmp_path / "one"))
-    with pytest.raises(UserError, match=r"base of the adapter .*two is an adapter itself"):
-        load(str(tmp_path / "two"))
+    for name in ("one", "two"):  # another, and itself: what would be followed for ever
+        refit(tmp_path / "two", base_model_name_or_path=str(tmp_path / name))
+        for ask in (load, model_digest, tokenizer_of):
+            with pytest.raises(
+                UserError, match=r"base of the adapter .*two is an adapter itself|could not be read"
+            ):
+                ask(str(tmp_path / "two"))
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("base.json", "[]"), ("base.json", "{}"), ("base.json", '{"fingerprint": 1}'), ("base.json", '{"fingerprint": "x"}')],
+)  # fmt: skip
+def test_a_note_of_the_base_that_is_none(file, text, base, tmp_path):
+    trained(base, tmp_path / "a", ACTS["LoRA"]())
+    (tmp_path / "a" / file).write_text(text)
+    with pytest.raises(UserError, match=r"which base the adapter belongs to|was trained on"):
+        load(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("name", [5, ["x"], {"a": 1}, True])
+def test_a_base_whose_name_is_no_text(name, base, tmp_path):
+    trained(base, tmp_path / "a", ACTS["LoRA"]())
+    refit(tmp_path / "a", base_model_name_or_path=name)
+    with pytest.raises(UserError, match=r"does not say which base|does not describe an adapter"):
+        load(str(tmp_path / "a"))
 
 
 # -- added tokens ---------------------------------------------------------------------------------------------------

@@ -213,8 +213,11 @@ def tokenizer(**wanted):
         {"normalizer": normalizers.NFKC()},
         {"normalizer": normalizers.Lowercase()},
         {"pre_tokenizer": pre_tokenizers.ByteLevel(add_prefix_space=True)},
-        {"pre_tokenizer": pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(r"\d"), "isolated"),
-                                                   pre_tokenizers.ByteLevel(add_prefix_space=False)])},
+        {
+            "pre_tokenizer": pre_tokenizers.Sequence(
+                [pre_tokenizers.Split(Regex(r"\d"), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+            )
+        },
         {"decoder": decoders.Fuse()},
         {"post_processor": processors.TemplateProcessing(single="<|end|> $A", special_tokens=[("<|end|>", 0)])},
         {"added": ["<new>"]},
@@ -229,7 +232,7 @@ def tokenizer(**wanted):
         {"split_special_tokens": True},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_is_between_text_and_ids_counts(wanted):
     assert tokenizer_fingerprint(tokenizer(**wanted)) != tokenizer_fingerprint(tokenizer())
 

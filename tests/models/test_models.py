@@ -33,16 +33,28 @@ def test_unknown_names_are_told_the_list():
 @pytest.mark.parametrize(
     ("cause", "text", "said"),
     [
-        ("GatedRepoError", "You are trying to access a gated repo.\nMake sure to have access to it at …",
-         r"owner/name is gated.*Ask on https://huggingface.co/owner/name, then.*hf auth login"),
-        ("RepositoryNotFoundError", "owner/name is not a local folder and is not a valid model identifier\nlisted on …",
-         r"has no model owner/name, or it is private.*Check the name.*hf auth login"),
-        ("ConnectError", "There was a specific connection error when trying to load owner/name:\n503",
-         r"hub did not answer.*when trying to load owner/name: 503.*Connect to the network"),
-        ("EntryNotFoundError", "owner/name does not appear to have a file named model.safetensors.",
-         r"hub did not give it as safetensors: owner/name does not appear"),
+        (
+            "GatedRepoError",
+            "You are trying to access a gated repo.\nMake sure to have access to it at …",
+            r"owner/name is gated.*Ask on https://huggingface.co/owner/name, then.*hf auth login",
+        ),
+        (
+            "RepositoryNotFoundError",
+            "owner/name is not a local folder and is not a valid model identifier\nlisted on …",
+            r"has no model owner/name, or it is private.*Check the name.*hf auth login",
+        ),
+        (
+            "ConnectError",
+            "There was a specific connection error when trying to load owner/name:\n503",
+            r"hub did not answer.*when trying to load owner/name: 503.*Connect to the network",
+        ),
+        (
+            "EntryNotFoundError",
+            "owner/name does not appear to have a file named model.safetensors.",
+            r"hub did not give it as safetensors: owner/name does not appear",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_the_hub_says_of_a_model_is_told_with_what_to_do(cause, text, said, monkeypatch):
     def fail(*_, **__):
         raise OSError(text) from type(cause, (Exception,), {})("401")

@@ -16,14 +16,34 @@ from cr_interp.models.suitable import check_causal, check_decoder
 from training.organisms.organism import build_tokenizer
 
 TEXT = {
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-    "head_dim": 8, "max_position_embeddings": 128, "bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0,
-}  # fmt: skip
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 128,
+    "bos_token_id": None,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
 VISION = {
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4, "num_heads": 4, "depth": 1,
-    "image_size": 28, "patch_size": 14, "out_hidden_size": 32, "embed_dim": 32, "fullatt_block_indexes": [0],
-    "deepstack_visual_indexes": [0], "vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32,
-}  # fmt: skip
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_heads": 4,
+    "depth": 1,
+    "image_size": 28,
+    "patch_size": 14,
+    "out_hidden_size": 32,
+    "embed_dim": 32,
+    "fullatt_block_indexes": [0],
+    "deepstack_visual_indexes": [0],
+    "vision_output_dim": 32,
+    "projector_input_dim": 32,
+    "projector_output_dim": 32,
+}
 _MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}
 #: A model of text and images → what its text needs beside the common shape, and the decoder's class.
 WRAPPERS = {
@@ -171,12 +191,15 @@ def test_a_pad_that_the_model_has_no_row_for_is_another_id():
     ("change", "said"),
     [
         (lambda t: t.add_tokens(["hello", "there"]), r"2 tokens beyond the model's \d+ rows \(hello, there\)"),
-        (lambda t: setattr(t, "chat_template", t.chat_template + "<|begin|>") or special(t, "<|begin|>"), r"<\|begin\|>"),
+        (
+            lambda t: setattr(t, "chat_template", t.chat_template + "<|begin|>") or special(t, "<|begin|>"),
+            r"<\|begin\|>",
+        ),
         (lambda t: special(t, "<|stop|>") or setattr(t, "eos_token", "<|stop|>"), r"<\|stop\|>"),
         (lambda t: special(t, "<|image|>"), None),
     ],
     ids=["words", "in the template", "the end", "for images"],
-)  # fmt: skip
+)
 def test_tokens_beyond_the_models_rows(change, said, tmp_path):
     loaded = tiny("llama")
     change(loaded.tokenizer)

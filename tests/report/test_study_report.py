@@ -9,7 +9,7 @@ from journeys import commands, run
 from synthetic import make_study
 
 from cr_interp.errors import UserError
-from cr_interp.report.flips import choose_flips
+from cr_interp.report.flips import _words, choose_flips
 from cr_interp.report.parts import Answer, Drawing, Numbers, Pairs, Points, Words
 from cr_interp.report.sections import sections
 from cr_interp.report.sending import MOST_BYTES, form_of, report_text, write_report
@@ -214,6 +214,25 @@ def test_formats(study, tmp_path):
         form_of(tmp_path / "x.docx")
     with pytest.raises(UserError, match="is a folder"):
         write_report(study, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "tables/drift.parquet", "runs/opd-s0/train.jsonl", "new.txt"])
+def test_no_file_of_the_study_is_written_over(name, study):
+    before = {file: file.read_bytes() for file in study.path.rglob("*") if file.is_file()}
+    with pytest.raises(UserError, match="in the study's folder"):
+        write_report(study, study.path / name, "md")
+    assert before == {file: file.read_bytes() for file in study.path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("name", ["a\u202e.md", "a\n.md", "x" * 300 + ".md"])
+def test_a_name_that_no_file_can_have(name, study, tmp_path):
+    with pytest.raises(UserError, match=r"cannot be seen|bytes"):
+        write_report(study, tmp_path / name)
+
+
+def test_what_stood_before_a_prompt_may_be_anything():
+    for before in ("[" * 100_000, "[]", "{}", '{"messages": 1}', None, 1.5):
+        assert _words(before) == (before if isinstance(before, str) else "")
 
 
 def test_the_page_s_commands(tmp_path, monkeypatch):

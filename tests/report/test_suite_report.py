@@ -79,7 +79,7 @@ def test_json_is_what_anybody_recomputes_from_generations(random):
         rows = rows[rows["control"].isin(["none", "exact"])]
         wide = rows.assign(right=rows["outcome"] == "right").pivot(
             index=["arm", "seed", "example_id"], columns="view", values="right"
-        )  # fmt: skip
+        )
         for (arm, seed), part in wide.groupby(["arm", "seed"]):
             x, c = part["no_context"].astype(bool), part["with_context"].astype(bool)
             assert table[setting, arm, seed, "acc_x"]["estimate"] == pytest.approx(x.mean())

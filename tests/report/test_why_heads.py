@@ -11,14 +11,27 @@ def rows(cells, **common):
     return pd.DataFrame(
         [
             {
-                "arm": "opd", "seed": 0, "step": 100, "group": "harmed", "direction": direction, "layer": layer,
-                "control": control, "readout": "share", "estimate": value * scale, "low": value * scale - 0.1,
-                "high": value * scale + 0.1, "before": 0.0, "n_examples": 12, which: cell, **common,
+                "arm": "opd",
+                "seed": 0,
+                "step": 100,
+                "group": "harmed",
+                "direction": direction,
+                "layer": layer,
+                "control": control,
+                "readout": "share",
+                "estimate": value * scale,
+                "low": value * scale - 0.1,
+                "high": value * scale + 0.1,
+                "before": 0.0,
+                "n_examples": 12,
+                which: cell,
+                **common,
             }
-            for direction in ("repair", "break") for layer, which, cell, value in cells
+            for direction in ("repair", "break")
+            for layer, which, cell, value in cells
             for control, scale in (("none", 1.0), ("random", 0.125), ("other", 0.25))
         ]
-    )  # fmt: skip
+    )
 
 
 def test_heads_and_windows_stand_beside_their_controls(tmp_path):
@@ -31,7 +44,11 @@ def test_heads_and_windows_stand_beside_their_controls(tmp_path):
     tables = [part.table for part in parts if isinstance(part, Numbers)]
     heads, windows = (next(each for each in tables if which in each) for which in ("head", "layers"))
     assert heads.iloc[0][["head", "share [95 %]", "random", "other", "n"]].tolist() == [
-        "1.0", "0.80 [0.70, 0.90]", "0.10", "0.20", "12",
-    ]  # fmt: skip
+        "1.0",
+        "0.80 [0.70, 0.90]",
+        "0.10",
+        "0.20",
+        "12",
+    ]
     assert windows.iloc[0][["layers", "share [95 %]"]].tolist() == ["attn_out 0–1", "0.60 [0.50, 0.70]"]
     assert sum(isinstance(part, Drawing) for part in parts) == 2

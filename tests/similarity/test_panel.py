@@ -16,9 +16,10 @@ torch.set_num_threads(1)
 WIDTH = 12
 #: Procrustes has no interval, k-NN chance is exact, and the trimmed dimensions are those of the first batch.
 WITH_INTERVAL = tuple(
-    name for name in MEASURES
+    name
+    for name in MEASURES
     if name not in ("procrustes", "knn_chance", "cosine_trimmed", "top3_share", "knn_overlap")
-)  # fmt: skip
+)
 
 
 def states(examples: int = 30, tokens: int = 3, noise: float = 0.5, seed: int = 0, mean: float = 2.0):

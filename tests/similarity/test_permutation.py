@@ -51,9 +51,13 @@ def test_p_is_uniform_for_unrelated_views_and_small_for_related_ones():
     layers = {"related": (view(0), view(0) + 0.5 * view(1))}
     layers |= {str(seed): (view(2 * seed), view(2 * seed + 1)) for seed in range(1, 61)}
     found = panel(
-        {name: x for name, (x, _) in layers.items()}, {name: y for name, (_, y) in layers.items()}, EXAMPLE,
-        measures=("cka_examples", "cosine"), resamples=10, permutations=99,
-    )  # fmt: skip
+        {name: x for name, (x, _) in layers.items()},
+        {name: y for name, (_, y) in layers.items()},
+        EXAMPLE,
+        measures=("cka_examples", "cosine"),
+        resamples=10,
+        permutations=99,
+    )
     rows = found[(found["control"] == "given") & (found["measure"] == "cka_examples")].set_index("layer")
     assert rows.loc["related", "p"] == 0.01
     assert rows.loc["related", "p_layers"] == 0.01

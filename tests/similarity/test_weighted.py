@@ -84,9 +84,7 @@ def between_clusters(k: torch.Tensor, l_: torch.Tensor, units: list[int], counts
     w = torch.tensor(counts)[of].double()
     pairs = torch.einsum("ij,i,j->ij", apart, w, w)
     triples = torch.einsum("ij,iq,jq,i,j,q->ijq", apart, apart, apart, w, w, w)
-    fours = torch.einsum(
-        "ij,iq,ir,jq,jr,qr,i,j,q,r->ijqr", *[apart] * 6, w, w, w, w
-    )  # fmt: skip
+    fours = torch.einsum("ij,iq,ir,jq,jr,qr,i,j,q,r->ijqr", *[apart] * 6, w, w, w, w)
     return float(
         (pairs * k * l_).sum() / pairs.sum()
         - 2 * torch.einsum("ijq,ij,iq->", triples, k, l_) / triples.sum()

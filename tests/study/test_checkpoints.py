@@ -34,9 +34,12 @@ def test_a_study_offers_what_is_on_disk(study):
     put(study, "opd-s2/checkpoint-best")
     found = checkpoints(study)
     assert [each.key for each in found] == [
-        "base", "my-own-arm-s12/checkpoint-5", "nca-s0/checkpoint-75", "nca-s0/checkpoint-100",
+        "base",
+        "my-own-arm-s12/checkpoint-5",
+        "nca-s0/checkpoint-75",
+        "nca-s0/checkpoint-100",
         *(name for name in builtin_names() if name != "builtin:organism-rules"),  # that one is this study's base
-    ]  # fmt: skip
+    ]
     assert [each.arm for each in found[:3]] == ["base", "my-own-arm", "nca"]
     assert found[2].words == "nca, seed 0, step 75"
     assert found[3].files()

@@ -27,9 +27,13 @@ def secret(tmp_path):
 
 def description(folder, **changes):
     told = {
-        "name": "mine", "train": {"dataset": "rows.jsonl"}, "test": {"dataset": "rows.jsonl"},
-        "context": {"text": "be brief"}, "grader": {"kind": "contains"}, **changes,
-    }  # fmt: skip
+        "name": "mine",
+        "train": {"dataset": "rows.jsonl"},
+        "test": {"dataset": "rows.jsonl"},
+        "context": {"text": "be brief"},
+        "grader": {"kind": "contains"},
+        **changes,
+    }
     (folder / "task.yaml").write_text(json.dumps(told))
     (folder / "rows.jsonl").write_text(json.dumps({"prompt": "mine", "answer": "x"}) + "\n")
     return folder / "task.yaml"
@@ -139,9 +143,21 @@ def test_a_name_stays_in_its_folder(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("section", "value"),
-    [("arms", [1]), ("seeds", "0,1"), ("seeds", [-1]), ("seeds", [True]), ("seeds", [1.5]), ("training", 3), ("task", ["a"]),
-     ("evaluation", "x"), ("config", []), ("schema_version", "1"), ("schema_version", True), ("schema_version", 0)],
-)  # fmt: skip
+    [
+        ("arms", [1]),
+        ("seeds", "0,1"),
+        ("seeds", [-1]),
+        ("seeds", [True]),
+        ("seeds", [1.5]),
+        ("training", 3),
+        ("task", ["a"]),
+        ("evaluation", "x"),
+        ("config", []),
+        ("schema_version", "1"),
+        ("schema_version", True),
+        ("schema_version", 0),
+    ],
+)
 def test_a_section_of_the_manifest_is_what_it_is_called_or_missing(section, value, tmp_path, capsys):
     study = begun(tmp_path)
     if section == "schema_version":

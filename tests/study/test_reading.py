@@ -22,9 +22,20 @@ def test_a_row_of_a_log_ends_with_a_line_feed_only(character, tmp_path):
 
 @pytest.mark.parametrize(
     "line",
-    [b'{"step": "x"}', b'{"step": null}', b'{"step": [1]}', b'{"step": NaN}', b'{"step": 1e400}', b'{"step": -1}', b"[1]",
-     b"[" * 50_000, b'{"step": 2, "kind"', b"\xff\xfe", b'{"step": ' + b"9" * 5000 + b"}"],
-)  # fmt: skip
+    [
+        b'{"step": "x"}',
+        b'{"step": null}',
+        b'{"step": [1]}',
+        b'{"step": NaN}',
+        b'{"step": 1e400}',
+        b'{"step": -1}',
+        b"[1]",
+        b"[" * 50_000,
+        b'{"step": 2, "kind"',
+        b"\xff\xfe",
+        b'{"step": ' + b"9" * 5000 + b"}",
+    ],
+)
 def test_what_is_no_row_takes_no_other_with_it(line, tmp_path):
     (tmp_path / "train.jsonl").write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
     assert [row["step"] for row in read_jsonl(tmp_path / "train.jsonl")] == [1, 3]

@@ -21,11 +21,18 @@ from synthetic import make_study
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 ARTEFACTS = Path(__file__).resolve().parents[1] / "artefacts"
 FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--num-raster-threads=1",
     # No page is open for long enough to be worth compiling twice, nor is there a core to spare for a collector of its own.
-    "--js-flags=--no-opt --no-maglev --single-threaded-gc", "--num-raster-threads=1",
-]  # fmt: skip
+    "--js-flags=--no-opt --no-maglev --single-threaded-gc",
+]
 HOSTILE = "<script>window.hit=1</script><img src=x onerror='window.hit=1'> **b** ![i](http://x.invalid/i.png)"
 
 chromium = shutil.which("chromium")
@@ -62,9 +69,11 @@ def serve(
     log = (ARTEFACTS / "server.log").open("w")
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", str(main), f"--server.port={port}", "--server.headless=true"],
-        cwd=elsewhere, env={**os.environ, "CR_INTERP_STUDIES": str(studies), **(settings or {})},
-        stdout=log, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        cwd=elsewhere,
+        env={**os.environ, "CR_INTERP_STUDIES": str(studies), **(settings or {})},
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(120):

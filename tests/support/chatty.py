@@ -31,10 +31,19 @@ def follower(tokenizer, steps: dict[str, str], ends: list[int]):
 
     words = len(tokenizer)
     config = AutoConfig.for_model(
-        "llama", vocab_size=words, hidden_size=512, intermediate_size=8, num_hidden_layers=1, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=512, tie_word_embeddings=False, bos_token_id=None,
-        eos_token_id=ends[0], pad_token_id=0,
-    )  # fmt: skip
+        "llama",
+        vocab_size=words,
+        hidden_size=512,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=ends[0],
+        pad_token_id=0,
+    )
     model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -78,9 +78,11 @@ def drift_rows(sets: int, resamples: int) -> Iterator[dict[str, object]]:
             for row in drift.finish(resamples, clusters=clusters):
                 held[row["measure"]] += row["low"] <= truths()[row["measure"]] <= row["high"]
         yield {
-            "examples": examples, "of a cluster": size, "units": examples // size,
+            "examples": examples,
+            "of a cluster": size,
+            "units": examples // size,
             **{name: count / sets for name, count in held.items()},
-        }  # fmt: skip
+        }
 
 
 def drift_table(sets: int = 1000, resamples: int = 500) -> pd.DataFrame:

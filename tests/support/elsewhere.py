@@ -22,9 +22,13 @@ class Far(torch.Tensor):
     @staticmethod
     def __new__(cls, inner: torch.Tensor) -> "Far":
         made = torch.Tensor._make_wrapper_subclass(
-            cls, inner.shape, strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
+            cls,
+            inner.shape,
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
             device=ELSEWHERE,
-        )  # fmt: skip
+        )
         made.inner = inner
         return made
 

@@ -29,9 +29,15 @@ def planted(layer=1, width=32):
     attends to 9 alone; all else attends evenly and writes nothing.
     """
     model = tiny_model(
-        "llama", layers=3, vocab_size=width, hidden_size=width, num_attention_heads=2, num_key_value_heads=2,
-        tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 1e30},
-    )  # fmt: skip
+        "llama",
+        layers=3,
+        vocab_size=width,
+        hidden_size=width,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e30},
+    )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.fill_(1.0) if "norm" in name else parameter.zero_()
@@ -62,6 +68,13 @@ def answered(model, pair):
             ids.append(int(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
     response = ids[len(pair.without) :]
     return Pair(
-        pair.example_id, pair.cluster, pair.group, pair.without, pair.given, response, pair.place,
-        (response[pair.place or 0] + 5) % 32, pair.labels,
-    )  # fmt: skip
+        pair.example_id,
+        pair.cluster,
+        pair.group,
+        pair.without,
+        pair.given,
+        response,
+        pair.place,
+        (response[pair.place or 0] + 5) % 32,
+        pair.labels,
+    )

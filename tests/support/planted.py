@@ -31,12 +31,20 @@ def answers(arm: str, seed: int, letters: tuple[str, str], longer: int = 0, samp
         for index, letter in enumerate(of_view):
             rows.append(
                 {
-                    "arm": arm, "seed": seed, "step": 0 if arm == "base" else 100, "split": "test",
-                    "example_id": f"e{index:02d}", "view": view, "control": "exact" if view == "with_context" else "none",
-                    "sample": sample, "prompt": "p", "response": "a", "outcome": OUTCOME[letter],
+                    "arm": arm,
+                    "seed": seed,
+                    "step": 0 if arm == "base" else 100,
+                    "split": "test",
+                    "example_id": f"e{index:02d}",
+                    "view": view,
+                    "control": "exact" if view == "with_context" else "none",
+                    "sample": sample,
+                    "prompt": "p",
+                    "response": "a",
+                    "outcome": OUTCOME[letter],
                     "n_tokens": 10 + (longer if view == "with_context" else 0),
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows)
 
 

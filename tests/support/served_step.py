@@ -63,9 +63,11 @@ with serving(stand_in) if rank == 0 else nullcontext(), pytest.MonkeyPatch.conte
     game = Uneven()
     context = game.contexts(len)["exact"]
     episodes = Episodes(
-        game, game.examples("train", 4),
-        lambda text: Prompt(text, render(student.tokenizer, text), render(student.tokenizer, text, context)), 4,
-    )  # fmt: skip
+        game,
+        game.examples("train", 4),
+        lambda text: Prompt(text, render(student.tokenizer, text), render(student.tokenizer, text, context)),
+        4,
+    )
     rows = range(rank * 2, rank * 2 + 2)
     assert [len(pairs) for pairs in episodes.play(student, ask, rows, 2, rows)] == ([1, 1], [3, 3])[rank]
 

@@ -69,9 +69,11 @@ examples = game.examples("train", 4)
 context = game.contexts(len)["exact"]
 plain = Loaded("whole", copy.deepcopy(student.model), student.tokenizer)
 episodes = Episodes(
-    game, examples,
-    lambda text: Prompt(text, render(student.tokenizer, text), render(student.tokenizer, text, context)), 4,
-)  # fmt: skip
+    game,
+    examples,
+    lambda text: Prompt(text, render(student.tokenizer, text), render(student.tokenizer, text, context)),
+    4,
+)
 parallel.teach_forward(student.model)
 for layer in student.model.model.layers:
     fully_shard(layer)

@@ -27,9 +27,20 @@ ARMS: dict[str, tuple[float, float, float, float]] = {
 #: How much of the exact context's effect each control has.
 CONTROLS = {"exact": 1.0, "paraphrase": 0.9, "mismatched": 1.3, "irrelevant": 0.5}
 MEASURES = (
-    "cosine", "centred_cosine", "relative_l2", "cka", "cka_examples", "cosine_p5", "cosine_trimmed", "top3_share",
-    "norm_ratio", "shift_share", "knn_overlap", "knn_chance", "procrustes",
-)  # fmt: skip
+    "cosine",
+    "centred_cosine",
+    "relative_l2",
+    "cka",
+    "cka_examples",
+    "cosine_p5",
+    "cosine_trimmed",
+    "top3_share",
+    "norm_ratio",
+    "shift_share",
+    "knn_overlap",
+    "knn_chance",
+    "procrustes",
+)
 #: Measured beside the context controls: (1 − cosine) of unrelated tokens, and of the same view read once more.
 REFERENCES = {"floor": 0.7, "repeat": 1e-9}
 TERMS = {
@@ -129,13 +140,20 @@ def generations(
                     answer = prompt[1:6] + prompt[:1] if right else prompt[:6][::-1]
                     rows.append(
                         {
-                            "arm": arm, "seed": seed, "step": 0 if arm == "base" else steps, "split": "test",
-                            "example_id": f"test-{index:04d}", "view": view, "control": control, "sample": 0,
-                            "prompt": prompt, "response": answer + text,
+                            "arm": arm,
+                            "seed": seed,
+                            "step": 0 if arm == "base" else steps,
+                            "split": "test",
+                            "example_id": f"test-{index:04d}",
+                            "view": view,
+                            "control": control,
+                            "sample": 0,
+                            "prompt": prompt,
+                            "response": answer + text,
                             "n_tokens": int(6 + (0 if right else rng.integers(0, 5))),
                             "outcome": "right" if right else wrong,
                         }
-                    )  # fmt: skip
+                    )
     return pd.DataFrame(rows)
 
 
@@ -171,13 +189,22 @@ def drift(
                         value, width = _measured(measure, moved)
                         rows.append(
                             {
-                                "arm": arm, "seed": seed, "step": 0 if arm == "base" else steps, "site": site,
-                                "layer": layer, "measure": measure, "control": control, "estimate": value,
-                                "low": value - width, "high": min(value + width, 1.0)
-                                if measure not in ("relative_l2", "norm_ratio") else value + width,
-                                "n_tokens": examples * 7, "n_examples": examples,
+                                "arm": arm,
+                                "seed": seed,
+                                "step": 0 if arm == "base" else steps,
+                                "site": site,
+                                "layer": layer,
+                                "measure": measure,
+                                "control": control,
+                                "estimate": value,
+                                "low": value - width,
+                                "high": min(value + width, 1.0)
+                                if measure not in ("relative_l2", "norm_ratio")
+                                else value + width,
+                                "n_tokens": examples * 7,
+                                "n_examples": examples,
                             }
-                        )  # fmt: skip
+                        )
     return pd.DataFrame(rows)
 
 
@@ -221,12 +248,17 @@ def cka_map(
                 rows.append(
                     pd.DataFrame(
                         {
-                            "arm": arm, "seed": seed, "step": 0 if arm == "base" else steps, "map": kind,
-                            "layer_x": x.astype("int32"), "layer_y": y.astype("int32"), "cka": cka.astype("float32"),
+                            "arm": arm,
+                            "seed": seed,
+                            "step": 0 if arm == "base" else steps,
+                            "map": kind,
+                            "layer_x": x.astype("int32"),
+                            "layer_y": y.astype("int32"),
+                            "cka": cka.astype("float32"),
                             "n_tokens": examples * 7,
                         }
                     )
-                )  # fmt: skip
+                )
     return pd.concat(rows, ignore_index=True)
 
 
@@ -251,7 +283,10 @@ def token_drift(
             rows.append(
                 pd.DataFrame(
                     {
-                        "arm": arm, "seed": seed, "step": step, "example_id": example,
+                        "arm": arm,
+                        "seed": seed,
+                        "step": step,
+                        "example_id": example,
                         "position": np.tile(np.arange(n, dtype="int32"), len(places)),
                         "token": np.tile(tokens, len(places)),
                         "site": np.repeat(["resid_pre", *["resid_post"] * layers, "output"], n),
@@ -261,7 +296,7 @@ def token_drift(
                         "kl": np.where(output, 5 * moved.ravel(), np.nan).astype("float32"),
                     }
                 )
-            )  # fmt: skip
+            )
     return pd.concat(rows, ignore_index=True)
 
 
@@ -277,21 +312,33 @@ def training(rng: np.random.Generator, arm: str, steps: int, examples: int) -> l
             }
             rows.append(
                 {
-                    "kind": "train", "step": step, "loss": sum(terms.values()), "terms": terms,
-                    "grad_norm": float(rng.gamma(4, 0.3)), "tokens_per_second": float(rng.normal(900, 20)),
-                    "response_tokens": int(64 * (8 - 2 * done)), "peak_resident_bytes": int(7e8 + 1e6 * step),
+                    "kind": "train",
+                    "step": step,
+                    "loss": sum(terms.values()),
+                    "terms": terms,
+                    "grad_norm": float(rng.gamma(4, 0.3)),
+                    "tokens_per_second": float(rng.normal(900, 20)),
+                    "response_tokens": int(64 * (8 - 2 * done)),
+                    "peak_resident_bytes": int(7e8 + 1e6 * step),
                     "topk_mass": 1.0,
                 }
-            )  # fmt: skip
+            )
         acc_x = 0.3 + (right_x - 0.3) * done
         harm = (1 - keep) * (done + 0.8 * done * (1 - done))
         acc_xc = acc_x * (1 - harm) + (1 - acc_x) * (0.97 + (rescue - 0.97) * done)
         rows.append(
             {
-                "kind": "eval", "step": step, "acc_x": acc_x, "acc_xc": acc_xc, "harm": harm,
-                "both_correct": acc_x * (1 - harm), "rescue": rescue, "delta_len": 0.1 * harm, "n": examples,
+                "kind": "eval",
+                "step": step,
+                "acc_x": acc_x,
+                "acc_xc": acc_xc,
+                "harm": harm,
+                "both_correct": acc_x * (1 - harm),
+                "rescue": rescue,
+                "delta_len": 0.1 * harm,
+                "n": examples,
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -307,11 +354,22 @@ def patching_rows(arms: Sequence[str] = ("opd",), seeds: Sequence[int] = (0, 1),
                         for readout in ("share", "answer"):
                             rows.append(
                                 {
-                                    "arm": arm, "seed": seed, "step": 100, "group": "harmed", "direction": "repair",
-                                    "site": site, "layer": layer, "control": control, "readout": readout, "estimate": value,
-                                    "low": value - 0.1, "high": value + 0.1, "n_examples": 12, "before": 0.0,
+                                    "arm": arm,
+                                    "seed": seed,
+                                    "step": 100,
+                                    "group": "harmed",
+                                    "direction": "repair",
+                                    "site": site,
+                                    "layer": layer,
+                                    "control": control,
+                                    "readout": readout,
+                                    "estimate": value,
+                                    "low": value - 0.1,
+                                    "high": value + 0.1,
+                                    "n_examples": 12,
+                                    "before": 0.0,
                                 }
-                            )  # fmt: skip
+                            )
     return pd.DataFrame(rows)
 
 

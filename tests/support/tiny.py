@@ -136,8 +136,11 @@ def piece_tokenizer(texts: list[str]):
     made.train_from_iterator(texts, trainer)
     pad, end, *others = SPECIAL
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token=pad, eos_token=end, additional_special_tokens=others,
+        tokenizer_object=made,
+        pad_token=pad,
+        eos_token=end,
+        additional_special_tokens=others,
         clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+    )
     fast.chat_template = CHAT_TEMPLATE
     return fast

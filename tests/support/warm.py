@@ -38,9 +38,11 @@ def listening() -> str:
             line.listen(16)
             program = Path(__file__).with_name("warm_server.py")
             _server = subprocess.Popen(
-                [sys.executable, str(program), address, str(line.fileno())], pass_fds=[line.fileno()],
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            )  # fmt: skip
+                [sys.executable, str(program), address, str(line.fileno())],
+                pass_fds=[line.fileno()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+            )
     return address
 
 
@@ -61,9 +63,16 @@ class Popen:
     """
 
     def __init__(
-        self, args: Sequence[str], *, stdout: Any, stderr: Any, cwd: Any = None, env: Mapping[str, str] | None = None,
-        cold: bool = False, jobs: bool = True,
-    ):  # fmt: skip
+        self,
+        args: Sequence[str],
+        *,
+        stdout: Any,
+        stderr: Any,
+        cwd: Any = None,
+        env: Mapping[str, str] | None = None,
+        cold: bool = False,
+        jobs: bool = True,
+    ):
         self.args, self.returncode = list(args), None
         self._cold: subprocess.Popen | None = None
         stdout = open(os.devnull, "wb") if stdout == subprocess.DEVNULL else stdout  # noqa: SIM115
@@ -133,9 +142,13 @@ class Popen:
 
 
 def run(
-    args: Sequence[str], *, cwd: Any = None, env: Mapping[str, str] | None = None, timeout: float | None = None,
+    args: Sequence[str],
+    *,
+    cwd: Any = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
     cold: bool = False,
-) -> subprocess.CompletedProcess[str]:  # fmt: skip
+) -> subprocess.CompletedProcess[str]:
     """As :func:`subprocess.run` that captures its output as text; a process that takes longer is killed."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = Popen(args, stdout=out, stderr=err, cwd=cwd, env=env, cold=cold)

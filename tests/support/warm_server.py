@@ -149,10 +149,17 @@ def spread(processes: int, arguments: list[str]) -> NoReturn:
         number = os.fork()
         if not number:
             os.environ |= {
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-                "RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "ROLE_RANK": str(rank),
-                "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "ROLE_WORLD_SIZE": str(processes),
-            }  # fmt: skip
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "GROUP_RANK": "0",
+                "ROLE_RANK": str(rank),
+                "WORLD_SIZE": str(processes),
+                "LOCAL_WORLD_SIZE": str(processes),
+                "ROLE_WORLD_SIZE": str(processes),
+            }
             play(arguments)
         ranks.add(number)
     failed = False

@@ -16,10 +16,22 @@ def knockout():
                     for control, scale in (("none", 1.0), ("elsewhere", 0.0)):
                         estimate = value * scale * (1.0 if span == "context" else 0.5)
                         rows.append(
-                            {**RUN, "seed": seed, "span": span, "readers": readers, "layer": layer, "width": width,
-                             "control": control, "readout": "share", "estimate": estimate, "low": estimate - 0.1,
-                             "high": estimate + 0.1, "before": 0.0, "cut": cut if control == "none" else 12.0}
-                        )  # fmt: skip
+                            {
+                                **RUN,
+                                "seed": seed,
+                                "span": span,
+                                "readers": readers,
+                                "layer": layer,
+                                "width": width,
+                                "control": control,
+                                "readout": "share",
+                                "estimate": estimate,
+                                "low": estimate - 0.1,
+                                "high": estimate + 0.1,
+                                "before": 0.0,
+                                "cut": cut if control == "none" else 12.0,
+                            }
+                        )
     return pd.DataFrame(rows)
 
 
@@ -33,8 +45,17 @@ def attention():
             for head in (-1, 0, 1):
                 for span in spans:
                     mass = 0.25 + 0.5 * (span == "system" and layer == 1 and head == 1)
-                    row = {**RUN, "seed": 0, "view": view, "span": span, "layer": layer, "head": head, "estimate": mass,
-                           "low": mass - 0.1, "high": mass + 0.1}  # fmt: skip
+                    row = {
+                        **RUN,
+                        "seed": 0,
+                        "view": view,
+                        "span": span,
+                        "layer": layer,
+                        "head": head,
+                        "estimate": mass,
+                        "low": mass - 0.1,
+                        "high": mass + 0.1,
+                    }
                     rows.append({**row, "control": "none"})
                     if head < 0:
                         rows.append({**row, "control": "even", "estimate": 0.2, "low": np.nan, "high": np.nan})
@@ -50,12 +71,34 @@ def lens():
                 for control in ("none", "other"):
                     for readout, value in (("logprob", -1.0 if ahead else -5.0), ("rank", 1.0 if ahead else 9.0)):
                         rows.append(
-                            {**RUN, "seed": 0, "view": view, "site": site, "layer": layer, "token": token, "control": control,
-                             "readout": readout, "estimate": value, "low": value - 0.5, "high": value + 0.5}
-                        )  # fmt: skip
+                            {
+                                **RUN,
+                                "seed": 0,
+                                "view": view,
+                                "site": site,
+                                "layer": layer,
+                                "token": token,
+                                "control": control,
+                                "readout": readout,
+                                "estimate": value,
+                                "low": value - 0.5,
+                                "high": value + 0.5,
+                            }
+                        )
         for control, kl in (("none", float(layer)), ("other", 3.0)):
             rows.append(
-                {**RUN, "seed": 0, "view": "between", "site": site, "layer": layer, "token": "all", "control": control,
-                 "readout": "kl", "estimate": kl, "low": kl, "high": kl}
-            )  # fmt: skip
+                {
+                    **RUN,
+                    "seed": 0,
+                    "view": "between",
+                    "site": site,
+                    "layer": layer,
+                    "token": "all",
+                    "control": control,
+                    "readout": "kl",
+                    "estimate": kl,
+                    "low": kl,
+                    "high": kl,
+                }
+            )
     return pd.DataFrame(rows)

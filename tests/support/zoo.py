@@ -8,27 +8,49 @@ from functools import cache
 from typing import Any
 
 LONGROPE = {
-    "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4,
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0] * 4,
+    "long_factor": [4.0] * 4,
     "original_max_position_embeddings": 20,
-}  # fmt: skip
+}
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
 ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 WINDOW = 16
 MOE = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 SMALL_HEADS = {"head_dim": 8}
 LINEAR = {
-    "linear_conv_kernel_dim": 3, "linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2,
-    "linear_num_value_heads": 4, "layer_types": ["linear_attention", "full_attention", "linear_attention"],
-}  # fmt: skip
+    "linear_conv_kernel_dim": 3,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+}
 MLA = {
-    "kv_lora_rank": 16, "q_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8,
-    "n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1,
-    "num_experts_per_tok": 2, "moe_intermediate_size": 16, "num_key_value_heads": 4,
-}  # fmt: skip
+    "kv_lora_rank": 16,
+    "q_lora_rank": 16,
+    "qk_nope_head_dim": 8,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 8,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "num_key_value_heads": 4,
+}
 MAMBA2 = {
-    "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_ssm": 64, "mamba_d_state": 8, "mamba_chunk_size": 8, "mamba_n_groups": 1,
+    "mamba_n_heads": 4,
+    "mamba_d_head": 16,
+    "mamba_d_ssm": 64,
+    "mamba_d_state": 8,
+    "mamba_chunk_size": 8,
+    "mamba_n_groups": 1,
     "mamba_d_conv": 3,
-}  # fmt: skip
+}
 
 #: Name → model type, and what it needs beyond :data:`COMMON`.
 ZOO: dict[str, tuple[str, dict[str, Any]]] = {
@@ -226,9 +248,17 @@ FAST = (
     "gpt_neo", "mixtral", "granite", "mamba", "rwkv", "qwen3_5", "jamba", "gemma3n_text",
 )  # fmt: skip
 COMMON = {
-    "vocab_size": 256, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0,
-}  # fmt: skip
+    "vocab_size": 256,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "bos_token_id": None,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
 
 
 def zoo_model(name: str, seed: int = 0, scale: float = 3.0, attention: str = "sdpa") -> Any:

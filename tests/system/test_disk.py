@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,13 @@ from cr_interp.system.disk import disk_trouble, probe, remove, sweep, temporary_
 @pytest.mark.parametrize(
     ("number", "said"),
     [
-        (errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota"), (errno.EROFS, "read-only"),
-        (errno.EACCES, "no permission"), (errno.EIO, "reports an error"),
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "quota"),
+        (errno.EROFS, "read-only"),
+        (errno.EACCES, "no permission"),
+        (errno.EIO, "reports an error"),
     ],
-)  # fmt: skip
+)
 def test_known_by_its_number_however_it_is_worded_or_wrapped(tmp_path, number, said):
     assert said in str(disk_trouble(OSError(number, "Kein Platz"), tmp_path))
     wrapped = RuntimeError("unexpected pos 64 vs 0")
@@ -79,8 +83,10 @@ def test_what_a_kill_left_is_swept_and_what_is_being_written_is_not(tmp_path):
     run.mkdir(parents=True)
     done = subprocess.run(
         [sys.executable, "-c", "from cr_interp.system.disk import temporary_name; print(temporary_name())"],
-        capture_output=True, text=True, check=True,
-    ).stdout.strip()  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
     mine = temporary_name()
     elsewhere = ".writing-another_host-1-abc"
     for folder in (study.path, run):
@@ -92,6 +98,27 @@ def test_what_a_kill_left_is_swept_and_what_is_being_written_is_not(tmp_path):
         assert done not in names
         assert {mine, elsewhere, "train.jsonl"} <= names
     sweep(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: socket.socket(socket.AF_UNIX).bind(str(path))]
+)
+def test_what_is_no_file_is_not_replaced_by_one(make, tmp_path, monkeypatch):
+    """A device neither: there a user with all rights would lose it."""
+    monkeypatch.chdir(tmp_path)
+    make(Path("x"))
+    before = Path("x").lstat()
+    with pytest.raises(UserError, match="no file but a folder, a pipe or a device"):
+        write_atomic(tmp_path / "x", lambda file: file.write(b"a"))
+    assert (Path("x").lstat().st_ino, Path("x").lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert [each.name for each in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_link_is_replaced_and_not_what_it_leads_to(tmp_path):
+    (tmp_path / "own").write_bytes(b"mine")
+    (tmp_path / "link").symlink_to(tmp_path / "own")
+    write_atomic(tmp_path / "link", lambda file: file.write(b"new"))
+    assert ((tmp_path / "own").read_bytes(), (tmp_path / "link").read_bytes()) == (b"mine", b"new")
 
 
 def test_any_name_that_a_file_may_have_can_be_written(tmp_path):

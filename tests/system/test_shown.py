@@ -86,10 +86,20 @@ def test_styles_are_kept():
 
 def test_tables_of_a_study_keep_arms_apart_whose_names_are_markup():
     rows = pd.DataFrame(
-        [{"arm": arm, "seed": pd.NA, "metric": "acc_x", "estimate": 0.5, "low": 0.4, "high": 0.6, "n": 9,
-          "interval": "within"}
-         for arm in ("opd[a]", "opd[/b]", "x|y")]
-    )  # fmt: skip
+        [
+            {
+                "arm": arm,
+                "seed": pd.NA,
+                "metric": "acc_x",
+                "estimate": 0.5,
+                "low": 0.4,
+                "high": 0.6,
+                "n": 9,
+                "interval": "within",
+            }
+            for arm in ("opd[a]", "opd[/b]", "x|y")
+        ]
+    )
     text = printed(rich_table(rows, "a study[/]"))
     assert all(name in text for name in ("opd[a]", "opd[/b]", "x|y", "a study[/]"))
     lines = [line for line in markdown_table(rows).splitlines() if line.startswith("|")]

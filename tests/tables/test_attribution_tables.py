@@ -66,9 +66,21 @@ def cells(shares, site="z", examples=12, noise=0.0):
                 )
             )
     columns = [
-        "arm", "seed", "step", "example_id", "cluster", "group", "direction", "site", "layer", "head", "control", "received",
-        "given", "patched",
-    ]  # fmt: skip
+        "arm",
+        "seed",
+        "step",
+        "example_id",
+        "cluster",
+        "group",
+        "direction",
+        "site",
+        "layer",
+        "head",
+        "control",
+        "received",
+        "given",
+        "patched",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -242,9 +242,17 @@ def test_harm_on_common_uses_one_denominator():
 
 
 def test_harm_on_common_of_one_arm_is_its_harm():
-    data = table(*[answers(x, xc, seed=s, sample=k) for s, k, x, xc in (
-        (0, 0, "rrwr", "rwwr"), (0, 1, "rrrr", "wrww"), (1, 0, "wwrr", "wwrw"), (1, 1, "rrww", "rwwr"),
-    )])  # fmt: skip
+    data = table(
+        *[
+            answers(x, xc, seed=s, sample=k)
+            for s, k, x, xc in (
+                (0, 0, "rrwr", "rwwr"),
+                (0, 1, "rrrr", "wrww"),
+                (1, 0, "wwrr", "wwrw"),
+                (1, 1, "rrww", "rwwr"),
+            )
+        ]
+    )
     common = behaviour.harm_on_common(data, ["opd"], resamples=FEW).drop(columns="metric")
     harm = behaviour.metrics(data, resamples=FEW).query("metric == 'harm'").drop(columns="metric")
     assert_frame_equal(common, harm.reset_index(drop=True))
@@ -253,10 +261,12 @@ def test_harm_on_common_of_one_arm_is_its_harm():
 @pytest.mark.parametrize(
     ("x", "xc", "regime"),
     [
-        ("r" * 40, "w" * 20 + "r" * 20, "A"), ("w" * 40, "w" * 20 + "r" * 20, "B"), ("rw" * 200, "rw" * 200, "C"),
+        ("r" * 40, "w" * 20 + "r" * 20, "A"),
+        ("w" * 40, "w" * 20 + "r" * 20, "B"),
+        ("rw" * 200, "rw" * 200, "C"),
         ("rw" * 20, "rw" * 20, "open"),  # of so few, a loss of two points would not be seen
     ],
-)  # fmt: skip
+)
 def test_regimes(x, xc, regime):
     rows = behaviour.regimes(table(*[answers(x, xc, seed=seed) for seed in (0, 1, 2)]))
     assert list(rows.columns) == ["arm", "estimate", "low", "high", "interval", "seeds", "regime"]
@@ -308,10 +318,12 @@ letters = st.lists(st.tuples(st.sampled_from("rwut"), st.sampled_from("rwut")), 
 @settings(max_examples=25, deadline=None)
 @given(first=letters, second=letters)
 def test_identities(first, second):
-    data = table(*[
-        answers("".join(x for x, _ in pairs), "".join(xc for _, xc in pairs), seed=seed)
-        for seed, pairs in enumerate((first, second))
-    ])  # fmt: skip
+    data = table(
+        *[
+            answers("".join(x for x, _ in pairs), "".join(xc for _, xc in pairs), seed=seed)
+            for seed, pairs in enumerate((first, second))
+        ]
+    )
     rows = behaviour.metrics(data, resamples=50, interval="within")
     for seed in (0, 1, None):
         of = {metric: value(rows, metric, seed)["estimate"] for metric in behaviour.METRICS}

@@ -10,11 +10,19 @@ def compared(*rows: tuple) -> pd.DataFrame:
     """Setting, difference with its interval, lower end of the baseline's Harm."""
     return pd.DataFrame(
         {
-            "setting": setting, "metric": "harm", "estimate": estimate, "low": low, "high": high, "baseline_low": base,
-            "baseline_floor": 0.0, "interval": "across", "n": 10, "seeds": 3,
+            "setting": setting,
+            "metric": "harm",
+            "estimate": estimate,
+            "low": low,
+            "high": high,
+            "baseline_low": base,
+            "baseline_floor": 0.0,
+            "interval": "across",
+            "n": 10,
+            "seeds": 3,
         }
         for setting, estimate, low, high, base in rows
-    )  # fmt: skip
+    )
 
 
 TABLE = compared(

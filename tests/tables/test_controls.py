@@ -14,11 +14,22 @@ def drift(measure: str = "cosine") -> pd.DataFrame:
     values = {"exact": (0.9, 0.8), "repeat": (1.0, 1.0), "floor": (0.6, 0.75)}
     return pd.DataFrame(
         [
-            {"arm": arm, "seed": seed, "step": 9, "site": "resid_post", "layer": layer, "measure": measure,
-             "control": control, "estimate": values[control][layer] + (0.02 if seed else -0.02) * (control == "exact")}
-            for arm in ("opd", "base") for seed in (0, 1) for layer in (0, 1) for control in values
+            {
+                "arm": arm,
+                "seed": seed,
+                "step": 9,
+                "site": "resid_post",
+                "layer": layer,
+                "measure": measure,
+                "control": control,
+                "estimate": values[control][layer] + (0.02 if seed else -0.02) * (control == "exact"),
+            }
+            for arm in ("opd", "base")
+            for seed in (0, 1)
+            for layer in (0, 1)
+            for control in values
         ]
-    )  # fmt: skip
+    )
 
 
 def test_the_movement_is_relative_to_that_between_unrelated_tokens():
@@ -86,11 +97,20 @@ def test_relative_rows_are_multiples_of_the_floor_at_the_same_place():
 
     given = pd.DataFrame(
         {
-            "arm": "opd", "seed": 0, "step": 1, "site": "resid_post", "layer": [0, 0, 0, 1, 1], "measure": "cosine",
-            "control": ["exact", "floor", "mismatched", "exact", "repeat"], "estimate": [0.91, 0.64, 0.64, 0.9, 1.0],
-            "low": [0.84, 0.6, 0.6, 0.8, 1.0], "high": [0.96, 0.7, 0.7, 0.95, 1.0], "n_tokens": 9, "n_examples": 3,
+            "arm": "opd",
+            "seed": 0,
+            "step": 1,
+            "site": "resid_post",
+            "layer": [0, 0, 0, 1, 1],
+            "measure": "cosine",
+            "control": ["exact", "floor", "mismatched", "exact", "repeat"],
+            "estimate": [0.91, 0.64, 0.64, 0.9, 1.0],
+            "low": [0.84, 0.6, 0.6, 0.8, 1.0],
+            "high": [0.96, 0.7, 0.7, 0.95, 1.0],
+            "n_tokens": 9,
+            "n_examples": 3,
         }
-    )  # fmt: skip
+    )
     rows = relative_rows(given).set_index("control")
     assert set(rows["layer"]) == {0}  # no floor, no multiple
     assert rows.loc["exact", "estimate"] == pytest.approx((0.09 / 0.36) ** 0.5)

@@ -23,9 +23,19 @@ def answers(*cells: tuple[str, int, str, str, str], control: str = "exact") -> p
                 (arm, seed, 10, "test", example, view, ctrl, 0, f"ask {example}", f"{outcome} {view}", 3, outcome)
             )
     columns = [
-        "arm", "seed", "step", "split", "example_id", "view", "control", "sample", "prompt", "response", "n_tokens",
+        "arm",
+        "seed",
+        "step",
+        "split",
+        "example_id",
+        "view",
+        "control",
+        "sample",
+        "prompt",
+        "response",
+        "n_tokens",
         "outcome",
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -207,9 +217,13 @@ def test_html_of_an_empty_and_of_an_endless_text():
 )
 def test_hostile_texts_stay_text(hostile):
     row = pair(
-        prompt=hostile, response_x=hostile + "1", response_xc=hostile + "2", answer=hostile, outcome_x=hostile,
+        prompt=hostile,
+        response_x=hostile + "1",
+        response_xc=hostile + "2",
+        answer=hostile,
+        outcome_x=hostile,
         n_tokens_x=hostile,
-    )  # fmt: skip
+    )
     html = pair_html.pair_html(row).replace(pair_html.STYLE, "")
     assert set(re.findall(r"</?([a-zA-Z]+)", html)) == {"div", "small", "pre", "b", "mark"}
     assert "<script" not in html

@@ -19,12 +19,20 @@ def tables(moved, harmed, clusters=None):
         answers.append({**common, "view": "with_context", "control": "exact", "outcome": outcome})
     answers.append({**answers[0], "example_id": "never", "outcome": "wrong"})
     tokens = [
-        {**run, "example_id": name, "position": p, "site": "resid_post", "layer": layer, "cosine": 1 - value + (0.01, -0.01)[p],
-         "relative_l2": 0.0, "kl": np.nan}
+        {
+            **run,
+            "example_id": name,
+            "position": p,
+            "site": "resid_post",
+            "layer": layer,
+            "cosine": 1 - value + (0.01, -0.01)[p],
+            "relative_l2": 0.0,
+            "kl": np.nan,
+        }
         for layer in (0, 1)
         for name, value in zip(names, moved if layer else np.zeros(len(moved)), strict=True)
         for p in (0, 1)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(tokens), pd.DataFrame(answers)
 
 

@@ -19,12 +19,23 @@ def table(outcomes: list[str], changed: list[bool], arm: str = "opd") -> pd.Data
             said = "a" if view == "no_context" or not other else "b"
             rows.append(
                 {
-                    "arm": arm, "seed": 0, "step": 1, "split": "test", "example_id": f"e{i}", "cluster": f"e{i}",
-                    "view": view, "control": control, "sample": 0, "prompt": "p", "response": said,
-                    "response_ids": [5 if said == "a" else 6, 1], "n_tokens": 3 if view == "with_context" else 2,
-                    "outcome": outcome, "obeys_new": None,
+                    "arm": arm,
+                    "seed": 0,
+                    "step": 1,
+                    "split": "test",
+                    "example_id": f"e{i}",
+                    "cluster": f"e{i}",
+                    "view": view,
+                    "control": control,
+                    "sample": 0,
+                    "prompt": "p",
+                    "response": said,
+                    "response_ids": [5 if said == "a" else 6, 1],
+                    "n_tokens": 3 if view == "with_context" else 2,
+                    "outcome": outcome,
+                    "obeys_new": None,
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows)
 
 
@@ -53,8 +64,13 @@ def test_a_key_of_some_examples_counts_for_these():
 
 def test_a_study_with_all_keys_has_the_metrics_it_had():
     assert set(of(metrics(table(["right"] * 4, [False] * 4)))) == {
-        "acc_x", "acc_xc", "both_correct", "harm", "rescue", "delta_len",
-    }  # fmt: skip
+        "acc_x",
+        "acc_xc",
+        "both_correct",
+        "harm",
+        "rescue",
+        "delta_len",
+    }
 
 
 def test_outcomes_are_shares_of_what_has_a_key():
@@ -72,8 +88,13 @@ def test_pairs_without_a_key_are_changed_or_the_same():
     assert paired(NONE)["case"].tolist() == ["changed", "same", "changed", "changed"]
     counts = case_counts(paired(SOME)).set_index("case")
     assert counts["count"].to_dict() == {
-        "kept": 1, "harmed": 0, "rescued": 0, "both wrong": 0, "changed": 2, "same": 1,
-    }  # fmt: skip
+        "kept": 1,
+        "harmed": 0,
+        "rescued": 0,
+        "both wrong": 0,
+        "changed": 2,
+        "same": 1,
+    }
     assert counts.loc["changed", "share"] == pytest.approx(2 / 3)
     assert set(case_counts(paired(NONE))["case"]) == {"changed", "same"}
     assert [each.group for each in answers_of(NONE)] == ["changed"] * 3

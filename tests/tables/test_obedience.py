@@ -17,10 +17,16 @@ def rows(
 ):
     return pd.DataFrame(
         {
-            "arm": arm, "seed": seed, "step": step, "example_id": [f"e{i}" for i in range(len(obeyed))],
-            "view": view, "control": control, "sample": 0, "obeys_new": obeyed,
+            "arm": arm,
+            "seed": seed,
+            "step": step,
+            "example_id": [f"e{i}" for i in range(len(obeyed))],
+            "view": view,
+            "control": control,
+            "sample": 0,
+            "obeys_new": obeyed,
         }
-    )  # fmt: skip
+    )
 
 
 def test_shares_per_arm_and_seed():
@@ -99,11 +105,13 @@ def test_samples_of_an_example_are_averaged(samples):
 def test_a_difference_is_paired_over_what_both_have():
     both = pd.concat(
         [
-            rows("opd", 0, [True, True, False, False]), rows("opd", 1, [True, True, True, False]),
-            rows("nca", 0, [True, False, False, False, True]), rows("nca", 1, [False, False, True, False, True]),
+            rows("opd", 0, [True, True, False, False]),
+            rows("opd", 1, [True, True, True, False]),
+            rows("nca", 0, [True, False, False, False, True]),
+            rows("nca", 1, [False, False, True, False, True]),
             rows("nca", 2, [True] * 5),
         ]
-    )  # fmt: skip
+    )
     table = new_instruction_difference(both, "nca", "opd")
     by_seed = table.dropna(subset="seed").set_index("seed")["estimate"]
     assert by_seed.to_dict() == {0: -0.25, 1: -0.5}

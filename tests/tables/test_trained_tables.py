@@ -31,9 +31,11 @@ def updates():
     def make(arm, seed):
         scale = 1.0 if arm == "opd" else 2.0
         for module, layer, norm, size in (
-            ("self_attn.q_proj", 0, 3.0, 10.0), ("self_attn.q_proj", 1, 4.0, 20.0), ("mlp.up_proj", 0, 1.0, 5.0),
+            ("self_attn.q_proj", 0, 3.0, 10.0),
+            ("self_attn.q_proj", 1, 4.0, 20.0),
+            ("mlp.up_proj", 0, 1.0, 5.0),
             ("embed_tokens", -1, 0.5, 50.0),
-        ):  # fmt: skip
+        ):
             rest = (np.nan, np.nan, 100)
             yield module, layer, "norm", "none", scale * norm + seed, *rest
             yield module, layer, "weight_norm", "none", size, *rest
@@ -109,10 +111,14 @@ def gradients():
     def make(arm, seed):
         for module in ("all", "self_attn.q_proj"):
             for a, b, measure, value in (
-                (OPD, OPD, "norm", 0.5), (NCA, NCA, "norm", 1.5), (OPD, OPD, "cosine_halves", 0.16 + seed / 100),
-                (NCA, NCA, "cosine_halves", 0.95), (OPD, NCA, "cosine", 0.01), (OPD, NCA, "cosine_halves", 0.005),
+                (OPD, OPD, "norm", 0.5),
+                (NCA, NCA, "norm", 1.5),
+                (OPD, OPD, "cosine_halves", 0.16 + seed / 100),
+                (NCA, NCA, "cosine_halves", 0.95),
+                (OPD, NCA, "cosine", 0.01),
+                (OPD, NCA, "cosine_halves", 0.005),
                 (OPD, NCA, "cosine_corrected", 0.02),
-            ):  # fmt: skip
+            ):
                 yield module, -1, a, b, measure, "none", value, value - 0.1, value + 0.1, 128
 
     columns = [
@@ -144,8 +150,10 @@ def probes():
     def make(arm, seed):
         for site, layer in (("resid_pre", 0), ("resid_post", 0), ("resid_post", 1)):
             for question, tested in (
-                ("presence", "exact / none"), ("presence", "paraphrase / none"), ("content", "paraphrase / irrelevant")
-            ):  # fmt: skip
+                ("presence", "exact / none"),
+                ("presence", "paraphrase / none"),
+                ("content", "paraphrase / irrelevant"),
+            ):
                 value = 0.5 if site == "resid_pre" else 0.9 if tested.startswith("p") else 1.0
                 yield site, layer, question, tested, "none", value, value - 0.1, min(value + 0.1, 1.0), 64
                 yield site, layer, question, tested, "shuffled", 0.5, 0.4, 0.6, 64
@@ -254,11 +262,14 @@ def test_every_figure_has_a_caption_that_says_n_and_words_for_those_who_do_not_s
     updates, overlaps, gradients, probes
 ):
     drawn = {
-        "updates": update_figures.updates(updates), "overlaps": update_figures.overlaps(overlaps),
-        "gradients": gradient_figures.gradients(gradients), "probes": probes_figure(probes),
+        "updates": update_figures.updates(updates),
+        "overlaps": update_figures.overlaps(overlaps),
+        "gradients": gradient_figures.gradients(gradients),
+        "probes": probes_figure(probes),
         "directions": direction_figures.directions(cosines(0.8, 0.7, 0.2)),
-        "effects": direction_figures.direction_effects(effects()), "flips": flips(flipped()),
-    }  # fmt: skip
+        "effects": direction_figures.direction_effects(effects()),
+        "flips": flips(flipped()),
+    }
     for name, figure in drawn.items():
         assert len(figure.data) > 1, name
         assert "seed" in caption(figure), name
@@ -271,11 +282,15 @@ def test_every_figure_has_a_caption_that_says_n_and_words_for_those_who_do_not_s
 
 def test_nothing_to_draw_is_said(updates, overlaps, gradients, probes):
     for figure in (
-        update_figures.updates(updates.iloc[:0]), update_figures.overlaps(overlaps.iloc[:0]),
-        gradient_figures.gradients(gradients.iloc[:0]), gradient_figures.along(gradients), probes_figure(probes.iloc[:0]),
-        direction_figures.directions(cosines(0, 0, 0).iloc[:0]), direction_figures.direction_effects(effects(), "kept"),
+        update_figures.updates(updates.iloc[:0]),
+        update_figures.overlaps(overlaps.iloc[:0]),
+        gradient_figures.gradients(gradients.iloc[:0]),
+        gradient_figures.along(gradients),
+        probes_figure(probes.iloc[:0]),
+        direction_figures.directions(cosines(0, 0, 0).iloc[:0]),
+        direction_figures.direction_effects(effects(), "kept"),
         flips(flipped().iloc[:0]),
-    ):  # fmt: skip
+    ):
         assert not figure.data
         assert figure.layout.annotations[0].text
 
@@ -291,10 +306,13 @@ def test_what_is_printed(updates, overlaps, gradients, probes, tmp_path):
 
     study = Study.create(tmp_path / "shown", {"name": "shown"})
     for name, rows in (
-        ("updates", updates), ("update_overlaps", overlaps), ("gradients", gradients), ("probes", probes),
+        ("updates", updates),
+        ("update_overlaps", overlaps),
+        ("gradients", gradients),
+        ("probes", probes),
         ("directions", cosines(0.8, 0.7, 0.2)),
         ("direction_examples", tried(40, 0.9).assign(received=0.0, given=0.0, patched=0.0, before=False)),
-    ):  # fmt: skip
+    ):
         study.put(name, rows)
     said = {name: "\n".join(printed(make(study), 200)) for name, make in PRINTED.items()}
     assert "0.3" in said["updates"]

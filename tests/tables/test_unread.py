@@ -17,11 +17,23 @@ from cr_interp.tables.unread import instead, sentences, unread
 def rows(arm: str, x: str, xc: str, seed: int = 0) -> pd.DataFrame:
     outcomes = {"r": "right", "w": "wrong", "u": "unparsable", "t": "truncated"}
     made = [
-        {"arm": arm, "seed": seed, "step": 1, "split": "test", "example_id": f"e{i}", "view": view,
-         "control": "none" if view == "no_context" else "exact", "sample": 0, "prompt": "p", "response": "r",
-         "n_tokens": 3, "outcome": outcomes[letter]}
-        for view, letters in (("no_context", x), ("with_context", xc)) for i, letter in enumerate(letters)
-    ]  # fmt: skip
+        {
+            "arm": arm,
+            "seed": seed,
+            "step": 1,
+            "split": "test",
+            "example_id": f"e{i}",
+            "view": view,
+            "control": "none" if view == "no_context" else "exact",
+            "sample": 0,
+            "prompt": "p",
+            "response": "r",
+            "n_tokens": 3,
+            "outcome": outcomes[letter],
+        }
+        for view, letters in (("no_context", x), ("with_context", xc))
+        for i, letter in enumerate(letters)
+    ]
     return pd.DataFrame(made)
 
 

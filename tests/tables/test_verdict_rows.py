@@ -17,11 +17,21 @@ def answers(arm: str, seed: int, x: str, xc: str, irrelevant: str = "", obeys: s
         for i, letter in enumerate(letters):
             rows.append(
                 {
-                    "arm": arm, "seed": seed, "step": 1, "split": "test", "example_id": f"e{i:02d}", "view": view,
-                    "control": control, "sample": 0, "prompt": f"p{i}", "response": letter, "n_tokens": 3,
-                    "outcome": "right" if letter == "r" else bad, "obeys_new": heard[i] == "y" if heard else None,
+                    "arm": arm,
+                    "seed": seed,
+                    "step": 1,
+                    "split": "test",
+                    "example_id": f"e{i:02d}",
+                    "view": view,
+                    "control": control,
+                    "sample": 0,
+                    "prompt": f"p{i}",
+                    "response": letter,
+                    "n_tokens": 3,
+                    "outcome": "right" if letter == "r" else bad,
+                    "obeys_new": heard[i] == "y" if heard else None,
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows)
 
 
@@ -48,9 +58,15 @@ def test_values_differences_and_readings(rows):
     assert rows.loc["new_instruction", ["baseline", "arm", "estimate"]].tolist() == [1.0, 0.5, -0.5]
     assert rows.loc["harm_irrelevant", "arm"] == pytest.approx(0.05)
     assert rows["reading"].to_dict() == {
-        "harm": "better", "harm_common": "better", "acc_x": "open", "acc_xc": "better", "fidelity": "not measured",
-        "invariance": "not measured", "new_instruction": "worse", "harm_irrelevant": "open",
-    }  # fmt: skip
+        "harm": "better",
+        "harm_common": "better",
+        "acc_x": "open",
+        "acc_xc": "better",
+        "fidelity": "not measured",
+        "invariance": "not measured",
+        "new_instruction": "worse",
+        "harm_irrelevant": "open",
+    }
     assert is_deafer(rows)
 
 
@@ -64,11 +80,19 @@ def test_divergences_are_means_over_examples_and_paired():
     table = study(answers("opd", 0, "rr" * 6, "rw" * 6), answers("nca", 0, "rr" * 6, "rr" * 6))
     found = [
         {
-            "arm": arm, "seed": 0, "step": 1, "example_id": f"e{i:02d}", "cluster": f"c{i}", "control": control,
-            "fidelity": level if control == "exact" else float("nan"), "invariance": level * (1 + i),
+            "arm": arm,
+            "seed": 0,
+            "step": 1,
+            "example_id": f"e{i:02d}",
+            "cluster": f"c{i}",
+            "control": control,
+            "fidelity": level if control == "exact" else float("nan"),
+            "invariance": level * (1 + i),
         }
-        for arm, level in (("opd", 0.4), ("nca", 0.1)) for control in ("exact", "irrelevant") for i in range(12)
-    ]  # fmt: skip
+        for arm, level in (("opd", 0.4), ("nca", 0.1))
+        for control in ("exact", "irrelevant")
+        for i in range(12)
+    ]
     rows = verdict_rows(table, "nca", "opd", divergence=pd.DataFrame(found)).set_index("metric")
     assert rows.loc["fidelity", ["baseline", "arm", "estimate"]].tolist() == pytest.approx([0.4, 0.1, -0.3])
     assert rows.loc["invariance", "estimate"] == pytest.approx(-0.3 * 6.5)

@@ -62,9 +62,13 @@ def test_ids_of_other_tasks_are_left_alone():
 
 @pytest.mark.parametrize(
     ("study", "examples", "clusters"),
-    [("smollm2-sentiment", 200, 56), ("suite/frozenlake-self", 168, 22), ("suite/sokoban-cross", 256, 102),
-     ("organism-shift", 256, 256)],
-)  # fmt: skip
+    [
+        ("smollm2-sentiment", 200, 56),
+        ("suite/frozenlake-self", 168, 22),
+        ("suite/sokoban-cross", 256, 102),
+        ("organism-shift", 256, 256),
+    ],
+)
 def test_a_study_that_is_older_than_clusters_has_them(study, examples, clusters):
     table = Study.open(BUNDLED / study).table("generations")
     assert (table["example_id"].nunique(), table["cluster"].nunique()) == (examples, clusters)

@@ -39,8 +39,10 @@ def test_what_people_type():
     assert context_text.read("say it twice") == Context.system("say it twice")
     mixed = context_text.read("be brief\n[user]\nhi\n[assistant] \nho\n")
     assert [tuple(message.values()) for message in mixed.messages] == [
-        ("system", "be brief\n".strip()), ("user", "hi"), ("assistant", "ho")
-    ]  # fmt: skip
+        ("system", "be brief\n".strip()),
+        ("user", "hi"),
+        ("assistant", "ho"),
+    ]
     assert context_text.read("a [user] inside a line").messages[0]["role"] == "system"
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from cr_interp.commands.typed import listed
+
 
 def main(
     device: Annotated[str, typer.Option(help="cuda, or cpu to try the code itself")] = "cuda",
@@ -22,7 +24,7 @@ def main(
     elif device != "cuda":
         print(f"error: --device is cuda or cpu, not '{device}'.", file=sys.stderr)
         raise typer.Exit(2)
-    raise typer.Exit(run(device, tiny, out, [part.strip() for part in only.split(",") if part.strip()], minutes))
+    raise typer.Exit(run(device, tiny, out, listed(only), minutes))
 
 
 def run(device: str, tiny: bool, out: Path, only: list[str], minutes: float) -> int:
@@ -60,9 +62,13 @@ def run(device: str, tiny: bool, out: Path, only: list[str], minutes: float) -> 
         found.append(Finding(name, "time of the part", time.monotonic() - begun, "s"))
     machine: dict[str, Any] = {
         "device": torch.cuda.get_device_name(0) if device == "cuda" else "cpu",
-        "devices": torch.cuda.device_count(), "model": bench.model, "config": bench.config, "made": now(),
-        "seconds": time.monotonic() - started, **provenance(),
-    }  # fmt: skip
+        "devices": torch.cuda.device_count(),
+        "model": bench.model,
+        "config": bench.config,
+        "made": now(),
+        "seconds": time.monotonic() - started,
+        **provenance(),
+    }
     result = as_json(found, **machine)
     write_json(out / "gpu.json", result)
     shown = console()

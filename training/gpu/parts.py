@@ -68,9 +68,14 @@ class Bench:
     def settings(self, bf16: bool = False, **more: Any) -> StudyConfig:
         """The configuration of a short run: no evaluation in between, a checkpoint half-way."""
         chosen = {
-            "steps": self.steps, "batch_size": self.batch, "eval_every": 10**6, "eval_examples": 4,
-            "save_every": max(1, self.steps // 2), "bf16": str(bf16).lower(), **more,
-        }  # fmt: skip
+            "steps": self.steps,
+            "batch_size": self.batch,
+            "eval_every": 10**6,
+            "eval_examples": 4,
+            "save_every": max(1, self.steps // 2),
+            "bf16": str(bf16).lower(),
+            **more,
+        }
         return load_config(self.config, [f"training.{name}={value}" for name, value in chosen.items()])
 
 
@@ -94,9 +99,13 @@ def check(bench: Bench) -> Iterator[Finding]:
                     yield Finding.at_most("check", f"{case}: {each.claim}", each.difference, limit)
                 else:
                     yield Finding(
-                        "check", f"{case}: {each.claim}", each.difference, limit=each.limit, ok=each.status == "pass",
+                        "check",
+                        f"{case}: {each.claim}",
+                        each.difference,
+                        limit=each.limit,
+                        ok=each.status == "pass",
                         note="" if each.status == "pass" else each.where[:160],
-                    )  # fmt: skip
+                    )
             del loaded
 
 
@@ -207,8 +216,12 @@ def processes(bench: Bench) -> Iterator[Finding]:
 
 #: In the order in which they are run: what is quick and says most comes first.
 PARTS: dict[str, Callable[[Bench], Iterator[Finding]]] = {
-    "check": check, "capture": captured, "step": step, "resume": resumed, "processes": processes,
-}  # fmt: skip
+    "check": check,
+    "capture": captured,
+    "step": step,
+    "resume": resumed,
+    "processes": processes,
+}
 
 
 @dataclass(frozen=True)

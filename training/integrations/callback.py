@@ -126,7 +126,8 @@ class TwoViews(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Keep what the trainer says of a step, so that the study has its loss beside the readings."""
         if self._study is not None and self._views is not None and logs:
-            self._study.trained(state.global_step, logs)
+            study, step = self._study, state.global_step
+            self._keep(step, lambda: study.trained(step, logs))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Read once more, and finish the study."""
@@ -134,7 +135,7 @@ class TwoViews(TrainerCallback):
             return
         self._read(state.global_step)
         if self._study is not None:
-            self._study.end()
+            self._keep(state.global_step, self._study.end)
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -160,8 +161,8 @@ class TwoViews(TrainerCallback):
         try:
             with _still(self._loaded.model):
                 numbers, rows = self._views.read(self._loaded, self._teacher, off)
-        except (RuntimeError, UserError) as error:
-            if first and isinstance(error, UserError):
+        except Exception as error:  # somebody's own grader raises what it likes
+            if first and not isinstance(error, RuntimeError):
                 raise
             self._failed += 1
             said = " ".join(str(error).split())[:300]
@@ -171,13 +172,25 @@ class TwoViews(TrainerCallback):
         self._failed, self._read_at = 0, step
         self.readings.append({"step": float(step), **numbers})
         if self._study is not None:
-            self._study.read(step, numbers, rows, first)
+            study = self._study
+            self._keep(step, lambda: study.read(step, numbers, rows, first))
         if self.trainer is not None:
             known = {f"{PREFIX}{name}": value for name, value in numbers.items() if value is not None}
             due = self.trainer.control.should_log
             # Not its own log: TRL's empties what it has gathered for its next one. Whoever logs counts as having logged.
             Trainer.log(self.trainer, known)
             self.trainer.control.should_log = due
+
+    def _keep(self, step: int, write: Callable[[], None]) -> None:
+        """Write into the study; a disk that is full, or somebody else's lock, is said once and ends the study alone."""
+        try:
+            write()
+        except (UserError, OSError) as error:
+            self._study = None
+            said = " ".join(str(error).split())[:300]
+            say(
+                f"The study could not be written at step {step} ({said}); it is not written any more. The training goes on."
+            )
 
 
 def _bare(model: Any) -> Any:

@@ -14,6 +14,7 @@ from cr_interp.errors import UserError
 from cr_interp.files import append_jsonl
 from cr_interp.models.loading import Loaded, tokenizer_fingerprint
 from cr_interp.provenance import now, provenance
+from cr_interp.study.locking import writing
 from cr_interp.study.study import Study
 from cr_interp.system.names import check_name
 
@@ -39,27 +40,44 @@ class LiveStudy:
         self, loaded: Loaded, args: Any, state: Any, examples: list[Asked], max_new_tokens: int, every: int
     ) -> None:
         """Write the manifest, or add this run to the one that is there."""
+        with writing(self.path):  # another run may begin in the same study at the same moment
+            self.study = self._begun(loaded, args, state, examples, max_new_tokens, every)
+
+    def _begun(
+        self, loaded: Loaded, args: Any, state: Any, examples: list[Asked], max_new_tokens: int, every: int
+    ) -> Study:
         there = Study.open(self.path).manifest if (self.path / "manifest.json").is_file() else {}
         arms, seeds = there.get("arms") or {}, there.get("seeds") or []
         mine = {"terms": [], "trainer": "somebody's own", "steps": int(state.max_steps)}
-        self.study = Study.create(
+        return Study.create(
             self.path,
             {
-                "name": self.path.name, "created": now(), **provenance(), **there,
+                "name": self.path.name,
+                "created": now(),
+                **provenance(),
+                **there,
                 "task": there.get("task") or f"{len(examples)} examples, watched while training",
                 "model": there.get("model") or loaded.name,
                 "tokenizer_fingerprint": tokenizer_fingerprint(loaded.tokenizer),
-                "arms": {**arms, self.arm: mine}, "seeds": sorted({*map(int, seeds), self.seed}),
+                "arms": {**arms, self.arm: mine},
+                "seeds": sorted({*map(int, seeds), self.seed}),
                 "training": {
-                    "steps": int(state.max_steps), "lr": float(args.learning_rate),
-                    "batch_size": int(args.train_batch_size) * int(args.gradient_accumulation_steps) * int(args.world_size),
+                    "steps": int(state.max_steps),
+                    "lr": float(args.learning_rate),
+                    "batch_size": int(args.train_batch_size)
+                    * int(args.gradient_accumulation_steps)
+                    * int(args.world_size),
                 },
                 "evaluation": {
-                    "split": SPLIT, "examples": len(examples), "max_new_tokens": max_new_tokens, "every": every,
-                    "decoding": "greedy", "controls": ["exact"],
+                    "split": SPLIT,
+                    "examples": len(examples),
+                    "max_new_tokens": max_new_tokens,
+                    "every": every,
+                    "decoding": "greedy",
+                    "controls": ["exact"],
                 },
             },
-        )  # fmt: skip
+        )
 
     def read(self, step: int, numbers: dict[str, float | None], rows: list[dict[str, Any]], first: bool) -> None:
         """Keep a reading."""

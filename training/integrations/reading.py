@@ -63,11 +63,20 @@ class Views:
                 outcome = self.grade(str(each.answer), text, response.truncated) if keyed else UNGRADED
                 found.append(
                     {
-                        "example_id": each.id, "cluster": each.id, "view": view, "control": control, "sample": 0,
-                        "prompt": each.prompt, "answer": each.answer, "response": text, "response_ids": list(response.ids),
-                        "n_tokens": len(response.ids), "outcome": outcome, "obeys_new": None,
+                        "example_id": each.id,
+                        "cluster": each.id,
+                        "view": view,
+                        "control": control,
+                        "sample": 0,
+                        "prompt": each.prompt,
+                        "answer": each.answer,
+                        "response": text,
+                        "response_ids": list(response.ids),
+                        "n_tokens": len(response.ids),
+                        "outcome": outcome,
+                        "obeys_new": None,
                     }
-                )  # fmt: skip
+                )
         return found
 
     def _behaviour(
@@ -77,19 +86,22 @@ class Views:
         texts = [row["response"] for row in rows]
         lengths = [sum(len(each.ids) for each in side) / n for side in (x, c)]
         found: dict[str, float | None] = {
-            "n": float(n), "length": lengths[0], "delta_len": lengths[1] / lengths[0] - 1,
+            "n": float(n),
+            "length": lengths[0],
+            "delta_len": lengths[1] / lengths[0] - 1,
             "changed": sum(one != other for one, other in zip(texts[:n], texts[n:], strict=True)) / n,
-        }  # fmt: skip
+        }
         if not self.keyed:
             return found
         right = [[rows[side * n + place]["outcome"] == "right" for place in self.keyed] for side in (0, 1)]
         pairs = list(zip(*right, strict=True))
         found |= {
-            "acc_x": _share([one for one, _ in pairs]), "acc_xc": _share([other for _, other in pairs]),
+            "acc_x": _share([one for one, _ in pairs]),
+            "acc_xc": _share([other for _, other in pairs]),
             "both_correct": _share([one and other for one, other in pairs]),
             "harm": _share([not other for one, other in pairs if one]),
             "rescue": _share([other for one, other in pairs if not one]),
-        }  # fmt: skip
+        }
         return found
 
     def _states(

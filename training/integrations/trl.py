@@ -88,9 +88,12 @@ class NCATrainer(SDFTTrainer):
         # TRL's "student" is the side whose support counts and that comes first, KL(student || teacher) at alpha 1.
         if self.args.distillation_mode == "topk_logits":
             per_token = compute_topk_self_distillation_loss(
-                anchor, given, distillation_topk=self.args.distillation_topk or 100, distillation_alpha=1.0,
+                anchor,
+                given,
+                distillation_topk=self.args.distillation_topk or 100,
+                distillation_alpha=1.0,
                 distillation_add_tail=self.args.distillation_add_tail,
-            )  # fmt: skip
+            )
         else:
             per_token = compute_full_logit_self_distillation_loss(anchor, given, distillation_alpha=1.0)
         mask = logits.loss_mask

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -37,14 +37,33 @@ def load_state(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Op
     """
     if not path.is_file():
         return 0
-    with safe_open(path, "pt") as file:
-        about = file.metadata()
-        if about["config"] != config:
-            raise UserError(
-                f"{path} was left by a pre-training with another configuration: {about['config']}. Give another folder "
-                f"with --out, or remove the file."
-            )
-        tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    try:
+        with safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        noted, step = about["config"], int(about["step"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if noted != config:
+        raise UserError(
+            f"{path} was left by a pre-training with another configuration: {noted}. Give another folder "
+            f"with --out, or remove the file."
+        )
+    try:
+        _put_back(tensors, model, optimizers)
+    except (KeyError, ValueError, RuntimeError, IndexError) as error:
+        raise _damaged(path, error) from error
+    return step
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{path}, where a pre-training was stopped, is damaged ({type(error).__name__}: {str(error)[:200]}). Remove the file; "
+        f"the pre-training then begins anew."
+    )
+
+
+def _put_back(tensors: dict[str, Tensor], model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
@@ -55,4 +74,3 @@ def load_state(path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Op
                 _, index, name = key.split(".", 2)
                 whole["state"].setdefault(int(index), {})[name] = value
         optimizer.load_state_dict(whole)
-    return int(about["step"])

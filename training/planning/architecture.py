@@ -132,9 +132,15 @@ class _Plain:
 
 #: What the closed form needs; a file that leaves one of them to the library's defaults is read by the library.
 NEEDED = (
-    "num_attention_heads", "num_key_value_heads", "hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size",
-    "tie_word_embeddings", "head_dim",
-)  # fmt: skip
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_size",
+    "num_hidden_layers",
+    "intermediate_size",
+    "vocab_size",
+    "tie_word_embeddings",
+    "head_dim",
+)
 
 
 def read_plain(file: Path) -> Any:

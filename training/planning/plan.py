@@ -124,10 +124,15 @@ def make_plan(
         own, shared = longest + response, lengths.context if shares(spread) else 0
         sequences = spread.micro_batch * turns
         return step_memory(
-            student, Sizes(sequences, response, own, own + lengths.context - shared, 0, shared), dearest, training,
-            teacher if config.teacher else None, spread.gpus, spread.sharded,
+            student,
+            Sizes(sequences, response, own, own + lengths.context - shared, 0, shared),
+            dearest,
+            training,
+            teacher if config.teacher else None,
+            spread.gpus,
+            spread.sharded,
             min(training.eval_examples, config.evaluation.batch_size),
-        )  # fmt: skip
+        )
 
     def fitting(kind: Gpu, numbers: Sequence[int]) -> Spread | None:
         """The fewest GPUs, whole weights before sharded ones, and then the largest micro-batch that leaves room."""
@@ -159,7 +164,15 @@ def make_plan(
     spread = chosen or Spread(numbers[-1], numbers[-1] > 1, training.micro_batch or 1)
     operations = work(spread)
     return Plan(
-        config, student, teacher, lengths, problems, spread, on, chosen is not None, needs(spread),
+        config,
+        student,
+        teacher,
+        lengths,
+        problems,
+        spread,
+        on,
+        chosen is not None,
+        needs(spread),
         {
             "response": rows * lengths.aligned,
             "no_context": rows * lengths.own,
@@ -170,7 +183,7 @@ def make_plan(
         {arm: training.steps * sum(w.values()) for arm, w in operations.items()},
         12 * (adapter_parameters(student, training.lora) if training.lora else student.parameters),
         hours,
-    )  # fmt: skip
+    )
 
 
 def micro_batches(rows: int, gpus: int, fixed: int | None) -> list[int]:

@@ -37,11 +37,11 @@ def _head(plan: Plan) -> Iterator[Text]:
         f"a step   {config.training.batch_size} × {turns}({lengths.prompt} prompt + {lengths.response} response) tokens behind "
         f"{lengths.context} of context: {tokens['response']:,} response tokens, {tokens['no_context']:,} in the view without "
         f"and {tokens['with_context']:,} in the view with context"
-    )  # fmt: skip
+    )
     yield literal(
         f"runs     {', '.join(config.arms)} × seeds {', '.join(map(str, config.seeds))}, {config.training.steps} steps each; a "
         f"checkpoint with its optimizer takes {_short(plan.checkpoint / GIB)} GiB, {config.training.keep_checkpoints} a run kept"
-    )  # fmt: skip
+    )
 
 
 def _counted(shape: Architecture) -> str:
@@ -98,9 +98,13 @@ def _hours(plan: Plan) -> Table:
             table.add_row(row["gpu"], "does not fit", "–", "–", "–", "–")
         else:
             table.add_row(
-                row["gpu"], str(row["number"]), "sharded" if row["sharded"] else "whole", str(row["micro_batch"]),
-                _short(row["hours_a_run"]), _short(row["hours_in_all"]),
-            )  # fmt: skip
+                row["gpu"],
+                str(row["number"]),
+                "sharded" if row["sharded"] else "whole",
+                str(row["micro_batch"]),
+                _short(row["hours_a_run"]),
+                _short(row["hours_in_all"]),
+            )
     return table
 
 

@@ -13,7 +13,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from cr_interp.errors import UserError
 from cr_interp.system.digests import file_digest
+from cr_interp.system.text_files import read_json
 
 SEAL = "checkpoint.json"
 #: A folder in which a checkpoint is being written.
@@ -95,7 +97,7 @@ def flaw(folder: Path) -> str | None:
     try:
         if not (folder / SEAL).exists():
             return _flaw_of_older(folder)
-        told = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        told = read_json(folder / SEAL, "a list of files")
         step, listed = int(told["step"]), dict(told["files"])
         there = {f.relative_to(folder).as_posix(): f for f in folder.rglob("*") if not f.is_dir()}
         there.pop(SEAL)
@@ -112,7 +114,7 @@ def flaw(folder: Path) -> str | None:
                 return f"{name} has another size than it was written with"
             if file_digest(file) != listed[name]["sha256"]:
                 return f"{name} has other content than it was written with"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         return f"its list of files is not readable: {type(error).__name__}"
     return None
 
@@ -134,7 +136,7 @@ def _flaw_of_older(folder: Path) -> str | None:
         return "its list of files is missing"
     if without := _without({file.name for file in folder.iterdir()}):
         return f"its {without} is missing"
-    step = json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
+    step = read_json(folder / "trainer_state.json", "a trainer's state")["global_step"]
     return None if step == step_of(folder) else f"its state is of step {step}"
 
 

@@ -199,10 +199,20 @@ def _train(
         episodes = Episodes(task, examples, in_both_views, chosen.batch_size)
     try:
         trainer = DistillTrainer(
-            student, teacher, prompts, terms, rollouts, chosen, run_path, seed,
-            validation(task, context, config), callbacks=list(callbacks), report_to=list(config.report_to),
-            run_name=f"{config.name} {arm} seed {seed}", episodes=episodes,
-        )  # fmt: skip
+            student,
+            teacher,
+            prompts,
+            terms,
+            rollouts,
+            chosen,
+            run_path,
+            seed,
+            validation(task, context, config),
+            callbacks=list(callbacks),
+            report_to=list(config.report_to),
+            run_name=f"{config.name} {arm} seed {seed}",
+            episodes=episodes,
+        )
     except (RuntimeError, ValueError) as error:
         if not config.report_to:
             raise

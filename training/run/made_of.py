@@ -8,7 +8,6 @@ differs is never continued unsaid: the command refuses, or, told ``--again``, ha
 A study of before this was noted is judged by what its manifest tells: its configuration and its arms' terms.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -30,6 +29,7 @@ from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.study.analyses import analyses
 from cr_interp.study.study import Study
 from cr_interp.system.digests import Parts, changes, digest_of, flat, folder_digest, rows_digest
+from cr_interp.system.text_files import read_json
 from cr_interp.tasks.base import Task
 from cr_interp.views import Given, context_length
 from training.objectives import arm_terms
@@ -124,8 +124,8 @@ def term_texts(arm: str, config: StudyConfig) -> list[str]:
 def noted(run_path: Path) -> Parts | None:
     """Read what a run was made of; None for one of before this was noted, or whose note is damaged."""
     try:
-        told = json.loads((run_path / NOTE).read_text(encoding="utf-8"))["parts"]
-    except (OSError, ValueError, KeyError, TypeError):
+        told = read_json(run_path / NOTE, "a note")["parts"]
+    except (UserError, KeyError, TypeError):
         return None
     return told if isinstance(told, dict) else None
 

@@ -106,10 +106,14 @@ class ServerRollouts:
         found = self._try(
             "answered",
             lambda: server.generate(
-                prompts, max_tokens=chosen.max_new_tokens, temperature=chosen.temperature, top_p=chosen.top_p or 1.0,
-                top_k=chosen.top_k or 0, logprobs=None,
+                prompts,
+                max_tokens=chosen.max_new_tokens,
+                temperature=chosen.temperature,
+                top_p=chosen.top_p or 1.0,
+                top_k=chosen.top_k or 0,
+                logprobs=None,
             ),
-        )  # fmt: skip
+        )
         if [list(ids) for ids in found["prompt_ids"]] != prompts:
             raise UserError(
                 "The vLLM server read other prompts than it was sent, so it is not the student's model. Start it with the "

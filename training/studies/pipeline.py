@@ -30,6 +30,7 @@ from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
 from cr_interp.system.names import check_folder
 from cr_interp.system.notes import say
+from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Task
 from cr_interp.tasks.yours.described import DescribedTask
 from training.run.checkpoints import checkpoints, step_of
@@ -248,11 +249,17 @@ def capture_study(
             read = None if fixed == "own" else _digest_of_answers(making, study, answers)
             origin = made_of(making.asked, str(making.checkpoint(study, arm, seed, step)), read)
             given = Readings(
-                loaded, _subject(loaded, config), own_responses(answers),
-                None if arm == "base" else base, sites_per_pass,
+                loaded,
+                _subject(loaded, config),
+                own_responses(answers),
+                None if arm == "base" else base,
+                sites_per_pass,
                 save_states / f"{arm}-s{seed}-{step}" if save_states else None,
-                bar(f"{config.name} {arm} seed {seed}"), backend, own_turns(answers), study.manifest["example_tokens"],
-            )  # fmt: skip
+                bar(f"{config.name} {arm} seed {seed}"),
+                backend,
+                own_turns(answers),
+                study.manifest["example_tokens"],
+            )
             at_the_end = arm == "base" or step == config.training.steps
             chosen = [each for each in analyses("capture") if at_the_end or not each.last_step]
             fill(study, chosen, given, arm=arm, seed=seed, step=step, made_of=origin)
@@ -291,7 +298,8 @@ def config_of(
     if "config" not in study.manifest:
         raise UserError(f"{study.path} was not made by `distill` or `reproduce`, so it has no runs to measure.")
     config = validated(StudyConfig, study.manifest["config"], study.path / "manifest.json")
-    for model in {config.model, config.teacher or config.model}:
+    named = [config.model, config.teacher, *(study.manifest.get(name) for name in ("model", "teacher"))]
+    for model in dict.fromkeys(each for each in named if each):
         here(model, f"The study {study.name}")
     if task_file is not None:
         config = config.model_copy(update={"task": task_file})
@@ -305,4 +313,15 @@ def config_of(
             f"The task of {study.path} is the file {config.task}, which is not in the study's folder, and what a study "
             f"names elsewhere is not read. Name it yourself if you trust it: --task {config.task}"
         )
+    elif (far := _reaching(config.task)) is not None:
+        raise UserError(
+            f"The task of {study.path} is the file {config.task}, {far}, which is not done for what a study names. Name it "
+            f"yourself if you trust it: --task {config.task}"
+        )
     return study, config.model_copy(update={"every_step": every_step or config.every_step})
+
+
+def _reaching(name: str) -> str | None:
+    """Say what a described task would run or ask if somebody trusted it; None for other tasks, and if it does neither."""
+    task = get_task(name)
+    return task.reaches_out() if isinstance(task, DescribedTask) and Path(name).is_file() else None

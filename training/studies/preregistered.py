@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import Field
 
+from cr_interp.configuration import Strict, validated
 from cr_interp.errors import UserError, unknown
 from cr_interp.files import write_atomic, write_json
 from cr_interp.study.study import Study
 from cr_interp.system.text_files import read_json
 from cr_interp.tables.behaviour import metrics
-from training.settings import StudyConfig
+from cr_interp.tasks.yours.local_rows import read_local
+from training.settings import MOST, StudyConfig
 from training.studies.jobs import run_jobs
 from training.studies.pipeline import evaluate_study, open_or_create
 from training.studies.preregistration import Preregistration
@@ -93,24 +96,47 @@ def confirm(plan: Preregistration, out: Path, workers: int | None = None) -> lis
     """Run every arm on the chosen settings and return their names. Raises :class:`UserError` before all has been screened."""
     note(plan, out)
     path = out / "choice.csv"
-    screened = pd.read_csv(path) if path.is_file() else pd.DataFrame({"setting": []})
-    left = [name for name in plan.settings() if name not in set(screened["setting"])]
+    screened = read_choice(path, plan) if path.is_file() else []
+    left = [name for name in plan.settings() if name not in {each.setting for each in screened}]
     if left:
         raise UserError(
             f"{len(left)} of {len(plan.settings())} candidates have not been screened ({', '.join(left[:3])}, …), and the choice "
             f"is among all of them. Run --screen first."
         )
-    chosen = screened[screened["chosen"].astype(bool)]
-    if chosen.empty:
+    chosen = [each for each in screened if each.chosen]
+    if not chosen:
         raise UserError(
             f"None of the {len(screened)} candidates is eligible, so there is nothing to confirm ({path})."
         )
-    configs = {
-        row["setting"]: plan.confirmed(row["setting"], float(row["rate"]), int(row["train_steps"]))
-        for _, row in chosen.iterrows()
-    }
+    configs = {each.setting: plan.confirmed(each.setting, each.rate, each.train_steps) for each in chosen}
     run_suite(configs, out, workers)
     return list(configs)
+
+
+class Chosen(Strict):
+    """A row of ``choice.csv``, as far as it decides what is run."""
+
+    setting: str
+    rate: float = Field(gt=0, le=100)
+    train_steps: int = Field(gt=0, le=MOST)
+    chosen: bool
+
+
+def read_choice(path: Path, plan: Preregistration) -> list[Chosen]:
+    """What screening chose among the candidates. Raises :class:`UserError` for a file that it has not written so."""
+    rows = read_local(path)
+    names = [name for name in Chosen.model_fields if name not in rows.column_names]
+    if names:
+        raise UserError(f"{path} lacks the columns {', '.join(names)}. Run --screen again, which writes it.")
+    found = []
+    for number in range(len(rows)):
+        given = {name: rows[name][number] for name in Chosen.model_fields}
+        row = validated(Chosen, given, path.with_name(f"{path.name}, {rows.place(number)}"))
+        plan.parts(row.setting)  # or it is no candidate
+        found.append(row)
+    if len({row.setting for row in found}) < len(found):
+        raise UserError(f"{path} names a setting twice. Run --screen again, which writes it.")
+    return found
 
 
 def _folder(out: Path, config: StudyConfig) -> Path:

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -21,6 +21,9 @@ from training.objectives import arm_terms
 from training.settings import MANY, MOST, StudyConfig
 
 FOLDER = Path(__file__).parents[1] / "preregistrations"
+Rate = Annotated[float, Field(gt=0, le=100)]
+#: Candidates times rates.
+MOST_RUNS = 2000
 Seeds = Annotated[tuple[Seed, ...], AfterValidator(distinct), Field(min_length=1)]
 
 
@@ -88,12 +91,12 @@ class Confirmation(Strict):
 class Success(Strict):
     """Settings needed of ``of``: Harm lower, lower after Holm, Acc_x not lower by the margin, Harm lower on common prompts."""
 
-    lower: int = Field(gt=0)
-    holm: int = Field(gt=0)
-    not_lower: int = Field(gt=0)
-    common: int = Field(gt=0)
-    of: int = Field(gt=0)
-    failure: int = Field(ge=0)
+    lower: int = Field(gt=0, le=1000)
+    holm: int = Field(gt=0, le=1000)
+    not_lower: int = Field(gt=0, le=1000)
+    common: int = Field(gt=0, le=1000)
+    of: int = Field(gt=0, le=1000)
+    failure: int = Field(ge=0, le=1000)
     """Lower in so many or fewer: the claim has failed. Between the two the result is inconclusive."""
     margin: float = Field(gt=0, lt=1)
 
@@ -104,11 +107,11 @@ class Candidates(Strict):
     group: Name
     tasks: tuple[str, ...] = Field(min_length=1)
     models: tuple[str, ...] = Field(min_length=1)
-    rates: Annotated[tuple[float, ...], AfterValidator(distinct)] = Field(min_length=1)
+    rates: Annotated[tuple[Rate, ...], AfterValidator(distinct)] = Field(min_length=1)
     teacher: str | None = None
     games: bool = False
     batch_size: int = Field(64, gt=0, le=MANY)
-    seeds: int | None = Field(None, gt=0)
+    seeds: int | None = Field(None, gt=0, le=1000)
     """So many of the confirmation's seeds; null: all."""
 
 
@@ -147,19 +150,31 @@ class Preregistration(Strict):
     def screened(self, setting: str, rate: float) -> StudyConfig:
         """The study in which a candidate is screened at a rate."""
         asked, (group, task, model) = self.screening, self.parts(setting)
-        return StudyConfig.model_validate(
+        return self._study(
             {
-                "name": f"{setting}-lr{rate:g}", "task": task, "model": model, "teacher": group.teacher,
-                "arms": [asked.arm], "seeds": asked.seeds,
+                "name": f"{setting}-lr{rate:g}",
+                "task": task,
+                "model": model,
+                "teacher": group.teacher,
+                "arms": [asked.arm],
+                "seeds": asked.seeds,
                 "training": {
-                    "steps": asked.cap, "batch_size": group.batch_size, "lr": rate, "eval_every": asked.every,
-                    "eval_examples": asked.items, "save_every": asked.cap, "keep_checkpoints": 1,
+                    "steps": asked.cap,
+                    "batch_size": group.batch_size,
+                    "lr": rate,
+                    "eval_every": asked.every,
+                    "eval_examples": asked.items,
+                    "save_every": asked.cap,
+                    "keep_checkpoints": 1,
                 },
                 "evaluation": {
-                    "split": "validation", "examples": asked.items, "controls": ["exact", "irrelevant"], "permutations": 0,
+                    "split": "validation",
+                    "examples": asked.items,
+                    "controls": ["exact", "irrelevant"],
+                    "permutations": 0,
                 },
             }
-        )  # fmt: skip
+        )
 
     def confirmed(self, setting: str, rate: float, steps: int) -> StudyConfig:
         """The study in which a chosen setting is confirmed. Raises :class:`UserError` before the adaptive arm is fixed."""
@@ -170,17 +185,29 @@ class Preregistration(Strict):
                 f"confirmed. Choose its terms on the screening seeds, write them there and commit the file."
             )
         arms = {**asked.arms, "nca_adaptive": asked.adaptive}
-        return StudyConfig.model_validate(
+        return self._study(
             {
-                "name": setting, "task": task, "model": model, "teacher": group.teacher, "arms": list(arms),
-                "own_arms": arms, "seeds": asked.seeds[: group.seeds],
+                "name": setting,
+                "task": task,
+                "model": model,
+                "teacher": group.teacher,
+                "arms": list(arms),
+                "own_arms": arms,
+                "seeds": asked.seeds[: group.seeds],
                 "training": {
-                    "steps": steps, "batch_size": group.batch_size, "lr": rate, "eval_every": self.screening.every,
-                    "save_every": steps, "keep_checkpoints": 1,
+                    "steps": steps,
+                    "batch_size": group.batch_size,
+                    "lr": rate,
+                    "eval_every": self.screening.every,
+                    "save_every": steps,
+                    "keep_checkpoints": 1,
                 },
                 "evaluation": {"split": "test", "examples": asked.items, "seed": asked.draw},
             }
-        )  # fmt: skip
+        )
+
+    def _study(self, data: dict[str, Any]) -> StudyConfig:
+        return validated(StudyConfig, data, Path(f"The preregistration {self.name}, {data['name'][:80]}"))
 
     def _each(self) -> Iterator[tuple[str, Candidates, str, str]]:
         for group in self.candidates:
@@ -203,9 +230,17 @@ def load_preregistration(name_or_path: str) -> Preregistration:
             raise unknown("preregistration", name_or_path, known)
         path = FOLDER / f"{name_or_path}.yaml"
     found = validated(Preregistration, read_mapping(path), path)
+    runs = sum(len(group.tasks) * len(group.models) * len(group.rates) for group in found.candidates)
+    if runs > MOST_RUNS:  # a product, so a short file may name billions
+        raise UserError(f"{path} names {runs} runs; {MOST_RUNS} are the most that are screened.")
     names = [setting for setting, *_ in found._each()]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"{path}: two candidates are called {', '.join(twice)}. Give their groups other names.")
+    for name, group in found.settings().items():
+        # What cannot be run is said before anything is.
+        called = [found.screened(name, rate).name for rate in group.rates]
+        if len(set(called)) < len(called):
+            raise UserError(f"{path}: two rates of {name} are both called {called[0]}. Round them.")
     adaptive = found.confirmation.adaptive
     for arm, terms in {**found.confirmation.arms, **({"nca_adaptive": adaptive} if adaptive else {})}.items():
         arm_terms(arm, {arm: terms})

@@ -61,11 +61,14 @@ class Hints(Codebook):
         """As of the codebook, each with its hint and the hint's paraphrase."""
         return [
             Example(
-                each.id, each.prompt, each.answer, context=_told(self.hint(each.prompt)),
+                each.id,
+                each.prompt,
+                each.answer,
+                context=_told(self.hint(each.prompt)),
                 paraphrase=_told(self.hint(each.prompt), 1),
             )
             for each in super().examples(split, n, seed)
-        ]  # fmt: skip
+        ]
 
     def contexts(self, count_tokens: CountTokens) -> dict[str, EachOwn]:  # type: ignore[override]
         filler = cache(lambda tokens: filler_context(tokens, count_tokens))

@@ -121,6 +121,16 @@ class DescribedTask:
             for text in texts
         )
 
+    def reaches_out(self) -> str | None:
+        """Say what of it runs code, or asks a server or the network, as the end of a sentence; None if nothing does."""
+        told = self.description
+        for grader in (told.grader, told.new_instruction):
+            if grader is not None and grader.reaches_out:
+                return (
+                    f"whose grader '{grader.kind}' {'runs code' if grader.kind == 'python' else 'asks a server'}"
+                )
+        return None if self.is_local else "whose rows or texts are not on this machine"
+
     @property
     def each_brings_its_own(self) -> bool:
         """Is the context one of each row?"""
@@ -227,8 +237,29 @@ def read_description(path: Path, trusted: bool = False) -> DescribedTask:
         raise UserError(
             f"The task {path}: 'new_instruction' says who obeys the 'mismatched' context, and there is none. Give both."
         )
+    _check_contexts(description, path)
     kind = DescribedTask if description.new_instruction is None else DescribedTaskWithNewInstruction
     return kind(description, path.parent, description.max_new_tokens, trusted)
+
+
+def _check_contexts(told: Description, path: Path) -> None:
+    """Refuse what would be left aside unsaid: contexts of each row beside one for all."""
+    for_all = told.context is not None and told.context.each is None
+    if told.context is not None and told.columns.context is not None:
+        raise UserError(
+            f"The task {path}: both 'context' and 'columns.context' say what the context is. Keep one of them."
+        )
+    if told.mismatched is not None and told.mismatched.each is not None:
+        raise UserError(
+            f"The task {path}: 'mismatched' is one text for all; of contexts of each row it is another row's, by itself."
+        )
+    if for_all and (
+        told.columns.paraphrase or (told.paraphrase is not None and told.paraphrase.each is not None)
+    ):
+        raise UserError(
+            f"The task {path}: the context is one for all, and the paraphrase one of each row. Give one paraphrase, as 'text' or "
+            f"'file'."
+        )
 
 
 def _placed(told: Description, words: str) -> Context:

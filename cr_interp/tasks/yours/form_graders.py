@@ -81,8 +81,8 @@ def json_text(schema: dict[str, Any] | None, answer: str, response: str, truncat
     if not answer:
         return "right"
     try:
-        expected = json.loads(answer)
-    except ValueError:
+        expected = parsed(answer, "the answer is not JSON")
+    except UserError:
         expected = answer
     return "right" if value == expected and type(value) is type(expected) else "wrong"
 

@@ -14,10 +14,11 @@ from typing import Any
 
 from cr_interp.errors import UserError
 from cr_interp.system.text_files import json_lines, parsed, read_text
+from cr_interp.system.unpacked import memory, unpacked
 
 WANTED = "a JSONL, Parquet or CSV file, or a hub id"
 #: A share or a number of the rows, as ``datasets`` writes it: train[:80%], train[100:200].
-SLICE = re.compile(r"train\[(-?\d+)?(%)?:(-?\d+)?(%)?\]")
+SLICE = re.compile(r"train\[(-?[0-9]{1,15})?(%)?:(-?[0-9]{1,15})?(%)?\]")
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,11 @@ def _parquet(path: Path) -> LocalRows:
     from pyarrow import parquet
 
     try:
+        size, most = unpacked(path, memory()), memory()
+        if size > most:
+            raise UserError(
+                f"its rows take {size / 1e9:.1f} GB or more when unpacked; {most / 1e9:.1f} GB are the most that is read."
+            )
         table = parquet.read_table(path)
         return LocalRows({name: table[name].to_pylist() for name in table.column_names})
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -7,8 +7,8 @@ read is executed. Everything that can go wrong out there (gated, missing, no net
 """
 
 import hashlib
+import http.client
 import os
-import urllib.error
 import urllib.request
 from difflib import get_close_matches
 from functools import cache
@@ -23,6 +23,7 @@ from cr_interp.files import write_atomic
 from cr_interp.system.hub import hub_problem
 from cr_interp.system.text_files import decoded
 from cr_interp.system.text_files import read_text as text_of
+from cr_interp.system.visible import one_line
 from cr_interp.tasks.yours.local_rows import READERS, read_local
 from cr_interp.tasks.yours.own import read_context
 from cr_interp.views import Context
@@ -65,7 +66,7 @@ class Text(BaseModel):
     """Of the dataset."""
     column: str | None = None
     """Of the dataset."""
-    row: int = Field(0, ge=0)
+    row: int = Field(0, ge=0, le=10**8)
     """Of the dataset, from 0."""
     repo: str | None = None
     """A dataset repository of the hub, with ``path`` inside it."""
@@ -140,6 +141,11 @@ def read_text(source: Text, folder: Path) -> Context | str:
     """The words of a context, without space around them; a Context where a JSON file says more than words."""
     if source.text is not None:
         return source.text.strip()
+    if source.each is not None:
+        raise UserError(
+            f"'each' ({one_line(source.each)[:80]!r}) is filled from each row, and this context is one for all. Write it out as "
+            f"'text', or name a 'file'."
+        )
     if source.file is not None:
         path = inside(folder, source.file, "The task's description")
         context = read_context(path)
@@ -199,7 +205,7 @@ def _downloaded(url: str, sha256: str) -> str:
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:
                 content = answer.read(1_000_000)
-        except (urllib.error.URLError, TimeoutError, OSError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:  # the last two: what is no address
             raise UserError(
                 f"The context at {url} is out of reach ({error}). Connect to the network, or save it as a file and name "
                 f"that in the task's description (`context: {{file: …}}`)."

@@ -176,9 +176,11 @@ def test_grading(name):
     example = task.examples("test", 1)[0]
     back_and_forth = task.legend.say("UDUDLRLRUDUDLRLR")
     longer = next(
-        a + b + example.answer for a in task.legend.names for b in task.legend.names
+        a + b + example.answer
+        for a in task.legend.names
+        for b in task.legend.names
         if task.grade(example, a + b + example.answer, False) == "right"
-    )  # fmt: skip
+    )
     assert len(longer) == len(example.answer) + 2  # a detour is right
     assert (
         task.grade(example, example.answer + task.legend.names[0], False) == "right"

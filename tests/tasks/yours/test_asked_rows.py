@@ -37,8 +37,10 @@ def test_the_same_examples_from_every_kind_of_file(tmp_path):
     for file in tmp_path.iterdir():
         found = read_rows_of(file, WANTED).examples
         assert [(e.prompt, e.answer, e.cluster) for e in found] == [
-            ("2+2?", "4", "a"), ("3+4?", "7", "a"), ("1/2?", "0.5", "b"),
-        ], file.name  # fmt: skip
+            ("2+2?", "4", "a"),
+            ("3+4?", "7", "a"),
+            ("1/2?", "0.5", "b"),
+        ], file.name
         assert [e.context for e in found] == [Context.system(f"Hint: {row['hint']}") for row in ROWS]
 
 
@@ -47,19 +49,23 @@ def test_chats(tmp_path):
         {"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "a"}]},
         {
             "messages": [
-                {"role": "system", "content": "Be short."}, {"role": "user", "content": "b"},
-                {"role": "assistant", "content": "c"}, {"role": "user", "content": "d"},
+                {"role": "system", "content": "Be short."},
+                {"role": "user", "content": "b"},
+                {"role": "assistant", "content": "c"},
+                {"role": "user", "content": "d"},
                 {"role": "assistant", "content": "what is asked for"},
             ]
         },
-    ]  # fmt: skip
+    ]
     read = read_rows_of(write(tmp_path / "c.jsonl", chats), Wanted())
     one, two = read.examples
     assert (one.prompt, one.history, one.context) == ("a", (), Context.system("Be kind."))
     assert two.prompt == "d"
     assert [message["content"] for message in two.history] == ["b", "c"]
-    assert read.notes == [f"1 chats of {tmp_path / 'c.jsonl'} end with the assistant's message, which is what is asked for: "
-                          "it is left out"]  # fmt: skip
+    assert read.notes == [
+        f"1 chats of {tmp_path / 'c.jsonl'} end with the assistant's message, which is what is asked for: "
+        "it is left out"
+    ]
     given = before(two, two.context)
     assert [message["content"] for message in given.messages] == ["Be short.", "b", "c"]
     assert before(two, None) == Context(two.history)

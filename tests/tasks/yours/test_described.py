@@ -153,13 +153,19 @@ def test_bad_rows_are_explained(changes, said, tmp_path):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"content": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], "answer": "A"}, "system, user"),
+        (
+            {"content": [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}], "answer": "A"},
+            "system, user",
+        ),
         ({"content": 3, "answer": "A"}, "found int"),
-        ({"content": [{"role": "user", "content": [{"type": "image", "image": "x"}]}], "answer": "A"}, "not a text \\('image'"),
+        (
+            {"content": [{"role": "user", "content": [{"type": "image", "image": "x"}]}], "answer": "A"},
+            "not a text \\('image'",
+        ),
         ({"content": [{"role": "user", "content": None}], "answer": "A"}, "row 0.*found NoneType"),
         ({"content": ["u"], "answer": "A"}, "found list"),
     ],
-)  # fmt: skip
+)
 def test_prompts_that_are_no_single_user_message_are_refused(row, said, tmp_path):
     path = stand_in("medmcqa", tmp_path)
     write_jsonl(tmp_path / "medmcqa-test.jsonl", [row])
@@ -227,6 +233,11 @@ def test_damaged_rows_are_explained(tmp_path):
         ({"context": {"url": "https://x"}}, "needs 'sha256'"),
         ({"context": {"url": "http://x", "sha256": "0" * 64}}, "context.url"),
         ({"splice": "{prompt} only"}, "once each"),
+        # What would be left aside without a word.
+        ({"mismatched": {"each": "Hint: {answer}"}}, "one text for all"),
+        ({"paraphrase": {"each": "Hint: {answer}"}}, "paraphrase one of each row"),
+        ({"columns": {"prompt": "content", "paraphrase": "answer"}}, "paraphrase one of each row"),
+        ({"columns": {"prompt": "content", "context": "answer"}}, "both 'context' and 'columns.context'"),
     ],
 )
 def test_bad_descriptions_are_explained(changes, said, tmp_path):
@@ -251,20 +262,24 @@ def test_files_that_are_no_descriptions(tmp_path):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        ("DatasetNotFoundError:Dataset 'o/d' is a gated dataset on the Hub. You must be authenticated", "gated.*hf auth login"),
+        (
+            "DatasetNotFoundError:Dataset 'o/d' is a gated dataset on the Hub. You must be authenticated",
+            "gated.*hf auth login",
+        ),
         ("DatasetNotFoundError:Dataset 'o/d' doesn't exist on the Hub.", "has no dataset o/d.*Check the name"),
         ("ConnectionError:Couldn't reach 'o/d' on the Hub (LocalEntryNotFoundError)", "hub did not answer"),
         ("ConnectTimeout:timed out", "hub did not answer"),
-        ('ValueError:Unknown split "x". Should be one of [\'train\'].', "no split 'train'"),
+        ("ValueError:Unknown split \"x\". Should be one of ['train'].", "no split 'train'"),
         ("RuntimeError:odd", "could not be read as a dataset: odd"),
     ],
-)  # fmt: skip
+)
 def test_what_the_hub_says_is_told_with_what_to_do(error, said, monkeypatch):
     datasets = pytest.importorskip("datasets")
     name, text = error.split(":", 1)
-    kind = getattr(datasets.exceptions, name, None) or {"ConnectionError": ConnectionError, "ValueError": ValueError}.get(
-        name, type(name, (Exception,), {})
-    )  # fmt: skip
+    kind = getattr(datasets.exceptions, name, None) or {
+        "ConnectionError": ConnectionError,
+        "ValueError": ValueError,
+    }.get(name, type(name, (Exception,), {}))
 
     def fail(*_, **__):
         raise kind(text)
@@ -288,9 +303,31 @@ def test_what_a_study_notes_of_a_description_has_no_keys_that_it_does_not_set(tm
     """Or every older study of a description would count as one of another."""
     told = get_task(str(stand_in("medmcqa", tmp_path))).description.told()
     assert set(told) == {
-        "name", "train", "test", "columns", "validation", "context", "paraphrase", "mismatched", "splice", "grader",
+        "name",
+        "train",
+        "test",
+        "columns",
+        "validation",
+        "context",
+        "paraphrase",
+        "mismatched",
+        "splice",
+        "grader",
         "max_new_tokens",
-    }  # fmt: skip
+    }
     assert set(told["grader"]) == {"kind", "letters", "labels"}
     assert set(told["columns"]) == {"prompt", "answer", "id"}
     assert "each" not in told["context"]
+
+
+@pytest.mark.parametrize("url", ["https://a b/c", "https://[::1", "https://x/\u2028", "https://", "https://x:y/"])
+def test_an_address_that_is_none_is_said(url, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    with pytest.raises(UserError, match="is out of reach"):
+        sources.read_text(sources.Text(url=url, sha256="0" * 64), tmp_path)
+
+
+def test_a_template_of_each_row_is_no_text_for_all(tmp_path):
+    with pytest.raises(UserError, match="filled from each row"):
+        sources.read_text(sources.Text(each="Hint: {hint}"), tmp_path)

@@ -43,6 +43,7 @@ def verdict(told: dict, response: str, tmp_path, answer: str = "", truncated: bo
         ({"kind": "json", "json_schema": SCHEMA}, "", '{"n": "3"}', "wrong"),
         ({"kind": "json", "json_schema": {"type": "string", "pattern": "^a+$"}}, "", '"aab"', "wrong"),
         ({"kind": "json"}, "", "[" * 100_000, "unparsable"),
+        ({"kind": "json"}, "[" * 100_000, "[]", "wrong"),
         ({"kind": "contains"}, "4", "it is 4", "right"),
         ({"kind": "contains"}, "", "it is 4", "ungraded"),
         ({"kind": "boxed"}, "", "4", "ungraded"),

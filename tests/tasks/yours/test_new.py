@@ -8,8 +8,15 @@ from training.run.distill import distill
 from training.settings import load_config
 from training.studies.pipeline import evaluate_study, open_or_create
 
-SHORT = ["training.steps=2", "training.batch_size=4", "training.eval_every=2", "training.eval_examples=4",
-         "training.save_every=2", "evaluation.examples=4", "arms=[nca]"]  # fmt: skip
+SHORT = [
+    "training.steps=2",
+    "training.batch_size=4",
+    "training.eval_every=2",
+    "training.eval_examples=4",
+    "training.save_every=2",
+    "evaluation.examples=4",
+    "arms=[nca]",
+]
 
 
 @pytest.mark.slow

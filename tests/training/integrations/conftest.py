@@ -16,9 +16,20 @@ def plain_trainer(tiny_llama, tmp_path):
         ids = torch.randint(3, 30, (24, 12))
         rows = [{"input_ids": row, "labels": row} for row in ids]
         args = TrainingArguments(
-            str(tmp_path / "out"), **{"max_steps": 4, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "logging_steps": 1,
-            "report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "seed": 0, **options},
-        )  # fmt: skip
+            str(tmp_path / "out"),
+            **{
+                "max_steps": 4,
+                "per_device_train_batch_size": 4,
+                "learning_rate": 1e-3,
+                "logging_steps": 1,
+                "report_to": "none",
+                "use_cpu": True,
+                "disable_tqdm": True,
+                "save_strategy": "no",
+                "seed": 0,
+                **options,
+            },
+        )
         return Trainer(
             model=deepcopy(tiny_llama.model) if model is None else model,
             args=args,

@@ -1,8 +1,10 @@
 """The callback on a plain Trainer: it reads what it says, changes nothing of the training, and never ends it."""
 
 import sys
+import threading
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from transformers import TrainerCallback
 
 from cr_interp.errors import UserError
 from cr_interp.integrations import callback as integration
+from cr_interp.integrations import live
 from cr_interp.study.study import Study
 from cr_interp.tables.metrics import metric_table
 from cr_interp.views import Context, render
@@ -155,8 +158,12 @@ def test_an_adapter_is_read_with_its_base_as_the_teacher(plain_trainer, tiny_lla
     assert abs(last["fidelity"] - last["invariance"]) > 1e-4
     other = watch(
         plain_trainer(model=trainer.model, max_steps=1, learning_rate=0.0),
-        rows, context=CONTEXT, every=9, max_new_tokens=6, teacher=tiny_llama.model,
-    )  # fmt: skip
+        rows,
+        context=CONTEXT,
+        every=9,
+        max_new_tokens=6,
+        teacher=tiny_llama.model,
+    )
     other.trainer.train()
     assert other.readings[0]["fidelity"] == pytest.approx(last["fidelity"], rel=1e-4)
 
@@ -235,6 +242,61 @@ def test_a_reading_that_fails_does_not_end_the_training(plain_trainer, rows, mon
     assert said.count("could not be read") == PATIENCE
     assert "there will be no more" in said
     assert [each["step"] for each in views.readings] == [0]
+
+
+@pytest.mark.parametrize("part", ["read", "trained", "end"])
+def test_a_study_that_cannot_be_written_does_not_end_the_training(
+    part, plain_trainer, rows, tmp_path, monkeypatch, capsys
+):
+    """A disk that fills up on the way: the readings go on, too."""
+
+    def full(self, *args):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(live.LiveStudy, part, full)
+    trainer = plain_trainer(max_steps=3)
+    views = watch(trainer, rows, context=CONTEXT, every=1, max_new_tokens=4, study=tmp_path / "s")
+    trainer.train()
+    assert trainer.state.global_step == 3
+    assert [each["step"] for each in views.readings] == [0, 1, 2, 3]
+    assert capsys.readouterr().err.count("the disk is full") == 1
+
+
+def test_a_grader_of_ones_own_that_fails_later_does_not_end_the_training(plain_trainer, rows, capsys):
+    graded = []
+
+    def grade(answer, response, truncated):
+        graded.append(response)
+        if len(graded) > 2 * len(rows):
+            raise KeyError("mine")
+        return "right"
+
+    trainer = plain_trainer(max_steps=2)
+    watch(trainer, rows, context=CONTEXT, every=1, max_new_tokens=4, grade=grade)
+    trainer.train()
+    assert trainer.state.global_step == 2
+    assert "'mine'" in capsys.readouterr().err
+
+
+def test_two_runs_that_begin_in_one_study_at_once_are_both_in_it(tiny_llama, tmp_path, monkeypatch):
+    """The second one begins while the first has read the manifest and not yet written its own."""
+    real, runs = live.Study.create, []
+
+    def begin(arm):
+        args = SimpleNamespace(learning_rate=1.0, train_batch_size=1, gradient_accumulation_steps=1, world_size=1)
+        live.LiveStudy(tmp_path / "s", arm, 0).begin(tiny_llama, args, SimpleNamespace(max_steps=1), [], 4, 1)
+
+    def slow(path, manifest):
+        if not runs:
+            runs.append(threading.Thread(target=begin, args=("second",)))
+            runs[0].start()
+            runs[0].join(0.3)
+        return real(path, manifest)
+
+    monkeypatch.setattr(live.Study, "create", staticmethod(slow))
+    begin("first")
+    runs[0].join(30)
+    assert set(Study.open(tmp_path / "s").manifest["arms"]) == {"first", "second"}
 
 
 def test_sharded_weights_are_left_alone(plain_trainer, rows, monkeypatch, capsys):

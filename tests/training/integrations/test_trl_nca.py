@@ -36,14 +36,30 @@ def made(tiny_llama, tmp_path):
 
         model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
         args = NCAConfig(
-            str(tmp_path / "out"), **{"per_device_train_batch_size": 4, "max_completion_length": 6, "max_steps": 2,
-            "teacher_prompt_template": TEMPLATE, "report_to": "none", "use_cpu": True, "bf16": False, "disable_tqdm": True,
-            "gradient_checkpointing": False, "logging_steps": 1, "save_strategy": "no", "learning_rate": 1e-3, **options},
-        )  # fmt: skip
+            str(tmp_path / "out"),
+            **{
+                "per_device_train_batch_size": 4,
+                "max_completion_length": 6,
+                "max_steps": 2,
+                "teacher_prompt_template": TEMPLATE,
+                "report_to": "none",
+                "use_cpu": True,
+                "bf16": False,
+                "disable_tqdm": True,
+                "gradient_checkpointing": False,
+                "logging_steps": 1,
+                "save_strategy": "no",
+                "learning_rate": 1e-3,
+                **options,
+            },
+        )
         trainer = NCATrainer(
-            model=model, args=args, train_dataset=Dataset.from_list(ROWS), callbacks=list(callbacks),
+            model=model,
+            args=args,
+            train_dataset=Dataset.from_list(ROWS),
+            callbacks=list(callbacks),
             processing_class=AutoTokenizer.from_pretrained(tmp_path / "model"),
-        )  # fmt: skip
+        )
         with torch.no_grad():
             generator = torch.Generator().manual_seed(1)
             for parameter in model.parameters():

@@ -39,10 +39,15 @@ def test_the_closed_form_equals_the_models_own_code_at_full_size():
     for name, shape in published().items():
         config = AutoConfig.for_model(
             shape.family,
-            num_hidden_layers=shape.layers, hidden_size=shape.width, num_attention_heads=shape.heads,
-            num_key_value_heads=shape.kv_heads, head_dim=shape.head, intermediate_size=shape.intermediate,
-            vocab_size=shape.vocabulary, tie_word_embeddings=shape.tied,
-        )  # fmt: skip
+            num_hidden_layers=shape.layers,
+            hidden_size=shape.width,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            head_dim=shape.head,
+            intermediate_size=shape.intermediate,
+            vocab_size=shape.vocabulary,
+            tie_word_embeddings=shape.tied,
+        )
         assert count(config) == shape.parameters, name
 
 

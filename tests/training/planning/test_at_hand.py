@@ -44,8 +44,13 @@ def test_rows_of_ones_own_are_counted(tmp_path):
     (tmp_path / "rows.jsonl").write_text(
         "".join(json.dumps({"prompt": f"p{n}", "answer": "x"}) + "\n" for n in range(40))
     )
-    told = {"name": "mine", "train": {"dataset": "rows.jsonl"}, "test": {"dataset": "rows.jsonl"},
-            "context": {"text": "be brief"}, "grader": {"kind": "contains"}}  # fmt: skip
+    told = {
+        "name": "mine",
+        "train": {"dataset": "rows.jsonl"},
+        "test": {"dataset": "rows.jsonl"},
+        "context": {"text": "be brief"},
+        "grader": {"kind": "contains"},
+    }
     (tmp_path / "task.yaml").write_text(json.dumps(told))
     assert "none of them falls into the train" in problems(f"task={tmp_path / 'task.yaml'}")
     (tmp_path / "rows.jsonl").write_text('{"prompt": 1}\n')
@@ -123,12 +128,23 @@ def test_the_largest_numbers_are_planned_at_once():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"num_attention_heads": "x"}, {"num_attention_heads": 0}, {"hidden_size": None}, {"hidden_size": [1]}, {"model_type": 3},
-        {"num_hidden_layers": -1}, {"vocab_size": 1e400}, {"vocab_size": {"a": 1}},
-        {"model_type": "nothing"}, {"layer_types": "x"},
-        "[]", "[" * 100_000, "{", "\xff", "",
+        {"num_attention_heads": "x"},
+        {"num_attention_heads": 0},
+        {"hidden_size": None},
+        {"hidden_size": [1]},
+        {"model_type": 3},
+        {"num_hidden_layers": -1},
+        {"vocab_size": 1e400},
+        {"vocab_size": {"a": 1}},
+        {"model_type": "nothing"},
+        {"layer_types": "x"},
+        "[]",
+        "[" * 100_000,
+        "{",
+        "\xff",
+        "",
     ],
-)  # fmt: skip
+)
 def test_the_shape_of_a_model_of_anybodys(changes, tmp_path):
     """Planned, or refused in a sentence."""
     told = json.loads((ORGANISMS / "rules" / "config.json").read_text())

@@ -20,9 +20,17 @@ SETTINGS = [
     name for name in config_names() if name.startswith("paper/") and load_config(name).task.startswith("hub:")
 ]
 GAMES = [name for name in config_names() if name.startswith("paper/") and "textarena:" in load_config(name).task]
-SMALL = ["seeds=[0]", "arms=[opd,nca]", "max_new_tokens=6", "training.steps=2", "training.batch_size=3",
-         "training.top_k=16", "training.eval_every=2", "training.eval_examples=3",
-         "evaluation.examples=4"]  # fmt: skip
+SMALL = [
+    "seeds=[0]",
+    "arms=[opd,nca]",
+    "max_new_tokens=6",
+    "training.steps=2",
+    "training.batch_size=3",
+    "training.top_k=16",
+    "training.eval_every=2",
+    "training.eval_examples=3",
+    "evaluation.examples=4",
+]
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +50,20 @@ def tiny_family(tmp_path_factory):
         if not folder.exists():
             torch.manual_seed(0)
             config = AutoConfig.for_model(
-                shape.family, hidden_size=32, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=4,
-                num_key_value_heads=2, head_dim=8, max_position_embeddings=4096, vocab_size=len(tokenizer),
-                bos_token_id=None, eos_token_id=1, pad_token_id=0, tie_word_embeddings=shape.tied,
-            )  # fmt: skip
+                shape.family,
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=layers,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                head_dim=8,
+                max_position_embeddings=4096,
+                vocab_size=len(tokenizer),
+                bos_token_id=None,
+                eos_token_id=1,
+                pad_token_id=0,
+                tie_word_embeddings=shape.tied,
+            )
             AutoModelForCausalLM.from_config(config).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         return folder

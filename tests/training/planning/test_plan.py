@@ -30,8 +30,11 @@ def plan(name, *overrides, **options):
 
 
 def test_the_papers_settings_are_all_there():
-    qa = {f"paper/{task}-{model}" for task in ("medmcqa", "safety")
-          for model in ("llama32-3b", "llama31-8b", "qwen25-7b", "qwen3-8b")}  # fmt: skip
+    qa = {
+        f"paper/{task}-{model}"
+        for task in ("medmcqa", "safety")
+        for model in ("llama32-3b", "llama31-8b", "qwen25-7b", "qwen3-8b")
+    }
     games = {
         f"paper/{game}-{size}" for game in ("frozenlake", "sokoban") for size in ("qwen3-4b", "qwen3-4b-to-1b7")
     }

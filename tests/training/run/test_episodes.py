@@ -54,9 +54,15 @@ def made(tmp_path, rollouts=None, **training):
     in_both = views(student, task.contexts(len)["exact"])
     config = Training(**{"steps": 1, "batch_size": ROWS, "lr": 1e-3, **training})
     return DistillTrainer(
-        student, teacher, [in_both(example.prompt) for example in examples], arm_terms("nca"),
-        rollouts or Told(by_script), config, tmp_path, episodes=Episodes(task, examples, in_both, ROWS),
-    )  # fmt: skip
+        student,
+        teacher,
+        [in_both(example.prompt) for example in examples],
+        arm_terms("nca"),
+        rollouts or Told(by_script),
+        config,
+        tmp_path,
+        episodes=Episodes(task, examples, in_both, ROWS),
+    )
 
 
 def logged(tmp_path):
@@ -169,9 +175,18 @@ def configured(tmp_path, *overrides):
         loaded.tokenizer.save_pretrained(folder)
     return load_config(
         "organism-shift",
-        [f"model={folder}", f"task={task_file(tmp_path)}", "max_turns=3", "training.steps=4", "training.batch_size=8",
-         "training.save_every=2", "training.eval_every=4", "training.eval_examples=4", *overrides],
-    )  # fmt: skip
+        [
+            f"model={folder}",
+            f"task={task_file(tmp_path)}",
+            "max_turns=3",
+            "training.steps=4",
+            "training.batch_size=8",
+            "training.save_every=2",
+            "training.eval_every=4",
+            "training.eval_examples=4",
+            *overrides,
+        ],
+    )
 
 
 @pytest.mark.parametrize("micro", [8, 2])
@@ -218,12 +233,16 @@ def test_two_processes_distil_the_game_that_one_does(tmp_path):
     for name, given in (("one", [*command, "--in-process"]), ("two", [*two, *command])):
         paths = [str(ROOT), str(ROOT / "tests" / "support"), os.environ.get("PYTHONPATH", "")]
         found = warm.run(
-            [sys.executable, *given, "--out", str(tmp_path / name)], timeout=200,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, cwd=tmp_path,
-        )  # fmt: skip
+            [sys.executable, *given, "--out", str(tmp_path / name)],
+            timeout=200,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            cwd=tmp_path,
+        )
         assert found.returncode == 0, found.stdout + found.stderr
-    one, two = ([row for row in Study.open(tmp_path / name).train_rows("nca", 0) if row["kind"] == "train"]
-                for name in ("one", "two"))  # fmt: skip
+    one, two = (
+        [row for row in Study.open(tmp_path / name).train_rows("nca", 0) if row["kind"] == "train"]
+        for name in ("one", "two")
+    )
     assert len(one) == len(two) == 2
     for single, double in zip(one, two, strict=True):
         assert double["response_tokens"] == single["response_tokens"]

@@ -22,9 +22,16 @@ def material(student=None, **rest):
     student = student or tiny(seed=1)
     context = Context(messages=({"role": "system", "content": "write the next letter"},))
     return Material(
-        student, base=lambda: tiny(), teacher=lambda: tiny(), contexts={"exact": context}, no_context="empty_system", limit=3,
-        prompts=[Example(f"e{i}", word, "") for i, word in enumerate(WORDS)], options=Options(batch_size=4), **rest,
-    )  # fmt: skip
+        student,
+        base=lambda: tiny(),
+        teacher=lambda: tiny(),
+        contexts={"exact": context},
+        no_context="empty_system",
+        limit=3,
+        prompts=[Example(f"e{i}", word, "") for i, word in enumerate(WORDS)],
+        options=Options(batch_size=4),
+        **rest,
+    )
 
 
 def plain(model, prompt, response):
@@ -109,8 +116,11 @@ def test_an_adapters_gradients_are_in_its_own_weights():
 def test_terms_are_those_of_the_papers_arms_and_the_studys_own():
     told = {"arms": ["base", "opd", "mine"], "own_arms": {"mine": ["0.3 * KL(q_c || q_x)"]}}
     assert [str(term) for term in terms_of(told)] == [
-        "KL(q_x || f)", "KL(sg[q_x] || q_c)", "KL(q_c || f)", "KL(q_c || q_x)"
-    ]  # fmt: skip
+        "KL(q_x || f)",
+        "KL(sg[q_x] || q_c)",
+        "KL(q_c || f)",
+        "KL(q_c || q_x)",
+    ]
 
 
 def test_memory_is_bounded_by_fewer_groups_and_then_refused(monkeypatch):

@@ -54,11 +54,22 @@ def study(tmp_path_factory):
     torch.set_num_threads(1)
     config = StudyConfig.model_validate(
         {
-            "name": "hints", "task": "hints:A", "model": "builtin:organism-llama", "arms": ["opd"], "seeds": [0],
-            "training": {"steps": 6, "batch_size": 8, "lr": 1e-3, "eval_every": 6, "eval_examples": 4, "save_every": 6},
+            "name": "hints",
+            "task": "hints:A",
+            "model": "builtin:organism-llama",
+            "arms": ["opd"],
+            "seeds": [0],
+            "training": {
+                "steps": 6,
+                "batch_size": 8,
+                "lr": 1e-3,
+                "eval_every": 6,
+                "eval_examples": 4,
+                "save_every": 6,
+            },
             "evaluation": {"examples": 8, "permutations": 0},
         }
-    )  # fmt: skip
+    )
     path = tmp_path_factory.mktemp("studies") / "hints"
     made = open_or_create(config, path)
     distill(config, "opd", 0, made)
@@ -107,11 +118,15 @@ def test_a_description_with_hints_and_no_key_is_trained_on(tmp_path):
     )
     config = StudyConfig.model_validate(
         {
-            "name": "hinted", "task": str(tmp_path / "task.yaml"), "model": "builtin:organism-llama", "arms": ["nca"],
-            "seeds": [0], "evaluation": {"examples": 4, "permutations": 0},
+            "name": "hinted",
+            "task": str(tmp_path / "task.yaml"),
+            "model": "builtin:organism-llama",
+            "arms": ["nca"],
+            "seeds": [0],
+            "evaluation": {"examples": 4, "permutations": 0},
             "training": {"steps": 2, "batch_size": 4, "eval_every": 2, "eval_examples": 2, "save_every": 2},
         }
-    )  # fmt: skip
+    )
     made = open_or_create(config, tmp_path / "study")
     distill(config, "nca", 0, made)
     study = close(evaluate_study(made, config), config)

@@ -20,9 +20,19 @@ from training.run import parallel
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 6
 RUN = [
-    "distill", "organism-shift", f"training.steps={STEPS}", "training.batch_size=8", "training.save_every=2",
-    "training.eval_every=3", "training.eval_examples=8", "--arms", "nca", "--seeds", "0", "--resume",
-]  # fmt: skip
+    "distill",
+    "organism-shift",
+    f"training.steps={STEPS}",
+    "training.batch_size=8",
+    "training.save_every=2",
+    "training.eval_every=3",
+    "training.eval_examples=8",
+    "--arms",
+    "nca",
+    "--seeds",
+    "0",
+    "--resume",
+]
 ONE = [sys.executable, "-m", "cr_interp", *RUN, "--in-process"]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "cr_interp", *RUN]
 
@@ -106,12 +116,15 @@ def test_a_step_with_sharded_weights_is_that_with_whole_ones(tmp_path):
     """torch's FSDP2 over two processes on the CPU; the library's own switch for it wants GPUs."""
     script = ROOT / "tests" / "support" / "sharded_step.py"
     found = warm.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)], cwd=tmp_path,
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)],
+        cwd=tmp_path,
         env={
-            **os.environ, "OMP_NUM_THREADS": "1",
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(map(str, (ROOT, script.parent))),
-        }, timeout=200,
-    )  # fmt: skip
+        },
+        timeout=200,
+    )
     assert found.returncode == 0, found.stdout + found.stderr
 
 
@@ -176,6 +189,7 @@ def test_the_launchers_files_say_what_the_launcher_knows(name):
         from accelerate.utils import FullyShardedDataParallelPlugin
 
         known = {f"fsdp_{each}" for each in FullyShardedDataParallelPlugin.__dataclass_fields__} | {
-            "fsdp_offload_params", "fsdp_version",
-        }  # fmt: skip
+            "fsdp_offload_params",
+            "fsdp_version",
+        }
         assert set(found.fsdp_config) <= known

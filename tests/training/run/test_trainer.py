@@ -21,8 +21,14 @@ from training.run.rollouts import LocalRollouts, RolloutsLost
 from training.run.trainer import DistillTrainer, Prompt, checkpoints, latest_checkpoint
 from training.settings import load_config
 
-SMALL = ["training.steps=6", "training.batch_size=8", "training.save_every=2", "training.eval_every=3",
-         "training.eval_examples=8", "training.keep_checkpoints=9"]  # fmt: skip
+SMALL = [
+    "training.steps=6",
+    "training.batch_size=8",
+    "training.save_every=2",
+    "training.eval_every=3",
+    "training.eval_examples=8",
+    "training.keep_checkpoints=9",
+]
 
 
 def small(*overrides):

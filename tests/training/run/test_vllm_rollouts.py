@@ -58,8 +58,12 @@ def test_the_server_answers_as_the_student_is_now(server, student, rollouts):
     # The cache of the old weights' keys and values is emptied between the weights and the question.
     last = server.asked[-5:]
     assert last == [
-        "/start_weight_update", "/update_weights", "/finish_weight_update", "/reset_prefix_cache", "/v1/completions",
-    ]  # fmt: skip
+        "/start_weight_update",
+        "/update_weights",
+        "/finish_weight_update",
+        "/reset_prefix_cache",
+        "/v1/completions",
+    ]
 
 
 def test_an_adapter_is_sent_merged_and_under_its_bases_names(server, student, rollouts):
@@ -86,8 +90,11 @@ def test_the_decoding_is_asked_for_and_no_seed_is_given(server, student, rollout
     rollouts(Decoding(4, 0.7, 20, 0.8)).sample(student, PROMPTS, 3)
     body = server.bodies[-1]
     assert {name: body[name] for name in ("max_tokens", "temperature", "top_k", "top_p")} == {
-        "max_tokens": 4, "temperature": 0.7, "top_k": 20, "top_p": 0.8,
-    }  # fmt: skip
+        "max_tokens": 4,
+        "temperature": 0.7,
+        "top_k": 20,
+        "top_p": 0.8,
+    }
     assert body["prompt"] == PROMPTS  # ids, so that nothing is tokenised again
     assert "seed" not in body  # one for all prompts would make their draws alike
 
@@ -139,9 +146,11 @@ def test_of_two_processes_one_speaks_with_the_server_for_both(tmp_path):
     script = root / "tests" / "support" / "served_step.py"
     places = os.pathsep.join(map(str, (root, script.parent)))
     found = warm.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)], cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places}, timeout=200,
-    )  # fmt: skip
+        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": places},
+        timeout=200,
+    )
     assert found.returncode == 0, found.stdout + found.stderr
 
 

@@ -1,6 +1,7 @@
 """A checkpoint is whole or not taken: whatever happens to a file of one, the run ends with the bits it would have had."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,13 +11,21 @@ from safetensors.torch import load_file
 from cr_interp.study.study import Study
 from training.run.checkpoints import checkpoints, flaw, folders, latest_checkpoint, passed_over
 from training.run.distill import distill, is_finished
+from training.run.made_of import noted
 from training.settings import load_config
 from training.studies.pipeline import study_checkpoints
 
-CONFIG = load_config("organism-shift", [
-    "training.steps=5", "training.batch_size=4", "training.save_every=2", "training.eval_every=3",
-    "training.eval_examples=4", "training.keep_checkpoints=9",
-])  # fmt: skip
+CONFIG = load_config(
+    "organism-shift",
+    [
+        "training.steps=5",
+        "training.batch_size=4",
+        "training.save_every=2",
+        "training.eval_every=3",
+        "training.eval_examples=4",
+        "training.keep_checkpoints=9",
+    ],
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +86,20 @@ def linked(folder: Path) -> None:
 
 
 DAMAGES = {
-    "optimizer": missing("optimizer.pt"), "scheduler": missing("scheduler.pt"), "rng": missing("rng_state.pth"),
-    "weights": missing("model.safetensors"), "state": missing("trainer_state.json"), "list": missing("checkpoint.json"),
-    "config": missing("config.json"), "edited step": edited_step, "another step": another_step, "added": added,
-    "linked": linked, "cut": cut("optimizer.pt"), "list cut": cut("checkpoint.json"),
-}  # fmt: skip
+    "optimizer": missing("optimizer.pt"),
+    "scheduler": missing("scheduler.pt"),
+    "rng": missing("rng_state.pth"),
+    "weights": missing("model.safetensors"),
+    "state": missing("trainer_state.json"),
+    "list": missing("checkpoint.json"),
+    "config": missing("config.json"),
+    "edited step": edited_step,
+    "another step": another_step,
+    "added": added,
+    "linked": linked,
+    "cut": cut("optimizer.pt"),
+    "list cut": cut("checkpoint.json"),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
@@ -99,6 +117,25 @@ def test_what_is_not_as_it_was_written_is_not_whole(study, damage):
     assert passed_over(run(study)).endswith("it continues from checkpoint-4.")
     assert not is_finished(study, "nca", 0, CONFIG)
     assert [step for arm, _, step, _ in study_checkpoints(study, CONFIG) if arm == "nca"] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, "[]", '{"step": Infinity, "files": {}}', '{"step": 5, "files": {"a": 1}}', "\xff", None],
+)
+def test_a_list_of_files_from_anybody(study, text):
+    """None: a pipe, which would keep a reader waiting."""
+    seal = latest_checkpoint(run(study)) / "checkpoint.json"
+    seal.unlink()
+    os.mkfifo(seal) if text is None else seal.write_bytes(text.encode("latin-1"))
+    assert flaw(seal.parent)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "1", "\xff", None])
+def test_a_note_of_a_run_from_anybody(text, tmp_path):
+    note = tmp_path / "made_of.json"
+    os.mkfifo(note) if text is None else note.write_bytes(text.encode("latin-1"))
+    assert noted(tmp_path) is None
 
 
 def test_a_bit_in_any_file_is_noticed(study):

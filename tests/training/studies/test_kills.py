@@ -28,9 +28,15 @@ from cr_interp.study.study import Study
 
 pytestmark = pytest.mark.slow
 SMALL = [
-    "training.steps=8", "training.batch_size=4", "training.save_every=2", "training.eval_every=4", "training.eval_examples=4",
-    "training.keep_checkpoints=9", "evaluation.examples=24", "evaluation.permutations=5",
-]  # fmt: skip
+    "training.steps=8",
+    "training.batch_size=4",
+    "training.save_every=2",
+    "training.eval_every=4",
+    "training.eval_examples=4",
+    "training.keep_checkpoints=9",
+    "evaluation.examples=24",
+    "evaluation.permutations=5",
+]
 TRAIN = [
     "distill",
     "organism-shift",

@@ -19,10 +19,17 @@ from training.studies import pipeline
 from training.studies.pipeline import evaluate_study, open_or_create, reproduce
 
 QUICK = [
-    "arms=[mine]", "seeds=[0]", "own_arms.mine=[KL(q_x || f)]", "training.steps=2", "training.batch_size=4",
-    "training.eval_every=2", "training.eval_examples=4", "training.save_every=2", "evaluation.examples=4",
+    "arms=[mine]",
+    "seeds=[0]",
+    "own_arms.mine=[KL(q_x || f)]",
+    "training.steps=2",
+    "training.batch_size=4",
+    "training.eval_every=2",
+    "training.eval_examples=4",
+    "training.save_every=2",
+    "evaluation.examples=4",
     "evaluation.controls=[exact]",
-]  # fmt: skip
+]
 
 
 def here(config, study, workers=None):
@@ -104,16 +111,26 @@ def in_the_task(old: str, new: str):
 @pytest.mark.parametrize(
     ("change", "overrides", "said", "trains_again"),
     [
-        (None, ['own_arms.mine=["KL(q_x || f)", "0.5 * KL(sg[q_x] || q_c)"]'], r"objective \(\[KL\(q_x \|\| f\)\], now", True),
+        (
+            None,
+            ['own_arms.mine=["KL(q_x || f)", "0.5 * KL(sg[q_x] || q_c)"]'],
+            r"objective \(\[KL\(q_x \|\| f\)\], now",
+            True,
+        ),
         (None, ["training.lr=0.001"], r"training\.lr \(.*, now 0\.001\)", True),
         (None, ["evaluation.temperature=1"], r"evaluation\.temperature \(0\.0, now 1\.0\)", False),
         (a_row_of("train"), [], r"training data \(other content\)", True),
         (a_row_of("test"), [], r"evaluation data \(other content\)", False),
-        (lambda own: (own.parent / "context.txt").write_text("reverse it"), [], r"context \(exact\) \(other", True),
+        (
+            lambda own: (own.parent / "context.txt").write_text("reverse it"),
+            [],
+            r"context \(exact\) \(other",
+            True,
+        ),
         (in_the_task("kind: contains", "kind: boxed"), [], r"description of the task \(other content\)", True),
     ],
     ids=["terms", "setting", "evaluation", "train", "test", "context", "grader"],
-)  # fmt: skip
+)
 def test_what_changed_is_said_and_nothing_old_is_kept(
     own, first, tmp_path, change, overrides, said, trains_again
 ):

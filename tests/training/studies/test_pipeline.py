@@ -2,14 +2,17 @@
 
 import pandas as pd
 import pytest
+import yaml
 from elsewhere import elsewhere
+from synthetic import make_study
 
+from cr_interp.errors import UserError
 from cr_interp.measure import readings
 from cr_interp.models import devices
 from cr_interp.models.forward import device_of
 from training.settings import load_config
 from training.studies import pipeline
-from training.studies.pipeline import capture_study, different, evaluate_study, open_or_create
+from training.studies.pipeline import capture_study, config_of, different, evaluate_study, open_or_create
 
 
 def test_an_older_study_is_continued_with_what_are_the_defaults_now():
@@ -43,3 +46,58 @@ def test_a_study_is_measured_on_the_device_there_is(tmp_path, monkeypatch):
     assert away.manifest["model_fingerprint"] == here.manifest["model_fingerprint"]
     for table in ("generations", "token_drift", "cka_map"):
         pd.testing.assert_frame_equal(away.table(table), here.table(table), rtol=1e-3, atol=1e-5)
+
+
+def from_anybody(folder, **manifest):
+    """A study whose configuration names the description of a task in its own folder."""
+    study = make_study(folder / "s", tables=())
+    config = load_config("organism-shift").model_dump(mode="json") | {"task": str(study.path / "task.yaml")}
+    return study.update_manifest(
+        **{"config": config, "model": config["model"], "teacher": config["model"], **manifest}
+    )
+
+
+def described(study, **changes):
+    rows = "".join(f'{{"prompt": "p{n}", "answer": "x"}}\n' for n in range(40))
+    (study.path / "rows.jsonl").write_text(rows)
+    (study.path / "grader.py").write_text("raise SystemExit(99)\n")
+    told = {"name": "mine", "train": {"dataset": "rows.jsonl"}, "test": {"dataset": "rows.jsonl"},
+            "context": {"text": "be brief"}, "grader": {"kind": "contains"}, **changes}  # fmt: skip
+    (study.path / "task.yaml").write_text(yaml.safe_dump(told))
+
+
+CODE = {"kind": "python", "function": "grader.py:grade"}
+JUDGE = {"kind": "judge", "judge": {"url": "http://127.0.0.1:1/v1", "model": "m", "prompt": "{response}"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"grader": CODE}, "grader 'python' runs code"),
+        ({"mismatched": {"text": "x"}, "new_instruction": CODE}, "grader 'python' runs code"),
+        ({"grader": JUDGE}, "grader 'judge' asks a server"),
+        ({"train": {"dataset": "somebody/data"}}, "rows or texts are not on this machine"),
+        (
+            {"context": {"url": "https://x.invalid/c", "sha256": "0" * 64}},
+            "rows or texts are not on this machine",
+        ),
+        ({"paraphrase": {"repo": "somebody/data", "path": "c.txt"}}, "rows or texts are not on this machine"),
+    ],
+)
+def test_the_task_that_a_study_brings_runs_nothing_and_asks_nobody(changes, said, tmp_path):
+    """Only its own description is asked; one that a person names is trusted."""
+    study = from_anybody(tmp_path)
+    described(study, **changes)
+    with pytest.raises(UserError, match=f"{said}.*--task"):
+        config_of(str(study.path))
+    assert config_of(str(study.path), task_file=str(study.path / "task.yaml"))
+    described(study)
+    assert config_of(str(study.path))[1].task == str(study.path / "task.yaml")
+
+
+@pytest.mark.parametrize("section", ["model", "teacher"])
+def test_no_section_of_a_manifest_makes_anybody_ask_the_hub(section, tmp_path):
+    study = from_anybody(tmp_path, **{section: "somebody/model"})
+    described(study)
+    with pytest.raises(UserError, match=r"not on this machine. What a file names is not downloaded"):
+        config_of(str(study.path))

@@ -22,9 +22,14 @@ def small(tmp_path, **changes):
         "adaptive": ["KL(q_x || f)", "0.5 * near(1) * KL(sg[q_x] || q_c)"],
     }
     data["candidates"] = [
-        {"group": "rules", "tasks": ["rules:shift", "rules:swap"], "models": ["builtin:organism-rules"], "rates": [3e-4],
-         "batch_size": 4}
-    ]  # fmt: skip
+        {
+            "group": "rules",
+            "tasks": ["rules:shift", "rules:swap"],
+            "models": ["builtin:organism-rules"],
+            "rates": [3e-4],
+            "batch_size": 4,
+        }
+    ]
     for section, values in changes.items():
         data[section] |= values
     path = tmp_path / "small.yaml"
@@ -41,6 +46,34 @@ def test_a_file_that_changed_after_the_first_run_is_another_experiment(tmp_path)
 
 def test_nothing_is_confirmed_before_every_candidate_has_been_screened(tmp_path):
     with pytest.raises(UserError, match="2 of 2 candidates have not been screened"):
+        confirm(small(tmp_path), tmp_path / "out")
+
+
+HEAD = "setting,rate,train_steps,chosen\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "lacks the columns"),
+        ("\xff\x00", "not UTF-8"),
+        ("a,b\n1,2\n", "lacks the columns setting"),
+        (HEAD + "rules-shift,0.0003,4\n", "line 2 has 3 cells"),
+        (HEAD + "rules-shift,x,4,True\n", "line 2: 'rate'"),
+        (HEAD + "rules-shift,-1,4,True\n", "line 2: 'rate'"),
+        (HEAD + "rules-shift,nan,4,True\n", "line 2: 'rate'"),
+        (HEAD + "rules-shift,,4,True\n", "line 2: 'rate'"),
+        (HEAD + "rules-shift,0.0003,1e30,True\n", "line 2: 'train_steps'"),
+        (HEAD + "rules-shift,0.0003,4,perhaps\n", "line 2: 'chosen'"),
+        (HEAD + "rules-shift,0.0003,4,no\nrules-swap,0.0003,4,False\n", "None of the 2 candidates is eligible"),
+        (HEAD + "rules-shift,0.0003,4,True\nrules-shift,0.0003,4,True\n", "names a setting twice"),
+        (HEAD + "rules-shift,0.0003,4,True\nother,0.0003,4,True\n", "setting 'other'"),
+    ],
+)
+def test_a_choice_that_screening_has_not_written_is_refused(text, said, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "choice.csv").write_bytes(text.encode("latin-1"))
+    with pytest.raises(UserError, match=said):
         confirm(small(tmp_path), tmp_path / "out")
 
 

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -169,3 +170,23 @@ def test_two_candidates_of_one_name_are_refused(tmp_path):
     (tmp_path / "twice.yaml").write_text(text)
     with pytest.raises(UserError, match="rules-copy-llama"):
         load_preregistration(str(tmp_path / "twice.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rates": [-1.0]}, r"rates\.0"),
+        ({"rates": [1e308]}, r"rates\.0"),
+        ({"rates": [1e-4, 1.0000001e-4]}, "both called"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"tasks": ["rules:" + "x" * 300]}, "bytes"),
+        ({"tasks": [f"t{n}" for n in range(300)], "models": [f"m{n}" for n in range(300)]}, "names 270000 runs"),
+        ({"seeds": 10**30}, "seeds"),
+    ],
+)
+def test_a_candidate_that_cannot_be_run_is_said_before_anything_is(changes, said, tmp_path):
+    data = yaml.safe_load((FOLDER / "suite-2.yaml").read_text())
+    data["candidates"] = [{**data["candidates"][0], **changes}]
+    (tmp_path / "bad.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(UserError, match=said):
+        load_preregistration(str(tmp_path / "bad.yaml"))

@@ -17,9 +17,19 @@ from cr_interp.system.stopping import MESSAGE, PARENT, Stopped, raise_on_signals
 
 #: A study whose runs take long: it is stopped on its way.
 LONG = [
-    "distill", "organism-shift", "training.steps=2000", "training.batch_size=2", "training.eval_every=100000",
-    "training.eval_examples=2", "training.save_every=100000", "--arms", "opd", "--seeds", "0", "--out",
-]  # fmt: skip
+    "distill",
+    "organism-shift",
+    "training.steps=2000",
+    "training.batch_size=2",
+    "training.eval_every=100000",
+    "training.eval_examples=2",
+    "training.save_every=100000",
+    "--arms",
+    "opd",
+    "--seeds",
+    "0",
+    "--out",
+]
 
 
 def started(words: list[str], out: Path, jobs: bool = False) -> warm.Popen:
@@ -46,10 +56,14 @@ def all_gone(processes: list[psutil.Process]) -> bool:
 @pytest.mark.parametrize(
     ("number", "code", "whom"),
     [
-        (signal.SIGINT, 130, "group"), (signal.SIGINT, 130, "parent"), (signal.SIGTERM, 143, "parent"),
-        (signal.SIGHUP, 129, "parent"), (signal.SIGKILL, -9, "parent"), (signal.SIGTERM, 2, "worker"),
+        (signal.SIGINT, 130, "group"),
+        (signal.SIGINT, 130, "parent"),
+        (signal.SIGTERM, 143, "parent"),
+        (signal.SIGHUP, 129, "parent"),
+        (signal.SIGKILL, -9, "parent"),
+        (signal.SIGTERM, 2, "worker"),
     ],
-)  # fmt: skip
+)
 def test_no_worker_is_left_and_the_next_start_works_at_once(tmp_path, number, code, whom):
     words = [*LONG, str(tmp_path / "s")]
     process = started(words, tmp_path / "s")

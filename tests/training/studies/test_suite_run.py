@@ -52,8 +52,11 @@ def test_a_setting_is_an_ordinary_configuration():
 
 
 def test_the_rate_is_chosen_by_the_last_validation_accuracy_then_the_lower_one():
-    rows = [("a", lr, step, acc) for lr, at10, at20 in ((1e-4, 0.9, 0.5), (3e-4, 0.2, 0.8), (1e-3, 0.1, 0.8))
-            for step, acc in ((10, at10), (20, at20))]  # fmt: skip
+    rows = [
+        ("a", lr, step, acc)
+        for lr, at10, at20 in ((1e-4, 0.9, 0.5), (3e-4, 0.2, 0.8), (1e-3, 0.1, 0.8))
+        for step, acc in ((10, at10), (20, at20))
+    ]
     tuning = pd.DataFrame(rows, columns=["setting", "lr", "step", "acc_x"])
     assert chosen_rates(tuning) == {"a": 3e-4}
 
@@ -126,8 +129,9 @@ def test_every_setting_takes_what_the_command_line_changes(monkeypatch, tmp_path
     monkeypatch.setattr("cr_interp.report.suite.rich_suite", lambda found: "")
     command(["training.lr=1e-3"], settings="rules-llama,sokoban-self", arms="opd", seeds="1", out=tmp_path)
     assert {name: (c.training.lr, c.seeds) for name, c in asked[0].items()} == {
-        "rules-llama": (1e-3, (1,)), "sokoban-self": (1e-3, (1,)),
-    }  # fmt: skip
+        "rules-llama": (1e-3, (1,)),
+        "sokoban-self": (1e-3, (1,)),
+    }
     with pytest.raises(UserError, match="chooses the learning rates itself"):
         command(["training.lr=1e-3"], tune=True, out=tmp_path)
 
