@@ -21,8 +21,10 @@ pytestmark = pytest.mark.browser
 
 SCRIPT = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 ADDRESSES = {name: f"{name}?study=a-synthetic" for name in PAGES} | {
-    "home": "home", "overview": "?study=a-synthetic", "suite": "suite?suite=four",
-}  # fmt: skip
+    "home": "home",
+    "overview": "?study=a-synthetic",
+    "suite": "suite?suite=four",
+}
 #: How many figures a page opens with.
 FIGURES = {"overview": 2, "layers": 2, "maps": 2, "tokens": 1, "examples": 1, "training": 3, "suite": 2}
 #: Streamlit's own elements, which the app cannot change: selector → why it is left out.
@@ -69,9 +71,10 @@ def violations(page: Page) -> list[str]:
     )
     return [
         f"{each['id']} ({each['impact']}): {node['html'][:160]}: {node['failureSummary'][:200]}"
-        for each in found["violations"] if each["impact"] in ("serious", "critical")
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
         for node in each["nodes"]
-    ]  # fmt: skip
+    ]
 
 
 def one_title_and_the_tab_says_which(page: Page, name: str) -> None:

@@ -208,15 +208,15 @@ def test_adapters_are_evaluated_and_captured_like_any_checkpoint(tmp_path):
         *LORA,
         "arms=[opd,nca]",
         "seeds=[0]",
-        "steps=30",
+        "steps=10",
         "lr=3e-3",
-        "evaluation.examples=16",
+        "evaluation.examples=8",
         "keep_checkpoints=1",
     )
     study = reproduce(config, tmp_path / "s", workers=1)
     for table in ("generations", "drift", "token_drift"):
         assert set(study.table(table)["arm"]) == {"base", "opd", "nca"}
-    assert [c[:3] for c in study.checkpoints()] == [("nca", 0, 30), ("opd", 0, 30)]
+    assert [c[:3] for c in study.checkpoints()] == [("nca", 0, 10), ("opd", 0, 10)]
     cosine = (
         study.table("drift").query("measure == 'cosine' and control == 'exact'").groupby("arm")["estimate"].min()
     )
