@@ -99,6 +99,7 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
         "training.eval_examples=8",
         "training.save_every=2",
         "evaluation.examples=16",
+        "evaluation.permutations=9",
     ]
     words = ["reproduce", "organism-shift", *short, "--seeds", "0,1", "--steps", "4", "--out", tmp_path]
     assert "opd" in run(*words, cwd=tmp_path).stdout

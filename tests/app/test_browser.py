@@ -13,7 +13,6 @@ import tomllib
 import pytest
 from browsing import (
     MAIN,
-    click_marker,
     expect,
     metric_values,
     pick,
@@ -27,17 +26,12 @@ from browsing import (
 pytestmark = pytest.mark.browser
 
 
-def test_a_link_to_a_page_works_as_the_very_first_request(server, page):
+def test_a_link_to_a_page_works_as_the_very_first_request_and_every_measure_is_there(server, page):
     """Streamlit's older kind of multipage app would run the page without main.py here."""
     page.goto(f"{server}/layers?study=five-arms")
     ready(page, 2)
     expect(page.get_by_text("Drift by layer")).to_be_visible()
     metric_values(page, 5)
-
-
-def test_every_measure_and_the_log_scale(server, page):
-    page.goto(f"{server}/layers?study=five-arms")
-    ready(page, 2)
     for name, axis in (
         ("norm ratio", "‖with‖ / ‖without‖"),
         ("centred cosine", "cosine after removing each view"),
@@ -135,41 +129,6 @@ def test_from_overview_to_the_training(server, page):
     expect(page.get_by_role("heading", name="Losses")).to_be_visible(timeout=20_000)
     ready(page, 3)
     expect(page).to_have_url(re.compile("/training.*study=a-synthetic"))
-
-
-def test_from_layers_to_the_tokens(server, page):
-    page.goto(f"{server}/layers?study=a-synthetic&layer=1&measure=relative_l2")
-    ready(page, 2)
-    settle(page)
-    page.get_by_role("link", name="Tokens at layer 1").click()
-    expect(page.get_by_role("heading", name="Text, coloured by drift")).to_be_visible(timeout=20_000)
-    ready(page, 1)
-    settle(page)
-    for part in ("layer=1", "measure=relative_l2"):
-        expect(page).to_have_url(re.compile(f"[?&]{part}"))
-    expect(page.locator(".js-plotly-plot").first).to_contain_text("relative L2")
-
-
-def test_a_click_on_a_difference_chooses_its_layer(server, page):
-    page.goto(f"{server}/layers?study=a-synthetic")
-    ready(page, 2)
-    click_marker(page, 1, -1)  # the last arm's last layer
-    settle(page)
-    expect(page).to_have_url(re.compile(r"[?&]layer=3"))
-    expect(page.get_by_role("link", name="Tokens at layer 3")).to_be_visible()
-
-
-def test_what_stands_behind_the_curves_is_part_of_the_address(server, page, browser):
-    page.goto(f"{server}/layers?study=a-synthetic")
-    ready(page, 2)
-    chart = page.locator(".js-plotly-plot").first
-    expect(chart.locator(".legend")).to_contain_text("floor")
-    settle(page)
-    page.get_by_test_id("stMain").get_by_role("button", name="floor").click()
-    settle(page)
-    expect(chart.locator(".legend")).not_to_contain_text("floor")
-    expect(page).to_have_url(re.compile("behind=(&|$)"))
-    same_in_a_new_tab(browser, page, 2)
 
 
 def test_only_this_machine_can_connect(server):

@@ -6,6 +6,8 @@ same functions as a real study's tables, so whatever reads a study reads this on
 first probes: ``opd`` internalises but is harmed when the context returns, ``nca`` is not.
 """
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,11 @@ TERMS = {
 }
 
 
+#: What was asked for → the files of a study that was made so: making one takes many times as long as copying it.
+_MADE: dict[str, Path] = {}
+_FOLDER = tempfile.TemporaryDirectory(prefix="synthetic-")
+
+
 def make_study(
     path: str | Path,
     arms: Sequence[str] = ("base", "opd", "nca"),
@@ -66,10 +73,16 @@ def make_study(
 ) -> Study:
     """Write a study to ``path``. ``text`` is put into every name, prompt and response (for escaping tests).
 
-    ``tables`` may also name ``cka_map`` and ``token_drift``; the latter's responses are ``repeat`` times as long.
+    ``tables`` may also name ``cka_map`` and ``token_drift``; the latter's responses are ``repeat`` times as long. What was
+    made in this process before is copied.
     """
+    asked = repr((arms, seeds, layers, examples, controls, steps, seed, text, sorted(tables), repeat))
+    new = not Path(path).exists()
     rng = np.random.default_rng(seed)
     study = Study.create(path, manifest(Path(path).name, arms, seeds, steps, examples, text))
+    if new and asked in _MADE:
+        shutil.copytree(_MADE[asked], path, dirs_exist_ok=True)
+        return study
     if "generations" in tables:
         study.put("generations", generations(rng, arms, seeds, examples, controls, steps, text))
     if "drift" in tables:
@@ -83,6 +96,9 @@ def make_study(
             for each in seeds if arm != "base" else ():
                 for row in training(rng, arm, steps, examples):
                     append_jsonl(study.run_path(arm, each) / "train.jsonl", row)
+    if new:
+        kept = Path(_FOLDER.name) / str(len(_MADE))
+        _MADE[asked] = Path(shutil.copytree(path, kept, ignore=shutil.ignore_patterns("manifest.json")))
     return study
 
 

@@ -15,6 +15,7 @@ SHORT = [
     "training.eval_examples=4",
     "training.save_every=2",
     "evaluation.examples=4",
+    "evaluation.permutations=9",
     "arms=[nca]",
 ]
 

@@ -30,6 +30,7 @@ SMALL = [
     "training.eval_every=2",
     "training.eval_examples=3",
     "evaluation.examples=4",
+    "evaluation.permutations=9",
 ]
 
 

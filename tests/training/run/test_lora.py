@@ -211,6 +211,7 @@ def test_adapters_are_evaluated_and_captured_like_any_checkpoint(tmp_path):
         "steps=10",
         "lr=3e-3",
         "evaluation.examples=8",
+        "evaluation.permutations=9",
         "keep_checkpoints=1",
     )
     study = reproduce(config, tmp_path / "s", workers=1)

@@ -28,6 +28,7 @@ QUICK = [
     "training.eval_examples=4",
     "training.save_every=2",
     "evaluation.examples=4",
+    "evaluation.permutations=9",
     "evaluation.controls=[exact]",
 ]
 

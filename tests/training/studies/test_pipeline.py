@@ -29,7 +29,9 @@ def test_an_older_study_is_continued_with_what_are_the_defaults_now():
 @pytest.mark.slow
 def test_a_study_is_measured_on_the_device_there_is(tmp_path, monkeypatch):
     """On a second device that is pretended, with the tables of the CPU."""
-    config = load_config("organism-shift", ["evaluation.examples=3", "evaluation.batch_size=2"])
+    config = load_config(
+        "organism-shift", ["evaluation.examples=3", "evaluation.batch_size=2", "evaluation.permutations=9"]
+    )
     here = capture_study(evaluate_study(open_or_create(config, tmp_path / "here"), config), config)
     ran = []
     rows, drift = pipeline.behaviour_rows, readings.measure_drift

@@ -91,6 +91,7 @@ def quick(monkeypatch):
     def configs(settings=(), arms=(), overrides=()):
         more = ["training.steps=3", "training.batch_size=4", "training.eval_every=3", "training.save_every=3"]
         more += ["training.eval_examples=8", "evaluation.examples=8", "evaluation.controls=[exact,mismatched]"]
+        more += ["evaluation.permutations=9"]
         return original(settings or ["rules-llama", "codebook-llama"], arms, [*more, *overrides])
 
     original = suite.suite_configs
