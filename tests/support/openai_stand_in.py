@@ -95,7 +95,7 @@ def chatting(stand_in: ChatStandIn) -> Iterator[ChatStandIn]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     stand_in.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     try:
         yield stand_in

@@ -121,7 +121,7 @@ def serving(stand_in: StandIn) -> Iterator[StandIn]:
         def log_message(self, *_: Any) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     stand_in.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:
         yield stand_in
