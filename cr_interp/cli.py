@@ -10,7 +10,6 @@ import os
 import sys
 import warnings
 from importlib import import_module
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -40,6 +39,8 @@ _format_warning = warnings.formatwarning
 
 def _version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version
+
         console.print(f"cr-interp {version('cr-interp')}")
         raise typer.Exit
 

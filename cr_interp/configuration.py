@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from cr_interp.confined import LARGEST_YAML
@@ -41,32 +40,21 @@ class Strict(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain values only, and each written out: nine lines of aliases to aliases are a billion values."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(
-                f"an alias (*{self.peek_event().anchor[:40]}) is not read here; write the value out"
-            )
-        return super().compose_node(parent, index)
-
-
 def yaml_value(text: str, problem: str) -> Any:
     """YAML as plain values. ``problem`` begins the error, which is short whatever the text is.
 
     Raises :class:`UserError`, also for aliases, for what nests too deep, and for keys that are no texts.
     """
+    from cr_interp.system.plain_yaml import Loader, YAMLError
+
     try:
-        loader = _Loader(text)  # a SafeLoader
+        loader = Loader(text)  # a SafeLoader
         try:
             data = loader.get_single_data()
         finally:
             loader.dispose()
     except Exception as error:  # PyYAML's constructors raise whatever the value makes them stumble over
-        said = (
-            one_line(" ".join(str(error).split()))[:300] if isinstance(error, yaml.YAMLError | ValueError) else ""
-        )
+        said = one_line(" ".join(str(error).split()))[:300] if isinstance(error, YAMLError | ValueError) else ""
         said = said or f"a value is not of the kind that its tag says ({type(error).__name__})"
         raise UserError(
             f"{problem}: {'it nests too deep' if isinstance(error, RecursionError) else said}."

@@ -5,7 +5,7 @@ from functools import cached_property
 import pandas as pd
 
 from cr_interp.study.study import Study
-from cr_interp.tables.metrics import metric_table
+from cr_interp.tables.metrics import metric_table, split_of
 
 
 class Held:
@@ -22,8 +22,7 @@ class Held:
     @cached_property
     def split(self) -> str | None:
         """The split whose answers count: the test examples, or the only ones there are."""
-        found = self.answers["split"].unique()
-        return "test" if "test" in found else str(found[0]) if len(found) else None
+        return split_of(self.answers) if len(self.answers) else None
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from cr_interp.report.study import keyless_sentences, unread_of, unread_sentences
+from cr_interp.report.study import keyless_sentences, unread_sentences
 from cr_interp.study.analyses import ANALYSES
 from cr_interp.study.study import Study
+from cr_interp.tables.unread import unread_of
 from cr_interp.vocabulary import CONTROLS
 
 

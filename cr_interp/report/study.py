@@ -15,8 +15,8 @@ from cr_interp.tables.estimates import Kind
 from cr_interp.tables.interval_words import SHORT, said_intervals
 from cr_interp.tables.metrics import metric_names, metric_table
 from cr_interp.tables.obedience import OBEDIENCE
-from cr_interp.tables.unread import instead, sentences, unread
-from cr_interp.vocabulary import AGREEMENT, DIVERGENCES, UNGRADED, arm_order
+from cr_interp.tables.unread import instead, keyless, sentences, unread_of
+from cr_interp.vocabulary import AGREEMENT, DIVERGENCES, arm_order
 
 PERCENT = {*METRICS, *AGREEMENT, *OBEDIENCE}
 
@@ -42,29 +42,21 @@ def markdown_study(study: Study, control: str = "exact", interval: Kind = "acros
     return "\n\n".join([markdown_table(metric_table(study, control, interval), interval), *notes])
 
 
-def unread_of(study: Study, control: str = "exact") -> pd.DataFrame:
-    """:func:`~cr_interp.tables.unread.unread` of the split that :func:`metric_table` has."""
-    generations = study.table("generations")
-    splits = generations["split"].unique()
-    return unread(generations, control, "test" if "test" in splits else str(splits[0]))
-
-
 def unread_sentences(rows: pd.DataFrame, least: float = 0.0) -> list[str]:
     return sentences(rows, arm_order(rows["arm"]), least)
 
 
 def keyless_sentences(study: Study) -> list[str]:
     """Report on examples without an answer key; nothing if all have one."""
-    asked = study.table("generations").drop_duplicates(["split", "example_id"])
-    without = int((asked["outcome"] == UNGRADED).sum())
+    asked, without = keyless(study)
     if not without:
         return []
-    if without == len(asked):
+    if without == asked:
         return [
             "No example has an answer key: accuracies, Harm and Rescue are not defined here. What is shown needs none."
         ]
     return [
-        f"{len(asked) - without} of {len(asked)} examples have an answer key: accuracies, Harm and Rescue are of these, "
+        f"{asked - without} of {asked} examples have an answer key: accuracies, Harm and Rescue are of these, "
         f"changed and agreement of all."
     ]
 

@@ -14,7 +14,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from cr_interp.report.study import unread_of, unread_sentences
+from cr_interp.report.study import unread_sentences
 from cr_interp.statistics import MARGIN
 from cr_interp.system.percent import percent
 from cr_interp.system.shown import PlainTable, literal
@@ -25,6 +25,7 @@ from cr_interp.tables.claims import ALPHA, count_claims
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.suite import ARMS, SETTINGS, Suite, comparisons, in_order, setting_rows, unfinished
+from cr_interp.tables.unread import unread_of
 
 #: The terminal has room for the interval of one metric; the others are in the README's table and in --json.
 _SHOWN = ("acc_x", "acc_xc", "harm", "both_correct", "rescue", "delta_len")

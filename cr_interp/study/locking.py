@@ -9,12 +9,14 @@ none, since a table appears whole or not at all, so what cannot be written to ca
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from cr_interp.errors import UserError
 from cr_interp.system.disk import disk_trouble
 from cr_interp.system.notes import say
+
+if TYPE_CHECKING:  # loaded by who writes: most commands only read
+    from filelock import FileLock
 
 LOCK = ".lock"
 #: Seconds after which waiting is said, and after which it ends: writing takes a moment.
@@ -45,14 +47,18 @@ def writing(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
         lock.release()
 
 
-def _lock(folder: Path) -> FileLock:
+def _lock(folder: Path) -> "FileLock":
     """The one of this folder; nobody else's rights are taken from those who share it."""
+    from filelock import FileLock
+
     with suppress(OSError):  # what keeps a folder from being made also keeps the lock from it, and is said there
         folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder.resolve() / LOCK, is_singleton=True)
 
 
-def _acquire(lock: FileLock, folder: Path, patience: float) -> None:
+def _acquire(lock: "FileLock", folder: Path, patience: float) -> None:
+    from filelock import Timeout
+
     try:
         lock.acquire(timeout=min(SAID_AFTER, patience))
         return

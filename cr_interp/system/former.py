@@ -8,9 +8,14 @@ never a second copy. The project's own code uses the new addresses, and a test h
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader, MetaPathFinder
+else:  # the import system asks for methods, not for these classes, and they take longer to load than all of this package's ground
+    Loader = MetaPathFinder = object
 
 #: former address → address
 MOVED: dict[str, str] = {

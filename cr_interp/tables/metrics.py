@@ -11,6 +11,7 @@ from cr_interp.tables.divergence import divergence_metrics
 from cr_interp.tables.drift import extremes, mean_interval
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.obedience import OBEDIENCE, new_instruction
+from cr_interp.tables.stored import of_study
 from cr_interp.vocabulary import AGREEMENT, DIVERGENCES, METRICS
 
 
@@ -20,9 +21,19 @@ def metric_table(study: Study, control: str = "exact", interval: Kind = "across"
     That is ``new_instruction`` (``obedience.py``), ``fidelity`` and ``invariance`` (``divergence.py``), and ``min_cosine``. The
     column ``interval`` names each row's kind; the argument the kind of the rows over seeds, where there are at least two.
     """
-    generations = study.table("generations")
+    of = ("generations", "divergence", "drift")
+    return of_study("metric_table", study, of, [control, interval], lambda: _metrics(study, control, interval))
+
+
+def split_of(generations: pd.DataFrame) -> str:
+    """Name the split whose answers count: the test examples, or the first there is."""
     splits = generations["split"].unique()
-    split = "test" if "test" in splits else str(splits[0])
+    return "test" if "test" in splits else str(splits[0])
+
+
+def _metrics(study: Study, control: str, interval: Kind) -> pd.DataFrame:
+    generations = study.table("generations")
+    split = split_of(generations)
     table = metrics(generations, control=control, split=split, interval=interval)
     more = [new_instruction(generations, split=split, interval=interval)]
     if study.has_table("divergence"):

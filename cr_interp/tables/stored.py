@@ -19,9 +19,11 @@ from typing import Any
 import pandas as pd
 
 import cr_interp
+from cr_interp.confined import is_regular, own
 from cr_interp.errors import UserError
 from cr_interp.files import write_atomic
 from cr_interp.study.searching import BUNDLED
+from cr_interp.study.study import Study
 from cr_interp.system.digests import digest_of, file_digest
 
 #: Set to nothing (``CR_INTERP_STORED=``), nothing is kept; set to a folder, it is kept there.
@@ -49,8 +51,8 @@ def stored(
     ``what`` names the function; ``arguments`` can be written as JSON; ``home`` is the study's folder, beside which a bundled
     example has some answers. What cannot be kept (a full disk, a folder that may not be written) is computed each time.
     """
-    content = _content(what, files, arguments)
-    if content is None:  # a file that is missing: the function says so itself
+    content = _content(what, files, arguments, home)
+    if content is None:  # a file that is missing, or not to be read: the function says so itself
         return make()
     if home is not None and home.resolve().is_relative_to(BUNDLED.resolve()):
         if _shipping:
@@ -69,6 +71,14 @@ def stored(
         found = make()
         _write(file, found)
     return found
+
+
+def of_study(
+    what: str, study: Study, tables: Sequence[str], arguments: Sequence[Any], make: Callable[[], pd.DataFrame]
+) -> pd.DataFrame:
+    """:func:`stored` for what is made from some of a study's tables, as far as it has them, and from the task it names."""
+    files = [study.table_path(name) for name in tables if study.has_table(name)]
+    return stored(what, files, [*arguments, str(study.manifest.get("task"))], make, study.path)
 
 
 @contextmanager
@@ -103,7 +113,10 @@ def ship(what: str, files: Sequence[Path], arguments: Any, table: pd.DataFrame, 
     return file
 
 
-def _content(what: str, files: Sequence[Path], arguments: Any) -> str | None:
+def _content(what: str, files: Sequence[Path], arguments: Any, home: Path | None = None) -> str | None:
+    """Name what is asked by what it is made from; None if one of the files is missing, a pipe, or a link out of ``home``."""
+    if not all(is_regular(file) and (home is None or own(home, file)) for file in files):
+        return None
     try:
         return digest_of([what, arguments, [(file.name, file_digest(file)) for file in files]])
     except OSError:
@@ -133,7 +146,7 @@ def _write(file: Path, table: pd.DataFrame) -> None:
     try:
         _sweep(file.parent)
         write_atomic(file, lambda out: table.to_parquet(out, index=False))
-    except (UserError, OSError, ValueError):
+    except (UserError, OSError, ValueError, TypeError):
         return  # what cannot be kept was computed nevertheless
 
 

@@ -37,7 +37,7 @@ from cr_interp.tables.behaviour import METRICS, differences, metrics, regimes
 from cr_interp.tables.claims import COMPARED, count_claims
 from cr_interp.tables.drift import layer_table
 from cr_interp.tables.estimates import Kind
-from cr_interp.tables.metrics import metric_table
+from cr_interp.tables.metrics import metric_table, split_of
 from cr_interp.tables.stored import stored
 
 #: The paper's twelve, mirrored: system-prompt tasks × families, then games × kinds of teacher.
@@ -311,8 +311,7 @@ def counts(
 def _answers(study: Study) -> tuple[pd.DataFrame, str]:
     """A study's answers on the split that :func:`~cr_interp.tables.metrics.metric_table` takes, at the last step of each run."""
     answers = study.table("generations")
-    splits = answers["split"].unique()
-    split = "test" if "test" in splits else str(splits[0])
+    split = split_of(answers)
     return last_step(answers[answers["split"] == split]), split
 
 

@@ -9,7 +9,11 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import outcome_shares
+from cr_interp.tables.metrics import split_of
+from cr_interp.tables.stored import of_study
+from cr_interp.vocabulary import UNGRADED
 
 #: Outcome → what it means, in a sentence about several answers.
 UNREAD = {"truncated": "cut off before an answer (truncated)", "unparsable": "no answer to be read (unparsable)"}
@@ -27,6 +31,27 @@ def unread(generations: pd.DataFrame, control: str = "exact", split: str | None 
     )
     counts = shares.groupby(["arm", "metric", "outcome"], as_index=False)[["k", "n"]].sum()
     return counts[["arm", "metric", "outcome", "k", "n"]]
+
+
+def unread_of(study: Study, control: str = "exact") -> pd.DataFrame:
+    """:func:`unread` of the split that :func:`~cr_interp.tables.metrics.metric_table` has."""
+
+    def make() -> pd.DataFrame:
+        generations = study.table("generations")
+        return unread(generations, control, split_of(generations))
+
+    return of_study("unread", study, ("generations",), [control], make)
+
+
+def keyless(study: Study) -> tuple[int, int]:
+    """Count a study's examples, and those of them that have no answer key."""
+
+    def make() -> pd.DataFrame:
+        examples = study.table("generations").drop_duplicates(["split", "example_id"])
+        return pd.DataFrame({"asked": [len(examples)], "without": [int((examples["outcome"] == UNGRADED).sum())]})
+
+    row = of_study("keyless", study, ("generations",), [], make).iloc[0]
+    return int(row["asked"]), int(row["without"])
 
 
 def instead(rows: pd.DataFrame) -> dict[tuple[str, str], str]:

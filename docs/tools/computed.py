@@ -1,4 +1,4 @@
-"""Compute what the workbench asks first of each bundled example, and put it beside it, so that it opens at once.
+"""Compute what the workbench and ``cr-interp table`` ask first of each bundled example, and put it beside it.
 
 ``python docs/tools/computed.py``, after a bundled study was made again: what was computed of the old one is removed.
 """
@@ -14,8 +14,10 @@ from app.queries.state import Selection, arms_of, controls_of, seeds_of
 from app.sidebar import default_pair
 from cr_interp.study.searching import BUNDLED, studies_in
 from cr_interp.study.study import Study
+from cr_interp.tables.metrics import metric_table
 from cr_interp.tables.stored import SHIPPED, shipping
 from cr_interp.tables.suite import open_suite
+from cr_interp.tables.unread import keyless, unread_of
 
 
 def first_choice(path: Path) -> Selection:
@@ -36,6 +38,13 @@ def first_choice(path: Path) -> Selection:
     )
 
 
+def printed(study: Study) -> None:
+    """Compute what ``cr-interp table`` prints of a study."""
+    metric_table(study)
+    unread_of(study)
+    keyless(study)
+
+
 def main() -> None:
     for old in BUNDLED.rglob(SHIPPED):
         shutil.rmtree(old)
@@ -49,10 +58,12 @@ def main() -> None:
             chosen.outcome_shares()
             chosen.case_counts()
             chosen.flips()
+            printed(chosen.study)
             print(path.name)
         for folder in BUNDLED.iterdir():
             for path in studies_in(folder).values():
                 first_choice(path).verdict()
+                printed(Study.open(path))
                 print(f"{folder.name}/{path.name}")
             if studies_in(folder):
                 mine = open_suite(folder)

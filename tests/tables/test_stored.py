@@ -1,10 +1,13 @@
 """What is computed once: found again by content, made anew when anything it is made of changes, never a reason to fail."""
 
+import os
+
 import pandas as pd
 import pytest
 from synthetic import make_study
 
 from cr_interp.study import searching
+from cr_interp.tables import metrics, unread
 from cr_interp.tables import stored as module
 from cr_interp.tables.stored import ship, stored
 
@@ -121,3 +124,46 @@ def test_what_is_shipped_beside_the_examples_is_what_is_computed(monkeypatch):
     monkeypatch.setattr(module, "BUNDLED", module.BUNDLED / "elsewhere")
     monkeypatch.setenv(module.VARIABLE, "")
     pd.testing.assert_frame_equal(suite.comparisons(one), shipped, check_dtype=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["organism-shift", "suite/rules-llama"])
+def test_what_the_command_line_prints_is_shipped_as_it_is_computed(name, monkeypatch):
+    study = searching.open_study(name)
+    monkeypatch.setenv(module.VARIABLE, "")
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "metrics", lambda *_, **__: pytest.fail("not shipped"))
+        patch.setattr(unread, "outcome_shares", lambda *_, **__: pytest.fail("not shipped"))
+        shipped = metrics.metric_table(study), unread.unread_of(study), unread.keyless(study)
+    monkeypatch.setattr(module, "BUNDLED", module.BUNDLED / "elsewhere")
+    pd.testing.assert_frame_equal(metrics.metric_table(study), shipped[0], check_dtype=False)
+    pd.testing.assert_frame_equal(unread.unread_of(study), shipped[1], check_dtype=False)
+    assert unread.keyless(study) == shipped[2]
+
+
+def test_a_table_of_metrics_is_made_once_and_anew_when_one_of_its_tables_changes(tmp_path, monkeypatch):
+    monkeypatch.setenv(module.VARIABLE, str(tmp_path / "kept"))
+    study = make_study(tmp_path / "one", seeds=(0, 1), examples=12, tables=("generations", "drift"))
+    first = metrics.metric_table(study)
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "metrics", lambda *_, **__: pytest.fail("computed again"))
+        pd.testing.assert_frame_equal(metrics.metric_table(study), first, check_dtype=False)
+    study.replace("drift", study.table("drift").assign(estimate=0.25))
+    changed = metrics.metric_table(study)
+    assert set(changed.loc[changed["metric"] == "min_cosine", "estimate"]) == {0.25}
+    assert set(first.loc[first["metric"] == "min_cosine", "estimate"]) != {0.25}
+
+
+def test_no_pipe_is_waited_for_and_no_link_out_of_the_study_is_followed(made, tmp_path):
+    """Whose digest is asked for, is opened: what is not to be read is left to the function, which says so."""
+    file, ask, asked = made
+    home = tmp_path / "study"
+    home.mkdir()
+    ask(home=tmp_path)
+    ask(home=home)  # the file is not of this study
+    ask(home=home)
+    assert len(asked) == 3
+    file.unlink()
+    os.mkfifo(file)
+    ask()
+    assert len(asked) == 4
