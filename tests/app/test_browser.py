@@ -1,7 +1,7 @@
 """The app as people see it, in a real Chromium: pages, links, addresses in a new tab, hostile text, and who may connect.
 
-Screenshots of every page are kept in ``tests/artefacts``: look at them. Every page in both themes and in a narrow window is in
-``test_browser_looks.py``; Maps, Tokens and Examples are in ``test_browser_pages.py``.
+With ``CR_INTERP_PICTURES=1`` a screenshot of every page is kept in ``tests/artefacts``: look at them. Every page in both themes
+and in a narrow window is in ``test_browser_looks.py``; Maps, Tokens and Examples are in ``test_browser_pages.py``.
 """
 
 import base64

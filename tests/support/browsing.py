@@ -216,7 +216,10 @@ def ready(page: Page, figures: int) -> None:
 
 
 def shoot(page: Page, name: str) -> None:
-    """The whole page: the window is made as tall as the scrolled part first."""
+    """A picture of the whole page, if ``CR_INTERP_PICTURES`` is set: the window is made as tall as the scrolled part first, and
+    every figure is drawn anew twice, which takes longer than most tests."""
+    if not os.environ.get("CR_INTERP_PICTURES"):
+        return
     ARTEFACTS.mkdir(exist_ok=True)
     size = page.viewport_size
     assert size
