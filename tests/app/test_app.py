@@ -56,6 +56,7 @@ def html(app: AppTest) -> str:
     return "\n".join(str(each.proto.body) for each in app.get("html"))
 
 
+@pytest.mark.slow
 def test_overview_answers_the_question_with_the_numbers_of_the_tables(good):
     app = open_app()
     assert not app.exception
@@ -135,6 +136,7 @@ def test_what_repairs_stands_below_what_moves_or_the_command_that_measures_it(go
     assert "a random direction of the same norm at most 0.10" in said(app)
 
 
+@pytest.mark.slow
 def test_the_first_page_says_where_it_is_decided_or_how_to_find_out(good):
     app = open_app()
     assert "Where is it decided?" in said(app)
@@ -202,6 +204,7 @@ def test_layers_explains_itself_and_orders_the_arms(good):
     assert not app.exception
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_choices_change_the_page(good, page):
     app = open_app(page)
@@ -213,6 +216,7 @@ def test_choices_change_the_page(good, page):
         assert [metric.label for metric in app.metric] == ["opd"]
 
 
+@pytest.mark.slow
 def test_choices_hold_on_both_pages(good):
     app = open_app()
     app.multiselect(key="arms").set_value(["opd", "nca"])
@@ -286,6 +290,7 @@ def test_damaged_tables_cost_their_own_part_only(good, page, table, damage):
         assert len(app.metric) == 3
 
 
+@pytest.mark.slow
 def test_a_study_without_optional_things(root):
     make_study(root / "bare", arms=("left", "right"), seeds=(0,), examples=20, controls=("exact",))
     studies.Study.create(root / "bare", {})
@@ -300,6 +305,7 @@ def test_a_study_without_optional_things(root):
     assert not app.error
 
 
+@pytest.mark.slow
 def test_manifest_of_the_wrong_shape(good):
     (good / "manifest.json").write_text(
         json.dumps(
@@ -312,6 +318,7 @@ def test_manifest_of_the_wrong_shape(good):
         assert not app.error
 
 
+@pytest.mark.slow
 def test_no_arm_and_twice_the_same_arm(good):
     app = open_app()
     app.multiselect(key="arms").set_value([]).run()

@@ -56,6 +56,7 @@ def test_another_study_starts_with_all_its_arms_and_seeds_unless_some_were_left_
     assert chosen("strange") == (["left", "right"], [7, 8])
 
 
+@pytest.mark.slow
 def test_what_a_page_was_set_to_is_found_again(good):
     app = open_app(TOKENS, example="test-0007", layer="1")
     app.switch_page(MAPS).run()
@@ -66,6 +67,7 @@ def test_what_a_page_was_set_to_is_found_again(good):
     assert queries(app)["example"] == ["test-0007"]
 
 
+@pytest.mark.slow
 def test_a_new_address_wins_over_what_was_chosen(good):
     app = open_app(TOKENS, example="test-0007")
     app.query_params["example"] = "test-0001"
@@ -73,6 +75,7 @@ def test_a_new_address_wins_over_what_was_chosen(good):
     assert app.selectbox(key="example").value == "test-0001"
 
 
+@pytest.mark.slow
 def test_what_nobody_chose_follows_its_default_and_what_was_chosen_stays(good):
     app = open_app(TOKENS, layer="2")
     first = app.selectbox(key="example").value
@@ -133,6 +136,7 @@ def test_a_study_that_was_measured_with_its_sinks_is_not_said_to_have_none(good)
     assert "None of this study's tokens" not in said(app)
 
 
+@pytest.mark.slow
 def test_a_figure_is_made_once_until_its_study_changes(good, monkeypatch):
     from cr_interp import figures
 

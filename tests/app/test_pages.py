@@ -127,6 +127,7 @@ def test_a_study_without_the_other_tables(root, page):
     assert not app.error, said(app)
 
 
+@pytest.mark.slow
 def test_neither_arms_nor_seeds(good):
     for page in PAGES:
         app = open_app(page)
@@ -165,6 +166,7 @@ def test_nonsense_in_the_address_is_ignored(good):
     assert "etc" not in said(app)
 
 
+@pytest.mark.slow
 def test_without_a_cell_the_page_says_how_to_get_one(good):
     app = open_app(MAPS)
     assert "Click a cell of a map" in said(app)
@@ -185,6 +187,7 @@ def test_a_baseline_without_such_a_map(good):
     assert "have no map of this kind to compare" in said(app)
 
 
+@pytest.mark.slow
 def test_what_is_measured_under_the_exact_context_only_says_so_and_offers_no_other(good):
     for page in (MAPS, TOKENS):
         app = open_app(page, control="mismatched")
@@ -192,6 +195,7 @@ def test_what_is_measured_under_the_exact_context_only_says_so_and_offers_no_oth
         assert "control" not in {each.key for each in app.sidebar.get("selectbox")}
 
 
+@pytest.mark.slow
 def test_tokens_have_the_measure_of_the_left_where_there_is_one(good):
     app = open_app("screens/layers.py")
     for measure, expected in (("relative_l2", "relative_l2"), ("cka", "cosine")):
@@ -210,6 +214,7 @@ def harmed(good: Path, arm: str, seed: int) -> set[str]:
     return set(mine["example_id"])
 
 
+@pytest.mark.slow
 def test_the_first_example_is_the_harmed_one_that_drifts_most(good):
     app = open_app(TOKENS, by_arm="opd", layer="2")
     drift = table(good, "token_drift")
@@ -254,6 +259,7 @@ def test_prompt_and_answers_come_before_the_tokens(good):
     assert headings[:3] == ["Prompt and responses", "Text, coloured by drift", "Token × layer"]
 
 
+@pytest.mark.slow
 def test_what_was_clicked_stands_beside_the_figure(good):
     app = open_app(TOKENS, example="test-0003", layer="2", column="1")
     shown = app.dataframe[1].value
@@ -278,6 +284,7 @@ def test_what_was_clicked_stands_beside_the_figure(good):
     assert list(app.dataframe[0].value["arm"]) == ["base", "opd", "nca"]
 
 
+@pytest.mark.slow
 def test_the_colour_is_the_one_that_tells_cells_apart(good):
     study = studies.Study.open(good)
     cells = study.table("cka_map")
@@ -297,6 +304,7 @@ def test_the_order_follows_the_statistic_and_the_example_stays(good):
     assert said(app) != before
 
 
+@pytest.mark.slow
 def test_every_measure(good):
     app = open_app(TOKENS)
     for measure in token_view.MOVES:
@@ -355,6 +363,7 @@ def test_examples_open_on_the_harmed_ones_of_the_arm_that_has_most(good):
     assert harmed["example_id"].iloc[0] in said(app)
 
 
+@pytest.mark.slow
 def test_cases_errors_and_pages(good):
     app = open_app(EXAMPLES, case_arm="base", cases="rescued", page="2")
     rescued = expected(good, "base", "rescued")
@@ -408,6 +417,7 @@ def test_search_and_where_two_arms_part(good):
     assert "No such pair" in said(app)
 
 
+@pytest.mark.slow
 def test_the_order_and_the_pins_are_in_the_address(good):
     app = open_app(EXAMPLES, cases="all", case_arm="opd", sort="length")
     pairs = example_pairs.paired(table(good, "generations"))
@@ -437,6 +447,7 @@ def test_the_order_by_movement_is_that_of_the_single_tokens(good, order, layer, 
     assert cards == list(ranked["example_id"])[: len(cards)]
 
 
+@pytest.mark.slow
 def test_examples_of_one_seed_and_another_control(good):
     app = open_app(EXAMPLES, case_arm="opd", cases="harmed")
     app.multiselect(key="seeds").set_value([1]).run()

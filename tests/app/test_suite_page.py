@@ -48,6 +48,7 @@ def test_the_counts_are_those_of_the_table(suite):
     assert list(shown["settings"]) == [f"{row.k} of {row.of}" for row in expected.itertuples()]
 
 
+@pytest.mark.slow
 def test_other_arms_than_the_papers_have_a_figure_of_their_own(suite, root):
     make_study(root / "mine" / "rules-qwen3", ("base", "opd", "nca", "sym_kl"), examples=30, seeds=(0, 1), seed=3)
     app = opened(study="mine/rules-llama", view="Ablations")
@@ -57,6 +58,7 @@ def test_other_arms_than_the_papers_have_a_figure_of_their_own(suite, root):
     assert [each.value for each in app.subheader] == ["Which part of the anchor does it?"]
 
 
+@pytest.mark.slow
 def test_ablations_that_were_not_asked_under_this_context(suite, root):
     arms = ("base", "opd", "nca", "sym_kl")
     make_study(root / "mine" / "rules-qwen3", arms, examples=30, seeds=(0, 1), controls=("exact",))
@@ -102,6 +104,7 @@ def test_of_two_suites_the_one_of_the_study_comes_first(suite, root):
     assert app.query_params["suite"] == "another"
 
 
+@pytest.mark.slow
 def test_an_arm_that_no_setting_has_and_one_arm_twice(suite, root):
     make_study(root / "five", arms=("base", "opd", "sym_kl"), examples=10)
     make_study(root / "mine" / "five", arms=("base", "opd", "sym_kl"), examples=10)

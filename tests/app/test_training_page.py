@@ -94,6 +94,7 @@ def test_several_steps_have_a_slider_and_a_second_source(good):
     assert app.query_params["evaluated"] == "checkpoints"
 
 
+@pytest.mark.slow
 def test_the_address_chooses_and_nonsense_in_it_is_ignored(good):
     at_more_steps(Study.open(good), 25)
     app = open_page(step="25", curves_of="speed", log_loss="False", follow="True", measure="cka")
@@ -109,6 +110,7 @@ def test_the_address_chooses_and_nonsense_in_it_is_ignored(good):
     assert set(app.query_params) == {"study"}
 
 
+@pytest.mark.slow
 def test_arms_and_seeds_of_the_sidebar_count(good):
     app = open_page()
     app.multiselect(key="arms").set_value(["opd"])
@@ -125,6 +127,7 @@ def test_an_arm_that_the_tables_do_not_know_yet_is_shown(good):
     assert "Last row written" in text
 
 
+@pytest.mark.slow
 def test_rows_that_came_since_are_read(good):
     app = open_page()
     for log in logs(good):
@@ -211,6 +214,7 @@ def test_a_damaged_table_leaves_the_log(good):
     assert "6 runs, all at step 100" in said(app)
 
 
+@pytest.mark.slow
 def test_a_long_log_says_that_it_was_thinned(root):
     study = make_study(root / "long", arms=ARMS, seeds=(0, 1), tables=("drift",))
     row = '{{"kind": "train", "step": {0}, "loss": {1:.6f}, "terms": {{"KL(q_x || f)": {1:.6f}}}}}\n'

@@ -170,6 +170,7 @@ def test_what_is_missing_is_said_and_the_pair_follows_the_comparison(trained):
     )
 
 
+@pytest.mark.slow
 def test_a_changed_run_answers(good):
     app = load(open_page(checkpoint="base", beside="none"))
     assert "Nothing is computed before you press the button" in said(app)
@@ -291,6 +292,7 @@ def test_a_folder_of_ones_own(good, tmp_path):
     assert ">mine</div>" in html(app)
 
 
+@pytest.mark.slow
 def test_damaged_weights_and_another_tokenizer_cost_their_own_half(trained):
     weights = trained / "runs" / "nca-s0" / "checkpoint-100" / "model.safetensors"
     weights.write_bytes(b"no weights")

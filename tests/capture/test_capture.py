@@ -293,6 +293,7 @@ def test_copies_share_the_weights_and_follow_the_model(backend):
     assert_same(capture(model, tiny_view(), sites, backend=backend), capture(model, tiny_view(), sites))
 
 
+@pytest.mark.slow
 def test_a_bridge_is_booted_once_with_eager_attention_and_goes_with_its_model():
     model = tiny_model("llama", attention="sdpa")
     gc.collect()

@@ -98,6 +98,7 @@ def test_half_precision_has_a_wider_limit():
     assert all(check.limit is None or check.limit > 1e-3 for check in checks)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_its_exit_code_tells(monkeypatch):
     runner = CliRunner(env={"COLUMNS": "200"})
     result = runner.invoke(app, ["check", "builtin:organism-rules"])

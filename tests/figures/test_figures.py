@@ -48,6 +48,7 @@ def drawn(study: Study, metrics: pd.DataFrame) -> dict[str, go.Figure]:
     }
 
 
+@pytest.mark.slow
 def test_importing_needs_neither_torch_nor_streamlit():
     heavy = "('torch', 'streamlit', 'transformers')"
     code = f"import sys, cr_interp.figures.behaviour; print([name for name in {heavy} if name in sys.modules])"
@@ -55,6 +56,7 @@ def test_importing_needs_neither_torch_nor_streamlit():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_every_figure_has_caption_alt_text_axis_titles_and_no_background(study, metrics):
     for name, figure in drawn(study, metrics).items():
         assert figure.data, name

@@ -45,6 +45,7 @@ def curve(figure: go.Figure, name: str, index: int = 0) -> go.Scatter:
     return [trace for trace in figure.data if trace.name == name and trace.x[0] is not None][index]
 
 
+@pytest.mark.slow
 def test_every_figure_says_what_it_shows_and_has_no_background(tables):
     for name, figure in drawn(tables).items():
         assert "n = " in caption(figure), name

@@ -52,6 +52,7 @@ def test_how_it_ended_is_told_apart(code, err, kind):
     assert kind_of(code, err) == kind
 
 
+@pytest.mark.slow
 def test_whatever_happens_in_a_fork_is_counted_and_stays_there(tmp_path):
     """In a process with one thread: a fork of one with many is another thing."""
     program = f"""
@@ -78,6 +79,7 @@ assert apart.apart(lambda: sys.exit(2), Path("."), Path(".")).code == 2
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @seed(0)
 @settings(max_examples=100, database=None, deadline=None)
 @given(st.lists(bytes_damage, max_size=4), st.lists(object_damage, max_size=4))

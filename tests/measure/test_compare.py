@@ -179,6 +179,7 @@ def test_an_empty_context_is_refused(question, tmp_path):
         compare_checkpoints([f"base={chatting(tmp_path / 'm')}"], out=tmp_path / "out", **question)
 
 
+@pytest.mark.slow
 def test_an_answer_ends_where_the_template_ends_a_turn(question, tmp_path):
     """Both checkpoints have a base model's end of text; the second one's configuration says so as well."""
     pairs = [
@@ -200,6 +201,7 @@ def test_checkpoints_that_end_differently_are_refused(question, tmp_path):
         compare_checkpoints(pairs, out=tmp_path / "out", **question)
 
 
+@pytest.mark.slow
 def test_the_date_is_recorded_and_another_one_is_another_study(question, tmp_path):
     where = chatting(tmp_path / "m", "{{ strftime_now('%d %b %Y') + '\n' }}" + CHATML)
     study = compare_checkpoints([f"base={where}"], out=tmp_path / "out", **question)
@@ -224,6 +226,7 @@ def test_examples_that_are_not_asked_are_counted_aloud(asked, tmp_path, capsys):
     assert "examples" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_a_key_a_study_has_what_needs_none(asked, tmp_path, capsys):
     """Two checkpoints, prompts alone: divergences, agreement, length, drift; and the table says what is lacking."""
     rows = [{"prompt": "abcd"}, {"prompt": "hgfe", "answer": None}, {"prompt": "aaaa"}]

@@ -97,6 +97,7 @@ def test_maps(tables):
     assert square["views"][2, 2] < 0.999
 
 
+@pytest.mark.slow
 def test_few_sites_a_pass_give_the_same_numbers(case, tables):
     few = measure_drift(*case, sites_per_pass=2)
     keys = ["site", "layer", "control", "measure"]
@@ -207,6 +208,7 @@ def test_no_interval_excludes_its_own_estimate(tables):
     assert set(rows["measure"]) >= {"cosine", "shift_share", "cka", "cka_examples", "knn_overlap"}
 
 
+@pytest.mark.slow
 def test_what_stands_beside_an_estimate(case, tables):
     exact = of(tables.drift, control="exact", measure="cka_examples")
     assert (exact["p"] == 1 / 200).all(), "199 permutations, none of which reaches the true pairing"
@@ -231,6 +233,7 @@ def test_the_lowest_cosine_has_an_interval_of_its_own(tables):
     assert others["min_low"].isna().all()
 
 
+@pytest.mark.slow
 def test_example_level_compares_so_many_tokens_as_the_study_says(case, tables):
     responses = case[2]
     lengths = [len(ids) for ids in responses.values()]

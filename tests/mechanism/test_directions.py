@@ -123,6 +123,7 @@ def test_answers_of_the_clusters_that_v_is_of_are_left_out():
     assert "e10" not in set(rows(given)["direction_examples"]["example_id"])
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_the_batch():
     one, other = material(), material()
     other.options = Options(batch_size=1)

@@ -52,6 +52,7 @@ def test_every_analysis_is_in_the_schema():
     assert all(list(each.tables)[-1] == each.table for each in ANALYSES)
 
 
+@pytest.mark.slow
 def test_fills_both_tables_of_every_arm(study):
     explain(study, ["patching"], options=CHANGED)
     table, examples = study.table("patching"), study.table("patching_examples")
@@ -168,6 +169,7 @@ def test_memory_that_is_exhausted_leaves_what_is_done(study, monkeypatch):
     assert not done.has_table("attribution")
 
 
+@pytest.mark.slow
 def test_heads_and_windows_of_a_study(study):
     options = Options(("changed",), sites=("attn_out",), heads=2, windows=(1, 2))
     explain(study, ["windows", "attribution", "heads", "patching"], ["opd"], options=options)

@@ -104,6 +104,7 @@ def test_a_model_that_the_study_spreads_out_is_spread_out(study, monkeypatch):
     assert set(study.table("patching")["arm"]) == {"full"}
 
 
+@pytest.mark.slow
 def test_without_a_base_the_rest_is_explained_and_what_is_named_is_refused(study, capsys):
     arms = {arm: about for arm, about in study.manifest["arms"].items() if arm != "base"}
     rows = study.table("generations")

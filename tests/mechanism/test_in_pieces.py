@@ -29,6 +29,7 @@ def same(one, other, keys):
     pd.testing.assert_frame_equal(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_patching_and_attribution(both):
     whole, pieces, pairs = both
     cells = [*site_cells(whole.model, ["resid_post", "attn_out", "mlp_out"]), Cell(Site("z", 2), 1)]

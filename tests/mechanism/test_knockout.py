@@ -139,6 +139,7 @@ def test_runs_of_the_aligned_positions_alone_equal_whole_ones(family):
                 )
 
 
+@pytest.mark.slow
 def test_rows_do_not_depend_on_the_batch():
     loaded = loaded_of(planted())
     one, other = (

@@ -145,6 +145,7 @@ def renamed(change):
     return lambda saved: {change(name): tensor for name, tensor in saved.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -296,6 +297,7 @@ def with_added_tokens(folder, untied, save_embedding_layers=True, **chosen):
     return rows, expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("untied", [True, False])
 @pytest.mark.parametrize("chosen", [{}, {"modules_to_save": ["lm_head", "embed_tokens"]}], ids=str)
 def test_rows_of_added_tokens_come_with_the_adapter(untied, chosen, tmp_path):

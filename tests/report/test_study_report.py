@@ -33,6 +33,7 @@ def of(section, kind):
     return [part for part in section.parts if isinstance(part, kind)]
 
 
+@pytest.mark.slow
 def test_the_verdict_counts_what_the_answers_say(study, made):
     rows = study.table("generations").query("control in ['none', 'exact']")
     right = rows.assign(right=rows["outcome"] == "right").pivot(
@@ -85,6 +86,7 @@ def test_eight_flips_harmed_first_one_of_each_cluster_and_arms_take_turns(study,
     assert list(choose_flips(few)["arm"].head(2)) == ["opd", "opd"], "an arm without flips is passed over"
 
 
+@pytest.mark.slow
 def test_a_flip_stands_below_the_context_of_its_own(tmp_path):
     study = make_study(tmp_path / "s", arms=("base", "opd"), seeds=(0,), examples=12)
     answers = study.table("generations")
@@ -107,6 +109,7 @@ def test_every_figure_stands_beside_its_numbers(made):
         assert of(made[anchor], Numbers)
 
 
+@pytest.mark.slow
 def test_patching_is_shown_with_its_controls(tmp_path):
     study = make_study(tmp_path / "s", arms=("base", "opd"), seeds=(0,), examples=20)
     rows = [
@@ -130,6 +133,7 @@ def test_patching_is_shown_with_its_controls(tmp_path):
     assert "No analysis of mechanism" not in limits
 
 
+@pytest.mark.slow
 def test_without_an_answer_key_it_says_what_needs_none(tmp_path):
     study = make_study(tmp_path / "s", arms=("base", "opd"), examples=20)
     answers = study.table("generations").assign(outcome="ungraded")
@@ -148,6 +152,7 @@ def test_without_an_answer_key_it_says_what_needs_none(tmp_path):
     assert report_text(study).endswith("</html>\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["generations", "drift"])
 def test_a_missing_table_costs_its_own_section(missing, tmp_path):
     other = {"generations": "drift", "drift": "generations"}[missing]
@@ -173,6 +178,7 @@ def test_nothing_to_report_is_said(tmp_path):
         sections(study)
 
 
+@pytest.mark.slow
 def test_hostile_texts_stay_texts(tmp_path):
     study = make_study(tmp_path / "s", examples=12, seeds=(0,), text=HOSTILE, arms=("opd", f"nca{HOSTILE[:8]}"))
     text = report_text(study)
@@ -192,6 +198,7 @@ def test_hostile_texts_stay_texts(tmp_path):
             assert len({re.sub(r"\\.", "", line).count("|") for line in block.splitlines()}) == 1, block
 
 
+@pytest.mark.slow
 def test_the_file_is_small_asks_nobody_and_is_the_same_each_time(tmp_path):
     study = make_study(tmp_path / "s", arms=("base", "opd"), seeds=(0,), examples=12)
     path = write_report(study, tmp_path / "a.html")
@@ -235,6 +242,7 @@ def test_what_stood_before_a_prompt_may_be_anything():
         assert _words(before) == (before if isinstance(before, str) else "")
 
 
+@pytest.mark.slow
 def test_the_page_s_commands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_study(tmp_path / "studies" / "organism-shift", arms=("base", "opd"), seeds=(0,), examples=12)

@@ -116,6 +116,7 @@ def test_the_command_line_knows_a_suite_by_folder_and_by_name(planted, tmp_path)
     assert "control 'exat'" in run("table", "mine", "--control", "exat", code=2, **where).stderr
 
 
+@pytest.mark.slow
 def test_needs_no_torch():
     code = "import sys, cr_interp.tables.suite, cr_interp.report.suite; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -74,6 +74,7 @@ def test_an_adapter_needs_its_own_weights_as_safetensors(tmp_path):
         folder(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_neither_imports_torch():
     modules = "sys, cr_interp.study.checkpoints, cr_interp.study.questions, cr_interp.figures.tryout"
     code = f"import {modules}; print('torch' in sys.modules)"

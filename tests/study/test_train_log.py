@@ -177,6 +177,7 @@ def test_lines_that_are_no_rows(text, steps, unreadable):
         assert np.isfinite(rows[name].dropna()).all()
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=6))
 def test_any_bytes_in_any_pieces_give_the_same_rows(tmp_path_factory, noise, cuts):

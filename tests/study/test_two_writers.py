@@ -62,6 +62,7 @@ def holder(study):
     process.wait()
 
 
+@pytest.mark.slow
 def test_two_processes_lose_nothing(study):
     writers = [started(WRITER, study.path, arm) for arm in ("a", "b")]
     for each in writers:

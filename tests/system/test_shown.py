@@ -108,6 +108,7 @@ def test_tables_of_a_study_keep_arms_apart_whose_names_are_markup():
     assert "opd[/b]" in printed(plain_table(rows, "t"))
 
 
+@pytest.mark.slow
 def test_odd_studies_do_not_take_the_others_away(tmp_path):
     good = make_study(tmp_path / "good")
     for name in ("run[", "\x1b[31mred", "line\nbreak", "[bold]x"):
@@ -145,6 +146,7 @@ def test_errors_are_printed_without_acting_characters(tmp_path):
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_terminal_without_unicode_is_no_reason_to_stop(tmp_path):
     make_study(tmp_path / "s")
     done = run("table", tmp_path / "s", cwd=tmp_path, PYTHONIOENCODING="ascii")

@@ -57,6 +57,7 @@ def test_contexts():
     assert contexts["mismatched"].messages[0]["content"] == other != contexts["exact"].messages[0]["content"]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(TASK.examples("test", 50)), st.text(max_size=10))
 def test_grading(example, noise):
     assert TASK.grade(example, example.answer, False) == "right"

@@ -70,6 +70,7 @@ def test_languages(tmp_path):
         verdict({"kind": "language", "language": "xx"}, german, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_pattern_that_never_ends_is_given_up(tmp_path):
     start = time.monotonic()
     with pytest.raises(UserError, match="backtracks"):

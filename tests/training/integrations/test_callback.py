@@ -112,6 +112,7 @@ def test_numbers_go_where_the_trainer_logs(plain_trainer, rows):
     assert all(value is not None for logs in told.values() for value in logs.values())
 
 
+@pytest.mark.slow
 def test_a_study_grows_and_is_one_like_any_other(plain_trainer, rows, tmp_path):
     seen = []
 

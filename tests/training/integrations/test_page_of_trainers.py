@@ -9,6 +9,7 @@ from cr_interp.study.study import Study
 PAGE = "how-to/your-trainer.md"
 
 
+@pytest.mark.slow
 def test_five_lines_beside_a_trainer(plain_trainer, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     program = code(PAGE)[0]

@@ -120,6 +120,7 @@ def test_a_long_leading_context_is_whole(made):
     assert text.count("b") >= 150
 
 
+@pytest.mark.slow
 def test_a_run_with_the_callback(made, tmp_path):
     """The journey of somebody who trains with TRL: the anchor and the readings in one log, and a study of it."""
     trainer = made(apart=0.0, max_steps=3, learning_rate=1e-2)

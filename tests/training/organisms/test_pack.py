@@ -171,6 +171,7 @@ def test_no_practice_board_is_held_out():
     assert all(walk(sokoban(), board, shortest_path(sokoban, board)) for board in drawn)
 
 
+@pytest.mark.slow
 def test_a_stopped_pre_training_ends_in_the_same_weights(tmp_path, monkeypatch):
     """Also when it was stopped between two states: the steps since then are done again."""
     config = PretrainConfig(rows=4, turns=1, steps=7)

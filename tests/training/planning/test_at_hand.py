@@ -109,6 +109,7 @@ def _round(shape, rows, lengths, on):
     return lengths.aligned * max(read, computing(rows * (forward(shape, 1, int(seen)) + head(shape, 1)), on, 1))
 
 
+@pytest.mark.slow
 def test_the_largest_numbers_are_planned_at_once():
     made = make_plan(
         load_config(

@@ -54,6 +54,7 @@ def measured(student, teacher, arm, **options):
     return live.peak, memory.losses + memory.gradients + prefix_of_teacher
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ARCHITECTURES)
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_every_architecture_stays_below_the_formula(family, checkpointing):
@@ -89,6 +90,7 @@ def test_every_option_stays_below_the_formula(vocabulary, arm, options):
     assert peak <= bound <= SLACK * peak
 
 
+@pytest.mark.slow
 def test_options_shrink_what_they_promise_to():
     def peak(**options):
         return measured(wide(vocabulary=4000), wide(vocabulary=4000), "nca", **options)[0]

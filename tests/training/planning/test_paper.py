@@ -156,6 +156,7 @@ def test_a_context_over_the_cap_stops_before_anything_is_made(tiny_family, tmp_p
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.slow
 def test_fixed_template_variables_are_in_the_checkpoint(tiny_family, tmp_path):
     from cr_interp.models.loading import load
 

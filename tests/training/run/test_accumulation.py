@@ -39,6 +39,7 @@ def rows(study, arm="nca"):
     return [row for row in study.train_rows(arm, 0) if row["kind"] == "train"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["token_mean", "sequence_mean"])
 def test_a_run_in_micro_batches_logs_the_same_step(tmp_path, reduction):
     found = {}
@@ -59,6 +60,7 @@ def test_a_run_in_micro_batches_logs_the_same_step(tmp_path, reduction):
     assert found[8][0]["response_tokens"] == found[2][0]["response_tokens"]
 
 
+@pytest.mark.slow
 def test_the_support_s_mass_is_a_mean_over_all_tokens_of_the_step(tmp_path):
     found = {}
     for size in (8, 2):

@@ -75,6 +75,7 @@ def run(tmp_path, **options):
     return trainer, logged(tmp_path)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reduction", ["token_mean", "sequence_mean"])
 def test_the_step_is_the_mean_over_the_tokens_of_all_turns(reduction, tmp_path):
     _, row = run(tmp_path, reduction=reduction, micro_batch=2)
@@ -99,6 +100,7 @@ def test_the_step_is_the_mean_over_the_tokens_of_all_turns(reduction, tmp_path):
         assert found == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_micro_batches_of_episodes_add_up_to_the_step(tmp_path):
     found = {size: run(tmp_path / str(size), micro_batch=size) for size in (8, 4, 1)}
     _, whole = found[8]
@@ -111,6 +113,7 @@ def test_micro_batches_of_episodes_add_up_to_the_step(tmp_path):
             assert row["topk_mass"][name] == pytest.approx(value, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_step_plays_once_whatever_its_micro_batches(tmp_path):
     for size in (8, 1):
         rollouts = Told(by_script)
@@ -120,6 +123,7 @@ def test_a_step_plays_once_whatever_its_micro_batches(tmp_path):
         assert rollouts.calls[1][1] == [8 + row for row in (1, 2, 4, 5, 6)]
 
 
+@pytest.mark.slow
 def test_the_context_computed_once_is_exact_for_every_turn(tmp_path):
     shared, one = run(tmp_path / "shared")
     naive, other = run(tmp_path / "naive", share_prefix=False)
@@ -189,6 +193,7 @@ def configured(tmp_path, *overrides):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro", [8, 2])
 def test_a_game_that_was_stopped_ends_with_the_same_bits(micro, tmp_path):
     config = configured(tmp_path, f"training.micro_batch={micro}")

@@ -58,6 +58,7 @@ def by_hand(given, kind, responses):
     )
 
 
+@pytest.mark.slow
 def test_equals_autograd_on_plain_forwards():
     given = material()
     table = rows(given)["gradients"]
@@ -93,6 +94,7 @@ def test_modules_and_layers_add_up():
     assert norms["all", -1] == pytest.approx((every**2).sum() ** 0.5)
 
 
+@pytest.mark.slow
 def test_a_base_that_is_its_own_teacher():
     base = tiny()
     given = material(base)

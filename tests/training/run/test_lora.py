@@ -159,6 +159,7 @@ def test_the_random_half_depends_on_the_seed_alone():
     assert not same(first(0, 1), first(1, 1))
 
 
+@pytest.mark.slow
 def test_a_run_saves_adapters_and_resumes_with_the_same_bits(tmp_path):
     final = distill(small(*LORA), "nca", 0, Study.create(tmp_path / "whole", {}))
     names = {path.name for path in final.iterdir()}
@@ -262,6 +263,7 @@ def test_an_adapter_of_fewer_layers_is_refused(tmp_path):
         load(str(tmp_path / "adapter"))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_checks_its_base(tmp_path):
     study = Study.create(tmp_path / "s", {})
     chosen = small(*LORA, "steps=4", "save_every=2")

@@ -31,6 +31,7 @@ def test_where_the_peak_cannot_be_reset_the_name_says_so():
     assert name == LIFETIME
 
 
+@pytest.mark.slow
 def test_every_training_row_has_a_peak(tmp_path):
     study = Study.create(tmp_path / "s", {})
     distill(small("steps=2"), "opd", 0, study)

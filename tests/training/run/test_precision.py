@@ -39,6 +39,7 @@ def test_log_probabilities_are_float32():
             torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(len(log_p)), atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_what_is_not_trained_is_held_in_bfloat16(tmp_path):
     student, teacher = load_pair(small("training.bf16=true"))
     assert (student.model.dtype, teacher.model.dtype) == (torch.float32, torch.bfloat16)
@@ -46,6 +47,7 @@ def test_what_is_not_trained_is_held_in_bfloat16(tmp_path):
     assert {tensor.dtype for tensor in load_file(final / "model.safetensors").values()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_with_an_adapter_the_base_is_held_in_bfloat16(tmp_path):
     pytest.importorskip("peft")
     options = ["training.bf16=true", "training.lora.rank=4", "steps=2"]

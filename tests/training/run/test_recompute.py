@@ -23,6 +23,7 @@ def test_gradients_are_the_same_with_and_without(family, prefix, caplog):
     assert "Caching is incompatible" not in caplog.text  # the library's way of dropping the context
 
 
+@pytest.mark.slow
 def test_a_layer_keeps_one_state_per_token():
     held = {}
     for recompute in (False, True):

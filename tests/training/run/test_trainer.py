@@ -68,6 +68,7 @@ def step_gradients(made, responses):
     return result, {n: p.grad.clone() for n, p in made.model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["opd", "nca", "sym_kl"])
 def test_a_step_with_the_context_computed_once_equals_the_naive_one(arm, tmp_path):
     shared, naive = trainer(arm, True, tmp_path), trainer(arm, False, tmp_path)
@@ -90,6 +91,7 @@ def test_a_step_with_the_context_computed_once_equals_the_naive_one(arm, tmp_pat
     assert error <= 1e-4 * sum(g.square().sum() for g in second_grads.values()).sqrt()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("top_k", [None, 16])
 def test_the_teacher_is_where_the_trainer_puts_the_student(tmp_path, monkeypatch, share, top_k):
@@ -148,6 +150,7 @@ def test_the_frozen_teacher_does_not_move_and_equals_q_c_at_the_start(tmp_path):
     assert all(p.grad is None and not p.requires_grad for p in made.teacher.model.parameters())
 
 
+@pytest.mark.slow
 def test_a_run_learns_logs_and_saves(tmp_path):
     config = small(
         "training.steps=20", "training.batch_size=32", "training.eval_every=10", "training.save_every=10"
@@ -175,6 +178,7 @@ def whole(tmp_path_factory):
     return study
 
 
+@pytest.mark.slow
 def test_a_run_stopped_between_checkpoints_ends_with_the_same_bits(whole, tmp_path):
     parts = Study.create(tmp_path / "parts", {})
     final = latest_checkpoint(whole.run_path("nca", 1))
@@ -201,6 +205,7 @@ def test_a_run_stopped_between_checkpoints_ends_with_the_same_bits(whole, tmp_pa
     assert logged(whole) == logged(parts)
 
 
+@pytest.mark.slow
 def test_rollouts_that_end_leave_a_checkpoint_of_the_step_before(whole, tmp_path, monkeypatch):
     parts = Study.create(tmp_path / "parts", {})
     final = latest_checkpoint(whole.run_path("nca", 1))
@@ -220,6 +225,7 @@ def test_rollouts_that_end_leave_a_checkpoint_of_the_step_before(whole, tmp_path
     assert_same(weights(final), weights(distill(rarely, "nca", 1, parts)))
 
 
+@pytest.mark.slow
 def test_a_logger_of_the_trainer_gets_the_terms_and_the_metrics(tmp_path, monkeypatch):
     from transformers import TrainerCallback
     from transformers.integrations import integration_utils
@@ -294,6 +300,7 @@ def test_processes_killed_at_random_moments_end_with_the_same_bits(tmp_path):
     print(f"one process, killed {kills} times")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arm", "poison"), [("opd", "student"), ("opd", "teacher")])
 def test_nan_stops_before_the_update_and_keeps_the_last_checkpoint(arm, poison, tmp_path, monkeypatch):
     from transformers import TrainerCallback
@@ -322,6 +329,7 @@ def test_nan_stops_before_the_update_and_keeps_the_last_checkpoint(arm, poison, 
     assert all(torch.isfinite(v).all() for v in weights(latest_checkpoint(study.run_path("opd", 0))).values())
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_was_written(tmp_path, monkeypatch):
     study = Study.create(tmp_path / "s", {})
     original = DistillTrainer._save
@@ -354,6 +362,7 @@ def test_another_tokenizer_for_the_teacher_is_refused(tmp_path):
         distill(small(f"teacher={tmp_path / 't'}"), "opd", 0, Study.create(tmp_path / "s", {}))
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_train_the_same_run(tmp_path, monkeypatch):
     from filelock import FileLock
 
@@ -368,6 +377,7 @@ def test_two_processes_cannot_train_the_same_run(tmp_path, monkeypatch):
     assert distill(small(), "opd", 0, study).name == "checkpoint-6"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finished_is_not_measured(tmp_path):
     from training.studies.pipeline import study_checkpoints
 

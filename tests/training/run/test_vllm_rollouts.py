@@ -116,6 +116,7 @@ def test_another_model_behind_the_address_is_refused(server, student, rollouts):
         rollouts().sample(student, PROMPTS, 0)
 
 
+@pytest.mark.slow
 def test_a_run_connects_where_the_trainer_puts_the_student(tmp_path, monkeypatch):
     """The Trainer moves the student after the run has connected; what counts is where it is going to be."""
     config = load_config(

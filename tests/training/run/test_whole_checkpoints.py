@@ -148,6 +148,7 @@ def test_a_bit_in_any_file_is_noticed(study):
         assert flaw(folder) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["optimizer", "edited step", "weights"])
 def test_the_last_whole_one_is_taken_and_the_end_is_the_same(whole, study, damage, capsys):
     DAMAGES[damage](latest_checkpoint(run(study)))
@@ -169,6 +170,7 @@ def test_the_last_whole_one_is_taken_and_the_end_is_the_same(whole, study, damag
     assert logged(study) == logged(whole)
 
 
+@pytest.mark.slow
 def test_with_no_whole_one_left_the_run_begins_again(whole, study, capsys):
     for folder in folders(run(study)):
         (folder / "optimizer.pt").unlink()

@@ -84,6 +84,7 @@ def test_a_setting_carries_the_claim_s_premise_if_all_three_hold(acc_x, harm, ir
     assert found["eligible"].tolist() == [eligible]
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 65), min_size=0, max_size=40))
 def test_a_choice_keeps_to_its_bounds_and_to_the_order_of_the_hash(numbers):
