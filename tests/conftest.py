@@ -12,7 +12,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_DATASETS_CACHE"] = tempfile.mkdtemp(prefix="cr-interp-tests-")
-os.environ["CR_INTERP_STORED"] = ""  # what a test computes is computed, and nothing goes into the user's own cache
+os.environ["CR_INTERP_STORED"] = (
+    ""  # what a test computes is computed, and nothing goes into the user's own cache
+)
 
 import pytest
 from tiny import tiny

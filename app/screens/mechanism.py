@@ -18,6 +18,7 @@ from cr_interp.errors import UserError
 from cr_interp.figures.flips import flips as flips_figure
 from cr_interp.figures.mechanism import ORDER
 from cr_interp.study.rows import rows_of
+from cr_interp.tables.interval_words import between
 from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, cell_examples, patching_table
 from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
 
@@ -108,7 +109,7 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
         if each.control in CONTROLS and each.control != "none"
     ]
     st.markdown(
-        f"**{row.estimate:.2f}** [{row.low:.2f}, {row.high:.2f}], {plain(READOUTS[readout])}, {row.n_examples} examples. "
+        f"**{row.estimate:.2f}** {between(row.low, row.high)}, {plain(READOUTS[readout])}, {row.n_examples} examples. "
         f"{plain('; '.join(beside)) or 'No control was measured'}."
     )
     listed(chosen, row, group, direction)

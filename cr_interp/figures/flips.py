@@ -4,9 +4,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from cr_interp.figures.beside import WITHIN, ends_words, panels
-from cr_interp.figures.style import empty_figure, whole_range
+from cr_interp.figures.style import empty_figure, safe_text, whole_range
 from cr_interp.tables.flips_by_drift import over_seeds
-from cr_interp.vocabulary import MEASURES
+from cr_interp.vocabulary import MEASURES, layer_words
 
 CONTROLS = {"none": "all examples", "class": "among examples of one class"}
 
@@ -27,7 +27,25 @@ def flips(table: pd.DataFrame) -> go.Figure:
         f"one whose answer is kept; ½ says nothing. {whole_range(of['n_flipped'])} flips and {whole_range(of['n_kept'])} kept an "
         f"arm, {seeds} seed{'' if seeds == '1' else 's'}; bands: {WITHIN}."
         + (" Dotted: only among examples with the same right answer." if within["estimate"].notna().any() else "")
+        + _least(of)
     )
     alt = f"How well drift tells flips. {ends_words(drawn, list(drawn['arm'].unique()))}"
     title = "AUROC"
     return panels({title: drawn}, CONTROLS, text, alt, line=0.5, at_most={title: (-0.02, 1.05)})
+
+
+def _least(of: pd.DataFrame) -> str:
+    """Name the layers that are farthest from ½, with what one permutation for all layers says of them."""
+    said = []
+    for arm, rows in of.groupby("arm", sort=False):
+        best = rows.loc[(rows["estimate"] - 0.5).abs().idxmax()]
+        if pd.notna(best["p"]):
+            inside = "" if pd.isna(best["within_p"]) else f", within classes {best['within_p']:.3f}"
+            said.append(
+                f"{safe_text(str(arm))} {best['estimate']:.2f} at {layer_words(int(best['place']))}, p = {best['p']:.3f}{inside}"
+            )
+    if not said:
+        return ""
+    return (
+        f" Farthest from ½: {'; '.join(said)} (one permutation for all layers; of several seeds the largest p)."
+    )

@@ -30,7 +30,8 @@ from cr_interp.figures.style import (
     whole_range,
 )
 from cr_interp.tables.drift import as_movement, resid_rows
-from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, patching_table
+from cr_interp.tables.interval_words import between
+from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, other_answers, patching_table
 from cr_interp.vocabulary import arm_order, layer_name, measure_words
 
 #: From undone to done, white where a patch does nothing; more and less than that is shown as these ends and said in the text.
@@ -206,7 +207,7 @@ def _cells(
         ]
         return [
             f"{sites[i]}, layer {layer_name(places[j])}",
-            f"{row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]",
+            f"{row.estimate:.2f} {between(row.low, row.high)}",
             f"{int(row.n_examples)}",
             "<br>".join(controls),
         ]
@@ -237,7 +238,10 @@ def _curve(figure: go.Figure, drift: pd.DataFrame, arm: str, arms: list[str], me
 def _caption(table: pd.DataFrame, group: str, direction: str, readout: str, curve: bool) -> str:
     real, controls = table[table["control"] == "none"], table[table["control"] != "none"]
     highest = controls.groupby("control")["estimate"].max()
-    beside = ", ".join(f"{CONTROLS[str(name)]} at most {value:.2f}" for name, value in highest.items())
+    told = {"other": f" ({others})"} if (others := other_answers(table)) else {}
+    beside = ", ".join(
+        f"{CONTROLS[str(name)]} at most {value:.2f}{told.get(str(name), '')}" for name, value in highest.items()
+    )
     seeds = whole_range(real["seeds"])
     return (
         f"Patching, {direction}: {DIRECTIONS[direction]}, at the aligned positions of one site. Colour: {READOUTS[readout]}, 1 "

@@ -5,6 +5,7 @@ Mental model. ``answers`` picks the flipped answers of a study's ``generations``
 shares with intervals; ``explain`` is the pipeline behind ``cr-interp explain``, which fills a study's tables. Only aligned
 positions are touched: two views of a prompt never have the same length, and these are what they share.
 
+    partners                              whose state stands beside it as a control
     cells → replaced → runs → batches     what is patched, by what, as short a run as can be, and what it says of the answers
     attribution → heads                   all heads to first order, then the first of them exactly
     spans → knockout, attending           who reads what of the context

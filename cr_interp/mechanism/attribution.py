@@ -25,7 +25,7 @@ from cr_interp.mechanism.cells import Cell, head_cells, site_cells
 from cr_interp.mechanism.estimates import PLACE, estimates
 from cr_interp.mechanism.given import Answers, Pair
 from cr_interp.mechanism.patching import DIRECTIONS
-from cr_interp.mechanism.replaced import CONTROLS, replacements
+from cr_interp.mechanism.replaced import CONTROLS, otherwise, replacements
 from cr_interp.mechanism.runs import Restarted
 from cr_interp.models.forward import backbone, device_of, logits
 from cr_interp.models.loading import Loaded
@@ -190,4 +190,5 @@ def _columns(
         "received": received[there].numpy(),
         "given": given[there].numpy(),
         "patched": (received + moved)[there].numpy(),
+        "other_answer": otherwise(batch, control, there),
     }

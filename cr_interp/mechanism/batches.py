@@ -16,6 +16,7 @@ from torch import Tensor
 
 from cr_interp.errors import UserError
 from cr_interp.mechanism.given import Pair
+from cr_interp.mechanism.partners import answered_otherwise, partners_of
 from cr_interp.mechanism.runs import Captured, Restarted, Run, States, restarts
 from cr_interp.models.aligned import aligned_rows
 from cr_interp.models.forward import ViewBatch, build_view, encode_prefix, logits
@@ -37,8 +38,17 @@ class Read:
 
 
 class Batch:
-    def __init__(self, loaded: Loaded, pairs: Sequence[Pair], runs: dict[str, Run], view: ViewBatch) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        pairs: Sequence[Pair],
+        runs: dict[str, Run],
+        view: ViewBatch,
+        numbers: Sequence[int] | None = None,
+    ) -> None:
         self.loaded, self.pairs, self.runs = loaded, pairs, runs
+        self.numbers = list(range(len(pairs)) if numbers is None else numbers)
+        """Which of all pairs these are."""
         self.tokens: Int[Tensor, " token"] = view.rows
         """Which example each aligned position is of; the same in both views."""
         self.targets = view.targets
@@ -48,6 +58,16 @@ class Batch:
         """Find where each example's aligned positions begin."""
         counts = self.tokens.bincount(minlength=len(self.pairs))
         return counts.cumsum(0) - counts
+
+    @cached_property
+    def partners(self) -> list[int | None]:
+        """For every example the other one, of this batch, that is its control."""
+        return partners_of(self.pairs)
+
+    @cached_property
+    def otherwise(self) -> Bool[Tensor, " example"]:
+        """Tell whether the partner has another answer."""
+        return torch.tensor(answered_otherwise(self.pairs, self.partners), dtype=torch.bool)
 
     @cached_property
     def parted(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -105,31 +125,27 @@ class Views:
         }
 
     def batches(self, size: int, seen: Sequence[str] = VIEWS) -> Iterator[Batch]:
-        """Batches of at most ``size`` pairs, in the views ``seen``."""
+        """Batches of at most ``size`` pairs, in the views ``seen``. Every group is spread over all of them, so that each batch
+        has the examples which are the others' controls."""
         number = -(-len(self.pairs) // size)
-        for part in torch.arange(len(self.pairs)).tensor_split(number):
-            first, last = int(part[0]), int(part[-1]) + 1
-            pairs = self.pairs[first:last]
-            views = {view: self._view(view, first, last) for view in seen}
-            runs = {view: self._run(view, first, last, views[view]) for view in seen}
-            yield Batch(self.loaded, pairs, runs, views[seen[0]])
+        for first in range(number):
+            numbers = range(first, len(self.pairs), number)
+            views = {view: self._view(view, numbers) for view in seen}
+            runs = {view: self._run(view, numbers, views[view]) for view in seen}
+            yield Batch(self.loaded, [self.pairs[i] for i in numbers], runs, views[seen[0]], numbers)
 
-    def _view(self, view: str, first: int, last: int) -> ViewBatch:
-        responses = [p.response for p in self.pairs[first:last]]
-        return build_view(
-            self.prompts[view][first:last],
-            responses,
-            self.loaded.pad_id,
-            self.shared[view],
-            self.padding,  # type: ignore[arg-type]
-        )
+    def _view(self, view: str, numbers: Sequence[int]) -> ViewBatch:
+        prompts, responses = self._texts(view, numbers)
+        return build_view(prompts, responses, self.loaded.pad_id, self.shared[view], self.padding)  # type: ignore[arg-type]
 
-    def _run(self, view: str, first: int, last: int, laid_out: ViewBatch) -> Run:
+    def _texts(self, view: str, numbers: Sequence[int]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+        return [self.prompts[view][i] for i in numbers], [self.pairs[i].response for i in numbers]
+
+    def _run(self, view: str, numbers: Sequence[int], laid_out: ViewBatch) -> Run:
         model, prefix = self.loaded.model, self.prefixes[view]
         if not self.restart:
             return Captured(model, laid_out, prefix, self.backend)
-        responses = [p.response for p in self.pairs[first:last]]
-        rows = aligned_rows(model, self.prompts[view][first:last], responses, prefix, self.loaded.pad_id)
+        rows = aligned_rows(model, *self._texts(view, numbers), prefix, self.loaded.pad_id)
         return Restarted(model, laid_out, rows)
 
 

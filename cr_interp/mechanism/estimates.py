@@ -34,6 +34,7 @@ def estimates(examples: pd.DataFrame, place: Sequence[str] = PLACE) -> pd.DataFr
         for readout, row in _readouts(cell):
             found.append({**where, "readout": readout, **row})
     columns = [*place, "readout", "estimate", "low", "high", "before", "n_examples", "n_clusters"]
+    columns += ["n_other_answer"] if "other_answer" in examples else []
     return pd.DataFrame(found, columns=columns).astype(
         {c: "int32" for c in ("layer", "head", "width") if c in place}
     )
@@ -43,14 +44,26 @@ def _readouts(cell: pd.DataFrame) -> Iterator[tuple[str, dict[str, float | int]]
     parted = cell[np.isfinite(cell["received"]) & np.isfinite(cell["given"])]
     if len(parted):
         moved, way = parted["patched"] - parted["received"], parted["given"] - parted["received"]
-        yield "share", {"before": 0.0, **_ratio(moved.to_numpy(), way.to_numpy(), parted["cluster"])}
+        yield (
+            "share",
+            {"before": 0.0, **_ratio(moved.to_numpy(), way.to_numpy(), parted["cluster"]), **_others(parted)},
+        )
     if "answer" not in cell:  # an estimate of the logits alone
         return
     answer = cell["answer"].to_numpy(float)
     yield (
         "answer",
-        {"before": float(cell["before"].mean()), **_ratio(answer, np.ones(len(cell)), cell["cluster"], True)},
+        {
+            "before": float(cell["before"].mean()),
+            **_ratio(answer, np.ones(len(cell)), cell["cluster"], True),
+            **_others(cell),
+        },
     )
+
+
+def _others(cell: pd.DataFrame) -> dict[str, float | int]:
+    """Count the controls that are of an example with another answer, where that is known."""
+    return {"n_other_answer": int(cell["other_answer"].sum())} if "other_answer" in cell else {}
 
 
 def _ratio(

@@ -187,6 +187,7 @@ class _Bench:
         own = {name: getattr(self.options, name) for name in analysis.options}
         parts: Parts = {
             "analysis": analysis.name,
+            **analysis.rules,
             **{
                 name: value if isinstance(value, str | int | float) else sorted(value)
                 for name, value in own.items()

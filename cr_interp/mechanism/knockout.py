@@ -74,16 +74,19 @@ def attention(loaded: Loaded, pairs: Sequence[Pair], batch_size: int = 64) -> pd
     views = Views(loaded, pairs, restart=False)
     seen: dict[str, list[np.ndarray]] = {}
     evenly: dict[str, list[np.ndarray]] = {}
-    size = bounded(loaded, pairs, batch_size)
+    size, order = bounded(loaded, pairs, batch_size), list[int]()
     with says_exhausted(size), model_lock(loaded.model), eager(loaded.model):
         for batch in views.batches(size):
+            order += batch.numbers
             for view, run in batch.runs.items():
                 of = members(batch.pairs, view, run.view)
                 seen.setdefault(view, []).append(mass(loaded.model, run.view, views.prefixes[view], of))
                 evenly.setdefault(view, []).append(even(run.view, of))
     return pd.concat(
         [
-            attention_rows(pairs, view, np.concatenate(seen[view], axis=2), np.concatenate(evenly[view]))
+            attention_rows(
+                [pairs[i] for i in order], view, np.concatenate(seen[view], axis=2), np.concatenate(evenly[view])
+            )
             for view in seen
         ],
         ignore_index=True,
@@ -134,7 +137,7 @@ def knock_out(
         * sum(len(windows[each]) for each in readers)
         * sum(len(pair.response) for pair in pairs)
     )
-    done, first = 0, 0
+    done = 0
     found: list[dict[str, Any]] = []
     size = bounded(loaded, pairs, batch_size)
     with says_exhausted(size), model_lock(loaded.model), eager(loaded.model):
@@ -142,11 +145,9 @@ def knock_out(
         for batch in views.batches(size):
             knocked = _Knocked(batch, views)
             usable = batch.usual["no_context"].whole
-            here = slice(first, first + len(batch.pairs))
-            first = here.stop
             for name, names in same.items():
                 for control, layer, width, cut in _cut_where(name, there[name], pairs, controls, every):
-                    mine = cut[here]
+                    mine = [cut[i] for i in batch.numbers]
                     kept = usable & torch.tensor([bool(each) for each in mine])
                     for reader in (each for each in readers if (layer, width) in windows[each]):
                         read = batch.read(knocked.final(mine, range(layer, layer + width), reader))

@@ -26,7 +26,6 @@ from cr_interp.errors import UserError
 from cr_interp.mechanism.batches import VIEWS, Batch, Views, says_exhausted
 from cr_interp.mechanism.given import Answers, Pair
 from cr_interp.mechanism.means import means
-from cr_interp.mechanism.replaced import partners_of
 from cr_interp.mechanism.runs import States
 from cr_interp.models.forward import log_probs, unwrap
 from cr_interp.models.loading import Loaded
@@ -100,12 +99,10 @@ def lens_of(
     total, done = len(sites) * sum(len(pair.response) for pair in pairs), 0
     whole = _whole(pairs)
     found: list[pd.DataFrame] = []
-    first = 0
     with says_exhausted(batch_size):
         for batch in Views(loaded, pairs, padding, backend).batches(batch_size):  # type: ignore[arg-type]
             usable = batch.usual["no_context"].whole
-            asked = _Asked(batch, usable, whole[first : first + len(batch.pairs)], jacobians or {})
-            first += len(batch.pairs)
+            asked = _Asked(batch, usable, [whole[i] for i in batch.numbers], jacobians or {})
             for site, states in _states(batch, sites):
                 for control in controls:
                     found.append(asked.rows(site, states, control))
@@ -169,7 +166,7 @@ class _Asked:
     def _partners(self, within: Tensor) -> Int[Tensor, " token"]:
         """The token of another example at the same place, −1: there is none."""
         counts = self.batch.tokens.bincount(minlength=len(self.batch.pairs))
-        others = partners_of(self.batch.pairs)
+        others = self.batch.partners
         found = []
         for i, position in zip(self.of.tolist(), self.position.tolist(), strict=True):
             j = others[i]

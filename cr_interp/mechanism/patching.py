@@ -30,7 +30,7 @@ from cr_interp.mechanism.batches import Batch, Read, Views, says_exhausted
 from cr_interp.mechanism.cells import Cell, site_cells, window_cells
 from cr_interp.mechanism.estimates import PLACE, estimates
 from cr_interp.mechanism.given import Answers, Pair
-from cr_interp.mechanism.replaced import CONTROLS, Seen, replacements
+from cr_interp.mechanism.replaced import CONTROLS, Seen, otherwise, replacements
 from cr_interp.models.loading import Loaded
 
 #: direction → (donor, receiver)
@@ -186,4 +186,5 @@ def _columns(batch: Batch, kept: Tensor, direction: str, cell: Cell, control: st
         "patched": read.difference[there].numpy(),
         "before": (receiver.whole[there] == back).numpy(),
         "answer": (read.whole[there] == back).numpy(),
+        "other_answer": otherwise(batch, control, there),
     }

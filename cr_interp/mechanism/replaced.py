@@ -7,8 +7,10 @@ direction, ``other`` takes the donor's states of another example at the same pla
 from collections.abc import Mapping, Sequence
 from zlib import crc32
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy import ndarray
 from torch import Tensor
 
 from cr_interp.capture.sites import Site
@@ -29,9 +31,8 @@ def replacements(
     has = torch.ones(len(batch.pairs), dtype=torch.bool)
     there = None
     if control == "other":
-        partners = partners_of(batch.pairs)
-        has = torch.tensor([partner is not None for partner in partners])
-        there = _places(batch, partners)
+        has = torch.tensor([partner is not None for partner in batch.partners])
+        there = _places(batch, batch.partners)
     put = {}
     for site in cell.sites:
         own, new = states[receiver][site], states[donor][site]
@@ -55,6 +56,12 @@ def replacements(
     return put, has
 
 
+def otherwise(batch: Batch, control: str, there: Tensor) -> Bool[ndarray, " example"]:
+    """Tell of the examples ``there`` whether their state is one of an example with another answer."""
+    found: np.ndarray = batch.otherwise[there].numpy()
+    return found if control == "other" else np.zeros(len(found), dtype=bool)
+
+
 def random_directions(pairs: Sequence[Pair], name: str, device: torch.device, width: int) -> States:
     """A random direction for every token, which depends on the example and the name and not on the batch."""
     parts = []
@@ -62,16 +69,6 @@ def random_directions(pairs: Sequence[Pair], name: str, device: torch.device, wi
         generator = torch.Generator().manual_seed(crc32(f"{pair.example_id} {name}".encode()))
         parts.append(torch.randn(len(pair.response), width, generator=generator))
     return torch.nn.functional.normalize(torch.cat(parts), dim=-1).to(device)
-
-
-def partners_of(pairs: Sequence[Pair]) -> list[int | None]:
-    """For every example the next one of another cluster, of its own group if there is one; None: there is no other."""
-    n = len(pairs)
-    found: list[int | None] = []
-    for i, pair in enumerate(pairs):
-        others = [(i + step) % n for step in range(1, n) if pairs[(i + step) % n].cluster != pair.cluster]
-        found.append(next((j for j in others if pairs[j].group == pair.group), others[0] if others else None))
-    return found
 
 
 def _places(batch: Batch, partners: Sequence[int | None]) -> Tensor:

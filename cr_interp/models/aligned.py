@@ -10,8 +10,8 @@ own. A run is then of the aligned positions alone, as often as one likes:
 Exact where pads may stand on the left (:func:`keeps`); any other model is run whole (``capture``).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,8 +21,11 @@ from transformers.cache_utils import Cache
 
 from cr_interp.models.batching import batching
 from cr_interp.models.forward import Prefix, attention_mask, backbone, device_of
-from cr_interp.models.prefix_cache import BehindLayer, KeepLayer, KeysValues, RecordLayer, reading
+from cr_interp.models.prefix_cache import BehindLayer, KeepLayer, KeysValues, RecordLayer, WriteLayer, reading
 from cr_interp.models.shards import is_sharded
+
+#: Bytes of keys and values that may lie ready for a batch's runs, so that none of them has to put them together again.
+READY = 1 << 29
 
 
 def keeps(model: nn.Module, longest: int) -> bool:
@@ -52,6 +55,8 @@ class AlignedRows:
     """Which row each aligned position is in …"""
     columns: Int[Tensor, " token"]
     """… and at which column of ``ids``."""
+    ready: list[WriteLayer] = field(default_factory=list, repr=False)
+    """Keys and values that lie ready for :meth:`run`, from the first one without gradients on."""
 
     def run(self) -> Float[Tensor, "batch length width"]:
         """The states after the last norm, pads among them. Hooks on the model's blocks see this batch and no other."""
@@ -73,8 +78,14 @@ class AlignedRows:
         }
 
     def _cache(self, batch: int) -> Cache | None:
+        if not self.own and not self.prefix.ids:
+            return None
+        if not torch.is_grad_enabled() and self._bytes(batch) <= READY:
+            if not self.ready:
+                self.ready.extend(WriteLayer(parts, self.ids.shape[1]) for parts in self._parts(batch))
+            return Cache(layers=list(self.ready))
         if not self.own:
-            return reading(self.prefix.keys_values, batch) if self.prefix.ids else None
+            return reading(self.prefix.keys_values, batch)
         if not self.prefix.ids:
             return reading(self.own, batch)
         pairs = zip(self.prefix.keys_values, self.own, strict=True)
@@ -83,6 +94,22 @@ class AlignedRows:
                 BehindLayer(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1), own)
                 for (k, v), own in pairs
             ]
+        )
+
+    def _parts(self, batch: int) -> Iterator[list[KeysValues]]:
+        """Of every layer what stands before the aligned positions, one piece after the other."""
+        shared = [(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self.prefix.keys_values]
+        for layer in range(max(len(shared), len(self.own))):
+            yield [of[layer] for of in (shared, self.own) if of]
+
+    def _bytes(self, batch: int) -> int:
+        """Keys and values of all layers, as many as :attr:`ready` would hold."""
+        length = self.mask.shape[1] + len(self.prefix.ids)
+        every = self.prefix.keys_values or self.own
+        return (
+            sum(each.shape[1] * each.shape[3] * each.element_size() for pair in every for each in pair)
+            * length
+            * batch
         )
 
     def canvas(self, states: Float[Tensor, "token width"]) -> Float[Tensor, "batch length width"]:

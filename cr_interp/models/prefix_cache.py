@@ -86,6 +86,31 @@ class BehindLayer(ReadLayer):
         )
 
 
+class WriteLayer(ReadLayer):
+    """What each row has so far in one block of memory, with room behind it where a layer's newest are written.
+
+    Nothing is copied but the newest. They are overwritten by the next run, so this is for runs without gradients only.
+    """
+
+    def __init__(self, parts: Sequence[KeysValues], room: int):
+        ends = [
+            torch.cat([*of, of[-1].new_empty((*of[-1].shape[:2], room, of[-1].shape[3]))], dim=-2)
+            for of in zip(*parts, strict=True)
+        ]
+        super().__init__(*ends)
+        self.before = sum(keys.shape[-2] for keys, _ in parts)
+
+    def get_seq_length(self) -> int:
+        return self.before
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> KeysValues:
+        keys: Any = self.keys
+        values: Any = self.values
+        end = self.before + key_states.shape[-2]
+        keys[:, :, self.before : end], values[:, :, self.before : end] = key_states, value_states
+        return keys[:, :, :end], values[:, :, :end]
+
+
 def recording() -> Cache:
     """An empty cache for running a prefix; its ``layers`` then hold ``keys`` and ``values``."""
     return Cache(layer_class_to_replicate=RecordLayer)

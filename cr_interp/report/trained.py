@@ -87,11 +87,13 @@ def rich_directions(study: Study) -> Table:
         f"{study.name}: is the returning context a second dose of what was learnt?",
         caption=f"Layer: where removing v of the base returns most {group} answers beyond the better control; its ends hold for "
         "all layers at once. Cosine: of u with v of the base there. Added: answers that are lost when v is put into the run "
-        "without the context, which a second dose should break.",
+        "without the context, which a second dose should break. With adding: double dose, and in the same layer adding v loses "
+        "more than the controls do; in brackets how much more than the control that loses more, in the layer where that is "
+        "surest, for all layers at once.",
     )
     _columns(
         table,
-        ("arm", "seed", "double dose"),
+        ("arm", "seed", "double dose", "with adding"),
         ("layer", "cosine", "back", "beyond controls [95 %]", "added: lost", "n", "because"),
     )
     if examples is None or examples.empty:
@@ -113,11 +115,20 @@ def rich_directions(study: Study) -> Table:
     for found in verdicts(study.table("directions"), examples, group):
         ends = f"{_number(found.beyond)}\n[{_number(found.low)}, {_number(found.high)}]"
         layer = "–" if found.layer is None else str(found.layer)
-        cells = [found.arm, found.seed, found.verdict, layer, _number(found.cosine), _number(found.repaired)]
-        _row(
-            table,
-            [*cells, "–" if found.layer is None else ends, _number(found.lost), found.n_examples, found.why],
-        )
+        cells = [
+            found.arm,
+            found.seed,
+            found.verdict,
+            found.stronger,
+            layer,
+            _number(found.cosine),
+            _number(found.repaired),
+        ]
+        lost = _number(found.lost)
+        if found.added_layer is not None:
+            ends_added = f"[{_number(found.added_low)}, {_number(found.added_high)}]"
+            lost += f"\n({found.added_layer}: {_number(found.added_beyond)}\n{ends_added})"
+        _row(table, [*cells, "–" if found.layer is None else ends, lost, found.n_examples, found.why])
     return table
 
 
@@ -155,15 +166,22 @@ def rich_flips(study: Study, measure: str = "cosine") -> Table | None:
     table = PlainTable(
         f"{study.name}: does drift tell which answers flip? ({measure})",
         caption="AUROC: the chance that a flipped answer's states moved farther than a kept one's; ½ says nothing. Within class: "
-        "among examples with the same right answer. 95 % over clusters within runs, the outermost ends of several seeds.",
+        "among examples with the same right answer. 95 % over clusters within runs, the outermost ends of several seeds. "
+        "p: that some layer would be so far from ½ by chance, from one permutation for all layers; of several seeds the largest.",
     )
-    _columns(table, ("arm", "layer"), ("AUROC [95 %]", "within class [95 %]", "flips", "kept", "seeds"))
+    _columns(
+        table,
+        ("arm", "layer"),
+        ("AUROC [95 %]", "p", "within class [95 %]", "p within", "flips", "kept", "seeds"),
+    )
     for row in found.itertuples():
         cells = [
             row.arm,
             layer_name(row.place),
             f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]",
+            _chance(row.p),
             f"{_number(row.within_class)} [{_number(row.within_low)}, {_number(row.within_high)}]",
+            _chance(row.within_p),
         ]
         _row(table, [*cells, row.n_flipped, row.n_kept, row.seeds])
     return table
@@ -192,3 +210,7 @@ def _row(table: Table, cells: list[object]) -> None:
 
 def _number(value: float) -> str:
     return "–" if pd.isna(value) else f"{value:.2f}"
+
+
+def _chance(p: float) -> str:
+    return "–" if pd.isna(p) else f"{p:.3f}"

@@ -55,6 +55,8 @@ class Analysis:
     """Further tables that it fills: name → columns."""
     options: tuple[str, ...] = ()
     """Which of ``cr_interp.mechanism.given.Options`` decide its rows, beside those that choose the answers."""
+    rules: Mapping[str, str] = field(default_factory=dict)
+    """What else decides its rows, in words: name → rule. Rows that were made by another rule are not mixed with its own."""
     last_step: bool = False
     """Only of a run's last checkpoint, as the rows are many."""
     along: bool = False
@@ -80,6 +82,8 @@ class Analysis:
         return found
 
 
+#: Whose state the control "another example's state" takes.
+_PARTNERS = {"partners": "another answer first, then the same group"}
 _DRIFT = ("site", "layer", "measure", "control", "estimate", "low", "high", "n_tokens", "n_examples")
 _MOVED = ("group", "action", "vector", "site", "layer", "control")
 _UPDATED = ("module", "layer", "measure", "control", "estimate", "low", "high", "n_weights")
@@ -115,7 +119,7 @@ ANALYSES: tuple[Analysis, ...] = (
                 "example_id", "cluster", *_PATCHED, "received", "given", "patched", "before", "answer",
             )
         },
-        options=("sites",),
+        options=("sites",), rules=_PARTNERS,
     ),
     Analysis(
         "windows", "patching_windows", "as in `patching`, for several layers at once: also per `width`, from `layer` on",
@@ -126,7 +130,7 @@ ANALYSES: tuple[Analysis, ...] = (
                 "example_id", "cluster", *_PATCHED, "width", "received", "given", "patched", "before", "answer",
             )
         },
-        options=("sites", "windows"),
+        options=("sites", "windows"), rules=_PARTNERS,
     ),
     Analysis(
         "attribution", "attribution", "as in `patching` for the share, to first order instead of patched; also per `head`",
@@ -135,7 +139,7 @@ ANALYSES: tuple[Analysis, ...] = (
         beside={
             "attribution_examples": ("example_id", "cluster", *_PATCHED, "head", "received", "given", "patched"),
         },
-        options=("sites", "heads"),
+        options=("sites", "heads"), rules=_PARTNERS,
     ),
     Analysis(
         "heads", "patching_heads", "as in `patching`, for the heads that attribution names first and some drawn at random",
@@ -146,7 +150,7 @@ ANALYSES: tuple[Analysis, ...] = (
                 "example_id", "cluster", *_PATCHED, "head", "chosen", "received", "given", "patched", "before", "answer",
             )
         },
-        options=("heads",),
+        options=("heads",), rules=_PARTNERS,
     ),
     Analysis(
         "knockout", "knockout", "group of answers, span of the context, readers, window of layers, control and read-out",
@@ -170,6 +174,7 @@ ANALYSES: tuple[Analysis, ...] = (
                 "logprob", "rank", "other_logprob", "other_rank", "top", "kl",
             )
         },
+        rules=_PARTNERS,
     ),
     Analysis(
         "updates", "updates", "module, layer and measure", _UPDATED, "weights", "cr_interp.mechanism.updates:rows",

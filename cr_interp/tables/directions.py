@@ -9,8 +9,14 @@ does to the base (v_base), and taking v_base out of the run with the context rep
                     more than a control does, in every layer where it is not, and that interval says so
     open            else: mostly too few flips
 
-Taking v_base out is not the second dose itself but its antidote, and whatever harm the context does might go when what it does is
-taken out. So beside the verdict stands what *adding* v_base to the run without the context does: a second dose should break.
+Taking v_base out is not the second dose itself but its antidote, and whatever harm the context does might go when what it does
+is taken out. So beside the verdict stands a stronger reading, by what *adding* v_base to the run without the context does to
+the same answers: a second dose should break them. It is
+
+    supported       the verdict is, and in the same layer adding v_base loses more answers than each control does
+    not supported   the verdict is; or adding v_base loses at most a tenth of the answers more than a control does, in every layer
+                    where u has v's direction, and the interval says so
+    open            else
 
 One bootstrap over clusters serves all layers (the largest deviation over layers decides the width), so choosing the layer
 afterwards costs nothing more.
@@ -21,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cr_interp.statistics import bootstrap_weights
+from cr_interp.statistics import bootstrap_weights, clopper_pearson
 from cr_interp.study.rows import last_step
 from cr_interp.vocabulary import by_arm
 
@@ -65,6 +71,14 @@ class Verdict(NamedTuple):
     """Share of the same answers that are gone when v_base is *added* to the run without the context there: the second dose
     itself. NaN where that was not tried."""
     why: str
+    stronger: str = "open"
+    """The stronger reading: the verdict, and adding v_base breaks answers too."""
+    added_layer: int | None = None
+    """Where adding v_base surely breaks most beyond the controls, of the layers where u has v's direction; None: not tried …"""
+    added_beyond: float = float("nan")
+    """… how much more than the control that breaks more, and the ends that hold for all layers at once."""
+    added_low: float = float("nan")
+    added_high: float = float("nan")
 
 
 def direction_table(directions: pd.DataFrame, measure: str = "cos_u_v") -> pd.DataFrame:
@@ -93,16 +107,41 @@ def verdicts(directions: pd.DataFrame, examples: pd.DataFrame, group: str = "har
     cosines = cosines[cosines["measure"] == "cos_u_v"]
     flips = last_step(examples)
     flips = flips[(flips["group"] == group) & (flips["vector"] == "base")]
-    added = flips[(flips["action"] == "add") & (flips["control"] == "none")]
-    flips = flips[flips["action"] == "remove"]
+    added, flips = (flips[flips["action"] == action] for action in ("add", "remove"))
     found = []
     for (arm, seed), of in cosines.groupby(["arm", "seed"], sort=False):
-        mine = flips[(flips["arm"] == arm) & (flips["seed"] == seed)]
+        mine, put_in = (rows[(rows["arm"] == arm) & (rows["seed"] == seed)] for rows in (flips, added))
         verdict = _verdict(str(arm), int(seed), of, mine, group)
-        there = (added["arm"] == arm) & (added["seed"] == seed) & (added["layer"] == verdict.layer)
-        lost = float(added.loc[there, "answer"].mean()) if there.any() else float("nan")
-        found.append(verdict._replace(lost=lost))
+        there = put_in[(put_in["control"] == "none") & (put_in["layer"] == verdict.layer)]
+        lost = float(there["answer"].mean()) if len(there) else float("nan")
+        found.append(_stronger(verdict._replace(lost=lost), _above_controls(of), mine, put_in))
     return found
+
+
+def _stronger(verdict: Verdict, above: pd.Series, removed: pd.DataFrame, added: pd.DataFrame) -> Verdict:
+    """Add to the verdict the stronger reading, which asks of adding v_base what the verdict asks of removing it."""
+    if verdict.verdict == "not supported":
+        verdict = verdict._replace(stronger="not supported")
+    if added["cluster"].nunique() < FEWEST or added["control"].nunique() < 2:
+        return verdict
+    beyond, low, high, _ = _beyond(added)
+    layers = [layer for layer in above.index[above] if layer in beyond.index]
+    if not layers:
+        return verdict
+    best = max(layers, key=lambda layer: low[layer])
+    verdict = verdict._replace(
+        added_layer=int(best),
+        added_beyond=float(beyond[best]),
+        added_low=float(low[best]),
+        added_high=float(high[best]),
+    )
+    if verdict.verdict == "supported":
+        repairs = _beyond(removed)[1]
+        if any(low[layer] > 0 and repairs[layer] > 0 for layer in layers):
+            return verdict._replace(stronger="supported")
+    if all(high[layer] < MARGIN for layer in layers):
+        return verdict._replace(stronger="not supported")
+    return verdict
 
 
 def _verdict(arm: str, seed: int, cosines: pd.DataFrame, flips: pd.DataFrame, group: str) -> Verdict:
@@ -176,6 +215,8 @@ def _beyond(flips: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series, pd.Se
         ]
     )
     reach = np.quantile(np.abs(apart[:, 1:] - apart[:, :1]).max(0), 0.95) * np.sqrt(n / (n - 1))
+    # Where nothing happens in any layer no draw differs, and yet so few clusters cannot say that nothing ever does.
+    reach = max(float(reach), clopper_pearson(0, n)[1])
     middle = pd.Series(apart[:, 0], index=layers)
     repaired = pd.Series([shares[layer, "none"][0] for layer in layers], index=layers)
     return middle, middle - reach, middle + reach, repaired

@@ -3,7 +3,9 @@
 Mental model. An example's drift at a layer is the mean over its response's tokens of how far their states move (1 − cosine, or
 relative L2), from ``token_drift``; whether it is harmed is in ``generations``. The AUROC is the chance that a harmed example
 moved farther than a kept one: 1/2 says nothing, and below 1/2 the harmed ones move *less*. Intervals draw clusters; one draw
-serves all layers. Drift that goes with a flip need not be what flips the answer: whether it is, patching says. Pandas only.
+serves all layers. So does one permutation (``permuted.py``): ``p`` is of the claim that *this* layer tells flips although it
+was looked for among all. Drift that goes with a flip need not be what flips the answer: whether it is, patching says. Pandas
+only.
 """
 
 import numpy as np
@@ -15,12 +17,13 @@ from scipy.stats import rankdata
 from cr_interp.ends import ends
 from cr_interp.statistics import bootstrap_weights, clopper_pearson
 from cr_interp.study.rows import last_step
+from cr_interp.tables.permuted import chances
 from cr_interp.vocabulary import EMBEDDING, by_arm
 
 RESAMPLES = 1000
 _RUN = ["arm", "seed", "step"]
 COLUMNS = [*_RUN, "site", "layer", "measure", "estimate", "low", "high", "n_flipped", "n_kept"]
-COLUMNS += ["within_class", "within_low", "within_high"]
+COLUMNS += ["within_class", "within_low", "within_high", "p", "within_p"]
 #: A task with more different right answers than this has no classes.
 CLASSES = 10
 
@@ -30,7 +33,8 @@ def flips_by_drift(token_drift: pd.DataFrame, generations: pd.DataFrame, measure
 
     ``within_class`` is the AUROC among examples with the same right answer, with its interval, for tasks with at most
     :data:`CLASSES` different ones: a class may both move more and flip more, and then drift would only tell the class. NaN for
-    other tasks. Runs in which none, or all, of the examples flip have no rows.
+    other tasks. ``p`` and ``within_p`` are of the two, for all layers at once. Runs in which none, or all, of the examples flip
+    have no rows.
     """
     outcomes = _outcomes(last_step(generations))
     drift = last_step(token_drift)
@@ -53,12 +57,32 @@ def flips_by_drift(token_drift: pd.DataFrame, generations: pd.DataFrame, measure
         if rows["class"].nunique() <= CLASSES:
             within = auroc_interval(values, flipped, rows["cluster"], rows["class"])
         counts = int(flipped.sum()), int((~flipped).sum())
-        found.append((arm, seed, step, site, layer, measure, *whole, *counts, *within))
-    return pd.DataFrame(found, columns=COLUMNS)
+        found.append((arm, seed, step, site, layer, measure, *whole, *counts, *within, np.nan, np.nan))
+    return _with_chances(pd.DataFrame(found, columns=COLUMNS), both)
+
+
+def _with_chances(table: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
+    """Fill in both p-values, run by run: all places of a run share one permutation."""
+    for run, rows in table.groupby(_RUN, sort=False):
+        mine = moved
+        for name, value in zip(_RUN, run, strict=True):
+            mine = mine[mine[name] == value]
+        wide = mine.pivot(index="example_id", columns=["site", "layer"], values="moved")
+        wide = wide[[(row.site, row.layer) for row in rows.itertuples()]]
+        wide = wide[np.isfinite(wide).all(axis=1)]
+        told = mine.drop_duplicates("example_id").set_index("example_id").loc[wide.index]
+        flipped, clusters = told["flipped"].to_numpy(bool), told["cluster"]
+        table.loc[rows.index, "p"] = chances(wide.to_numpy(), flipped, clusters)
+        if told["class"].nunique() <= CLASSES:
+            table.loc[rows.index, "within_p"] = chances(wide.to_numpy(), flipped, clusters, told["class"])
+    return table
 
 
 def over_seeds(flips: pd.DataFrame) -> pd.DataFrame:
-    """A row per arm, place and measure: means over seeds, the outermost ends of the seeds' intervals. ``place`` −1: embedding."""
+    """A row per arm, place and measure: means over seeds, the outermost ends of the seeds' intervals. ``place`` −1: embedding.
+
+    Of the seeds' p-values the largest, as every seed has to show it.
+    """
     place = flips["layer"].astype(int).where(flips["site"] != "resid_pre", EMBEDDING)
     table = (
         flips.assign(place=place)
@@ -70,6 +94,8 @@ def over_seeds(flips: pd.DataFrame) -> pd.DataFrame:
             within_class=("within_class", "mean"),
             within_low=("within_low", "min"),
             within_high=("within_high", "max"),
+            p=("p", "max"),
+            within_p=("within_p", "max"),
             seeds=("estimate", "count"),
             n_flipped=("n_flipped", "sum"),
             n_kept=("n_kept", "sum"),

@@ -39,3 +39,12 @@ def said_intervals(table: pd.DataFrame, short: bool = False, wanted: str = "acro
     if any(len(each) > 1 for each in kinds_of.values()):
         said += f"; what one seed alone has a value of{'' if alone else ': ' + words['within']}{' likewise' * bool(alone)}"
     return said
+
+
+def between(low: float, high: float) -> str:
+    """``[0.10, 0.30]``, or that there is none, which so few examples have.
+
+    >>> between(0.1, 0.3), between(float("nan"), float("nan"))
+    ('[0.10, 0.30]', '(no interval: a single cluster)')
+    """
+    return "(no interval: a single cluster)" if pd.isna(low) or pd.isna(high) else f"[{low:.2f}, {high:.2f}]"

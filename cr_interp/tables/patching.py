@@ -33,8 +33,9 @@ def patching_table(
     """A row per arm, site, layer and control over seeds: what the figure draws.
 
     Columns ``arm, site, place, control, estimate, low, high, before, seeds, n_examples``. ``place`` is the layer, −1 the
-    embedding; ``estimate`` and ``before`` are means over seeds, ``low`` and ``high`` the outermost ends of the seeds' intervals,
-    ``n_examples`` the smallest of the seeds'.
+    embedding; ``estimate`` and ``before`` are means over seeds, ``low`` and ``high`` the outermost ends of the seeds'
+    intervals, ``n_examples`` the smallest of the seeds'. ``n_other_answer``, where it is known: how many of the other examples
+    whose state is the control have another answer, of all seeds together, and ``n_all`` of how many.
     """
     rows = last_step(patching)
     keep = (rows["group"] == group) & (rows["direction"] == direction) & (rows["readout"] == readout)
@@ -44,6 +45,8 @@ def patching_table(
         place=rows["layer"].astype(int).where(~embedded, EMBEDDING),
         site=rows["site"].where(~embedded, "resid_post"),
     )
+    others = {"n_other_answer": ("n_other_answer", "sum"), "n_all": ("n_examples", "sum")}
+    others = others if "n_other_answer" in rows else {}
     table = rows.groupby(["arm", "site", "place", "control"], sort=False, as_index=False).agg(
         estimate=("estimate", "mean"),
         low=("low", "min"),
@@ -51,8 +54,18 @@ def patching_table(
         before=("before", "mean"),
         seeds=("estimate", "count"),
         n_examples=("n_examples", "min"),
+        **others,
     )
     return by_arm(table, "site", "place")
+
+
+def other_answers(table: pd.DataFrame) -> str:
+    """Say how many of the other examples have another answer, of a :func:`patching_table`; nothing where that is not known."""
+    others = table[table["control"] == "other"]
+    if "n_other_answer" not in others or others["n_other_answer"].isna().any() or others.empty:
+        return ""
+    of = others.drop_duplicates("arm")[["n_other_answer", "n_all"]].astype(int)
+    return f"of {of['n_all'].sum()} other examples {of['n_other_answer'].sum()} have another answer"
 
 
 def cell_examples(

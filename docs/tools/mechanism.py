@@ -15,12 +15,15 @@ from cr_interp.tables.directions import Verdict, effect_table, verdicts
 from cr_interp.tables.flips_by_drift import flips_by_drift, over_seeds
 from cr_interp.tables.gradients import beside_baseline
 from cr_interp.tables.knockout import strongest_cuts
-from cr_interp.tables.patching import patching_table
+from cr_interp.tables.patching import other_answers, patching_table
+from cr_interp.tables.patching_claims import patching_claims
 from cr_interp.tables.probes import probe_table
 from cr_interp.tables.updates import by_module
 from cr_interp.vocabulary import layer_name
 
 SITES = ("resid_post", "attn_out", "mlp_out")
+#: Of a claim, for all places at once.
+LEVEL = 0.05
 
 
 @cache
@@ -54,9 +57,25 @@ def control(
     return float(patched(name, arm, readout, direction).loc[(site, place), which])
 
 
+@cache
+def claimed(name: str, arm: str, direction: str = "repair", group: str = "harmed") -> pd.Series:
+    """Site and place → p of the claim that a patch there does more than both controls, for all places at once."""
+    rows = patching_claims(table(name, "patching_examples"), group, direction)
+    return rows[rows["arm"] == arm].set_index(["site", "place"])["p"]
+
+
+def partners(name: str, arm: str, group: str = "harmed") -> str:
+    """Say how many of the other examples, whose state is a control, have another answer."""
+    rows = patching_table(table(name, "patching"), group, "repair", "answer")
+    return other_answers(rows[rows["arm"] == arm])
+
+
 def patched_markdown(name: str, arm: str, direction: str = "repair") -> str:
-    """A row per layer, a column per site: share of whole answers that return [interval]; in round brackets both controls."""
-    rows = patched(name, arm, "answer", direction)
+    """A row per layer, a column per site: share of whole answers that return [interval]; in round brackets both controls.
+
+    Bold: beyond both controls in every seed.
+    """
+    rows, chances = patched(name, arm, "answer", direction), claimed(name, arm, direction)
     lines = ["| layer | " + " | ".join(f"`{site}`" for site in SITES) + " |", "|---|" + "---|" * len(SITES)]
     for place in sorted({place for _, place in rows.index}):
         cells = []
@@ -65,9 +84,9 @@ def patched_markdown(name: str, arm: str, direction: str = "repair") -> str:
                 cells.append("–")
                 continue
             at = rows.loc[(site, place)]
-            cells.append(
-                f"{at['estimate']:.2f} [{at['low']:.2f}, {at['high']:.2f}] ({at['random']:.2f}, {at['other']:.2f})"
-            )
+            strong = "**" if chances.get((site, place), 1.0) <= LEVEL else ""
+            ends = f"[{at['low']:.2f}, {at['high']:.2f}]"
+            cells.append(f"{strong}{at['estimate']:.2f}{strong} {ends} ({at['random']:.2f}, {at['other']:.2f})")
         lines.append(f"| {layer_name(place)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -125,16 +144,21 @@ def doses(name: str, arm: str) -> list[Verdict]:
 
 def doses_markdown(name: str, arms: Iterable[str]) -> str:
     lines = [
-        "| arm | seed | double dose | layer | cos(u, v) | back without v | beyond the better control | harmed answers |",
-        "|---|---|---|---|---|---|---|---|",
+        "| arm | seed | double dose | layer | cos(u, v) | back without v | beyond the better control | with adding | "
+        "lost with v, beyond the control that loses more | harmed answers |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in arms:
         for each in doses(name, arm):
             layer = "–" if each.layer is None else layer_name(each.layer)
             beyond = "–" if pd.isna(each.beyond) else f"{each.beyond:.2f} [{each.low:.2f}, {each.high:.2f}]"
+            added = "–"
+            if each.added_layer is not None:
+                ends = f"[{each.added_low:.2f}, {each.added_high:.2f}]"
+                added = f"{layer_name(each.added_layer)}: {each.added_beyond:.2f} {ends}"
             lines.append(
                 f"| {arm} | {each.seed} | {each.verdict} | {layer} | {_number(each.cosine)} | {_number(each.repaired)} | "
-                f"{beyond} | {each.n_examples} |"
+                f"{beyond} | {each.stronger} | {added} | {each.n_examples} |"
             )
     return "\n".join(lines)
 
@@ -198,6 +222,11 @@ def _number(value: float) -> str:
 
 def verdicts_of(name: str, arm: str) -> list[str]:
     return [each.verdict for each in doses(name, arm)]
+
+
+def stronger_of(name: str, arm: str) -> list[str]:
+    """The stronger reading of every run: the verdict, and adding v breaks answers too."""
+    return [each.stronger for each in doses(name, arm)]
 
 
 @cache

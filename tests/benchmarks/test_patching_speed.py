@@ -14,7 +14,8 @@ CPU time, so that the ratios do not depend on what else runs. Of the model of Sm
 examples, and the others by one cell in the middle.
 
 Where the answers are short beside the rest of the prompts, ours runs a fraction of the tokens that the others do. In the organism
-they are a third of them, and Python's share of so small a forward is large: there the target of 4 × is not reached.
+it is 7 of 24 tokens, so the operations alone allow 3.4 × of what runs all behind the shared prefix: there the target of 4 × is
+reached, or not, by what is saved beside them.
 """
 
 import time
@@ -46,7 +47,7 @@ SIZES = {
     "SmolLM2": (30, 576, 1536, 9, 3, 49152, 169, (30, 40), 3, 8, (5, 15, 25), 1),
 }
 #: Times the best of the others; the target is 4.
-LEAST = {"organism": 2, "SmolLM2": 4}
+LEAST = {"organism": 2.5, "SmolLM2": 4}
 
 
 def setting(name):

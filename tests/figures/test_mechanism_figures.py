@@ -1,10 +1,12 @@
 """The figure of where an answer is decided: its cells, its caption, and the drift below on the same axis."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from synthetic import make_study
 
-from cr_interp.figures.mechanism import decided
+from cr_interp.figures.drift import drift_by_layer
+from cr_interp.figures.mechanism import below, decided
 from cr_interp.figures.style import alt_text, caption
 from cr_interp.tables.patching import patching_table, strongest
 
@@ -73,6 +75,32 @@ def test_cells_and_curve_share_one_axis(patching, tmp_path):
     assert "2 seeds" in said
     assert "a random direction of the same norm at most 0.14" in said
     assert "opd: most at attn_out of 1, 1.50" in alt_text(figure)
+
+
+def test_flips_of_a_single_cluster_have_their_number_and_no_interval(patching, tmp_path):
+    few = patching.assign(low=np.nan, high=np.nan, n_examples=3)
+    figure = decided(few)
+    said = [
+        text for trace in figure.data if trace.customdata is not None for row in trace.customdata for text in row
+    ]
+    assert any("1.50 (no interval: a single cluster)" in str(text) for text in said)
+    assert not any("nan" in str(text) for text in said)
+    assert "n = 3 harmed examples" in caption(figure)
+    drift = make_study(tmp_path / "study", seeds=(0, 1), layers=2).table("drift")
+    bands = [
+        trace
+        for trace in below(drift_by_layer(drift), few).data
+        if trace.fill == "toself" and trace.yaxis == "y2"
+    ]
+    assert all(not len(band.x) for band in bands)
+
+
+def test_how_many_other_examples_answer_otherwise_is_in_the_caption(patching):
+    assert "another answer" not in caption(decided(patching))  # a study from before that was counted
+    counted = patching.assign(n_other_answer=np.where(patching["control"] == "other", 15, 0))
+    assert "another example's state at most 0.42 (of 41 other examples 30 have another answer)" in caption(
+        decided(counted)
+    )
 
 
 def test_nothing_to_show_is_said(patching):

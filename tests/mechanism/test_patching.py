@@ -5,14 +5,17 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from patched import loaded_of, plain, planted, planted_pairs, some_pairs
 from tiny import ARCHITECTURES, tiny_model
 
-from cr_interp.capture.sites import Site
+from cr_interp.capture.sites import Site, blocks
 from cr_interp.errors import UserError
+from cr_interp.mechanism.batches import Views
 from cr_interp.mechanism.cells import Cell, head_cells, site_cells, window_cells
 from cr_interp.mechanism.given import Pair
 from cr_interp.mechanism.patching import patch_cells, patch_pairs, patched_sites
+from cr_interp.models import aligned
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,19 @@ def test_finds_the_planted_place_and_only_it():
     # The other example's residual stream holds the other example's token.
     other = found[(found["site"] == "resid_post") & (found["layer"] == 1) & (found["direction"] == "repair")]
     assert not other.loc[other["control"] == "other", "answer"].any()
+
+
+def test_of_windows_those_that_hold_the_planted_layer_decide_and_only_these():
+    loaded = loaded_of(planted(layer=1))
+    found = patch_cells(
+        loaded,
+        planted_pairs(),
+        window_cells(loaded.model, ["attn_out", "mlp_out"], [1, 2, 3]),
+        controls=("none",),
+    )
+    for (site, layer, width), rows in found.groupby(["site", "layer", "width"]):
+        decides = site == "attn_out" and layer <= 1 < layer + width
+        assert (rows["answer"] == decides).all(), (site, layer, width)
 
 
 def test_a_random_direction_is_as_far_and_repairs_nothing():
@@ -139,3 +155,22 @@ def test_an_adapter_is_patched_where_it_acts():
     merged = loaded_of(adapted.merge_and_unload())
     expected = patch_cells(merged, pairs, cells, controls=("none",), restart=False)
     pd.testing.assert_frame_equal(rows, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_keys_that_lie_ready_change_nothing_and_do_not_where_they_are_too_many(family, monkeypatch):
+    model = tiny_model(family)
+    pairs, loaded = some_pairs(model), loaded_of(model)
+    cells = site_cells(model, ["resid_post", "attn_out"])
+    ready = patch_cells(loaded, pairs, cells)
+    monkeypatch.setattr(aligned, "READY", 0)
+    pd.testing.assert_frame_equal(patch_cells(loaded, pairs, cells), ready, rtol=1e-5, atol=1e-5)
+    monkeypatch.undo()
+    batch = next(Views(loaded, pairs).batches(5))
+    rows = batch.runs["with_context"].rows
+    with torch.enable_grad():  # a backward pass needs what was written: nothing is overwritten there
+        rows.run()
+    assert not rows.ready
+    with torch.no_grad():
+        rows.run()
+    assert len(rows.ready) == len(blocks(model))

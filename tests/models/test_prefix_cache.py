@@ -2,7 +2,7 @@
 
 import torch
 
-from cr_interp.models.prefix_cache import reading, recording
+from cr_interp.models.prefix_cache import WriteLayer, reading, recording
 
 
 def keys_values(length, batch=1, seed=0):
@@ -32,3 +32,14 @@ def test_a_prefix_is_read_and_does_not_grow():
     assert (
         cache.layers[1].keys.untyped_storage().nbytes() == prefix[1][0].untyped_storage().nbytes()
     )  # not copied
+
+
+def test_what_lies_ready_is_written_behind_and_overwritten_by_the_next_run():
+    prefix, own = keys_values(5), keys_values(3, batch=2, seed=1)
+    parts = [tuple(each.expand(2, -1, -1, -1) for each in prefix), own]
+    layer = WriteLayer(parts, 4)
+    for seed, length in ((2, 4), (3, 4), (4, 2)):
+        newest = keys_values(length, batch=2, seed=seed)
+        for found, *every in zip(layer.update(*newest), *parts, newest, strict=True):
+            assert torch.equal(found, torch.cat(every, dim=-2))
+        assert layer.get_seq_length() == 8

@@ -210,6 +210,52 @@ def test_beside_it_stands_what_the_second_dose_itself_does():
     assert np.isnan(only(cosines(0.8, 0.7, 0.2), examples).lost)
 
 
+def dosed(removed, added):
+    """Both actions; ``added`` in the columns of :func:`tried`, of which answers that are lost are ``answer``."""
+    return pd.concat([removed, added.assign(action="add")], ignore_index=True)
+
+
+def test_the_stronger_reading_asks_that_adding_breaks_in_the_same_layer():
+    """The first reading stays what it is whatever adding does."""
+    cases = {
+        "supported": tried(40, 0.9),
+        "not supported": tried(400, 0.02, 0.02),  # loses no more than its controls
+        "open": tried(12, 2 / 12),
+    }
+    for expected, added in cases.items():
+        found = only(cosines(0.8, 0.7, 0.2), dosed(tried(40, 0.9), added))
+        assert (found.verdict, found.stronger) == ("supported", expected), expected
+    elsewhere = tried(40, 0.9).assign(
+        layer=lambda rows: 1 - rows["layer"]
+    )  # breaks in layer 0, where removing repairs nothing
+    found = only(cosines(0.8, 0.7, 0.2), dosed(tried(40, 0.9), elsewhere))
+    assert (found.verdict, found.stronger, found.added_layer) == ("supported", "open", 0)
+
+
+def test_adding_is_held_against_the_control_that_breaks_more():
+    added = tried(100, 0.5, 0.1)
+    more = (
+        (added["control"] == "unrelated")
+        & (added["layer"] == 1)
+        & added["example_id"].isin([f"e{i}" for i in range(30)])
+    )
+    found = only(cosines(0.8, 0.7, 0.2), dosed(tried(40, 0.9), added.assign(answer=added["answer"] | more)))
+    assert (found.added_layer, found.added_beyond) == (1, pytest.approx(0.5 - 0.3))
+    assert 0 < found.added_low < 0.2 < found.added_high
+
+
+def test_where_nothing_is_ever_lost_the_interval_is_not_a_point():
+    few, many = (only(cosines(0.8, 0.7, 0.2), dosed(tried(n, 0.9), tried(n, 0.0))) for n in (20, 100))
+    assert few.added_high == pytest.approx(1 - 0.025 ** (1 / 20))  # Clopper and Pearson's, none of 20
+    assert (few.stronger, many.stronger) == ("open", "not supported")
+
+
+def test_what_does_not_hold_in_the_first_reading_does_not_in_the_stronger():
+    found = only(cosines(0.1, 0.0, 0.2), dosed(tried(40, 0.9), tried(40, 0.9)))
+    assert (found.verdict, found.stronger) == ("not supported", "not supported")
+    assert only(cosines(0.8, 0.7, 0.2), tried(40, 0.9)).stronger == "open"  # adding was not tried
+
+
 def test_without_the_direction_it_is_not_supported_whatever_is_repaired():
     assert only(cosines(0.1, 0.0, 0.2), tried(40, 0.9)).verdict == "not supported"
 

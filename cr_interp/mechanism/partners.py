@@ -1,0 +1,40 @@
+"""Whose state the control "another example's state" takes.
+
+Mental model. What another example's state does says how much of an effect is this example's own only if that example is
+answered otherwise: where all answers are one word, another's state brings that word back as well. So a partner with another
+answer goes before one with the same, and only then one of the same group before one of another; always one of another cluster.
+The answer is the one without the context, which is what is read in every run: of harmed and of kept examples the right one.
+``study.analyses`` says the rule in words, which is part of what rows are made of.
+"""
+
+from collections.abc import Sequence
+
+from cr_interp.mechanism.given import Pair
+
+
+def partners_of(pairs: Sequence[Pair]) -> list[int | None]:
+    """For every example the number of its partner, the next of the best kind; None: there is no other cluster."""
+    answers = [tuple(pair.response) for pair in pairs]
+    n = len(pairs)
+    found: list[int | None] = []
+    for i, pair in enumerate(pairs):
+        best: tuple[tuple[bool, bool], int] | None = None
+        for step in range(1, n):
+            j = (i + step) % n
+            if pairs[j].cluster == pair.cluster:
+                continue
+            kind = (answers[j] == answers[i], pairs[j].group != pair.group)
+            if best is None or kind < best[0]:
+                best = kind, j
+            if kind == (False, False):
+                break
+        found.append(None if best is None else best[1])
+    return found
+
+
+def answered_otherwise(pairs: Sequence[Pair], partners: Sequence[int | None]) -> list[bool]:
+    """Tell of every example whether its partner has another answer; False where there is no partner."""
+    return [
+        j is not None and tuple(pairs[j].response) != tuple(pair.response)
+        for pair, j in zip(pairs, partners, strict=True)
+    ]
