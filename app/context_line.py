@@ -27,6 +27,7 @@ STYLE = f"""<style>
 [data-testid="stCaptionContainer"] {{ opacity: 0.82; }}
 button[data-selected="true"], button[data-selected="true"] * {{ color: inherit !important; }}
 input::placeholder, textarea::placeholder {{ color: inherit !important; opacity: 0.75 !important; }}
+[data-testid="stMarkdownContainer"] p code {{ display: inline-block; max-width: 100%; }}
 [data-testid="stCode"] .token {{ color: inherit !important; }}
 [data-testid="stMetricDelta"] * {{ color: inherit !important; }}
 @media (min-width: {NARROW}px) {{ .st-key-narrow-pages {{ display: none; }} }}

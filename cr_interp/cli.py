@@ -72,6 +72,9 @@ def main() -> None:
     end_with_parent()
     raise_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault(
+        "PYDANTIC_DISABLE_PLUGINS", "__all__"
+    )  # it reads the metadata of all that is installed, for none
     warnings.formatwarning = _as_a_sentence
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -11,25 +11,28 @@ from pydantic import BaseModel, ValidationError
 
 from cr_interp import cli
 from cr_interp.measure.case_study import CaseStudy
-from cr_interp.measure.settings import Evaluation
+from cr_interp.measure.settings import Drawn, Evaluation
 from cr_interp.tasks.yours.described import Description
 from cr_interp.tasks.yours.judge import Judge
 from cr_interp.tasks.yours.sources import Text
 from training.organisms.pretrain import PretrainConfig
-from training.settings import Lora, StudyConfig, Training
-from training.studies.preregistered import Chosen
+from training.settings import Lora, Plateau, StudyConfig, Training
+from training.studies.choice import Chosen, Sentinel
 from training.studies.preregistration import (
+    Adaptive,
     Candidates,
     Choice,
     Confirmation,
     Eligible,
-    Plateau,
     Screening,
     Sentinels,
     Success,
 )
 
-PARTS = (Plateau, Screening, Eligible, Choice, Sentinels, Confirmation, Success, Candidates, Chosen)
+PARTS = (
+    *(Plateau, Screening, Eligible, Choice, Sentinels, Adaptive, Confirmation, Success, Candidates),
+    *(Chosen, Sentinel, Drawn),
+)
 MODELS = (StudyConfig, Training, Lora, Evaluation, CaseStudy, Description, PretrainConfig, Text, Judge, *PARTS)
 #: One value only, which a validator says; a variable of a chat template, which is written and not computed with.
 FIXED = {"Lora.dropout", "StudyConfig.template", "CaseStudy.template"}

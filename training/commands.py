@@ -45,7 +45,9 @@ def _chosen(arms: str | None, seeds: str | None, steps: int | None) -> list[str]
 
 
 def pretrain(
-    organism: Annotated[str, typer.Argument(help="llama, qwen3, gemma2, gpt-neox or qwen3-large")] = "llama",
+    organism: Annotated[
+        str, typer.Argument(help="llama, qwen3, gemma2, gpt-neox, qwen3-large, qwen3-lakes or qwen3-lakes-large")
+    ] = "llama",
     out: Annotated[Path | None, typer.Option(help="default: ./organisms/ORGANISM")] = None,
     steps: Annotated[int | None, typer.Option(min=1, max=10**8)] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
@@ -64,7 +66,7 @@ def pretrain(
     from training.organisms.pretrain import pretrain as run
 
     torch.set_num_threads(threads)
-    config = PretrainConfig(organism=organism, seed=seed, **({"steps": steps} if steps else {}))
+    config = PretrainConfig.of(organism, seed=seed, **({"steps": steps} if steps else {}))
     target = out or Path("organisms") / organism
     run(config, target, compiled)
     write_card(config, target, threads, compiled)
@@ -204,17 +206,23 @@ def suite(
     screening: Annotated[
         bool, typer.Option("--screen", help="only train the baseline of every candidate, and choose the settings")
     ] = False,
+    choosing: Annotated[
+        bool, typer.Option("--choose", help="only compare the forms of the adaptive arm, on the screening seeds")
+    ] = False,
     confirming: Annotated[bool, typer.Option("--confirm", help="run every arm on the chosen settings")] = False,
     again: Again = False,
 ) -> None:
     """Run the twelve settings of the paper's table on organisms, or what a preregistration says. Typed again, it continues."""
-    if preregistration or screening or confirming:
-        if not preregistration or screening == confirming or overrides or arms or seeds or tune or again:
+    parts = [
+        name for name, asked in (("screen", screening), ("choose", choosing), ("confirm", confirming)) if asked
+    ]
+    if preregistration or parts:
+        if not preregistration or len(parts) != 1 or overrides or arms or seeds or tune or again:
             raise UserError(
-                "A preregistration says everything itself: --preregistration FILE and either --screen or --confirm, beside "
-                "them only --out, --workers and, for --screen, --settings."
+                "A preregistration says everything itself: --preregistration FILE and one of --screen, --choose and --confirm, "
+                "beside them only --out, --workers and, for --screen, --settings."
             )
-        _preregistered(preregistration, screening, listed(settings), out, workers)
+        _preregistered(preregistration, parts[0], listed(settings), out, workers)
         return
     from training.settings import suite_configs
 
@@ -239,18 +247,25 @@ def suite(
     console.print(rich_suite(open_suite(out)))
 
 
-def _preregistered(name: str, screening: bool, settings: list[str], out: Path, workers: int | None) -> None:
+def _preregistered(name: str, part: str, settings: list[str], out: Path, workers: int | None) -> None:
     from training.studies.preregistration import load_preregistration
 
     plan = load_preregistration(name)
-    if not screening and plan.confirmation.adaptive is None:
+    if part == "confirm" and plan.confirmation.adaptive is None:
         plan.confirmed(next(iter(plan.settings())), 1.0, 1)  # says what is missing, before torch is loaded
-    if not screening and settings:
-        raise UserError("--confirm runs the chosen settings, all of them; leave --settings out.")
+    if part != "screen" and settings:
+        raise UserError(f"--{part} runs the chosen settings; leave --settings out.")
     folder = Path("studies") / plan.name if out == Path("studies/suite") else out
-    from training.studies.preregistered import confirm, screen
+    from training.studies.preregistered import choose_form, confirm, screen
 
-    if screening:
+    if part == "choose":
+        for row in choose_form(plan, folder, workers).itertuples():
+            console.print(
+                f"{one_line(str(row.form)):16s} Harm {row.harm:.1%}  Acc_xc stopped early {row.acc_xc_early:.2f}  obeys "
+                f"{row.obeys:.1%}  " + (f"misses by {row.misses:.3f}" if row.misses else "keeps both bounds")
+            )
+        return
+    if part == "screen":
         _, choice = screen(plan, folder, settings, workers)
         for row in choice.itertuples():
             said = "chosen" if row.chosen else "eligible" if row.eligible else "not eligible"

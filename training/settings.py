@@ -62,11 +62,22 @@ class Lora(Strict):
         return value
 
 
+class Plateau(Strict):
+    """A curve is at its plateau where the mean of ``window`` evaluations is less than ``gain`` above the mean of those before."""
+
+    window: int = Field(3, gt=0, le=1000)
+    """Evaluations whose mean is taken."""
+    gain: float = Field(0.01, gt=0, le=1)
+    """Smallest rise that is still one."""
+
+
 class Training(Strict):
     """One run. Defaults are OPCD's where it says (constant rate, no warm-up, clip 1, weight decay 0.01)."""
 
     steps: int = Field(100, gt=0, le=MOST)
     """Updates of a run."""
+    plateau: Plateau | None = None
+    """Stop a run where its accuracy without context has become flat; null: after ``steps``."""
     batch_size: int = Field(64, gt=0, le=MANY)
     """Prompts of an update, one response each."""
     lr: float = Field(3e-4, gt=0, le=100)

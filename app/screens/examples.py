@@ -214,28 +214,29 @@ def card(
     """One prompt: all arms' answers to it. ``mine`` are the pairs for which it is listed."""
     example = str(mine["example_id"].iloc[0])
     with st.container(border=True):
-        left, middle, right = st.columns([4, 1, 1], vertical_alignment="center")
         cases = ", ".join(dict.fromkeys(mine["case"]))
-        seeds = ", ".join(str(seed) for seed in dict.fromkeys(mine["seed"]))
-        several = len(chosen.all_seeds) > 1
-        left.markdown(
-            f"{plain(example)} · **{cases}** under {plain(arm)}" + (f" · seed {seeds}" if several else "")
-        )
-        middle.button(
-            "Unpin" if pinned else "Pin",
-            icon=":material/keep_off:" if pinned else ":material/keep:",
-            key=f"pin-{example}",
-            type="tertiary",
-            on_click=pin,
-            args=(example, not pinned),
-        )
-        if has_tokens:
-            right.page_link(
-                "screens/tokens.py",
-                label="Tokens",
-                icon=":material/format_ink_highlighter:",
-                query_params=chosen.address(example=example, by_arm=arm, token_seed=str(mine["seed"].iloc[0])),
+        seeds = list(dict.fromkeys(mine["seed"]))
+        of = f" · seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if len(chosen.all_seeds) > 1 else ""
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f"{plain(example)} · **{cases}** under {plain(arm)}{of}", width="stretch")
+            st.button(
+                "Unpin" if pinned else "Pin",
+                icon=":material/keep_off:" if pinned else ":material/keep:",
+                key=f"pin-{example}",
+                type="tertiary",
+                on_click=pin,
+                args=(example, not pinned),
             )
+            if has_tokens:
+                st.page_link(
+                    "screens/tokens.py",
+                    label="Tokens",
+                    icon=":material/format_ink_highlighter:",
+                    width="content",
+                    query_params=chosen.address(
+                        example=example, by_arm=arm, token_seed=str(mine["seed"].iloc[0])
+                    ),
+                )
         st.html(prompt_html.prompt_html(every, chosen.all_arms))
 
 

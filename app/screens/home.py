@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.address import linked, linked_text
 from app.context_line import line
+from app.main_pages import PAGES
 from app.parts import guard
 from app.queries.shelf import UNSEEN, shelf
 from app.words import GLOSSARY, plain
@@ -42,6 +43,7 @@ def tour() -> None:
                     st.page_link(
                         f"screens/{page}.py",
                         label=f"{number}. {title}",
+                        icon=f":material/{PAGES[page].icon}:",
                         query_params={"study": name} if name else None,
                     )
                     st.markdown(says)
@@ -168,11 +170,11 @@ def command(paths: dict[str, str], way: str, asked: str, context: str, out: str)
 
 
 def page() -> None:
+    line([("studies", str(len(find_studies())))])
     st.markdown(
         "A model was trained to behave without a context as it did with it. **What happens when the context returns?** Choose "
         "a study below, or make one of your own checkpoints."
     )
-    line([("studies", str(len(find_studies())))])
     for what, draw in (("The tour", tour), ("The studies", studies), ("The command", compare)):
         with guard(what):
             draw()

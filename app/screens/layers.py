@@ -26,7 +26,14 @@ def choose_look(chosen: Selection) -> tuple[bool, list[str]]:
     with st.container(horizontal=True, gap="medium", vertical_alignment="bottom"):
         st.toggle("Distance from identical, log scale", key="log", help=GLOSSARY["movement"])
         if there:
-            st.pills("Behind the curves", there, selection_mode="multi", key="behind", help=GLOSSARY["behind"])
+            st.pills(
+                "Behind the curves",
+                there,
+                selection_mode="multi",
+                key="behind",
+                wrap=True,
+                help=GLOSSARY["behind"],
+            )
     return movement, behind
 
 

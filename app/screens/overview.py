@@ -20,7 +20,7 @@ from cr_interp.report.study import keyless_sentences
 from cr_interp.tables.example_pairs import MARKS_SAY
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.patching import strongest
-from cr_interp.tables.verdict_rows import ROWS, is_deafer, is_keyless, keyless_verdict
+from cr_interp.tables.verdict_rows import ROWS, common_open, is_deafer, is_keyless, keyless_verdict, price
 from cr_interp.vocabulary import layer_words
 
 BADGES: dict[summary.Verdict, str] = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
@@ -58,18 +58,19 @@ def headline(chosen: Selection) -> None:
     with st.container(border=True):
         st.subheader(question, help=GLOSSARY["harm"], anchor="headline")
         st.html(verdict_html.chips_html(badge(answer.verdict, rows), chips))
-        st.markdown(f"**{plain(answer.sentence)}**{plain(heard(rows, arm, baseline))}")
+        st.markdown(f"**Did it help?** {plain(answer.sentence)}{plain(common(rows))}")
+        st.markdown(f"**At what price?** {plain(price(rows, arm))}{plain(heard(rows, arm, baseline))}")
+        with guard("Where it is decided"):
+            where(chosen)
         st.html(verdict_html.verdict_html(rows, arm, baseline, HELP))
         with below(
             f"Differences are {arm} minus {baseline}, paired over {paired(differences)}, with 95 % intervals: "
-            f"{said_intervals(differences[differences['seed'].isna()])}; context: {chosen.control}. Bars of shares have one "
-            "axis, in percentage points; distances (nats a token) have each their own. A bar has a colour where its interval "
-            "excludes 0. No accuracy lost means that the whole interval lies above −2 points."
+            f"{said_intervals(differences[differences['seed'].isna()])}; context: {chosen.control}. A bar has a "
+            "colour where its interval excludes 0; shares have one axis, in percentage points, and distances another, in nats a "
+            "token. No accuracy lost means that the whole interval lies above −2 points."
         ):
             download_table(rows, "verdict")
-        with guard("Where it is decided"):
-            where(chosen)
-        columns = st.columns(4)
+        columns = st.columns(5)
         for column, name in zip(columns, (arm, baseline), strict=False):
             column.page_link(
                 "screens/examples.py",
@@ -78,8 +79,14 @@ def headline(chosen: Selection) -> None:
                 query_params=chosen.address(case_arm=name, cases="harmed"),
                 help=GLOSSARY["harm"],
             )
-        with columns[3]:
+        with columns[4]:
             report_button(chosen.study)
+        columns[3].page_link(
+            "screens/mechanism.py",
+            label="Mechanism",
+            icon=":material/account_tree:",
+            query_params=chosen.address(),
+        )
         columns[2].page_link(
             "screens/training.py",
             label="When did it emerge?",
@@ -91,9 +98,6 @@ def headline(chosen: Selection) -> None:
 def where(chosen: Selection) -> None:
     """Where the flipped answers are decided, in a sentence; without patching, where states move most and the command."""
     st.markdown(f"**Where is it decided?** {plain(decided(chosen)) or moving(chosen)}")
-    st.page_link(
-        "screens/mechanism.py", label="Mechanism", icon=":material/account_tree:", query_params=chosen.address()
-    )
 
 
 def decided(chosen: Selection) -> str:
@@ -112,9 +116,14 @@ def decided(chosen: Selection) -> str:
     return (
         f"In {first['arm']}, putting back the {SITES.get(first['site'], first['site'])} of "
         f"{layer_words(int(first['place']))} alone "
-        f"returns {summary.percent(first['estimate'])} of {first['n_examples']} {first['group']} answers a seed (interval "
+        f"returns {summary.percent(first['estimate'])} of {counted(first)} {first['group']} answers a seed (interval "
         f"{summary.percent(first['low'], '')} to {summary.percent(first['high'])}; controls at most {summary.percent(beside)})."
     )
+
+
+def counted(row: pd.Series) -> str:
+    """How many examples a seed has: ``12``, or ``20 to 64``."""
+    return " to ".join(str(int(n)) for n in dict.fromkeys((row["n_examples"], row["n_most"])))
 
 
 def moving(chosen: Selection) -> str:
@@ -144,6 +153,11 @@ def heard(rows: pd.DataFrame, arm: str, baseline: str) -> str:
     return f" {arm} obeys a new instruction in its context less often than {baseline}: it may have learnt to ignore contexts."
 
 
+def common(rows: pd.DataFrame) -> str:
+    """A sentence where the two arms' Harm differs, and may do so only because they are right on other prompts."""
+    return " On the prompts that both solve without the context it is open." if common_open(rows) else ""
+
+
 def paired(differences: pd.DataFrame) -> str:
     """What a difference is paired over: with one seed there is nothing to pair but examples."""
     return "examples and seeds" if differences["seed"].nunique() > 1 else "examples"
@@ -170,7 +184,6 @@ def metrics(chosen: Selection) -> None:
     regimes = chosen.regimes().set_index("arm")["regime"]
     shown = chosen.once("metric_table", lambda: summary.metric_table(table))
     shown = shown.assign(regime=shown["arm"].map(regimes).fillna("–").astype(str))
-    st.caption(plain(f"95 % intervals: {said_intervals(table[table['seed'].isna()])}."))
     st.dataframe(
         shown,
         hide_index=True,

@@ -16,7 +16,7 @@ from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.figures.suite import by_effect
 from cr_interp.report.suite import said_of_differences
-from cr_interp.tables.claims import count_claims, count_fairly, said_fairly
+from cr_interp.tables.claims import count_claims, count_fairly, said_fairly, said_price
 from cr_interp.tables.suite import Suite, find_suites, in_order, open_suite
 from cr_interp.vocabulary import MEASURES, arm_order
 
@@ -108,7 +108,9 @@ def headline(chosen: Chosen, mine: Suite) -> None:
     fair = count_fairly(compared)
     st.subheader(f"In how many settings does {plain(arm)} reduce Harm?", help=GLOSSARY["harm"], anchor="counts")
     with st.container(border=True):
-        st.markdown(f"**{plain(said_fairly(fair, arm, baseline))}**")
+        st.markdown(f"**Did it help?** {plain(said_fairly(fair, arm, baseline))}")
+        st.markdown(f"**At what price?** {plain(said_price(compared))}")
+        st.markdown(f"**Where is it decided?** {plain(decided(mine))}")
         parts = (
             ("Repaired", fair.repaired),
             ("Open", fair.left_open),
@@ -139,6 +141,14 @@ def headline(chosen: Chosen, mine: Suite) -> None:
     st.caption("Click a marker to open that setting's study.")
     counted(chosen, compared)
     unfinished(mine)
+
+
+def decided(mine: Suite) -> str:
+    """In how many settings patching says where flips are decided; each setting's own study says where."""
+    patched = in_order([name for name, study in mine.studies.items() if study.has_table("patching")])
+    if not patched:
+        return "Not measured in any setting: where states move most, the tab Drift by layer says; that need not be where."
+    return f"Measured in {len(patched)} of {len(mine.studies)} settings, each on its own first page: {', '.join(patched)}."
 
 
 def counted(chosen: Chosen, compared: pd.DataFrame) -> None:
@@ -204,6 +214,7 @@ def regimes(chosen: Chosen, mine: Suite) -> None:
         "suite-regimes",
         rows,
         chosen.image,
+        wide=640,
         on_click=click,
         code=code,
         files=suite_state.stamp(mine),
@@ -237,7 +248,7 @@ def table(chosen: Chosen, mine: Suite) -> None:
     names = ("acc_x", "acc_xc", "harm", "both_correct", "rescue", "delta_len")
     shown = pd.DataFrame({"setting": rows["setting"], "arm": rows["arm"], "regime": rows["regime"].fillna("–")})
     for name in names:
-        shown[summary.SHORT[name]] = [f"{100 * value:.1f}" if pd.notna(value) else "–" for value in rows[name]]
+        shown[summary.SHORT[name]] = [summary.percent(value, "").replace("-", "−") for value in rows[name]]
     shown["seeds"], shown["n"] = rows["seeds"], rows["n"]
     st.dataframe(
         shown,
@@ -354,6 +365,7 @@ def views_of(mine: Suite) -> list[str]:
 
 
 def page() -> None:
+    head = st.container()
     st.markdown(
         "A suite is the same comparison in several settings: tasks, model families, kinds of teacher. **Look at where the "
         "baseline is harmed, and at what becomes of it**; a click opens the study behind a marker."
@@ -365,7 +377,6 @@ def page() -> None:
     follow(mine)
     views = views_of(mine)
     view = linked("view", views, views[0])
-    head = st.container()
     chosen = choose(mine, view)
     with head:
         compared = ("compared", f"{chosen.arm} with {chosen.baseline}")

@@ -327,7 +327,9 @@ def cell(
         hide_index=True,
         key="token-cell",
         column_config={
-            "moved": st.column_config.NumberColumn(token_view.MOVES[choice.measure][1], format="%.3g")
+            "arm": st.column_config.TextColumn(width=52),
+            "token": st.column_config.TextColumn(width=62),
+            "moved": st.column_config.NumberColumn(token_view.MOVES[choice.measure][1], format="%.3g", width=70),
         },
     )
     st.page_link(

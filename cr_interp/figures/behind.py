@@ -43,7 +43,8 @@ def draw_behind(
     """
     names: list[str] = []
     said, alt, floor = [], [], ""
-    counted = whole_range(resid_rows(drift, measure, control)["n_tokens"])
+    curves = resid_rows(drift, measure, control)
+    counted = whole_range(curves["n_tokens"])
     for name, rows in _found(drift, measure, control, behind):
         line = rows.groupby(["arm", "place", "layer"], sort=False, as_index=False)["estimate"].mean()
         if movement:
@@ -52,7 +53,7 @@ def draw_behind(
         if line.empty:
             continue
         if name == "floor":
-            _shade(figure, line, measure, movement)
+            _shade(figure, line, as_movement(curves, measure) if movement else curves, measure, movement)
             _floors(figure, line, arms or arm_order(line["arm"]), movement)
             n = whole_range(rows["n_tokens"])
             floor = (
@@ -108,13 +109,16 @@ def _floors(figure: go.Figure, line: pd.DataFrame, arms: Sequence[str], movement
         )
 
 
-def _shade(figure: go.Figure, line: pd.DataFrame, measure: str, movement: bool) -> None:
+def _shade(figure: go.Figure, line: pd.DataFrame, curves: pd.DataFrame, measure: str, movement: bool) -> None:
     """The region where a state has moved farther than unrelated tokens of any arm lie apart: from the farthest floor outwards."""
     if measure in (*RATIOS, *COMPOSITION):
         return
     outwards = movement or measure in MOVEMENTS  # where a movement grows upwards
     farthest = line.groupby("place")["estimate"].max() if outwards else line.groupby("place")["estimate"].min()
     reach = float(farthest.max() if outwards else farthest.min())
+    # As far as the curves go, so that none leaves the shade at its lower end.
+    ends = curves[["estimate", "low", "high"]]
+    reach = max(reach, ends.max().max()) if outwards else min(reach, ends.min().min())
     room = abs(1 - reach) * 0.12 + 0.01
     edge = reach * 1.3 if outwards and movement else reach + room if outwards else reach - room
     edges = [edge] * len(farthest)

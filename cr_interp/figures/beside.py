@@ -17,13 +17,13 @@ from cr_interp.figures.style import (
     ZERO,
     arm_colour,
     arm_symbol,
+    counted_examples,
     finish,
     hover_columns,
     layer_ticks,
     place_legend,
     safe_text,
     translucent,
-    whole_range,
 )
 from cr_interp.vocabulary import arm_order, layer_name
 
@@ -117,8 +117,7 @@ def _line(
 def counted(table: pd.DataFrame, what: str = "examples") -> str:
     """Count how many examples and seeds a caption speaks of."""
     real = table[table["control"] == "none"]
-    seeds = whole_range(real["seeds"])
-    return f"n = {whole_range(real['n_examples'])} {what} an arm, {seeds} seed{'' if seeds == '1' else 's'}"
+    return counted_examples(real, what)
 
 
 def ends_words(table: pd.DataFrame, arms: Sequence[str]) -> str:

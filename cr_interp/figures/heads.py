@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells
 from cr_interp.figures.mechanism import SCALE
-from cr_interp.figures.style import empty_figure, finish, layer_ticks, safe_text, whole_range
+from cr_interp.figures.style import counted_examples, empty_figure, finish, layer_ticks, safe_text
 from cr_interp.tables.attribution import over_seeds
 from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS
 from cr_interp.vocabulary import arm_order
@@ -169,10 +169,9 @@ def _patched(table: pd.DataFrame, group: str, readout: str, what: str) -> str:
     real, controls = table[table["control"] == "none"], table[table["control"] != "none"]
     highest = controls.groupby("control")["estimate"].max()
     beside = ", ".join(f"{CONTROLS[str(name)]} at most {value:.2f}" for name, value in highest.items())
-    seeds = whole_range(real["seeds"])
     return (
         f"Patching: {READOUTS[readout]} of {what}, 1 where the patch does everything, 0 nothing; colours end at ±1. "
-        f"n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} seed{'' if seeds == '1' else 's'}. The pointer "
+        f"{counted_examples(real, f'{group} examples')}. The pointer "
         f"shows 95 % intervals (bootstrap over clusters within these runs; of several seeds the outermost ends), as if a cell "
         f"had been chosen beforehand. Controls at the same places: {beside or 'none'}."
     )

@@ -21,13 +21,13 @@ from cr_interp.figures.style import (
     ZERO,
     arm_colour,
     arm_symbol,
+    counted_examples,
     empty_figure,
     finish,
     hover_columns,
     layer_ticks,
     safe_text,
     translucent,
-    whole_range,
 )
 from cr_interp.tables.drift import as_movement, resid_rows
 from cr_interp.tables.interval_words import between
@@ -169,7 +169,7 @@ def below(
     meta["caption"] = meta.get("caption", "") + (
         f" Below: {READOUTS[readout]}, of {group} answers, when the {site} of one layer without the context is put into the run "
         f"with it; 1 repairs all, 0 nothing; not clipped. Band: outermost ends of the seeds' within intervals. "
-        f"n = {whole_range(real['n_examples'])} examples an arm. Controls there: {beside or 'none'}."
+        f"{counted_examples(real)}. Controls there: {beside or 'none'}."
     )
     best = real.loc[real.groupby("arm", sort=False)["estimate"].idxmax()]
     meta["alt"] = (
@@ -242,11 +242,10 @@ def _caption(table: pd.DataFrame, group: str, direction: str, readout: str, curv
     beside = ", ".join(
         f"{CONTROLS[str(name)]} at most {value:.2f}{told.get(str(name), '')}" for name, value in highest.items()
     )
-    seeds = whole_range(real["seeds"])
     return (
         f"Patching, {direction}: {DIRECTIONS[direction]}, at the aligned positions of one site. Colour: {READOUTS[readout]}, 1 "
         f"where the patch does everything, 0 nothing; not clipped in the text, colours end at ±1. "
-        f"n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} seed{'' if seeds == '1' else 's'}. The pointer "
+        f"{counted_examples(real, f'{group} examples')}. The pointer "
         f"shows 95 % intervals (bootstrap over clusters within these runs; of several seeds the outermost ends). Controls at "
         f"the same places: {beside or 'none'}."
         + (" Below: how far the states of the same arm move." if curve else "")

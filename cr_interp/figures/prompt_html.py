@@ -31,7 +31,9 @@ STYLE = """<style>
   margin-right: 0.25rem; font-size: 0.78rem; }
 .ct-prompt mark { color: inherit; border-radius: 2px; padding: 0 1px; }
 .ct-prompt .ct-x mark { background: rgba(86,126,178,0.30); text-decoration: underline dotted; }
-@media (max-width: 640px) { .ct-prompt::before { content: "The table scrolls sideways \\2192"; font-size: 0.82rem; } }
+@media (max-width: 640px) { .ct-prompt table { min-width: 0; table-layout: fixed; } .ct-prompt tbody th { width: auto; }
+  .ct-prompt thead th:first-child { width: 3.6rem; } .ct-prompt th, .ct-prompt td { padding: 0.25rem 0.3rem; }
+  .ct-prompt td { width: auto; } }
 .ct-prompt .ct-xc mark { background: rgba(214,60,130,0.28); text-decoration: underline; }
 </style>"""
 

@@ -106,7 +106,7 @@ def regime_scatter(rows: pd.DataFrame, baseline: str = "opd", arm: str = "nca") 
         figure.add_annotation(
             text=look, x=x_range[1], y=y, xanchor="right", yanchor=anchor, showarrow=False, opacity=0.75
         )
-    figure.update_xaxes(title="Harm: wrong with context, of right without (%)", tickformat=".0%", range=x_range)
+    figure.update_xaxes(title="Harm: wrong with, of right without (%)", tickformat=".0%", range=x_range)
     figure.update_xaxes(zeroline=False, nticks=8)
     figure.update_yaxes(
         title="acc<sub>xc</sub> − acc<sub>x</sub> (percentage points)", range=y_range, zeroline=False

@@ -258,7 +258,17 @@ def whole_range(values: pd.Series) -> str:
     if values.empty:
         return "?"
     low, high = int(values.min()), int(values.max())
-    return f"{low:,}".replace(",", " ") if low == high else f"{low:,}–{high:,}".replace(",", " ")
+    # No line ends at these spaces: a number is read as one, whatever the window's width.
+    text = f"{low:,}" if low == high else f"{low:,}–{high:,}"
+    return text.replace(",", "\u202f")
+
+
+def counted_examples(real: pd.DataFrame, what: str = "examples", each: str = "an arm") -> str:
+    """``n = 20–64 harmed examples an arm and seed, 3 seeds``, from rows over seeds with ``n_examples`` and ``n_most``."""
+    several = bool((real["seeds"] > 1).any())
+    of = f"{each} and seed" if each and several else "a seed" if several else each
+    n = whole_range(pd.concat([real["n_examples"], real["n_most"]]))
+    return f"n = {n} {what}{f' {of}' if of else ''}, {whole_range(real['seeds'])} seed{'s' * several}"
 
 
 def listed_seeds(seeds: pd.Series) -> str:

@@ -83,7 +83,7 @@ def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.
         )
     high = float(np.nanmax(drawn[["harm", "harm_high"]].to_numpy(dtype=float)))
     figure.update_xaxes(
-        title="Harm: wrong with context, of right without (%)",
+        title="Harm: wrong with, of right without (%)",
         tickformat=".0%",
         zeroline=True,
         zerolinecolor=ZERO,
@@ -150,15 +150,16 @@ def difference_forest(
             hovertemplate=f"<b>%{{customdata[0]}}</b>, {safe_text(name)}: %{{x:+.1f}} points [%{{customdata[1]:+.1f}}, "
             "%{customdata[2]:+.1f}] (%{customdata[4]}), n = %{customdata[3]}<extra></extra>",
         )
+    name = METRICS[metric].title if metric in METRICS else metric
     figure.update_xaxes(
-        title=f"{METRICS[metric].title if metric in METRICS else metric}: {safe_text(arm)} − {safe_text(baseline)} (points)",
+        title=f"{name}: {safe_text(arm)} − {safe_text(baseline)} (points)",
         zeroline=False,
     )
     figure.update_yaxes(**named_rows(list(points["setting"])))
     place_legend(figure)
     said = said_intervals(compared[compared["metric"] == metric].assign(arm=compared["setting"]), short=True)
     text = (
-        f"Paired difference in {metric}, {arm} minus {baseline}, in percentage points, the largest decrease first; 95 % "
+        f"Paired difference in {name}, {arm} minus {baseline}, in percentage points, the largest decrease first; 95 % "
         f"intervals: {said}. Grey: the interval contains 0. n = {whole_range(points['n'])} pairs of responses that "
         "are right without the context. Settings are not a sample from anything, so there is no interval over them."
     )

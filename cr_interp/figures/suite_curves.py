@@ -141,7 +141,7 @@ def drift_small_multiples(
             row=row,
             col=column,
             tickvals=list(range(0, depth, max(1, -(-depth // 6)))),
-            title="layer" if index + across >= len(settings) else None,
+            title={"text": "layer", "standoff": 4} if index + across >= len(settings) else None,
         )
     for arm in names:  # a legend whatever the first panel has
         colour = arm_colour(arm, names)

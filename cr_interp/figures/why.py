@@ -24,6 +24,7 @@ from cr_interp.figures.style import (
     ZERO,
     arm_colour,
     arm_symbol,
+    counted_examples,
     empty_figure,
     finish,
     hover_columns,
@@ -139,16 +140,15 @@ def _knockout_caption(table: pd.DataFrame, kept: pd.DataFrame, group: str, reado
         for span, of in other.groupby("span", sort=False)
         if of["cut"].max() < real.loc[real["span"] == span, "cut"].min() - 0.5
     ]
-    seeds = whole_range(real["seeds"])
     return (
         f"Knockout: attention of {READERS[readers]} to a span of the context is cut in one layer; at the right, in all layers at "
         f"once. Height: {SHARES[readout]}, 1 where the cut brings back the answer without the context, 0 where it changes "
-        f"nothing; not clipped. n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} "
-        f"seed{'' if seeds == '1' else 's'}; bands: {WITHIN}. Dotted: as many tokens cut off of what both views have, drawn "
+        f"nothing; not clipped. {counted_examples(real, f'{group} examples')}; "
+        f"bands: {WITHIN}. Dotted: as many tokens cut off of what both views have, drawn "
         f"anew for each layer. Tokens cut: {lengths}."
         + (
-            f" Dashed: kept answers that the same cut leaves (n = {whole_range(kept['n_examples'])}); where they are lost as "
-            f"well, the cut moves all answers, not these."
+            f" Dashed: kept answers that the same cut leaves (n = {whole_range(kept[['n_examples', 'n_most']].stack())}); where "
+            f"they are lost as well, the cut moves all answers, not these."
             if len(kept)
             else ""
         )
@@ -269,7 +269,7 @@ def attention_map(attention: pd.DataFrame, arm: str, group: str = "harmed", head
     text = (
         f"Attention mass of {arm}: how much of its weight an aligned position gives to each span ({which}). The spans share 1, "
         f"the first token (where sinks sit) apart; context is all that only that view has and overlaps with the others. "
-        f"n = {whole_range(real['n_examples'])} {group} examples, {whole_range(real['seeds'])} seed(s); the pointer shows "
+        f"{counted_examples(real, f'{group} examples', each='')}; the pointer shows "
         f"{WITHIN}. Control: even attention to all tokens would give "
         + ", ".join(f"{span} {even[span]:.2f}" for span in reversed(spans) if span in even)
         + ". Mass says who looks, not who needs what it sees."
@@ -314,7 +314,7 @@ def attention_heads(
     even = even[(even["arm"] == arm) & (even["span"] == span) & (even["control"] == "even")]["estimate"].mean()
     text = (
         f"Attention mass of {arm}, head by head: how much of its weight an aligned position gives to {SPANS.get(span, span)} "
-        f"({VIEWS[view]}). n = {whole_range(real['n_examples'])} {group} examples, {whole_range(real['seeds'])} seed(s); the "
+        f"({VIEWS[view]}). {counted_examples(real, f'{group} examples', each='')}; the "
         f"pointer shows {WITHIN}. Control: even attention to all tokens would give {even:.2f}."
     )
     most = real.loc[real["estimate"].idxmax()]
@@ -415,10 +415,9 @@ def _lens_caption(table: pd.DataFrame, group: str, readout: str, below: bool) ->
         if group != "kept"
         else "of the answer's own tokens, averaged over the answer"
     )
-    seeds = whole_range(real["seeds"])
     return (
         f"Lens: the model's own final norm and head on the state behind every layer. Height: {READOUTS[readout]} {where}. "
-        f"n = {whole_range(real['n_examples'])} {group} examples an arm, {seeds} seed{'' if seeds == '1' else 's'}; bands: "
+        f"{counted_examples(real, f'{group} examples')}; bands: "
         f"{WITHIN}. Grey: the same token in another example's state with the context."
         + (
             " Below: KL between the views (without ‖ with, nats); grey: between this and another example, both without context."

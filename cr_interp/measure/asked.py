@@ -52,7 +52,9 @@ def asked_parts(
         **flat(dict(template or {}), "template."),
         **context_parts(subject.contexts),
         "evaluation data": rows_digest(subject.examples),
-        **flat(subject.evaluation.model_dump(mode="json"), "evaluation."),
+        **flat(
+            subject.evaluation.model_dump(mode="json", exclude={"leave_out"}), "evaluation."
+        ),  # the data says it
     }
 
 

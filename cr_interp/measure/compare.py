@@ -12,7 +12,7 @@ from cr_interp.capture.sites import blocks
 from cr_interp.clock import VARIABLE, date_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts, made_of
-from cr_interp.measure.begun import (
+from cr_interp.measure.continued import (
     answers_of,
     begun,
     digest,

@@ -18,7 +18,8 @@ from zlib import crc32
 import pandas as pd
 
 from cr_interp.errors import UserError, unknown
-from cr_interp.measure.begun import has
+from cr_interp.measure.continued import has
+from cr_interp.measure.drawn import drawn
 from cr_interp.measure.evaluate import written
 from cr_interp.measure.pairs import arm_and_seed
 from cr_interp.measure.settings import Evaluation
@@ -76,7 +77,7 @@ def compare_served(
         )
     check_folder(out)
     contexts = _contexts(task, evaluation)
-    examples = task.examples(evaluation.split, evaluation.examples, evaluation.seed)
+    examples = drawn(task, evaluation)
     served = {arm: Served.of(where, url) for arm, where in models.items()}
     parts = {
         "task": named or task.name,
@@ -84,7 +85,7 @@ def compare_served(
         "no_context": no_context,
         "contexts": digest_of({name: each.to_dict() for name, each in contexts.items()}),
         "evaluation data": digest_of([[each.id, each.prompt, each.answer, *_own(each)] for each in examples]),
-        **flat(evaluation.model_dump(mode="json"), "evaluation."),
+        **flat(evaluation.model_dump(mode="json", exclude={"leave_out"}), "evaluation."),
         **{f"model of {arm}": f"{each.name} at {each.url}" for arm, each in served.items()},
     }
     study = _begun(out, parts, again)

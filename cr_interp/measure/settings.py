@@ -8,6 +8,15 @@ from cr_interp.configuration import Strict
 from cr_interp.vocabulary import CONTROLS, ContextControl
 
 
+class Drawn(Strict):
+    """A draw of examples: the first ``examples`` of a split in the order of ``seed``."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    """Which draw."""
+    examples: int = Field(gt=0, le=10**8)
+    """How many of it; all, if the split has fewer."""
+
+
 class Evaluation(Strict):
     """What is reported, on examples that neither training nor tuning has seen."""
 
@@ -36,6 +45,8 @@ class Evaluation(Strict):
     """Of the examples, which give the example-level CKA its p (``similarity/permutation.py``); 0: none."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Which examples are drawn; the same for every arm and every training seed."""
+    leave_out: Drawn | None = None
+    """Leave out what this draw of the split has shown before, with everything of its clusters; null: nothing."""
 
     @field_validator("temperature")
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from cr_interp.errors import UserError
+from cr_interp.measure.drawn import drawn
 from cr_interp.measure.evaluate import Sampler, evaluate
 from cr_interp.measure.settings import Evaluation
 from cr_interp.models.loading import Loaded
@@ -37,7 +38,7 @@ class Subject:
         wanted: dict[str, Given] = {name: contexts[name] for name in evaluation.controls if name in contexts}
         if "exact" not in wanted:
             raise UserError(f"The controls {list(evaluation.controls)} lack 'exact', which every metric needs.")
-        examples = task.examples(evaluation.split, evaluation.examples, evaluation.seed)
+        examples = drawn(task, evaluation)
         return Subject(task, examples, wanted, no_context, evaluation)
 
     def prompts(

@@ -97,7 +97,7 @@ class AlignedRows:
         )
 
     def _parts(self, batch: int) -> Iterator[list[KeysValues]]:
-        """Of every layer what stands before the aligned positions, one piece after the other."""
+        """Give of every layer what stands before the aligned positions, one piece after the other."""
         shared = [(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in self.prefix.keys_values]
         for layer in range(max(len(shared), len(self.own))):
             yield [of[layer] for of in (shared, self.own) if of]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from cr_interp.report.held import Held
 from cr_interp.report.parts import Numbers, Pairs, Words
+from cr_interp.report.read_once import Held
 from cr_interp.system.percent import percent
 from cr_interp.tables.behaviour import UNTRAINED
 from cr_interp.tables.example_pairs import CASES, KEYLESS, MARKS_SAY, case_counts, paired

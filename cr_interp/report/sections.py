@@ -14,9 +14,9 @@ import pandas as pd
 from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.report.flips import flips
-from cr_interp.report.held import Held
 from cr_interp.report.limits import limits
 from cr_interp.report.parts import Answer, Code, Drawing, Folded, Numbers, Points, Section, Words
+from cr_interp.report.read_once import Held
 from cr_interp.report.settings import configuration, provenance
 from cr_interp.report.study import format_estimate
 from cr_interp.report.verdict import headline

@@ -81,17 +81,17 @@ def rich_table(
     out.add_column("metric")
     for arm in arms:
         out.add_column(str(arm), justify="right")
+    cells = {
+        (row.metric, None if pd.isna(row.seed) else row.seed, row.arm): _cell(row.metric, row._asdict())
+        for row in table.itertuples()
+    }
     for name in metric_names(table):
-        rows = table[table["metric"] == name]
-        for seed in [None, *(sorted(rows["seed"].dropna().unique()) if seeds else [])]:
-            of_seed = rows[rows["seed"].isna() if seed is None else rows["seed"] == seed].set_index("arm")
-            label = name if seed is None else f"  seed {seed}"
-            cells = (
-                other.get((str(arm), name) if seed is None else ("", ""))
-                or (_cell(name, of_seed.loc[arm]).replace(" %", "") if arm in of_seed.index else "")
-                for arm in arms
-            )
-            out.add_row(label, *cells)
+        of_seeds = sorted({seed for metric, seed, _ in cells if metric == name and seed is not None})
+        for seed in [None, *(of_seeds if seeds else [])]:
+            shown = [cells.get((name, seed, arm), "").replace(" %", "") for arm in arms]
+            if seed is None:
+                shown = [other.get((str(arm), name)) or cell for arm, cell in zip(arms, shown, strict=True)]
+            out.add_row(name if seed is None else f"  seed {seed}", *shown)
     return out
 
 

@@ -19,9 +19,9 @@ from cr_interp.figures.gradients import gradients
 from cr_interp.figures.probes import probes
 from cr_interp.figures.updates import updates
 from cr_interp.report.heads import rich_heads, rich_windows
-from cr_interp.report.held import Held
 from cr_interp.report.mechanism import rich_knockout, rich_lens, rich_patching
 from cr_interp.report.parts import Code, Drawing, Folded, Numbers, Words
+from cr_interp.report.read_once import Held
 from cr_interp.report.trained import rich_directions, rich_flips, rich_gradients, rich_probes, rich_updates
 from cr_interp.study.analyses import ANALYSES, analysis_of
 from cr_interp.study.study import Study

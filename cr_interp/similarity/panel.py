@@ -46,11 +46,11 @@ from cr_interp.errors import UserError
 from cr_interp.similarity.cka import weighted_cka
 from cr_interp.similarity.duplicates import marks
 from cr_interp.similarity.groups import few_examples, tokens_each
-from cr_interp.similarity.kept import Kept
 from cr_interp.similarity.knn import overlap_per_row
 from cr_interp.similarity.measures import MEASURES
 from cr_interp.similarity.moments import Estimate, PairMoments, rounding
 from cr_interp.similarity.permutation import permuted_cka
+from cr_interp.similarity.reservoir import Kept
 from cr_interp.similarity.shift import shift_share
 from cr_interp.similarity.units import Clusters, Units
 from cr_interp.similarity.weighted import ExampleGrams

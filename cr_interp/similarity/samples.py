@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cr_interp.similarity.groups import MOST_ROWS, equal_rows
-from cr_interp.similarity.kept import hashed
+from cr_interp.similarity.reservoir import hashed
 
 
 class RowSample:
@@ -72,7 +72,7 @@ class RowSample:
 class ExampleSample:
     """``tokens`` evenly spaced rows of each example in every layer; ``dropped`` counts examples with fewer.
 
-    At most ``max_rows`` rows: of more examples those with the smallest hashes, as in ``kept.py``.
+    At most ``max_rows`` rows: of more examples those with the smallest hashes, as in ``reservoir.py``.
     """
 
     def __init__(self, tokens: int, max_rows: int = MOST_ROWS, seed: int = 0) -> None:

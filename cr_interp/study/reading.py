@@ -64,7 +64,7 @@ def _identity(file: Path) -> _Identity:
 def _checked(file: Path, name: str, task: str) -> pd.DataFrame:
     try:
         _check_size(file)
-        frame = pd.read_parquet(file, engine="pyarrow")
+        frame = pq.ParquetFile(file).read().to_pandas()  # pandas' own reader loads pyarrow's data sets first
     except UserError:
         raise
     except Exception as error:  # pyarrow raises many kinds

@@ -24,10 +24,11 @@ _CELL = ["site", "layer", "head"]
 def over_seeds(
     table: pd.DataFrame, group: str = "harmed", direction: str = "repair", readout: str = "share"
 ) -> pd.DataFrame:
-    """A row per arm, cell and control: means over seeds, the outermost ends of the seeds' intervals, the smallest n.
+    """A row per arm, cell and control: means over seeds, the outermost ends of the seeds' intervals, the smallest n and the
+    largest.
 
     The columns are ``arm, site, layer``, those of ``width``, ``head`` and ``chosen`` that the table has, and ``control, estimate,
-    low, high, before, seeds, n_examples``.
+    low, high, before, seeds, n_examples, n_most``.
     """
     rows = last_step(table)
     rows = rows[(rows["group"] == group) & (rows["direction"] == direction) & (rows["readout"] == readout)]
@@ -41,6 +42,7 @@ def over_seeds(
         **chosen,
         seeds=("estimate", "count"),
         n_examples=("n_examples", "min"),
+        n_most=("n_examples", "max"),
     )
     return by_arm(found[found["estimate"].notna()], *cell)
 

@@ -130,6 +130,20 @@ def said_fairly(fair: Fair, arm: str, baseline: str) -> str:
     )
 
 
+def said_price(compared: pd.DataFrame) -> str:
+    """Tell what the arm pays in accuracy, in how many settings: lower by the interval, not lower by the margin, or open."""
+    said = []
+    for metric, name in (("acc_x", "Acc_x"), ("acc_xc", "Acc_xc")):
+        rows = compared[compared["metric"] == metric].dropna(subset=["low", "high"])
+        lower, kept = rows["high"] < 0, rows["low"].map(not_lower).astype(bool)
+        if len(rows):
+            said.append(
+                f"{name} is lower in {int(lower.sum())} of {len(rows)}, not lower by {100 * MARGIN:g} points in "
+                f"{int((kept & ~lower).sum())}, and open in {int((~kept & ~lower).sum())}."
+            )
+    return " ".join(said) or "No accuracy can be compared."
+
+
 def _lower(rows: pd.DataFrame) -> pd.Series:
     return (rows["estimate"] < 0) & rows["excludes_zero"]
 

@@ -230,6 +230,7 @@ def _over_seeds(rows: pd.DataFrame, place: list[str], then: str) -> pd.DataFrame
         high=("high", "max"),
         seeds=("estimate", "count"),
         n_examples=("n_examples", "min"),
+        n_most=("n_examples", "max"),
         **middle,
     )
     return by_arm(table, then)

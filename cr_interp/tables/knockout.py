@@ -32,13 +32,15 @@ CONTROLS = {"none": "the span", "elsewhere": "as many tokens of what both views 
 
 
 def over_seeds(rows: pd.DataFrame, place: Sequence[str], also: Sequence[str] = ()) -> pd.DataFrame:
-    """Means over seeds of ``estimate`` and the columns ``also``; the outermost ends of the seeds' intervals; the smallest n."""
+    """Means over seeds of ``estimate`` and the columns ``also``; the outermost ends of the seeds' intervals; the
+    smallest n and, as ``n_most``, the largest."""
     table = rows.groupby(["arm", *place], sort=False, as_index=False).agg(
         estimate=("estimate", "mean"),
         low=("low", "min"),
         high=("high", "max"),
         seeds=("estimate", "count"),
         n_examples=("n_examples", "min"),
+        n_most=("n_examples", "max"),
         **{name: (name, "mean") for name in also},
     )
     return by_arm(table, *place)
@@ -47,8 +49,8 @@ def over_seeds(rows: pd.DataFrame, place: Sequence[str], also: Sequence[str] = (
 def knockout_table(knockout: pd.DataFrame, group: str = "harmed", readout: str = "share") -> pd.DataFrame:
     """A row per arm, span, readers, window and control over seeds.
 
-    Columns ``arm, span, readers, layer, width, control, estimate, low, high, before, cut, seeds, n_examples``; ``layer`` is a
-    window's first, ``width`` how many layers.
+    Columns ``arm, span, readers, layer, width, control, estimate, low, high, before, cut, seeds, n_examples, n_most``; ``layer``
+    is a window's first, ``width`` how many layers.
     """
     rows = last_step(knockout)
     rows = rows[(rows["group"] == group) & (rows["readout"] == readout)]

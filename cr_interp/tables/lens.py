@@ -21,8 +21,8 @@ TOKENS = {"changed": ("without", "with")}
 def lens_table(lens: pd.DataFrame, group: str = "harmed", readout: str = "logprob") -> pd.DataFrame:
     """A row per arm, view, token, layer and control over seeds.
 
-    Columns ``arm, view, token, place, control, estimate, low, high, seeds, n_examples``; ``place`` is the layer, −1 the
-    embedding. Of ``kl`` the view is ``between`` and the token ``all``, of ``difference`` the token is
+    Columns ``arm, view, token, place, control, estimate, low, high, seeds, n_examples, n_most``; ``place`` is the
+    layer, −1 the embedding. Of ``kl`` the view is ``between`` and the token ``all``, of ``difference`` the token is
     ``all``.
     """
     rows = last_step(lens)

@@ -1,5 +1,9 @@
-"""Every metric of a study in one table: of the answers, of obedience, of the distributions, and the lowest cosine. A new
-metric joins here."""
+"""Every metric of a study in one table, as ``cr-interp table`` prints it.
+
+Mental model: the metrics are computed next door and put under each other here. Of the answers (Acc, Harm, Rescue, …):
+``behaviour.py``. Of a new instruction: ``obedience.py``. Of the distributions (fidelity, invariance): ``divergence.py``.
+The lowest cosine: ``drift.py``.
+"""
 
 from typing import Any
 

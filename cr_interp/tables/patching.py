@@ -32,10 +32,11 @@ def patching_table(
 ) -> pd.DataFrame:
     """A row per arm, site, layer and control over seeds: what the figure draws.
 
-    Columns ``arm, site, place, control, estimate, low, high, before, seeds, n_examples``. ``place`` is the layer, −1 the
+    Columns ``arm, site, place, control, estimate, low, high, before, seeds, n_examples, n_most``. ``place`` is the layer, −1 the
     embedding; ``estimate`` and ``before`` are means over seeds, ``low`` and ``high`` the outermost ends of the seeds'
-    intervals, ``n_examples`` the smallest of the seeds'. ``n_other_answer``, where it is known: how many of the other examples
-    whose state is the control have another answer, of all seeds together, and ``n_all`` of how many.
+    intervals, ``n_examples`` the smallest of the seeds', ``n_most`` the largest. ``n_other_answer``, where it is
+    known: how many of the other examples whose state is the control have another answer, of all seeds together, and ``n_all``
+    of how many.
     """
     rows = last_step(patching)
     keep = (rows["group"] == group) & (rows["direction"] == direction) & (rows["readout"] == readout)
@@ -54,6 +55,7 @@ def patching_table(
         before=("before", "mean"),
         seeds=("estimate", "count"),
         n_examples=("n_examples", "min"),
+        n_most=("n_examples", "max"),
         **others,
     )
     return by_arm(table, "site", "place")
@@ -96,7 +98,7 @@ def cell_examples(
 def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
     """Per arm, group, direction and site the layer of the highest estimate, with its controls at the same place.
 
-    Columns ``arm, group, direction, site, place, estimate, low, high, random, other, n_examples``.
+    Columns ``arm, group, direction, site, place, estimate, low, high, random, other, n_examples, n_most``.
     """
     found = []
     for group in patching["group"].unique():
@@ -122,6 +124,7 @@ def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
                         "random": controls.get("random", float("nan")),
                         "other": controls.get("other", float("nan")),
                         "n_examples": row.n_examples,
+                        "n_most": row.n_most,
                     }
                 )
     columns = [
@@ -136,5 +139,6 @@ def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
         "random",
         "other",
         "n_examples",
+        "n_most",
     ]
     return by_arm(pd.DataFrame(found, columns=columns))

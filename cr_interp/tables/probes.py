@@ -33,6 +33,7 @@ def probe_table(probes: pd.DataFrame, question: str = "presence", tested: str | 
             high=("high", "max"),
             seeds=("estimate", "count"),
             n_examples=("n_examples", "min"),
+            n_most=("n_examples", "max"),
         )
     )
     return by_arm(table, "place")

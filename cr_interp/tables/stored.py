@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 import cr_interp
 from cr_interp.confined import is_regular, own
@@ -135,7 +136,7 @@ def _code() -> str:
 def _read(file: Path) -> pd.DataFrame | None:
     """The table, or None if there is none or it cannot be read; then it is made again."""
     try:
-        return pd.read_parquet(file)
+        return pq.ParquetFile(file).read().to_pandas()  # pandas' own reader loads pyarrow's data sets first
     except FileNotFoundError:
         return None
     except Exception:  # half of a file, another program's: whatever it is, it is no answer

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cr_interp.errors import UserError
+from cr_interp.statistics import MARGIN, not_lower
 from cr_interp.study.rows import last_step
 from cr_interp.tables import behaviour
 from cr_interp.tables.answer_sums import select, with_clusters
@@ -141,6 +142,50 @@ def keyless_verdict(rows: pd.DataFrame, arm: str, baseline: str) -> tuple[Word, 
 def is_deafer(rows: pd.DataFrame) -> bool:
     """Tell whether the arm surely listens less to a new instruction."""
     return bool(((rows["metric"] == "new_instruction") & (rows["reading"] == "worse")).any())
+
+
+#: metric → what an arm may pay with, inside a sentence.
+PRICES = {
+    "acc_x": "Acc_x",
+    "acc_xc": "Acc_xc",
+    "fidelity": "fidelity",
+    "invariance": "invariance",
+    "new_instruction": "obeying a new instruction",
+    "harm_irrelevant": "Harm behind an irrelevant context",
+}
+
+
+def price(rows: pd.DataFrame, arm: str) -> str:
+    """Say in words what ``arm`` pays: what is worse by its interval, and where an interval does not exclude a loss of the margin.
+
+    ``rows`` is :func:`verdict_rows`'s, where the numbers stand. What Harm itself does is no price.
+    """
+    paid = rows[rows["metric"].isin(list(PRICES)) & rows["low"].notna()]
+    if paid.empty:
+        return "Nothing else was measured that could have become worse."
+    worse = [PRICES[name] for name in paid.loc[paid["reading"] == "worse", "metric"]]
+    shares = paid[(paid["unit"] == "%") & (paid["reading"] != "worse")]
+    lowest = shares["low"].where(shares["better"] == "more", -shares["high"])
+    may = [PRICES[name] for name, low in zip(shares["metric"], lowest, strict=True) if not not_lower(low)]
+    sure = [PRICES[name] for name in shares["metric"] if PRICES[name] not in may]
+    margin = f"{100 * MARGIN:g} points"
+    said = [f"{arm} is worse in {_listed(worse)}."] if worse else []
+    if may:
+        begun = "A loss" if worse else "No loss is shown, but one"
+        said.append(f"{begun} of {margin} or more is not excluded in {_listed(may)}.")
+    if sure:
+        said.append(f"{'None' if worse or may else f'No loss of {margin} or more'} in {_listed(sure)}.")
+    return " ".join(said) or "No loss is shown."
+
+
+def common_open(rows: pd.DataFrame) -> bool:
+    """Tell whether Harm differs surely and Harm on the prompts that both arms solve does not: their denominators may say it."""
+    readings = rows.set_index("metric")["reading"]
+    return readings.get("harm") in ("better", "worse") and readings.get("harm_common") == "open"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def chips(

@@ -18,6 +18,12 @@ def _sentiment() -> Task:
     return sentiment_task()
 
 
+def _fresh_sentiment() -> Task:
+    from cr_interp.tasks.language.sentiment import fresh_sentiment_task
+
+    return fresh_sentiment_task()
+
+
 def _wordclass() -> Task:
     from cr_interp.tasks.language.wordclass import wordclass_task
 
@@ -25,14 +31,18 @@ def _wordclass() -> Task:
 
 
 #: Tasks without parameters.
-TASKS: dict[str, Callable[[], Task]] = {"sentiment": _sentiment, "wordclass": _wordclass}
+TASKS: dict[str, Callable[[], Task]] = {
+    "sentiment": _sentiment,
+    "sentiment-fresh": _fresh_sentiment,
+    "wordclass": _wordclass,
+}
 
 
 def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
     """Tasks with a parameter, ``family:name``: how to make one, and the names."""
-    from cr_interp.tasks.games.frozenlake import frozenlake_task
+    from cr_interp.tasks.games.frozenlake import frozenlake4_task, frozenlake_task
     from cr_interp.tasks.games.grids import LEGENDS
-    from cr_interp.tasks.games.sokoban import sokoban_task
+    from cr_interp.tasks.games.sokoban import sokoban2_task, sokoban_task
     from cr_interp.tasks.games.textarena import GAMES, arena_task
     from cr_interp.tasks.organisms.codebook import CODEBOOKS, codebook_task
     from cr_interp.tasks.organisms.hints import hints_task
@@ -44,7 +54,9 @@ def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
         "codebook": (codebook_task, list(CODEBOOKS)),
         "hints": (hints_task, list(CODEBOOKS)),
         "frozenlake": (frozenlake_task, list(LEGENDS)),
+        "frozenlake4": (frozenlake4_task, list(LEGENDS)),
         "sokoban": (sokoban_task, list(LEGENDS)),
+        "sokoban2": (sokoban2_task, list(LEGENDS)),
         "hub": (published_task, published_names()),
         "textarena": (arena_task, list(GAMES)),
     }

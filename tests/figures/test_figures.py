@@ -237,6 +237,12 @@ def test_floor_and_controls_stand_behind_the_curves(drift):
     half = len(shade.y) // 2
     assert list(shade.y[:half]) == pytest.approx(list(rows.groupby("layer", sort=False)["estimate"].min()))
     assert max(shade.y[half:]) < min(shade.y[:half])
+    # No curve leaves the shade at its lower end.
+    low = drift.assign(low=drift["low"].mask(drift["control"] == "exact", -0.4))
+    deep = next(
+        trace for trace in figures.drift_by_layer(low, behind=["floor"]).data if trace.name == "beyond the floor"
+    )
+    assert max(deep.y[half:]) < -0.4
     text = figures.caption(figure)
     assert "Grey, behind" in text
     assert "floor (unrelated tokens at the same place of two responses" in text

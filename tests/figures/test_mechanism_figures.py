@@ -71,7 +71,7 @@ def test_cells_and_curve_share_one_axis(patching, tmp_path):
     low, high = figure.layout.yaxis2.range
     assert low <= 0 < max(curve.y) < high < 2 * max(curve.y)  # as wide as the curve, not −1 to 4
     said = caption(figure)
-    assert "n = 20 harmed examples" in said
+    assert "n = 20–21 harmed examples an arm and seed, 2 seeds" in said  # the seeds have not equally many
     assert "2 seeds" in said
     assert "a random direction of the same norm at most 0.14" in said
     assert "opd: most at attn_out of 1, 1.50" in alt_text(figure)

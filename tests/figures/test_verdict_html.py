@@ -63,3 +63,17 @@ def test_names_are_escaped():
     assert "<b>x" not in html
     assert "<script>" not in html
     assert "<i>" not in html
+
+
+def test_distances_have_an_axis_of_their_own_and_digits_that_tell_them_apart():
+    tiny = ("fidelity", "Fidelity", "nats", "less", 0.000034, 0.000021, -0.000013, -0.00004, 0.00002, "open")
+    wide = ("invariance", "Invariance", "nats", "less", 0.4, 0.1, -0.3, -0.5, -0.1, "better")
+    html = verdict_html(pd.concat([ROWS[:1], table(tiny, wide)]), "nca", "opd")
+    assert html.index("Harm") < html.index("+0.5 nats") < html.index("Fidelity")
+    assert html.count("ct-scale'") == 1
+    assert "−0.000013 [−0.000040, +0.000020] nats" in html
+    assert "0.400 nats" in html
+    # One axis for both: the tiny difference is drawn tiny.
+    widths = [float(each) for each in re.findall(r"ct-whisker' style='left:[\d.]+%;width:([\d.]+)%", html)]
+    assert widths[1] < 0.1 < widths[2]
+    assert "nats" not in verdict_html(ROWS[:3], "nca", "opd")

@@ -57,6 +57,11 @@ def make_studies(root: Path) -> None:
         make_study(root / "four" / setting, examples=40, seeds=(0, 1), seed=number)
 
 
+def log_of(server: str) -> Path:
+    """What a server says; each its own file, since workers of a test run have one each."""
+    return ARTEFACTS / f"server-{server.rpartition(':')[2]}.log"
+
+
 def serve(
     studies: Path, elsewhere: Path, main: Path = MAIN, settings: dict[str, str] | None = None
 ) -> Iterator[str]:
@@ -66,7 +71,7 @@ def serve(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ARTEFACTS.mkdir(exist_ok=True)
-    log = (ARTEFACTS / "server.log").open("w")
+    log = log_of(f"http://127.0.0.1:{port}").open("w")
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", str(main), f"--server.port={port}", "--server.headless=true"],
         cwd=elsewhere,

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from cr_interp.figures.suite import by_effect, difference_forest
-from cr_interp.tables.claims import count_fairly, said_fairly
+from cr_interp.tables.claims import count_fairly, said_fairly, said_price
 
 
 def compared(*rows: tuple) -> pd.DataFrame:
@@ -64,3 +64,11 @@ def test_the_forest_is_sorted_by_effect_and_coloured_where_it_is_sure():
     by_name = {trace.name: list(trace.y) for trace in figure.data}
     assert by_name == {"less under nca": [0], "more under nca": [3, 4], "open": [1, 2]}
     assert "n = 10 pairs" in figure.layout.meta["caption"]
+
+
+def test_what_is_paid_is_counted_by_the_intervals():
+    rows = compared(
+        ("a", -0.3, -0.4, -0.2, 0.0), ("b", 0.0, -0.02, 0.1, 0.0), ("c", -0.1, -0.3, 0.1, 0.0)
+    ).assign(metric="acc_x")
+    assert said_price(rows) == "Acc_x is lower in 1 of 3, not lower by 2 points in 1, and open in 1."
+    assert said_price(TABLE) == "No accuracy can be compared."

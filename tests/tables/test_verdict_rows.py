@@ -3,7 +3,15 @@
 import pandas as pd
 import pytest
 
-from cr_interp.tables.verdict_rows import chips, is_deafer, is_keyless, keyless_verdict, verdict_rows
+from cr_interp.tables.verdict_rows import (
+    chips,
+    common_open,
+    is_deafer,
+    is_keyless,
+    keyless_verdict,
+    price,
+    verdict_rows,
+)
 
 
 def answers(arm: str, seed: int, x: str, xc: str, irrelevant: str = "", obeys: str = "", truncated: bool = False):
@@ -140,3 +148,35 @@ def test_without_a_key_answers_are_only_the_same_or_not():
 def test_with_a_key_nothing_is_said_of_mere_change(rows):
     assert "changed" not in set(rows["metric"])
     assert not is_keyless(rows)
+
+
+def paid(**ends: tuple[str, float, float, str]) -> pd.DataFrame:
+    """metric → which end is better, the interval, the reading."""
+    return pd.DataFrame(
+        {"metric": name, "unit": "%", "better": better, "low": low, "high": high, "reading": reading}
+        for name, (better, low, high, reading) in ends.items()
+    )
+
+
+def test_the_price_says_what_is_worse_what_is_not_excluded_and_what_is_not_lost():
+    rows = paid(
+        harm=("less", -0.4, -0.2, "better"),
+        acc_x=("more", -0.01, 0.2, "open"),
+        acc_xc=("more", -0.3, -0.1, "worse"),
+        harm_irrelevant=("less", -0.1, 0.05, "open"),
+    )
+    assert price(rows, "nca") == (
+        "nca is worse in Acc_xc. A loss of 2 points or more is not excluded in Harm behind an irrelevant context. None in Acc_x."
+    )
+    assert price(rows.query("metric == 'acc_x'"), "nca") == "No loss of 2 points or more in Acc_x."
+    assert price(rows.query("metric == 'harm_irrelevant'"), "nca").startswith(
+        "No loss is shown, but one of 2 points or more"
+    )
+    assert "Nothing else was measured" in price(rows.query("metric == 'harm'"), "nca")
+
+
+def test_less_harm_that_may_be_a_matter_of_other_prompts_is_told():
+    rows = paid(harm=("less", -0.4, -0.2, "better"), harm_common=("less", -0.4, 0.1, "open"))
+    assert common_open(rows)
+    assert not common_open(rows.assign(reading="better"))
+    assert not common_open(rows.query("metric == 'harm'"))

@@ -1,7 +1,7 @@
 """An organism's card: what it learned from, and how well it does what the context says, on boards and strings not seen."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,12 @@ def accuracy(
     split: str = "test",
     examples: int = EXAMPLES,
     controls: Sequence[ContextControl] = CONTROLS,
+    families: Iterable[str] = SHARES,
 ) -> dict[str, dict[str, float]]:
-    """Map task → context (``none``, and those of ``controls``) → share right, greedy; every named rule, codebook and legend."""
+    """Map task → context (``none``, and those of ``controls``) → share right, greedy; every instruction of these families."""
     found = {}
     for name in task_names():
-        if name.partition(":")[0] not in SHARES:
+        if name.partition(":")[0] not in families:
             continue
         task = get_task(name)
         known = task.contexts(lambda context: context_length(loaded.tokenizer, context))
@@ -57,7 +58,7 @@ def write_card(config: PretrainConfig, folder: Path, threads: int, compiled: boo
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
         "fingerprint": fingerprint(loaded.model, loaded.tokenizer),
         "examples_per_task": EXAMPLES,
-        "accuracy": accuracy(loaded),
+        "accuracy": accuracy(loaded, families=config.shares),
         **provenance(),
         "command": f"cr-interp pretrain {config.organism} --steps {config.steps} --seed {config.seed} --threads {threads}"
         + (" --compile" if compiled else ""),
@@ -73,9 +74,10 @@ def _text(card: dict[str, Any], config: PretrainConfig) -> str:
         f"| {name} | {a['exact']:.3f} | {a['worst']:.3f} | {a['paraphrase']:.3f} | {a['none']:.3f} | {a['irrelevant']:.3f} |"
         for name, a in shown.iterrows()
     )
+    begin = "nothing" if config.begin is None else f"`{config.begin}`"
     return f"""# Organism: {config.organism}
 
-{card["parameters"]:,} parameters, pre-trained from nothing by `{card["command"]}`.
+{card["parameters"]:,} parameters, pre-trained from {begin} by `{card["command"]}`.
 Fingerprint `{card["fingerprint"]}`.
 
 It learned to do what the context says: apply one of eight rules to a string, write a number in the alphabet of any

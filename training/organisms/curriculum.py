@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from cr_interp.tasks.games import grids
-from cr_interp.tasks.games.frozenlake import frozenlake
+from cr_interp.tasks.games.frozenlake import frozenlake, frozenlake4
 from cr_interp.tasks.games.grids import Game, shortest_path
 from cr_interp.tasks.games.sokoban import practice_board, sokoban
 from cr_interp.tasks.organisms import codebook, rules
@@ -34,6 +34,10 @@ class Turn:
 
 #: Share of the lessons on each task. Games take longest to learn, and the lake's answers are the shortest.
 SHARES = {"rules": 0.08, "codebook": 0.14, "frozenlake": 0.36, "sokoban": 0.42}
+
+
+#: Of an organism that goes on to larger lakes: mostly those, and some of all that it can.
+LAKE_SHARES = {"frozenlake4": 0.7, "rules": 0.05, "codebook": 0.05, "frozenlake": 0.1, "sokoban": 0.1}
 
 
 @dataclass(frozen=True)
@@ -126,5 +130,6 @@ SUBJECTS = {
         turn=_codebook_turn,  # type: ignore[arg-type]
     ),
     "frozenlake": _game(frozenlake, partial(_train_board, frozenlake)),
+    "frozenlake4": _game(frozenlake4, partial(_train_board, frozenlake4)),
     "sokoban": _game(sokoban, _sokoban_board),
 }

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from cr_interp.models.forward import backbone, logits
+from cr_interp.models.loading import load
 from cr_interp.progress import Words, bars
 from cr_interp.system.names import Seed
-from training.organisms.curriculum import SHARES, draw_lesson
+from training.organisms import GOES_ON
+from training.organisms.curriculum import LAKE_SHARES, SHARES, draw_lesson
 from training.organisms.organism import build_config, build_tokenizer
 from training.organisms.pack import IGNORED, Packed, pack
 from training.organisms.pretrain_state import load_state, save_state
@@ -57,6 +59,24 @@ class PretrainConfig(BaseModel):
     67 % of Sokoban's answer tokens right with notes, 54 % without, though that one began with fixed legends.)"""
     shares: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = SHARES
     seed: Seed = 0
+    begin: str | None = None
+    """Weights to go on from, a model; null: from nothing."""
+
+    @staticmethod
+    def of(organism: str, **changes: Any) -> "PretrainConfig":
+        """The recipe of an organism. One that goes on from another's weights has them to keep: lower rates, no scaffolds."""
+        known: dict[str, Any] = {"organism": organism}
+        if organism in GOES_ON:
+            known |= {
+                "begin": f"builtin:organism-{GOES_ON[organism]}",
+                "shares": LAKE_SHARES,
+                "steps": 1200,
+                "lr": 1e-3,
+                "muon_lr": 2e-3,
+                "hidden_early": 0.3,
+                "notes": 0.3,
+            }
+        return PretrainConfig(**{**known, **changes})
 
 
 #: Lessons computed together: of like length, so there are few pads, and few enough to stay in the cache. (A step of
@@ -125,7 +145,10 @@ def pretrain(config: PretrainConfig, out: Path, compiled: bool = False) -> None:
     """
     torch.manual_seed(config.seed)
     tokenizer = build_tokenizer()
-    model = AutoModelForCausalLM.from_config(build_config(config.organism, len(tokenizer)))
+    if config.begin is None:
+        model = AutoModelForCausalLM.from_config(build_config(config.organism, len(tokenizer)))
+    else:
+        model = load(config.begin).model.train()
     if compiled:
         backbone(model).compile(dynamic=True)
     chosen = optimizers(model, config)

@@ -7,14 +7,15 @@ out, or is only known on the hub, is left to the run.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from cr_interp.confined import is_regular
 from cr_interp.errors import UserError
+from cr_interp.measure.drawn import drawn
 from cr_interp.models.known import ORGANISMS
-from cr_interp.tasks.base import Split, Task
+from cr_interp.tasks.base import Example, Task
 from cr_interp.tasks.language.labels import LabelTask
 from cr_interp.tasks.yours.described import DescribedTask
 from training.settings import LOGGERS, StudyConfig
@@ -31,15 +32,15 @@ def row_problems(config: StudyConfig, task: Task) -> list[str]:
     if not isinstance(task, LabelTask) and not (isinstance(task, DescribedTask) and task.is_local):
         return []
     training, evaluation = config.training, config.evaluation
-    asked: list[tuple[Split, int, int]] = [
-        ("train", 1, 0),
-        ("validation", training.eval_examples, 0),
-        (evaluation.split, evaluation.examples, evaluation.seed),
+    asked: list[Callable[[], Sequence[Example]]] = [
+        lambda: task.examples("train", 1, 0),
+        lambda: task.examples("validation", training.eval_examples, 0),
+        lambda: drawn(task, evaluation),
     ]
     found: list[str] = []
-    for split, n, seed in asked:
+    for ask in asked:
         try:
-            task.examples(split, n, seed)
+            ask()
         except UserError as error:
             found.append(str(error))
     return list(dict.fromkeys(found))

@@ -24,10 +24,11 @@ from cr_interp.tasks.base import Example, TakesTurns, Task, before
 from cr_interp.views import EachOwn, Given, check_context_shows, check_fits, render
 from training.objectives import Term, arm_terms
 from training.run import parallel
-from training.run.checkpoints import latest_checkpoint, passed_over, sweep_run
+from training.run.checkpoints import latest_checkpoint, passed_over, step_of, sweep_run
 from training.run.episodes import Episodes
 from training.run.lora import base_fingerprint, refuse_adapter, with_adapter
 from training.run.made_of import Making, note, refuse_other
+from training.run.plateau import final_step
 from training.run.precision import frozen_dtype
 from training.run.rollouts import LocalRollouts, Rollouts
 from training.run.step import Prompt
@@ -114,8 +115,9 @@ def end_logging(loggers: Sequence[str]) -> None:
 
 
 def is_finished(study: Study, arm: str, seed: int, config: StudyConfig) -> bool:
-    last = latest_checkpoint(study.run_path(arm, seed))
-    return last is not None and last.name == f"checkpoint-{config.training.steps}"
+    run_path = study.run_path(arm, seed)
+    last = latest_checkpoint(run_path)
+    return last is not None and step_of(last) == final_step(run_path, config.training)
 
 
 def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: Sequence[Any] = ()) -> Path:
@@ -128,7 +130,7 @@ def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: S
     parts = Making(config).run(arm, seed)
     refuse_other(run_path, parts)
     if is_finished(study, arm, seed, config):
-        return run_path / f"checkpoint-{config.training.steps}"
+        return run_path / f"checkpoint-{final_step(run_path, config.training)}"
     run_path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_path / ".lock")
     try:
@@ -232,4 +234,4 @@ def _train(
         raise
     finally:
         end_logging(config.report_to)
-    return run_path / f"checkpoint-{chosen.steps}"
+    return run_path / f"checkpoint-{final_step(run_path, chosen)}"

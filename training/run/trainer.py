@@ -39,6 +39,7 @@ from training.run.lora import is_adapted, save_adapter
 from training.run.losses import Whole
 from training.run.noise import check_repeatable, switch_dropout_off
 from training.run.peak import read_peak, start_peak
+from training.run.plateau import final_step
 from training.run.recompute import recompute_layers
 from training.run.rollouts import Rollouts, RolloutsLost
 from training.run.step import Prompt, Reader
@@ -262,6 +263,8 @@ class DistillTrainer(Trainer):
         measure = self._evaluate_views
         found = parallel.gathering(self.student.model, lambda: measure(self.student))
         self._append({"kind": "eval", "step": self.state.global_step, **found})
+        if self.config.plateau and final_step(self.run_path, self.config) == step:
+            self.control.should_save = self.control.should_training_stop = True
         self._evaluated = step, {f"eval_{name}": value for name, value in found.items() if value is not None}
         if self.args.report_to:
             self.log(dict(self._evaluated[1]))

@@ -84,7 +84,7 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> None:
                     del running[job]
                     places.append(place)
                     if process.returncode != 0:
-                        raise UserError(_last_Words(job, process.returncode, begins))
+                        raise UserError(_last_words(job, process.returncode, begins))
                     finished.add(job)
                     progress.update(bar, completed=job.total, visible=len(jobs) <= 2 * workers)
                     progress.advance(whole)
@@ -115,7 +115,7 @@ def _start(job: Job, gpu: str | None) -> subprocess.Popen[bytes]:
         )
 
 
-def _last_Words(job: Job, code: int, begins: int) -> str:
+def _last_words(job: Job, code: int, begins: int) -> str:
     """The end of a failed job's output; a one-paragraph error of ours is already the whole story.
 
     The log goes on over all starts of a job, so what it said before it was started this time (``begins``, in bytes) is left out.

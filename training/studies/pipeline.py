@@ -36,6 +36,7 @@ from cr_interp.tasks.yours.described import DescribedTask
 from training.run.checkpoints import checkpoints, step_of
 from training.run.distill import is_finished
 from training.run.made_of import Making, different, discard, made_otherwise, refuse, sweep, term_texts
+from training.run.plateau import final_step
 from training.run.subject import check_cap, load_for
 from training.settings import StudyConfig
 from training.studies.workers import run_all
@@ -132,7 +133,7 @@ def study_checkpoints(study: Study, config: StudyConfig) -> list[Checkpoint]:
         if is_finished(study, arm, seed, config):
             for path in checkpoints(study.run_path(arm, seed)):
                 step = step_of(path)
-                last, every = config.training.steps, config.training.save_every
+                last, every = final_step(study.run_path(arm, seed), config.training), config.training.save_every
                 # One that was written because something broke is off the schedule, and of one run alone.
                 if step == last or (config.every_step and step < last and step % every == 0):
                     found.append((arm, seed, step, str(path)))
@@ -260,7 +261,7 @@ def capture_study(
                 own_turns(answers),
                 study.manifest["example_tokens"],
             )
-            at_the_end = arm == "base" or step == config.training.steps
+            at_the_end = arm == "base" or step == final_step(study.run_path(arm, seed), config.training)
             chosen = [each for each in analyses("capture") if at_the_end or not each.last_step]
             fill(study, chosen, given, arm=arm, seed=seed, step=step, made_of=origin)
             del loaded, given

@@ -1,42 +1,52 @@
 """Run what a preregistration says: screen its candidates, choose, confirm. Typed again, each goes on where it was stopped.
 
-Mental model. ``OUT/screening/SETTING-lrRATE`` are ordinary studies of the baseline, ``OUT/SETTING`` those of the confirmation;
-``OUT/preregistration.json`` says which file all of them belong to. The whole grid stays in ``OUT/screening.csv``, the choice with
-its reasons in ``OUT/choice.csv``. Nothing here chooses: the rules are in ``screening.py``.
+Mental model. ``OUT/screening/SETTING-lrRATE`` are ordinary studies of the baseline, ``OUT/adaptive/SETTING`` those in which the
+adaptive arm's form is chosen, ``OUT/SETTING`` and ``OUT/sentinels/NAME`` those of the confirmation; ``OUT/preregistration.json``
+says which file all of them belong to. The whole grid stays in ``OUT/screening.csv``, the choice with its reasons in
+``OUT/choice.csv``, the sentinels in ``OUT/sentinels.csv``. Nothing here chooses: the rules are in ``screening.py``.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import Field
 
-from cr_interp.configuration import Strict, validated
 from cr_interp.errors import UserError, unknown
 from cr_interp.files import write_atomic, write_json
+from cr_interp.measure.drawn import digest_of_items, drawn
 from cr_interp.study.study import Study
 from cr_interp.system.text_files import read_json
 from cr_interp.tables.behaviour import metrics
-from cr_interp.tasks.yours.local_rows import read_local
-from training.settings import MOST, StudyConfig
+from cr_interp.tables.metrics import metric_table
+from cr_interp.tasks import get_task
+from training.settings import StudyConfig
+from training.studies.choice import CHOICE, read_choice, read_sentinels
 from training.studies.jobs import run_jobs
 from training.studies.pipeline import evaluate_study, open_or_create
 from training.studies.preregistration import Preregistration
-from training.studies.screening import choose, chosen_rates, eligibility, plateaus
+from training.studies.screening import best_form, choose, chosen_rates, eligibility, plateaus, sentinels
 from training.studies.suite import check_teachers, run_suite, teacher_accuracy
-from training.studies.workers import default_workers, run_list
+from training.studies.workers import default_workers, run_list, run_together
 
-NOTE = "preregistration.json"
+NOTE, CONFIRMED = "preregistration.json", "confirmed.json"
 
 
-def note(plan: Preregistration, out: Path) -> None:
+def note(plan: Preregistration, out: Path, confirming: bool = False) -> None:
     """Note in ``out`` which preregistration its studies belong to.
 
-    Raises :class:`UserError` where another one stands there: a file that was changed after the first run is another experiment.
+    The terms of ``nca_adaptive`` are chosen after the screening, so they are noted apart, when the confirmation begins. Raises
+    :class:`UserError` where another one stands there: a file that was changed after the first run is another experiment.
     """
-    path, said = out / NOTE, json.loads(plan.model_dump_json())
+    _note(plan.before_choice, out, NOTE)
+    if confirming:
+        _note(plan, out, CONFIRMED)
+
+
+def _note(plan: Preregistration, out: Path, name: str) -> None:
+    path, said = out / name, json.loads(plan.model_dump_json())
     if path.is_file():
         before = read_json(path, "a note of a preregistration")
         before = before if isinstance(before, dict) else {}
@@ -70,7 +80,7 @@ def screen(
     }
     check_teachers({config.name: config for config in asked.values() if not _is_there(out, config)})
     studies = {key: open_or_create(config, _folder(out, config)) for key, config in asked.items()}
-    jobs = [job for key, config in asked.items() for job in run_list(config, studies[key])]
+    jobs = [job for key, config in asked.items() for job in run_together(config, studies[key])]
     if jobs:
         run_jobs(jobs, workers or default_workers(1))
     curves = pd.concat([_curve(studies[key], key, config) for key, config in asked.items()], ignore_index=True)
@@ -86,57 +96,78 @@ def screen(
     taken = choose(found.loc[found["eligible"].astype(bool), "setting"].tolist(), plan)
     found = found.assign(chosen=found["setting"].isin(taken), order=found["setting"].map(plan.order))
     found = found.sort_values("order", ignore_index=True)
-    for name, table in (("curves.csv", curves), ("screening.csv", grid), ("choice.csv", found)):
-        text = table.to_csv(index=False).encode()
-        write_atomic(out / name, lambda file, text=text: file.write(text))
+    tables = {"curves": curves, "screening": grid, "choice": found, "sentinels": sentinels(found, plan)}
+    for name, table in tables.items():
+        _write(out / f"{name}.csv", table)
     return grid, found
 
 
-def confirm(plan: Preregistration, out: Path, workers: int | None = None) -> list[str]:
-    """Run every arm on the chosen settings and return their names. Raises :class:`UserError` before all has been screened."""
+def choose_form(plan: Preregistration, out: Path, workers: int | None = None) -> pd.DataFrame:
+    """Train the baseline, ``nca`` and every form of ``nca_adaptive`` on the screening seeds; return the forms, the chosen first.
+
+    Some of the chosen settings are trained as they will be, and those sentinels that are stopped early. Validation items only.
+    """
     note(plan, out)
-    path = out / "choice.csv"
-    screened = read_choice(path, plan) if path.is_file() else []
-    left = [name for name in plan.settings() if name not in {each.setting for each in screened}]
-    if left:
-        raise UserError(
-            f"{len(left)} of {len(plan.settings())} candidates have not been screened ({', '.join(left[:3])}, …), and the choice "
-            f"is among all of them. Run --screen first."
-        )
-    chosen = [each for each in screened if each.chosen]
+    chosen = [row for row in read_choice(out, plan) if row.chosen][: plan.adaptive.settings]
+    kinds = {row.setting: ("harmed", plan.tried(row.setting, row.rate, row.train_steps)) for row in chosen}
+    for beside in read_sentinels(out, plan):
+        if beside.kind == "early":
+            config = plan.tried(beside.setting, beside.rate, beside.train_steps)
+            kinds[beside.name] = "early", config.model_copy(update={"name": beside.name})
+    studies = {name: open_or_create(config, out / "adaptive" / name) for name, (_, config) in kinds.items()}
+    jobs = [job for name, (_, config) in kinds.items() for job in run_list(config, studies[name])]
+    if jobs:
+        run_jobs(jobs, workers or default_workers(1))
+    rows = []
+    for name, (kind, config) in kinds.items():
+        table = metric_table(evaluate_study(studies[name], config))
+        for row in table[table["seed"].isna()].itertuples():
+            rows.append((kind, name, row.arm, row.metric, row.estimate))
+    tried = pd.DataFrame(rows, columns=["kind", "setting", "arm", "metric", "estimate"])
+    forms = best_form(tried, plan.adaptive, plan.screening.arm)
+    _write(out / "tried.csv", tried)
+    _write(out / "adaptive.csv", forms)
+    return forms
+
+
+def confirm(plan: Preregistration, out: Path, workers: int | None = None) -> list[str]:
+    """Run every arm on the chosen settings and return their names; the sentinels after them, in a folder of their own.
+
+    Raises :class:`UserError` before all has been screened, and where the test items are not those that were committed to.
+    """
+    screened, beside = read_choice(out, plan), read_sentinels(out, plan)
+    note(plan, out, confirming=True)
+    chosen = [row for row in screened if row.chosen]
     if not chosen:
         raise UserError(
-            f"None of the {len(screened)} candidates is eligible, so there is nothing to confirm ({path})."
+            f"None of the {len(screened)} candidates is eligible, so there is nothing to confirm ({out / CHOICE})."
         )
-    configs = {each.setting: plan.confirmed(each.setting, each.rate, each.train_steps) for each in chosen}
-    run_suite(configs, out, workers)
-    return list(configs)
+    if plan.confirmation.items_sha256 and (now := digest_of_all_items(plan)) != plan.confirmation.items_sha256:
+        raise UserError(
+            f"The test items are not those that {plan.name} commits to (SHA-256 {now[:16]}…, committed "
+            f"{plan.confirmation.items_sha256[:16]}…): a task or its data has changed. Go back to the version that was committed."
+        )
+    run_suite(
+        {row.setting: plan.confirmed(row.setting, row.rate, row.train_steps) for row in chosen}, out, workers
+    )
+    others = {row.name: plan.confirmed(row.setting, row.rate, row.train_steps, row.name) for row in beside}
+    if others:
+        run_suite(others, out / "sentinels", workers)
+    return [row.setting for row in chosen]
 
 
-class Chosen(Strict):
-    """A row of ``choice.csv``, as far as it decides what is run."""
+def digest_of_all_items(plan: Preregistration) -> str:
+    """SHA-256 of the test items of every candidate, a line each: setting and digest of its ids."""
+    lines = []
+    for setting in plan.settings():
+        _, task, _ = plan.parts(setting)
+        lines.append(f"{setting} {digest_of_items(drawn(get_task(task), plan.test_items(setting)))}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    setting: str
-    rate: float = Field(gt=0, le=100)
-    train_steps: int = Field(gt=0, le=MOST)
-    chosen: bool
 
-
-def read_choice(path: Path, plan: Preregistration) -> list[Chosen]:
-    """What screening chose among the candidates. Raises :class:`UserError` for a file that it has not written so."""
-    rows = read_local(path)
-    names = [name for name in Chosen.model_fields if name not in rows.column_names]
-    if names:
-        raise UserError(f"{path} lacks the columns {', '.join(names)}. Run --screen again, which writes it.")
-    found = []
-    for number in range(len(rows)):
-        given = {name: rows[name][number] for name in Chosen.model_fields}
-        row = validated(Chosen, given, path.with_name(f"{path.name}, {rows.place(number)}"))
-        plan.parts(row.setting)  # or it is no candidate
-        found.append(row)
-    if len({row.setting for row in found}) < len(found):
-        raise UserError(f"{path} names a setting twice. Run --screen again, which writes it.")
-    return found
+def _write(path: Path, table: pd.DataFrame) -> None:
+    text = table.to_csv(index=False).encode()
+    write_atomic(path, lambda file: file.write(text))
 
 
 def _folder(out: Path, config: StudyConfig) -> Path:

@@ -8,7 +8,7 @@ says what came out. No torch here.
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,22 +16,16 @@ from pydantic import AfterValidator, Field
 
 from cr_interp.configuration import Strict, read_mapping, validated
 from cr_interp.errors import UserError, unknown
+from cr_interp.measure.settings import Drawn, Evaluation
 from cr_interp.system.names import Name, Seed, distinct
 from training.objectives import arm_terms
-from training.settings import MANY, MOST, StudyConfig
+from training.settings import MANY, MOST, Plateau, StudyConfig
 
 FOLDER = Path(__file__).parents[1] / "preregistrations"
 Rate = Annotated[float, Field(gt=0, le=100)]
 #: Candidates times rates.
 MOST_RUNS = 2000
 Seeds = Annotated[tuple[Seed, ...], AfterValidator(distinct), Field(min_length=1)]
-
-
-class Plateau(Strict):
-    """A curve is at its plateau where the mean of ``window`` evaluations is less than ``gain`` above the mean of those before."""
-
-    window: int = Field(gt=0, le=1000)
-    gain: float = Field(gt=0, le=1)
 
 
 class Screening(Strict):
@@ -72,8 +66,25 @@ class Sentinels(Strict):
     """Settings counted apart: those without Harm, and those stopped at an early share of their steps (regime B)."""
 
     without_harm: int = Field(ge=0, le=1000)
+    harmless: float = Field(ge=0, le=1)
+    """Harm of the baseline below which a setting is without."""
     stopped_early: int = Field(ge=0, le=1000)
     early: float = Field(gt=0, le=1)
+
+
+class Adaptive(Strict):
+    """How the terms of ``nca_adaptive`` are chosen: on the screening seeds and validation items, before the confirmation.
+
+    The form with the highest obedience to a new instruction, among those whose mean Harm over the harmed settings is not
+    above ``nca``'s by more than ``harm``, and whose mean Acc_xc over the runs that are stopped early is not below the
+    baseline's by more than ``loss``. If none keeps both, the one that misses by the least.
+    """
+
+    settings: int = Field(gt=0, le=1000)
+    """So many of the chosen settings, the first in the hash's order."""
+    forms: dict[Name, tuple[str, ...]] = Field(min_length=1)
+    harm: float = Field(ge=0, le=1)
+    loss: float = Field(ge=0, le=1)
 
 
 class Confirmation(Strict):
@@ -82,7 +93,9 @@ class Confirmation(Strict):
     seeds: Seeds
     items: int = Field(gt=0, le=MANY)
     draw: int = Field(gt=0, lt=2**32)
-    """Which test items are drawn; draw 0 has been published."""
+    """Which test items are drawn."""
+    items_sha256: str = Field(pattern="^([0-9a-f]{64})?$")
+    """Digest of all items' ids (:func:`digest_of_all_items`); empty in a draft."""
     arms: dict[Name, tuple[str, ...]] = Field(min_length=2)
     adaptive: tuple[str, ...] | None
     """Terms of ``nca_adaptive``; null until it is chosen, and nothing is confirmed before."""
@@ -113,6 +126,10 @@ class Candidates(Strict):
     batch_size: int = Field(64, gt=0, le=MANY)
     seeds: int | None = Field(None, gt=0, le=1000)
     """So many of the confirmation's seeds; null: all."""
+    items: int | None = Field(None, gt=0, le=MANY)
+    """Test items, where a task has fewer; null: the confirmation's."""
+    leave_out: Drawn | None = None
+    """The draw of test items that has been published: left out, with everything of their clusters. null: none has."""
 
 
 class Preregistration(Strict):
@@ -123,6 +140,7 @@ class Preregistration(Strict):
     eligible: Eligible
     choice: Choice
     sentinels: Sentinels
+    adaptive: Adaptive
     confirmation: Confirmation
     success: Success
     candidates: tuple[Candidates, ...] = Field(min_length=1)
@@ -131,6 +149,11 @@ class Preregistration(Strict):
     def digest(self) -> str:
         """Identity of everything that it says; comments and the order of keys are no part of it."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
+    def before_choice(self) -> "Preregistration":
+        """This, as it was before the terms of ``nca_adaptive`` were chosen."""
+        return self.model_copy(update={"confirmation": self.confirmation.model_copy(update={"adaptive": None})})
 
     def settings(self) -> dict[str, Candidates]:
         """Setting → its group, in the file's order; the group's one task and one model are in :func:`parts`."""
@@ -166,6 +189,7 @@ class Preregistration(Strict):
                     "eval_examples": asked.items,
                     "save_every": asked.cap,
                     "keep_checkpoints": 1,
+                    "plateau": asked.plateau.model_dump(),
                 },
                 "evaluation": {
                     "split": "validation",
@@ -176,24 +200,58 @@ class Preregistration(Strict):
             }
         )
 
-    def confirmed(self, setting: str, rate: float, steps: int) -> StudyConfig:
+    def tried(self, setting: str, rate: float, steps: int) -> StudyConfig:
+        """The study in which the forms of ``nca_adaptive`` are compared: screening seeds, validation items."""
+        asked, arms = self.screening, {**self.confirmation.arms, **self.adaptive.forms}
+        names = [asked.arm, "nca", *self.adaptive.forms]
+        evaluation = {
+            "split": "validation",
+            "examples": asked.items,
+            "controls": ["exact", "mismatched"],
+            "permutations": 0,
+        }
+        own = {name: arms[name] for name in names}
+        return self._run(setting, setting, own, asked.seeds, rate, steps, evaluation)
+
+    def confirmed(self, setting: str, rate: float, steps: int, name: str | None = None) -> StudyConfig:
         """The study in which a chosen setting is confirmed. Raises :class:`UserError` before the adaptive arm is fixed."""
-        asked, (group, task, model) = self.confirmation, self.parts(setting)
+        asked, (group, *_) = self.confirmation, self.parts(setting)
         if asked.adaptive is None:
             raise UserError(
                 f"{self.name} does not say yet what nca_adaptive is (confirmation.adaptive is null), so nothing can be "
-                f"confirmed. Choose its terms on the screening seeds, write them there and commit the file."
+                f"confirmed. Choose its terms on the screening seeds (--choose), write them there and commit the file."
             )
-        arms = {**asked.arms, "nca_adaptive": asked.adaptive}
+        evaluation = self.test_items(setting).model_dump()
+        own = {**asked.arms, "nca_adaptive": asked.adaptive}
+        return self._run(name or setting, setting, own, asked.seeds[: group.seeds], rate, steps, evaluation)
+
+    def test_items(self, setting: str) -> Evaluation:
+        """Say what a setting is asked in the confirmation."""
+        asked, (group, *_) = self.confirmation, self.parts(setting)
+        return Evaluation(
+            split="test", examples=group.items or asked.items, seed=asked.draw, leave_out=group.leave_out
+        )
+
+    def _run(
+        self,
+        name: str,
+        setting: str,
+        arms: Mapping[str, Sequence[str]],
+        seeds: Sequence[int],
+        rate: float,
+        steps: int,
+        evaluation: Mapping[str, Any],
+    ) -> StudyConfig:
+        group, task, model = self.parts(setting)
         return self._study(
             {
-                "name": setting,
+                "name": name,
                 "task": task,
                 "model": model,
                 "teacher": group.teacher,
                 "arms": list(arms),
-                "own_arms": arms,
-                "seeds": asked.seeds[: group.seeds],
+                "own_arms": dict(arms),
+                "seeds": list(seeds),
                 "training": {
                     "steps": steps,
                     "batch_size": group.batch_size,
@@ -202,7 +260,7 @@ class Preregistration(Strict):
                     "save_every": steps,
                     "keep_checkpoints": 1,
                 },
-                "evaluation": {"split": "test", "examples": asked.items, "seed": asked.draw},
+                "evaluation": dict(evaluation),
             }
         )
 
@@ -242,7 +300,8 @@ def load_preregistration(name_or_path: str) -> Preregistration:
         if len(set(called)) < len(called):
             raise UserError(f"{path}: two rates of {name} are both called {called[0]}. Round them.")
     adaptive = found.confirmation.adaptive
-    for arm, terms in {**found.confirmation.arms, **({"nca_adaptive": adaptive} if adaptive else {})}.items():
+    fixed = {"nca_adaptive": adaptive} if adaptive else {}
+    for arm, terms in {**found.confirmation.arms, **found.adaptive.forms, **fixed}.items():
         arm_terms(arm, {arm: terms})
     return found
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from training.studies.preregistration import Candidates, Choice, Eligible, Plateau, Preregistration, Screening
+from training.run.plateau import steps_to_plateau
+from training.studies.preregistration import Adaptive, Candidates, Choice, Eligible, Preregistration, Screening
 
 Parts = tuple[Candidates, str, str]
 """group, task, model"""
@@ -18,31 +19,24 @@ CURVE = ("setting", "rate", "seed", "step", "acc_x")
 OUTCOME = ("setting", "rate", "seed", "acc_x", "harm", "harm_irrelevant", "teacher")
 
 
-def steps_to_plateau(steps: Sequence[int], acc_x: Sequence[float], rule: Plateau) -> int | None:
-    """The first evaluated step at which the curve has reached its plateau; None if it never does.
-
-    >>> steps_to_plateau([0, 20, 40, 60, 80, 100], [0, .3, .9, .9, .9, .9], Plateau(window=2, gain=.01))
-    100
-    """
-    w = rule.window
-    for end in range(2 * w, len(acc_x) + 1):
-        now, before = acc_x[end - w : end], acc_x[end - 2 * w : end - w]
-        if sum(now) / w - sum(before) / w < rule.gain:
-            return steps[end - 1]
-    return None
-
-
 def plateaus(curves: pd.DataFrame, rule: Screening) -> pd.DataFrame:
-    """Rows :data:`CURVE` → a row per setting and rate: ``steps`` to the plateau of the mean over seeds (the cap if there is
-    none), ``acc_x`` there (mean of the window), and ``reached``."""
+    """Rows :data:`CURVE` → a row per setting and rate: ``steps`` to the plateau, ``acc_x`` there, and ``reached``.
+
+    Each run has its own plateau, where it stops (the cap if it has none). The steps of a rate are the most that one of its seeds
+    took, since every seed must have come so far; ``acc_x`` is the mean over seeds of the last window's mean.
+    """
     rows = []
     for (setting, rate), of_rate in curves.groupby(["setting", "rate"], sort=True):
-        mean = of_rate.groupby("step")["acc_x"].mean().sort_index()
-        steps, values = [int(step) for step in mean.index], mean.tolist()
-        found = steps_to_plateau(steps, values, rule.plateau)
-        end = steps.index(found) + 1 if found is not None else len(steps)
-        window = values[max(0, end - rule.plateau.window) : end]
-        rows.append((setting, rate, found or rule.cap, sum(window) / len(window), found is not None))
+        ends, levels, reached = [], [], True
+        for _, of_seed in of_rate.sort_values("step").groupby("seed"):
+            steps, values = of_seed["step"].astype(int).tolist(), of_seed["acc_x"].tolist()
+            found = steps_to_plateau(steps, values, rule.plateau)
+            end = steps.index(found) + 1 if found is not None else len(steps)
+            ends.append(rule.cap if found is None else found)
+            window = values[max(0, end - rule.plateau.window) : end]
+            levels.append(sum(window) / len(window))
+            reached &= found is not None
+        rows.append((setting, rate, max(ends), sum(levels) / len(levels), reached))
     return pd.DataFrame(rows, columns=["setting", "rate", "steps", "acc_x", "reached"])
 
 
@@ -83,6 +77,45 @@ def choose(eligible: Sequence[str], plan: Preregistration) -> list[str]:
         taken.append(fits)
         waiting.remove(fits)
     return taken
+
+
+def sentinels(found: pd.DataFrame, plan: Preregistration) -> pd.DataFrame:
+    """Settings that are run beside the chosen ones and counted apart: a row each, ``name, setting, kind, rate, train_steps``.
+
+    ``harmless``: the context is internalised and giving it back does no harm, so an anchor has nothing to mend. ``early``: chosen
+    settings, stopped at a share of their plateau, where the context still helps. Of each kind the first in the hash's order.
+    """
+    rule, inside = plan.sentinels, found.sort_values("order")
+    without = inside[inside["internalised"].astype(bool) & (inside["harm"] < rule.harmless)]
+    rows = [
+        (row.setting, row.setting, "harmless", row.rate, row.train_steps)
+        for row in without.head(rule.without_harm).itertuples()
+    ]
+    for row in inside[inside["chosen"].astype(bool)].head(rule.stopped_early).itertuples():
+        steps = math.ceil(rule.early * row.steps)
+        rows.append((f"early-{row.setting}", row.setting, "early", row.rate, steps))
+    return pd.DataFrame(rows, columns=["name", "setting", "kind", "rate", "train_steps"])
+
+
+def best_form(tried: pd.DataFrame, rule: Adaptive, baseline: str, anchored: str = "nca") -> pd.DataFrame:
+    """Rows ``kind, arm, metric, estimate`` (means over seeds of one setting) → a row per form, the chosen one first.
+
+    ``kind`` is ``harmed`` or ``early``. Columns: ``form, harm, acc_xc_early, obeys, misses``; ``misses`` is by how much the form
+    breaks the bounds of :class:`Adaptive`, 0 if it keeps both.
+    """
+    mean = tried.groupby(["kind", "arm", "metric"])["estimate"].mean()
+
+    def of(kind: str, arm: str, metric: str) -> float:
+        return float(mean.get((kind, arm, metric), math.nan))
+
+    rows = []
+    for form in rule.forms:
+        harm, kept = of("harmed", form, "harm"), of("early", form, "acc_xc")
+        over = max(0.0, harm - of("harmed", anchored, "harm") - rule.harm)
+        under = max(0.0, of("early", baseline, "acc_xc") - kept - rule.loss)
+        rows.append((form, harm, kept, of("harmed", form, "new_instruction"), over + under))
+    table = pd.DataFrame(rows, columns=["form", "harm", "acc_xc_early", "obeys", "misses"])
+    return table.sort_values(["misses", "obeys"], ascending=[True, False], ignore_index=True)
 
 
 def _fits(

@@ -7,7 +7,9 @@ from its ``train.jsonl``, and killing everything loses at most the steps since t
 
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from cr_interp.files import write_atomic
@@ -38,29 +40,53 @@ def default_workers(threads: int) -> int:
 
 
 def run_list(config: StudyConfig, study: Study) -> list[Job]:
-    """The runs that are not finished."""
+    """The runs that are not finished, a job each."""
+    config_file = _written(config, study)
+    return [
+        Job(
+            f"{config.name} {arm} seed {seed}",
+            _command(config_file, study, [arm], [seed]),
+            study.run_path(arm, seed) / "worker.log",
+            config.training.steps,
+            partial(_progress, study, arm, seed),
+            threads=config.threads,
+        )
+        for arm, seed in _unfinished(config, study)
+    ]
+
+
+def run_together(config: StudyConfig, study: Study) -> list[Job]:
+    """All runs that are not finished as one job, so that short ones pay once for a process; none if all are finished."""
+    left = list(_unfinished(config, study))
+    if not left:
+        return []
+    command = _command(_written(config, study), study, config.arms, config.seeds)
+    return [Job(config.name, command, study.path / "worker.log", threads=config.threads)]
+
+
+def _written(config: StudyConfig, study: Study) -> Path:
     config_file = study.path / "config.json"
     write_atomic(config_file, lambda file: file.write(config.model_dump_json(indent=2).encode()))
-    jobs = []
+    return config_file
+
+
+def _unfinished(config: StudyConfig, study: Study) -> Iterator[tuple[str, int]]:
     for seed in config.seeds:
         for arm in config.arms:
             if is_finished(study, arm, seed, config):
                 continue
             if told := passed_over(study.run_path(arm, seed)):
                 say(told)
-            command = [sys.executable, "-m", "cr_interp", "distill", str(config_file)]
-            command += ["--arms", arm, "--seeds", str(seed), "--out", str(study.path), "--in-process", "--resume"]
-            jobs.append(
-                Job(
-                    f"{config.name} {arm} seed {seed}",
-                    command,
-                    study.run_path(arm, seed) / "worker.log",
-                    config.training.steps,
-                    partial(_progress, study, arm, seed),
-                    threads=config.threads,
-                )
-            )
-    return jobs
+            yield arm, seed
+
+
+def _command(config_file: Path, study: Study, arms: Iterable[str], seeds: Iterable[int]) -> list[str]:
+    command = [sys.executable, "-m", "cr_interp", "distill", str(config_file)]
+    return [
+        *command,
+        *("--arms", ",".join(arms), "--seeds", ",".join(map(str, seeds))),
+        *("--out", str(study.path), "--in-process", "--resume"),
+    ]
 
 
 def _progress(study: Study, arm: str, seed: int) -> dict[str, Any]:

@@ -1,17 +1,33 @@
-"""`frozenlake:LEGEND`: walk over the ice from start to goal; two of the nine cells are holes.
+"""`frozenlake:LEGEND`: walk over the ice from start to goal; two of the nine cells are holes. `frozenlake4:LEGEND`: 4 of 16.
 
 The dynamics are those of gymnasium's FrozenLake without slipping: a move against the border stays, a hole ends the
 game, and so does the goal. Boards are every placing of start, goal and two holes on 3 × 3 that can be solved and where
-the goal is not next to the start. Symbols and their legend: ``grids.py``.
+the goal is not next to the start. On 4 × 4 there are too many to list, so boards are a fixed draw of those with three to
+six moves, one of each set of mirror images. Symbols and their legend: ``grids.py``.
 """
 
+import random
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import combinations, permutations
 
-from cr_interp.tasks.games.grids import STEPS, Board, Game, GridTask, State, cell, find, grid_task, shortest_path
+from cr_interp.tasks.games.grids import (
+    STEPS,
+    Board,
+    Game,
+    GridTask,
+    State,
+    canonical,
+    cell,
+    find,
+    grid_task,
+    shortest_path,
+)
 
 SIZE, HOLES, SHORTEST = 3, 2, 2
 START, GOAL, HOLE, ICE = "SGHF"
+#: Of 4 × 4: boards drawn, holes of each, fewest and most moves.
+DRAWN, HOLES_4, SHORTEST_4, LONGEST_4 = 4000, 4, 3, 6
 
 
 @cache
@@ -19,15 +35,30 @@ def boards() -> tuple[Board, ...]:
     found = []
     for start, goal in permutations(range(SIZE**2), 2):
         for holes in combinations([i for i in range(SIZE**2) if i not in (start, goal)], HOLES):
-            cells = [
-                START if i == start else GOAL if i == goal else HOLE if i in holes else ICE
-                for i in range(SIZE**2)
-            ]
-            board = "\n".join("".join(cells[i : i + SIZE]) for i in range(0, SIZE**2, SIZE))
+            board = _board(SIZE, start, goal, holes)
             path = shortest_path(frozenlake, board)
             if path is not None and len(path) >= SHORTEST:
                 found.append(board)
     return tuple(found)
+
+
+@cache
+def larger_boards() -> tuple[Board, ...]:
+    """Boards of 4 × 4, each seen from a random side."""
+    rng = random.Random("boards of frozenlake4")
+    found: dict[Board, Board] = {}
+    while len(found) < DRAWN:
+        start, goal, *holes = rng.sample(range(16), 2 + HOLES_4)
+        board = _board(4, start, goal, holes)
+        if SHORTEST_4 <= len(shortest_path(frozenlake4, board) or "") <= LONGEST_4:
+            found.setdefault(canonical(board), board)
+    return tuple(found.values())
+
+
+def _board(size: int, start: int, goal: int, holes: Sequence[int]) -> Board:
+    roles = {start: START, goal: GOAL, **dict.fromkeys(holes, HOLE)}
+    cells = [roles.get(i, ICE) for i in range(size**2)]
+    return "\n".join("".join(cells[i : i + size]) for i in range(0, size**2, size))
 
 
 def step(board: Board, state: State, move: str) -> State | None:
@@ -37,10 +68,9 @@ def step(board: Board, state: State, move: str) -> State | None:
     return None if role == HOLE else state if role is None else (row + down, column + right)
 
 
-@cache
-def frozenlake() -> Game:
+def _game(name: str, boards: Callable[[], tuple[Board, ...]]) -> Game:
     return Game(
-        name="frozenlake",
+        name=name,
         roles=START + GOAL + HOLE + ICE,
         known=HOLE + ICE,
         glyphs="#@%&",
@@ -50,6 +80,20 @@ def frozenlake() -> Game:
         step=step,
         won=lambda board, state: state == find(board, GOAL),
     )
+
+
+@cache
+def frozenlake() -> Game:
+    return _game("frozenlake", boards)
+
+
+@cache
+def frozenlake4() -> Game:
+    return _game("frozenlake4", larger_boards)
+
+
+def frozenlake4_task(letter: str) -> GridTask:
+    return grid_task(frozenlake4, letter, max_new_tokens=12)
 
 
 def frozenlake_task(letter: str) -> GridTask:

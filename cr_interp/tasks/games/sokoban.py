@@ -1,13 +1,14 @@
-"""`sokoban:LEGEND`: push the box onto the target; one cell is a wall.
+"""`sokoban:LEGEND`: push the box onto the target; one cell is a wall. `sokoban2:LEGEND`: two are.
 
 A move against the border or the wall stays, and so does pushing the box against them; the box cannot be pulled, so a
 push can make a board unsolvable. Boards are every placing of player, box, target and one wall on 3 × 4 whose shortest
 solution has 3 to 10 moves: the smallest grid on which one has to walk around the box (on 3 × 3 without a wall there are
-15 boards up to symmetry, here 600). Symbols and their legend: ``grids.py``.
+15 boards up to symmetry, here 600). With two walls they are a fixed draw, one of each set of mirror images. Symbols and
+their legend: ``grids.py``.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import permutations
 
@@ -26,6 +27,8 @@ from cr_interp.tasks.games.grids import (
 from cr_interp.tasks.splits import split_of
 
 HEIGHT, WIDTH, SHORTEST, LONGEST = 3, 4, 3, 10
+#: Boards with two walls that are looked at; some cannot be solved, or are seen from another side again.
+DRAWN = 6000
 PLAYER, BOX, TARGET, WALL, FLOOR = "PBTWF"
 
 
@@ -33,6 +36,18 @@ PLAYER, BOX, TARGET, WALL, FLOOR = "PBTWF"
 def boards() -> tuple[Board, ...]:
     placed = (_board(places) for places in permutations(range(HEIGHT * WIDTH), 4))
     return tuple(board for board in placed if SHORTEST <= _moves(board) <= LONGEST)
+
+
+@cache
+def two_walls() -> tuple[Board, ...]:
+    """Boards with two walls, each seen from a random side."""
+    rng = random.Random("boards of sokoban2")
+    found: dict[Board, Board] = {}
+    for _ in range(DRAWN):
+        board = _board(rng.sample(range(HEIGHT * WIDTH), 5))
+        if SHORTEST <= _moves(board) <= LONGEST:
+            found.setdefault(canonical(board), board)
+    return tuple(found.values())
 
 
 def practice_board(rng: random.Random) -> Board:
@@ -68,10 +83,9 @@ def step(board: Board, state: State, move: str) -> State | None:
     return (ahead, box)
 
 
-@cache
-def sokoban() -> Game:
+def _game(name: str, boards: Callable[[], tuple[Board, ...]]) -> Game:
     return Game(
-        name="sokoban",
+        name=name,
         roles=PLAYER + BOX + TARGET + WALL + FLOOR,
         known=FLOOR,
         glyphs="*+~^o",
@@ -81,6 +95,20 @@ def sokoban() -> Game:
         step=step,
         won=lambda board, state: state[1] == find(board, TARGET),
     )
+
+
+@cache
+def sokoban() -> Game:
+    return _game("sokoban", boards)
+
+
+@cache
+def sokoban2() -> Game:
+    return _game("sokoban2", two_walls)
+
+
+def sokoban2_task(letter: str) -> GridTask:
+    return grid_task(sokoban2, letter, max_new_tokens=14)
 
 
 def sokoban_task(letter: str) -> GridTask:

@@ -8,6 +8,8 @@ context is a system message and six answered reviews that belong to no split. Th
 student answers like that without the context, does it still do so with it?
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -30,6 +32,21 @@ def sentiment_task() -> LabelTask:
     )
 
 
+@cache
+def fresh_sentiment_task() -> LabelTask:
+    """Build the same task with other test reviews: 108 phrases, written after the first had been looked at, one frame each."""
+    data, fresh = read_data("sentiment.yaml"), read_data("sentiment_fresh.yaml")
+    frames = data["frames"]["test"]
+    test = {
+        label: [
+            [_example("fresh", label, p, phrase, p % len(frames), frames)] for p, phrase in enumerate(phrases)
+        ]
+        for label, phrases in fresh.items()
+    }
+    first = sentiment_task()
+    return replace(first, name="sentiment-fresh", sources={**first.sources, "test": test})
+
+
 def answers_in_spanish(example: Example, response: str) -> bool:
     """The mismatched context asks for "bueno" or "malo"; which of them is not graded."""
     return read_label(response, ("bueno", "malo")) is not None
@@ -45,15 +62,17 @@ def put_in_frame(phrase: str, frame: str) -> str:
 
 
 def _sources(data: dict[str, Any], split: str) -> Sources:
-    def example(label: str, p: int, phrase: str, f: int, frame: str) -> Example:
-        prompt = PROMPT.format(review=put_in_frame(phrase, frame))
-        phrase_id = f"sentiment-{split}-{label}-{p:02}"
-        return Example(id=f"{phrase_id}-{f:02}", prompt=prompt, answer=label, cluster=phrase_id)
-
+    frames = data["frames"][split]
     return {
         label: [
-            [example(label, p, phrase, f, frame) for f, frame in enumerate(data["frames"][split])]
+            [_example(split, label, p, phrase, f, frames) for f in range(len(frames))]
             for p, phrase in enumerate(phrases[split])
         ]
         for label, phrases in data["phrases"].items()
     }
+
+
+def _example(split: str, label: str, p: int, phrase: str, f: int, frames: Sequence[str]) -> Example:
+    phrase_id = f"sentiment-{split}-{label}-{p:02}"
+    prompt = PROMPT.format(review=put_in_frame(phrase, frames[f]))
+    return Example(id=f"{phrase_id}-{f:02}", prompt=prompt, answer=label, cluster=phrase_id)

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from cr_interp.errors import UserError
+from cr_interp.tasks import get_task
 from cr_interp.tasks.base import SPLITS
 from cr_interp.tasks.language.labels import read_data
 from cr_interp.tasks.language.sentiment import PROMPT, sentiment_task
@@ -139,3 +140,13 @@ def test_grading():
     assert TASK.grade(example, f"**{other}**", True) == "wrong"
     assert TASK.grade(example, "I would say that this", True) == "truncated"
     assert TASK.grade(example, "Good", False) == "unparsable"
+
+
+def test_fresh_reviews_are_new_and_one_to_a_phrase():
+    fresh = get_task("sentiment-fresh").examples("test")
+    assert len(fresh) == len({each.cluster for each in fresh}) == 108
+    assert Counter(each.answer for each in fresh) == {"positive": 54, "negative": 54}
+    assert not any(phrase in each.prompt.lower() for each in fresh for phrase in ALL_PHRASES)
+    assert not {each.cluster for each in fresh} & {each.cluster for each in TASK.examples("test")}
+    # All else is the first task's, in an order of its own.
+    assert set(get_task("sentiment-fresh").examples("train")) == set(TASK.examples("train"))

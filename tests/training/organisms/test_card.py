@@ -6,6 +6,7 @@ import pytest
 
 from cr_interp.models.known import ORGANISMS
 from cr_interp.models.loading import fingerprint, load
+from training.organisms import GOES_ON
 from training.organisms.card import accuracy, by_family
 
 #: Names of the bundled ones that were made to do all four tasks.
@@ -14,6 +15,8 @@ ALL_TASKS = sorted(
     for path in ORGANISMS.glob("*/card.json")
     if "examples_per_task" in json.loads(path.read_text())
 )
+LAKES = [name for name in ALL_TASKS if name in GOES_ON]
+ALL_TASKS = [name for name in ALL_TASKS if name not in GOES_ON]
 AIMS = {"rules": 0.95, "codebook": 0.95, "frozenlake": 0.85, "sokoban": 0.85}
 
 
@@ -32,6 +35,16 @@ def test_it_follows_every_task_s_context_and_does_not_without(name):
         assert table.loc[task, "exact"] >= aim, task
         # A mixture of eight answers like one of them in an eighth; short paths also win by luck.
         assert table.loc[task, "none"] <= 0.3, task
+
+
+@pytest.mark.parametrize("name", LAKES)
+def test_one_that_went_on_to_larger_lakes_follows_their_legend_and_does_not_without(name):
+    card = card_of(name)
+    loaded = load(f"builtin:organism-{name}")
+    assert fingerprint(loaded.model, loaded.tokenizer) == card["fingerprint"]
+    table = by_family(card["accuracy"])
+    assert table.loc["frozenlake4", "exact"] >= 0.8
+    assert table.loc["frozenlake4", "none"] <= 0.3
 
 
 @pytest.mark.slow

@@ -5,8 +5,10 @@ import pytest
 import yaml
 
 from cr_interp.errors import UserError
+from cr_interp.measure.drawn import drawn
 from cr_interp.study.study import Study
-from training.studies.preregistered import confirm, note, screen
+from cr_interp.tasks import get_task
+from training.studies.preregistered import choose_form, confirm, digest_of_all_items, note, screen
 from training.studies.preregistration import FOLDER, load_preregistration
 
 
@@ -19,8 +21,11 @@ def small(tmp_path, **changes):
     data["confirmation"] |= {
         "seeds": [200],
         "items": 8,
+        "items_sha256": "",
         "adaptive": ["KL(q_x || f)", "0.5 * near(1) * KL(sg[q_x] || q_c)"],
     }
+    data["adaptive"] |= {"settings": 1, "forms": {"gate": ["KL(q_x || f)", "0.5 * near(1) * KL(sg[q_x] || q_c)"]}}
+    data["sentinels"] |= {"without_harm": 1, "stopped_early": 1}
     data["candidates"] = [
         {
             "group": "rules",
@@ -96,8 +101,48 @@ def test_screened_chosen_and_confirmed(tmp_path, monkeypatch):
     assert trained == {path: path.stat().st_mtime_ns for path in (out / "screening").rglob("*.safetensors")}
     table = pd.read_csv(out / "choice.csv").assign(chosen=[True, False])
     table.to_csv(out / "choice.csv", index=False)
+    name = table["setting"][0]
+    early = pd.DataFrame(
+        [(f"early-{name}", name, "early", 3e-4, 1)], columns=pd.read_csv(out / "sentinels.csv").columns
+    )
+    early.to_csv(out / "sentinels.csv", index=False)
+    # The forms are compared on the screening seed and on validation items.
+    forms = choose_form(plan, out, workers=2)
+    assert forms["form"].tolist() == ["gate"]
+    for folder in (name, f"early-{name}"):
+        tried = Study.open(out / "adaptive" / folder)
+        assert set(tried.manifest["arms"]) == {"opd", "nca", "gate"}
+        assert (tried.manifest["seeds"], tried.manifest["evaluation"]["split"]) == ([100], "validation")
     assert confirm(plan, out, workers=2) == [table["setting"][0]]
     study = Study.open(out / table["setting"][0])
     assert set(study.manifest["arms"]) == {"opd", "nca", "dual_opd", "nca_adaptive"}
     assert study.manifest["arms"]["nca_adaptive"]["terms"][1] == "0.5 * near(1) * KL(sg[q_x] || q_c)"
     assert study.manifest["evaluation"]["seed"] == 2
+    beside = Study.open(out / "sentinels" / f"early-{name}")
+    assert beside.manifest["training"]["steps"] == 1
+    # The terms were noted when the confirmation began, and cannot be changed after.
+    with pytest.raises(UserError, match="confirmation changed since"):
+        confirm(small(tmp_path, confirmation={"adaptive": ["KL(q_x || f)"]}), out)
+
+
+def test_the_items_are_those_that_were_committed_to(tmp_path):
+    plan = load_preregistration("suite-2")
+    assert digest_of_all_items(plan) == plan.confirmation.items_sha256
+    screened = pd.DataFrame(
+        {"setting": ["rules-shift", "rules-swap"], "chosen": True, "rate": 3e-4, "train_steps": 2}
+    )
+    (tmp_path / "out").mkdir()
+    screened.to_csv(tmp_path / "out/choice.csv", index=False)
+    with pytest.raises(UserError, match="items are not those that small commits to"):
+        confirm(small(tmp_path, confirmation={"items_sha256": "0" * 64}), tmp_path / "out")
+
+
+def test_no_item_of_the_confirmation_has_been_published():
+    plan = load_preregistration("suite-2")
+    for name in ("rules-shift-qwen3", "codebook-a-llama", "organism-rules-rules-swap"):
+        _, task, _ = plan.parts(name)
+        asked = plan.test_items(name)
+        items = drawn(get_task(task), asked)
+        seen = {each.cluster for each in get_task(task).examples("test", 256, 0)}
+        assert len(items) == 256
+        assert not seen & {each.cluster for each in items}

@@ -7,10 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cr_interp.errors import UserError
-from training.studies.preregistration import FOLDER, Plateau, Preregistration, load_preregistration
-from training.studies.screening import choose, chosen_rates, eligibility, plateaus, steps_to_plateau
-
-RULE = Plateau(window=3, gain=0.01)
+from training.studies.preregistration import FOLDER, Preregistration, load_preregistration
+from training.studies.screening import best_form, choose, chosen_rates, eligibility, plateaus, sentinels
 
 
 @pytest.fixture(scope="module")
@@ -24,18 +22,6 @@ def changed(plan, **sections):
     for section, values in sections.items():
         data[section] |= values
     return Preregistration.model_validate(data)
-
-
-def test_the_plateau_is_where_three_evaluations_gain_less_than_a_point_over_the_three_before():
-    steps = list(range(0, 200, 20))
-    rises = [0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.9, 0.9, 0.905, 0.9]
-    # Means of three: .200 .400 .600 .767 .867 .900 .902 .902, each against the one three before: .902 - .867 is still above .01,
-    # so ten evaluations are too few. With two more of .9 the next mean is .902, against .900.
-    assert steps_to_plateau(steps, rises, RULE) is None
-    assert steps_to_plateau([*steps, 200, 220], [*rises, 0.9, 0.9], RULE) == 200
-    assert steps_to_plateau(steps, [0.5] * 10, RULE) == 100
-    assert steps_to_plateau(steps[:5], [0.5] * 5, RULE) is None
-    assert steps_to_plateau(steps, [i / 10 for i in range(10)], RULE) is None
 
 
 def curves(setting, rate, values, seeds=(100, 101)):
@@ -114,13 +100,59 @@ def test_places_are_kept_for_games_that_come_late_in_the_order(plan):
 
 def test_the_file_of_the_second_suite_says_what_it_should(plan):
     groups = plan.settings()
-    assert len(groups) == len(set(groups)) == 71
+    assert len(groups) == len(set(groups)) == 73
     config = plan.screened("rules-shift-qwen3", 1e-3)
     assert (config.task, config.arms, config.seeds) == ("rules:shift", ("opd",), (100, 101, 102))
     assert config.evaluation.split == "validation"
     assert config.training.steps == 600
-    assert plan.screened("games-cross-sokoban-a-qwen3", 3e-4).teacher == "builtin:organism-qwen3-large"
-    assert plan.screened("smollm2-sentiment-smollm2-135m-instruct", 1e-5).training.batch_size == 16
+    assert plan.screened("games-cross-sokoban2-a-qwen3", 3e-4).teacher == "builtin:organism-qwen3-large"
+    assert plan.screened("smollm2-sentiment-fresh-smollm2-135m-instruct", 1e-5).training.batch_size == 16
+
+
+def found(**columns):
+    """A choice, a row a setting, in the order of the hash."""
+    table = pd.DataFrame(columns)
+    return table.assign(order=[f"{i:02}" for i in range(len(table))], rate=1e-3, steps=80, train_steps=120)
+
+
+def test_sentinels_are_settings_without_harm_and_chosen_ones_stopped_early(plan):
+    table = found(
+        setting=["a", "b", "c", "d", "e"],
+        internalised=[True, True, False, True, True],
+        harm=[0.2, 0.01, 0.0, 0.05, 0.3],
+        chosen=[True, False, False, False, True],
+    )
+    beside = sentinels(table, plan)
+    assert beside[["name", "kind", "train_steps"]].values.tolist() == [
+        ["b", "harmless", 120],  # c is without Harm as well, but has not internalised anything
+        ["early-a", "early", 20],
+        ["early-e", "early", 20],
+    ]
+
+
+def tried(**values):
+    """(kind, arm, metric) → estimate, as rows of one setting."""
+    return pd.DataFrame(
+        [(*key.split("__"), value) for key, value in values.items()],
+        columns=["kind", "arm", "metric", "estimate"],
+    )
+
+
+def test_a_form_must_keep_both_bounds_and_then_the_one_that_still_listens_is_taken(plan):
+    rows = {
+        "harmed__nca__harm": 0.02, "early__opd__acc_xc": 0.80,
+        "harmed__gate__harm": 0.025, "early__gate__acc_xc": 0.79, "harmed__gate__new_instruction": 0.10,
+        "harmed__mix__harm": 0.020, "early__mix__acc_xc": 0.81, "harmed__mix__new_instruction": 0.30,
+        "harmed__sharp__harm": 0.20, "early__sharp__acc_xc": 0.90, "harmed__sharp__new_instruction": 0.90,
+    }  # fmt: skip
+    forms = best_form(tried(**rows), plan.adaptive, "opd")
+    assert forms["form"].tolist() == ["mix", "gate", "sharp"]
+    assert forms["misses"].round(6).tolist() == [0, 0, 0.17]
+    # Where none keeps both, the nearest.
+    forms = best_form(
+        tried(**{**rows, "early__mix__acc_xc": 0.5, "early__gate__acc_xc": 0.7}), plan.adaptive, "opd"
+    )
+    assert forms["form"].tolist() == ["gate", "sharp", "mix"]
 
 
 def test_nothing_is_confirmed_before_the_adaptive_arm_is_fixed(plan):

@@ -1,0 +1,103 @@
+"""Three questions that a stranger can answer after a minute on a bundled study's first page, and what stands there.
+
+Did it help, at what price, where is it decided: each is a line that begins with the question, and what it says is worked out
+here once more, from the tables that come with the study.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from cr_interp.study.searching import BUNDLED, studies_in
+from cr_interp.tables.stored import SHIPPED
+
+MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
+QUESTIONS = ("Did it help?", "At what price?", "Where is it decided?")
+BADGES = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
+
+
+def first_page(page: str, **query: str) -> tuple[dict[str, str], str]:
+    """The lines by their question, and the page's HTML."""
+    app = AppTest.from_file(str(MAIN), default_timeout=120)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app = app.switch_page(f"screens/{page}.py").run()
+    assert not app.exception
+    lines = [each.value.replace("\\", "").replace("\u2060", "") for each in app.markdown]
+    found = {
+        question: line.removeprefix(f"**{question}** ")
+        for question in QUESTIONS for line in lines if line.startswith(f"**{question}** ")
+    }  # fmt: skip
+    return found, "\n".join(str(each.proto.body) for each in app.get("html"))
+
+
+def verdict_of(path: Path) -> pd.DataFrame:
+    (file,) = (path / SHIPPED).glob("verdict_rows-*.parquet")
+    return pd.read_parquet(file).set_index("metric")
+
+
+@pytest.mark.parametrize("name", [name for name in studies_in(BUNDLED) if "/" not in name])
+def test_a_stranger_can_say_three_things(name):
+    lines, html = first_page("overview", study=name)
+    assert tuple(lines) == QUESTIONS
+    rows = verdict_of(BUNDLED / name)
+    harm, accuracies = rows.loc["harm"], rows.loc[["acc_x", "acc_xc"]]
+    helped, price, where = lines.values()
+    assert ("nca has less Harm than opd" in helped and "open whether" not in helped) == (harm["high"] < 0)
+    assert ("more Harm" in helped) == (harm["low"] > 0)
+    assert ("On the prompts that both solve without the context it is open" in helped) == (
+        not harm["low"] <= 0 <= harm["high"]
+        and rows.loc["harm_common", "low"] <= 0 <= rows.loc["harm_common", "high"]
+    )
+    badge = re.search(r"<strong>(.*?)</strong>", html).group(1).removesuffix(", but deafer")
+    wanted = "open" if harm["low"] <= 0 <= harm["high"] else "no" if harm["low"] > 0 else None
+    kept = (accuracies["low"] >= -0.02).all()
+    assert badge == BADGES[wanted or ("yes" if kept else "partly")]
+    for metric, said in (("acc_x", "Acc_x"), ("acc_xc", "Acc_xc")):
+        row = rows.loc[metric]
+        of = [part for part in re.split(r"(?<=\.) ", price) if re.search(rf"\b{said}\b", part)]
+        assert len(of) == 1  # each accuracy is said once
+        if row["high"] < 0:
+            assert "is worse in" in of[0]
+        elif row["low"] < -0.02:
+            assert "not excluded" in of[0]
+        else:
+            assert re.match("None in|No loss of", of[0])
+    if (BUNDLED / name / "tables" / "patching.parquet").exists():
+        patching = pd.read_parquet(BUNDLED / name / "tables" / "patching.parquet")
+        arm, layer, share = re.search(
+            r"In (\w+), putting back .*? of layer (\d+) alone returns ([\d.]+) %", where
+        ).groups()
+        mine = patching[
+            (patching["arm"] == arm) & (patching["group"] == "harmed") & (patching["direction"] == "repair")
+            & (patching["readout"] == "answer") & (patching["control"] == "none") & (patching["layer"] == int(layer))
+        ]  # fmt: skip
+        means = 100 * mine.groupby("site")["estimate"].mean()
+        assert (means - float(share)).abs().min() < 0.05
+    else:
+        assert "Not measured" in where
+        assert f"cr-interp explain {name} --analyses patching" in where
+
+
+def test_a_stranger_can_say_them_of_the_suite():
+    lines, _ = first_page("suite", suite="suite")
+    assert tuple(lines) == QUESTIONS
+    helped, price, where = lines.values()
+    found = [
+        pd.read_parquet(file).assign(setting=file.parents[1].name)
+        for file in (BUNDLED / "suite").glob(f"*/{SHIPPED}/comparisons-*.parquet")
+    ]
+    rows = pd.concat(found)
+    harm = rows[rows["metric"] == "harm"]
+    harmed = harm["baseline_low"] > harm["baseline_floor"].fillna(0.0)
+    assert f"opd is harmed in {harmed.sum()} of {len(harm)} settings" in helped
+    assert f"nca repairs {(harmed & (harm['high'] < 0)).sum()}" in helped
+    assert f"adds Harm in {(~harmed & (harm['low'] > 0)).sum()}." in helped
+    for metric, said in (("acc_x", "Acc_x"), ("acc_xc", "Acc_xc")):
+        mine = rows[rows["metric"] == metric]
+        assert f"{said} is lower in {(mine['high'] < 0).sum()} of {len(mine)}," in price
+    patched = list((BUNDLED / "suite").glob("*/tables/patching.parquet"))
+    assert ("Not measured" in where) == (not patched)
