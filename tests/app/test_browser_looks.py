@@ -159,6 +159,13 @@ OF_ITS_OWN = {
 }
 
 
+def brightness(page: Page) -> float:
+    """Of the page's own background: 0 is black, 255 white."""
+    colour = page.get_by_test_id("stApp").evaluate("app => getComputedStyle(app).backgroundColor")
+    red, green, blue = map(float, re.findall(r"[\d.]+", colour)[:3])
+    return (red + green + blue) / 3
+
+
 def keyboard_reaches_the_verdict(page: Page) -> None:
     page.locator("h1").click()
     for _ in range(200):
@@ -175,6 +182,7 @@ def keyboard_reaches_the_verdict(page: Page) -> None:
 def test_in_the_light_as_the_very_first_request(server, page, name):
     figures = FIGURES.get(name, 0)
     opened(page, f"{server}/{ADDRESSES[name]}", figures)
+    assert brightness(page) > 200
     one_title_and_the_tab_says_which(page, name)
     no_accessible_name_has_an_escape(page, name)
     every_figure_has_its_description(page, figures)
@@ -197,6 +205,7 @@ def test_in_the_light_as_the_very_first_request(server, page, name):
 def test_in_the_dark(server, browser, name):
     for page in watched(browser, viewport={"width": 1400, "height": 1000}, color_scheme="dark"):
         opened(page, f"{server}/{ADDRESSES[name]}", FIGURES.get(name, 0))
+        assert brightness(page) < 60
         assert violations(page) == []
         OF_ITS_OWN.get(name, lambda page: None)(page)
         shoot(page, f"{name}-dark")
@@ -226,6 +235,7 @@ def test_in_a_narrow_window_nothing_is_cut_without_a_way_to_scroll(server, brows
     for page in watched(browser, viewport={"width": 420, "height": 900}):
         opened(page, f"{server}/{ADDRESSES[name]}{cell}", 4 if cell else FIGURES.get(name, 0))
         assert overflow(page) <= 0
+        assert page.get_by_role("heading", level=1).count() == 1
         assert page.evaluate(CUT) == []
         assert violations(page) == []
         if name in ("maps", "tokens", "examples", "training"):
@@ -249,6 +259,7 @@ def test_every_view_of_a_suite_is_saved(server, page):
     for view, (figures, tables) in VIEWS.items():
         page.get_by_role("tab", name=view).click()
         expect(page).to_have_url(re.compile("[?&]view=" + view.replace(" ", r"(\+|%20)")))
+        expect(page.get_by_role("tab", name=view)).to_have_attribute("aria-selected", "true")
         ready(page, len(figures))
         settle(page)
         every_figure_has_its_description(page, len(figures))
