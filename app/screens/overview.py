@@ -8,7 +8,7 @@ import streamlit as st
 from app.address import linked
 from app.parts import below, download_table, guard, lacks, show_figure
 from app.queries import summary
-from app.queries.state import Selection, current, table
+from app.queries.state import Selection, current
 from app.recipes import study as recipes
 from app.sending import report_button
 from app.shorter import common_ends, short_ids, without_ends
@@ -19,7 +19,6 @@ from cr_interp.figures import verdict_html
 from cr_interp.report.study import keyless_sentences
 from cr_interp.tables.example_pairs import MARKS_SAY
 from cr_interp.tables.interval_words import said_intervals
-from cr_interp.tables.patching import strongest
 from cr_interp.tables.verdict_rows import ROWS, common_open, is_deafer, is_keyless, keyless_verdict, price
 from cr_interp.vocabulary import layer_words
 
@@ -104,8 +103,7 @@ def decided(chosen: Selection) -> str:
     """The first layer whose state repairs most of what any layer's does, of the compared arm that has more to repair."""
     if not chosen.study.has_table("patching"):
         return ""
-    patching = table(chosen.study, "patching")
-    found = strongest(patching[patching["arm"].isin([chosen.arm, chosen.baseline])], "answer")
+    found = chosen.strongest()
     found = found[
         (found["direction"] == "repair") & found["group"].isin(["harmed", "changed"]) & (found["n_examples"] > 0)
     ]

@@ -39,7 +39,24 @@ def verdict_of(path: Path) -> pd.DataFrame:
     return pd.read_parquet(file).set_index("metric")
 
 
-@pytest.mark.parametrize("name", [name for name in studies_in(BUNDLED) if "/" not in name])
+#: The bundled study that has one trained arm: what is explained of it, and nothing to compare it with but the base.
+ONE_ARM = "smollm2-sentiment-why"
+
+
+def test_of_a_single_arm_the_same_is_said_beside_its_base():
+    lines, _ = first_page("overview", study=ONE_ARM)
+    assert tuple(lines) == QUESTIONS
+    assert "opd has more Harm than base. This is one seed" in lines["Did it help?"]
+    patching = pd.read_parquet(BUNDLED / ONE_ARM / "tables" / "patching.parquet")
+    returned = patching[
+        (patching["group"] == "harmed") & (patching["readout"] == "answer") & (patching["control"] == "none")
+    ]
+    assert returned["estimate"].max() == 1.0
+    assert "alone returns 100.0 % of 16 harmed answers" in lines["Where is it decided?"]
+    assert set(patching["arm"]) == {"opd"}
+
+
+@pytest.mark.parametrize("name", [name for name in studies_in(BUNDLED) if name != ONE_ARM])
 def test_a_stranger_can_say_three_things(name):
     lines, html = first_page("overview", study=name)
     assert tuple(lines) == QUESTIONS
@@ -65,7 +82,7 @@ def test_a_stranger_can_say_three_things(name):
         elif row["low"] < -0.02:
             assert "not excluded" in of[0]
         else:
-            assert re.match("None in|No loss of", of[0])
+            assert re.match("It is excluded in|No loss of 2 points or more in", of[0])
     if (BUNDLED / name / "tables" / "patching.parquet").exists():
         patching = pd.read_parquet(BUNDLED / name / "tables" / "patching.parquet")
         arm, layer, share = re.search(
@@ -98,6 +115,9 @@ def test_a_stranger_can_say_them_of_the_suite():
     assert f"adds Harm in {(~harmed & (harm['low'] > 0)).sum()}." in helped
     for metric, said in (("acc_x", "Acc_x"), ("acc_xc", "Acc_xc")):
         mine = rows[rows["metric"] == metric]
-        assert f"{said} is lower in {(mine['high'] < 0).sum()} of {len(mine)}," in price
+        lower = set(mine.loc[mine["high"] < 0, "setting"])
+        count, named = re.search(rf"{said} is lower in (\d+) of {len(mine)}(?: \((.*?)\))?,", price).groups()
+        assert int(count) == len(lower)
+        assert set((named or "").split(", ")) - {""} == lower  # few enough to be named
     patched = list((BUNDLED / "suite").glob("*/tables/patching.parquet"))
     assert ("Not measured" in where) == (not patched)
