@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
+from synthetic import make_study
 
 from cr_interp.study.searching import BUNDLED, studies_in
 from cr_interp.tables.stored import SHIPPED
@@ -121,3 +122,30 @@ def test_a_stranger_can_say_them_of_the_suite():
         assert set((named or "").split(", ")) - {""} == lower  # few enough to be named
     patched = list((BUNDLED / "suite").glob("*/tables/patching.parquet"))
     assert ("Not measured" in where) == (not patched)
+
+
+def test_a_study_of_one_arm_compares_nothing_and_says_so(root):
+    make_study(root / "alone", arms=("opd",), seeds=(0,), examples=10, layers=2)
+    app = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    assert not app.exception
+    assert any("has one arm" in each.value for each in app.info)
+    assert not any("Compare on the left" in each.value for each in app.info)
+    assert "compared" not in "".join(
+        str(each.proto.body) for each in app.get("html") if "ct-line" in str(each.proto.body)
+    )
+
+
+def test_without_a_key_nothing_is_called_harm(root):
+    study = make_study(root / "keyless", seeds=(0,), examples=10, layers=2)
+    study.replace("generations", study.table("generations").assign(outcome="ungraded"))
+    app = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    assert not app.exception
+    assert not app.error
+    assert "how often it changes an answer" in app.markdown[0].value
+    assert "Look at Harm" not in app.markdown[0].value
+    assert "What kind of wrong" not in [each.value for each in app.subheader]
+    assert app.selectbox(key="prompts").options == ["all"]
+    assert len(app.dataframe[-1].value) == 10
+    labels = [each.proto.label for each in app.get("page_link")]
+    assert not [label for label in labels if "Harmed" in label]
+    assert [label for label in labels if label.startswith("Changed under")]
