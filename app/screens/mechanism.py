@@ -21,6 +21,7 @@ from cr_interp.figures.mechanism import ORDER
 from cr_interp.study.rows import rows_of
 from cr_interp.tables.interval_words import between
 from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, cell_examples, patching_table
+from cr_interp.tables.patching_claims import patching_claims
 from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
 
 #: Examples that are listed beside a cell.
@@ -113,6 +114,7 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
         f"**{row.estimate:.2f}** {between(row.low, row.high)}, {plain(READOUTS[readout])}, {counted(row)}. "
         f"{'Controls: ' if beside else ''}{plain('; '.join(beside)) or 'No control was measured'}."
     )
+    claimed(chosen, row, group, direction)
     listed(chosen, row, group, direction)
     st.page_link(
         "screens/layers.py",
@@ -120,6 +122,26 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
         icon=":material/layers:",
         query_params=chosen.address(layer=layer_name(row.place)),
     )
+
+
+def claimed(chosen: Selection, row: object, group: str, direction: str) -> None:
+    """Say whether this place may be named although it was looked for among all."""
+    if not chosen.study.has_table("patching_examples"):
+        return
+    found = chosen.once(
+        "patching claims",
+        lambda: patching_claims(chosen.mechanism("patching_examples"), group, direction),
+        group,
+        direction,
+    )
+    place = (getattr(row, "arm", ""), getattr(row, "site", ""), getattr(row, "place", EMBEDDING))
+    mine = found[(found["arm"] == place[0]) & (found["site"] == place[1]) & (found["place"] == place[2])]
+    if len(mine) and pd.notna(mine["p"].iloc[0]):
+        seeds = "in every seed" if mine["seeds"].iloc[0] > 1 else "in this run"
+        st.caption(
+            f"That more whole answers follow than with either control, {seeds}: p = {mine['p'].iloc[0]:.3f} at most, by one "
+            f"permutation for all places."
+        )
 
 
 def counted(row: Any) -> str:

@@ -83,19 +83,6 @@ def rich_directions(study: Study) -> Table:
     examples = study.table("direction_examples") if study.has_table("direction_examples") else None
     groups = [] if examples is None else [g for g in ("harmed", "changed") if g in set(examples["group"])]
     group = groups[0] if groups else "harmed"
-    table = PlainTable(
-        f"{study.name}: is the returning context a second dose of what was learnt?",
-        caption=f"Layer: where removing v of the base returns most {group} answers beyond the better control; its ends hold for "
-        "all layers at once. Cosine: of u with v of the base there. Added: answers that are lost when v is put into the run "
-        "without the context, which a second dose should break. With adding: double dose, and in the same layer adding v loses "
-        "more than the controls do; in brackets how much more than the control that loses more, in the layer where that is "
-        "surest, for all layers at once.",
-    )
-    _columns(
-        table,
-        ("arm", "seed", "double dose", "with adding"),
-        ("layer", "cosine", "back", "beyond controls [95 %]", "added: lost", "n", "because"),
-    )
     if examples is None or examples.empty:
         examples = pd.DataFrame(
             columns=[
@@ -112,23 +99,35 @@ def rich_directions(study: Study) -> Table:
                 "answer",
             ]
         )
-    for found in verdicts(study.table("directions"), examples, group):
+    every = verdicts(study.table("directions"), examples, group)
+    reasons: dict[str, list[str]] = {}
+    for found in every:
+        reasons.setdefault(found.why, []).append(f"{found.arm} {found.seed}")
+    because = "; ".join(", ".join(runs) + f": {why}" for why, runs in reasons.items())
+    table = PlainTable(
+        f"{study.name}: is the returning context a second dose of what was learnt?",
+        caption=f"Layer: where removing v of the base returns most {group} answers beyond the better control; its ends hold for "
+        "all layers at once. Under it the cosine of u with v of the base there. If added: answers that are gone when "
+        "v is put into the run "
+        "without the context, which a second dose should break. With adding: double dose, and in the same layer adding v loses "
+        "more than the controls do; under the share how much more than the control that loses more, in the layer where that is "
+        f"surest, for all layers at once. {because}.",
+    )
+    _columns(table, ("run", "double dose"), ("layer", "back", "beyond [95 %]", "if added", "n"))
+    for found in every:
         ends = f"{_number(found.beyond)}\n[{_number(found.low)}, {_number(found.high)}]"
-        layer = "–" if found.layer is None else str(found.layer)
-        cells = [
-            found.arm,
-            found.seed,
-            found.verdict,
-            found.stronger,
-            layer,
-            _number(found.cosine),
-            _number(found.repaired),
-        ]
         lost = _number(found.lost)
         if found.added_layer is not None:
-            ends_added = f"[{_number(found.added_low)}, {_number(found.added_high)}]"
-            lost += f"\n({found.added_layer}: {_number(found.added_beyond)}\n{ends_added})"
-        _row(table, [*cells, "–" if found.layer is None else ends, lost, found.n_examples, found.why])
+            lost += f"\n{found.added_layer}: {_number(found.added_beyond)}"
+            lost += f"\n[{_number(found.added_low)}, {_number(found.added_high)}]"
+        cells = [
+            f"{found.arm} {found.seed}",
+            f"{found.verdict}\nwith adding:\n{found.stronger}",
+            "–" if found.layer is None else f"{found.layer}\n{_number(found.cosine)}",
+            _number(found.repaired),
+            "–" if found.layer is None else ends,
+        ]
+        _row(table, [*cells, lost, found.n_examples])
     return table
 
 
@@ -163,27 +162,28 @@ def rich_flips(study: Study, measure: str = "cosine") -> Table | None:
     found = over_seeds(flips_by_drift(study.table("token_drift"), study.table("generations"), measure))
     if found.empty:
         return None
+    counts = "; ".join(
+        f"{arm} {rows['n_flipped'].iloc[0]} flipped, {rows['n_kept'].iloc[0]} kept, {rows['seeds'].iloc[0]} "
+        f"seed{'' if rows['seeds'].iloc[0] == 1 else 's'}"
+        for arm, rows in found.groupby("arm", sort=False)
+    )
     table = PlainTable(
         f"{study.name}: does drift tell which answers flip? ({measure})",
-        caption="AUROC: the chance that a flipped answer's states moved farther than a kept one's; ½ says nothing. Within class: "
+        caption="AUROC: the chance that a flipped answer's states moved farther than a kept one's; ½ says nothing. In class: "
         "among examples with the same right answer. 95 % over clusters within runs, the outermost ends of several seeds. "
-        "p: that some layer would be so far from ½ by chance, from one permutation for all layers; of several seeds the largest.",
+        "p, of the number left of it: that some layer would be so far from ½ by chance, from one permutation for all layers; of "
+        f"several seeds the largest. {counts}.",
     )
-    _columns(
-        table,
-        ("arm", "layer"),
-        ("AUROC [95 %]", "p", "within class [95 %]", "p within", "flips", "kept", "seeds"),
-    )
+    _columns(table, ("arm", "layer"), ("AUROC [95 %]", "p", "in class [95 %]", "p "))
     for row in found.itertuples():
-        cells = [
-            row.arm,
-            layer_name(row.place),
-            f"{_number(row.estimate)} [{_number(row.low)}, {_number(row.high)}]",
-            _chance(row.p),
-            f"{_number(row.within_class)} [{_number(row.within_low)}, {_number(row.within_high)}]",
-            _chance(row.within_p),
-        ]
-        _row(table, [*cells, row.n_flipped, row.n_kept, row.seeds])
+        of, within = (
+            "–" if pd.isna(value) else f"{_number(value)} [{_number(low)}, {_number(high)}]"
+            for value, low, high in (
+                (row.estimate, row.low, row.high),
+                (row.within_class, row.within_low, row.within_high),
+            )
+        )
+        _row(table, [row.arm, layer_name(row.place), of, _chance(row.p), within, _chance(row.within_p)])
     return table
 
 

@@ -52,7 +52,9 @@ def patching_claims(examples: pd.DataFrame, group: str = "harmed", direction: st
 
 
 def _run(rows: pd.DataFrame) -> pd.DataFrame:
-    wide = rows.pivot(index="example_id", columns=["control", "site", "place"], values="answer").astype(float)
+    wide = rows.assign(answer=rows["answer"].astype(float)).pivot_table(
+        index="example_id", columns=["control", "site", "place"], values="answer", observed=True
+    )
     if any(control not in wide for control in ("none", *CONTROLS)):
         return pd.DataFrame(columns=["site", "place", "estimate", *CONTROLS, "p", "n_examples"])
     wide = wide.dropna()

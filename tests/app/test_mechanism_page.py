@@ -1,5 +1,8 @@
 """The Mechanism page without a browser: what it says of a study with and without its tables, and the examples behind a cell."""
 
+import re
+
+import pandas as pd
 import pytest
 from synthetic import patching_examples, patching_rows
 from test_pages import open_app, queries, said
@@ -47,6 +50,21 @@ def test_the_strongest_cell_is_shown_first_with_its_controls_and_examples(patche
     assert "another example's state: 0.05" in text
     assert "Patching, repair" in text
     assert "n = 12 harmed examples" in text
+
+
+def test_whether_a_place_may_be_named_stands_at_its_cell(patched):
+    assert "one permutation" not in said(
+        open_app(PAGE, cell="opd/resid_post/3")
+    )  # no other example's state was tried
+    study = Study.open(patched)
+    rows = study.table("patching_examples")
+    other = rows[rows["control"] == "none"].assign(control="other", answer=False)
+    study.put("patching_examples", pd.concat([rows[rows["control"] != "other"], other], ignore_index=True))
+    text = said(open_app(PAGE, cell="opd/resid_post/3"))
+    # Four clusters, three of which differ: of their eight signs only one is as far.
+    assert re.search(
+        r"either control, in every seed: p = 0\.\d{3} at most, by one permutation for all places", text
+    )
 
 
 def test_a_cell_lists_the_examples_that_it_repairs(patched):

@@ -367,3 +367,23 @@ def test_what_is_printed(updates, overlaps, gradients, probes, tmp_path):
     assert "0.95" in said["gradients"]
     assert "paraphrase / irrelevant" in said["probes"]
     assert rich_flips(study) is None
+    narrow = "\n".join(printed(PRINTED["directions"](study), 80))
+    assert "…" not in narrow  # no number is cut where a terminal has 80 columns
+    assert "with adding" in narrow
+    assert "opd 0: u has v's direction, and removing v repairs more" in " ".join(narrow.split())
+
+
+def test_what_drift_tells_fits_into_eighty_columns(tmp_path):
+    from test_flips_by_drift import with_classes
+
+    from cr_interp.study.study import Study
+
+    study = Study.create(tmp_path / "shown", {"name": "shown"})
+    harmed = [i % 3 == 0 for i in range(30)]
+    for name, rows in zip(
+        ("token_drift", "generations"), with_classes(np.linspace(0, 1, 30), harmed, ["a", "b"] * 15), strict=True
+    ):
+        study.put(name, rows.assign(arm="dual_opd", token="x", split="test", prompt="p", n_tokens=1))
+    said = "\n".join(printed(rich_flips(study), 80))
+    assert "…" not in said
+    assert "dual_opd 10 flipped, 20 kept, 1 seed" in " ".join(said.split())
