@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.patched import add_patched, controls_words, finish_axes, highest
-from cr_interp.figures.style import counted_examples, empty_figure, finish, safe_text
+from cr_interp.figures.style import bold, counted_examples, empty_figure, finish, safe_text
 from cr_interp.tables.attribution import over_seeds
 from cr_interp.tables.patching import DIRECTIONS, READOUTS
 from cr_interp.vocabulary import arm_order
@@ -74,7 +74,7 @@ def window_map(
     if table.empty:
         return empty_figure(f"No windows of {safe_text(site)} were patched for {safe_text(group)} answers.")
     arms = arm_order(table["arm"])
-    figure = _panels(1, arms, [f"<b>{safe_text(arm)}</b>" for arm in arms])
+    figure = _panels(1, arms, bold(arms))
     layers, widths = (sorted(int(v) for v in table[name].unique()) for name in ("layer", "width"))
     for column, arm in enumerate(arms, 1):
         _grid(figure, table[table["arm"] == arm], "width", layers, widths, arm, readout, 1, column)

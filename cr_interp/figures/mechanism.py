@@ -21,6 +21,7 @@ from cr_interp.figures.style import (
     ZERO,
     arm_colour,
     arm_symbol,
+    bold,
     counted_examples,
     empty_figure,
     finish,
@@ -59,7 +60,7 @@ def decided(
         vertical_spacing=0.08,
         horizontal_spacing=0.03,
         row_heights=[0.5, 0.5][:rows],
-        subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+        subplot_titles=bold(arms),
     )
     sites = [site for site in ORDER if site in set(real["site"])] + sorted(set(real["site"]) - set(ORDER))
     places = sorted(set(real["place"]))
