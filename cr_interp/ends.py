@@ -12,9 +12,8 @@ all: there the replicates' SD meets Student's t.
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy import special
 
-from cr_interp.statistics import interval
+from cr_interp.statistics import interval, special
 
 #: So few units, examples or clusters of them, that percentiles of their draws are too narrow.
 FEW = 10
@@ -35,11 +34,11 @@ def ends(
     defined = replicates[np.isfinite(replicates)]
     if units < 2 or not len(defined) or not np.isfinite(estimate):
         return float("nan"), float("nan")
-    reach = special.stdtrit(units - 1, 0.975) * np.sqrt(units / (units - 1))
+    reach = special().stdtrit(units - 1, 0.975) * np.sqrt(units / (units - 1))
     if units < FEW:
         half = float(reach * defined.std() * scale)
         return estimate - half, estimate + half
     if biased:
         defined = estimate + (defined - np.median(defined)) * scale
-    low, high = (float(end) for end in interval(defined, 1 - 2 * special.ndtr(-reach)))
+    low, high = (float(end) for end in interval(defined, 1 - 2 * special().ndtr(-reach)))
     return min(low, estimate), max(high, estimate)

@@ -87,7 +87,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     Lines that are no row with a step are skipped: a kill can leave one torn.
     """
     rows: dict[tuple[int, str], dict[str, Any]] = {}
-    for line in _lines(path):
+    for line in lines_of(path):
         if (row := log_row(line)) is not None:
             rows[(int(row.get("step", 0)), str(row.get("kind", "")))] = row
     return [rows[key] for key in sorted(rows)]
@@ -115,7 +115,8 @@ def log_row(line: bytes) -> dict[str, Any] | None:
     return row
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def lines_of(path: Path) -> Iterator[bytes]:
+    """The lines of a regular file, each as long as a row can be at most; none of what is no file."""
     if not is_regular(path):
         return
     # Lines end with a line feed only: what str.splitlines takes for ends as well may stand inside a text.

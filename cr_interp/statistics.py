@@ -86,7 +86,7 @@ def interval(
     """
     tail = (1 - level) / 2
     if units is not None and units > 1:
-        tail = float(_special().ndtr(_special().stdtrit(units - 1, tail) * np.sqrt(units / (units - 1))))
+        tail = float(special().ndtr(special().stdtrit(units - 1, tail) * np.sqrt(units / (units - 1))))
     samples = np.asarray(samples, dtype=float)
     if samples.shape[0] == 0:
         return np.full(samples.shape[1:], np.nan), np.full(samples.shape[1:], np.nan)
@@ -110,8 +110,8 @@ def clopper_pearson(events: float, n: float, level: float = 0.95) -> tuple[float
     if not n > 0:
         return float("nan"), float("nan")
     tail = (1 - level) / 2
-    low = _special().betaincinv(events, n - events + 1, tail) if events > 0 else 0.0
-    high = _special().betaincinv(events + 1, n - events, 1 - tail) if events < n else 1.0
+    low = special().betaincinv(events, n - events + 1, tail) if events > 0 else 0.0
+    high = special().betaincinv(events + 1, n - events, 1 - tail) if events < n else 1.0
     return float(low), float(high)
 
 
@@ -123,7 +123,7 @@ def t_interval(
 ) -> tuple[Float[ndarray, "*any"], Float[ndarray, "*any"]]:
     """Student's t over the first axis: mean ± t · SD/√seeds, df = seeds − 1. NaN are left out; below two values NaN."""
     mean, error, df = _mean_and_error(values)
-    reach = _special().stdtrit(df, (1 + level) / 2) * error
+    reach = special().stdtrit(df, (1 + level) / 2) * error
     return mean - reach, mean + reach
 
 
@@ -137,7 +137,7 @@ def t_test(values: Float[ndarray, " seeds"]) -> float:
         return float("nan")
     if error == 0:
         return sign_flip(values)
-    return float(2 * _special().stdtr(df, -abs(mean / error)))
+    return float(2 * special().stdtr(df, -abs(mean / error)))
 
 
 def _mean_and_error(values: Float[ndarray, "seeds ..."]) -> tuple[ndarray, ndarray, ndarray]:
@@ -189,8 +189,8 @@ def next_seed(events: float, n: float, asked: int, level: float = 0.95) -> tuple
         return float("nan"), float("nan")
     k = np.arange(asked + 1)
     a, b = 1 + events, 1 + n - events
-    log = -_special().betaln(asked - k + 1, k + 1) - np.log(asked + 1) + _special().betaln(k + a, asked - k + b)
-    below = np.cumsum(np.exp(log - _special().betaln(a, b)))
+    log = -special().betaln(asked - k + 1, k + 1) - np.log(asked + 1) + special().betaln(k + a, asked - k + b)
+    below = np.cumsum(np.exp(log - special().betaln(a, b)))
     tail = (1 - level) / 2
     low, high = (int(np.searchsorted(below, end)) for end in (tail, 1 - tail))
     if events == 0:
@@ -231,8 +231,15 @@ def same(low: float, high: float, margin: float = MARGIN) -> bool:
 
 
 @cache
-def _special() -> Any:
+def special() -> Any:
     """Load SciPy's special functions at their first use: most of what imports this module draws no interval."""
     from scipy import special
 
     return special
+
+
+def ranks(values: ndarray, axis: int | None = None) -> ndarray:
+    """Rank from 1 along an axis (all values if None), ties by their mean. SciPy's, loaded at its first use: it takes seconds."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(values, axis=axis))

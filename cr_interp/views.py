@@ -19,6 +19,7 @@ once with batch size 1 (see ``forward.py``), which is where the speed comes from
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 from cr_interp.clock import template_of_the_day
@@ -171,12 +172,13 @@ def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 def _as_ids(tokenizer: Any, text: str, messages: Sequence[Message]) -> list[int]:
     """Tokenise a rendered chat. Special tokens that a message spells are read as the letters they are spelt with: only the
     template opens and ends turns, whatever a prompt says."""
-    special = _special_in(tokenizer, [message["content"] for message in messages])
+    said = [message["content"] for message in messages]
+    special = special_in(tokenizer, said)
     if not special:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    marks = {
-        token: f"\ue000{n}\ue001" for n, token in enumerate(special)
-    }  # private letters, which no template looks for
+    # Private letters, which no template looks for, and such that no message has them.
+    first = next(n for n in count(0, len(special)) if not any(f"\ue000{n}" in text for text in said))
+    marks = {token: f"\ue000{first}\ue002{n}\ue001" for n, token in enumerate(special)}
     spelt = re.compile("|".join(map(re.escape, special)))
     marked = [
         {**message, "content": spelt.sub(lambda found: marks[found.group()], message["content"])}
@@ -184,7 +186,7 @@ def _as_ids(tokenizer: Any, text: str, messages: Sequence[Message]) -> list[int]
     ]
     tokens = {mark: token for token, mark in marks.items()}
     ids: list[int] = []
-    for part in re.split("(\ue000[0-9]+\ue001)", chat_text(tokenizer, marked)):
+    for part in re.split(f"(\ue000{first}\ue002[0-9]+\ue001)", chat_text(tokenizer, marked)):
         if part in tokens:
             ids += tokenizer(tokens[part], add_special_tokens=False, split_special_tokens=True)["input_ids"]
         elif part:
@@ -192,7 +194,7 @@ def _as_ids(tokenizer: Any, text: str, messages: Sequence[Message]) -> list[int]
     return ids
 
 
-def _special_in(tokenizer: Any, texts: Sequence[str]) -> list[str]:
+def special_in(tokenizer: Any, texts: Sequence[str]) -> list[str]:
     """The tokenizer's special tokens that some text spells, the longest first."""
     known = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
     known |= {str(each) for each in getattr(tokenizer, "added_tokens_decoder", {}).values() if each.special}

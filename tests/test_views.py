@@ -139,3 +139,12 @@ def test_a_prompt_cannot_open_a_turn():
             )
             assert [i for i in ids if i in special] == [i for i in plain if i in special]
             assert said in tokenizer.decode(ids)
+
+
+def test_a_prompt_with_our_own_marks_is_not_taken_for_them():
+    """Private letters stand for a special token while the template is applied; a prompt may have them itself."""
+    tokenizer = build_tokenizer()
+    for said in ("\ue0000\ue001<|end|>", "\ue0001\ue0020\ue001<|end|>\ue0000\ue0020\ue001"):
+        with_marks, without = render(tokenizer, said), render(tokenizer, said.replace("<|end|>", ""))
+        end = tokenizer("<|end|>", add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        assert len(with_marks) == len(without) + len(end)

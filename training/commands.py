@@ -16,7 +16,7 @@ console = terminal()
 #: What ``reproduce`` runs: a name and its configurations, one study each.
 REPRODUCTIONS = {
     "organism": ("organism-shift", "organism-swap"),
-    "smollm2": ("smollm2-sentiment", "smollm2-wordclass"),
+    "smollm2": ("smollm2-sentiment", "smollm2-wordclass", "smollm2-explained"),
 }
 
 
@@ -296,12 +296,16 @@ def evaluate(
     study: Annotated[str, typer.Argument(help="a study's folder or name")],
     every_step: EveryStep = False,
     task: TaskFile = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="who answers: transformers, or vllm (in this process); default: as in the study"),
+    ] = None,
     again: Again = False,
 ) -> None:
     """Fill a study's ``generations``: both views of every checkpoint that has no rows yet."""
     from training.studies.pipeline import config_of, evaluate_study
 
-    evaluate_study(*config_of(study, every_step, task), again)
+    evaluate_study(*config_of(study, every_step, task, engine), again)
 
 
 def capture(

@@ -27,6 +27,7 @@ from cr_interp.study.study import Study
 from cr_interp.tables import behaviour, example_pairs, flips_by_drift, token_view, verdict_rows
 from cr_interp.tables import drift as drift_tables
 from cr_interp.tables.controls import relative_rows
+from cr_interp.tables.patching import patching_table, strongest
 from cr_interp.tables.stored import stored
 from cr_interp.vocabulary import DERIVED
 
@@ -151,6 +152,22 @@ class Selection:
     def mechanism(self, name: str) -> pd.DataFrame:
         """A table of ``cr-interp explain``, of the chosen arms and seeds."""
         return self.once(name, lambda: rows_of(table(self.study, name), self.arms, self.some_seeds))
+
+    def patched(self, group: str, direction: str, readout: str) -> pd.DataFrame:
+        """See :func:`cr_interp.tables.patching.patching_table`."""
+        asked = group, direction, readout
+        return self.once("patched", lambda: patching_table(self.mechanism("patching"), *asked), *asked)
+
+    def strongest(self) -> pd.DataFrame:
+        """See :func:`cr_interp.tables.patching.strongest`: of whole answers, of the two arms that are compared."""
+        pair = [self.arm, self.baseline]
+
+        def make() -> pd.DataFrame:
+            patching = table(self.study, "patching")
+            return strongest(patching[patching["arm"].isin(pair)], "answer")
+
+        files = [self.study.table_path("patching")]
+        return self.once("strongest", lambda: stored("strongest", files, pair, make, self.study.path))
 
     def flips(self) -> pd.DataFrame:
         """See :func:`cr_interp.tables.flips_by_drift.flips_by_drift`, of the chosen arms and seeds."""
@@ -306,7 +323,12 @@ def _once(what: str, stamp: Stamp, choices: tuple[Hashable, ...], _make: Callabl
 
 @_cached
 def _distinct_values(path: Path, stamp: Stamp, name: str, column: str) -> list[Any]:
-    return list(_table(path, stamp, name)[column].dropna().unique())
+    """Kept on disk: what can be chosen on the left is asked by every page, of tables that most pages do not need."""
+
+    def make() -> pd.DataFrame:
+        return pd.DataFrame({"value": list(_table(path, stamp, name)[column].dropna().unique())})
+
+    return list(stored("distinct", [Study.open(path).table_path(name)], [name, column], make)["value"])
 
 
 @_cached

@@ -237,7 +237,7 @@ def card(
                         example=example, by_arm=arm, token_seed=str(mine["seed"].iloc[0])
                     ),
                 )
-        st.html(prompt_html.prompt_html(every, chosen.all_arms))
+        st.html(chosen.once("card", lambda: prompt_html.prompt_html(every, chosen.all_arms), example))
 
 
 def pin(example: str, keep: bool) -> None:

@@ -20,7 +20,7 @@ from cr_interp.figures.flips import flips as flips_figure
 from cr_interp.figures.mechanism import ORDER
 from cr_interp.study.rows import rows_of
 from cr_interp.tables.interval_words import between
-from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, cell_examples, patching_table
+from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, cell_examples
 from cr_interp.tables.patching_claims import patching_claims
 from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
 
@@ -35,7 +35,7 @@ def decided(chosen: Selection) -> None:
         raise UserError("These arms and seeds were not patched. Choose others on the left.")
     group, direction, readout = choose(patching)
     drift = chosen.study.has_table("drift")
-    shown = patching_table(patching, group, direction, readout)
+    shown = chosen.patched(group, direction, readout)
     if not (shown["control"] == "none").any():
         st.info(f"No {plain(group)} answers were patched in this direction.", icon=":material/filter_alt_off:")
         return
@@ -59,14 +59,19 @@ def decided(chosen: Selection) -> None:
             code=code,
             files=chosen.files,
         )
+        absent = [arm for arm in chosen.arms if arm not in set(shown["arm"])]
+        if absent:
+            st.caption(f"No {plain(group)} answers were patched of {plain(', '.join(absent))}.")
     with right, guard("The examples"):
         cell(chosen, shown, group, direction, readout)
 
 
 def choose(patching: pd.DataFrame) -> tuple[str, str, str]:
-    groups = [name for name in ("harmed", "rescued", "kept", "changed") if name in set(patching["group"])]
-    groups += sorted(set(map(str, patching["group"])) - set(groups))
-    directions = [name for name in DIRECTIONS if name in set(patching["direction"])] or list(DIRECTIONS)
+    there = {str(name) for name in patching["group"].unique()}
+    groups = [name for name in ("harmed", "rescued", "kept", "changed") if name in there]
+    groups += sorted(there - set(groups))
+    found = set(patching["direction"].unique())
+    directions = [name for name in DIRECTIONS if name in found] or list(DIRECTIONS)
     group = linked("patched_group", groups, groups[0])
     direction = linked("direction", directions, directions[0])
     readout = linked("readout", list(READOUTS), "share")

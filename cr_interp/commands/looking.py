@@ -148,7 +148,14 @@ def export(
     if is_suite(study):
         suite = open_suite(study)
         check_target(target, suite.path)
-        copied = {target / setting: each for setting, each in suite.studies.items()}
+        linked = [setting for setting, each in suite.studies.items() if each.path.is_symlink()]
+        copied = {target / name: each for name, each in suite.studies.items() if name not in linked}
+        if linked:
+            say(f"Not copied, since they are links: {', '.join(linked)} in {suite.path}.")
+        if not copied:
+            raise UserError(
+                f"All studies of {suite.path} are links, and no link's target is copied. Export them one by one."
+            )
     else:
         copied = {target: open_study(study)}
     for place, each in copied.items():

@@ -52,9 +52,7 @@ def asked_parts(
         **flat(dict(template or {}), "template."),
         **context_parts(subject.contexts),
         "evaluation data": rows_digest(subject.examples),
-        **flat(
-            subject.evaluation.model_dump(mode="json", exclude={"leave_out"}), "evaluation."
-        ),  # the data says it
+        **flat(subject.evaluation.told(), "evaluation."),
     }
 
 

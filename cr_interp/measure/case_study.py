@@ -104,5 +104,6 @@ def case_study(config: CaseStudy, out: Path, again: bool = False) -> Study:
         flat(config.load.model_dump(mode="json"), "load."),
         config.template,
         again,
+        engine=config.evaluation.engine,
     )
     return study.update_manifest(name=config.name, case_study=config.model_dump(mode="json"))

@@ -27,14 +27,14 @@ from cr_interp.measure.continued import (
 from cr_interp.measure.divergence import Own, Teacher
 from cr_interp.measure.evaluate import Sampler
 from cr_interp.measure.fitting import fitting
-from cr_interp.measure.in_process_vllm import InProcessVllm
+from cr_interp.measure.in_process_vllm import engine_for
 from cr_interp.measure.pairs import OURS, Question, arm_and_seed, choose_task, is_address, parse_pairs
 from cr_interp.measure.readings import Readings
 from cr_interp.measure.served import compare_served
 from cr_interp.measure.settings import Evaluation
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
-from cr_interp.models.loading import Loaded, fingerprint, open_model, resolve, tokenizer_fingerprint
+from cr_interp.models.loading import Loaded, fingerprint, open_model, tokenizer_fingerprint
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.models.templates import fix_template
 from cr_interp.progress import tokens_progress
@@ -211,7 +211,7 @@ def measure_checkpoints(
         "across": across,
         **(how or {}),
     }
-    told = {"task": task.name, "no_context": no_context, "evaluation": evaluation.model_dump(mode="json")}
+    told = {"task": task.name, "no_context": no_context, "evaluation": evaluation.told()}
     study = begun(out, told, parts, again, new)
     first: Loaded | None = None
     # All have to have answered before the first is measured, on how many tokens depends on the shortest answers.
@@ -271,7 +271,7 @@ def measure_checkpoints(
                 )
             origin = made_of(asked, files[name])
             if not has(study, "generations", arm, seed):
-                sampler = InProcessVllm(str(resolve(where))) if engine == "vllm" else None
+                sampler = engine_for(engine, where)
                 rows = _put_answers(study, loaded, subject, arm, seed, origin, sampler)
                 del sampler  # and the memory that it holds
                 warn_of_truncation(rows, name, loaded, task)

@@ -10,7 +10,7 @@ from typing import Any
 
 from cr_interp.errors import UserError
 from cr_interp.models.generation import Decoding, Response
-from cr_interp.models.loading import Loaded
+from cr_interp.models.loading import Loaded, resolve
 
 #: Of the device's memory, since the model that states are read from is there as well.
 SHARE = 0.5
@@ -61,6 +61,11 @@ class InProcessVllm:
         ):
             raise UserError("vLLM answered with ids that the model here does not have: it loaded another model.")
         return [Response(each, not each or each[-1] not in loaded.eos_ids) for each in ids]
+
+
+def engine_for(engine: str, where: str) -> InProcessVllm | None:
+    """Who answers for the model that is called ``where``, besides our own decoding; None for that."""
+    return InProcessVllm(str(resolve(where))) if engine == "vllm" else None
 
 
 def dtype_of(loaded: Loaded) -> str:

@@ -85,7 +85,7 @@ def compare_served(
         "no_context": no_context,
         "contexts": digest_of({name: each.to_dict() for name, each in contexts.items()}),
         "evaluation data": digest_of([[each.id, each.prompt, each.answer, *_own(each)] for each in examples]),
-        **flat(evaluation.model_dump(mode="json", exclude={"leave_out"}), "evaluation."),
+        **flat(evaluation.told(), "evaluation."),
         **{f"model of {arm}": f"{each.name} at {each.url}" for arm, each in served.items()},
     }
     study = _begun(out, parts, again)

@@ -1,6 +1,6 @@
 """How an evaluation is set: part of a study's configuration, so nothing here loads torch."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -45,8 +45,21 @@ class Evaluation(Strict):
     """Of the examples, which give the example-level CKA its p (``similarity/permutation.py``); 0: none."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Which examples are drawn; the same for every arm and every training seed."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """Who answers: our own decoding, or vLLM in this process (extra ``vllm``, a GPU). States are read here all the same. A server
+    has one model, so behind one ``compare --engine http://…`` asks."""
     leave_out: Drawn | None = None
     """Leave out what this draw of the split has shown before, with everything of its clusters; null: nothing."""
+
+    def told(self) -> dict[str, Any]:
+        """List what decides an answer, as plain values, without ``leave_out``, which the data say.
+
+        A later key that is not set is left out too, so that what older studies noted stays the same.
+        """
+        every: dict[str, Any] = self.model_dump(mode="json", exclude={"leave_out"})
+        if self.engine == "transformers":
+            del every["engine"]
+        return every
 
     @field_validator("temperature")
     @classmethod

@@ -26,7 +26,7 @@ from cr_interp.models.bombs import refuse_bombs
 from cr_interp.models.fingerprints import fingerprint, tokenizer_fingerprint
 from cr_interp.models.forward import embedded
 from cr_interp.models.known import ORGANISMS, SMOLLM2, builtin_names, check_files, refuse_pickles
-from cr_interp.models.suitable import check_decoder, check_vocabulary
+from cr_interp.models.suitable import check_decoder, check_ends, check_vocabulary
 from cr_interp.models.turn_end import turn_ends
 from cr_interp.models.weights import first_few, load_whole, refuse_incomplete
 from cr_interp.system.hub import hub_problem
@@ -114,6 +114,7 @@ def load(
             f"'{name}' is neither a folder here nor a built-in ({built_in}), and the hub did not "
             f"give it as safetensors: {_said(error)}"
         ) from error
+    check_ends(path, model)
     check_vocabulary(path, model, tokenizer)
     check_decoder(model)
     return Loaded(name, model.eval(), tokenizer)

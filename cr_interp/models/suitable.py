@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cr_interp.configuration import brief
 from cr_interp.errors import UserError
 from cr_interp.models.forward import backbone, check_head, device_of, embedded, unwrap
 from cr_interp.models.weights import first_few
@@ -45,6 +46,17 @@ def check_causal(model: nn.Module, known: int = 3) -> None:
             f"{changed:.1e} with the next ones), so nothing said here of a state and what is before it would hold. Give a "
             f"causal model."
         )
+
+
+def check_ends(where: Path | str, model: nn.Module) -> None:
+    """Refuse ids that end an answer and are none: an answer would never end, or whoever decodes it would."""
+    told = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    for each in told if isinstance(told, list | tuple) else [] if told is None else [told]:
+        if isinstance(each, bool) or not isinstance(each, int) or not -1 <= each < 2**31:
+            raise UserError(
+                f"The model {where} ends its answers with {brief(each)} (eos_token_id of generation_config.json or config.json), "
+                f"which is no token's id. Save the model again, or write the right number there."
+            )
 
 
 def check_vocabulary(where: Path | str, model: nn.Module, tokenizer: Any) -> None:

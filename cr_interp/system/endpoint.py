@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.request import ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
+from cr_interp.confined import leads_inside
 from cr_interp.errors import UserError
-from cr_interp.files import append_jsonl, log_row
+from cr_interp.files import append_jsonl, lines_of, log_row
 from cr_interp.system.digests import digest_of
 
 #: The key, if a server wants one; no option, since what is typed is kept in histories and manifests.
@@ -46,6 +47,13 @@ class Said:
     truncated: bool
 
 
+class NoRedirect(HTTPRedirectHandler):
+    """Follows nobody: a redirection would carry the key, and what is asked, to somebody else."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Refuse; the answer is then an error with the redirection's status."""
+
+
 class Endpoint:
     """One server. ``url`` ends in ``/v1``, as servers print it; it is put there if it is missing. May be shared by threads."""
 
@@ -57,7 +65,7 @@ class Endpoint:
         self.timeout, self.attempts, self.pause = timeout, max(1, attempts), pause
         # What is asked may be private: no proxy of the environment's sees a server on this machine.
         local = any(f"//{name}" in self.url for name in ("127.0.0.1", "localhost", "[::1]"))
-        self._open = build_opener(ProxyHandler({})) if local else build_opener()
+        self._open = build_opener(NoRedirect, ProxyHandler({})) if local else build_opener(NoRedirect)
 
     def models(self) -> list[str] | None:
         """Ask what the server serves; None where it does not say. Raises :class:`NoAnswer` if nobody is there."""
@@ -137,17 +145,20 @@ def _said(answer: Any) -> Said:
     return Said(text, tokens, known, reason == "length")
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
 class Kept:
     """Answers on disk, a line each, by what was asked: begun again, the same questions are not asked again. For threads."""
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
         self._known: dict[str, Any] = {}
-        if path.is_file():
-            with open(path, "rb") as file:
-                for row in filter(None, map(log_row, file)):  # a kill may have left a line torn
-                    if isinstance(row.get("asked"), str) and isinstance(row.get("said"), dict):
-                        self._known[row["asked"]] = row["said"]
+        if leads_inside(path.parent, path):
+            for row in filter(None, map(log_row, lines_of(path))):  # a kill may have left a line torn
+                if isinstance(row.get("asked"), str) and isinstance(row.get("said"), dict):
+                    self._known[row["asked"]] = row["said"]
 
     def __len__(self) -> int:
         return len(self._known)
@@ -155,9 +166,12 @@ class Kept:
     def of(self, question: Any) -> Said | None:
         """Find what was answered to this question, if it was. A line that is no answer counts as none."""
         try:
-            return Said(**self._known[digest_of(question)])
+            said = Said(**self._known[digest_of(question)])
         except (KeyError, TypeError):
             return None
+        known = said.prompt_tokens is None or _is_count(said.prompt_tokens)
+        sound = isinstance(said.text, str) and _is_count(said.tokens) and known
+        return said if sound and isinstance(said.truncated, bool) else None
 
     def keep(self, question: Any, said: Said) -> None:
         """Write an answer down."""

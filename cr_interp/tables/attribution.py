@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.stats import rankdata
 
 from cr_interp.ends import ends
-from cr_interp.statistics import bootstrap_weights
+from cr_interp.statistics import bootstrap_weights, ranks
 from cr_interp.study.rows import last_step
 from cr_interp.vocabulary import by_arm
 
@@ -127,7 +126,7 @@ def _agreement(rows: pd.DataFrame, cells: ndarray) -> dict[str, float | int]:
         guessed, exact = ((weights @ each) / (weights @ way) for each in moved)
         drawn = {
             "pearson": _correlation(guessed, exact),
-            "spearman": _correlation(rankdata(guessed, axis=1), rankdata(exact, axis=1)),
+            "spearman": _correlation(ranks(guessed, axis=1), ranks(exact, axis=1)),
         }
     said: dict[str, float | int] = {"n_cells": shape[1]}
     for name, values in drawn.items():

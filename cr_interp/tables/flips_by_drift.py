@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.stats import rankdata
 
 from cr_interp.ends import ends
-from cr_interp.statistics import bootstrap_weights, clopper_pearson
+from cr_interp.statistics import bootstrap_weights, clopper_pearson, ranks
 from cr_interp.study.rows import last_step
 from cr_interp.tables.permuted import chances
 from cr_interp.vocabulary import EMBEDDING, by_arm
@@ -111,8 +110,8 @@ def auroc(values: Float[ndarray, " n"], flipped: ndarray) -> float:
     1.0
     """
     positive = int(flipped.sum())
-    ranks = rankdata(values)[flipped].sum() - positive * (positive + 1) / 2
-    return float(ranks / (positive * (len(values) - positive)))
+    won = ranks(values)[flipped].sum() - positive * (positive + 1) / 2
+    return float(won / (positive * (len(values) - positive)))
 
 
 def auroc_interval(

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 from numpy import ndarray
-from scipy.stats import rankdata
+
+from cr_interp.statistics import ranks
 
 PERMUTATIONS = 1999
 
@@ -43,7 +44,7 @@ def chances(
         ups = int(flipped[mine].sum())
         pairs += ups * (int(mine.sum()) - ups)
         # Σ over those that flipped of (rank − middle rank) is the number of pairs won beyond half of them.
-        score[mine] = rankdata(values[mine], axis=0) - (mine.sum() + 1) / 2
+        score[mine] = ranks(values[mine], axis=0) - (mine.sum() + 1) / 2
     if not pairs:
         return np.full(values.shape[1], np.nan)
     rng = np.random.default_rng(0)

@@ -30,11 +30,18 @@ def _wordclass() -> Task:
     return wordclass_task()
 
 
+def _explained() -> Task:
+    from cr_interp.tasks.language.explained import explained_task
+
+    return explained_task()
+
+
 #: Tasks without parameters.
 TASKS: dict[str, Callable[[], Task]] = {
     "sentiment": _sentiment,
     "sentiment-fresh": _fresh_sentiment,
     "wordclass": _wordclass,
+    "explained": _explained,
 }
 
 

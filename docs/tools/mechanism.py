@@ -9,6 +9,7 @@ from functools import cache
 
 import pandas as pd
 
+from cr_interp.mechanism.answers import answers_of
 from cr_interp.study.searching import open_study
 from cr_interp.tables.attribution import first_cells
 from cr_interp.tables.directions import Verdict, effect_table, verdicts
@@ -91,6 +92,29 @@ def patched_markdown(name: str, arm: str, direction: str = "repair") -> str:
     return "\n".join(lines)
 
 
+def kept_left(name: str, arm: str, site: str, place: int, which: str = "none") -> float:
+    """Share of kept answers that are still there under the same patch, or under a control of it."""
+    row = patched(name, arm, "answer", "repair", "kept").loc[(site, place)]
+    return float(row["estimate" if which == "none" else which])
+
+
+def strong_markdown(name: str, arm: str, least: float = 0.5) -> str:
+    """List the places whose patch returns at least this share of answers: controls, p, and what is left of kept answers."""
+    rows, chances = patched(name, arm), claimed(name, arm)
+    lines = [
+        "| site | layer | answers back | random | other example | p | kept answers left | with another example's state |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for site, place in rows.index[rows["estimate"] >= least]:
+        at = rows.loc[(site, place)]
+        kept, lost = (kept_left(name, arm, site, place, which) for which in ("none", "other"))
+        lines.append(
+            f"| `{site}` | {layer_name(place)} | {at['estimate']:.2f} [{at['low']:.2f}, {at['high']:.2f}] | {at['random']:.2f} | "
+            f"{at['other']:.2f} | {chances[site, place]:.3f} | {kept:.2f} | {lost:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 def flips(name: str, arm: str, group: str = "harmed") -> str:
     """Count the answers of a group that were patched, seed by seed."""
     rows = table(name, "patching")
@@ -109,6 +133,12 @@ def heads_markdown(name: str, arm: str, count: int = 3) -> str:
         for row in rows.itertuples()
     ]
     return "\n".join(lines)
+
+
+def harmed_of(name: str, arm: str, seed: int = 0) -> int:
+    """Count the answers of a run that are right without the context and wrong with it."""
+    rows = table(name, "generations")
+    return sum(each.group == "harmed" for each in answers_of(rows[(rows["arm"] == arm) & (rows["seed"] == seed)]))
 
 
 @cache

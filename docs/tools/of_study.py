@@ -13,7 +13,9 @@ from cr_interp.system.visible import in_markdown
 from cr_interp.tables.behaviour import differences, harm_on_common, regimes
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.interval_words import said_intervals
+from cr_interp.tables.marks import marks
 from cr_interp.tables.metrics import metric_table
+from cr_interp.tasks.language.explained import marker
 
 #: Studies of the results pages, in the order of the site.
 STUDIES = ("organism-shift", "organism-swap", "smollm2-sentiment", "smollm2-wordclass")
@@ -139,6 +141,43 @@ def answered(name: str, arm: str, text: str, control: str) -> float:
         .str.contains(text.lower(), regex=False)
     )
     return float(found.mean())
+
+
+@cache
+def _marks(name: str, pattern: str, interval: Kind) -> pd.DataFrame:
+    return marks(study(name).table("generations"), pattern, interval=interval)
+
+
+def mark(name: str, arm: str, of: str, interval: Kind = "across") -> Value:
+    """Markers and tokens a response, of the bundled study whose context asks for a marker."""
+    table = _marks(name, marker(), interval)
+    return value_of(
+        table[(table["arm"] == arm) & (table["metric"] == of) & table["seed"].isna()], f"{name} {arm} {of}"
+    )
+
+
+def marks_by_seed(name: str, arm: str, of: str) -> list[float]:
+    table = _marks(name, marker(), "across")
+    rows = table[(table["arm"] == arm) & (table["metric"] == of) & table["seed"].notna()].sort_values("seed")
+    return [float(each) for each in rows["estimate"]]
+
+
+def doubled(value: Value) -> str:
+    """Say what the interval of a number with the context, over that without it, lets one say: twice as much, more, less?"""
+    if not value.exists or not value.low <= value.high:
+        return "not known"
+    if value.low >= 2:
+        return "at least doubled"
+    if value.high < 2:
+        beside = (
+            "more than without it"
+            if value.low > 1
+            else "less than without it"
+            if value.high < 1
+            else "no change is shown"
+        )
+        return f"not doubled; {beside}"
+    return f"open: the interval holds 2{' and 1' if value.low <= 1 else ''}"
 
 
 def examples(name: str) -> int:

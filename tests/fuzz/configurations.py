@@ -44,39 +44,10 @@ CASE_STUDY: dict[str, Any] = {
     "evaluation": {"examples": 2, "controls": ["exact"], "permutations": 0, "batch_size": 4},
 }
 #: What decides an experiment: it is read whole, and then asked for a setting that it does not have.
-PREREGISTRATION: dict[str, Any] = {
-    "name": "p",
-    "screening": {
-        "arm": "opd",
-        "seeds": [100],
-        "items": 8,
-        "every": 1,
-        "cap": 4,
-        "plateau": {"window": 3, "gain": 0.01},
-        "within": 0.01,
-        "stretch": 1.5,
-    },
-    "eligible": {"of_teacher": 0.5, "harm": 0.05, "above_irrelevant": 0.05},
-    "choice": {"settings": 2, "of_one_task": 2, "families": 1, "games": 0},
-    "sentinels": {"without_harm": 1, "stopped_early": 1, "early": 0.5},
-    "confirmation": {
-        "seeds": [200],
-        "items": 8,
-        "draw": 2,
-        "arms": {"opd": ["KL(q_x || f)"], "nca": ["KL(q_c || f)"]},
-        "adaptive": ["0.5 * near(1) * KL(sg[q_x] || q_c)"],
-    },
-    "success": {"lower": 1, "holm": 1, "not_lower": 1, "common": 1, "of": 2, "failure": 0, "margin": 0.02},
-    "candidates": [
-        {
-            "group": "rules",
-            "tasks": ["rules:shift", "rules:swap"],
-            "models": ["builtin:organism-rules"],
-            "rates": [3e-4, 1e-3],
-            "batch_size": 4,
-        }
-    ],
-}
+PREREGISTRATION: dict[str, Any] = yaml.safe_load(
+    (Path(__file__).parents[2] / "training" / "preregistrations" / "suite-2.yaml").read_text()
+)
+PREREGISTRATION["candidates"] = [{**PREREGISTRATION["candidates"][0], "tasks": ["rules:shift", "rules:swap"]}]
 KEYS = [
     *STUDY,
     *(f"training.{key}" for key in STUDY["training"]),

@@ -9,9 +9,10 @@ import pytest
 from chatty import CHATML, chatty, follower
 from rich.console import Console
 from tiny import tiny
+from typer.testing import CliRunner
 
 from cr_interp.errors import UserError
-from cr_interp.measure import readings
+from cr_interp.measure import compare, readings
 from cr_interp.measure.compare import compare_checkpoints
 from cr_interp.report.study import rich_study
 from cr_interp.study.study import Study
@@ -247,6 +248,84 @@ def test_without_a_base_fidelity_is_left_out_and_that_is_said(asked, tmp_path, c
     assert "Fidelity is left out, for no teacher is known" in capsys.readouterr().err
     assert "fidelity" not in set(metric_table(study)["metric"])
     assert study.manifest["teacher"] is None
+
+
+def numbers(study: Study, metric: str) -> dict[str, float]:
+    table = metric_table(study)
+    rows = table[(table["metric"] == metric) & (table["seed"] == 0)]
+    return dict(zip(rows["arm"], rows["estimate"], strict=True))
+
+
+def test_a_teacher_is_named_and_need_not_be_an_arm(asked, tmp_path):
+    """``--teacher``: the student's fidelity to it is what it is where that model is the arm base."""
+    beside = compare_checkpoints(**asked, out=tmp_path / "beside")
+    base, student = asked["checkpoints"]
+    asked["checkpoints"] = [student]
+    alone = compare_checkpoints(**asked, out=tmp_path / "alone", teacher=base.removeprefix("base="))
+    assert alone.manifest["teacher"] == base.removeprefix("base=")
+    assert numbers(alone, "fidelity") == pytest.approx({"opd": numbers(beside, "fidelity")["opd"]}, rel=1e-5)
+    itself = compare_checkpoints(**asked, out=tmp_path / "itself", teacher=student.removeprefix("opd="))
+    assert numbers(itself, "fidelity") == pytest.approx(numbers(itself, "invariance"))
+    with pytest.raises(UserError, match="teacher"):  # another teacher is another study
+        compare_checkpoints(**asked, out=tmp_path / "alone", teacher=student.removeprefix("opd="))
+
+
+def test_all_are_read_on_the_responses_of_one_arm(asked, tmp_path):
+    """``--responses``: as many tokens of each arm, namely that arm's; without, each arm's own."""
+    asked["checkpoints"].append(asked["checkpoints"][0].replace("base=", "twin="))
+    study = compare_checkpoints(**asked, out=tmp_path / "one", responses="opd")
+    rows = study.table("generations").query("view == 'no_context'")
+    counts = rows.groupby("arm")["n_tokens"].sum()
+    drift = study.table("drift").query("control == 'exact' and site == 'resid_post' and measure == 'cosine'")
+    read = drift.groupby("arm")["n_tokens"].max()
+    assert dict(read + drift.groupby("arm")["n_masked"].max() if "n_masked" in drift else read) == dict.fromkeys(
+        ("base", "opd", "twin"), counts["opd"]
+    )
+    base, twin = (drift[drift["arm"] == arm]["estimate"].tolist() for arm in ("base", "twin"))
+    assert base == pytest.approx(twin)
+    with pytest.raises(UserError, match=r"checkpoint with responses.*own"):
+        compare_checkpoints(**asked, out=tmp_path / "none", responses="nca")
+
+
+def test_weights_are_loaded_as_they_are_asked_for(asked, tmp_path):
+    """``--dtype``, ``--device-map``: nearly the same numbers, another study, and the manifest says how."""
+    asked["checkpoints"] = asked["checkpoints"][:1]
+    plain = compare_checkpoints(**asked, out=tmp_path / "plain")
+    assert "load" not in plain.manifest
+    half = compare_checkpoints(**asked, out=tmp_path / "half", dtype="bfloat16")
+    assert half.manifest["load"] == {"dtype": "bfloat16"}
+    there, expected = numbers(half, "invariance")["base"], numbers(plain, "invariance")["base"]
+    assert there == pytest.approx(expected, rel=0.2, abs=1e-3)
+    assert there != expected
+    with pytest.raises(UserError, match=r"load\.dtype"):
+        compare_checkpoints(**asked, out=tmp_path / "half")
+    spread = compare_checkpoints(**asked, out=tmp_path / "spread", device_map="auto")
+    assert spread.manifest["load"] == {"device_map": "auto"}
+    assert numbers(spread, "invariance") == pytest.approx(numbers(plain, "invariance"), rel=1e-4)
+    with pytest.raises(UserError, match="Did you mean 'bfloat16'"):
+        compare_checkpoints(**asked, out=tmp_path / "none", dtype="bfloat")
+
+
+def test_the_command_line_hands_them_on(asked, tmp_path, monkeypatch):
+    from cr_interp import cli
+
+    found = {}
+    monkeypatch.setattr(
+        compare, "compare_checkpoints", lambda *given, **named: found.update(named) or (_ for _ in ()).throw(Told)
+    )
+    typed = [
+        "compare", *asked["checkpoints"], "--prompts", str(asked["prompts"]), "--context", str(asked["context"]),
+        "--out", str(tmp_path / "o"), "--teacher", "T", "--responses", "opd", "--dtype", "bfloat16", "--device-map", "auto",
+    ]  # fmt: skip
+    with pytest.raises(Told):
+        CliRunner().invoke(cli.app, typed, catch_exceptions=False)
+    assert {name: found[name] for name in ("teacher", "responses", "dtype", "device_map")} == {
+        "teacher": "T", "responses": "opd", "dtype": "bfloat16", "device_map": "auto",
+    }  # fmt: skip
+
+
+class Told(Exception):
+    """Everything was handed on; nothing is measured."""
 
 
 def plain_text(shown) -> str:

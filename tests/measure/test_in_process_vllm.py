@@ -7,9 +7,13 @@ import pandas as pd
 import pytest
 
 from cr_interp.errors import UserError
+from cr_interp.measure.case_study import CaseStudy, case_study
 from cr_interp.measure.compare import compare_checkpoints
+from cr_interp.measure.settings import Evaluation
 from cr_interp.models.generation import Decoding, generate
 from cr_interp.models.loading import load
+from training.settings import load_config
+from training.studies.pipeline import capture_study, config_of, evaluate_study, open_or_create
 
 
 @pytest.fixture
@@ -65,6 +69,43 @@ def test_rows_and_states_are_those_of_our_own_decoding(vllm, checkpoint, tmp_pat
         pd.testing.assert_frame_equal(one, other)
     with pytest.raises(UserError, match="engine"):
         compared(checkpoint, tmp_path / "theirs", "transformers")
+
+
+def test_a_study_of_runs_is_answered_by_it_once_that_is_said(vllm, checkpoint, tmp_path):
+    """``evaluate --engine vllm``: the same rows; what was answered otherwise is not mixed with them; the study remembers."""
+    config = load_config(
+        "organism-shift", [f"model={checkpoint}", "evaluation.examples=3", "evaluation.permutations=0"]
+    )
+    ours = evaluate_study(open_or_create(config, tmp_path / "study"), config)
+    rows = ours.table("generations").drop(columns="made_of")
+    study, told = config_of(str(tmp_path / "study"), engine="vllm")
+    with pytest.raises(UserError, match="engine"):
+        evaluate_study(study, told)
+    theirs = evaluate_study(study, told, again=True)
+    assert len(vllm.made) == 1
+    pd.testing.assert_frame_equal(theirs.table("generations").drop(columns="made_of"), rows)
+    _, remembered = config_of(str(tmp_path / "study"))
+    assert remembered.evaluation.engine == "vllm"
+    capture_study(theirs, remembered)  # goes by it, and refuses nothing
+    with pytest.raises(UserError, match=r"A server has one model.*compare student=NAME --engine http://gpu/v1"):
+        config_of(str(tmp_path / "study"), engine="http://gpu/v1")
+    with pytest.raises(UserError, match="Did you mean 'vllm'"):
+        config_of(str(tmp_path / "study"), engine="vlm")
+
+
+def test_a_case_study_is_answered_by_it(vllm, checkpoint, tmp_path):
+    told = {
+        "name": "cases", "task": "rules:shift", "checkpoints": {"base": str(checkpoint)},
+        "evaluation": {"examples": 3, "permutations": 0, "engine": "vllm"},
+    }  # fmt: skip
+    study = case_study(CaseStudy.model_validate(told), tmp_path / "cases")
+    assert len(vllm.made) == 1
+    assert study.table("generations")["example_id"].nunique() == 3
+
+
+def test_what_was_noted_before_there_were_engines_stays_the_same():
+    assert "engine" not in Evaluation().told()
+    assert Evaluation(engine="vllm").told()["engine"] == "vllm"
 
 
 def test_another_model_s_ids_are_refused(vllm, checkpoint, tmp_path):

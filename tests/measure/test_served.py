@@ -1,6 +1,8 @@
 """Models behind a server: the same rows as of a model loaded here, whatever the server does, and no answer asked twice."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from cr_interp.measure.served import ANSWERS, compare_served
 from cr_interp.measure.settings import Evaluation
 from cr_interp.report.sending import report_text
 from cr_interp.study.study import Study
+from cr_interp.system.digests import digest_of
 from cr_interp.system.endpoint import Endpoint, Kept, NoAnswer, Said
 from cr_interp.tables.metrics import metric_table
 from cr_interp.tasks.base import Example
@@ -204,6 +207,51 @@ def test_kept_answers_survive_a_torn_line(tmp_path):
     assert again.of({"q": 3}) is None
     again.keep({"q": 3}, Said("three", 1, None, False))
     assert Kept(tmp_path / ANSWERS).of({"q": 3}) == Said("three", 1, None, False)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"text": 5, "tokens": 1, "prompt_tokens": None, "truncated": False},
+        {"text": "x", "tokens": "1", "prompt_tokens": None, "truncated": False},
+        {"text": "x", "tokens": -1, "prompt_tokens": None, "truncated": False},
+        {"text": "x", "tokens": 1, "prompt_tokens": [], "truncated": False},
+        {"text": "x", "tokens": 1, "prompt_tokens": None, "truncated": 1},
+        {"text": "x"},
+    ],
+)
+def test_a_kept_answer_is_one_or_is_asked_again(said, tmp_path):
+    row = {"asked": digest_of({"q": 1}), "said": said}
+    (tmp_path / ANSWERS).write_text("[" * 100_000 + "\n" + json.dumps(row) + "\n")
+    assert Kept(tmp_path / ANSWERS).of({"q": 1}) is None
+
+
+def test_no_redirection_is_followed_and_nobody_else_gets_the_key(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "secret-key")
+    came = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            came.append(self.path)
+            self.send_response(307)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    endpoint = Endpoint(f"http://127.0.0.1:{http.server_port}", attempts=1)
+    assert endpoint.models() is None
+    with pytest.raises(UserError, match="status 307"):
+        endpoint.chat("m", [])
+    http.shutdown()
+    http.server_close()
+    assert came == ["/v1/models", "/v1/chat/completions"]
 
 
 def test_the_page_s_commands(server, tmp_path, monkeypatch):

@@ -61,6 +61,14 @@ def test_a_description_that_is_none(file, data, model):
         load(str(model))
 
 
+@pytest.mark.parametrize("ends", [1e308, 1.5, True, "1", ["<|end|>"], [1, None], -5, 10**19, [[1]], {"a": 1}])
+def test_an_answer_ends_with_a_tokens_id(ends, model):
+    """With a text in the list nothing would end at it, and nobody would be told."""
+    rewrite(model / "generation_config.json", eos_token_id=ends)
+    with pytest.raises(UserError, match=r"ends its answers with|could not be loaded"):
+        load(str(model))
+
+
 def test_what_a_file_names_is_not_asked_for(model, monkeypatch):
     asked = []
     monkeypatch.setattr(loading, "load_whole", lambda path, *_, **__: asked.append(path))

@@ -1,10 +1,12 @@
 """An export goes into a new folder, and holds nothing but the study's own files."""
 
 import os
+import shutil
 
 import pytest
 from synthetic import make_study
 
+from cr_interp.commands import looking
 from cr_interp.errors import UserError
 from cr_interp.study.exporting import export, links
 from cr_interp.study.study import Study
@@ -60,6 +62,23 @@ def test_no_links_target_is_copied(study, tmp_path):
     assert not any(file.is_symlink() for file in copied.path.rglob("*"))
     assert set(links(study)) >= {"tables/key.parquet", "runs/nca-s0/train.jsonl"}
     assert Study.open(copied.path).has_table("generations")
+
+
+def test_no_linked_study_of_a_suite_is_copied(study, tmp_path, capsys):
+    """Somebody's suite may have a link to a study of mine, which is not theirs to share."""
+    suite = tmp_path / "suite"
+    make_study(suite / "one", seeds=(0,), examples=4)
+    make_study(suite / "two", seeds=(0,), examples=4)
+    (suite / "mine").symlink_to(study.path)
+    looking.export(str(suite), tmp_path / "copy")
+    assert sorted(each.name for each in (tmp_path / "copy").iterdir()) == ["one", "two"]
+    assert "since they are links: mine" in capsys.readouterr().err
+    shutil.rmtree(suite / "one")
+    shutil.rmtree(suite / "two")
+    (suite / "other").symlink_to(study.path)
+    with pytest.raises(UserError, match="are links"):
+        looking.export(str(suite), tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_a_log_with_rows_of_another_kind_is_copied_all_the_same(study, tmp_path):

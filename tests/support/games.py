@@ -1,12 +1,12 @@
 """A game without a package, and a player that says what it is told to: what a loop over turns does, step by step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cr_interp.errors import UserError
 from cr_interp.models.generation import Response
 from cr_interp.tasks.base import Example
 from cr_interp.tasks.games.transcript import replay
-from cr_interp.views import Context
+from cr_interp.views import Context, EachOwn
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,19 @@ class Uneven(Guess):
 
     def start(self, example):
         return _Guessing("", 1 if example.answer in "ab" else self.max_turns)
+
+
+class Hinted(Guess):
+    """Each letter brings a hint of its own, the next letter."""
+
+    def examples(self, split, n=None, seed=0):
+        return [
+            replace(each, context=Context.system(f"Before {chr(ord(each.answer) + 1)}."))
+            for each in super().examples(split, n, seed)
+        ]
+
+    def contexts(self, count_tokens):
+        return {"exact": EachOwn(lambda example: example.context, "hint of a letter")}
 
 
 class _Guessing:

@@ -65,7 +65,9 @@ with serving(stand_in) if rank == 0 else nullcontext(), pytest.MonkeyPatch.conte
     episodes = Episodes(
         game,
         game.examples("train", 4),
-        lambda text: Prompt(text, render(student.tokenizer, text), render(student.tokenizer, text, context)),
+        lambda text, example: Prompt(
+            text, render(student.tokenizer, text), render(student.tokenizer, text, context)
+        ),
         4,
     )
     rows = range(rank * 2, rank * 2 + 2)

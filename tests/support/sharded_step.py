@@ -71,7 +71,7 @@ plain = Loaded("whole", copy.deepcopy(student.model), student.tokenizer)
 episodes = Episodes(
     game,
     examples,
-    lambda text: Prompt(text, render(student.tokenizer, text), render(student.tokenizer, text, context)),
+    lambda text, example: Prompt(text, render(student.tokenizer, text), render(student.tokenizer, text, context)),
     4,
 )
 parallel.teach_forward(student.model)

@@ -47,7 +47,7 @@ def test_every_grader_returns_an_outcome(name, answer, response, truncated):
 
 
 @pytest.mark.parametrize(
-    "task", ["rules:shift", "codebook:A", "frozenlake:A", "sokoban:A", "sentiment", "wordclass"]
+    "task", ["rules:shift", "codebook:A", "frozenlake:A", "sokoban:A", "sentiment", "wordclass", "explained"]
 )
 @given(response=texts, truncated=st.booleans())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -15,8 +15,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cr_interp.configuration import brief
 from cr_interp.errors import UserError
-from cr_interp.views import Context, NoContext, check_context_shows, check_same_prompt, render
+from cr_interp.system.notes import say
+from cr_interp.views import (
+    Context,
+    NoContext,
+    check_context_shows,
+    check_same_prompt,
+    checked_message,
+    render,
+    special_in,
+)
 
 #: Names under which a row brings its own context.
 OWN = ("context", "privileged_context")
@@ -48,7 +58,7 @@ def asked(
     """
     if not rows:
         raise UserError("There is no example to ask. Give a few rows with a 'prompt'.")
-    found = []
+    found, special = [], set[str]()
     for number, row in enumerate(rows):
         where = f"Example {number}"
         prompt, before = _prompt(row.get("prompt"), where)
@@ -59,11 +69,18 @@ def asked(
         answer = row.get("answer")
         if as_text or not has_template(tokenizer):
             without, given = _texts(tokenizer, prompt, before or (), spoken)
+            special |= {
+                *special_in(tokenizer, [prompt, *_words(before or ()), *_words(spoken.messages), spoken.splice])
+            }
         else:
             neutral = no_context if before is None else before
             without, given = _chats(tokenizer, prompt, before or (), spoken, neutral)
         found.append(
             Asked(str(row.get("id", number)), prompt, None if answer is None else str(answer), without, given)
+        )
+    if special:  # as a trainer reads texts; in a chat only the template's own are special
+        say(
+            f"Texts of the examples spell special tokens, which are read as such: {', '.join(sorted(special)[:8])}."
         )
     plain, behind = [each.without for each in found], [each.given for each in found]
     check_context_shows(tokenizer, plain, behind, "as given")
@@ -82,12 +99,17 @@ def _prompt(prompt: Any, where: str) -> tuple[str, tuple[dict[str, str], ...] | 
         return prompt, None
     if isinstance(prompt, Sequence) and prompt and all(isinstance(each, Mapping) for each in prompt):
         last = prompt[-1]
-        if last.get("role") == "user" and isinstance(last.get("content"), str):
-            before = tuple({"role": str(m.get("role")), "content": m.get("content", "")} for m in prompt[:-1])
-            return last["content"], before
-        raise UserError(
-            f"{where}: its last message is of '{last.get('role')}'; a prompt ends with the user's text."
-        )
+        if last.get("role") != "user":
+            raise UserError(
+                f"{where}: its last message is of {brief(last.get('role'))}; a prompt ends with the user's text."
+            )
+        try:
+            *before, asked = (
+                checked_message({"role": m.get("role"), "content": m.get("content")}) for m in prompt
+            )
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        return asked["content"], tuple(before)
     raise UserError(
         f"{where} has no 'prompt': a text, or a list of chat messages; found {type(prompt).__name__}."
     )
@@ -110,10 +132,14 @@ def _context(own: Any, template: str | None, where: str) -> Context:
 def _texts(
     tokenizer: Any, prompt: str, before: tuple[dict[str, str], ...], context: Context
 ) -> tuple[list[int], list[int]]:
-    said = [message["content"] for message in (*before, *context.messages)]
+    said = [*_words(before), *_words(context.messages)]
     behind = "\n\n".join([*said, context.splice.replace("{prompt}", prompt)])
-    plain = "\n\n".join([*(message["content"] for message in before), prompt])
+    plain = "\n\n".join([*_words(before), prompt])
     return list(tokenizer(plain)["input_ids"]), list(tokenizer(behind)["input_ids"])
+
+
+def _words(messages: Sequence[Mapping[str, str]]) -> list[str]:
+    return [message["content"] for message in messages]
 
 
 def _chats(

@@ -21,7 +21,7 @@ from cr_interp.system.notes import say
 from cr_interp.system.visible import paragraph
 from cr_interp.tables.behaviour import metrics
 from cr_interp.tasks.base import Example, TakesTurns, Task, before
-from cr_interp.views import EachOwn, Given, check_context_shows, check_fits, render
+from cr_interp.views import Given, check_context_shows, check_fits, render
 from training.objectives import Term, arm_terms
 from training.run import parallel
 from training.run.checkpoints import latest_checkpoint, passed_over, step_of, sweep_run
@@ -169,11 +169,9 @@ def _train(
     context = exact_context(task, student, config)
     chosen = config.training
 
-    def in_both_views(text: str, example: Example | None = None) -> Prompt:
-        asked = example or Example("", text, "")
-
+    def in_both_views(text: str, example: Example) -> Prompt:
         def ids(given: Given | None) -> list[int]:
-            return render(student.tokenizer, text, before(asked, given), config.no_context)
+            return render(student.tokenizer, text, before(example, given), config.no_context)
 
         return Prompt(text, ids(None), ids(context))
 
@@ -193,11 +191,6 @@ def _train(
         rollouts = LocalRollouts(decoding, seed, None if chosen.share_prefix else 0, chosen.bf16)
     episodes = None
     if isinstance(task, TakesTurns):
-        if isinstance(context, EachOwn):
-            raise UserError(
-                f"The task '{config.task}' has turns and a context of each example, which are not trained together here. Give "
-                f"the context in the first prompt, or one context for all."
-            )
         episodes = Episodes(task, examples, in_both_views, chosen.batch_size)
     try:
         trainer = DistillTrainer(

@@ -37,18 +37,22 @@ def ask(
 class Episodes:
     """Plays the examples of a run; ``examples[i]`` is what the run's prompt ``i`` begins.
 
-    ``render`` puts a prompt into both views, ``batch`` is the number of episodes of a whole step.
+    ``render`` puts a turn's prompt into both views, behind the context and the history that its example brings along;
+    ``batch`` is the number of episodes of a whole step.
     """
 
     def __init__(
-        self, task: TakesTurns, examples: Sequence[Example], render: Callable[[str], Prompt], batch: int
+        self, task: TakesTurns, examples: Sequence[Example], render: Callable[[str, Example], Prompt], batch: int
     ):
         self.task, self.examples, self.render, self.batch = task, examples, render, batch
 
     @property
     def start(self) -> Prompt:
-        """Give what is in front of every prompt of every turn: a prompt without a word of its own."""
-        return self.render("")
+        """Give what is in front of every prompt of every turn: a prompt without a word of its own.
+
+        Where each example brings a context it is the first one's; what all share lies before the first difference of any two.
+        """
+        return self.render("", self.examples[0])
 
     def play(
         self,
@@ -63,7 +67,10 @@ class Episodes:
         Raises :class:`~cr_interp.errors.UserError` if a turn no longer fits the model's positions in either view.
         """
         place = list(range(len(indices)) if rows is None else rows)
-        render = cache(self.render)  # of a turn: once to play it, once to learn from it
+
+        @cache  # of a turn: once to play it, once to learn from it
+        def render(text: str, row: int) -> Prompt:
+            return self.render(text, self.examples[indices[row]])
 
         def sample(prompts: list[list[int]], playing: list[int], turn: int) -> list[Response]:
             if (
@@ -78,12 +85,15 @@ class Episodes:
         played = play(
             self.task,
             [self.examples[i] for i in indices],
-            lambda prompt, row: render(prompt).no_context,
+            lambda prompt, row: render(prompt, row).no_context,
             sample,
             lambda response: decode_text(student, response),
             someone_plays if parallel.processes() > 1 else bool,
         )
-        episodes = [[(render(t.prompt), list(t.response.ids)) for t in episode.turns] for episode in played]
+        episodes = [
+            [(render(t.prompt, row), list(t.response.ids)) for t in episode.turns]
+            for row, episode in enumerate(played)
+        ]
         longest = max(len(prompt.with_context) + len(said) for pairs in episodes for prompt, said in pairs)
         check_fits(longest, student.max_positions, "The longest with-context turn")
         return episodes

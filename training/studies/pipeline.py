@@ -16,7 +16,10 @@ from cr_interp.confined import own
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import made_of, note_asked
 from cr_interp.measure.divergence import Own, Teacher
+from cr_interp.measure.evaluate import Sampler
 from cr_interp.measure.fitting import fitting
+from cr_interp.measure.in_process_vllm import engine_for
+from cr_interp.measure.pairs import OURS, is_address
 from cr_interp.measure.readings import Readings
 from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
 from cr_interp.models.devices import place
@@ -184,6 +187,7 @@ def say_left_out(study: Study, task: Task, config: StudyConfig) -> None:
 def evaluate_study(study: Study, config: StudyConfig, again: bool = False) -> Study:
     """Fill ``generations`` and ``divergence`` for every checkpoint that has no rows there."""
     study, making = checked(study, config, again)
+    study = _note_engine(study, config)
     unanswered = missing(study, "generations", config)
     compared = missing(study, "divergence", config)
     todo = [each for each in study_checkpoints(study, config) if each in unanswered or each in compared]
@@ -198,7 +202,9 @@ def evaluate_study(study: Study, config: StudyConfig, again: bool = False) -> St
         subject = _subject(loaded, config)
         origin = made_of(making.asked, str(making.checkpoint(study, arm, seed, step)))
         if (arm, seed, step, where) in unanswered:
-            put_answers(study, loaded, subject, arm, seed, step, origin)
+            sampler = engine_for(config.evaluation.engine, where)
+            put_answers(study, loaded, subject, arm, seed, step, origin, sampler)
+            del sampler  # and the memory that it holds
         answers = _answers_of(study.table("generations"), arm, seed, step, "own")
         given = Own(loaded, subject, own_responses(answers), own_turns(answers), teachers.of(loaded, where))
         put_divergence(study, given, arm, seed, step, origin)
@@ -206,11 +212,30 @@ def evaluate_study(study: Study, config: StudyConfig, again: bool = False) -> St
     return study
 
 
+def _note_engine(study: Study, config: StudyConfig) -> Study:
+    """Write into the manifest who answers, where that is said anew: what is measured later goes by it."""
+    noted = study.manifest.get("config")
+    if (
+        not isinstance(noted, dict)
+        or (noted.get("evaluation") or {}).get("engine", OURS) == config.evaluation.engine
+    ):
+        return study
+    told = {**noted, "evaluation": config.evaluation.model_dump(mode="json")}
+    return study.update_manifest(config=told, evaluation=told["evaluation"])
+
+
 def put_answers(
-    study: Study, loaded: Loaded, subject: Subject, arm: str, seed: int, step: int, origin: str
+    study: Study,
+    loaded: Loaded,
+    subject: Subject,
+    arm: str,
+    seed: int,
+    step: int,
+    origin: str,
+    sampler: Sampler | None = None,
 ) -> None:
     """Add a checkpoint's answers, asked so many at a time as fit into memory."""
-    rows = fitting(subject, lambda some: behaviour_rows(loaded, some, arm, seed, step))
+    rows = fitting(subject, lambda some: behaviour_rows(loaded, some, arm, seed, step, sampler))
     study.put("generations", rows.assign(made_of=origin))
 
 
@@ -288,9 +313,9 @@ def _subject(loaded: Loaded, config: StudyConfig) -> Subject:
 
 
 def config_of(
-    name_or_path: str, every_step: bool = False, task_file: str | None = None
+    name_or_path: str, every_step: bool = False, task_file: str | None = None, engine: str | None = None
 ) -> tuple[Study, StudyConfig]:
-    """A study with the configuration that made it; ``every_step`` adds to what that says.
+    """A study with the configuration that made it; ``every_step`` and ``engine`` add to what that says.
 
     A study may come from anybody, so a Python file that it names as its task is not run: the user names it, with
     ``task_file``, or is told to.
@@ -319,6 +344,14 @@ def config_of(
             f"The task of {study.path} is the file {config.task}, {far}, which is not done for what a study names. Name it "
             f"yourself if you trust it: --task {config.task}"
         )
+    if engine is not None:
+        if is_address(engine):
+            raise UserError(
+                f"A server has one model, and a study has one for each run, so {engine} cannot answer for them. Serve one "
+                f"and compare: cr-interp compare student=NAME --engine {engine} …"
+            )
+        evaluation = config.evaluation.model_copy(update={"engine": engine})
+        config = config.model_copy(update={"evaluation": evaluation})
     return study, config.model_copy(update={"every_step": every_step or config.every_step})
 
 

@@ -226,7 +226,7 @@ class Preregistration(Strict):
         return self._run(name or setting, setting, own, asked.seeds[: group.seeds], rate, steps, evaluation)
 
     def test_items(self, setting: str) -> Evaluation:
-        """Give what a setting is asked in the confirmation."""
+        """Say what a setting is asked in the confirmation."""
         asked, (group, *_) = self.confirmation, self.parts(setting)
         return Evaluation(
             split="test", examples=group.items or asked.items, seed=asked.draw, leave_out=group.leave_out

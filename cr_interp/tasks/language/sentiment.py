@@ -26,7 +26,7 @@ def sentiment_task() -> LabelTask:
     return LabelTask(
         name="sentiment",
         labels=tuple(data["phrases"]),
-        sources={split: _sources(data, split) for split in SPLITS},
+        sources={split: review_sources(data, split, "sentiment", PROMPT) for split in SPLITS},
         fixed_contexts=read_contexts(data["contexts"], PROMPT.replace("{review}", "{text}")),
         new_instruction=answers_in_spanish,
     )
@@ -61,18 +61,31 @@ def put_in_frame(phrase: str, frame: str) -> str:
     return frame.format(phrase=phrase, Phrase=phrase[0].upper() + phrase[1:])
 
 
-def _sources(data: dict[str, Any], split: str) -> Sources:
+def review_sources(data: dict[str, Any], split: str, task: str, question: str) -> Sources:
+    """Make a split's reviews from ``sentiment.yaml``: label → phrase → the phrase in each frame, as examples of a task.
+
+    ``question`` is the prompt, with the place ``{review}``.
+    """
     frames = data["frames"][split]
     return {
         label: [
-            [_example(split, label, p, phrase, f, frames) for f in range(len(frames))]
+            [_example(split, label, p, phrase, f, frames, task, question) for f in range(len(frames))]
             for p, phrase in enumerate(phrases[split])
         ]
         for label, phrases in data["phrases"].items()
     }
 
 
-def _example(split: str, label: str, p: int, phrase: str, f: int, frames: Sequence[str]) -> Example:
-    phrase_id = f"sentiment-{split}-{label}-{p:02}"
-    prompt = PROMPT.format(review=put_in_frame(phrase, frames[f]))
+def _example(
+    split: str,
+    label: str,
+    p: int,
+    phrase: str,
+    f: int,
+    frames: Sequence[str],
+    task: str = "sentiment",
+    question: str = PROMPT,
+) -> Example:
+    phrase_id = f"{task}-{split}-{label}-{p:02}"
+    prompt = question.format(review=put_in_frame(phrase, frames[f]))
     return Example(id=f"{phrase_id}-{f:02}", prompt=prompt, answer=label, cluster=phrase_id)

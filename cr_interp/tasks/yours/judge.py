@@ -17,13 +17,13 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from cr_interp.errors import UserError
 from cr_interp.files import write_atomic
 from cr_interp.system.digests import digest_of
+from cr_interp.system.endpoint import NoRedirect
 from cr_interp.system.visible import one_line
 from cr_interp.tasks.base import Example, Outcome
 from cr_interp.views import Context
@@ -166,14 +166,7 @@ class Judge(BaseModel):
         return cache / "cr_interp" / "judge" / digest_of([self.model, self.prompt, self.max_tokens])[1:]
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirection would carry the key to somebody else."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-_DIRECT = urllib.request.build_opener(_NoRedirect)
+_DIRECT = urllib.request.build_opener(NoRedirect)
 
 
 def _kept(file: Path) -> bool | None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from cr_interp.integrations.asked import asked
 from cr_interp.integrations.callback import PATIENCE, TwoViews, watch
 from transformers import TrainerCallback
 
@@ -204,6 +205,12 @@ def test_contexts_of_each_row_and_no_key(plain_trainer, tiny_llama):
         ([{"prompt": "a"}], {}, "has no context"),
         ([{"answer": "a"}], {"context": "x"}, "has no 'prompt'"),
         ([{"prompt": [{"role": "assistant", "content": "a"}]}], {"context": "x"}, "ends with the user's"),
+        ([{"prompt": [{"role": "user", "content": [{"type": "image"}]}]}], {"context": "x"}, "not a text"),
+        (
+            [{"prompt": [{"role": "system", "content": 5}, {"role": "user", "content": "a"}]}],
+            {"context": "x"},
+            "to be a text",
+        ),
         ([{"prompt": "a", "context": ""}], {}, "a context is a text"),
         ([{"prompt": "a"}], {"context": "x", "max_new_tokens": 10_000}, "positions"),
     ],
@@ -215,6 +222,18 @@ def test_what_is_wrong_is_said_before_the_first_step(rows, options, said, plain_
     with pytest.raises(UserError, match=said):
         trainer.train()
     assert all(torch.equal(each, weights(trainer)[name]) for name, each in before.items())
+
+
+def test_parts_are_one_text_and_special_tokens_are_letters_or_said(tiny_llama, capsys):
+    parts = [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b<|end|>"}]}]
+    special = set(tiny_llama.tokenizer.all_special_ids)
+    (in_chat,) = asked(tiny_llama.tokenizer, [{"prompt": parts}], "c")
+    (plain,) = asked(tiny_llama.tokenizer, [{"prompt": "a"}], "c", no_context="template_default")
+    assert in_chat.prompt == "a\nb<|end|>"
+    assert [i for i in in_chat.without if i in special] == [i for i in plain.without if i in special]
+    assert capsys.readouterr().err == ""
+    asked(tiny_llama.tokenizer, [{"prompt": parts}], "c", as_text=True)
+    assert "special tokens, which are read as such: <|end|>." in capsys.readouterr().err
 
 
 def test_options_are_checked_at_once(rows):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import warm
-from games import Guess, Told
+from games import Guess, Hinted, Told
 from safetensors.torch import load_file
 from tiny import tiny
 from transformers import TrainerCallback
@@ -16,7 +16,8 @@ from cr_interp.errors import UserError
 from cr_interp.models.forward import build_view
 from cr_interp.models.generation import Decoding
 from cr_interp.study.study import Study
-from cr_interp.views import render
+from cr_interp.tasks.base import before
+from cr_interp.views import render, shared_prefix
 from training.objectives import arm_terms
 from training.run.distill import distill
 from training.run.episodes import Episodes
@@ -40,7 +41,7 @@ def by_script(prompt, row, step):
 
 
 def views(loaded, context):
-    def in_both(text):
+    def in_both(text, example=None):
         return Prompt(text, render(loaded.tokenizer, text), render(loaded.tokenizer, text, context))
 
     return in_both
@@ -156,6 +157,49 @@ def test_several_processes_play_what_one_would_have_played():
     assert game.play(student, rollouts, range(ROWS), step=6) != whole
     said = [tuple(said) for _, said in whole[0]]
     assert len(set(said)) > 1  # a turn does not repeat the random numbers of the one before
+
+
+def test_each_turn_stands_behind_its_own_example_s_context():
+    """Three examples whose prompts are the same words: only the hints tell them apart."""
+    student = tiny("llama")
+    task = Hinted()
+    examples = task.examples("train")
+
+    def in_both(text, example):
+        return Prompt(
+            text,
+            render(student.tokenizer, text),
+            render(student.tokenizer, text, before(example, task.contexts(len)["exact"])),
+        )
+
+    game = Episodes(task, examples, in_both, ROWS)
+    chosen = [4, 1, 6]
+    played = game.play(student, Told(lambda prompt, row, step: "x"), chosen, step=0)
+    assert [len(pairs) for pairs in played] == [3, 3, 3]
+    for i, pairs in zip(chosen, played, strict=True):
+        for turn, (prompt, _) in enumerate(pairs):
+            text = "Guess:" + "\nnot x" * turn
+            assert prompt == in_both(text, examples[i])
+            assert f"Before {'bcdefghi'[i]}." in student.tokenizer.decode(prompt.with_context)
+    starts = [*(in_both(each.prompt, each).with_context for each in examples), game.start.with_context]
+    shared = shared_prefix(starts)
+    assert all(ids.with_context[:shared] == starts[0][:shared] for pairs in played for ids, _ in pairs)
+
+
+def test_turns_and_a_context_of_each_example_are_trained_together(tmp_path):
+    config = configured(tmp_path, "training.steps=1", "training.eval_every=1")
+    (tmp_path / "guess.py").write_text("from games import Hinted\n\n\ndef task():\n    return Hinted()\n")
+    losses = []
+    for share in (True, False):
+        study = Study.create(tmp_path / f"{share}", {})
+        distill(
+            config.model_copy(update={"training": config.training.model_copy(update={"share_prefix": share})}),
+            "nca", 0, study,
+        )  # fmt: skip
+        rows = study.train_rows("nca", 0)
+        losses.append(next(row["loss"] for row in rows if row["kind"] == "train"))
+        assert {"acc_x", "acc_xc"} <= set(next(row for row in rows if row["kind"] == "eval"))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_a_turn_that_outgrows_the_model_is_refused():
