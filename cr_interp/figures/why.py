@@ -346,9 +346,15 @@ def lens_curves(lens: pd.DataFrame, group: str = "harmed", readout: str = "logpr
     right, wrong = TOKENS.get(group, ("right", "wrong"))
     rows = 2 if len(apart) else 1
     figure = make_subplots(
-        rows, len(arms), shared_xaxes=True, shared_yaxes=True, vertical_spacing=0.08, horizontal_spacing=0.03,
-        row_heights=[0.65, 0.35][:rows], subplot_titles=bold(arms),
-    )  # fmt: skip
+        rows,
+        len(arms),
+        shared_xaxes=True,
+        shared_yaxes=True,
+        vertical_spacing=0.08,
+        horizontal_spacing=0.03,
+        row_heights=[0.65, 0.35][:rows],
+        subplot_titles=bold(arms),
+    )
     for column, arm in enumerate(arms, 1):
         mine = table[table["arm"] == arm]
         tokens = [("all", arm_colour(arm, arms))] if readout == "difference" else [(right, RIGHT), (wrong, WRONG)]
