@@ -148,7 +148,7 @@ def said_price(compared: pd.DataFrame) -> str:
 
 
 def _named(settings: pd.Series) -> str:
-    """Which they are, if they are few."""
+    """Name them, if they are few."""
     return f" ({', '.join(map(str, settings))})" if 0 < len(settings) <= FEW else ""
 
 

@@ -30,8 +30,10 @@ def first_page(page: str, **query: str) -> tuple[dict[str, str], str]:
     lines = [each.value.replace("\\", "").replace("\u2060", "") for each in app.markdown]
     found = {
         question: line.removeprefix(f"**{question}** ")
-        for question in QUESTIONS for line in lines if line.startswith(f"**{question}** ")
-    }  # fmt: skip
+        for question in QUESTIONS
+        for line in lines
+        if line.startswith(f"**{question}** ")
+    }
     return found, "\n".join(str(each.proto.body) for each in app.get("html"))
 
 
@@ -90,9 +92,13 @@ def test_a_stranger_can_say_three_things(name):
             r"In (\w+), putting back .*? of layer (\d+) alone returns ([\d.]+) %", where
         ).groups()
         mine = patching[
-            (patching["arm"] == arm) & (patching["group"] == "harmed") & (patching["direction"] == "repair")
-            & (patching["readout"] == "answer") & (patching["control"] == "none") & (patching["layer"] == int(layer))
-        ]  # fmt: skip
+            (patching["arm"] == arm)
+            & (patching["group"] == "harmed")
+            & (patching["direction"] == "repair")
+            & (patching["readout"] == "answer")
+            & (patching["control"] == "none")
+            & (patching["layer"] == int(layer))
+        ]
         means = 100 * mine.groupby("site")["estimate"].mean()
         assert (means - float(share)).abs().min() < 0.05
     else:
