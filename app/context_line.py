@@ -27,7 +27,8 @@ STYLE = f"""<style>
 [data-testid="stCaptionContainer"] {{ opacity: 0.82; }}
 button[data-selected="true"], button[data-selected="true"] * {{ color: inherit !important; }}
 input::placeholder, textarea::placeholder {{ color: inherit !important; opacity: 0.75 !important; }}
-[data-testid="stMarkdownContainer"] p code {{ display: inline-block; max-width: 100%; }}
+[data-testid="stMarkdownContainer"] p code,
+[data-testid="stCaptionContainer"] p code {{ display: inline-block; max-width: 100%; }}
 [data-testid="stCode"] .token {{ color: inherit !important; }}
 [data-testid="stMetricDelta"] * {{ color: inherit !important; }}
 @media (min-width: {NARROW}px) {{ .st-key-narrow-pages {{ display: none; }} }}
@@ -64,7 +65,7 @@ def line(words: Sequence[tuple[str, str]]) -> None:
 def said(chosen: Selection, parts: Sequence[str]) -> list[tuple[str, str]]:
     """What the line says: ``(what, of which value)``, of those choices only that the page uses."""
     found = [("study", chosen.name)]
-    if "pair" in parts:
+    if "pair" in parts and chosen.arm != chosen.baseline:
         found.append(("compared", f"{chosen.arm} with {chosen.baseline}"))
     if "arms" in parts:
         found.append(("arms", ", ".join(chosen.arms)))

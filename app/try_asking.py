@@ -162,11 +162,18 @@ def ask_context(study: Study, control: str, example: Example | None) -> Context 
     text = st.text_area("Context", key="context", height=150, help=GLOSSARY["context_text"])
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
-            f"The study's ({plain(name)})", icon=":material/undo:", on_click=put_back, args=("context", default),
+            f"The study's ({plain(name)})",
+            icon=":material/undo:",
+            on_click=put_back,
+            args=("context", default),
             disabled=text == default or own is None,
-        )  # fmt: skip
+        )
         st.button(
-            "No context", icon=":material/remove_circle:", on_click=put_back, args=("context", ""),
-            disabled=not text.strip(), help=GLOSSARY["without_context"],
-        )  # fmt: skip
+            "No context",
+            icon=":material/remove_circle:",
+            on_click=put_back,
+            args=("context", ""),
+            disabled=not text.strip(),
+            help=GLOSSARY["without_context"],
+        )
     return own if text == default else context_text.read(text)

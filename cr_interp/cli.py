@@ -5,6 +5,7 @@ in :mod:`cr_interp.commands`; those that train are plugged in by ``training.comm
 trainer. A :class:`UserError` is printed as one paragraph and ends with exit code 2.
 """
 
+import gc
 import io
 import os
 import sys
@@ -69,6 +70,9 @@ def _as_a_sentence(message: Any, category: type[Warning], *where: Any, **line: A
 
 def main() -> None:
     """Run the command line; see the module's first lines for what errors look like."""
+    gc.set_threshold(
+        10_000, 20, 20
+    )  # imports make objects that stay: looking for cycles among them is a tenth of a short command
     end_with_parent()
     raise_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

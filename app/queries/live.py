@@ -6,6 +6,7 @@ again is loaded again. A model answers one prompt at a time: ``cr_interp.measure
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +40,13 @@ def answer(
     checkpoint: Checkpoint, prompt: str, context: Context | None, limit: int, no_context: NoContext
 ) -> "Tryout":
     """See :func:`cr_interp.measure.tryout.try_out`; the same question is answered once."""
-    asked = json.dumps([prompt, context and context.to_dict(), limit, no_context])
-    stamp = stamp_of(*checkpoint.files())
-    return _answer(checkpoint.model, stamp, asked, checkpoint, prompt, context, limit, no_context)
+
+    def make() -> "Tryout":
+        from cr_interp.measure import tryout
+
+        return tryout.try_out(model(checkpoint), prompt, context, limit, no_context)
+
+    return _once("answer", checkpoint, [prompt, context and context.to_dict(), limit, no_context], make)
 
 
 #: Prompts that the context's direction is a mean over.
@@ -59,20 +64,23 @@ def mend(
     others: tuple[str, ...],
 ) -> "Answer":
     """The answer with the context under an edit; see :mod:`cr_interp.mechanism.intervene`. ``kind`` is one of :data:`EDITS`."""
-    asked = json.dumps([prompt, context.to_dict(), kind, layers, limit, no_context, others])
-    return _mend(
-        checkpoint.model,
-        stamp_of(*checkpoint.files()),
-        asked,
-        checkpoint,
-        prompt,
-        context,
-        kind,
-        layers,
-        limit,
-        no_context,
-        others,
-    )
+
+    def make() -> "Answer":
+        from cr_interp.mechanism import intervene
+
+        loaded = model(checkpoint)
+        first, last = layers
+        change: intervene.Change
+        if kind == "block":
+            change = intervene.Block(range(first, last + 1), readers="all")
+        elif kind in ("remove", "add"):
+            vector = intervene.difference(loaded, others, context, "resid_post", first, no_context)
+            change = intervene.Steer(first, vector, remove=kind == "remove")
+        else:
+            change = intervene.PutIn(PUT[kind], (first,))
+        return intervene.intervene(loaded, prompt, context, change, limit, no_context).edited
+
+    return _once("mend", checkpoint, [prompt, context.to_dict(), kind, layers, limit, no_context, others], make)
 
 
 #: What can be done to a run with the context → how it is said.
@@ -105,76 +113,28 @@ def _model(name: str, stamp: Stamp) -> Any:
     return tryout.open_model(name, hub=False)  # a study's file names it, or it is a folder: nobody typed a hub id
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _answer(
-    name: str,
-    stamp: Stamp,
-    asked: str,
-    _checkpoint: Checkpoint,
-    _prompt: str,
-    _context: Context | None,
-    _limit: int,
-    _no_context: NoContext,
-) -> "Tryout":
-    from cr_interp.measure import tryout
-
-    return tryout.try_out(model(_checkpoint), _prompt, _context, _limit, _no_context)
+@st.cache_resource(max_entries=128, show_spinner=False)
+def _kept(what: str, name: str, stamp: Stamp, asked: str, _make: Callable[[], Any]) -> Any:
+    return _make()
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _mend(
-    name: str,
-    stamp: Stamp,
-    asked: str,
-    _checkpoint: Checkpoint,
-    _prompt: str,
-    _context: Context,
-    _kind: str,
-    _layers: tuple[int, int],
-    _limit: int,
-    _no_context: NoContext,
-    _others: tuple[str, ...],
-) -> "Answer":
-    from cr_interp.mechanism import intervene
-
-    loaded = model(_checkpoint)
-    first, last = _layers
-    change: intervene.Change
-    if _kind == "block":
-        change = intervene.Block(range(first, last + 1), readers="all")
-    elif _kind in ("remove", "add"):
-        vector = intervene.difference(loaded, _others, _context, "resid_post", first, _no_context)
-        change = intervene.Steer(first, vector, remove=_kind == "remove")
-    else:
-        change = intervene.PutIn(PUT[_kind], (first,))
-    return intervene.intervene(loaded, _prompt, _context, change, _limit, _no_context).edited
+def _once(what: str, checkpoint: Checkpoint, asked: list[Any], make: Callable[[], Any]) -> Any:
+    """Ask a model once; the same of a checkpoint that has not been written since is answered from memory."""
+    return _kept(what, checkpoint.model, stamp_of(*checkpoint.files()), json.dumps(asked), make)
 
 
 def parting(
     checkpoint: Checkpoint, prompt: str, context: Context, limit: int, no_context: NoContext
 ) -> pd.DataFrame:
     """The logit lens where the two answers part; see :func:`cr_interp.mechanism.tried_lens.parting`."""
-    tried = answer(checkpoint, prompt, context, limit, no_context)
-    asked = json.dumps([prompt, context.to_dict(), limit, no_context])
-    return _parting(
-        checkpoint.model, stamp_of(*checkpoint.files()), asked, checkpoint, prompt, context, tried, no_context
-    )
 
+    def make() -> pd.DataFrame:
+        from cr_interp.mechanism import tried_lens
 
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _parting(
-    name: str,
-    stamp: Stamp,
-    asked: str,
-    _checkpoint: Checkpoint,
-    _prompt: str,
-    _context: Context,
-    _tried: "Tryout",
-    _no_context: NoContext,
-) -> pd.DataFrame:
-    from cr_interp.mechanism.tried_lens import parting
+        tried = answer(checkpoint, prompt, context, limit, no_context)
+        return tried_lens.parting(model(checkpoint), prompt, context, tried.responses, no_context)
 
-    return parting(model(_checkpoint), _prompt, _context, _tried.responses, _no_context)
+    return _once("parting", checkpoint, [prompt, context.to_dict(), limit, no_context], make)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

@@ -323,7 +323,12 @@ def _once(what: str, stamp: Stamp, choices: tuple[Hashable, ...], _make: Callabl
 
 @_cached
 def _distinct_values(path: Path, stamp: Stamp, name: str, column: str) -> list[Any]:
-    return list(_table(path, stamp, name)[column].dropna().unique())
+    """Kept on disk: what can be chosen on the left is asked by every page, of tables that most pages do not need."""
+
+    def make() -> pd.DataFrame:
+        return pd.DataFrame({"value": list(_table(path, stamp, name)[column].dropna().unique())})
+
+    return list(stored("distinct", [Study.open(path).table_path(name)], [name, column], make)["value"])
 
 
 @_cached

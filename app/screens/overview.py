@@ -45,13 +45,20 @@ def headline(chosen: Selection) -> None:
     """The verdict: a word, what it stands on, and a row per question with both arms and their difference."""
     arm, baseline = chosen.arm, chosen.baseline
     if arm == baseline:
-        st.info("Choose two different arms under Compare on the left.", icon=":material/compare_arrows:")
+        alone = len(chosen.all_arms) < 2
+        st.info(
+            "This study has one arm, so there is nothing to compare it with: what it does stands below."
+            if alone
+            else "Choose two different arms under Compare on the left.",
+            icon=":material/compare_arrows:",
+        )
         return
     differences = chosen.differences()
     answer = summary.headline(chosen.metrics_of(arm, baseline), differences, arm, baseline)
     rows, chips = chosen.verdict()
     question = f"Did {plain(arm)} reduce Harm without losing accuracy?"
-    if is_keyless(rows):
+    keyless = is_keyless(rows)
+    if keyless:
         question = f"Does the context change {plain(arm)}'s answers less often?"
         answer = summary.Headline(*keyless_verdict(rows, arm, baseline), ())
     with st.container(border=True):
@@ -66,17 +73,17 @@ def headline(chosen: Selection) -> None:
             f"Differences are {arm} minus {baseline}, paired over {paired(differences)}, with 95 % intervals: "
             f"{said_intervals(differences[differences['seed'].isna()])}; context: {chosen.control}. A bar has a "
             "colour where its interval excludes 0; shares have one axis, in percentage points, and distances another, in nats a "
-            "token. No accuracy lost means that the whole interval lies above −2 points."
+            f"token.{'' if keyless else ' No accuracy lost means that the whole interval lies above −2 points.'}"
         ):
             download_table(rows, "verdict")
         columns = st.columns(5)
         for column, name in zip(columns, (arm, baseline), strict=False):
             column.page_link(
                 "screens/examples.py",
-                label=f"Harmed under {plain(name)}",
+                label=f"{'Changed' if keyless else 'Harmed'} under {plain(name)}",
                 icon=":material/compare:",
-                query_params=chosen.address(case_arm=name, cases="harmed"),
-                help=GLOSSARY["harm"],
+                query_params=chosen.address(case_arm=name, cases="changed" if keyless else "harmed"),
+                help=GLOSSARY["changed" if keyless else "harm"],
             )
         with columns[4]:
             report_button(chosen.study)
@@ -205,8 +212,10 @@ def examples(metric: str, arm: str) -> None:
 
 
 def outcomes(chosen: Selection) -> None:
-    st.subheader("What kind of wrong", help=GLOSSARY["outcome"], anchor="outcomes")
     shares = chosen.outcome_shares()
+    if shares.empty:  # without a key no answer is wrong
+        return
+    st.subheader("What kind of wrong", help=GLOSSARY["outcome"], anchor="outcomes")
     show_figure(
         lambda: figures.outcomes_bar(shares, chosen.control),
         "outcomes",
@@ -241,12 +250,13 @@ def answers(chosen: Selection) -> None:
     generations = chosen.generations()
     pair = [arm for arm in dict.fromkeys((chosen.baseline, chosen.arm)) if arm in chosen.all_arms]
     seeds = list(chosen.seeds) or sorted(int(seed) for seed in generations["seed"].dropna().unique())
-    under = linked("prompts", [*pair, ALL], pair[0] if pair else ALL)
+    harmed_ones = pair if keyed(chosen) else []
+    under = linked("prompts", [*harmed_ones, ALL], pair[0] if harmed_ones else ALL)
     seed = linked("seed", seeds, seeds[0])
     left, right, _ = st.columns([3, 1, 3])
     left.selectbox(
         "Prompts",
-        [*pair, ALL],
+        [*harmed_ones, ALL],
         key="prompts",
         help=GLOSSARY["harm"],
         format_func=lambda arm: ALL if arm == ALL else f"harmed under {arm}",
@@ -292,11 +302,31 @@ def provenance(chosen: Selection) -> None:
             st.dataframe(summary.provenance(manifest), hide_index=True, key="provenance-table")
 
 
+LOOK = (
+    "**Look at Harm: how often an answer that was right without the context is wrong with it**, and whether an arm avoids that "
+    "without losing accuracy; a click on a marker shows the answers behind it."
+)
+#: The same of a study whose examples have no answers.
+LOOK_KEYLESS = (
+    "**Look at how often it changes an answer**: no key says which answers are right; a click on a marker shows the answers "
+    "behind it."
+)
+
+
+def keyed(chosen: Selection) -> bool:
+    """Whether any answer is right or wrong. A table that is damaged is said to be by the sections that it is drawn in."""
+    if not chosen.study.has_table("generations"):
+        return True
+    try:
+        return not chosen.outcome_shares().empty
+    except Exception:
+        return True
+
+
 def page(chosen: Selection) -> None:
     st.markdown(
-        "A model was trained to behave without a context as it did with it; here the context comes back. **Look at Harm: "
-        "how often an answer that was right without the context is wrong with it**, and whether an arm avoids that without "
-        "losing accuracy; a click on a marker shows the answers behind it."
+        "A model was trained to behave without a context as it did with it; here the context comes back. "
+        + (LOOK if keyed(chosen) else LOOK_KEYLESS)
     )
     answered = not lacks(chosen, "generations", "responses")
     for what, draw, of_answers in (

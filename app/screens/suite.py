@@ -147,7 +147,7 @@ def decided(mine: Suite) -> str:
     """In how many settings patching says where flips are decided; each setting's own study says where."""
     patched = in_order([name for name, study in mine.studies.items() if study.has_table("patching")])
     if not patched:
-        return "Not measured in any setting: where states move most, the tab Drift by layer says; that need not be where."
+        return "Not measured in any setting: the tab Drift by layer says where states move most, which need not be it."
     return f"Measured in {len(patched)} of {len(mine.studies)} settings, each on its own first page: {', '.join(patched)}."
 
 

@@ -53,9 +53,12 @@ def load_button(picked: list[Checkpoint]) -> list[Checkpoint]:
         if missing:
             label = "Load both and answer" if len(missing) > 1 else f"Load {plain(missing[0].arm)} and answer"
             st.button(
-                label, icon=":material/play_arrow:", type="primary", key="load",
+                label,
+                icon=":material/play_arrow:",
+                type="primary",
+                key="load",
                 on_click=lambda: st.session_state.update({"asked for": wanted}),
-            )  # fmt: skip
+            )
         else:  # the press itself takes what was typed
             st.button("Answer", icon=":material/play_arrow:", type="primary", key="answer")
     return [each for each in picked if each.model in asked]
@@ -144,9 +147,12 @@ def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
         if kind == "block":
             st.select_slider("to", names, key="edit_last", help=GLOSSARY["layer"], width=300)
         st.button(
-            "Answer so", icon=":material/build:", key="mend", help=GLOSSARY["mend"],
+            "Answer so",
+            icon=":material/build:",
+            key="mend",
+            help=GLOSSARY["mend"],
             on_click=lambda: st.session_state.update({"mended": True}),
-        )  # fmt: skip
+        )
     if not st.session_state.get("mended"):
         st.caption("Nothing is computed before you press the button; each token may take two runs.")
         return
@@ -162,9 +168,15 @@ def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
         with column, guard(plain(each.name)):
             with st.spinner(f"{plain(each.name)} answers …"):
                 answer = live.mend(
-                    by_model[each.model], question.prompt, question.context, kind, (layer, end), question.limit,
-                    question.no_context, others,
-                )  # fmt: skip
+                    by_model[each.model],
+                    question.prompt,
+                    question.context,
+                    kind,
+                    (layer, end),
+                    question.limit,
+                    question.no_context,
+                    others,
+                )
             st.caption(f"**{plain(each.name)}**: {returned(answer.text, each.tryout)}")
             pair = (each.tryout.given.text, answer.text)
             notes = [
@@ -219,9 +231,13 @@ def choose_view(chosen: Selection, layers: pd.DataFrame) -> tuple[str, int]:
     """The measure and the layer, under the names that the Tokens page has for them."""
     measure = linked("tried_measure", list(token_view.MOVES), chosen.token_measure, name="token_measure")
     st.pills(
-        "Measure", list(token_view.MOVES), key="tried_measure", help=GLOSSARY["token_measure"], required=True,
+        "Measure",
+        list(token_view.MOVES),
+        key="tried_measure",
+        help=GLOSSARY["token_measure"],
+        required=True,
         format_func=lambda name: token_view.MOVES[name][0],
-    )  # fmt: skip
+    )
     places = sorted(set(token_view.place(layers)))
     options = [layer_name(place) for place in places]
     mean = layers[layers["measure"] == "cosine"].groupby(token_view.place(layers))["estimate"].mean()

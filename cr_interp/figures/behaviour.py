@@ -12,6 +12,7 @@ from cr_interp.figures.style import (
     ZERO,
     arm_colour,
     arm_symbol,
+    bold,
     empty_figure,
     finish,
     hover_columns,
@@ -106,7 +107,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
         )
     figure.update_yaxes(
         tickvals=list(range(len(arms))),
-        ticktext=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+        ticktext=bold(arms),
         range=[len(arms) - 0.45, -0.65],
         showgrid=False,
         zeroline=False,

@@ -17,6 +17,7 @@ from cr_interp.figures.style import (
     ZERO,
     arm_colour,
     arm_symbol,
+    bold,
     counted_examples,
     finish,
     hover_columns,
@@ -54,7 +55,7 @@ def panels(
         shared_yaxes=True,
         horizontal_spacing=0.03,
         vertical_spacing=0.08,
-        column_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+        column_titles=bold(arms),
     )
     places = sorted(set(pd.concat(list(rows.values()))["place"].astype(int)))
     for row, (title, table) in enumerate(rows.items(), 1):

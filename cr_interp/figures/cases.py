@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells, mark_cell
-from cr_interp.figures.style import empty_figure, finish, listed_seeds, safe_text, whole_range
+from cr_interp.figures.style import bold, empty_figure, finish, listed_seeds, safe_text, whole_range
 from cr_interp.tables.example_pairs import CASES, case_at
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.vocabulary import arm_order
@@ -41,7 +41,7 @@ def four_cells(
         horizontal_spacing=0.03,
         vertical_spacing=0.3 / rows if rows > 1 else 0,
         shared_yaxes=True,
-        subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+        subplot_titles=bold(arms),
     )
     cell = {(row.arm, row.case): row for row in counts.itertuples()}
     for index, arm in enumerate(arms):

@@ -16,6 +16,7 @@ from cr_interp.figures.style import (
     ZERO,
     arm_colour,
     arm_symbol,
+    bold,
     empty_figure,
     finish,
     place_legend,
@@ -43,7 +44,7 @@ def gradients(table: pd.DataFrame, term: str = OPD, other: str = NCA) -> go.Figu
         len(arms),
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+        subplot_titles=bold(arms),
     )
     for column, arm in enumerate(arms, 1):
         mine = drawn[drawn["arm"] == arm].set_index("module").reindex(modules)

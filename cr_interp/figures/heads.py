@@ -7,16 +7,14 @@ drawn on the same grid and in the same colours, so that one sees where they part
     window_map     patching_windows, with patching for single layers → the figure
 """
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from cr_interp.figures.cells import add_cells
-from cr_interp.figures.mechanism import SCALE
-from cr_interp.figures.style import counted_examples, empty_figure, finish, layer_ticks, safe_text
+from cr_interp.figures.patched import add_patched, controls_words, finish_axes, highest
+from cr_interp.figures.style import bold, counted_examples, empty_figure, finish, safe_text
 from cr_interp.tables.attribution import over_seeds
-from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS
+from cr_interp.tables.patching import DIRECTIONS, READOUTS
 from cr_interp.vocabulary import arm_order
 
 
@@ -48,7 +46,7 @@ def head_map(
             _grid(figure, part[part["arm"] == arm], "head", layers, every, arm, said, row, column)
     figure.update_yaxes(tickvals=every, ticktext=[str(head) for head in every])
     figure.update_yaxes(title="head", col=1)
-    _axes(figure, layers, len(parts), readout)
+    finish_axes(figure, layers, len(parts), readout)
     best = [_most(part, "head") for part in parts]
     alt = "Which heads decide. " + " ".join(
         f"{how}: {said}." for how, said in zip(("Attribution", "Patching"), best, strict=False)
@@ -76,13 +74,13 @@ def window_map(
     if table.empty:
         return empty_figure(f"No windows of {safe_text(site)} were patched for {safe_text(group)} answers.")
     arms = arm_order(table["arm"])
-    figure = _panels(1, arms, [f"<b>{safe_text(arm)}</b>" for arm in arms])
+    figure = _panels(1, arms, bold(arms))
     layers, widths = (sorted(int(v) for v in table[name].unique()) for name in ("layer", "width"))
     for column, arm in enumerate(arms, 1):
         _grid(figure, table[table["arm"] == arm], "width", layers, widths, arm, readout, 1, column)
     figure.update_yaxes(tickvals=list(range(len(widths))), ticktext=[str(width) for width in widths])
     figure.update_yaxes(title="layers at once", col=1)
-    _axes(figure, layers, 1, readout)
+    finish_axes(figure, layers, 1, readout)
     text = (
         f"Windows of {site}, {direction}: {DIRECTIONS[direction]}, in so many layers at once from the layer below on. "
         + _patched(table, group, readout, "windows")
@@ -115,51 +113,19 @@ def _grid(
     row: int,
     column: int,
 ) -> None:
-    of = {(int(each[up]), int(each["layer"]), each["control"]): each for each in table.to_dict("records")}
-    z = np.full((len(ups), len(layers)), np.nan)
-    for i, height in enumerate(ups):
-        for j, layer in enumerate(layers):
-            if (height, layer, "none") in of:
-                z[i, j] = of[height, layer, "none"]["estimate"]
+    def named(i: int, j: int) -> str:
+        return f"layer {layers[j]}, {up} {ups[i]}"
 
-    def hover(i: int, j: int) -> list[str]:
-        mine = of[ups[i], layers[j], "none"]
-        controls = [
-            f"{says}: {of[ups[i], layers[j], name]['estimate']:.2f}"
-            for name, says in CONTROLS.items()
-            if name != "none" and (ups[i], layers[j], name) in of
-        ]
-        return [
-            f"layer {layers[j]}, {up} {ups[i]}",
-            f"{mine['estimate']:.2f} [{mine['low']:.2f}, {mine['high']:.2f}]",
-            f"{int(mine['n_examples'])}",
-            "<br>".join(controls) or "no controls",
-        ]
-
-    template = (
-        f"<b>{safe_text(arm)}</b>, %{{customdata[0]}}<br>{said} %{{customdata[1]}}, n = %{{customdata[2]}}"
-        "<br>%{customdata[3]}"
-    )
-    places = ups if up == "head" else list(range(len(ups)))
-    add_cells(figure, z, layers, places, hover, template, arm, row=row, col=column)
-
-
-def _axes(figure: go.Figure, layers: list[int], last: int, readout: str) -> None:
-    figure.update_xaxes(layer_ticks(layers), range=[min(layers) - 0.5, max(layers) + 0.5])
-    figure.update_xaxes(title="layer", row=last)
-    figure.update_layout(
-        coloraxis={"colorscale": SCALE, "cmin": -1, "cmax": 1, "colorbar": {"thickness": 12, "title": readout}},
-        showlegend=False,
-    )
+    heights = ups if up == "head" else None
+    add_patched(figure, table, up, "layer", ups, layers, named, arm, said, heights, row, column)
 
 
 def _most(table: pd.DataFrame, which: str) -> str:
     """Name each arm's cell of the highest estimate, in words."""
     real = table[table["control"] == "none"]
-    best = real.loc[real.groupby("arm", sort=False)["estimate"].idxmax()]
     return "; ".join(
         f"{row.arm} most at layer {row.layer}, {which} {getattr(row, which)}, {row.estimate:.2f}"
-        for row in best.itertuples()
+        for row in highest(real).itertuples()
     )
 
 
@@ -167,11 +133,9 @@ def _patched(table: pd.DataFrame, group: str, readout: str, what: str) -> str:
     if table.empty:
         return "No head was patched exactly."
     real, controls = table[table["control"] == "none"], table[table["control"] != "none"]
-    highest = controls.groupby("control")["estimate"].max()
-    beside = ", ".join(f"{CONTROLS[str(name)]} at most {value:.2f}" for name, value in highest.items())
     return (
         f"Patching: {READOUTS[readout]} of {what}, 1 where the patch does everything, 0 nothing; colours end at ±1. "
         f"{counted_examples(real, f'{group} examples')}. The pointer "
         f"shows 95 % intervals (bootstrap over clusters within these runs; of several seeds the outermost ends), as if a cell "
-        f"had been chosen beforehand. Controls at the same places: {beside or 'none'}."
+        f"had been chosen beforehand. Controls at the same places: {controls_words(controls)}."
     )

@@ -129,10 +129,15 @@ def map_difference(maps: pd.DataFrame, kind: str, baseline: str) -> pd.DataFrame
     own, other = both["cka"].astype(float), both["cka_other"].astype(float)
     both = both.assign(difference=own - other, closer=_distance(other) - _distance(own))
     table = both.groupby(["arm", "layer_x", "layer_y"], sort=False, as_index=False).agg(
-        difference=("difference", "mean"), low=("difference", "min"), high=("difference", "max"),
-        closer=("closer", "mean"), closer_low=("closer", "min"), closer_high=("closer", "max"),
-        seeds=("difference", "count"), n_tokens=("n_tokens", "min"),
-    )  # fmt: skip
+        difference=("difference", "mean"),
+        low=("difference", "min"),
+        high=("difference", "max"),
+        closer=("closer", "mean"),
+        closer_low=("closer", "min"),
+        closer_high=("closer", "max"),
+        seeds=("difference", "count"),
+        n_tokens=("n_tokens", "min"),
+    )
     return by_arm(table, "layer_x", "layer_y")
 
 

@@ -13,29 +13,26 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from cr_interp.figures.cells import add_cells
 from cr_interp.figures.marks import add_band
+from cr_interp.figures.patched import add_patched, controls_words, finish_axes, highest
 from cr_interp.figures.style import (
     GRID,
     MARKERS,
     ZERO,
     arm_colour,
     arm_symbol,
+    bold,
     counted_examples,
     empty_figure,
     finish,
     hover_columns,
-    layer_ticks,
     safe_text,
     translucent,
 )
 from cr_interp.tables.drift import as_movement, resid_rows
-from cr_interp.tables.interval_words import between
-from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, other_answers, patching_table
+from cr_interp.tables.patching import DIRECTIONS, READOUTS, other_answers, patching_table
 from cr_interp.vocabulary import arm_order, layer_name, measure_words
 
-#: From undone to done, white where a patch does nothing; more and less than that is shown as these ends and said in the text.
-SCALE = [[0.0, "#8C510A"], [0.5, "#F2F2F2"], [1.0, "#01665E"]]
 #: Up the figure, as a block computes them.
 ORDER = ("attn_out", "mlp_out", "resid_post")
 
@@ -63,21 +60,21 @@ def decided(
         vertical_spacing=0.08,
         horizontal_spacing=0.03,
         row_heights=[0.5, 0.5][:rows],
-        subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+        subplot_titles=bold(arms),
     )
     sites = [site for site in ORDER if site in set(real["site"])] + sorted(set(real["site"]) - set(ORDER))
     places = sorted(set(real["place"]))
+
+    def named(i: int, j: int) -> str:
+        return f"{sites[i]}, layer {layer_name(places[j])}"
+
     for column, arm in enumerate(arms, 1):
-        _cells(figure, table[table["arm"] == arm], sites, places, arm, readout, column)
+        mine = table[table["arm"] == arm]
+        add_patched(figure, mine, "site", "place", sites, places, named, arm, readout, column=column)
         if rows == 2 and drift is not None:
             _curve(figure, drift, arm, arms, measure, column)
-    figure.update_xaxes(layer_ticks(places), range=[min(places) - 0.5, max(places) + 0.5])
-    figure.update_xaxes(title="layer", row=rows)
+    finish_axes(figure, places, rows, readout)
     figure.update_yaxes(tickvals=list(range(len(sites))), ticktext=sites, row=1)
-    figure.update_layout(
-        coloraxis={"colorscale": SCALE, "cmin": -1, "cmax": 1, "colorbar": {"thickness": 12, "title": readout}},
-        showlegend=False,
-    )
     if rows == 2:
         # Said, since the browser finds no range for axes that match each other and a row of cells: it would draw −1 to 4.
         lines = [trace for trace in figure.data if trace.type == "scatter" and trace.mode == "lines+markers"]
@@ -85,10 +82,9 @@ def decided(
         low, high = min([0.0, *curves]), max(curves, default=1.0) or 1.0
         figure.update_yaxes(range=[low - 0.04 * (high - low), high + 0.08 * (high - low)], row=2)
         figure.update_yaxes(title=measure_words(measure).movement, row=2, col=1)
-    best = real.loc[real.groupby("arm", sort=False)["estimate"].idxmax()]
     alt = "Where the answer is decided. " + " ".join(
         f"{row.arm}: most at {row.site} of {layer_name(row.place)}, {row.estimate:.2f}."
-        for row in best.itertuples()
+        for row in highest(real).itertuples()
     )
     return finish(figure, _caption(table, group, direction, readout, rows == 2), alt, height=150 + 130 * rows)
 
@@ -143,10 +139,6 @@ def below(
             "[%{customdata[1]:.2f}, %{customdata[2]:.2f}], n = %{customdata[3]}<extra></extra>",
         )
     controls = table[(table["control"] != "none") & (table["site"] == site) & table["arm"].isin(real["arm"])]
-    beside = ", ".join(
-        f"{CONTROLS[str(name)]} at most {value:.2f}"
-        for name, value in controls.groupby("control")["estimate"].max().items()
-    )
     top = figure.layout.height or 410
     height = top + 190
     gap = 26 / height
@@ -169,54 +161,17 @@ def below(
     meta["caption"] = meta.get("caption", "") + (
         f" Below: {READOUTS[readout]}, of {group} answers, when the {site} of one layer without the context is put into the run "
         f"with it; 1 repairs all, 0 nothing; not clipped. Band: outermost ends of the seeds' within intervals. "
-        f"{counted_examples(real)}. Controls there: {beside or 'none'}."
+        f"{counted_examples(real)}. Controls there: {controls_words(controls)}."
     )
-    best = real.loc[real.groupby("arm", sort=False)["estimate"].idxmax()]
     meta["alt"] = (
         meta.get("alt", "")
         + " Recovered share below. "
         + " ".join(
-            f"{row.arm}: highest {row.estimate:.2f} at {layer_name(row.place)}." for row in best.itertuples()
+            f"{row.arm}: highest {row.estimate:.2f} at {layer_name(row.place)}."
+            for row in highest(real).itertuples()
         )
     )
     return figure.update_layout(meta=meta)
-
-
-def _cells(
-    figure: go.Figure,
-    table: pd.DataFrame,
-    sites: list[str],
-    places: list[int],
-    arm: str,
-    readout: str,
-    column: int,
-) -> None:
-    of = {(row.site, row.place, row.control): row for row in table.itertuples()}
-    z = np.full((len(sites), len(places)), np.nan)
-    for i, site in enumerate(sites):
-        for j, place in enumerate(places):
-            if (site, place, "none") in of:
-                z[i, j] = of[site, place, "none"].estimate
-
-    def hover(i: int, j: int) -> list[str]:
-        row = of[sites[i], places[j], "none"]
-        controls = [
-            f"{says}: {of[sites[i], places[j], name].estimate:.2f}"
-            for name, says in CONTROLS.items()
-            if name != "none" and (sites[i], places[j], name) in of
-        ]
-        return [
-            f"{sites[i]}, layer {layer_name(places[j])}",
-            f"{row.estimate:.2f} {between(row.low, row.high)}",
-            f"{int(row.n_examples)}",
-            "<br>".join(controls),
-        ]
-
-    template = (
-        f"<b>{safe_text(arm)}</b>, %{{customdata[0]}}<br>{readout} %{{customdata[1]}}, n = %{{customdata[2]}}"
-        "<br>%{customdata[3]}"
-    )
-    add_cells(figure, z, places, list(range(len(sites))), hover, template, arm, row=1, col=column)
 
 
 def _curve(figure: go.Figure, drift: pd.DataFrame, arm: str, arms: list[str], measure: str, column: int) -> None:
@@ -237,16 +192,12 @@ def _curve(figure: go.Figure, drift: pd.DataFrame, arm: str, arms: list[str], me
 
 def _caption(table: pd.DataFrame, group: str, direction: str, readout: str, curve: bool) -> str:
     real, controls = table[table["control"] == "none"], table[table["control"] != "none"]
-    highest = controls.groupby("control")["estimate"].max()
     told = {"other": f" ({others})"} if (others := other_answers(table)) else {}
-    beside = ", ".join(
-        f"{CONTROLS[str(name)]} at most {value:.2f}{told.get(str(name), '')}" for name, value in highest.items()
-    )
     return (
         f"Patching, {direction}: {DIRECTIONS[direction]}, at the aligned positions of one site. Colour: {READOUTS[readout]}, 1 "
         f"where the patch does everything, 0 nothing; not clipped in the text, colours end at ±1. "
         f"{counted_examples(real, f'{group} examples')}. The pointer "
         f"shows 95 % intervals (bootstrap over clusters within these runs; of several seeds the outermost ends). Controls at "
-        f"the same places: {beside or 'none'}."
+        f"the same places: {controls_words(controls, told)}."
         + (" Below: how far the states of the same arm move." if curve else "")
     )

@@ -204,6 +204,11 @@ def safe_text(name: Hashable) -> str:
     return escape(str(name), quote=False)
 
 
+def bold(names: Iterable[Hashable]) -> list[str]:
+    """Names as the titles of panels."""
+    return [f"<b>{safe_text(name)}</b>" for name in names]
+
+
 def strands(lines: Iterable[tuple[Iterable[Any], Iterable[Any]]]) -> dict[str, list[Any]]:
     """Several lines of one look as one trace, with gaps between them: what a browser takes grows with the traces.
 

@@ -13,6 +13,7 @@ from cr_interp.figures.cells import add_cells
 from cr_interp.figures.style import (
     WHISKER,
     arm_colour,
+    bold,
     empty_figure,
     finish,
     layer_ticks,
@@ -55,7 +56,7 @@ def updates(table: pd.DataFrame, measure: str = "relative") -> go.Figure:
         len(arms),
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+        subplot_titles=bold(arms),
     )
     for column, arm in enumerate(arms, 1):
         of = {(row.module, int(row.layer), row.control): row for row in drawn[drawn["arm"] == arm].itertuples()}

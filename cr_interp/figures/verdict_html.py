@@ -51,7 +51,7 @@ STYLE = """<style>
   .ct-verdict th:first-child { min-width: 0; }
   .ct-verdict td.ct-axis, .ct-verdict th.ct-axis { grid-column: 1; width: auto; min-width: 0; }
   .ct-verdict td.ct-change, .ct-verdict th.ct-change, .ct-verdict td.ct-word, .ct-verdict th.ct-word {
-    grid-column: 2 / -1; text-align: right; }
+    grid-column: 2 / -1; text-align: right; white-space: normal; }
   .ct-verdict tr.ct-scale > :not(.ct-axis) { display: none; }
 }
 .ct-chips { display: flex; flex-wrap: wrap; gap: 0.3rem 0.5rem; margin: 0.2rem 0 0.5rem 0; align-items: center; }

@@ -24,6 +24,7 @@ from cr_interp.figures.style import (
     ZERO,
     arm_colour,
     arm_symbol,
+    bold,
     counted_examples,
     empty_figure,
     finish,
@@ -79,7 +80,7 @@ def knockout_curves(
         shared_yaxes=True,
         horizontal_spacing=0.03,
         vertical_spacing=0.05,
-        column_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
+        column_titles=bold(arms),
         row_titles=rows,
     )
     kept = (
@@ -345,9 +346,15 @@ def lens_curves(lens: pd.DataFrame, group: str = "harmed", readout: str = "logpr
     right, wrong = TOKENS.get(group, ("right", "wrong"))
     rows = 2 if len(apart) else 1
     figure = make_subplots(
-        rows, len(arms), shared_xaxes=True, shared_yaxes=True, vertical_spacing=0.08, horizontal_spacing=0.03,
-        row_heights=[0.65, 0.35][:rows], subplot_titles=[f"<b>{safe_text(arm)}</b>" for arm in arms],
-    )  # fmt: skip
+        rows,
+        len(arms),
+        shared_xaxes=True,
+        shared_yaxes=True,
+        vertical_spacing=0.08,
+        horizontal_spacing=0.03,
+        row_heights=[0.65, 0.35][:rows],
+        subplot_titles=bold(arms),
+    )
     for column, arm in enumerate(arms, 1):
         mine = table[table["arm"] == arm]
         tokens = [("all", arm_colour(arm, arms))] if readout == "difference" else [(right, RIGHT), (wrong, WRONG)]

@@ -64,7 +64,7 @@ class InProcessVllm:
 
 
 def engine_for(engine: str, where: str) -> InProcessVllm | None:
-    """Who answers for the model that is called ``where``, besides our own decoding; None for that."""
+    """Find who answers for the model that is called ``where``, besides our own decoding; None for that."""
     return InProcessVllm(str(resolve(where))) if engine == "vllm" else None
 
 

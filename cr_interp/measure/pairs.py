@@ -127,6 +127,7 @@ def choose_task(asked: Question) -> Task:
             f"one for all stands in --controls FILE."
         )
     grading, folder = parse_grader(asked.grader or "contains")
+    grading.check(folder)
     where, read = _read(asked, grading)
     context = _one_context(asked, read)
     examples = tuple(
@@ -149,7 +150,9 @@ def choose_task(asked: Question) -> Task:
         raise UserError(
             "--new-instruction says which responses obey the 'mismatched' context, and there is none. Name it in --controls FILE."
         )
-    return OwnTaskWithNewInstruction(**common, new_instruction=parse_grader(asked.new_instruction)[0])
+    second, place = parse_grader(asked.new_instruction)
+    second.check(place)
+    return OwnTaskWithNewInstruction(**common, new_instruction=second)
 
 
 def _shortened(task: Task, asked: Question) -> Task:

@@ -381,9 +381,17 @@ class PairMoments:
         (sum_x, *times_x), (sum_d, *times_d) = ((wide @ side).double() for side in (x, d))
         products, forms = self._products(x, d), forms.double()
         return CloseSums(
-            len(x), sum_x, sum_d, products["xx"], products["xy"], products["yy"], forms.sum(1), torch.stack(times_x),
-            torch.stack(times_d), forms @ forms.T,
-        )  # fmt: skip
+            len(x),
+            sum_x,
+            sum_d,
+            products["xx"],
+            products["xy"],
+            products["yy"],
+            forms.sum(1),
+            torch.stack(times_x),
+            torch.stack(times_d),
+            forms @ forms.T,
+        )
 
     def _products(self, first: Float[Tensor, "n p"], second: Float[Tensor, "n q"]) -> dict[str, Tensor]:
         """The three products of a chunk, in the rows' precision."""

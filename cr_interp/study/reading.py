@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from cr_interp.configuration import brief
 from cr_interp.errors import UserError
-from cr_interp.study.schema import COLUMNS, MOST_BYTES, MOST_COLUMNS, MOST_ROWS, wrong_columns
+from cr_interp.study.schema import COLUMNS, MOST_BYTES, MOST_COLUMNS, MOST_ROWS, wrong_columns, wrong_values
 from cr_interp.system.unpacked import memory, unpacked
 from cr_interp.vocabulary import OUTCOMES, UNGRADED
 
@@ -73,7 +73,7 @@ def _checked(file: Path, name: str, task: str) -> pd.DataFrame:
     missing = [column for column in COLUMNS.get(name, ()) if column not in frame.columns]
     if missing:
         raise UserError(f"{file} lacks the columns {missing}; it was damaged or written by something else.")
-    if wrong := wrong_columns(frame):
+    if wrong := wrong_columns(frame) or (wrong_values(frame) if name in ("drift", "drift_with_sinks") else []):
         raise UserError(
             f"{file} was damaged or written by something else: {', '.join(wrong[:4])}. Make it again."
         )

@@ -65,6 +65,10 @@ NUMBERS = frozenset(
 )  # fmt: skip
 #: Of these without gaps: they are counted by.
 WHOLE = frozenset({"seed", "step", "sample", "n_tokens", "layer", "position", "layer_x", "layer_y", "n_examples"})
+#: Counts, or places from 0: never negative.
+COUNTS = WHOLE - {"layer", "layer_x", "layer_y"} | {"n", "n_masked"}
+#: Measures that are cosines.
+COSINES = ("cosine", "centred_cosine", "cosine_p5", "cosine_trimmed")
 #: A table has at most so many rows and columns, and so many bytes when it is unpacked: a small file can stand for far more.
 MOST_ROWS, MOST_COLUMNS, MOST_BYTES = 200_000_000, 200, 16 << 30
 #: Bytes that a file of a study has at most, packed: it is read in one piece where it is copied.
@@ -83,9 +87,28 @@ def wrong_columns(frame: pd.DataFrame) -> list[str]:
                 found.append(f"'{name}' holds {column.dtype}, not numbers")
             elif name in WHOLE and not _whole(column.dropna()):
                 found.append(f"'{name}' holds numbers that are not whole")
+            elif name in COUNTS and bool((column.dropna() < 0).any()):
+                found.append(f"'{name}' holds negative numbers")
         elif name in TEXTS and not _texts(column):
             found.append(f"'{name}' holds {column.dtype}, not texts")
     return found
+
+
+def wrong_values(frame: pd.DataFrame) -> list[str]:
+    """Say what a table of drift holds that cannot be: a value twice, of which a figure would take one; a cosine beyond 1."""
+    keys = [*_RUN, "site", "layer", "measure", "control"]
+    if not {*keys, "estimate"} <= {*frame.columns}:
+        return []
+    found = []
+    if twice := int(frame.duplicated(keys).sum()):
+        found.append(f"it holds {twice} values twice")
+    cosines = frame.loc[frame["measure"].isin(COSINES), "estimate"].dropna()
+    if len(cosines) and float(cosines.abs().max()) > 1 + 1e-3:
+        found.append(f"it holds a cosine of {float(cosines.abs().max()):.4g}")
+    return found
+
+
+_RUN = ("arm", "seed", "step")
 
 
 def _whole(column: pd.Series) -> bool:

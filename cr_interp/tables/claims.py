@@ -17,6 +17,8 @@ from cr_interp.tables.estimates import Kind
 COMPARED = ("harm", "harm_common", "acc_x", "acc_xc", "both_correct", "delta_len")
 #: Lengths that differ by no more than this count as equal; the paper's own threshold.
 SAME_LENGTH = 0.03
+#: So many settings are named where they are counted.
+FEW = 3
 #: Of a p that has been adjusted for several tests.
 ALPHA = 0.05
 
@@ -138,10 +140,16 @@ def said_price(compared: pd.DataFrame) -> str:
         lower, kept = rows["high"] < 0, rows["low"].map(not_lower).astype(bool)
         if len(rows):
             said.append(
-                f"{name} is lower in {int(lower.sum())} of {len(rows)}, not lower by {100 * MARGIN:g} points in "
+                f"{name} is lower in {int(lower.sum())} of {len(rows)}{_named(rows.loc[lower, 'setting'])}, "
+                f"not lower by {100 * MARGIN:g} points in "
                 f"{int((kept & ~lower).sum())}, and open in {int((~kept & ~lower).sum())}."
             )
     return " ".join(said) or "No accuracy can be compared."
+
+
+def _named(settings: pd.Series) -> str:
+    """Name them, if they are few."""
+    return f" ({', '.join(map(str, settings))})" if 0 < len(settings) <= FEW else ""
 
 
 def _lower(rows: pd.DataFrame) -> pd.Series:

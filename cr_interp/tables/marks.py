@@ -82,12 +82,17 @@ def _rows(arm: str, pairs: pd.DataFrame, interval: Kind, resamples: int, seed: i
         counted = n.sum() if row.seed is None else n[row.seed].sum()
         found += [
             {
-                "arm": arm, "seed": pd.NA if row.seed is None else int(seeds[row.seed]), "metric": metric,
-                "estimate": row.estimate[i], "low": max(0.0, row.low[i]), "high": row.high[i], "n": int(counted),
+                "arm": arm,
+                "seed": pd.NA if row.seed is None else int(seeds[row.seed]),
+                "metric": metric,
+                "estimate": row.estimate[i],
+                "low": max(0.0, row.low[i]),
+                "high": row.high[i],
+                "n": int(counted),
                 "interval": row.kinds[i],
             }
             for i, metric in enumerate(MARKS)
-        ]  # fmt: skip
+        ]
     return found
 
 

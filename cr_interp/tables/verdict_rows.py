@@ -174,7 +174,8 @@ def price(rows: pd.DataFrame, arm: str) -> str:
         begun = "A loss" if worse else "No loss is shown, but one"
         said.append(f"{begun} of {margin} or more is not excluded in {_listed(may)}.")
     if sure:
-        said.append(f"{'None' if worse or may else f'No loss of {margin} or more'} in {_listed(sure)}.")
+        loss = "It is excluded" if may else f"No loss of {margin} or more"
+        said.append(f"{loss} in {_listed(sure)}.")
     return " ".join(said) or "No loss is shown."
 
 

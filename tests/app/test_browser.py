@@ -1,7 +1,7 @@
-"""The app as people see it, in a real Chromium: pages, figures, links, downloads, both themes, hostile text.
+"""The app as people see it, in a real Chromium: pages, links, addresses in a new tab, hostile text, and who may connect.
 
-Screenshots of every page are kept in ``tests/artefacts``: look at them. Maps, Tokens and Examples are in
-``test_browser_pages.py``.
+With ``CR_INTERP_PICTURES=1`` a screenshot of every page is kept in ``tests/artefacts``: look at them. Every page in both themes
+and in a narrow window is in ``test_browser_looks.py``; Maps, Tokens and Examples are in ``test_browser_pages.py``.
 """
 
 import base64
@@ -9,12 +9,10 @@ import http.client
 import re
 import socket
 import tomllib
-from pathlib import Path
 
 import pytest
 from browsing import (
     MAIN,
-    click_marker,
     expect,
     metric_values,
     pick,
@@ -28,54 +26,12 @@ from browsing import (
 pytestmark = pytest.mark.browser
 
 
-def test_a_link_to_a_page_works_as_the_very_first_request(server, page):
+def test_a_link_to_a_page_works_as_the_very_first_request_and_every_measure_is_there(server, page):
     """Streamlit's older kind of multipage app would run the page without main.py here."""
     page.goto(f"{server}/layers?study=five-arms")
     ready(page, 2)
     expect(page.get_by_text("Drift by layer")).to_be_visible()
     metric_values(page, 5)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_overview(server, browser, theme):
-    for page in watched(browser, viewport={"width": 1400, "height": 1000}, color_scheme=theme):
-        page.goto(server)
-        ready(page, 2)
-        expect(page.get_by_role("combobox", name="Study")).to_have_value("a-synthetic")
-        expect(page).to_have_url(re.compile("study=a-synthetic"))
-        expect(page.get_by_role("heading", name="Did nca reduce Harm without losing accuracy?")).to_be_visible()
-        expect(page.get_by_text("difference", exact=False).first).to_be_visible()
-        expect(page.locator(".ct-verdict tbody tr")).to_have_count(8)
-        for heading in ("Metrics, side by side", "What kind of wrong", "What differs between the arms"):
-            expect(page.get_by_role("heading", name=heading)).to_be_visible()
-        charts = page.locator("[data-testid=stPlotlyChart]")
-        assert page.get_by_text("small dots: each seed").count() == 1
-        # Points and bars are really drawn.
-        assert charts.nth(0).locator("path.point").count() >= 6 * 3
-        assert charts.nth(1).locator(".bars .point").count() == 4 * 6
-        page.get_by_text("Provenance").click()
-        expect(page.get_by_text("cr-interp reproduce organism", exact=False)).to_be_visible()
-        shoot(page, f"overview-{theme}")
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_layers(server, browser, theme):
-    for page in watched(browser, viewport={"width": 1400, "height": 1000}, color_scheme=theme):
-        page.goto(f"{server}/layers?study=a-synthetic")
-        ready(page, 2)
-        expect(page.get_by_text("internalised the context", exact=False)).to_be_visible()
-        lowest = [float(value) for value in metric_values(page, 3)]
-        assert lowest == sorted(lowest)
-        assert len(lowest) == 3
-        chart = page.locator("[data-testid=stPlotlyChart]").first
-        assert chart.locator("path.js-line").count() >= 3 * (1 + 1)  # the mean, and all seeds in one
-        assert chart.locator(".fills path, path.js-fill").count() >= 3
-        shoot(page, f"layers-{theme}")
-
-
-def test_every_measure_and_the_log_scale(server, page):
-    page.goto(f"{server}/layers?study=five-arms")
-    ready(page, 2)
     for name, axis in (
         ("norm ratio", "‖with‖ / ‖without‖"),
         ("centred cosine", "cosine after removing each view"),
@@ -130,29 +86,6 @@ def test_a_study_from_the_url_must_be_one_that_was_found(server, page):
     expect(page).to_have_url(re.compile("study=a-synthetic"))
 
 
-def test_downloads(server, page):
-    page.goto(f"{server}/layers?study=a-synthetic")
-    ready(page, 2)
-    page.get_by_test_id("stMain").get_by_role("button", name="Save").first.click()
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name="Numbers (CSV)").click()
-    text = Path(waiting.value.path()).read_text()
-    assert waiting.value.suggested_filename == "drift-cosine.csv"
-    assert text.startswith("arm,layer,estimate,low,high,seeds,n_tokens,n_examples")
-    # Three arms at five places, under the exact context and the floor that stands behind it.
-    assert len(text.splitlines()) == 1 + 2 * 3 * 5
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name="Figure, interactive (HTML)").click()
-    assert "<figcaption>Cosine between" in Path(waiting.value.path()).read_text()
-    page.keyboard.press("Escape")
-    chart = page.locator("[data-testid=stPlotlyChart]").first
-    chart.hover()
-    with page.expect_download() as waiting:
-        chart.locator("[data-title*=Download]").click()
-    assert waiting.value.suggested_filename == "drift-cosine.svg"
-    assert "<svg" in Path(waiting.value.path()).read_text()[:200]
-
-
 def test_hostile_text_is_shown_as_text(server, page):
     suite = "/suite?study=hostile"
     paths = {
@@ -171,16 +104,6 @@ def test_hostile_text_is_shown_as_text(server, page):
         if "suite" not in path:
             expect(page.get_by_test_id("stSidebar")).to_contain_text("rules:shift<script>window.hit=1</script>")
         shoot(page, f"hostile-{path[1:].partition('?')[0] or 'overview'}")
-
-
-@pytest.mark.parametrize("name", ["", "layers"])
-def test_a_narrow_window(server, browser, name):
-    for page in watched(browser, viewport={"width": 420, "height": 900}):
-        page.goto(f"{server}/{name}?study=a-synthetic")
-        ready(page, 2)
-        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0
-        shoot(page, f"{name or 'overview'}-narrow")
 
 
 def test_what_overview_was_set_to_is_the_same_in_a_new_tab(server, page, browser):
@@ -206,56 +129,6 @@ def test_from_overview_to_the_training(server, page):
     expect(page.get_by_role("heading", name="Losses")).to_be_visible(timeout=20_000)
     ready(page, 3)
     expect(page).to_have_url(re.compile("/training.*study=a-synthetic"))
-
-
-def test_from_layers_to_the_tokens(server, page):
-    page.goto(f"{server}/layers?study=a-synthetic&layer=1&measure=relative_l2")
-    ready(page, 2)
-    settle(page)
-    page.get_by_role("link", name="Tokens at layer 1").click()
-    expect(page.get_by_role("heading", name="Text, coloured by drift")).to_be_visible(timeout=20_000)
-    ready(page, 1)
-    settle(page)
-    for part in ("layer=1", "measure=relative_l2"):
-        expect(page).to_have_url(re.compile(f"[?&]{part}"))
-    expect(page.locator(".js-plotly-plot").first).to_contain_text("relative L2")
-
-
-def test_a_click_on_a_difference_chooses_its_layer(server, page):
-    page.goto(f"{server}/layers?study=a-synthetic")
-    ready(page, 2)
-    click_marker(page, 1, -1)  # the last arm's last layer
-    settle(page)
-    expect(page).to_have_url(re.compile(r"[?&]layer=3"))
-    expect(page.get_by_role("link", name="Tokens at layer 3")).to_be_visible()
-
-
-def test_what_stands_behind_the_curves_is_part_of_the_address(server, page, browser):
-    page.goto(f"{server}/layers?study=a-synthetic")
-    ready(page, 2)
-    chart = page.locator(".js-plotly-plot").first
-    expect(chart.locator(".legend")).to_contain_text("floor")
-    settle(page)
-    page.get_by_test_id("stMain").get_by_role("button", name="floor").click()
-    settle(page)
-    expect(chart.locator(".legend")).not_to_contain_text("floor")
-    expect(page).to_have_url(re.compile("behind=(&|$)"))
-    same_in_a_new_tab(browser, page, 2)
-
-
-OF_A_SUITE = {
-    "suite": "suite?study=four/rules-llama",
-    "suite-drift": "suite?study=four/rules-llama&view=Drift+by+layer",
-}
-
-
-@pytest.mark.parametrize("address", ["", "layers", "maps", "tokens", "examples", "training", *OF_A_SUITE])
-def test_every_figure_has_its_description_in_the_page(server, page, address):
-    page.goto(f"{server}/{OF_A_SUITE.get(address, address)}")
-    ready(page, {"tokens": 1, "examples": 1, "training": 3, "suite-drift": 1}.get(address, 2))
-    for chart in page.get_by_test_id("stPlotlyChart").all():
-        assert chart.get_attribute("role") == "figure"
-        assert re.search(r"\d", chart.get_attribute("aria-label") or "")
 
 
 def test_only_this_machine_can_connect(server):

@@ -279,7 +279,7 @@ def test_a_frame_of_another_site_shows_nothing(server, browser):
             pass
 
     other = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other)
-    threading.Thread(target=other.serve_forever, daemon=True).start()
+    threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
     tab = browsing.new_tab(browser)
     tab.goto(f"http://127.0.0.1:{other.server_address[1]}/")
     frame = tab.frame_locator("iframe")

@@ -1,19 +1,11 @@
 """Maps, Tokens and Examples in a real Chromium: every click path, the address in a new tab, both themes, hostile text."""
 
 import re
-from pathlib import Path
 
 import pytest
-from browsing import click_in, click_marker, expect, pick, ready, same_in_a_new_tab, settle, shoot, watched
+from browsing import click_in, click_marker, expect, pick, ready, same_in_a_new_tab, settle, shoot
 
 pytestmark = pytest.mark.browser
-
-#: page → (how many figures it opens with, words of its introduction)
-PAGES = {
-    "maps": (2, "bright where they arrange the tokens alike"),
-    "tokens": (1, "the farther the state that predicts this token moves"),
-    "examples": (1, "an arm is harmed where it was right until the context returned"),
-}
 
 
 def query(page) -> dict[str, list[str]]:
@@ -21,36 +13,6 @@ def query(page) -> dict[str, list[str]]:
         "() => { const found = {}; for (const [k, v] of new URLSearchParams(location.search))"
         " (found[k] ??= []).push(v); return found }"
     )
-
-
-def overflow(page) -> int:
-    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_opens_as_the_very_first_request(server, browser, name, theme):
-    figures, words = PAGES[name]
-    for page in watched(browser, viewport={"width": 1400, "height": 1000}, color_scheme=theme):
-        page.goto(f"{server}/{name}?study=a-synthetic")
-        ready(page, figures)
-        expect(page.get_by_text(words)).to_be_visible()
-        assert page.locator(".js-plotly-plot .heatmaplayer image").count() >= 2
-        shoot(page, f"{name}-{theme}")
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_narrow_window(server, browser, name):
-    for page in watched(browser, viewport={"width": 420, "height": 900}):
-        page.goto(f"{server}/{name}?study=a-synthetic&layer_x=1&layer_y=3")
-        ready(page, 4 if name == "maps" else PAGES[name][0])
-        settle(page)
-        assert overflow(page) <= 0
-        # A figure of several panels scrolls sideways rather than becoming unreadable.
-        box = page.locator(".js-plotly-plot").first.bounding_box()
-        assert box
-        assert box["width"] > 500
-        shoot(page, f"{name}-narrow")
 
 
 @pytest.mark.parametrize("name", ["maps", "tokens"])
@@ -280,28 +242,6 @@ def test_from_the_headline_to_the_token_in_three_clicks(server, page):
 
 
 # -- what all pages share ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_downloads(server, page, name):
-    page.goto(f"{server}/{name}?study=a-synthetic")
-    ready(page, PAGES[name][0])
-    files = {"maps": "map-views", "tokens": "tokens-cosine", "examples": "cases"}
-    page.get_by_test_id("stMain").get_by_role("button", name="Save").first.click()
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name="Numbers (CSV)").click()
-    assert waiting.value.suggested_filename == f"{files[name]}.csv"
-    header = Path(waiting.value.path()).read_text().splitlines()[0]
-    assert "arm" in header
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name="Figure, interactive (HTML)").click()
-    assert "<figcaption>" in Path(waiting.value.path()).read_text()
-    page.keyboard.press("Escape")
-    chart = page.get_by_test_id("stPlotlyChart").first
-    chart.hover()
-    with page.expect_download() as waiting:
-        chart.locator("[data-title*=Download]").click()
-    assert waiting.value.suggested_filename == f"{files[name]}.svg"
 
 
 @pytest.mark.parametrize(

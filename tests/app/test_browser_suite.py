@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from browsing import click_marker, expect, pick, ready, same_in_a_new_tab, settle, shoot, watched
+from browsing import click_marker, expect, pick, ready, same_in_a_new_tab, settle, shoot
 
 pytestmark = pytest.mark.browser
 
@@ -62,13 +62,3 @@ def test_the_address_shows_the_same_to_somebody_else(server, page, browser):
     settle(page)
     expect(page).to_have_url(re.compile("[?&]measure=relative_l2"))
     same_in_a_new_tab(browser, page, 1)
-
-
-@pytest.mark.parametrize(("scheme", "width"), [("dark", 1400), ("light", 420)])
-def test_dark_and_narrow(server, browser, scheme, width):
-    for page in watched(browser, viewport={"width": width, "height": 900}, color_scheme=scheme):
-        page.goto(f"{server}/suite?study=four/rules-llama")
-        ready(page, 2)
-        settle(page)
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        shoot(page, f"suite-{scheme}-{width}")

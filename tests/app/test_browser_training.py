@@ -7,7 +7,7 @@ import browsing
 import numpy as np
 import pytest
 import synthetic
-from browsing import click_marker, expect, pick, ready, same_in_a_new_tab, settle, shoot, watched
+from browsing import click_marker, expect, overflow, pick, ready, same_in_a_new_tab, settle, shoot, watched
 from synthetic import make_study
 
 from cr_interp.files import append_jsonl
@@ -20,9 +20,8 @@ ARMS = ("opd", "nca")
 
 @pytest.fixture(scope="session", autouse=True)
 def folder(served: Path) -> Path:
-    """``once`` was measured at its end only, ``steps`` at four steps, ``hostile-log`` has bad names, ``empty`` no log."""
+    """``steps`` was measured at four steps, ``hostile-log`` has bad names, ``empty`` no log."""
     found = served
-    make_study(found / "once", examples=20)
     study = make_study(found / "steps", examples=20)
     rng = np.random.default_rng(1)
     for step in (10, 25, 50):
@@ -44,16 +43,13 @@ def folder(served: Path) -> Path:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize(("name", "figures"), [("once", 3), ("steps", 4)])
-def test_it_opens_as_the_very_first_request(server, browser, name, figures, theme):
+def test_it_opens_as_the_very_first_request(server, browser, theme):
     for page in watched(browser, viewport={"width": 1400, "height": 1000}, color_scheme=theme):
-        page.goto(f"{server}/training?study={name}")
-        ready(page, figures)
+        page.goto(f"{server}/training?study=steps")
+        ready(page, 4)
         expect(page.get_by_text("Look for the order of events")).to_be_visible()
         assert page.locator(".js-plotly-plot").first.locator("path.js-line").count() >= 3 + 3
-        if name == "once":
-            expect(page.get_by_text("States were captured at step 100 only")).to_be_visible()
-        shoot(page, f"training-{name}-{theme}")
+        shoot(page, f"training-steps-{theme}")
 
 
 def test_a_narrow_window(server, browser):
@@ -61,7 +57,7 @@ def test_a_narrow_window(server, browser):
         page.goto(f"{server}/training?study=steps")
         ready(page, 4)
         settle(page)
-        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+        assert overflow(page) <= 0
         box = page.locator(".js-plotly-plot").first.bounding_box()
         assert box
         assert box["width"] > 700
@@ -173,13 +169,3 @@ def test_a_study_without_a_log(server, page):
     expect(page.get_by_text("This study has no measured states")).to_be_visible()
     ready(page, 0)
     shoot(page, "training-empty")
-
-
-def test_downloads(server, page):
-    page.goto(f"{server}/training?study=once")
-    ready(page, 3)
-    page.get_by_test_id("stMain").get_by_role("button", name="Save").first.click()
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name="Numbers (CSV)").click()
-    assert waiting.value.suggested_filename == "training-loss.csv"
-    assert Path(waiting.value.path()).read_text().startswith("arm,seed,kind,step,averaged,")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
+from synthetic import make_study
 
 from cr_interp.study.searching import BUNDLED, studies_in
 from cr_interp.tables.stored import SHIPPED
@@ -29,8 +30,10 @@ def first_page(page: str, **query: str) -> tuple[dict[str, str], str]:
     lines = [each.value.replace("\\", "").replace("\u2060", "") for each in app.markdown]
     found = {
         question: line.removeprefix(f"**{question}** ")
-        for question in QUESTIONS for line in lines if line.startswith(f"**{question}** ")
-    }  # fmt: skip
+        for question in QUESTIONS
+        for line in lines
+        if line.startswith(f"**{question}** ")
+    }
     return found, "\n".join(str(each.proto.body) for each in app.get("html"))
 
 
@@ -82,16 +85,20 @@ def test_a_stranger_can_say_three_things(name):
         elif row["low"] < -0.02:
             assert "not excluded" in of[0]
         else:
-            assert re.match("None in|No loss of", of[0])
+            assert re.match("It is excluded in|No loss of 2 points or more in", of[0])
     if (BUNDLED / name / "tables" / "patching.parquet").exists():
         patching = pd.read_parquet(BUNDLED / name / "tables" / "patching.parquet")
         arm, layer, share = re.search(
             r"In (\w+), putting back .*? of layer (\d+) alone returns ([\d.]+) %", where
         ).groups()
         mine = patching[
-            (patching["arm"] == arm) & (patching["group"] == "harmed") & (patching["direction"] == "repair")
-            & (patching["readout"] == "answer") & (patching["control"] == "none") & (patching["layer"] == int(layer))
-        ]  # fmt: skip
+            (patching["arm"] == arm)
+            & (patching["group"] == "harmed")
+            & (patching["direction"] == "repair")
+            & (patching["readout"] == "answer")
+            & (patching["control"] == "none")
+            & (patching["layer"] == int(layer))
+        ]
         means = 100 * mine.groupby("site")["estimate"].mean()
         assert (means - float(share)).abs().min() < 0.05
     else:
@@ -115,6 +122,36 @@ def test_a_stranger_can_say_them_of_the_suite():
     assert f"adds Harm in {(~harmed & (harm['low'] > 0)).sum()}." in helped
     for metric, said in (("acc_x", "Acc_x"), ("acc_xc", "Acc_xc")):
         mine = rows[rows["metric"] == metric]
-        assert f"{said} is lower in {(mine['high'] < 0).sum()} of {len(mine)}," in price
+        lower = set(mine.loc[mine["high"] < 0, "setting"])
+        count, named = re.search(rf"{said} is lower in (\d+) of {len(mine)}(?: \((.*?)\))?,", price).groups()
+        assert int(count) == len(lower)
+        assert set((named or "").split(", ")) - {""} == lower  # few enough to be named
     patched = list((BUNDLED / "suite").glob("*/tables/patching.parquet"))
     assert ("Not measured" in where) == (not patched)
+
+
+def test_a_study_of_one_arm_compares_nothing_and_says_so(root):
+    make_study(root / "alone", arms=("opd",), seeds=(0,), examples=10, layers=2)
+    app = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    assert not app.exception
+    assert any("has one arm" in each.value for each in app.info)
+    assert not any("Compare on the left" in each.value for each in app.info)
+    assert "compared" not in "".join(
+        str(each.proto.body) for each in app.get("html") if "ct-line" in str(each.proto.body)
+    )
+
+
+def test_without_a_key_nothing_is_called_harm(root):
+    study = make_study(root / "keyless", seeds=(0,), examples=10, layers=2)
+    study.replace("generations", study.table("generations").assign(outcome="ungraded"))
+    app = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    assert not app.exception
+    assert not app.error
+    assert "how often it changes an answer" in app.markdown[0].value
+    assert "Look at Harm" not in app.markdown[0].value
+    assert "What kind of wrong" not in [each.value for each in app.subheader]
+    assert app.selectbox(key="prompts").options == ["all"]
+    assert len(app.dataframe[-1].value) == 10
+    labels = [each.proto.label for each in app.get("page_link")]
+    assert not [label for label in labels if "Harmed" in label]
+    assert [label for label in labels if label.startswith("Changed under")]

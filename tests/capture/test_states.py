@@ -59,14 +59,17 @@ def test_clear_refusals(tmp_path):
 @pytest.mark.parametrize(
     "shards",
     [
-        [], "x", {"exact-000000.safetensors": []}, {"exact-000000.safetensors": {"view": "exact"}},
+        [],
+        "x",
+        {"exact-000000.safetensors": []},
+        {"exact-000000.safetensors": {"view": "exact"}},
         {"../exact-000000.safetensors": {"view": "../exact", "start": 0, "sites": [], "examples": []}},
         {"other.safetensors": {"view": "exact", "start": 0, "sites": [], "examples": []}},
         {"exact-000000.safetensors": {"view": "exact", "start": 0, "sites": [1], "examples": []}},
         {"exact-000000.safetensors": {"view": "exact", "start": 0, "sites": [], "examples": ["a"]}},
         {"exact-000040.safetensors": {"view": "exact", "start": 40, "sites": [], "examples": []}},
     ],
-)  # fmt: skip
+)
 def test_an_index_from_anybody_names_shards_of_its_folder(shards, tmp_path):
     """The last ones: a link out, and no file at all."""
     (tmp_path / "outside.safetensors").write_bytes(b"x")

@@ -2,12 +2,12 @@
 
 import os
 import re
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import warm
 
 pytest.importorskip("mkdocs", reason="the documentation's packages are in the extra `docs`")
 
@@ -38,9 +38,7 @@ def site(tmp_path_factory) -> Path:
         ["docs/tools/generate.py", "reference"],
         ["-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)],
     ):
-        done = subprocess.run(
-            [sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, check=False
-        )
+        done = warm.run([sys.executable, *command], cwd=ROOT, env=env)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

@@ -57,6 +57,13 @@ def test_both_are_drawn_on_one_grid(heads):
     assert "Patching: opd most at layer 2, head 3, 1.40" in alt_text(figure)
 
 
+def test_a_single_cluster_has_no_interval(heads):
+    """As where sites are patched: no [nan, nan]."""
+    attribution, exact = heads
+    marks = head_map(attribution, exact.assign(low=float("nan"), high=float("nan"))).data[3]
+    assert all("(no interval: a single cluster)" in cell[1] for cell in marks.customdata)
+
+
 def test_attribution_alone_says_that_nothing_was_patched(heads):
     figure = head_map(heads[0])
     assert len(figure.data) == 2

@@ -320,8 +320,11 @@ def test_the_command_line_hands_them_on(asked, tmp_path, monkeypatch):
     with pytest.raises(Told):
         CliRunner().invoke(cli.app, typed, catch_exceptions=False)
     assert {name: found[name] for name in ("teacher", "responses", "dtype", "device_map")} == {
-        "teacher": "T", "responses": "opd", "dtype": "bfloat16", "device_map": "auto",
-    }  # fmt: skip
+        "teacher": "T",
+        "responses": "opd",
+        "dtype": "bfloat16",
+        "device_map": "auto",
+    }
 
 
 class Told(Exception):

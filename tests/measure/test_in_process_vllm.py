@@ -95,9 +95,11 @@ def test_a_study_of_runs_is_answered_by_it_once_that_is_said(vllm, checkpoint, t
 
 def test_a_case_study_is_answered_by_it(vllm, checkpoint, tmp_path):
     told = {
-        "name": "cases", "task": "rules:shift", "checkpoints": {"base": str(checkpoint)},
+        "name": "cases",
+        "task": "rules:shift",
+        "checkpoints": {"base": str(checkpoint)},
         "evaluation": {"examples": 3, "permutations": 0, "engine": "vllm"},
-    }  # fmt: skip
+    }
     study = case_study(CaseStudy.model_validate(told), tmp_path / "cases")
     assert len(vllm.made) == 1
     assert study.table("generations")["example_id"].nunique() == 3

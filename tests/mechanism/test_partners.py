@@ -19,9 +19,7 @@ def pairs(*told):
 
 
 def test_another_answer_goes_before_the_same_group_and_never_the_same_cluster():
-    some = pairs(
-        ("a", "harmed", 7), ("b", "harmed", 7), ("c", "kept", 8), ("a", "harmed", 8), ("d", "harmed", 8)
-    )  # fmt: skip
+    some = pairs(("a", "harmed", 7), ("b", "harmed", 7), ("c", "kept", 8), ("a", "harmed", 8), ("d", "harmed", 8))
     # e0: e4 is harmed too and answers otherwise; e3 would be nearer but is of its cluster.
     assert partners_of(some) == [4, 3, 0, 1, 0]
     assert partners_of(some[:3]) == [2, 2, 0]  # harmed answers are all alike: a kept one is taken

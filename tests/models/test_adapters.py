@@ -258,8 +258,13 @@ def test_an_adapter_on_an_adapter_is_refused(base, tmp_path):
 
 @pytest.mark.parametrize(
     ("file", "text"),
-    [("base.json", "[]"), ("base.json", "{}"), ("base.json", '{"fingerprint": 1}'), ("base.json", '{"fingerprint": "x"}')],
-)  # fmt: skip
+    [
+        ("base.json", "[]"),
+        ("base.json", "{}"),
+        ("base.json", '{"fingerprint": 1}'),
+        ("base.json", '{"fingerprint": "x"}'),
+    ],
+)
 def test_a_note_of_the_base_that_is_none(file, text, base, tmp_path):
     trained(base, tmp_path / "a", ACTS["LoRA"]())
     (tmp_path / "a" / file).write_text(text)

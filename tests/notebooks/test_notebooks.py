@@ -48,6 +48,8 @@ def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
 def test_runs_from_top_to_bottom(path, studies, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
+    for cell in notebook.cells:  # a comparison of fewer examples runs through the same lines
+        cell.source = re.sub(r"^EXAMPLES = \d+$", "EXAMPLES = 16", cell.source, flags=re.MULTILINE)
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs)

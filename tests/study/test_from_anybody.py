@@ -183,6 +183,8 @@ def test_a_manifest_that_nests_is_refused(tmp_path):
         ("step", True),
         ("arm", 3),
         ("n_tokens", "7"),
+        ("n_tokens", -5),
+        ("step", -1),
         ("response", 1.5),
         ("outcome", "perhaps"),
     ],
@@ -204,6 +206,23 @@ def test_an_answer_without_an_outcome_is_no_wrong_answer(column, tmp_path):
     frame.to_parquet(study.table_path("generations"))
     with pytest.raises(UserError, match=f"1 answers without {column}"):
         study.table("generations")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda drift: pd.concat([drift, drift]), "values twice"),
+        (lambda drift: pd.concat([drift, drift.head(1).assign(estimate=0.1)]), "1 values twice"),
+        (lambda drift: drift.assign(estimate=5.0), "a cosine of 5"),
+        (lambda drift: drift.assign(estimate=-1.5), "a cosine of 1.5"),
+    ],
+)
+def test_a_value_of_drift_is_there_once_and_can_be(change, said, tmp_path):
+    """A figure would take one of the two; the lowest over layers the wrong one, beside another one's interval."""
+    study = make_study(tmp_path / "study", seeds=(0,), examples=4)
+    study.replace("drift", change(study.table("drift")))
+    with pytest.raises(UserError, match=said):
+        study.table("drift")
 
 
 @pytest.mark.parametrize("line", [b"[" * 40_000, b'{"a":' * 40_000, b'{"step": 1, "x": ' + b"[" * 40_000])

@@ -29,7 +29,9 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--js-flags=--no-opt",  # no page is open for long enough to be worth compiling twice
+    "--num-raster-threads=1",
+    # No page is open for long enough to be worth compiling twice, nor is there a core to spare for a collector of its own.
+    "--js-flags=--no-opt --no-maglev --single-threaded-gc",
 ]
 HOSTILE = "<script>window.hit=1</script><img src=x onerror='window.hit=1'> **b** ![i](http://x.invalid/i.png)"
 
@@ -120,7 +122,8 @@ def watched(browser: playwright.Browser, viewport: object = None, color_scheme: 
     tabs = _idle.setdefault(browser, [])
     page = tabs.pop() if tabs else new_tab(browser)
     page.set_viewport_size(viewport or {"width": 1280, "height": 720})
-    page.emulate_media(color_scheme=color_scheme)
+    # What moves is drawn sixty times a second while a test waits for the server.
+    page.emulate_media(color_scheme=color_scheme, reduced_motion="reduce")
     problems: list[str] = []
     watching = {
         "pageerror": lambda error: problems.append(f"exception: {error}"),
@@ -218,7 +221,10 @@ def ready(page: Page, figures: int) -> None:
 
 
 def shoot(page: Page, name: str) -> None:
-    """The whole page: the window is made as tall as the scrolled part first."""
+    """A picture of the whole page, if ``CR_INTERP_PICTURES`` is set: the window is made as tall as the scrolled part first, and
+    every figure is drawn anew twice, which takes longer than most tests."""
+    if not os.environ.get("CR_INTERP_PICTURES"):
+        return
     ARTEFACTS.mkdir(exist_ok=True)
     size = page.viewport_size
     assert size
@@ -227,6 +233,11 @@ def shoot(page: Page, name: str) -> None:
     page.wait_for_timeout(250)  # figures are drawn anew
     page.screenshot(path=ARTEFACTS / f"{name}.png")
     page.set_viewport_size(size)
+
+
+def overflow(page: Page) -> int:
+    """How many pixels the page is wider than its window."""
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
 def metric_values(page: Page, number: int) -> list[str]:

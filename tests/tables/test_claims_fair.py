@@ -70,5 +70,5 @@ def test_what_is_paid_is_counted_by_the_intervals():
     rows = compared(
         ("a", -0.3, -0.4, -0.2, 0.0), ("b", 0.0, -0.02, 0.1, 0.0), ("c", -0.1, -0.3, 0.1, 0.0)
     ).assign(metric="acc_x")
-    assert said_price(rows) == "Acc_x is lower in 1 of 3, not lower by 2 points in 1, and open in 1."
+    assert said_price(rows) == "Acc_x is lower in 1 of 3 (a), not lower by 2 points in 1, and open in 1."
     assert said_price(TABLE) == "No accuracy can be compared."

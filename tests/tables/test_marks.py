@@ -12,13 +12,23 @@ def answers(told: dict[int, list[tuple[str, str]]]) -> pd.DataFrame:
     """``seed → [(answer without, answer with the context), …]``; as many tokens as words."""
     rows = [
         {
-            "arm": "opd", "seed": seed, "step": 3, "split": "test", "example_id": f"e{i}", "cluster": f"c{i}", "sample": 0,
-            "view": view, "control": control, "response": text, "n_tokens": len(text.split()), "outcome": "right",
+            "arm": "opd",
+            "seed": seed,
+            "step": 3,
+            "split": "test",
+            "example_id": f"e{i}",
+            "cluster": f"c{i}",
+            "sample": 0,
+            "view": view,
+            "control": control,
+            "response": text,
+            "n_tokens": len(text.split()),
+            "outcome": "right",
         }
         for seed, pairs in told.items()
         for i, pair in enumerate(pairs)
         for (view, control), text in zip((("no_context", "none"), ("with_context", "exact")), pair, strict=True)
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -34,8 +44,13 @@ def test_counted_by_hand():
     }
     table = marks(answers(told), "Answer:")
     assert values(table, 0) == {
-        "marks_x": 1, "marks_xc": 1.5, "marks_times": 1.5, "len_x": 2.5, "len_xc": 5.5, "len_times": 11 / 5,
-    }  # fmt: skip
+        "marks_x": 1,
+        "marks_xc": 1.5,
+        "marks_times": 1.5,
+        "len_x": 2.5,
+        "len_xc": 5.5,
+        "len_times": 11 / 5,
+    }
     assert values(table, 1) == pytest.approx(
         {"marks_x": 0.5, "marks_xc": 1, "marks_times": 2, "len_x": 1.5, "len_xc": 2, "len_times": 4 / 3}
     )

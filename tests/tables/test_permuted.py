@@ -97,8 +97,20 @@ def patched(shares, n=20):
             for (site, layer, control), share in shares.items()
             for i in range(n)
         ],
-        columns=["arm", "seed", "step", "example_id", "cluster", "group", "direction", "site", "layer", "control", "answer"],
-    )  # fmt: skip
+        columns=[
+            "arm",
+            "seed",
+            "step",
+            "example_id",
+            "cluster",
+            "group",
+            "direction",
+            "site",
+            "layer",
+            "control",
+            "answer",
+        ],
+    )
 
 
 def test_a_place_is_claimed_beyond_both_controls_only():

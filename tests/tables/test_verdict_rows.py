@@ -166,7 +166,8 @@ def test_the_price_says_what_is_worse_what_is_not_excluded_and_what_is_not_lost(
         harm_irrelevant=("less", -0.1, 0.05, "open"),
     )
     assert price(rows, "nca") == (
-        "nca is worse in Acc_xc. A loss of 2 points or more is not excluded in Harm behind an irrelevant context. None in Acc_x."
+        "nca is worse in Acc_xc. A loss of 2 points or more is not excluded in Harm behind an irrelevant context. "
+        "It is excluded in Acc_x."
     )
     assert price(rows.query("metric == 'acc_x'"), "nca") == "No loss of 2 points or more in Acc_x."
     assert price(rows.query("metric == 'harm_irrelevant'"), "nca").startswith(

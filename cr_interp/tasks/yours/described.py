@@ -238,6 +238,9 @@ def read_description(path: Path, trusted: bool = False) -> DescribedTask:
             f"The task {path}: 'new_instruction' says who obeys the 'mismatched' context, and there is none. Give both."
         )
     _check_contexts(description, path)
+    for grader in (description.grader, description.new_instruction) if trusted else ():
+        if grader is not None:
+            grader.check(path.parent)
     kind = DescribedTask if description.new_instruction is None else DescribedTaskWithNewInstruction
     return kind(description, path.parent, description.max_new_tokens, trusted)
 

@@ -97,8 +97,28 @@ def _fenced(response: str) -> str:
 
 def _fits(value: Any, schema: dict[str, Any]) -> bool:
     told = "The JSON schema takes longer than 10 seconds on a response. Write it without patterns that repeat repetitions."
-    with limited(10, told):
-        return bool(_validator(json.dumps(schema, sort_keys=True)).is_valid(value))
+    try:
+        with limited(10, told):
+            return bool(_validator(json.dumps(schema, sort_keys=True)).is_valid(value))
+    except UserError:
+        raise
+    except Exception as error:  # a reference to nothing, to itself, and whatever a keyword stumbles over
+        said = "it refers to itself without end" if isinstance(error, RecursionError) else str(error)[:200]
+        raise UserError(f"The grader's JSON schema cannot be applied: {said}.") from error
+
+
+def check_schema(schema: dict[str, Any]) -> None:
+    """Raise :class:`UserError` for a schema by which nothing can be judged, before any response is."""
+    for value in (None, 0, "", [], {}):
+        _fits(value, schema)
+
+
+def check_language(code: str) -> None:
+    """Raise :class:`UserError` for a language that is not known."""
+    if code not in _known_languages():
+        raise UserError(
+            f"The grader's language {code!r} is not known to py3langid. It knows {', '.join(_known_languages())}."
+        )
 
 
 @cache
@@ -166,20 +186,19 @@ def language(code: str, response: str, truncated: bool) -> Outcome:
     """``right`` if the response is in this language, by py3langid; of less than a dozen letters nothing is said."""
     if sum(letter.isalpha() for letter in response) < SHORTEST_TEXT:
         return "truncated" if truncated else "unparsable"
+    check_language(code)
+    import py3langid
+
+    return "right" if py3langid.classify(response)[0] == code else "wrong"
+
+
+@cache
+def _known_languages() -> tuple[str, ...]:
     try:
         import py3langid
     except ImportError as error:
         raise UserError(
             "The grader 'language' needs the package py3langid. Install the extra 'graders': pip install 'cr-interp[graders]'."
         ) from error
-    known = _languages()
-    if code not in known:
-        raise UserError(f"The grader's language {code!r} is not known to py3langid. It knows {', '.join(known)}.")
-    return "right" if py3langid.classify(response)[0] == code else "wrong"
-
-
-@cache
-def _languages() -> tuple[str, ...]:
-    import py3langid
 
     return tuple(sorted(name for name, _ in py3langid.rank("a text")))

@@ -116,6 +116,16 @@ class Grading(BaseModel):
             return self.judge.grade(example, response, truncated)
         return self.keyed()(answer, response, truncated)
 
+    def check(self, folder: Path) -> None:
+        """Raise :class:`UserError`, before any response is judged, for a file that is not there, a schema by which nothing can
+        be judged, and an unknown language. Runs nothing."""
+        if self.kind == "json" and (schema := self._schema(folder)) is not None:
+            form_graders.check_schema(schema)
+        if self.language is not None:
+            form_graders.check_language(self.language)
+        if self.function is not None:
+            inside(folder, self.function.partition(":")[0], "The grader")
+
     def keyed(self) -> graders.Grader:
         """The grader of a kind that compares with an expected answer."""
         if self.kind == "choice":

@@ -36,7 +36,7 @@ def run_task_file(path: Path) -> Task:
         made = make()
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _with_line(path, error) from error
     if not isinstance(made, Task):
         missing = [part for part in PARTS if not hasattr(made, part)]
@@ -60,12 +60,12 @@ def _run(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file of one's own may end the program, which is no result
         raise _with_line(path, error) from error
     return module
 
 
-def _with_line(path: Path, error: Exception) -> UserError:
+def _with_line(path: Path, error: BaseException) -> UserError:
     where = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     line = f", line {where[-1].lineno}" if where else ""
     return UserError(f"{path}{line}: {type(error).__name__}: {error}")
@@ -93,7 +93,7 @@ def grade_by_function(named: str, folder: Path, example: Example, response: str,
             said = _FUNCTIONS[key](prompt=example.prompt, response=response, answer=example.answer)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _with_line(path, error) from error
     if said is True or said is False:
         return "right" if said else "truncated" if truncated else "wrong"

@@ -102,11 +102,32 @@ def test_graders_that_lack_something(told, said):
         ({"type": "nothing"}, "JSON schema is none"),
         ({"$ref": "https://example.invalid/s.json"}, "outside of it"),
         ({"patternProperties": {"(a+)+$": {}}}, "not read here"),
+        ({"$ref": "#"}, "refers to itself"),
+        (
+            {"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+            "refers to itself",
+        ),
+        ({"$ref": "#/$defs/none"}, "cannot be applied"),
     ],
 )
 def test_schemas_that_are_refused(schema, said, tmp_path):
     with pytest.raises(UserError, match=said):
         verdict({"kind": "json", "json_schema": schema}, "{}", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"kind": "json", "json_schema": {"$ref": "#/$defs/none"}}, "cannot be applied"),
+        ({"kind": "json", "schema_file": "none.json"}, "no file of this name"),
+        ({"kind": "json", "schema_file": "../x.json"}, "outside"),
+        ({"kind": "language", "language": "xx"}, "not known"),
+        ({"kind": "python", "function": "none.py:grade"}, "no file of this name"),
+    ],
+)
+def test_what_cannot_judge_is_said_before_anything_is_judged(told, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        Grading.model_validate(told).check(tmp_path)
 
 
 def test_a_schema_in_a_file_beside(tmp_path):
@@ -164,7 +185,7 @@ def test_reading_a_study_runs_no_grader(tmp_path):
     with pytest.raises(UserError, match="Name the task's file yourself"):
         found.grade(found.examples("test")[0], "x", False)
     named = get_task(str(tmp_path / "t.yaml"), run_code=True)
-    with pytest.raises(SystemExit):
+    with pytest.raises(UserError, match="SystemExit: run"):
         named.grade(named.examples("test")[0], "x", False)
 
 

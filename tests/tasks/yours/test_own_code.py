@@ -57,6 +57,8 @@ def test_a_configuration_finds_the_task_beside_it(folder):
         ("x = 1\ny = x +\n", "SyntaxError"),
         ("x = 1\n\nraise ValueError('no rows')\n", r"task\.py, line 3: ValueError: no rows"),
         ("def task():\n    return 1 / 0\n", "line 2: ZeroDivisionError"),
+        ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
+        ("import sys\ndef task():\n    sys.exit()\n", "line 3: SystemExit"),
         ("x = 1\n", r"no function task\(\)"),
         ("def task():\n    return 3\n", "returned a int, which lacks name, max_new_tokens"),
     ],

@@ -194,8 +194,10 @@ def test_turns_and_a_context_of_each_example_are_trained_together(tmp_path):
         study = Study.create(tmp_path / f"{share}", {})
         distill(
             config.model_copy(update={"training": config.training.model_copy(update={"share_prefix": share})}),
-            "nca", 0, study,
-        )  # fmt: skip
+            "nca",
+            0,
+            study,
+        )
         rows = study.train_rows("nca", 0)
         losses.append(next(row["loss"] for row in rows if row["kind"] == "train"))
         assert {"acc_x", "acc_xc"} <= set(next(row for row in rows if row["kind"] == "eval"))

@@ -63,8 +63,14 @@ def described(study, **changes):
     rows = "".join(f'{{"prompt": "p{n}", "answer": "x"}}\n' for n in range(40))
     (study.path / "rows.jsonl").write_text(rows)
     (study.path / "grader.py").write_text("raise SystemExit(99)\n")
-    told = {"name": "mine", "train": {"dataset": "rows.jsonl"}, "test": {"dataset": "rows.jsonl"},
-            "context": {"text": "be brief"}, "grader": {"kind": "contains"}, **changes}  # fmt: skip
+    told = {
+        "name": "mine",
+        "train": {"dataset": "rows.jsonl"},
+        "test": {"dataset": "rows.jsonl"},
+        "context": {"text": "be brief"},
+        "grader": {"kind": "contains"},
+        **changes,
+    }
     (study.path / "task.yaml").write_text(yaml.safe_dump(told))
 
 

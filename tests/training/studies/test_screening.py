@@ -140,11 +140,18 @@ def tried(**values):
 
 def test_a_form_must_keep_both_bounds_and_then_the_one_that_still_listens_is_taken(plan):
     rows = {
-        "harmed__nca__harm": 0.02, "early__opd__acc_xc": 0.80,
-        "harmed__gate__harm": 0.025, "early__gate__acc_xc": 0.79, "harmed__gate__new_instruction": 0.10,
-        "harmed__mix__harm": 0.020, "early__mix__acc_xc": 0.81, "harmed__mix__new_instruction": 0.30,
-        "harmed__sharp__harm": 0.20, "early__sharp__acc_xc": 0.90, "harmed__sharp__new_instruction": 0.90,
-    }  # fmt: skip
+        "harmed__nca__harm": 0.02,
+        "early__opd__acc_xc": 0.80,
+        "harmed__gate__harm": 0.025,
+        "early__gate__acc_xc": 0.79,
+        "harmed__gate__new_instruction": 0.10,
+        "harmed__mix__harm": 0.020,
+        "early__mix__acc_xc": 0.81,
+        "harmed__mix__new_instruction": 0.30,
+        "harmed__sharp__harm": 0.20,
+        "early__sharp__acc_xc": 0.90,
+        "harmed__sharp__new_instruction": 0.90,
+    }
     forms = best_form(tried(**rows), plan.adaptive, "opd")
     assert forms["form"].tolist() == ["mix", "gate", "sharp"]
     assert forms["misses"].round(6).tolist() == [0, 0, 0.17]
