@@ -271,9 +271,9 @@ def attention_map(attention: pd.DataFrame, arm: str, group: str = "harmed", head
         f"Attention mass of {arm}: how much of its weight an aligned position gives to each span ({which}). The spans share 1, "
         f"the first token (where sinks sit) apart; context is all that only that view has and overlaps with the others. "
         f"{counted_examples(real, f'{group} examples', each='')}; the pointer shows "
-        f"{WITHIN}. Control: even attention to all tokens would give "
-        + ", ".join(f"{span} {even[span]:.2f}" for span in reversed(spans) if span in even)
-        + ". Mass says who looks, not who needs what it sees."
+        f"{WITHIN}."
+        + _evenly(", ".join(f"{span} {even[span]:.2f}" for span in reversed(spans) if span in even))
+        + " Mass says who looks, not who needs what it sees."
     )
     given = real[(real["span"] == "context")]
     most = given.loc[given["estimate"].idxmax()] if len(given) else None
@@ -281,6 +281,11 @@ def attention_map(attention: pd.DataFrame, arm: str, group: str = "harmed", head
         "" if most is None else f" The context gets most in layer {most['layer']}: {most['estimate']:.2f}."
     )
     return finish(figure, text, alt, height=120 + 34 * len(spans))
+
+
+def _evenly(shares: str) -> str:
+    """The control's sentence; none where the table has no such rows."""
+    return f" Control: even attention to all tokens would give {shares}." if shares else ""
 
 
 def attention_heads(
@@ -316,7 +321,7 @@ def attention_heads(
     text = (
         f"Attention mass of {arm}, head by head: how much of its weight an aligned position gives to {SPANS.get(span, span)} "
         f"({VIEWS[view]}). {counted_examples(real, f'{group} examples', each='')}; the "
-        f"pointer shows {WITHIN}. Control: even attention to all tokens would give {even:.2f}."
+        f"pointer shows {WITHIN}." + _evenly("" if np.isnan(even) else f"{even:.2f}")
     )
     most = real.loc[real["estimate"].idxmax()]
     alt = (

@@ -12,7 +12,7 @@ import pandas as pd
 from cr_interp.mechanism.answers import answers_of
 from cr_interp.study.searching import open_study
 from cr_interp.tables.attribution import first_cells
-from cr_interp.tables.directions import Verdict, effect_table, verdicts
+from cr_interp.tables.directions import Verdict, direction_table, effect_table, verdicts
 from cr_interp.tables.flips_by_drift import flips_by_drift, over_seeds
 from cr_interp.tables.gradients import beside_baseline
 from cr_interp.tables.knockout import strongest_cuts
@@ -257,6 +257,13 @@ def verdicts_of(name: str, arm: str) -> list[str]:
 def stronger_of(name: str, arm: str) -> list[str]:
     """The stronger reading of every run: the verdict, and adding v breaks answers too."""
     return [each.stronger for each in doses(name, arm)]
+
+
+def turned(name: str, arm: str) -> pd.Series:
+    """Layer → cosine of what training did (u) with what the context does to the base (v), mean over seeds."""
+    rows = direction_table(table(name, "directions"))
+    rows = rows[(rows["arm"] == arm) & (rows["control"] == "none")]
+    return rows.set_index(rows["layer"].astype(int))["estimate"]
 
 
 @cache

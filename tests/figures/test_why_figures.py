@@ -76,6 +76,12 @@ def test_attention_maps_name_the_even_share_and_the_heads():
     )
     assert "layer 1, head 1, 0.75" in alt_text(heads)
     assert set(attention_table(attention(), head=None)["head"]) == {0, 1}
+    table = attention()
+    without = table[table["control"] != "even"]  # nothing is said of a control that the table does not have
+    for drawn, said in ((table, True), (without, False)):
+        for figure in (attention_map(drawn, "opd"), attention_heads(drawn, "opd", span="system")):
+            assert ("even attention" in caption(figure)) is said
+            assert "nan" not in caption(figure)
     assert "No attention" in attention_map(attention(), "nca").layout.annotations[0].text
 
 
