@@ -164,7 +164,9 @@ def plainly(browsing, folder: Path) -> list[float]:
     """Seconds of a change between two pages that have one small figure each."""
     (folder / "plain.py").write_text(PLAIN)
     found: list[float] = []
-    for server in browsing.serve(folder, folder, folder / "plain.py"):
+    for server in browsing.serve(
+        folder, folder, folder / "plain.py", {"STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
+    ):
         for browser in browsing.launched():
             for page in browsing.watched(browser, viewport={"width": 1400, "height": 1000}):
                 page.goto(server)
