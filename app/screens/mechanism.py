@@ -68,7 +68,7 @@ def decided(chosen: Selection) -> None:
 
 def choose(patching: pd.DataFrame) -> tuple[str, str, str]:
     there = {str(name) for name in patching["group"].unique()}
-    groups = [name for name in ("harmed", "rescued", "kept", "changed") if name in there]
+    groups: list[str] = [name for name in ("harmed", "rescued", "kept", "changed") if name in there]
     groups += sorted(there - set(groups))
     found = set(patching["direction"].unique())
     directions = [name for name in DIRECTIONS if name in found] or list(DIRECTIONS)

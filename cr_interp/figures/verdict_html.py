@@ -69,7 +69,8 @@ def verdict_html(
         unit: _end((100 if unit == "%" else 1) * of[drawn].to_numpy(dtype=float).ravel())
         for unit, of in rows.groupby("unit")
     }
-    body, scaled = [], ""
+    body: list[str] = []
+    scaled = ""
     for row in rows.sort_values("unit", key=lambda unit: unit != "%", kind="stable").itertuples():
         factor, end = 100.0 if row.unit == "%" else 1.0, ends[row.unit]
         if row.unit != "%" and not pd.isna(row.estimate) and not scaled:

@@ -6,7 +6,7 @@ They are written beside the other pages at every build and are not kept in the r
 import json
 import re
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import griffe
 import typer
@@ -125,11 +125,21 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [each for each in inside if isinstance(each, type) and issubclass(each, BaseModel)]
 
 
+def _unchecked(annotation: Any) -> Any:
+    """The type without the checks of its values: ``Annotated[str, …]`` is a text, also inside a list or a mapping."""
+    if get_origin(annotation) is Annotated:
+        return _unchecked(get_args(annotation)[0])
+    if get_origin(annotation) in (tuple, list, dict):
+        return get_origin(annotation)[tuple(map(_unchecked, get_args(annotation)))]
+    return annotation
+
+
 def _kind(annotation: Any) -> str:
     """A type as a reader of YAML calls it."""
     models = _models(annotation)
     if models:
         return "section"
+    annotation = _unchecked(annotation)
     text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
     text = re.sub(r"typing\.|pathlib\.|datetime\.", "", text)
     several = re.fullmatch(r"tuple\[(Literal\[.+\]), \.\.\.\]", text)

@@ -75,24 +75,33 @@ def test_the_first_page(studies, tmp_path, monkeypatch):
             patch.setenv("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
             alone.append(opening(browsing, tmp_path, plain, 1, tmp_path))
     say = Console(width=200).print
-    say(f"first page, new server: a page of one figure and nothing else {listed(alone)} s")
-    say(f"80 layers × 8 arms × 10 seeds, opened for the first time ever: {cold:.2f} s")
+    say(
+        f"new server, new browser: the page of one figure and nothing else {listed([figure for figure, _ in alone])} s"
+    )
+    say(
+        f"80 layers × 8 arms × 10 seeds, for the first time ever: first figure {cold[0]:.2f} s, whole page {cold[1]:.2f} s"
+    )
     for name, times in (("80 layers × 8 arms × 10 seeds", found), ("bundled studies", bundled)):
-        ratio = statistics.median(a / b for a, b in zip(times, alone, strict=True))
-        met = "met" if ratio <= FIRST_WANTED else "not met"
-        say(f"{name}: {listed(times)} s; {ratio:.2f} × (wanted: {FIRST_WANTED} ×; {met})")
+        for part, what in enumerate(("first figure", "whole page")):
+            ratio = statistics.median(a[part] / b[part] for a, b in zip(times, alone, strict=True))
+            met = "" if part else f" (wanted: {FIRST_WANTED} ×; {'met' if ratio <= FIRST_WANTED else 'not met'})"
+            say(f"{name}, {what}: {listed([each[part] for each in times])} s; {ratio:.2f} ×{met}")
 
 
-def opening(browsing, folder: Path, main: Path, figures: int, studies: Path, query: str = "") -> float:
-    """Seconds from asking a new server, in a new browser, until so many figures are drawn."""
-    took = 0.0
+def opening(
+    browsing, folder: Path, main: Path, figures: int, studies: Path, query: str = ""
+) -> tuple[float, float]:
+    """Seconds from asking a new server, in a new browser, until the first figure is drawn, and until all are and nothing runs."""
+    took = (0.0, 0.0)
     for server in browsing.serve(studies, folder, main):
         for browser in browsing.launched():
             for page in browsing.watched(browser, viewport={"width": 1400, "height": 1000}):
                 start = time.perf_counter()
                 page.goto(f"{server}/{query}")
+                page.locator(FIGURE).first.wait_for(state="attached", timeout=120_000)
+                first = time.perf_counter() - start
                 page.wait_for_function(DRAWN, arg=["Overview", figures], timeout=120_000, polling=20)
-                took = time.perf_counter() - start
+                took = (first, time.perf_counter() - start)
     return took
 
 
@@ -182,6 +191,8 @@ def changes(page, browsing) -> dict[str, list[float]]:
     return found
 
 
+#: What a figure has drawn.
+FIGURE = "[data-testid=stMain] .js-plotly-plot .main-svg .cartesianlayer :is(.trace, image)"
 #: The address is the page's, its script has ended, and all its figures are drawn, and no other page's.
 DRAWN = """([label, figures]) => {
     const path = location.pathname.replace(/.*\\//, '');

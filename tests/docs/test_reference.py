@@ -1,5 +1,6 @@
 """The reference describes every key of a configuration and every column of a table."""
 
+import re
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -40,3 +41,9 @@ def test_every_key_is_described(model, reference):
 
 def test_every_column_is_described(reference):
     assert "| `example_id` |" in reference.tables()
+
+
+def test_a_type_is_told_without_the_checks_of_its_values(reference):
+    """``Annotated[str, …]`` is a text for who writes YAML, wherever it stands."""
+    for page in reference.pages().values():
+        assert not re.search(r"Annotated|Validator|FieldInfo|PydanticUndefined", page)
