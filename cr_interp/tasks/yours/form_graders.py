@@ -109,7 +109,8 @@ def _fits(value: Any, schema: dict[str, Any]) -> bool:
 
 def check_schema(schema: dict[str, Any]) -> None:
     """Raise :class:`UserError` for a schema by which nothing can be judged, before any response is."""
-    for value in (None, 0, "", [], {}):
+    tried: tuple[Any, ...] = (None, 0, "", [], {})
+    for value in tried:
         _fits(value, schema)
 
 
