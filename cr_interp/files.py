@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from cr_interp.confined import is_regular
+from cr_interp.confined import LARGEST, is_regular
 from cr_interp.errors import UserError
 from cr_interp.system.disk import disk_trouble, remove, temporary_name
 from cr_interp.system.text_files import deeper
@@ -119,6 +119,10 @@ def lines_of(path: Path) -> Iterator[bytes]:
     """The lines of a regular file, each as long as a row can be at most; none of what is no file."""
     if not is_regular(path):
         return
+    if path.stat().st_size > LARGEST:
+        raise UserError(
+            f"{path} has {path.stat().st_size / 1e9:.1f} GB; {LARGEST / 1e9:.1f} GB are the most that a log has."
+        )
     # Lines end with a line feed only: what str.splitlines takes for ends as well may stand inside a text.
     with open(path, "rb") as file:
         while line := file.readline(LONGEST_LINE + 1):

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
-from cr_interp.confined import own
+from cr_interp.confined import LARGEST, own
 from cr_interp.files import log_row
 from cr_interp.study.study import Study
 
@@ -58,6 +58,8 @@ class RunLog:
         try:
             if self.path.exists() and not own(self.path.parent.parent.parent, self.path):
                 raise OSError(0, "it is no file of the study's own")
+            if self.path.exists() and self.path.stat().st_size > LARGEST:
+                raise OSError(0, "it is larger than a log can be")
             with open(self.path, "rb") as file:
                 self.problem = None
                 if not self._continues(file):

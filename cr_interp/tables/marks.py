@@ -86,7 +86,7 @@ def _rows(arm: str, pairs: pd.DataFrame, interval: Kind, resamples: int, seed: i
                 "seed": pd.NA if row.seed is None else int(seeds[row.seed]),
                 "metric": metric,
                 "estimate": row.estimate[i],
-                "low": max(0.0, row.low[i]),
+                "low": float(np.maximum(0.0, row.low[i])),
                 "high": row.high[i],
                 "n": int(counted),
                 "interval": row.kinds[i],

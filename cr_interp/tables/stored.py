@@ -23,6 +23,7 @@ import cr_interp
 from cr_interp.confined import is_regular, own
 from cr_interp.errors import UserError
 from cr_interp.files import write_atomic
+from cr_interp.study.schema import MOST_FILE
 from cr_interp.study.searching import BUNDLED
 from cr_interp.study.study import Study
 from cr_interp.system.digests import digest_of, file_digest
@@ -119,6 +120,8 @@ def _content(what: str, files: Sequence[Path], arguments: Any, home: Path | None
     if not all(is_regular(file) and (home is None or own(home, file)) for file in files):
         return None
     try:
+        if any(file.stat().st_size > MOST_FILE for file in files):
+            return None  # whoever reads it says so; a digest of it would take hours
         return digest_of([what, arguments, [(file.name, file_digest(file)) for file in files]])
     except OSError:
         return None

@@ -57,7 +57,8 @@ def main() -> None:
             chosen.regimes()
             chosen.outcome_shares()
             chosen.case_counts()
-            chosen.flips()
+            if chosen.study.has_table("token_drift"):
+                chosen.flips()
             printed(chosen.study)
             print(path.name)
         for folder in BUNDLED.iterdir():

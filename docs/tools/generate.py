@@ -60,7 +60,6 @@ def environment() -> Environment:
     made.filters |= {
         "pct": lambda share: f"{results.percent(share)}{results.NBSP}%",
         "pcts": percents,
-        "numbers": lambda values: results.listed(results.plain(each, 2) for each in values),
         "pts": lambda share: f"{results.percent(share)} points",
         "num": results.plain,
         "times": results.times,

@@ -13,7 +13,7 @@ from cr_interp.system.visible import in_markdown
 from cr_interp.tables.behaviour import differences, harm_on_common, regimes
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.interval_words import said_intervals
-from cr_interp.tables.marks import marks
+from cr_interp.tables.marks import MARKS, marks
 from cr_interp.tables.metrics import metric_table
 from cr_interp.tasks.language.explained import marker
 
@@ -78,11 +78,14 @@ def decided_across(names: Sequence[str]) -> str:
 def shown(name: str, arm: str, baseline: str, of: str) -> str:
     """Say what the two intervals let one say of a difference."""
     within = difference(name, arm, baseline, of, "within").excludes_zero
-    across = difference(name, arm, baseline, of, "across").excludes_zero
+    over_seeds = difference(name, arm, baseline, of, "across")
+    if over_seeds.kind != "across":
+        return "shown on other examples, of one seed" if within else "so no difference is shown"
+    across = over_seeds.excludes_zero
     if within and across:
         return "shown on other examples and for other seeds"
     if within:
-        return "shown on other examples, but three seeds do not show it of others"
+        return f"shown on other examples, but {seeds(name)} seeds do not show it of others"
     return "shown for other seeds, but not on other examples" if across else "so no difference is shown"
 
 
@@ -156,16 +159,24 @@ def mark(name: str, arm: str, of: str, interval: Kind = "across") -> Value:
     )
 
 
-def marks_by_seed(name: str, arm: str, of: str) -> list[float]:
-    table = _marks(name, marker(), "across")
+def every_seed(name: str, arm: str, of: str) -> dict[int, Value]:
+    """A metric, or a number of markers or tokens, of every seed apart, with its interval over other examples."""
+    table = _marks(name, marker(), "across") if of in MARKS else metrics(name)
     rows = table[(table["arm"] == arm) & (table["metric"] == of) & table["seed"].notna()].sort_values("seed")
-    return [float(each) for each in rows["estimate"]]
+    return {
+        int(row.seed): Value(float(row.estimate), float(row.low), float(row.high), int(row.n), str(row.interval))
+        for row in rows.itertuples()
+    }
+
+
+def measured(name: str, table: str) -> bool:
+    return study(name).has_table(table)
 
 
 def doubled(value: Value) -> str:
     """Say what the interval of a number with the context, over that without it, lets one say: twice as much, more, less?"""
     if not value.exists or not value.low <= value.high:
-        return "not known"
+        return "nothing to double: there is none without it"
     if value.low >= 2:
         return "at least doubled"
     if value.high < 2:

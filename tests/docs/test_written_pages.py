@@ -80,6 +80,26 @@ def test_the_readme_s_table_can_be_counted_from_the_answers(study):
         assert shown == pytest.approx([100 * expected[key] for key in keys], abs=0.051), (study, arm)
 
 
+def test_the_third_study_s_lengths_and_markers_can_be_counted_from_the_answers():
+    """Tokens and markers a response, each seed apart: counted here without any of the project's code."""
+    study = "smollm2-explained"
+    rows = pd.concat([answers(study, arm) for arm in ("opd", "nca")])
+    rows = rows[rows["control"].isin(["none", "exact"])]
+    rows = rows.assign(marks=rows["response"].str.count(r"\bthat is (?:a )?(?:praise|complaint|compliment)\b"))
+    assert rows["example_id"].nunique() == rows["cluster"].nunique() == 56
+    text = (DOCS / "results" / "smollm2.md").read_text("utf-8")
+    for (arm, seed), of_run in rows.groupby(["arm", "seed"]):
+        line = re.search(rf"^\| `{arm}` {seed} \|(.*)\|$", text, re.MULTILINE)
+        assert line, (arm, seed)
+        shown = [re.match(r"\s*([\d.–]+)", cell) for cell in line[1].split("|")]
+        sums = of_run.groupby("view")[["n_tokens", "marks"]].sum()
+        length = sums.loc["with_context", "n_tokens"] / sums.loc["no_context", "n_tokens"]
+        assert float(shown[3][1]) == pytest.approx(length, abs=0.0006)
+        if sums.loc["no_context", "marks"]:
+            times = sums.loc["with_context", "marks"] / sums.loc["no_context", "marks"]
+            assert float(shown[4][1]) == pytest.approx(times, abs=0.0006)
+
+
 def test_the_suite_s_flips_can_be_counted_from_the_answers():
     text = (DOCS / "results" / "suite.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| `([\w-]+)` \| (\d+ of \d+ \| \d+ of \d+) \|", text, re.MULTILINE))

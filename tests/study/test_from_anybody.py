@@ -12,6 +12,7 @@ from cr_interp.errors import UserError
 from cr_interp.study import questions
 from cr_interp.study.log import StudyLogs
 from cr_interp.study.study import Study
+from cr_interp.tables.stored import of_study
 
 SECRET = "the words of another folder"
 
@@ -223,6 +224,21 @@ def test_a_value_of_drift_is_there_once_and_can_be(change, said, tmp_path):
     study.replace("drift", change(study.table("drift")))
     with pytest.raises(UserError, match=said):
         study.table("drift")
+
+
+def test_a_file_of_holes_is_refused_and_not_read_to_its_end(tmp_path):
+    """A terabyte that takes no room: neither its digest nor its lines come to an end."""
+    study = make_study(tmp_path / "study", seeds=(0,), examples=4)
+    for file in (study.table_path("generations"), study.run_path("opd", 0) / "train.jsonl"):
+        with open(file, "wb") as hole:
+            hole.truncate(1 << 40)
+    with pytest.raises(UserError):
+        of_study("x", study, ["generations"], [], lambda: study.table("generations"))
+    with pytest.raises(UserError, match="the most that a log has"):
+        study.train_rows("opd", 0)
+    logs = StudyLogs(study)
+    logs.read()
+    assert "larger than a log can be" in " ".join(logs.problems())
 
 
 @pytest.mark.parametrize("line", [b"[" * 40_000, b'{"a":' * 40_000, b'{"step": 1, "x": ' + b"[" * 40_000])
