@@ -32,10 +32,10 @@ class LiveBytes(TorchDispatchMode):
         key = storage._cdata
         if key in self._sizes or key in self._ignored:
             return
-        self._sizes[key] = storage.nbytes()
+        self._sizes[key] = (storage.nbytes(), tuple(tensor.shape))
         self.live += storage.nbytes()
         weakref.finalize(storage, self._gone, key)
         self.peak = max(self.peak, self.live)
 
     def _gone(self, key):
-        self.live -= self._sizes.pop(key)
+        self.live -= self._sizes.pop(key)[0]
