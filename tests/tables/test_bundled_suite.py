@@ -40,6 +40,12 @@ def test_it_was_made_with_the_settings_that_are_here(bundled):
         # Younger than the bundle: the examples' permutations, which its states were not asked for.
         assert config["evaluation"].pop("permutations")
         assert "permutations" not in made["evaluation"]
+        # Younger as well, and off: as it was made.
+        younger = {key: config["evaluation"].pop(key) for key in ("leave_out", "engine")}
+        assert (config["training"].pop("plateau"), younger) == (
+            None,
+            {"leave_out": None, "engine": "transformers"},
+        )
         for key in ("task", "model", "teacher", "training", "evaluation"):
             assert made[key] == config[key], (setting, key)
 
