@@ -18,7 +18,7 @@ from cr_interp.tables.metrics import metric_table
 from cr_interp.tasks.language.explained import marker
 
 #: Studies of the results pages, in the order of the site.
-STUDIES = ("organism-shift", "organism-swap", "smollm2-sentiment", "smollm2-wordclass")
+STUDIES = ("organism-shift", "organism-swap", "smollm2-sentiment", "smollm2-wordclass", "smollm2-explained")
 ARMS = ("base", "opd", "nca")
 
 

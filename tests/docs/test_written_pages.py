@@ -69,7 +69,7 @@ def test_the_readme_s_table_can_be_counted_from_the_answers(study):
         for line in README.read_text("utf-8").splitlines()
         if re.match(r"\|[^|]+\| (plain|anchored) \|", line)
     ]
-    assert len(rows) == 8
+    assert len(rows) == 10
     first = ["organism-shift", "organism-swap", "smollm2-sentiment", "smollm2-wordclass"].index(study) * 2
     for line, arm in zip(rows[first : first + 2], ("opd", "nca"), strict=True):
         shown = [
