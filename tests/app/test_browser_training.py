@@ -27,7 +27,9 @@ def folder(served: Path) -> Path:
     for step in (10, 25, 50):
         rows = synthetic.drift(rng, ARMS, (0, 1, 2), 4, 20, ("exact",), step)
         for name in ("estimate", "low", "high"):  # it emerges
-            rows[name] = 1 - (1 - rows[name]) * (1 + 4 * np.exp(-step / 20))
+            rows[name] = np.maximum(
+                1 - (1 - rows[name]) * (1 + 4 * np.exp(-step / 20)), -1
+            )  # no cosine is beyond
         study.put("drift", rows)
         study.put("generations", synthetic.generations(rng, ARMS, (0, 1, 2), 20, ("exact",), step))
     make_study(
