@@ -236,7 +236,7 @@ def test_an_adapter_for_another_base_is_refused(tmp_path, base_folder):
     for part in (other.model, other.tokenizer):
         part.save_pretrained(tmp_path / "other")
     refit(tmp_path / "adapter", base_model_name_or_path=str(tmp_path / "other"))
-    with pytest.raises(UserError, match=r"was trained on .*base with the fingerprint .* but .*other here has"):
+    with pytest.raises(UserError, match=r"was trained on '.*base' with the fingerprint .* but .*other here has"):
         load(str(tmp_path / "adapter"))
     # Without a note of its base an adapter is judged by its tensors.
     (tmp_path / "adapter" / "base.json").unlink()
@@ -274,7 +274,7 @@ def test_a_resumed_run_checks_its_base(tmp_path):
     (run / "checkpoint-2" / "base.json").write_text(text)
     (run / "checkpoint-2" / SEAL).unlink()
     seal(run / "checkpoint-2", 2)
-    with pytest.raises(UserError, match="trained on builtin:organism-rules with the fingerprint 000"):
+    with pytest.raises(UserError, match="trained on 'builtin:organism-rules' with the fingerprint 000"):
         distill(chosen, "opd", 0, study)
 
 
