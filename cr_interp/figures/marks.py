@@ -8,11 +8,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from cr_interp.figures.style import bold
 
 #: ``unselected`` of a trace whose other markers must not turn pale when one is clicked.
 UNCHANGED = {"marker": {"opacity": 1}}
 #: Of every second row of a forest.
 SHADE = "rgba(128,128,128,0.10)"
+
+
+def arm_panels(arms: Sequence[str], heights: Sequence[float]) -> go.Figure:
+    """Make an empty figure with a column per arm, and a row for each of ``heights``, on shared axes."""
+    return make_subplots(
+        len(heights),
+        len(arms),
+        shared_xaxes=True,
+        shared_yaxes=True,
+        vertical_spacing=0.08,
+        horizontal_spacing=0.03,
+        row_heights=list(heights),
+        subplot_titles=bold(arms),
+    )
 
 
 def add_band(figure: go.Figure, x: Sequence[Any], low: Any, high: Any, fill: str, **where: Any) -> None:

@@ -11,9 +11,8 @@ the curve is the drift of the same arm.
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from cr_interp.figures.marks import add_band
+from cr_interp.figures.marks import add_band, arm_panels
 from cr_interp.figures.patched import add_patched, controls_words, finish_axes, highest
 from cr_interp.figures.style import (
     GRID,
@@ -21,7 +20,6 @@ from cr_interp.figures.style import (
     ZERO,
     arm_colour,
     arm_symbol,
-    bold,
     counted_examples,
     empty_figure,
     finish,
@@ -52,16 +50,7 @@ def decided(
         return empty_figure(f"No {safe_text(group)} answers were patched, or their answers do not part.")
     arms = arm_order(real["arm"])
     rows = 1 if drift is None or drift.empty else 2
-    figure = make_subplots(
-        rows,
-        len(arms),
-        shared_xaxes=True,
-        shared_yaxes=True,
-        vertical_spacing=0.08,
-        horizontal_spacing=0.03,
-        row_heights=[0.5, 0.5][:rows],
-        subplot_titles=bold(arms),
-    )
+    figure = arm_panels(arms, [0.5, 0.5][:rows])
     sites = [site for site in ORDER if site in set(real["site"])] + sorted(set(real["site"]) - set(ORDER))
     places = sorted(set(real["place"]))
 

@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells
-from cr_interp.figures.marks import add_band
+from cr_interp.figures.marks import add_band, arm_panels
 from cr_interp.figures.style import (
     GRID,
     MARKERS,
@@ -350,16 +350,7 @@ def lens_curves(lens: pd.DataFrame, group: str = "harmed", readout: str = "logpr
     arms = arm_order(table["arm"])
     right, wrong = TOKENS.get(group, ("right", "wrong"))
     rows = 2 if len(apart) else 1
-    figure = make_subplots(
-        rows,
-        len(arms),
-        shared_xaxes=True,
-        shared_yaxes=True,
-        vertical_spacing=0.08,
-        horizontal_spacing=0.03,
-        row_heights=[0.65, 0.35][:rows],
-        subplot_titles=bold(arms),
-    )
+    figure = arm_panels(arms, [0.65, 0.35][:rows])
     for column, arm in enumerate(arms, 1):
         mine = table[table["arm"] == arm]
         tokens = [("all", arm_colour(arm, arms))] if readout == "difference" else [(right, RIGHT), (wrong, WRONG)]

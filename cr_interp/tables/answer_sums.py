@@ -18,25 +18,14 @@ from numpy import ndarray
 
 from cr_interp.errors import UserError, unknown
 from cr_interp.study.rows import last_step
+from cr_interp.study.schema import COLUMNS
 from cr_interp.vocabulary import CONTROLS, OUTCOMES, UNGRADED
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 #: Of an answer, what sums are made of; its texts are left behind before rows are picked.
-_COLUMNS = (
-    "arm",
-    "seed",
-    "step",
-    "split",
-    "example_id",
-    "view",
-    "control",
-    "sample",
-    "n_tokens",
-    "outcome",
-    "cluster",
-)
+_COLUMNS = (*(name for name in COLUMNS["generations"] if name not in ("prompt", "response")), "cluster")
 #: Per example, summed over its samples.
 SUMS = ("pairs", "right_x", "right_xc", "both", "tokens_x", "tokens_xc", "graded", "changed")
 

@@ -7,9 +7,9 @@ six moves, one of each set of mirror images. Symbols and their legend: ``grids.p
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from itertools import combinations, permutations
+from itertools import combinations, islice, permutations
 
 from cr_interp.tasks.games.grids import (
     STEPS,
@@ -17,10 +17,10 @@ from cr_interp.tasks.games.grids import (
     Game,
     GridTask,
     State,
-    canonical,
     cell,
     find,
     grid_task,
+    once,
     shortest_path,
 )
 
@@ -46,13 +46,14 @@ def boards() -> tuple[Board, ...]:
 def larger_boards() -> tuple[Board, ...]:
     """Boards of 4 × 4, each seen from a random side."""
     rng = random.Random("boards of frozenlake4")
-    found: dict[Board, Board] = {}
-    while len(found) < DRAWN:
-        start, goal, *holes = rng.sample(range(16), 2 + HOLES_4)
-        board = _board(4, start, goal, holes)
-        if SHORTEST_4 <= len(shortest_path(frozenlake4, board) or "") <= LONGEST_4:
-            found.setdefault(canonical(board), board)
-    return tuple(found.values())
+    drawn = (_board(4, start, goal, holes) for start, goal, *holes in _places(rng))
+    moved = (b for b in drawn if SHORTEST_4 <= len(shortest_path(frozenlake4, b) or "") <= LONGEST_4)
+    return tuple(islice(once(moved), DRAWN))
+
+
+def _places(rng: random.Random) -> Iterator[list[int]]:
+    while True:
+        yield rng.sample(range(16), 2 + HOLES_4)
 
 
 def _board(size: int, start: int, goal: int, holes: Sequence[int]) -> Board:

@@ -21,7 +21,7 @@ The boards of one canonical form are a *cluster* of examples.
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import permutations
@@ -182,6 +182,16 @@ def shortest_path(game_of: Callable[[], Game], board: Board, rng: random.Random 
 def canonical(board: Board) -> Board:
     """The smallest of the board's mirror images and rotations, as texts."""
     return min("\n".join(rows) for rows in _images(board.split("\n")))
+
+
+def once(boards: Iterable[Board]) -> Iterator[Board]:
+    """Leave out every board that an earlier one is a mirror image or rotation of."""
+    seen = set[Board]()
+    for board in boards:
+        form = canonical(board)
+        if form not in seen:
+            seen.add(form)
+            yield board
 
 
 def _images(rows: list[str]) -> Iterator[list[str]]:

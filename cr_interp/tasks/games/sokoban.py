@@ -22,6 +22,7 @@ from cr_interp.tasks.games.grids import (
     cell,
     find,
     grid_task,
+    once,
     shortest_path,
 )
 from cr_interp.tasks.splits import split_of
@@ -42,12 +43,8 @@ def boards() -> tuple[Board, ...]:
 def two_walls() -> tuple[Board, ...]:
     """Boards with two walls, each seen from a random side."""
     rng = random.Random("boards of sokoban2")
-    found: dict[Board, Board] = {}
-    for _ in range(DRAWN):
-        board = _board(rng.sample(range(HEIGHT * WIDTH), 5))
-        if SHORTEST <= _moves(board) <= LONGEST:
-            found.setdefault(canonical(board), board)
-    return tuple(found.values())
+    drawn = (_board(rng.sample(range(HEIGHT * WIDTH), 5)) for _ in range(DRAWN))
+    return tuple(once(board for board in drawn if SHORTEST <= _moves(board) <= LONGEST))
 
 
 def practice_board(rng: random.Random) -> Board:
