@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 import cr_interp
 from cr_interp.confined import is_regular, own
@@ -27,6 +26,7 @@ from cr_interp.study.schema import MOST_FILE
 from cr_interp.study.searching import BUNDLED
 from cr_interp.study.study import Study
 from cr_interp.system.digests import digest_of, file_digest
+from cr_interp.system.unpacked import frame_of
 
 #: Set to nothing (``CR_INTERP_STORED=``), nothing is kept; set to a folder, it is kept there.
 VARIABLE = "CR_INTERP_STORED"
@@ -139,7 +139,7 @@ def _code() -> str:
 def _read(file: Path) -> pd.DataFrame | None:
     """The table, or None if there is none or it cannot be read; then it is made again."""
     try:
-        return pq.ParquetFile(file).read().to_pandas()  # pandas' own reader loads pyarrow's data sets first
+        return frame_of(file)
     except FileNotFoundError:
         return None
     except Exception:  # half of a file, another program's: whatever it is, it is no answer
