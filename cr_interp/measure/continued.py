@@ -55,7 +55,8 @@ def begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool, new: Se
     """Open the study that was begun in a folder; None if there is none, or if it has to begin anew.
 
     ``new`` checkpoints are added to a finished study. A finished study to which nothing is added is refused, and so is one that
-    measures something else. With ``again`` either begins anew: its tables go first, so that a kill leaves a study that is refused.
+    measures something else. With ``again`` either begins anew; its tables go first, so that a kill leaves a study that is refused
+    and not half of one.
     """
     if not (out / "manifest.json").is_file():
         if any((out / "tables").glob("*.parquet")):

@@ -97,8 +97,7 @@ def context_of(study: Study, control: str, example: Example | None) -> Context |
 
 
 def _each_own(study: Study) -> dict[str, Given]:
-    """Collect each example's own context, by control, from the column ``before``; empty for a study with one context for all.
-    """
+    """Collect each example's own context, by control, from the column ``before``; empty for a study with one context for all."""
     said = histories(study)
     found: dict[str, Given] = {}
     if "each" not in (study.manifest.get("context") or {}):

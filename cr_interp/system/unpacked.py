@@ -22,7 +22,7 @@ _CELL = 8
 
 
 def memory() -> int:
-    """A quarter of this machine's memory, in bytes; 4 GB where it does not say."""
+    """Return a quarter of this machine's memory, in bytes; 4 GB where it does not say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
     except (ValueError, OSError, AttributeError):
@@ -42,7 +42,7 @@ def frame_of(file: Path) -> "pd.DataFrame":
 
 
 def unpacked(file: Path, most: int) -> int:
-    """Bytes that a Parquet file's columns take when they are written out; counting ends beyond ``most``.
+    """Count the bytes that a Parquet file's columns take when they are written out; counting ends beyond ``most``.
 
     Raises what pyarrow raises for a file that is no Parquet.
     """

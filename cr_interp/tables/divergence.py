@@ -22,10 +22,11 @@ def divergence_metrics(
     seed: int = 0,
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """``fidelity`` and ``invariance``: rows ``arm, seed, metric, estimate, low, high, n, interval`` like ``behaviour.metrics``.
+    """Compute ``fidelity`` and ``invariance``: rows ``arm, seed, metric, estimate, low, high, n, interval`` like
+    ``behaviour.metrics``.
 
-    ``seed`` is NA for the value over seeds; n counts examples (of all seeds). Fidelity is of the exact context and has no rows
-    under another ``control``, nor where no teacher was known.
+    ``seed`` is NA for the value over seeds; n counts examples (of all seeds). Fidelity is of the exact context and has no
+    rows under another ``control``, nor where no teacher was known.
     """
     found: list[dict[str, Any]] = []
     rows = last_step(divergence)
@@ -61,12 +62,14 @@ def divergence_metrics(
 
 
 def _ends(row: Estimates, clusters: int) -> tuple[float, float]:
-    """The interval of a number that has no upper bound and is never below 0; none from a single cluster, which varies nowhere."""
+    """Return the interval of a number that has no upper bound and is never below 0; none from a single cluster, which varies
+    nowhere.
+    """
     if row.kinds[0] == "within" and clusters < 2:
         return np.nan, np.nan
     return max(float(row.low[0]), min(0.0, float(row.estimate[0]))), float(row.high[0])
 
 
 def controls_of(divergence: pd.DataFrame) -> list[str]:
-    """The context controls that a table has, in their order."""
+    """Return the context controls that a table has, in their order."""
     return [each for each in CONTROLS if each in set(divergence["control"])]

@@ -74,10 +74,11 @@ def verdict_rows(
     divergence: pd.DataFrame | None = None,
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """A row per question of :data:`ROWS`, over seeds: both arms' values, ``arm`` − ``baseline`` with its interval, its reading.
+    """Return a row per question of :data:`ROWS`, over seeds: both arms' values, ``arm`` − ``baseline`` with its interval, its
+    reading.
 
-    ``divergence`` is the study's table of fidelity and invariance, if it has one. Where the asked ``control`` is the irrelevant
-    one already, its row is not said twice.
+    ``divergence`` is the study's table of fidelity and invariance, if it has one. Where the asked ``control`` is the
+    irrelevant one already, its row is not said twice.
     """
     both = generations[generations["arm"].isin([arm, baseline])]
     found: dict[str, dict[str, Any]] = {}
@@ -127,7 +128,7 @@ def is_keyless(rows: pd.DataFrame) -> bool:
 
 
 def keyless_verdict(rows: pd.DataFrame, arm: str, baseline: str) -> tuple[Word, str]:
-    """A word (``yes``, ``no``, ``open``) and a sentence, where nothing says which answer is right."""
+    """Return a word (``yes``, ``no``, ``open``) and a sentence, where nothing says which answer is right."""
     row = rows[rows["metric"] == "changed"].iloc[0]
     words: dict[str, Word] = {"better": "yes", "worse": "no"}
     word = words.get(str(row["reading"]), "open")
@@ -211,7 +212,7 @@ def chips(
 
 
 def _flips(asked: pd.DataFrame, control: str) -> int:
-    """Answers of both arms that are right in one view only."""
+    """Count the answers of both arms that are right in one view only."""
     keys = ["arm", "seed", "example_id", "sample"]
     right = asked.assign(right=asked["outcome"] == "right")
     x = right[right["view"] == "no_context"][[*keys, "right"]]
@@ -233,7 +234,7 @@ def _row(values: pd.DataFrame, change: pd.DataFrame, metric: str, arm: str, base
 def _divergences(
     divergence: pd.DataFrame, arm: str, baseline: str, control: str, interval: Kind
 ) -> dict[str, dict[str, Any]]:
-    """Fidelity under the exact context, invariance under the asked one; means over examples, paired."""
+    """Compute fidelity under the exact context, invariance under the asked one; means over examples, paired."""
     found = {}
     for metric, under in (("fidelity", "exact"), ("invariance", control)):
         rows = last_step(divergence)
@@ -245,7 +246,7 @@ def _divergences(
 
 
 def _grid(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.Series] | None:
-    """Seeds × examples, and the cluster of each example."""
+    """Return seeds × examples, and the cluster of each example."""
     if rows.empty:
         return None
     table = rows.pivot_table(metric, "seed", "example_id").dropna(axis=1)

@@ -49,8 +49,7 @@ def wait() -> None:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """Run the block in the main process first, then in the others: for a folder that is made, or a file that is written once.
-    """
+    """Run the block in the main process first, then in the others: for a folder that is made, or a file that is written once."""
     if not is_main():
         wait()
     yield
