@@ -44,6 +44,7 @@ from cr_interp.tables.answer_sums import (
     select,
 )
 from cr_interp.tables.estimates import Kind, Sums, estimates
+from cr_interp.tables.pairing import UNTRAINED
 from cr_interp.vocabulary import AGREEMENT, CONTROLS, METRICS, OUTCOMES, UNGRADED
 
 if TYPE_CHECKING:
@@ -63,14 +64,13 @@ DIFFERENCES = (
 )
 #: Of these what needs no key.
 KEYLESS = ("delta_len", *AGREEMENT)
-#: An arm that is not trained: its one run is all that there is, and other seeds would give the same.
-UNTRAINED = "base"
 
 __all__ = [
     "CONTROLS",
     "DIFFERENCES",
     "METRICS",
     "OUTCOMES",
+    "UNTRAINED",
     "differences",
     "harm_on_common",
     "metrics",
@@ -144,7 +144,7 @@ def differences(
 ) -> pd.DataFrame:
     """``arm`` minus ``baseline`` for every metric, paired over examples and seeds.
 
-    Seed s of the arm meets seed s of the baseline; a baseline with one seed (``base``) meets every seed. Only
+    Seed s of the arm meets seed s of the baseline; the untrained ``base`` meets every seed (``pairing.py``). Only
     pairs that both arms have count. ``harm_common`` is the difference in Harm on the pairs that both arms solve without the
     context at the same seed, since Harm's own denominators differ.
 
