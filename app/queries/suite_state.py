@@ -9,7 +9,6 @@ import streamlit as st
 from app.queries.state import Stamp, arms_of, controls_of, stamp_of
 from cr_interp.tables import ablations as suite_ablations
 from cr_interp.tables import suite
-from cr_interp.tables.stored import stored
 from cr_interp.tables.suite import Suite
 from cr_interp.vocabulary import CONTROLS, arm_order
 
@@ -90,14 +89,7 @@ def _comparisons(path: Path, files: Stamp, arm: str, baseline: str, control: str
 
 @_cached
 def _ablation_rows(path: Path, files: Stamp, baseline: str, control: str) -> pd.DataFrame:
-    mine = suite.open_suite(path)
-    files = [study.table_path("generations") for study in mine.studies.values()]
-    return stored(
-        "ablation_rows",
-        files,
-        [list(mine.studies), control, baseline],
-        lambda: suite_ablations.ablation_rows(mine, control, baseline),
-    )
+    return suite_ablations.ablation_rows(suite.open_suite(path), control, baseline)
 
 
 @_cached

@@ -25,6 +25,7 @@ from transformers import (
 from transformers.utils import cached_file, logging
 
 from cr_interp.errors import UserError
+from cr_interp.models.sizes import refuse_larger
 from cr_interp.system.text_files import read_json
 
 #: Modules that hold a model as their only child: DDP and DataParallel, torch.compile, FSDP, its recomputing, DeepSpeed.
@@ -65,6 +66,8 @@ def load_whole(path: Path | str, dtype: torch.dtype, strip: bool = True, **kwarg
     ``strip``. Raises :class:`UserError` for a checkpoint that is incomplete, and
     whatever the library raises for one that it cannot read.
     """
+    if isinstance(path, Path):
+        refuse_larger(path)
     with _bar_if_large(path), _report_is_ours():
         # Said, not left to the default: with that, code beside the weights is asked about, and run on a yes.
         model, info = auto_class(path).from_pretrained(

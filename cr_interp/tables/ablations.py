@@ -9,6 +9,7 @@ import pandas as pd
 from cr_interp.study.study import Study
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.obedience import new_instruction
+from cr_interp.tables.stored import stored
 from cr_interp.tables.suite import ARMS, Suite, comparisons, setting_rows
 from cr_interp.vocabulary import arm_order
 
@@ -46,6 +47,12 @@ def ablation_rows(
     ``new_instruction, new_instruction_low, new_instruction_high``: the share of prompts in which a new instruction is obeyed;
     NaN where that was not measured. Without ablations: no rows.
     """
+    files = [study.table_path("generations") for study in suite.studies.values()]
+    asked = [list(suite.studies), control, baseline, interval]
+    return stored("ablation_rows", files, asked, lambda: _rows(suite, control, baseline, interval), suite.path)
+
+
+def _rows(suite: Suite, control: str, baseline: str, interval: Kind) -> pd.DataFrame:
     mine = ablated(suite)
     arms = ablation_arms(suite)
     rows = setting_rows(mine, arms, control, interval)

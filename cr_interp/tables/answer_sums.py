@@ -19,6 +19,7 @@ from numpy import ndarray
 from cr_interp.errors import UserError, unknown
 from cr_interp.study.rows import last_step
 from cr_interp.study.schema import COLUMNS
+from cr_interp.tables.pairing import UNTRAINED, meetings
 from cr_interp.vocabulary import CONTROLS, OUTCOMES, UNGRADED
 
 if TYPE_CHECKING:
@@ -150,22 +151,18 @@ def blocks_by_arm(generations: pd.DataFrame, control: str, split: str | None) ->
 
 
 def aligned(arms: Sequence[Block], names: Sequence[str]) -> list[Block]:
-    """Return the arms on the seeds and examples they share; an arm with one seed is paired with every seed.
+    """The arms on the examples they share and the runs that meet (:func:`~cr_interp.tables.pairing.meetings`).
 
     An example that one arm was not asked under some seed is set to zero there for all of them.
     """
-    several = [set(one.seeds) for one in arms if len(one.seeds) > 1]
-    shared = set.intersection(*several) if several else set(arms[0].seeds)
+    met = meetings([(name, one.seeds) for name, one in zip(names, arms, strict=True)])
     examples = sorted(set.intersection(*(set(one.examples) for one in arms)))
-    if not shared:
+    if not met[0]:
         having = "; ".join(f"{name}: {one.seeds}" for name, one in zip(names, arms, strict=True))
         raise UserError(
             f"These arms have no seed in common ({having}), so they cannot be paired. Train more seeds."
         )
-    seeds = sorted(shared)
-    found = []
-    for one in arms:
-        chosen = one.at(one.seeds * len(seeds) if len(one.seeds) == 1 else seeds, examples)
-        found.append(replace(chosen, seeds=seeds))
+    called = next((met[i] for i, name in enumerate(names) if name != UNTRAINED), met[0])
+    found = [replace(one.at(seeds, examples), seeds=called) for one, seeds in zip(arms, met, strict=True)]
     everywhere = np.prod([one["pairs"] > 0 for one in found], axis=0)
     return [one.only(everywhere) for one in found]

@@ -44,6 +44,7 @@ from cr_interp.tables.answer_sums import (
     select,
 )
 from cr_interp.tables.estimates import Kind, Sums, estimates
+from cr_interp.tables.pairing import UNTRAINED
 from cr_interp.vocabulary import AGREEMENT, CONTROLS, METRICS, OUTCOMES, UNGRADED
 
 if TYPE_CHECKING:
@@ -63,14 +64,13 @@ DIFFERENCES = (
 )
 #: Of these what needs no key.
 KEYLESS = ("delta_len", *AGREEMENT)
-#: An arm that is not trained: its one run is all that there is, and other seeds would give the same.
-UNTRAINED = "base"
 
 __all__ = [
     "CONTROLS",
     "DIFFERENCES",
     "METRICS",
     "OUTCOMES",
+    "UNTRAINED",
     "differences",
     "harm_on_common",
     "metrics",
@@ -94,8 +94,8 @@ def metrics(
 ) -> pd.DataFrame:
     """Compute the six metrics of every arm and seed, and over seeds (``seed`` is NA), with 95 % intervals.
 
-    Columns ``arm, seed, metric, estimate, low, high, n, interval``; n is the metric's denominator in pairs, ``interval`` the
-    kind of the row's. Of several steps of an (arm, seed) the last counts.
+    Columns ``arm, seed, metric, estimate, low, high, n, interval``; n is the metric's denominator in pairs, ``interval``
+    the kind of the row's. Of several steps of an (arm, seed) the last counts.
     """
     rows = []
     names = answered_by(generations)
@@ -105,9 +105,7 @@ def metrics(
 
 
 def answered_by(generations: pd.DataFrame) -> tuple[str, ...]:
-    """Return the metrics that these answers have: those that need a key only if there is one, agreement only if one is
-    lacking.
-    """
+    """Return the metrics that these answers have: with a key those that need one, agreement only if some answers have none."""
     ungraded = generations["outcome"] == UNGRADED
     if not ungraded.any():
         return tuple(METRICS)
@@ -147,9 +145,9 @@ def differences(
 ) -> pd.DataFrame:
     """Compute ``arm`` minus ``baseline`` for every metric, paired over examples and seeds.
 
-    Seed s of the arm meets seed s of the baseline; a baseline with one seed (``base``) meets every seed. Only pairs that both
-    arms have count. ``harm_common`` is the difference in Harm on the pairs that both arms solve without the context at the
-    same seed, since Harm's own denominators differ.
+    Seed s of the arm meets seed s of the baseline; the untrained ``base`` meets every seed (``pairing.py``). Only
+    pairs that both arms have count. ``harm_common`` is the difference in Harm on the pairs that both arms solve without the
+    context at the same seed, since Harm's own denominators differ.
 
     Columns ``metric, seed, estimate, low, high, n, interval, p, p_sign_flip``; n is the smaller of the two denominators.
     Beside an *across* interval stand the two-sided p of the paired t and the exact one of flipped signs.
@@ -180,9 +178,9 @@ def harm_on_common(
 ) -> pd.DataFrame:
     """Compute Harm on the prompts that every one of ``arms`` solves without the context at the same seed.
 
-    Harm conditions on being right without the context, so each arm has its own denominator; here it is the same for all.
-    ``arms=None`` means all but ``base``, which solves too little without the context to be asked. Columns as in
-    :func:`metrics`, with ``metric = harm_common``.
+    Harm conditions on being right without the context, so each arm has its own denominator; here it is the
+    same for all. ``arms=None`` means all but ``base``, which solves too little without the context to be asked.
+    Columns as in :func:`metrics`, with ``metric = harm_common``.
     """
     pairs = pairs_of(generations, control, split)
     present = sorted(pairs["arm"].unique())

@@ -19,6 +19,7 @@ from cr_interp.errors import UserError, unknown
 from cr_interp.study.rows import last_step
 from cr_interp.tables.answer_sums import with_clusters
 from cr_interp.tables.estimates import Kind, Sums, estimates
+from cr_interp.tables.pairing import meetings
 from cr_interp.vocabulary import UNGRADED, arm_order, by_arm
 
 #: case → (right without, right with, what it is called)
@@ -84,8 +85,8 @@ def case_counts(
 ) -> pd.DataFrame:
     """Return the four cases of every arm, over its seeds: ``arm, case, count, n, share, low, high, seeds, interval``.
 
-    Pairs without a key have the two cases of :data:`KEYLESS`, in rows of their own. ``n`` are the arm's pairs of that kind.
-    Intervals: 95 %, of the kind that ``interval`` names, as for the metrics.
+    Pairs without a key have the two cases of :data:`KEYLESS`, in rows of their own.
+    ``n`` are the arm's pairs of that kind. Intervals: 95 %, of the kind that ``interval`` names, as for the metrics.
     """
     found = []
     keyless = pairs["case"].isin(list(KEYLESS))
@@ -129,20 +130,24 @@ def choose(pairs: pd.DataFrame, arm: str, cases: Sequence[str], errors: Sequence
 
 
 def contrast(pairs: pd.DataFrame, harmed: str, right: str) -> pd.DataFrame:
-    """Pick the pairs of ``harmed`` that the context harms where ``right`` is right with it, at the same example, seed and
-    sample.
+    """The pairs of ``harmed`` that the context harms where ``right`` is right with it, at the same example, sample and seed.
 
-    An arm with one seed is compared with every seed of the other.
+    Which runs meet says ``pairing.py``.
     """
     mine = choose(pairs, harmed, ("harmed",))
     other = choose(pairs, right, ("kept", "rescued"))
+    runs = [(arm, sorted(pairs.loc[pairs["arm"] == arm, "seed"].unique())) for arm in (harmed, right)]
+    met = set(zip(*meetings(runs), strict=True)) if all(seeds for _, seeds in runs) else set()
     keys = ["example_id", "sample"]
-    if (
-        pairs.loc[pairs["arm"] == harmed, "seed"].nunique() > 1
-        and pairs.loc[pairs["arm"] == right, "seed"].nunique() > 1
-    ):
-        keys.append("seed")
-    return mine[pd.MultiIndex.from_frame(mine[keys]).isin(pd.MultiIndex.from_frame(other[keys]))]
+    there = set(other[[*keys, "seed"]].itertuples(index=False, name=None))
+    of_seed: dict[int, list[int]] = {}
+    for own, its in met:
+        of_seed.setdefault(own, []).append(its)
+    kept = [
+        any((example, sample, its) in there for its in of_seed.get(seed, ()))
+        for example, sample, seed in mine[[*keys, "seed"]].itertuples(index=False, name=None)
+    ]
+    return mine[np.array(kept, dtype=bool)]
 
 
 def search(pairs: pd.DataFrame, text: str) -> pd.DataFrame:

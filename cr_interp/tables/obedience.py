@@ -14,6 +14,7 @@ from cr_interp.errors import unknown
 from cr_interp.study.rows import last_step
 from cr_interp.tables.answer_sums import with_clusters
 from cr_interp.tables.estimates import Kind, Sums, estimates
+from cr_interp.tables.pairing import UNTRAINED, meetings
 
 #: metric → the view and control whose responses count
 OBEDIENCE = {"new_instruction": ("with_context", "mismatched"), "new_instruction_x": ("no_context", "none")}
@@ -69,8 +70,8 @@ def new_instruction_difference(
 ) -> pd.DataFrame:
     """Return ``arm`` minus ``baseline`` in obeying the new instruction, paired over the seeds and examples that both have.
 
-    Rows ``metric, seed, estimate, low, high, n, interval`` like ``behaviour.differences``, of ``new_instruction`` only; n
-    counts examples. An arm with one seed meets every seed of the other. None if it was not measured for both.
+    Rows ``metric, seed, estimate, low, high, n, interval`` like ``behaviour.differences``, of ``new_instruction`` only; n counts
+    examples. Which runs meet says ``pairing.py``. None if it was not measured for both.
     """
     asked = _asked(generations, split)
     if asked is None:
@@ -80,15 +81,14 @@ def new_instruction_difference(
     sides = [_shares(chosen[chosen["arm"] == name]) for name in (arm, baseline)]
     if any(table.empty for table, _ in sides):
         return pd.DataFrame()
-    several = [set(table.index) for table, _ in sides if len(table) > 1]
-    seeds = sorted(set.intersection(*several) if several else set(sides[0][0].index))
+    met = meetings([(name, list(table.index)) for name, (table, _) in zip((arm, baseline), sides, strict=True)])
+    seeds = met[1] if arm == UNTRAINED else met[0]
     examples = sorted(set.intersection(*(set(table.columns) for table, _ in sides)))
     if not seeds or not examples:
         return pd.DataFrame()
     sums = []
-    for table, cluster in sides:
-        values = table[examples] if len(table) == 1 else table.loc[seeds, examples]
-        found = np.repeat(values.to_numpy(), len(seeds) if len(table) == 1 else 1, axis=0)[:, :, None]
+    for (table, cluster), those in zip(sides, met, strict=True):
+        found = table.loc[those, examples].to_numpy()[:, :, None]
         sums.append(Sums(found, np.ones_like(found), cluster.loc[examples].tolist()))
     return pd.DataFrame(
         {

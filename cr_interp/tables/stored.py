@@ -58,7 +58,13 @@ def stored(
         return make()
     if home is not None and home.resolve().is_relative_to(BUNDLED.resolve()):
         if _shipping:
-            found = make()
+            shipping_now = (
+                _shipping.pop()
+            )  # what it is made from in turn is read from it, and need not lie there as well
+            try:
+                found = make()
+            finally:
+                _shipping.append(shipping_now)
             ship(what, files, arguments, found, home)
             return found
         found = _read(home / SHIPPED / f"{what}-{content[:16]}.parquet")

@@ -36,12 +36,19 @@ def _explained() -> Task:
     return explained_task()
 
 
+def _fresh_explained() -> Task:
+    from cr_interp.tasks.language.explained import fresh_explained_task
+
+    return fresh_explained_task()
+
+
 #: Tasks without parameters.
 TASKS: dict[str, Callable[[], Task]] = {
     "sentiment": _sentiment,
     "sentiment-fresh": _fresh_sentiment,
     "wordclass": _wordclass,
     "explained": _explained,
+    "explained-fresh": _fresh_explained,
 }
 
 

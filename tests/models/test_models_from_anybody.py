@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from cr_interp.errors import UserError
@@ -13,6 +14,7 @@ from cr_interp.models.bombs import refuse_endless
 from cr_interp.models.known import ORGANISMS, check_files
 from cr_interp.models.loading import here, load
 from cr_interp.models.probe import nested
+from cr_interp.models.sizes import refuse_larger
 from cr_interp.time_limit import limited
 
 
@@ -126,6 +128,43 @@ def test_a_tokenizer_that_is_a_bomb(changes, model):
     rewrite(model / "tokenizer.json", **changes)
     with pytest.raises(UserError, match="is not loaded: its"):
         load(str(model))
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+def test_a_file_of_a_terabyte_is_not_read(file, model):
+    with open(model / file, "ab") as opened:
+        opened.truncate(1 << 40)  # a hole: it takes no room on the disk
+    with pytest.raises(UserError, match=r"MB are the most"):
+        load(str(model))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_hidden_layers", 10**6), ("vocab_size", 10**9), ("intermediate_size", 10**10), ("hidden_size", 2**63)],
+)
+def test_what_is_larger_than_the_weights_is_not_built(key, value, model):
+    assert key in json.loads((model / "config.json").read_text())
+    rewrite(model / "config.json", **{key: value})
+    with (
+        limited(20, "building a model"),
+        pytest.raises(UserError, match=rf"says {key} = {value}, and its weights hold \d+"),
+    ):
+        load(str(model))
+
+
+def test_experts_stacked_in_one_tensor_and_parts_of_a_model(tmp_path):
+    save_file({"experts": torch.zeros(64, 8)}, tmp_path / "model.safetensors")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"num_experts": 64, "text_config": {"num_hidden_layers": 1, "hidden_size": 8}}))
+    refuse_larger(tmp_path)
+    config.write_text(json.dumps({"text_config": {"num_hidden_layers": 2}}))
+    with pytest.raises(UserError, match="num_hidden_layers = 2, and its weights hold 1 tensors"):
+        refuse_larger(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"no header")
+    refuse_larger(tmp_path)  # that it cannot be read is said by whoever loads it
+    config.write_text(json.dumps({"n_layer": 10**6}))
+    with pytest.raises(UserError, match="n_layer"):
+        refuse_larger(tmp_path)
 
 
 @pytest.mark.parametrize("id", ["/dev/zero", None, 2**63, -1])

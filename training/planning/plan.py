@@ -97,12 +97,13 @@ def make_plan(
     """
     student, teacher = architecture_of(config.model), architecture_of(config.teacher or config.model)
     problems, task = check(config, student, teacher)
-    response = response or config.max_new_tokens or (task.max_new_tokens if task else CONTEXT)
+    known = response or config.max_new_tokens or (task.max_new_tokens if task else None)
+    response = known or CONTEXT
     context = config.context_cap if context is None else context
     # What is only assumed cannot be wrong.
     # A turn reads all that was shown before it, and is a sequence of its own: the last one is the longest.
     turns = config.max_turns
-    problems += too_long(Lengths(prompt * turns if prompt else 1, response, context or 0), student, teacher)
+    problems += too_long(Lengths(prompt * turns if prompt else 1, known or 1, context or 0), student, teacher)
     longest, average = (prompt or PROMPT) * turns, (prompt or PROMPT) * (turns + 1) // 2
     lengths = Lengths(average, response, CONTEXT if context is None else context, turns)
     training, rows = config.training, config.training.batch_size

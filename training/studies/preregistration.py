@@ -124,6 +124,12 @@ class Candidates(Strict):
     teacher: str | None = None
     games: bool = False
     batch_size: int = Field(64, gt=0, le=MANY)
+    bf16: bool = False
+    """Matrix products in bfloat16."""
+    every: int | None = Field(None, gt=0, le=MOST)
+    """Steps between two evaluations; null: the screening's. For models that need few steps, each of them dear."""
+    screened_items: int | None = Field(None, gt=0, le=MANY)
+    """Validation items; null: the screening's."""
     seeds: int | None = Field(None, gt=0, le=1000)
     """So many of the confirmation's seeds; null: all."""
     items: int | None = Field(None, gt=0, le=MANY)
@@ -185,15 +191,16 @@ class Preregistration(Strict):
                     "steps": asked.cap,
                     "batch_size": group.batch_size,
                     "lr": rate,
-                    "eval_every": asked.every,
-                    "eval_examples": asked.items,
+                    "bf16": group.bf16,
+                    "eval_every": group.every or asked.every,
+                    "eval_examples": group.screened_items or asked.items,
                     "save_every": asked.cap,
                     "keep_checkpoints": 1,
                     "plateau": asked.plateau.model_dump(),
                 },
                 "evaluation": {
                     "split": "validation",
-                    "examples": asked.items,
+                    "examples": group.screened_items or asked.items,
                     "controls": ["exact", "irrelevant"],
                     "permutations": 0,
                 },
@@ -203,10 +210,11 @@ class Preregistration(Strict):
     def tried(self, setting: str, rate: float, steps: int) -> StudyConfig:
         """Return the study in which the forms of ``nca_adaptive`` are compared: screening seeds, validation items."""
         asked, arms = self.screening, {**self.confirmation.arms, **self.adaptive.forms}
+        group, *_ = self.parts(setting)
         names = [asked.arm, "nca", *self.adaptive.forms]
         evaluation = {
             "split": "validation",
-            "examples": asked.items,
+            "examples": group.screened_items or asked.items,
             "controls": ["exact", "mismatched"],
             "permutations": 0,
         }
@@ -256,7 +264,8 @@ class Preregistration(Strict):
                     "steps": steps,
                     "batch_size": group.batch_size,
                     "lr": rate,
-                    "eval_every": self.screening.every,
+                    "bf16": group.bf16,
+                    "eval_every": group.every or self.screening.every,
                     "save_every": steps,
                     "keep_checkpoints": 1,
                 },

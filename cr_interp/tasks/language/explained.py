@@ -9,13 +9,13 @@ A response is right if the first label that it names is. The patterns stand in `
 are those of ``sentiment``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from cr_interp.tasks.base import SPLITS, Example, Outcome
 from cr_interp.tasks.language.labels import LabelTask, read_contexts, read_data
-from cr_interp.tasks.language.sentiment import review_sources
+from cr_interp.tasks.language.sentiment import fresh_reviews, review_sources
 from cr_interp.tasks.yours import form_graders
 
 #: The question comes first: everything before the review is a prefix that all examples share, computed once.
@@ -44,6 +44,14 @@ def explained_task() -> ExplainedTask:
         new_instruction=_finds(data["new_instruction"]),
         pattern=data["grader"],
     )
+
+
+@cache
+def fresh_explained_task() -> ExplainedTask:
+    """Build the same task with the test reviews of ``sentiment-fresh``, which were written after the first had been looked at."""
+    first = explained_task()
+    test = fresh_reviews("explained", PROMPT)
+    return replace(first, name="explained-fresh", sources={**first.sources, "test": test})
 
 
 def marker() -> str:

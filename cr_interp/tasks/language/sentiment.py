@@ -35,16 +35,22 @@ def sentiment_task() -> LabelTask:
 @cache
 def fresh_sentiment_task() -> LabelTask:
     """Build the same task with other test reviews: 108 phrases, written after the first had been looked at, one frame each."""
-    data, fresh = read_data("sentiment.yaml"), read_data("sentiment_fresh.yaml")
-    frames = data["frames"]["test"]
-    test = {
-        label: [
-            [_example("fresh", label, p, phrase, p % len(frames), frames)] for p, phrase in enumerate(phrases)
-        ]
-        for label, phrases in fresh.items()
-    }
     first = sentiment_task()
-    return replace(first, name="sentiment-fresh", sources={**first.sources, "test": test})
+    return replace(
+        first, name="sentiment-fresh", sources={**first.sources, "test": fresh_reviews("sentiment", PROMPT)}
+    )
+
+
+def fresh_reviews(task: str, question: str) -> Sources:
+    """Make the reviews of ``sentiment_fresh.yaml``, one frame to a phrase, as examples of a task."""
+    frames = read_data("sentiment.yaml")["frames"]["test"]
+    return {
+        label: [
+            [_example("fresh", label, p, phrase, p % len(frames), frames, task, question)]
+            for p, phrase in enumerate(phrases)
+        ]
+        for label, phrases in read_data("sentiment_fresh.yaml").items()
+    }
 
 
 def answers_in_spanish(example: Example, response: str) -> bool:
@@ -83,8 +89,8 @@ def _example(
     phrase: str,
     f: int,
     frames: Sequence[str],
-    task: str = "sentiment",
-    question: str = PROMPT,
+    task: str,
+    question: str,
 ) -> Example:
     phrase_id = f"{task}-{split}-{label}-{p:02}"
     prompt = question.format(review=put_in_frame(phrase, frames[f]))

@@ -89,3 +89,13 @@ def test_no_review_of_a_context_is_in_a_split():
     for context in TASK.contexts(count_words).values():
         for message in context.messages:
             assert message["content"].partition("Review: ")[2] not in phrases
+
+
+def test_fresh_reviews_are_those_of_the_other_task_s_and_nothing_else_is_new():
+    fresh, others = get_task("explained-fresh"), get_task("sentiment-fresh")
+    mine, reviews = fresh.examples("test"), {e.prompt.partition("Review: ")[2] for e in others.examples("test")}
+    assert {example.prompt.partition("Review: ")[2] for example in mine} == reviews
+    assert len(mine) == len({example.cluster for example in mine}) == 108
+    assert not {example.cluster for example in mine} & {example.cluster for example in TASK.examples("test")}
+    assert set(fresh.examples("train")) == set(TASK.examples("train"))
+    assert fresh.grade(mine[0], f"It is {mine[0].answer}, I think.", False) == "right"

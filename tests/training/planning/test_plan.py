@@ -175,6 +175,14 @@ def test_what_cannot_be_planned_at_all(override, said):
         plan("paper/medmcqa-qwen3-8b", override)
 
 
+def test_a_task_that_cannot_be_read_is_the_one_problem(tmp_path):
+    # How long its responses may be stands in it, so that they are too long is nothing that is known.
+    (tmp_path / "task.yaml").write_text("")
+    found = plan("organism-shift", f"task={tmp_path / 'task.yaml'}").problems
+    assert len(found) == 1
+    assert "has to hold a mapping" in found[0]
+
+
 def test_the_command_prints_text_or_json_and_tells_problems_by_its_exit_code():
     import typer
 

@@ -100,13 +100,17 @@ def test_places_are_kept_for_games_that_come_late_in_the_order(plan):
 
 def test_the_file_of_the_second_suite_says_what_it_should(plan):
     groups = plan.settings()
-    assert len(groups) == len(set(groups)) == 73
+    assert len(groups) == len(set(groups)) == 74
     config = plan.screened("rules-shift-qwen3", 1e-3)
     assert (config.task, config.arms, config.seeds) == ("rules:shift", ("opd",), (100, 101, 102))
     assert config.evaluation.split == "validation"
     assert config.training.steps == 600
     assert plan.screened("games-cross-sokoban2-a-qwen3", 3e-4).teacher == "builtin:organism-qwen3-large"
-    assert plan.screened("smollm2-sentiment-fresh-smollm2-135m-instruct", 1e-5).training.batch_size == 16
+    short = plan.screened("smollm2-sentiment-fresh-smollm2-135m-instruct", 1e-5)
+    assert (short.training.batch_size, short.training.eval_every, short.evaluation.examples) == (16, 10, 64)
+    long = plan.screened("smollm2-explained-fresh-smollm2-135m-instruct", 2e-5)
+    assert (long.training.bf16, long.training.eval_every, long.training.eval_examples) == (True, 5, 32)
+    assert (config.training.bf16, config.training.eval_every, config.training.eval_examples) == (False, 20, 128)
 
 
 def found(**columns):
