@@ -122,7 +122,7 @@ ANALYSES: tuple[Analysis, ...] = (
         options=("sites",), rules=_PARTNERS,
     ),
     Analysis(
-        "windows", "patching_windows", "as in `patching`, for several layers at once: also per `width`, from `layer` on",
+        "windows", "patching_windows", "group of answers, direction, site, window (first `layer`, `width`), control and read-out",
         (*_PATCHED, "width", "readout", "estimate", "low", "high", "n_examples"),
         "answers", "cr_interp.mechanism.patching:window_rows",
         beside={
@@ -133,7 +133,8 @@ ANALYSES: tuple[Analysis, ...] = (
         options=("sites", "windows"), rules=_PARTNERS,
     ),
     Analysis(
-        "attribution", "attribution", "as in `patching` for the share, to first order instead of patched; also per `head`",
+        "attribution", "attribution",
+        "group of answers, direction, site, layer, `head` and control: the share of `patching`, to first order",
         (*_PATCHED, "head", "readout", "estimate", "low", "high", "n_examples"),
         "answers", "cr_interp.mechanism.attribution:rows",
         beside={
@@ -142,7 +143,8 @@ ANALYSES: tuple[Analysis, ...] = (
         options=("sites", "heads"), rules=_PARTNERS,
     ),
     Analysis(
-        "heads", "patching_heads", "as in `patching`, for the heads that attribution names first and some drawn at random",
+        "heads", "patching_heads",
+        "group of answers, direction, layer, `head`, control and read-out: heads that attribution names, and some drawn",
         (*_PATCHED, "head", "chosen", "readout", "estimate", "low", "high", "n_examples"),
         "answers", "cr_interp.mechanism.heads:rows",
         beside={

@@ -6,7 +6,7 @@ They are written beside the other pages at every build and are not kept in the r
 import json
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import griffe
 import typer
@@ -140,6 +140,8 @@ def _kind(annotation: Any) -> str:
     if models:
         return "section"
     annotation = _unchecked(annotation)
+    if get_origin(annotation) is Union:  # of a text and a list, say; `| None` is written below
+        return " or ".join("null" if each is type(None) else _kind(each) for each in get_args(annotation))
     text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
     text = re.sub(r"typing\.|pathlib\.|datetime\.", "", text)
     several = re.fullmatch(r"tuple\[(Literal\[.+\]), \.\.\.\]", text)
