@@ -16,7 +16,7 @@ _cached = st.cache_resource(max_entries=64, show_spinner=False)
 
 
 def stamp(chosen: Suite) -> Stamp:
-    """What the tables of all settings, and their training logs, are valid for."""
+    """Return what the tables of all settings, and their training logs, are valid for."""
     files = [study.table_path(name) for study in chosen.studies.values() for name in ("generations", "drift")]
     logs = [log for study in chosen.studies.values() for log in sorted(study.path.glob("runs/*/train.jsonl"))]
     return stamp_of(*files, *logs)
@@ -31,7 +31,9 @@ class There:
 
 
 def there(chosen: Suite) -> There:
-    """The arms and contexts that can be chosen; of a setting whose answers cannot be read, those that its manifest names."""
+    """Return the arms and contexts that can be chosen. A setting whose answers cannot be read counts with those that its
+    manifest names.
+    """
     return _there(chosen.path, stamp(chosen))
 
 
@@ -48,7 +50,9 @@ def ablation_rows(chosen: Suite, baseline: str, control: str) -> pd.DataFrame:
 
 
 def has_ablations(chosen: Suite) -> bool:
-    """Without comparing anything: the page asks before it knows whether anybody will look at them."""
+    """Tell whether there are ablations, without comparing anything: the page asks before it knows whether anybody will look
+    at them.
+    """
     return _has_ablations(chosen.path, stamp(chosen))
 
 

@@ -51,7 +51,9 @@ def _words(number: int) -> str | None:
 
 
 def refusal(error: OSError) -> str | None:
-    """One paragraph for what the system refused, wherever that happened; None for what only a mistake of ours can cause."""
+    """Explain in one paragraph what the system refused, wherever that happened; None for what only a mistake of ours can
+    cause.
+    """
     words = _words(error.errno or 0)
     if words is None:
         return None
@@ -63,7 +65,7 @@ def refusal(error: OSError) -> str | None:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that it came from."""
+    """Yield an error and those that it came from."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -104,7 +106,9 @@ def remove(file: Path) -> None:
 
 
 def temporary_name() -> str:
-    """For a file that is being written. It says by which process and where, so that others can tell a left-over from it."""
+    """Name a file that is being written. The name says by which process and where, so that others can tell a left-over from
+    it.
+    """
     return f"{_TEMPORARY}{_here()}-{os.getpid()}-{uuid4().hex[:12]}"
 
 
@@ -113,7 +117,7 @@ def _here() -> str:
 
 
 def _runs(process: int) -> bool:
-    """Is there such a process on this machine?"""
+    """Tell whether there is such a process on this machine."""
     if os.name == "nt":
         return True  # there is no asking without harm
     try:

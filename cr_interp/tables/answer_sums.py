@@ -45,14 +45,14 @@ class Block:
         return self.values[:, :, SUMS.index(name)]
 
     def at(self, seeds: list[int], examples: list[Any]) -> Block:
-        """The same arm with these seeds and examples only, in this order."""
+        """Return the same arm with these seeds and examples only, in this order."""
         row = [self.seeds.index(seed) for seed in seeds]
         position = {example: index for index, example in enumerate(self.examples)}
         column = [position[example] for example in examples]
         return Block(seeds, examples, [self.clusters[i] for i in column], self.values[row][:, column])
 
     def only(self, chosen: Float[ndarray, "seeds examples"]) -> Block:
-        """The same arm, zero where ``chosen`` is."""
+        """Return the same arm, zero where ``chosen`` is."""
         return replace(self, values=self.values * chosen[:, :, None])
 
     def grouped(self, to: list[Any]) -> Block:
@@ -65,7 +65,7 @@ class Block:
 
 
 def select(generations: pd.DataFrame, split: str | None) -> pd.DataFrame:
-    """The answers of one split, at the last step of every (arm, seed), each with its ``cluster``."""
+    """Pick the answers of one split, at the last step of every (arm, seed), each with its ``cluster``."""
     if generations.empty:
         return generations
     if generations["seed"].isna().any():
@@ -91,14 +91,14 @@ def select(generations: pd.DataFrame, split: str | None) -> pd.DataFrame:
 
 
 def with_clusters(answers: pd.DataFrame) -> pd.DataFrame:
-    """The same rows with a ``cluster`` each: where the table names none, an example is a cluster of its own."""
+    """Return the same rows with a ``cluster`` each: where the table names none, an example is a cluster of its own."""
     if "cluster" not in answers:
         return answers.assign(cluster=answers["example_id"])
     return answers.assign(cluster=answers["cluster"].fillna(answers["example_id"]))
 
 
 def pairs_of(generations: pd.DataFrame, control: str, split: str | None) -> pd.DataFrame:
-    """A row per pair: arm, seed, split, example_id, cluster, sample and the sums of that one pair."""
+    """Return a row per pair: arm, seed, split, example_id, cluster, sample and the sums of that one pair."""
     valid = set(CONTROLS) | set(generations["control"].unique()) - {"none"}
     if control not in valid:
         raise unknown("control", control, map(str, valid))
@@ -137,7 +137,7 @@ def block(pairs: pd.DataFrame, unit: str = "example_id") -> Block:
 
 
 def blocks_by_arm(generations: pd.DataFrame, control: str, split: str | None) -> dict[str, Block]:
-    """Every arm of the table, those without pairs for this control included (so that they show as NaN)."""
+    """Return every arm of the table, those without pairs for this control included (so that they show as NaN)."""
     pairs = pairs_of(generations, control, split)
     asked = select(generations, split)
     by_arm = {}

@@ -50,7 +50,8 @@ def divergence_metrics(
     seed: int = 0,
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """``fidelity`` and ``invariance``: rows ``arm, seed, metric, estimate, low, high, n, interval`` like ``behaviour.metrics``.
+    """Compute ``fidelity`` and ``invariance``: rows ``arm, seed, metric, estimate, low, high, n, interval`` like
+    ``behaviour.metrics``.
 
     ``seed`` is NA for the value over seeds; n counts examples (of all seeds). Fidelity is of the exact context and has no rows
     under another ``control``, nor where no teacher was known.
@@ -151,5 +152,5 @@ def _ends(row: Estimates, clusters: int) -> tuple[float, float]:
 
 
 def controls_of(divergence: pd.DataFrame) -> list[str]:
-    """The context controls that a table has, in their order."""
+    """Return the context controls that a table has, in their order."""
     return [each for each in CONTROLS if each in set(divergence["control"])]

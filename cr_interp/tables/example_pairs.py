@@ -49,7 +49,7 @@ _KEYS = ["arm", "seed", "split", "example_id", "sample"]
 
 
 def paired(generations: pd.DataFrame, control: str = "exact", split: str | None = "test") -> pd.DataFrame:
-    """A row per pair: ``arm, seed, example_id, sample, prompt, response_x, response_xc, outcome_x, outcome_xc,
+    """Return a row per pair: ``arm, seed, example_id, sample, prompt, response_x, response_xc, outcome_x, outcome_xc,
     n_tokens_x, n_tokens_xc, case, cluster`` (and ``answer``, if the table has it), arms in their order, examples sorted.
 
     The same pairs as in :mod:`cr_interp.tables.behaviour`: the last step of a run, an answer without its partner left out.
@@ -83,7 +83,7 @@ def paired(generations: pd.DataFrame, control: str = "exact", split: str | None 
 def case_counts(
     pairs: pd.DataFrame, resamples: int = 2000, seed: int = 0, interval: Kind = "across"
 ) -> pd.DataFrame:
-    """The four cases of every arm, over its seeds: ``arm, case, count, n, share, low, high, seeds, interval``.
+    """Return the four cases of every arm, over its seeds: ``arm, case, count, n, share, low, high, seeds, interval``.
 
     Pairs without a key have the two cases of :data:`KEYLESS`, in rows of their own.
     ``n`` are the arm's pairs of that kind. Intervals: 95 %, of the kind that ``interval`` names, as for the metrics.
@@ -122,7 +122,7 @@ def case_counts(
 
 
 def choose(pairs: pd.DataFrame, arm: str, cases: Sequence[str], errors: Sequence[str] = ()) -> pd.DataFrame:
-    """The pairs of one arm and some cases; with ``errors`` those with one of these outcomes in either view."""
+    """Pick the pairs of one arm and some cases; with ``errors`` those with one of these outcomes in either view."""
     keep = (pairs["arm"] == arm) & pairs["case"].isin(list(cases))
     if errors:
         keep &= pairs["outcome_x"].isin(list(errors)) | pairs["outcome_xc"].isin(list(errors))
@@ -151,7 +151,7 @@ def contrast(pairs: pd.DataFrame, harmed: str, right: str) -> pd.DataFrame:
 
 
 def search(pairs: pd.DataFrame, text: str) -> pd.DataFrame:
-    """The pairs whose id, prompt or one of whose responses has the text in it, whatever the case of its letters."""
+    """Find the pairs whose id, prompt or one of whose responses has the text in it, whatever the case of its letters."""
     if not text.strip():
         return pairs
     found = pd.Series(False, index=pairs.index)
@@ -161,7 +161,7 @@ def search(pairs: pd.DataFrame, text: str) -> pd.DataFrame:
 
 
 def case_at(x: float, y: float) -> str:
-    """The case of a cell of :func:`four_cells`.
+    """Return the case of a cell of :func:`four_cells`.
 
     >>> case_at(1, 0)
     'harmed'

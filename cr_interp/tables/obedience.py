@@ -26,7 +26,8 @@ def new_instruction(
     split: str | None = None,
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """Rows ``arm, seed, metric, estimate, low, high, n, interval`` like ``behaviour.metrics``; none if it was not measured.
+    """Return rows ``arm, seed, metric, estimate, low, high, n, interval`` like ``behaviour.metrics``; none if it was not
+    measured.
 
     ``seed`` is NA for the value over seeds. Several samples of an example are averaged first, and n counts examples (of all
     seeds). ``split`` names the split whose answers count; None: the test split, or all if there is none.
@@ -67,7 +68,7 @@ def new_instruction_difference(
     split: str | None = None,
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """``arm`` minus ``baseline`` in obeying the new instruction, paired over the seeds and examples that both have.
+    """Return ``arm`` minus ``baseline`` in obeying the new instruction, paired over the seeds and examples that both have.
 
     Rows ``metric, seed, estimate, low, high, n, interval`` like ``behaviour.differences``, of ``new_instruction`` only; n counts
     examples. Which runs meet says ``pairing.py``. None if it was not measured for both.
@@ -104,7 +105,7 @@ def new_instruction_difference(
 
 
 def _asked(generations: pd.DataFrame, split: str | None) -> pd.DataFrame | None:
-    """The answers whose obedience was looked at; None if the new instruction was given to nobody."""
+    """Return the answers whose obedience was looked at; None if the new instruction was given to nobody."""
     if "obeys_new" not in generations:
         return None
     if "split" in generations:

@@ -75,7 +75,8 @@ def verdict_rows(
     divergence: pd.DataFrame | None = None,
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """A row per question of :data:`ROWS`, over seeds: both arms' values, ``arm`` − ``baseline`` with its interval, its reading.
+    """Return a row per question of :data:`ROWS`, over seeds: both arms' values, ``arm`` − ``baseline`` with its interval, its
+    reading.
 
     ``divergence`` is the study's table of fidelity and invariance, if it has one. Where the asked ``control`` is the irrelevant
     one already, its row is not said twice.
@@ -134,7 +135,7 @@ def is_keyless(rows: pd.DataFrame) -> bool:
 
 
 def keyless_verdict(rows: pd.DataFrame, arm: str, baseline: str) -> tuple[Word, str]:
-    """A word (``yes``, ``no``, ``open``) and a sentence, where nothing says which answer is right."""
+    """Return a word (``yes``, ``no``, ``open``) and a sentence, where nothing says which answer is right."""
     row = rows[rows["metric"] == "changed"].iloc[0]
     words: dict[str, Word] = {"better": "yes", "worse": "no"}
     word = words.get(str(row["reading"]), "open")
@@ -219,7 +220,7 @@ def chips(
 
 
 def _flips(asked: pd.DataFrame, control: str) -> int:
-    """Answers of both arms that are right in one view only."""
+    """Count the answers of both arms that are right in one view only."""
     keys = ["arm", "seed", "example_id", "sample"]
     right = asked.assign(right=asked["outcome"] == "right")
     x = right[right["view"] == "no_context"][[*keys, "right"]]
