@@ -31,7 +31,7 @@ def linked(key: str, options: Sequence[T], default: None, always: bool = False, 
 @overload
 def linked(key: str, options: Sequence[T], default: T, always: bool = False, name: str = "") -> T: ...
 def linked(key: str, options: Sequence[T], default: T | None, always: bool = False, name: str = "") -> T | None:
-    """What ``key`` is set to, kept in step between its widget, the URL and the pages visited before.
+    """Return what ``key`` is set to, kept in step between its widget, the URL and the pages visited before.
 
     Call it before the widget ``key`` is drawn; :func:`publish` then writes the URL, under ``name`` (the key, if none is
     given). Streamlit's own binding does not do where the default depends on the data: a choice that nobody made would stay
@@ -64,7 +64,7 @@ def linked(key: str, options: Sequence[T], default: T | None, always: bool = Fal
 
 
 def linked_some(key: str, options: Sequence[T], default: Sequence[T] | None = None) -> list[T]:
-    """Like :func:`linked` of a choice of several: at first ``default`` (all ``options``, if none is given), as no URL says.
+    """Do as :func:`linked` for a choice of several: at first ``default`` (all ``options``, if none is given), as no URL says.
 
     Taken along to another study, what was all is all again, and so is what that study has none of: otherwise the arms or
     seeds that both happen to have would be a choice that nobody made.
@@ -94,7 +94,7 @@ def linked_some(key: str, options: Sequence[T], default: Sequence[T] | None = No
 
 
 def linked_text(key: str, name: str = "") -> str:
-    """Like :func:`linked` of a text that a reader types; at first empty, which the URL leaves out."""
+    """Do as :func:`linked` for a text that a reader types; at first empty, which the URL leaves out."""
     name = name or key
     kept: dict[str, _Kept] = st.session_state.setdefault("kept", {})
     before = kept.get(key)
@@ -118,14 +118,14 @@ def _set(key: str, value: Any, same: bool) -> None:
 
 
 def begin(page: str) -> None:
-    """A run of a page starts: no choice has been made yet."""
+    """Begin a run of a page: no choice has been made yet."""
     st.session_state["linked"] = set()
     st.session_state["page is new"] = st.session_state.get("page before") != page
     st.session_state["page before"] = page
 
 
 def chosen_of(*keys: str) -> dict[str, list[str]]:
-    """What the URL says of these choices, for a link that takes them along; without those at their default."""
+    """Return what the URL says of these choices, for a link that takes them along; without those at their default."""
     kept: dict[str, _Kept] = st.session_state.get("kept", {})
     found = {kept[key].name: kept[key].text for key in keys if key in kept}
     return {name: [text] if isinstance(text, str) else list(text) for name, text in found.items() if text}
@@ -151,5 +151,5 @@ def _said(name: str) -> str | tuple[str, ...] | None:
 
 
 def _went_back() -> bool:
-    """Whether this run answers the browser's back or forward button."""
+    """Tell whether this run answers the browser's back or forward button."""
     return bool(getattr(get_script_run_ctx(), "is_history_navigation", False))

@@ -63,7 +63,7 @@ def line(words: Sequence[tuple[str, str]]) -> None:
 
 
 def said(chosen: Selection, parts: Sequence[str]) -> list[tuple[str, str]]:
-    """What the line says: ``(what, of which value)``, of those choices only that the page uses."""
+    """Return what the line says: ``(what, of which value)``, of those choices only that the page uses."""
     found = [("study", chosen.name)]
     if "pair" in parts and chosen.arm != chosen.baseline:
         found.append(("compared", f"{chosen.arm} with {chosen.baseline}"))
@@ -82,11 +82,11 @@ def said(chosen: Selection, parts: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def line_html(words: Sequence[tuple[str, str]]) -> str:
-    """The line as HTML; names come from files, so everything is escaped."""
+    """Write the line as HTML; names come from files, so everything is escaped."""
     chips = "".join(f"<span>{escape(what)} <b>{escape(value)}</b></span>" for what, value in words)
     return f"<div class='ct-line'>{chips}<button type='button'>Copy link</button></div>"
 
 
 def browser_title(title: str, chosen: Selection | None) -> str:
-    """Of the browser's tab: which page, of which study."""
+    """Title the browser's tab: which page, of which study."""
     return f"{title} · {chosen.name} · cr_interp" if chosen is not None else f"{title} · cr_interp"

@@ -107,12 +107,12 @@ TABS: dict[str, Tab] = {
 
 
 def there() -> dict[str, Tab]:
-    """The tabs whose analysis this version has."""
+    """Return the tabs whose analysis this version has."""
     return {name: tab for name, tab in TABS.items() if analysis_of(tab.table) is not None}
 
 
 def drawing(address: str) -> Callable[..., Any] | None:
-    """The figure function at ``module:function``; None if this version has none."""
+    """Find the figure function at ``module:function``; None if this version has none."""
     module, _, name = address.partition(":")
     try:
         found: Callable[..., Any] | None = getattr(import_module(module), name, None)

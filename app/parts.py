@@ -21,7 +21,7 @@ from cr_interp.study.analyses import command_for
 
 @contextmanager
 def guard(what: str) -> Iterator[None]:
-    """A table that is missing or damaged costs its own section, never the page."""
+    """Guard a section: a table that is missing or damaged costs its own section, never the page."""
     try:
         yield
     except UserError as error:
@@ -116,12 +116,12 @@ def _made(files: Stamp, code: str, _make: Callable[[], go.Figure]) -> go.Figure:
 
 
 def _on_page(figure: go.Figure) -> go.Figure:
-    """On the page's own background: the camera saves it too, or a dark page's light text would stand on nothing."""
+    """Lay the figure on the page's own background. The camera saves it too: a dark page's light text would stand on nothing."""
     return figure.update_layout(paper_bgcolor=None)
 
 
 def clickable(figure: go.Figure) -> go.Figure:
-    """A click on a named line is reported under its name; what is not clicked does not turn pale."""
+    """Let a click on a named line be reported under its name; what is not clicked does not turn pale."""
     for trace in figure.data:
         if trace.name:
             trace.update(meta={"panel": trace.name}, unselected={"marker": {"opacity": 1}})
@@ -147,7 +147,7 @@ def reachable(figure: go.Figure) -> go.Figure:
 
 
 def lacks(chosen: Selection, table: str, what: str) -> bool:
-    """Whether the study has not got a table, as those made before it was introduced; says so and what to do."""
+    """Tell whether the study lacks a table, as studies made before it was introduced do. Says so, and what to do."""
     if chosen.study.has_table(table):
         return False
     st.info(
@@ -160,14 +160,14 @@ def lacks(chosen: Selection, table: str, what: str) -> bool:
 
 
 def below(text: str) -> DeltaGenerator:
-    """A caption, and at its right the popover for downloads, which is returned."""
+    """Draw a caption, and at its right the popover for downloads, which is returned."""
     left, right = st.columns([6, 1])
     left.caption(plain(text))
     return right.popover("Save", icon=":material/download:", type="tertiary", width="stretch")
 
 
 def download_table(table: pd.DataFrame, name: str) -> None:
-    """A button for the numbers behind a figure or table."""
+    """Draw a button for the numbers behind a figure or table."""
     st.download_button(
         "Numbers (CSV)",
         lambda: table.to_csv(index=False),

@@ -33,7 +33,7 @@ SCRIPT = (
 
 
 def open_doors() -> list[str]:
-    """Which options some setting has opened, as they would be typed to close them."""
+    """List the options that some setting has opened, as they would be typed to close them."""
     return [
         f"{option}={str(value).lower()}" for option, value in CLOSED.items() if st.get_option(option) != value
     ]

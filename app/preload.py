@@ -16,7 +16,7 @@ CHUNKS = sorted((Path(st.__file__).parent / "static" / "static" / "js").glob("Pl
 
 
 def preload() -> None:
-    """An invisible element that asks for the chunk. It is there in every run, so that nothing below it moves up."""
+    """Draw an invisible element that asks for the chunk. It is there in every run, so that nothing below it moves up."""
     load = (
         f"import(new URL('{CHUNKS[-1].name}', document.querySelector('script[type=module][src]').src))"
         if CHUNKS

@@ -8,7 +8,8 @@ WORTH = 6
 
 
 def common_ends(texts: Sequence[str]) -> tuple[str, str]:
-    """The beginning and the end that all texts share, cut at the edge of a word; empty where it is short or a text is all of it.
+    """Find the beginning and the end that all texts share, cut at the edge of a word; empty where it is short or a text is
+    all of it.
 
     >>> common_ends(["Review: good. Well?", "Review: bad. Well?"])
     ('Review: ', '. Well?')
@@ -25,7 +26,7 @@ def common_ends(texts: Sequence[str]) -> tuple[str, str]:
 
 
 def _beginning(texts: Sequence[str]) -> str:
-    """What all texts begin with: what the first and the last of them in order share, letter by letter."""
+    """Return what all texts begin with: what the first and the last of them in order share, letter by letter."""
     first, last = min(texts), max(texts)
     same = next(
         (i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
@@ -34,12 +35,12 @@ def _beginning(texts: Sequence[str]) -> str:
 
 
 def without_ends(text: str, head: str, tail: str) -> str:
-    """What is left of a text between the ends."""
+    """Return what is left of a text between the ends."""
     return text[len(head) : len(text) - len(tail) if tail else None]
 
 
 def short_ids(ids: Sequence[str]) -> dict[str, str]:
-    """Ids → what tells them apart.
+    """Map ids → what tells them apart.
 
     >>> short_ids(["sentiment-test-0001", "sentiment-test-0002"])
     {'sentiment-test-0001': '0001', 'sentiment-test-0002': '0002'}

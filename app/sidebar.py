@@ -1,9 +1,11 @@
-"""The selectors that pages share. They are drawn before the page, keep their value when the page changes, and stand in the
-URL, so that a link shows somebody else the same thing. A page gets those that it uses (:data:`PARTS`); what the others are
-set to is kept.
+"""The selectors that pages share: study, arms, seeds, context control, measure, the two arms that are compared, sinks.
 
-A value in the URL that is no option is ignored, but for the study: a link to one that is not here says so and opens no other.
-A study can only be chosen from those that were found: no path can come in this way.
+Mental model. The selectors are drawn before the page. Their values stay when the page changes, and stand in the URL, so that
+a link shows the same to everybody. Each page draws only the selectors that it uses (:data:`PARTS`); the others keep their
+values.
+
+A URL may hold a value that is no option. Such a value is ignored, except for the study: then nothing is opened, and the page
+says so. Only studies that were found can be chosen: a URL cannot name a path.
 """
 
 import streamlit as st
@@ -14,7 +16,7 @@ from app.words import GLOSSARY, MEASURE_HELP, measure_name, plain
 from cr_interp.study.searching import find_studies
 from cr_interp.study.study import Study
 
-#: What a page may show of this.
+#: The selectors that a page may ask for.
 PARTS = ("study", "arms", "seeds", "control", "measure", "pair", "sinks")
 
 
@@ -27,9 +29,10 @@ class NotHere(Exception):
 
 
 def choose(parts: tuple[str, ...] = PARTS) -> Selection | None:
-    """Draw the sidebar. None if there is nothing to choose from, or for a page that is about no single study.
+    """Draw the sidebar, and return what is chosen. None without studies, and on a page that is not about a single study.
 
-    Raises :class:`NotHere` for a study that is not here, :class:`~cr_interp.errors.UserError` for one that cannot be opened.
+    Raises :class:`NotHere` for a study that was not found, :class:`~cr_interp.errors.UserError` for one that cannot be
+    opened.
     """
     studies = find_studies()
     if not studies:
@@ -41,8 +44,7 @@ def choose(parts: tuple[str, ...] = PARTS) -> Selection | None:
             _image()
         return None
     _refuse_unknown(names)
-    # Always in the URL: which study is found first differs from place to place, so a link without it would show other people
-    # another study.
+    # The study always stands in the URL: without it, a link would open whichever study is found first on the reader's machine.
     name = linked("study", names, names[0], always=True)
     st.selectbox("Study", names, key="study", help=GLOSSARY["study"])
     study = Study.open(studies[name])
@@ -98,10 +100,12 @@ def _image() -> str:
 
 
 def _refuse_unknown(names: list[str]) -> None:
-    """A study that the URL asks for and that is not here: nothing is opened instead, and the URL stays as it is."""
+    """Raise :class:`NotHere` if the URL names a study that was not found. Nothing is opened instead, and the URL stays as it
+    is.
+    """
     asked = st.query_params.get("study")
     refused = st.session_state.pop("refused", False)
-    # A link to the page that is open already changes what the server is told, and not the address: it is written anew.
+    # A link to the page that is already open changes the server's parameters but not the address, so the address is set here.
     chosen = asked if refused and asked in names else st.session_state.get("another study")
     if chosen in names and (refused or asked not in names):
         del st.query_params["study"]
@@ -116,7 +120,7 @@ def _refuse_unknown(names: list[str]) -> None:
 
 
 def _pair(every: list[str], shown: bool) -> tuple[str, str]:
-    """The two arms that are compared."""
+    """Choose the two arms that are compared, and draw their selectors if they are ``shown``."""
     options = every or ["–"]
     first, second = default_pair(every)
     arm = linked("arm", options, options[first])
@@ -130,8 +134,8 @@ def _pair(every: list[str], shown: bool) -> tuple[str, str]:
 
 
 def default_pair(arms: list[str]) -> tuple[int, int]:
-    """Which arm is compared with which at first, as indices: nca with opd, or whatever is there, but never an arm
-    with itself while there is another.
+    """Choose which arms are compared at first, as indices: nca with opd where the study has them, else two that differ if it
+    has two.
 
     >>> default_pair(["base", "opd"])
     (1, 0)
@@ -143,7 +147,7 @@ def default_pair(arms: list[str]) -> tuple[int, int]:
 
 
 def _about_sinks(study: Study) -> None:
-    """Why the switch may change nothing."""
+    """Say below the switch why it may change nothing, or how many tokens it adds."""
     masked = sinks_in(study)
     evaluation = study.manifest.get("evaluation")
     if isinstance(evaluation, dict) and evaluation.get("mask_sinks") is False:

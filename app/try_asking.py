@@ -51,7 +51,7 @@ class Question:
 
 
 def choose(chosen: Selection) -> list[Checkpoint]:
-    """One or two checkpoints, at first the two arms that are compared; a path that leads to none is said below its box."""
+    """Choose one or two checkpoints, at first the two arms that are compared; a path that leads to none is said below its box."""
     found = checkpoints.checkpoints(chosen.study)
     order = {arm: index for index, arm in enumerate(figures.arm_order(each.arm for each in found))}
     found.sort(key=lambda each: (each.key.startswith("builtin:"), order[each.arm]))
@@ -77,14 +77,16 @@ def choose(chosen: Selection) -> list[Checkpoint]:
 
 
 def checkpoint_of(found: list[Checkpoint], arm: str) -> str | None:
-    """An arm's checkpoint of the lowest seed, the last step; the base model for ``base``; None if it is not on this machine."""
+    """Return an arm's checkpoint of the lowest seed, the last step; the base model for ``base``; None if it is not on this
+    machine.
+    """
     mine = [each.key for each in found if each.arm == arm and not each.key.startswith("builtin:")]
     runs = list(dict.fromkeys(key.partition("/")[0] for key in mine))
     return next((key for key in reversed(mine) if key.partition("/")[0] == runs[0]), None) if runs else None
 
 
 def say_missing(chosen: Selection, found: list[Checkpoint]) -> None:
-    """Which of the study's arms cannot be asked, and why."""
+    """Say which of the study's arms cannot be asked, and why."""
     lacking = [arm for arm in chosen.all_arms if checkpoint_of(found, arm) is None]
     if lacking:
         st.caption(
@@ -107,7 +109,7 @@ def typed_folder(key: str) -> Checkpoint | None:
 
 
 def names(picked: list[Checkpoint]) -> list[str]:
-    """What the checkpoints are called in the figures: their arms, if these differ."""
+    """Return what the checkpoints are called in the figures: their arms, if these differ."""
     for found in (
         [each.arm for each in picked],
         [each.arm if each.key == FOLDER else each.key for each in picked],
@@ -121,7 +123,7 @@ def names(picked: list[Checkpoint]) -> list[str]:
 
 
 def ask(study: Study, control: str) -> Question | None:
-    """Prompt, context and token limit; at first the study's own."""
+    """Ask for prompt, context and token limit; at first the study's own."""
     left, right = st.columns(2)
     with left:
         prompt, example = ask_prompt(study)
@@ -152,7 +154,7 @@ def ask_prompt(study: Study) -> tuple[str, Example | None]:
 
 
 def ask_context(study: Study, control: str, example: Example | None) -> Context | None:
-    """The context in a box; of a study whose examples bring their own, at first that of the example."""
+    """Ask for the context; of a study whose examples bring their own, at first that of the example."""
     known = questions.contexts(study)
     name = control if control in known else "exact"
     asked = example or {each.id: each for each in live.examples(study)}.get(st.session_state.get("example", ""))

@@ -4,7 +4,7 @@ import streamlit as st
 
 
 def typed(key: str, default: str) -> str:
-    """What the text ``key`` is now; call it before its widget is drawn.
+    """Return what the text ``key`` is now; call it before its widget is drawn.
 
     Another default (the next example, another study) replaces what was typed over the one before.
     """
@@ -18,5 +18,5 @@ def typed(key: str, default: str) -> str:
 
 
 def put_back(key: str, default: str) -> None:
-    """For a button: what was typed is dropped."""
+    """Drop what was typed: for a button."""
     st.session_state[key] = default

@@ -163,12 +163,12 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:^=])")
 
 
 def measure_name(measure: str) -> str:
-    """What a measure of drift is called; one that is not known keeps its own name."""
+    """Name a measure of drift; one that is not known keeps its own name."""
     return EVERY_MEASURE.get(measure, (measure,))[0]
 
 
 def plain(text: object) -> str:
-    """Text from a file for a place that reads Markdown: shown as it is, no links, images, colours or maths."""
+    """Write a text from a file for a place that reads Markdown: shown as it is, no links, images, colours or maths."""
     # An address would still become a link; an invisible word joiner stops that.
     text = re.sub(r"(?<=:)//|(?<=www)\.|(?<=\w)@", "\u2060\\g<0>", str(text))
     return _MARKDOWN.sub(r"\\\1", text).replace("\n", " ")

@@ -25,6 +25,8 @@ from cr_interp.system.visible import paragraph
 
 #: The exit code of what Ctrl-C has ended, as shells have it: 128 and the signal's number.
 _INTERRUPTED = 130
+#: New objects after which cycles are looked for: the first time, and from then on.
+_FIRST, _OFTEN = 200_000, 10_000
 
 app = typer.Typer(
     name="cr-interp",
@@ -68,11 +70,23 @@ def _as_a_sentence(message: Any, category: type[Warning], *where: Any, **line: A
     return _format_warning(message, category, *where, **line)
 
 
+def _collect_later() -> None:
+    """Look for cycles of objects once there are many; then at every :data:`_OFTEN`.
+
+    What a command imports makes objects that stay. Looking for cycles among them is a tenth of a short command.
+    """
+
+    def then_often(phase: str, told: dict[str, int]) -> None:
+        gc.callbacks.remove(then_often)
+        gc.set_threshold(_OFTEN, 20, 20)
+
+    gc.set_threshold(_FIRST, 20, 20)
+    gc.callbacks.append(then_often)
+
+
 def main() -> None:
     """Run the command line; see the module's first lines for what errors look like."""
-    gc.set_threshold(
-        10_000, 20, 20
-    )  # imports make objects that stay: looking for cycles among them is a tenth of a short command
+    _collect_later()
     end_with_parent()
     raise_on_signals()
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

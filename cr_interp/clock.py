@@ -21,7 +21,7 @@ _CODES = "aAbBcdHIjmMpSUwWxXyYfGuVeDFRTh"
 
 
 def clock_of(day: str = TODAY) -> Callable[[str], str]:
-    """``strftime_now`` for a day, at midnight.
+    """Return ``strftime_now`` for a day, at midnight.
 
     >>> clock_of("2024-07-26")("%d %b %Y")
     '26 Jul 2024'
@@ -35,7 +35,7 @@ def reads_clock(tokenizer: Any) -> bool:
 
 
 def date_of(tokenizer: Any) -> str | None:
-    """The day that a tokenizer's prompts are written on; ``None`` if they name none."""
+    """Return the day that a tokenizer's prompts are written on; ``None`` if they name none."""
     if not reads_clock(tokenizer):
         return None
     noted = _NOTED.search(str(tokenizer.chat_template))
@@ -43,7 +43,7 @@ def date_of(tokenizer: Any) -> str | None:
 
 
 def fixed_clock(day: str) -> str:
-    """A head for a chat template that makes it be written on a day: a macro in the library's function's place."""
+    """Return a head for a chat template that makes it be written on a day: a macro in the library's function's place."""
     clock = clock_of(day)
     written = "format"
     for code in ("%-d", "%-m", "%-I", "%-H", "%-j", *(f"%{letter}" for letter in _CODES)):
@@ -54,14 +54,14 @@ def fixed_clock(day: str) -> str:
 
 
 def template_of_the_day(tokenizer: Any) -> str | None:
-    """The chat template to render with; ``None``: the tokenizer's own, which asks no clock or has its day noted."""
+    """Return the chat template to render with; ``None``: the tokenizer's own, which asks no clock or has its day noted."""
     if not reads_clock(tokenizer) or _NOTED.search(str(tokenizer.chat_template)):
         return None
     return fixed_clock(TODAY) + str(tokenizer.get_chat_template())
 
 
 def without_clock(template: str) -> str:
-    """A template without a head that fixes its day."""
+    """Return a template without a head that fixes its day."""
     noted = _NOTED.search(template)
     return template if noted is None else template.replace(fixed_clock(noted.group(1)), "")
 

@@ -30,7 +30,7 @@ class Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _yes_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML reads yes and on as true, which pydantic would take for 1."""
+        """Refuse true where a number is wanted: YAML reads yes and on as true, which pydantic would take for 1."""
         wanted = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and {int, float} & {wanted, *get_args(wanted)}:
             raise ValueError("a number is wanted, but YAML reads this as true or false")
@@ -41,7 +41,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def yaml_value(text: str, problem: str) -> Any:
-    """YAML as plain values. ``problem`` begins the error, which is short whatever the text is.
+    """Parse YAML into plain values. ``problem`` begins the error, which is short whatever the text is.
 
     Raises :class:`UserError`, also for aliases, for what nests too deep, and for keys that are no texts.
     """
@@ -65,7 +65,7 @@ def yaml_value(text: str, problem: str) -> Any:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file's keys and values. Raises :class:`UserError` for a missing file, bad YAML, or anything but a mapping."""
+    """Read a YAML file's keys and values. Raises :class:`UserError` for a missing file, bad YAML, or anything but a mapping."""
     data = yaml_value(read_text(path, "a YAML file", LARGEST_YAML), f"{path} is not valid YAML")
     if not isinstance(data, dict):
         raise UserError(f"{path} has to hold a mapping of keys to values; found {type(data).__name__}.")
@@ -76,7 +76,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def validated(kind: type[Model], data: dict[str, Any], where: Path) -> Model:
-    """``data`` as a ``kind``; what does not fit is a :class:`UserError` that begins with ``where``."""
+    """Validate ``data`` as a ``kind``. Raises :class:`UserError`, which begins with ``where``, for what does not fit."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:
@@ -109,7 +109,7 @@ def apply_overrides(
 
 
 def explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    """pydantic's findings as sentences, unknown keys with the nearest valid key."""
+    """Explain pydantic's findings in sentences; unknown keys with the nearest valid key."""
     sentences = []
     for finding in error.errors():
         *sections, last = (one_line(part)[:80] for part in finding["loc"] or ("",))
@@ -126,7 +126,7 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
 
 
 def brief(value: Any) -> str:
-    """A value as Python writes it, cut short: what is wrong may be anything, also a number that cannot be written."""
+    """Write a value as Python does, cut short: what is wrong may be anything, also a number that cannot be written."""
     try:
         said = one_line(_REPR.repr(value))
     except (ValueError, RecursionError, OverflowError):  # an integer of more digits than Python writes
@@ -135,7 +135,7 @@ def brief(value: Any) -> str:
 
 
 def _section(kind: type[BaseModel], names: Sequence[str]) -> type[BaseModel]:
-    """The model of a nested section, which may also be left out (``Section | None``)."""
+    """Return the model of a nested section, which may also be left out (``Section | None``)."""
     for name in names:
         annotation = kind.model_fields[name].annotation if name in kind.model_fields else None
         models = [

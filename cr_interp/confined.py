@@ -21,7 +21,7 @@ LARGEST, LARGEST_JSON, LARGEST_YAML = 1 << 30, 128 << 20, 512 << 10
 
 
 def inside(folder: Path, name: str, what: str) -> Path:
-    """The regular file that ``name``, read from a file of ``folder``, stands for. ``what`` begins the error.
+    """Find the regular file that ``name``, read from a file of ``folder``, stands for. ``what`` begins the error.
 
     Raises :class:`UserError` for an absolute path, one that leads out (also by a link), and what is no regular file.
     """
@@ -42,7 +42,7 @@ def inside(folder: Path, name: str, what: str) -> Path:
 
 
 def leads_inside(folder: Path, path: Path) -> bool:
-    """Is a path, its links followed, in a folder, its links followed? False as well for one that cannot be followed."""
+    """Tell whether a path lies in a folder, the links of both followed. False for a path that cannot be followed."""
     try:
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError):  # a loop, a name too long, a zero byte
@@ -50,7 +50,7 @@ def leads_inside(folder: Path, path: Path) -> bool:
 
 
 def is_regular(path: Path) -> bool:
-    """Is there a regular file, links followed? False as well for what cannot be asked about."""
+    """Tell whether there is a regular file, links followed. False for a path that cannot be asked about."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
@@ -58,12 +58,14 @@ def is_regular(path: Path) -> bool:
 
 
 def own(folder: Path, path: Path) -> bool:
-    """Is it a regular file of this folder, to which no link out leads?"""
+    """Tell whether a path is a regular file of this folder, to which no link out leads."""
     return is_regular(path) and leads_inside(folder, path)
 
 
 def content(path: Path, wanted: str, limit: int = LARGEST) -> bytes:
-    """The bytes of a regular file of at most ``limit``. Raises :class:`UserError` for anything else, without waiting for it."""
+    """Read the bytes of a regular file of at most ``limit``. Raises :class:`UserError` for anything else, without waiting for
+    it.
+    """
     try:
         # A pipe without a writer would block on opening.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

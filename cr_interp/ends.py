@@ -26,7 +26,7 @@ def ends(
     biased: bool = False,
     scale: float = 1.0,
 ) -> tuple[float, float]:
-    """The 95 % interval; NaN with fewer than two units or no defined replicate. ``scale`` widens the scatter.
+    """Return the 95 % interval; NaN with fewer than two units or no defined replicate. ``scale`` widens the scatter.
 
     The estimate is always within: where rounding is all that moves it, an end is the estimate.
     """

@@ -22,7 +22,7 @@ class Slower(UserWarning):
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UserError:
-    """An error for a name that does not exist: gives the nearest valid one and the list.
+    """Make the error for a name that does not exist: it gives the nearest valid one and the list.
 
     >>> print(unknown("arm", "ncaa", ["opd", "nca"]))
     There is no arm 'ncaa'. Did you mean 'nca'? Valid: nca, opd.

@@ -82,7 +82,8 @@ def append_jsonl(path: Path, row: dict[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Rows by (step, kind), the last written winning: a resumed run repeats the steps after its checkpoint.
+    """Read a log's rows, one for each (step, kind), the last written winning: a resumed run repeats the steps after its
+    checkpoint.
 
     Lines that are no row with a step are skipped: a kill can leave one torn.
     """
@@ -94,8 +95,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def log_row(line: bytes) -> dict[str, Any] | None:
-    """A line of a log as a row; None for what is none: no JSON, no object, with a step that is no number, or
-    larger and deeper than a row can be.
+    """Parse a line of a log into a row. None for a line that is no row: not JSON, not an object, with a step that is no
+    number, or larger and deeper than a row can be.
 
     The one reader of such lines. It is Python's own, which refuses what nests too deep: a native reader ends the process.
     """
@@ -116,7 +117,7 @@ def log_row(line: bytes) -> dict[str, Any] | None:
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
-    """The lines of a regular file, each as long as a row can be at most; none of what is no file."""
+    """Yield the lines of a regular file, each as long as a row can be at most; nothing for anything else."""
     if not is_regular(path):
         return
     if path.stat().st_size > LARGEST:

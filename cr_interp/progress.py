@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 
 def bars(*columns: ProgressColumn, **options: Any) -> Progress:
-    """A display of bars. Its columns of text are :class:`Words`."""
+    """Make a display of bars. Its columns of text are :class:`Words`."""
     return Progress(*columns, console=console(), **options)
 
 
@@ -39,7 +39,7 @@ class Words(ProgressColumn):
 
 
 def tracked(items: Sequence[Item], description: str) -> Iterator[Item]:
-    """The items, with a bar if there are any."""
+    """Yield the items, with a bar if there are any."""
     if items:
         with bars(Words(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()) as progress:
             yield from progress.track(items, description=description)
@@ -53,7 +53,7 @@ class TokensPerSecond(ProgressColumn):
 
 @contextmanager
 def tokens_progress() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Gives a function that opens a bar by its description and returns ``update(done, total)`` in tokens."""
+    """Give a function that opens a bar by its description and returns ``update(done, total)`` in tokens."""
     columns = (Words(), BarColumn(), TokensPerSecond(), TimeRemainingColumn())
     with bars(*columns, speed_estimate_period=120) as progress:
 

@@ -26,7 +26,7 @@ def now() -> str:
 
 
 def provenance() -> dict[str, Any]:
-    """Command, package versions and git revision (null outside a checkout)."""
+    """Return command, package versions and git revision (null outside a checkout)."""
     return {
         "command": " ".join(["cr-interp", *sys.argv[1:]]),
         "versions": {"python": sys.version.split()[0], **{name: _version(name) for name in PACKAGES}},
@@ -42,7 +42,7 @@ def _version(name: str) -> str | None:
 
 
 def git_revision() -> str | None:
-    """The checkout's commit, with ``+changes`` if the tree differs from it."""
+    """Return the checkout's commit, with ``+changes`` if the tree differs from it."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:

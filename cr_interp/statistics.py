@@ -70,7 +70,7 @@ def cluster_weights(
 
 
 def cluster_numbers(clusters: Sequence[Hashable]) -> ndarray:
-    """0, 1, … for the distinct clusters, in the order in which they first appear."""
+    """Number the distinct clusters 0, 1, … in the order in which they first appear."""
     seen: dict[Hashable, int] = {}
     return np.array([seen.setdefault(name, len(seen)) for name in clusters], dtype=int)
 
@@ -78,7 +78,7 @@ def cluster_numbers(clusters: Sequence[Hashable]) -> ndarray:
 def interval(
     samples: Float[ndarray, "resamples ..."], level: float = 0.95, units: int | None = None
 ) -> tuple[Float[ndarray, "*any"], Float[ndarray, "*any"]]:
-    """Percentile interval over the first axis: ``(low, high)``.
+    """Compute the percentile interval over the first axis: ``(low, high)``.
 
     With ``units``, the number of clusters that were drawn from, the percentiles are those that make up for their being few
     (Hesterberg 2015, "expanded"): a bootstrap's variance is (n − 1)/n of what it should be, and it knows no t. Replicates
@@ -100,7 +100,7 @@ def interval(
 
 
 def clopper_pearson(events: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a share, ``events`` of ``n``; it also has a width where nothing or everything happened.
+    """Compute the exact interval of a share, ``events`` of ``n``; it also has a width where nothing or everything happened.
 
     ``events`` need not be whole: of clusters, each counts by the share of its answers. NaN for n = 0.
 
@@ -121,14 +121,17 @@ def clopper_pearson(events: float, n: float, level: float = 0.95) -> tuple[float
 def t_interval(
     values: Float[ndarray, "seeds ..."], level: float = 0.95
 ) -> tuple[Float[ndarray, "*any"], Float[ndarray, "*any"]]:
-    """Student's t over the first axis: mean ± t · SD/√seeds, df = seeds − 1. NaN are left out; below two values NaN."""
+    """Compute the interval of Student's t over the first axis: mean ± t · SD/√seeds, df = seeds − 1. NaN are left out; below
+    two values NaN.
+    """
     mean, error, df = _mean_and_error(values)
     reach = special().stdtrit(df, (1 + level) / 2) * error
     return mean - reach, mean + reach
 
 
 def t_test(values: Float[ndarray, " seeds"]) -> float:
-    """Two-sided p of "the mean over seeds is 0", by the t of :func:`t_interval`; 1 if all are 0, NaN below two values.
+    """Compute the two-sided p of "the mean over seeds is 0", by the t of :func:`t_interval`; 1 if all are 0, NaN below two
+    values.
 
     Seeds that all differ from 0 by exactly the same leave t undefined; then it is :func:`sign_flip`'s p.
     """
@@ -141,7 +144,7 @@ def t_test(values: Float[ndarray, " seeds"]) -> float:
 
 
 def _mean_and_error(values: Float[ndarray, "seeds ..."]) -> tuple[ndarray, ndarray, ndarray]:
-    """Mean, standard error and degrees of freedom over the first axis, without NaN; NaN below two values."""
+    """Compute mean, standard error and degrees of freedom over the first axis, without NaN; NaN below two values."""
     values = np.asarray(values, dtype=float)
     known = ~np.isnan(values)
     n = known.sum(axis=0)
@@ -156,10 +159,10 @@ def _mean_and_error(values: Float[ndarray, "seeds ..."]) -> tuple[ndarray, ndarr
 
 
 def sign_flip(values: Float[ndarray, " seeds"]) -> float:
-    """Exact two-sided p of "each seed's difference could as well have had the other sign"; NaN below two values.
+    """Compute the exact two-sided p of "each seed's difference could as well have had the other sign"; NaN below two values.
 
-    Of all 2^seeds flips, the share whose sum is at least as far from 0. Three seeds cannot fall below 2/8, five not
-    below 2/32. Zero differences flip to themselves.
+    Of all 2^seeds flips, the share whose sum is at least as far from 0. Three seeds cannot fall below 2/8, five not below
+    2/32. Zero differences flip to themselves.
     """
     values = np.asarray(values, dtype=float)
     values = values[~np.isnan(values)]
@@ -204,7 +207,7 @@ def next_seed(events: float, n: float, asked: int, level: float = 0.95) -> tuple
 
 
 def holm(p: Sequence[float]) -> Float[ndarray, " tests"]:
-    """p adjusted for being one of several tests (Holm 1979): any of them below 0.05 is a claim on all together.
+    """Adjust p for being one of several tests (Holm 1979): any of them below 0.05 is a claim on all together.
 
     A missing p stays missing and is not counted as a test.
 

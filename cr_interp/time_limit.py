@@ -54,7 +54,7 @@ class _Watch:
         return number
 
     def leave(self, number: int) -> None:
-        """After this nothing is sent any more."""
+        """Send nothing any more."""
         with self._lock:
             self._blocks.pop(number, None)
 
@@ -80,7 +80,7 @@ _watch = _Watch()
 
 
 def _fresh() -> None:
-    """A forked process has this one's memory, without its threads."""
+    """Begin anew in a forked process, which has this one's memory without its threads."""
     global _watch
     _watch = _Watch()
 

@@ -58,7 +58,7 @@ class Context:
 
     @staticmethod
     def system(text: str) -> "Context":
-        """The commonest context: one system message."""
+        """Make the commonest context: one system message."""
         return Context(messages=({"role": "system", "content": text},))
 
     def to_dict(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ Given = Context | EachOwn
 
 
 def checked_message(message: Any) -> Message:
-    """A message of a role that exists and a text. Raises :class:`UserError` for anything else."""
+    """Check a message: a role that exists, and a text. Raises :class:`UserError` for anything else."""
     role = message.get("role") if isinstance(message, dict) else None
     if role not in ("system", "user", "assistant") or set(message) != {"role", "content"}:
         raise UserError(
@@ -100,10 +100,11 @@ def checked_message(message: Any) -> Message:
 
 
 def message_text(content: Any, where: str) -> str:
-    """The text of a message. Content parts (``[{"type": "text", "text": "…"}]``) become one text, a line after the other.
+    """Return the text of a message. Content parts (``[{"type": "text", "text": "…"}]``) become one text, a line after the
+    other.
 
-    Raises :class:`UserError` for a part that is not text: what a model would be shown of an image is Python's way to
-    write it.
+    Raises :class:`UserError` for a part that is not text: what a model would be shown of an image is Python's way to write
+    it.
 
     >>> message_text([{"type": "text", "text": "one"}, {"type": "text", "text": "two"}], "here")
     'one\\ntwo'
@@ -126,12 +127,12 @@ def message_text(content: Any, where: str) -> str:
 def render(
     tokenizer: Any, prompt: str, context: Context | None = None, no_context: NoContext = "empty_system"
 ) -> list[int]:
-    """Token ids of a prompt in one view, up to and including the header of the assistant's turn.
+    """Render a prompt in one view as token ids, up to and including the header of the assistant's turn.
 
-    ``context=None`` is the no-context view. What "no context" means is explicit, because some chat templates
-    inject a default system prompt when none is given: ``empty_system`` gives an empty system message,
-    ``template_default`` leaves the choice to the template, and a tuple of messages is used as it is.
-    A context whose first message is not a system message is preceded by the same no-context messages.
+    ``context=None`` is the no-context view. What "no context" means is explicit, because some chat templates inject a default
+    system prompt when none is given: ``empty_system`` gives an empty system message, ``template_default`` leaves the choice
+    to the template, and a tuple of messages is used as it is. A context whose first message is not a system message is
+    preceded by the same no-context messages.
     """
     messages = messages_of(prompt, context, no_context)
     written = chat_text(tokenizer, messages)
@@ -148,7 +149,7 @@ def render(
 def messages_of(
     prompt: str, context: Context | None = None, no_context: NoContext = "empty_system"
 ) -> list[Message]:
-    """The chat that :func:`render` writes: what is there instead of a context or the context, then the prompt."""
+    """Return the chat that :func:`render` writes: what is there instead of a context or the context, then the prompt."""
     neutral: list[Message]
     if no_context == "empty_system":
         neutral = [{"role": "system", "content": ""}]
@@ -195,14 +196,14 @@ def _as_ids(tokenizer: Any, text: str, messages: Sequence[Message]) -> list[int]
 
 
 def special_in(tokenizer: Any, texts: Sequence[str]) -> list[str]:
-    """The tokenizer's special tokens that some text spells, the longest first."""
+    """Return the tokenizer's special tokens that some text spells, the longest first."""
     known = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
     known |= {str(each) for each in getattr(tokenizer, "added_tokens_decoder", {}).values() if each.special}
     return sorted((each for each in known if each and any(each in text for text in texts)), key=len, reverse=True)
 
 
 def chat_text(tokenizer: Any, messages: Sequence[Message]) -> str:
-    """The chat template's text, up to the header of the assistant's turn, on the day of ``clock.py``."""
+    """Return the chat template's text, up to the header of the assistant's turn, on the day of ``clock.py``."""
     if not getattr(tokenizer, "chat_template", None):
         raise UserError(
             "The tokenizer has no chat template, so a system message has no place in its prompts. "
@@ -230,7 +231,7 @@ def chat_text(tokenizer: Any, messages: Sequence[Message]) -> str:
 
 
 def context_length(tokenizer: Any, context: Context, no_context: NoContext = "empty_system") -> int:
-    """Tokens of the with-context view of a fixed short prompt: for comparing the lengths of contexts."""
+    """Count the tokens of the with-context view of a fixed short prompt: for comparing the lengths of contexts."""
     return len(render(tokenizer, "x", context, no_context))
 
 
@@ -250,11 +251,11 @@ def check_same_prompt(
     control: str,
     least: int = 2,
 ) -> None:
-    """Both views have to end alike, or the aligned positions do not see the same prompt.
+    """Check that both views end alike: otherwise the aligned positions do not see the same prompt.
 
-    A tokenizer that merges across the border between context and prompt, or a template that writes something else
-    in front of the answer, shows in the last ids. Spliced contexts may put text behind the prompt, so only the end
-    of the prompt, at least the header of the assistant's turn, is asked for.
+    A tokenizer that merges across the border between context and prompt, or a template that writes something else in front of
+    the answer, shows in the last ids. Spliced contexts may put text behind the prompt, so only the end of the prompt, at
+    least the header of the assistant's turn, is asked for.
     """
     for one, other in zip(without, given, strict=True):
         if one[-least:] != other[-least:]:
@@ -282,7 +283,7 @@ def check_context_shows(
 
 
 def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
-    """Length of the longest common prefix that leaves every sequence at least one token of its own.
+    """Return length of the longest common prefix that leaves every sequence at least one token of its own.
 
     >>> shared_prefix([[1, 2, 3, 4], [1, 2, 3], [1, 2, 9, 9]])
     2
@@ -303,7 +304,7 @@ def shared_prefix(sequences: Sequence[Sequence[int]]) -> int:
 
 
 def aligned_positions(prompt_length: int, response_length: int) -> range:
-    """The positions whose outputs predict the response: ``prompt_length - 1 … prompt_length + R - 2``.
+    """Return the positions whose outputs predict the response: ``prompt_length - 1 … prompt_length + R - 2``.
 
     >>> list(aligned_positions(5, 3))
     [4, 5, 6]

@@ -133,10 +133,10 @@ def measure_words(measure: str) -> Measure:
 
 
 def arm_order(arms: Iterable[Hashable]) -> list[Any]:
-    """The arms once each in the order used everywhere: base, opd, nca, …, then others by name.
+    """Order the arms, each once, as everywhere: base, opd, nca, …, then others by name.
 
-    By name, since tables come in different orders and an arm has to look the same in all figures; numbers in names count
-    as numbers (``step-9`` before ``step-10``).
+    By name, since tables come in different orders and an arm has to look the same in all figures; numbers in names count as
+    numbers (``step-9`` before ``step-10``).
     """
     found = set(arms)
     others = sorted(found - set(ARMS), key=lambda arm: (_natural(str(arm)), str(arm)))
@@ -149,7 +149,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def by_arm(table: "pd.DataFrame", *then: str) -> "pd.DataFrame":
-    """A table sorted by its arms in that order, then by other columns; rows are numbered anew."""
+    """Sort a table by its arms in that order, then by other columns; rows are numbered anew."""
     order = {arm: index for index, arm in enumerate(arm_order(table["arm"]))}
     return table.sort_values(
         ["arm", *then],
@@ -169,5 +169,5 @@ def layer_name(place: int) -> str:
 
 
 def layer_words(place: int) -> str:
-    """The same in a sentence: "the embedding", "layer 4"."""
+    """Name a layer in a sentence: "the embedding", "layer 4"."""
     return "the embedding" if place < 0 else f"layer {place}"

@@ -1,5 +1,6 @@
 """The command line from outside: exit codes, one-paragraph errors, and the whole way from nothing to a table."""
 
+import gc
 import json
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 import warm
 from synthetic import make_study
 
+from cr_interp import cli
 from cr_interp.errors import UserError
 from cr_interp.study.study import Study
 from training.studies.pipeline import capture_study, config_of
@@ -168,3 +170,19 @@ def test_reproduce_from_nothing_then_again_then_compare(tmp_path):
     assert base["outcome"].tolist() == ["right"] * 3
     assert isinstance(mine.table("drift"), pd.DataFrame)
     assert "opd" in run("table", "mine", cwd=tmp_path).stdout
+
+
+def test_cycles_are_looked_for_late_at_first_and_then_often(monkeypatch):
+    before, callbacks = gc.get_threshold(), list(gc.callbacks)
+    monkeypatch.setattr(cli, "_FIRST", 5000)
+    try:
+        gc.collect()
+        cli._collect_later()
+        assert gc.get_threshold()[0] == 5000
+        kept = [[] for _ in range(6000)]  # more than the first look waits for
+        assert gc.get_threshold()[0] == cli._OFTEN
+        assert gc.callbacks == callbacks
+        assert len(kept) == 6000
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks[:] = callbacks

@@ -21,7 +21,7 @@ REPRODUCTIONS = {
 
 
 def register(app: typer.Typer) -> None:
-    """Called by ``cr_interp.cli`` through the entry point."""
+    """Give the command line the commands that train; ``cr_interp.cli`` calls this."""
     for command in (pretrain, plan, distill, reproduce, suite, evaluate, capture):
         app.command()(command)
 
@@ -36,7 +36,7 @@ Again = Annotated[
 
 
 def _chosen(arms: str | None, seeds: str | None, steps: int | None) -> list[str]:
-    """Options that are short for overrides."""
+    """Write out options that are short for overrides."""
     numbers = whole_numbers(seeds, "--seeds")
     # Quoted, so that an arm may be called what YAML has another meaning for.
     overrides = [f"arms={json.dumps(listed(arms))}"] if arms else []

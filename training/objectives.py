@@ -116,7 +116,9 @@ def parse_term(text: str) -> Term:
 
 
 def _side(text: str) -> tuple[Distribution | Mix, bool] | None:
-    """One side of a term and whether a gradient is stopped there; None if it reads like neither. A mixture is always stopped."""
+    """Return one side of a term and whether a gradient is stopped there; None if it reads like neither. A mixture is always
+    stopped.
+    """
     match = _SIDE.fullmatch(text)
     if match is None:
         return None
@@ -129,7 +131,7 @@ def _side(text: str) -> tuple[Distribution | Mix, bool] | None:
 
 
 def arm_terms(arm: str, own: Mapping[str, Sequence[str]] | None = None) -> tuple[Term, ...]:
-    """The terms of an arm: the configuration's own, or one of :data:`ARMS`."""
+    """Return the terms of an arm: the configuration's own, or one of :data:`ARMS`."""
     arms = {**ARMS, **(own or {})}
     if arm not in arms:
         raise unknown("arm", arm, arms)
@@ -139,12 +141,12 @@ def arm_terms(arm: str, own: Mapping[str, Sequence[str]] | None = None) -> tuple
 
 
 def needs(terms: Sequence[Term], distribution: Distribution) -> bool:
-    """Does any term look at this distribution? What nobody looks at is not computed."""
+    """Tell whether any term looks at this distribution. What nobody looks at is not computed."""
     return any(distribution in term.looks_at for term in terms)
 
 
 def gradient_into(terms: Sequence[Term], distribution: Distribution) -> bool:
-    """Does any term send a gradient into this distribution?"""
+    """Tell whether any term sends a gradient into this distribution."""
     return any((t.p == distribution and not t.stop_p) or (t.q == distribution and not t.stop_q) for t in terms)
 
 

@@ -186,7 +186,7 @@ class StudyConfig(Strict):
 
 
 def config_names() -> list[str]:
-    """Names as ``load_config`` takes them, such as ``organism-shift`` or ``suite/rules-llama``."""
+    """List names as ``load_config`` takes them, such as ``organism-shift`` or ``suite/rules-llama``."""
     return sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
 
 
@@ -212,7 +212,7 @@ def setting_names() -> list[str]:
 def suite_configs(
     settings: Sequence[str] = (), arms: Sequence[str] = (), overrides: Sequence[str] = ()
 ) -> dict[str, StudyConfig]:
-    """The configurations of these settings (all if none are named), cut to these arms.
+    """Return the configurations of these settings (all if none are named), cut to these arms.
 
     A setting that has none of the arms is left out, since only some settings run the ablations.
     """
@@ -232,7 +232,7 @@ def suite_configs(
 
 
 def _with_task_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A task file is looked for here and, if it is not, beside the configuration that names it."""
+    """Look for a task file here and, if it is not, beside the configuration that names it."""
     task = data.get("task")
     if isinstance(task, str) and Path(task).suffix in TASK_FILES and not Path(task).exists():
         beside = folder / task

@@ -10,7 +10,8 @@ from training.settings import StudyConfig
 
 
 def study_task(config: StudyConfig) -> Task:
-    """The task, with the configuration's response length. A Python file is executed: whoever gave the configuration named it.
+    """Return the task, with the configuration's response length. A Python file is executed: whoever gave the configuration
+    named it.
 
     Raises :class:`UserError` for an unknown task, a length that the task cannot take, or turns that it does not have.
     """
@@ -32,7 +33,7 @@ def study_task(config: StudyConfig) -> Task:
 
 
 def training_examples(task: Task, n: int, seed: int) -> list[Example]:
-    """``n`` training examples: distinct ones if the split has as many, else epochs, each in its own order."""
+    """Return ``n`` training examples: distinct ones if the split has as many, else epochs, each in its own order."""
     try:
         return task.examples("train", n, seed)
     except UserError:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def model(checkpoint: Checkpoint) -> Any:
-    """The loaded model; the first call takes seconds. Raises :class:`~cr_interp.errors.UserError`."""
+    """Return the loaded model; the first call takes seconds. Raises :class:`~cr_interp.errors.UserError`."""
     return _model(checkpoint.model, stamp_of(*checkpoint.files()))
 
 
@@ -63,7 +63,9 @@ def mend(
     no_context: NoContext,
     others: tuple[str, ...],
 ) -> "Answer":
-    """The answer with the context under an edit; see :mod:`cr_interp.mechanism.intervene`. ``kind`` is one of :data:`EDITS`."""
+    """Return the answer with the context under an edit; see :mod:`cr_interp.mechanism.intervene`. ``kind`` is one of
+    :data:`EDITS`.
+    """
 
     def make() -> "Answer":
         from cr_interp.mechanism import intervene
@@ -126,7 +128,7 @@ def _once(what: str, checkpoint: Checkpoint, asked: list[Any], make: Callable[[]
 def parting(
     checkpoint: Checkpoint, prompt: str, context: Context, limit: int, no_context: NoContext
 ) -> pd.DataFrame:
-    """The logit lens where the two answers part; see :func:`cr_interp.mechanism.tried_lens.parting`."""
+    """Return the logit lens where the two answers part; see :func:`cr_interp.mechanism.tried_lens.parting`."""
 
     def make() -> pd.DataFrame:
         from cr_interp.mechanism import tried_lens

@@ -24,7 +24,7 @@ UNSEEN = "open it to see"
 
 
 def shelf(studies: dict[str, Path]) -> pd.DataFrame:
-    """A row per study; one that cannot be opened says why in ``lacks``."""
+    """Return a row per study; one that cannot be opened says why in ``lacks``."""
     return pd.DataFrame([_row(name, path) for name, path in studies.items()], columns=COLUMNS)
 
 
@@ -46,7 +46,9 @@ def _row(name: str, path: Path) -> dict[str, Any]:
 
 
 def verdict_words(study: Study, arms: list[str]) -> str:
-    """The verdict on the two arms that are compared at first, if it was computed before: ``nca with opd: Yes, but deafer``."""
+    """Return the verdict on the two arms that are compared at first, if it was computed before: ``nca with opd: Yes, but
+    deafer``.
+    """
     if len(arms) < 2 or not study.has_table("generations"):
         return "–"
     arm, baseline = (arms[place] for place in default_pair(arms))
@@ -56,7 +58,7 @@ def verdict_words(study: Study, arms: list[str]) -> str:
 
 
 def badge(rows: pd.DataFrame, arm: str, baseline: str) -> str:
-    """The verdict in words, from its rows."""
+    """Return the verdict in words, from its rows."""
     if is_keyless(rows):
         return WORDS[keyless_verdict(rows, arm, baseline)[0]] + (", but deafer" if is_deafer(rows) else "")
     differences = rows.assign(seed=pd.array([pd.NA] * len(rows), dtype="Int64"))
@@ -67,14 +69,14 @@ def badge(rows: pd.DataFrame, arm: str, baseline: str) -> str:
 
 
 def lacks(study: Study) -> list[str]:
-    """Tables that no analysis has filled yet, and checkpoints where there are none."""
+    """Return tables that no analysis has filled yet, and checkpoints where there are none."""
     tables = ["generations", *(analysis.table for analysis in ANALYSES)]
     missing = [name for name in dict.fromkeys(tables) if not study.has_table(name)]
     return ([] if any(True for _ in study.checkpoints()) else ["checkpoints"]) + missing
 
 
 def _some(names: list[str], shown: int = 3) -> str:
-    """The first few of a list, and how many more."""
+    """Return the first few of a list, and how many more."""
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return (", ".join(names[:shown]) + more) or "–"
 

@@ -70,8 +70,9 @@ class Selection:
         return self.measure if self.measure in token_view.MOVES else "cosine"
 
     def address(self, **more: Any) -> dict[str, Any]:
-        """The query of a link to another page: this study, the other shared choices that are not as they begin, and ``more``
-        for that page. So a link means the same in a tab of its own."""
+        """Return the query of a link to another page: this study, the other shared choices that are not as they begin, and
+        ``more`` for that page. So a link means the same in a tab of its own.
+        """
         own = {key: str(value) for key, value in more.items() if value is not None}
         return {"study": self.name, **chosen_of(*SHARED), **own}
 
@@ -81,7 +82,7 @@ class Selection:
         return stamp_of(self.study.path, *sorted(self.study.path.glob("tables/*.parquet")))
 
     def once(self, what: str, make: Callable[[], T], *more: Hashable) -> T:
-        """What ``make`` returns, made once for these choices (and ``more``) until a table of the study changes."""
+        """Return what ``make`` returns, made once for these choices (and ``more``) until a table of the study changes."""
         choices = (self.arms, self.some_seeds, self.control, self.measure, self.sinks, self.arm, self.baseline)
         return _once(what, self.files, (*choices, *more), make)
 
@@ -94,11 +95,11 @@ class Selection:
         return rows_of(table(self.study, "generations"), seeds=self.some_seeds)
 
     def metrics(self) -> pd.DataFrame:
-        """Metrics of the chosen arms, in the order of the arms."""
+        """Return metrics of the chosen arms, in the order of the arms."""
         return self._only(_metrics(self.study.path, *self._generations()))
 
     def metrics_of(self, *arms: str) -> pd.DataFrame:
-        """Metrics of other arms than the chosen ones: those that are compared need not be among them."""
+        """Return metrics of other arms than the chosen ones: those that are compared need not be among them."""
         table = _metrics(self.study.path, *self._generations())
         return table[table["arm"].isin(arms)]
 
@@ -106,7 +107,7 @@ class Selection:
         return _differences(self.study.path, *self._generations(), self.arm, self.baseline)
 
     def verdict(self) -> tuple[pd.DataFrame, list[str]]:
-        """The rows of the verdict on ``arm`` and ``baseline``, and its chips; see :mod:`cr_interp.tables.verdict_rows`."""
+        """Return the rows of the verdict on ``arm`` and ``baseline``, and its chips; see :mod:`cr_interp.tables.verdict_rows`."""
 
         pair = (self.arm, self.baseline, self.control)
 
@@ -131,14 +132,14 @@ class Selection:
         return shares[shares["control"].isin(["none", self.control])]
 
     def pairs(self) -> pd.DataFrame:
-        """The pairs of responses of the chosen arms and seeds; see :func:`cr_interp.tables.example_pairs.paired`."""
+        """Return the pairs of responses of the chosen arms and seeds; see :func:`cr_interp.tables.example_pairs.paired`."""
         return self._only(_pairs(self.study.path, *self._generations()))
 
     def case_counts(self) -> pd.DataFrame:
         return self._only(_case_counts(self.study.path, *self._generations()))
 
     def drift(self) -> pd.DataFrame:
-        """Rows of the chosen arms, seeds and measure (and of its chance level), under every control."""
+        """Return rows of the chosen arms, seeds and measure (and of its chance level), under every control."""
 
         def rows() -> pd.DataFrame:
             measures = (self.measure, drift_behind.CHANCE.get(self.measure))
@@ -150,7 +151,7 @@ class Selection:
         return self.once("drift", rows)
 
     def mechanism(self, name: str) -> pd.DataFrame:
-        """A table of ``cr-interp explain``, of the chosen arms and seeds."""
+        """Return a table of ``cr-interp explain``, of the chosen arms and seeds."""
         return self.once(name, lambda: rows_of(table(self.study, name), self.arms, self.some_seeds))
 
     def patched(self, group: str, direction: str, readout: str) -> pd.DataFrame:
@@ -195,7 +196,7 @@ class Selection:
         return _map_kinds(self.study.path, stamp_of(self.study.table_path("cka_map")))
 
     def map_seeds(self, kind: str) -> pd.Series:
-        """The seeds behind one kind of ``cka_map``, of the chosen arms and seeds."""
+        """Return the seeds behind one kind of ``cka_map``, of the chosen arms and seeds."""
         return self.once(
             "map_seeds", lambda: self._only(_map_rows(*self._maps(kind)))["seed"].drop_duplicates(), kind
         )
@@ -224,12 +225,12 @@ class Selection:
 
 
 def current() -> Selection:
-    """The selection that the sidebar has just made."""
+    """Return the selection that the sidebar has just made."""
     return st.session_state["selection"]
 
 
 def table(study: Study, name: str) -> pd.DataFrame:
-    """A table of a study, from the cache if the file has not changed."""
+    """Read a table of a study, from the cache if the file has not changed."""
     return _table(study.path, stamp_of(study.table_path(name)), name)
 
 
@@ -238,7 +239,7 @@ def drift_of(study: Study, sinks: bool) -> pd.DataFrame:
 
 
 def sinks_in(study: Study) -> int | None:
-    """How many tokens were left out as attention sinks, at most at one site; None if the table does not say."""
+    """Count the tokens that were left out as attention sinks, at most at one site; None if the table does not say."""
     try:
         masked = drift_of(study, False)["n_masked"].max()
     except (UserError, KeyError):
@@ -247,22 +248,22 @@ def sinks_in(study: Study) -> int | None:
 
 
 def answer_files(study: Study) -> list[Path]:
-    """What the verdict on two arms is made from."""
+    """List the files that the verdict on two arms is made from."""
     return [study.table_path(name) for name in ("generations", "divergence") if study.has_table(name)]
 
 
 def logs_of(study: Study) -> StudyLogs:
-    """The study's training logs, which read on from where they were, whoever asks."""
+    """Return the study's training logs, which read on from where they were, whoever asks."""
     return _logs(study.path)
 
 
 def log_stamp(study: Study, log: pd.DataFrame) -> Stamp:
-    """What a figure of a log is valid for: these files, and as many rows as were read, since there may be more by now."""
+    """Return what a figure of a log is valid for: these files, and as many rows as were read, since there may be more by now."""
     return ((str(study.path), len(log), 0), *stamp_of(*study.logs()))
 
 
 def arms_of(study: Study) -> list[str]:
-    """Arms that a study has rows for; those of its manifest if no table can be read."""
+    """List arms that a study has rows for; those of its manifest if no table can be read."""
     found: list[Any] = []
     for name in ("generations", "drift"):
         found += _distinct(study, name, "arm")
@@ -271,7 +272,7 @@ def arms_of(study: Study) -> list[str]:
 
 
 def controls_of(study: Study) -> list[str]:
-    """Context controls that a study has rows for, the exact context first."""
+    """List context controls that a study has rows for, the exact context first."""
     found = {*_distinct(study, "generations", "control"), *_distinct(study, "drift", "control")}
     found -= {"none", "repeat", "floor"}  # references that a context is compared with, not contexts
     known = [name for name in behaviour.CONTROLS if name in found]
@@ -279,7 +280,7 @@ def controls_of(study: Study) -> list[str]:
 
 
 def measures_of(study: Study) -> list[str]:
-    """Measures of drift that a study has rows for, in the figures' order; all that there are if it has none."""
+    """List measures of drift that a study has rows for, in the figures' order; all that there are if it has none."""
     found = {*_distinct(study, "drift", "measure")} - {*drift_behind.CHANCE.values()}
     known = [name for name in figures.MEASURES if name in found]
     derived = list(DERIVED) if "cosine" in found and "floor" in _distinct(study, "drift", "control") else []
@@ -287,7 +288,7 @@ def measures_of(study: Study) -> list[str]:
 
 
 def seeds_of(study: Study) -> list[int]:
-    """Seeds that a study has rows for, sorted."""
+    """List seeds that a study has rows for, sorted."""
     found = {*_distinct(study, "generations", "seed"), *_distinct(study, "drift", "seed")}
     return sorted({int(seed) for seed in found if hasattr(seed, "__int__")})
 
@@ -323,7 +324,9 @@ def _once(what: str, stamp: Stamp, choices: tuple[Hashable, ...], _make: Callabl
 
 @_cached
 def _distinct_values(path: Path, stamp: Stamp, name: str, column: str) -> list[Any]:
-    """Kept on disk: what can be chosen on the left is asked by every page, of tables that most pages do not need."""
+    """Find the distinct values of columns, and keep them on disk: what can be chosen on the left is asked by every page, of
+    tables that most pages do not need.
+    """
 
     def make() -> pd.DataFrame:
         return pd.DataFrame({"value": list(_table(path, stamp, name)[column].dropna().unique())})
@@ -390,8 +393,9 @@ def _behaviour(
     seeds: tuple[int, ...] | None,
     **options: Any,
 ) -> pd.DataFrame:
-    """A study of somebody's own prompts need not have a test split; then all its answers count. Kept on disk, as bootstraps
-    over all answers take seconds."""
+    """Compute the metrics, and keep them on disk: bootstraps over all answers take seconds. A study of somebody's own prompts
+    need not have a test split; then all its answers count.
+    """
 
     def make() -> pd.DataFrame:
         generations = _table(path, stamp, "generations")

@@ -9,7 +9,6 @@ import streamlit as st
 from app.queries.state import Stamp, arms_of, controls_of, stamp_of
 from cr_interp.tables import ablations as suite_ablations
 from cr_interp.tables import suite
-from cr_interp.tables.stored import stored
 from cr_interp.tables.suite import Suite
 from cr_interp.vocabulary import CONTROLS, arm_order
 
@@ -17,7 +16,7 @@ _cached = st.cache_resource(max_entries=64, show_spinner=False)
 
 
 def stamp(chosen: Suite) -> Stamp:
-    """What the tables of all settings, and their training logs, are valid for."""
+    """Return what the tables of all settings, and their training logs, are valid for."""
     files = [study.table_path(name) for study in chosen.studies.values() for name in ("generations", "drift")]
     logs = [log for study in chosen.studies.values() for log in study.logs()]
     return stamp_of(*files, *logs)
@@ -32,7 +31,9 @@ class There:
 
 
 def there(chosen: Suite) -> There:
-    """The arms and contexts that can be chosen; of a setting whose answers cannot be read, those that its manifest names."""
+    """Return the arms and contexts that can be chosen. A setting whose answers cannot be read counts with those that its
+    manifest names.
+    """
     return _there(chosen.path, stamp(chosen))
 
 
@@ -49,7 +50,9 @@ def ablation_rows(chosen: Suite, baseline: str, control: str) -> pd.DataFrame:
 
 
 def has_ablations(chosen: Suite) -> bool:
-    """Without comparing anything: the page asks before it knows whether anybody will look at them."""
+    """Tell whether there are ablations, without comparing anything: the page asks before it knows whether anybody will look
+    at them.
+    """
     return _has_ablations(chosen.path, stamp(chosen))
 
 
@@ -86,14 +89,7 @@ def _comparisons(path: Path, files: Stamp, arm: str, baseline: str, control: str
 
 @_cached
 def _ablation_rows(path: Path, files: Stamp, baseline: str, control: str) -> pd.DataFrame:
-    mine = suite.open_suite(path)
-    files = [study.table_path("generations") for study in mine.studies.values()]
-    return stored(
-        "ablation_rows",
-        files,
-        [list(mine.studies), control, baseline],
-        lambda: suite_ablations.ablation_rows(mine, control, baseline),
-    )
+    return suite_ablations.ablation_rows(suite.open_suite(path), control, baseline)
 
 
 @_cached

@@ -39,7 +39,7 @@ KEYLESS = {"changed": "Changed", "agreement": "Agreement"}
 
 
 def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
-    """An arm a row, a metric a column, each cell ``estimate [low, high]`` over seeds, in %."""
+    """Make a table with an arm a row and a metric a column, each cell ``estimate [low, high]`` over seeds, in %."""
     pooled = metrics[metrics["seed"].isna()]
     cells = pooled.assign(
         cell=[
@@ -61,10 +61,10 @@ def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
 def answers(
     generations: pd.DataFrame, arms: list[str], control: str, seed: int, harmed_under: str | None = None
 ) -> pd.DataFrame:
-    """A prompt a row; for every arm its response without and with the context, each behind a mark.
+    """Make a table with a prompt a row: for every arm its response without and with the context, each behind a mark.
 
-    An arm that was run with one seed only (``base``) shows that one. ``harmed_under`` keeps the prompts that
-    this arm answers right without the context and wrong with it.
+    An arm that was run with one seed only (``base``) shows that one. ``harmed_under`` keeps the prompts that this arm answers
+    right without the context and wrong with it.
     """
     rows = generations[generations["sample"] == generations["sample"].min()]
     table = rows.groupby("example_id", sort=True)["prompt"].first().to_frame()

@@ -33,22 +33,22 @@ class Tokens:
         self._key = (study.path, stamp_of(study.table_path("token_drift")))
 
     def runs(self) -> dict[str, list[int]]:
-        """Arm → its seeds."""
+        """Map each arm to its seeds."""
         return _token_runs(*self._key)
 
     def layers(self) -> list[int]:
-        """Places as :func:`cr_interp.tables.token_view.place` numbers them, the output among them."""
+        """List places as :func:`cr_interp.tables.token_view.place` numbers them, the output among them."""
         return _token_layers(*self._key)
 
     def scale_end(self, measure: str) -> float:
         return _token_scale(*self._key, measure)
 
     def ranked(self, arm: str, seed: int, layer: int, measure: str, statistic: str) -> pd.DataFrame:
-        """Examples by drift; see :func:`cr_interp.tables.token_view.rank`."""
+        """Rank examples by drift; see :func:`cr_interp.tables.token_view.rank`."""
         return _token_rank(*self._key, arm, seed, layer, measure, statistic)
 
     def example(self, example: str) -> pd.DataFrame:
-        """All rows of one example: every arm, seed and site, the last step of each run."""
+        """Return all rows of one example: every arm, seed and site, the last step of each run."""
         return _token_example(*self._key, example)
 
 
@@ -67,7 +67,7 @@ def _token_source(path: Path, stamp: Stamp) -> Any:
 
 
 def _token_part(path: Path, stamp: Stamp, columns: Sequence[str], where: Any = None) -> pd.DataFrame:
-    """Some columns of the rows that fulfil a condition; the last step of each run, if ``step`` is among them."""
+    """Read some columns of the rows that fulfil a condition; the last step of each run, if ``step`` is among them."""
     try:
         found = _token_source(path, stamp).to_table(columns=list(columns), filter=where)
         texts = [name for name in columns if name in _TEXTS]
@@ -85,7 +85,7 @@ def _token_part(path: Path, stamp: Stamp, columns: Sequence[str], where: Any = N
 
 
 def _token_pairs(path: Path, stamp: Stamp, *columns: str) -> pd.DataFrame:
-    """Distinct combinations of a column or two."""
+    """Find distinct combinations of a column or two."""
     try:
         found = _token_source(path, stamp).to_table(columns=list(columns)).unify_dictionaries()
         pairs = found.group_by(list(columns)).aggregate([]).to_pandas()

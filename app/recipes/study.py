@@ -18,7 +18,7 @@ class Name(str):
 
 
 def call(function: str, *values: Any, **options: Any) -> str:
-    """``function(values, options)`` as it is written.
+    """Write ``function(values, options)`` as code.
 
     >>> call("figures.curve", Name("table"), "cosine", layer=3)
     "figures.curve(table, 'cosine', layer=3)"
@@ -57,7 +57,7 @@ def training_log(
     logarithmic: bool = False,
     batch_size: int | None = None,
 ) -> str:
-    """``log``: the table that is drawn, whose arms need not all be among those that can be chosen."""
+    """Write the recipe; ``log`` is the table that is drawn, whose arms need not all be among those that can be chosen."""
     length = f"log = log.assign(length=log['response_tokens'] / {batch_size})"
     return _of_study(
         chosen,
@@ -119,7 +119,7 @@ def drift(
     behind: Sequence[str] = (),
     patched: bool = False,
 ) -> str:
-    """``patched``: with what patching repairs below."""
+    """Write the recipe; ``patched``: with what patching repairs below."""
     more = {"behind": list(behind)} if behind else {}
     figure = call(
         "figures.drift_by_layer",
@@ -203,7 +203,7 @@ def strips(
     part: tuple[int, int],
     **whose: str,
 ) -> str:
-    """``seeds``: the arms that are shown, and of which run."""
+    """Write the recipe; ``seeds``: the arms that are shown, and of which run."""
     return _of_study(
         chosen,
         "figures, token_view",
@@ -263,7 +263,7 @@ def flips(chosen: Selection) -> str:
 def of_table(
     chosen: Selection, table: str, where: str, beside: Mapping[str, str] | None = None, **options: Any
 ) -> str:
-    """A figure that one table of ``cr-interp explain`` makes by the function at ``module:function``."""
+    """Write the recipe of a figure that one table of ``cr-interp explain`` makes by the function at ``module:function``."""
     module, _, function = where.partition(":")
     return (
         f"from {module} import {function}\nfrom cr_interp.study import open_study, rows_of\n\n"
@@ -341,7 +341,7 @@ def suite_drift(chosen: Compared, suite: str, arms: Sequence[str]) -> str:
 
 
 def imports(modules: str) -> str:
-    """The import lines of modules named by their last name: ``figures``, and those of ``cr_interp.tables``.
+    """Write the import lines of modules named by their last name: ``figures``, and those of ``cr_interp.tables``.
 
     >>> imports("behaviour, figures")
     'from cr_interp import figures\\nfrom cr_interp.tables import behaviour\\n'
@@ -390,7 +390,7 @@ def _modules(chosen: Selection) -> str:
 
 
 def _derived(chosen: Selection) -> tuple[str, ...]:
-    """A measure that the table does not hold is made of its rows."""
+    """Write the lines that make a measure which the table does not hold of its rows."""
     return ("drift = controls.relative_rows(drift)",) if chosen.measure in DERIVED else ()
 
 

@@ -17,7 +17,9 @@ def drift(
     movement: bool,
     layer: int,
 ) -> str:
-    """``models``: name in the figure → what to load; ``asked``: prompt, context, token limit, form of no context."""
+    """Write the recipe; ``models``: name in the figure → what to load; ``asked``: prompt, context, token limit, form of no
+    context.
+    """
     return _tried(
         "figures",
         models,
@@ -36,7 +38,7 @@ def strips(
     layer: int,
     **words: Any,
 ) -> str:
-    """``words``: what the caption says, as :func:`cr_interp.figures.token_strips.strips` takes it."""
+    """Write the recipe; ``words``: what the caption says, as :func:`cr_interp.figures.token_strips.strips` takes it."""
     end = Name("token_view.farthest(found)")
     return _tried(
         "figures, token_view",
@@ -49,7 +51,7 @@ def strips(
 
 
 def lens(name: str, model: str, asked: tuple[str, Context | None, int, str], arms: Sequence[str]) -> str:
-    """The logit lens of one checkpoint where its two answers part."""
+    """Write the recipe of one checkpoint's logit lens where its two answers part."""
     prompt, _, _, no_context = asked
     rows = call(
         "parting",

@@ -62,7 +62,7 @@ def table(chosen: Selection, counts: pd.DataFrame, pairs: pd.DataFrame, arm: str
 
 
 def choose(chosen: Selection, counts: pd.DataFrame) -> tuple[str, str]:
-    """The arm and the pairs that are listed; at first the harmed ones of whichever compared arm has more of them."""
+    """Choose the arm and the pairs that are listed; at first the harmed ones of whichever compared arm has more of them."""
     arms = list(dict.fromkeys(counts["arm"]))
     harmed = counts[counts["case"] == "harmed"].set_index("arm")["count"]
     pair = [arm for arm in (chosen.baseline, chosen.arm) if arm in arms] or arms
@@ -73,7 +73,7 @@ def choose(chosen: Selection, counts: pd.DataFrame) -> tuple[str, str]:
 
 
 def lists(chosen: Selection, arms: list[str]) -> dict[str, str]:
-    """What can be listed → its words: the cases, and where the two compared arms part."""
+    """Return what can be listed → its words: the cases, and where the two compared arms part."""
     there = set(chosen.case_counts()["case"])
     words = {name: said for name, (said, cases) in LISTS.items() if name == "all" or there.intersection(cases)}
     if {chosen.arm, chosen.baseline} <= set(arms) and chosen.arm != chosen.baseline:
@@ -83,7 +83,7 @@ def lists(chosen: Selection, arms: list[str]) -> dict[str, str]:
 
 
 def picked(chosen: Selection, pairs: pd.DataFrame, arm: str, cases: str) -> tuple[str, pd.DataFrame]:
-    """Whose pairs are listed, and which."""
+    """Return whose pairs are listed, and which."""
     if cases == "baseline only":
         return chosen.baseline, example_pairs.contrast(pairs, chosen.baseline, chosen.arm)
     if cases == "arm only":
@@ -94,7 +94,7 @@ def picked(chosen: Selection, pairs: pd.DataFrame, arm: str, cases: str) -> tupl
 def controls(
     chosen: Selection, pairs: pd.DataFrame, arms: list[str]
 ) -> tuple[str, str, list[str], str, list[str], str]:
-    """The boxes above the list: arm, cases, search, kinds of error, one example, pins and the order."""
+    """Draw the boxes above the list: arm, cases, search, kinds of error, one example, pins and the order."""
     kinds = [kind for kind in example_pairs.ERRORS if kind in {*pairs["outcome_x"], *pairs["outcome_xc"]}]
     ids = sorted(set(pairs["example_id"]))
     words = lists(chosen, arms)
@@ -141,13 +141,13 @@ def controls(
 
 
 def orders_of(chosen: Selection) -> dict[str, str]:
-    """How the list can be sorted: movements need the table of single tokens."""
+    """Return how the list can be sorted: movements need the table of single tokens."""
     orders = {"id": "id", "length": "change of length"}
     return orders | ({"drift": "drift", "kl": "output KL"} if chosen.study.has_table("token_drift") else {})
 
 
 def sorted_ids(chosen: Selection, found: pd.DataFrame, arm: str, order: str, pins: list[str]) -> list[str]:
-    """The examples in the order asked for, the pinned ones first."""
+    """Sort the examples in the order asked for, the pinned ones first."""
     ids = list(dict.fromkeys(found.sort_values("example_id", kind="stable")["example_id"]))
     if order == "length":
         change = (found["n_tokens_xc"] - found["n_tokens_x"]).abs().groupby(found["example_id"]).max()
@@ -159,7 +159,7 @@ def sorted_ids(chosen: Selection, found: pd.DataFrame, arm: str, order: str, pin
 
 
 def movement(chosen: Selection, arm: str, order: str) -> dict[str, float]:
-    """Example → how far the arm's farthest token moves at the last layer, or the mean output KL, in its first run."""
+    """Map example → how far the arm's farthest token moves at the last layer, or the mean output KL, in its first run."""
     tokens = Tokens(chosen.study)
     seeds = tokens.runs().get(arm)
     if not seeds:
@@ -211,7 +211,7 @@ def listed(chosen: Selection, pairs: pd.DataFrame, arms: list[str]) -> None:
 def card(
     chosen: Selection, every: pd.DataFrame, mine: pd.DataFrame, arm: str, pinned: bool, has_tokens: bool
 ) -> None:
-    """One prompt: all arms' answers to it. ``mine`` are the pairs for which it is listed."""
+    """Draw one prompt with all arms' answers to it. ``mine`` are the pairs for which it is listed."""
     example = str(mine["example_id"].iloc[0])
     with st.container(border=True):
         cases = ", ".join(dict.fromkeys(mine["case"]))

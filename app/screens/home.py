@@ -33,7 +33,7 @@ ASKED = {"task": "a task", "prompts": "my own prompts"}
 
 
 def tour() -> None:
-    """Four steps for a first visit; away when they are dismissed, back from the button."""
+    """Draw four steps for a first visit; they go when they are dismissed, and come back with the button."""
     if linked("tour", [True, False], True):
         with st.container(border=True):
             st.subheader("Four steps through a study", help=GLOSSARY["tour"], anchor="tour")
@@ -92,7 +92,7 @@ def studies() -> None:
 
 
 def compare() -> None:
-    """A form that writes the command for somebody's own checkpoints."""
+    """Draw a form that writes the command for somebody's own checkpoints."""
     st.subheader("Compare checkpoints of your own", help=GLOSSARY["compare"], anchor="compare")
     st.caption(
         "Nothing is run here: this writes the command, for a terminal on the machine that has the checkpoints."
@@ -141,7 +141,7 @@ def compare() -> None:
 
 
 def wrong(name: str, path: str) -> str:
-    """What is wrong with a path that looks like a folder of this machine; a name of the hub cannot be checked from here."""
+    """Say what is wrong with a path that looks like a folder of this machine; a name of the hub cannot be checked from here."""
     path = path.strip()
     if not path or not path.startswith(("/", "~", ".")):
         return ""
@@ -153,7 +153,7 @@ def wrong(name: str, path: str) -> str:
 
 
 def command(paths: dict[str, str], way: str, asked: str, context: str, out: str) -> str:
-    """The command as it can be pasted; what is not filled in stands in capitals.
+    """Write the command as it can be pasted; what is not filled in stands in capitals.
 
     >>> command({"base": "b", "opd": " "}, "task", "sentiment", "", "")
     'cr-interp compare base=b --task sentiment --out studies/mine'

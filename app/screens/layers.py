@@ -18,7 +18,7 @@ from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
 
 
 def choose_look(chosen: Selection) -> tuple[bool, list[str]]:
-    """Whether the axis is logarithmic, and the controls that stand behind the curves: at first the floor alone."""
+    """Choose whether the axis is logarithmic, and the controls that stand behind the curves: at first the floor alone."""
     found = set(chosen.drift()["control"]) - {chosen.control}
     there = [name for name in ("floor", "repeat", *controls_of(chosen.study)) if name in found]
     behind = linked_some("behind", there, [name for name in there if name == "floor"])
@@ -88,12 +88,12 @@ def curves(chosen: Selection, marked: list[int], movement: bool, behind: list[st
 
 
 def matters(chosen: Selection) -> pd.DataFrame | None:
-    """The study's patching of the chosen arms and seeds; None without the table."""
+    """Return the study's patching of the chosen arms and seeds; None without the table."""
     return chosen.mechanism("patching") if chosen.study.has_table("patching") else None
 
 
 def closer(chosen: Selection, layers: list[str]) -> None:
-    """Beside the figure: one layer in every arm, and from there to its tokens and maps."""
+    """Draw, beside the figure, one layer in every arm, and from there the way to its tokens and maps."""
     st.subheader("This layer", help=GLOSSARY["layer"], anchor="layer")
     layer = st.selectbox(
         "Look closer at a layer",

@@ -47,12 +47,12 @@ def choose_map(chosen: Selection, kinds: list[str]) -> tuple[str, str]:
 
 
 def telling_scale(cka: pd.Series) -> str:
-    """The colour that tells cells apart: the distance from 1 where most of them are close to it."""
+    """Return the colour that tells cells apart: the distance from 1 where most of them are close to it."""
     return "distance" if len(cka) and cka.median() > CLOSE else "value"
 
 
 def choose_cell(rows: pd.DataFrame) -> tuple[int, int] | None:
-    """The pair of layers that the URL or a click names; the select boxes for it are drawn further down."""
+    """Choose the pair of layers that the URL or a click names; the select boxes for it are drawn further down."""
     across, up = (linked(key, _names(rows[key]), None) for key in ("layer_x", "layer_y"))
     return None if across is None or up is None else (_place(across), _place(up))
 
@@ -88,7 +88,7 @@ def panels(
 def side_by_side(
     chosen: Selection, table: pd.DataFrame, kind: str, scale: str, cell: tuple[int, int] | None, seeds: pd.Series
 ) -> None:
-    """The maps and their differences, and at their right what a click on either says."""
+    """Draw the maps and their differences, and at their right what a click on either says."""
     left, right = st.columns([4, 1])
     with left:
         with guard("The maps"):
@@ -121,7 +121,7 @@ def differences(chosen: Selection, kind: str, scale: str, cell: tuple[int, int] 
 
 
 def cell_panel(chosen: Selection, table: pd.DataFrame, kind: str, cell: tuple[int, int] | None) -> None:
-    """Beside the maps: the two layers of a cell, their value in every arm, and where to go from there."""
+    """Draw, beside the maps, the two layers of a cell, their value in every arm, and where to go from there."""
     st.subheader("This cell", help=GLOSSARY["cell"], anchor="cell")
     words = map_figures.kind_of(kind)
     for key, axis in (("layer_x", words.x), ("layer_y", words.y)):
@@ -180,7 +180,7 @@ def two_layers(
 
 
 def drift(chosen: Selection, cell: tuple[int, int] | None) -> None:
-    """The Layers page's curves with the two layers marked; nothing if the study has none."""
+    """Draw the Layers page's curves with the two layers marked; nothing if the study has none."""
     if cell is None or not chosen.study.has_table("drift"):
         return
     # The map's own measure if the study has it, under the map's own context: whatever other pages are set to.
@@ -201,7 +201,7 @@ def drift(chosen: Selection, cell: tuple[int, int] | None) -> None:
 
 
 def _file(kind: str) -> str:
-    """A kind as part of a file's name and of a class of the page: letters and digits only."""
+    """Write a kind as part of a file's name and of a class of the page: letters and digits only."""
     return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in kind)
 
 

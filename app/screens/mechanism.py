@@ -29,7 +29,7 @@ LISTED = 60
 
 
 def decided(chosen: Selection) -> None:
-    """The heat map of recovered shares above the drift of the same arms, and the examples behind a cell."""
+    """Draw the heat map of recovered shares above the drift of the same arms, and the examples behind a cell."""
     patching = chosen.mechanism("patching")
     if patching.empty:
         raise UserError("These arms and seeds were not patched. Choose others on the left.")
@@ -87,20 +87,20 @@ def choose(patching: pd.DataFrame) -> tuple[str, str, str]:
 
 
 def click(shown: pd.DataFrame, arm: str, x: float, y: float) -> None:
-    """A cell was clicked; a click on the curve below it means the residual stream of that layer."""
+    """Choose the cell that was clicked; a click on the curve below it means the residual stream of that layer."""
     sites = sites_of(shown)
     site = sites[round(y)] if float(y) == round(y) and 0 <= round(y) < len(sites) else "resid_post"
     st.session_state["cell"] = f"{arm}/{site}/{layer_name(round(x))}"
 
 
 def sites_of(shown: pd.DataFrame) -> list[str]:
-    """Up the figure."""
+    """List the sites in the order in which they go up the figure."""
     there = set(shown["site"])
     return [site for site in ORDER if site in there] + sorted(there - set(ORDER))
 
 
 def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, readout: str) -> None:
-    """What one cell says: its number beside its controls, and the examples that it repairs. At first the strongest cell."""
+    """Draw what one cell says: its number beside its controls, and the examples that it repairs. At first the strongest cell."""
     real = shown[(shown["control"] == "none") & shown["estimate"].notna()]
     names = {f"{row.arm}/{row.site}/{layer_name(row.place)}": row for row in real.itertuples()}
     best = real.loc[real["estimate"].idxmax()]
@@ -150,7 +150,7 @@ def claimed(chosen: Selection, row: object, group: str, direction: str) -> None:
 
 
 def counted(row: Any) -> str:
-    """``12 examples``, or ``20 to 64 examples a seed``."""
+    """Say ``12 examples``, or ``20 to 64 examples a seed``."""
     ends = " to ".join(str(int(n)) for n in dict.fromkeys((row.n_examples, row.n_most)))
     return f"{ends} examples{' a seed' * (row.seeds > 1)}"
 
@@ -213,7 +213,7 @@ def prompts(chosen: Selection) -> dict[str, str]:
 
 
 def plain_tab(chosen: Selection, tab: Tab) -> None:
-    """A tab whose figures are made of its table alone; a table that nothing draws yet is shown as it is."""
+    """Draw a tab whose figures are made of its table alone; a table that nothing draws yet is shown as it is."""
     rows = chosen.mechanism(tab.table)
     if rows.empty:
         raise UserError("These arms and seeds were not analysed so. Choose others on the left.")
@@ -241,7 +241,7 @@ def plain_tab(chosen: Selection, tab: Tab) -> None:
 
 
 def flips(chosen: Selection, tab: Tab) -> None:
-    """Whether an example's drift tells that its answer flips, from what every study has."""
+    """Draw whether an example's drift tells that its answer flips, from what every study has."""
     if lacks(chosen, "generations", "responses"):
         return
     found = chosen.flips()
@@ -265,7 +265,7 @@ def flips(chosen: Selection, tab: Tab) -> None:
 
 
 def options_of(tab: Tab, rows: pd.DataFrame) -> dict[str, str]:
-    """The chosen value of each column of which one is shown, in the order of the table."""
+    """Return the chosen value of each column of which one is shown, in the order of the table."""
     options: dict[str, str] = {}
     draws = [draw for draw in map(drawing, tab.figures.values()) if draw is not None]
     defaults = {name: each.default for draw in draws for name, each in signature(draw).parameters.items()}
@@ -289,7 +289,7 @@ def options_of(tab: Tab, rows: pd.DataFrame) -> dict[str, str]:
 
 
 def missing(chosen: Selection, tab: Tab) -> bool:
-    """Whether the study lacks the tab's table; says what it would answer, and the command that fills it."""
+    """Tell whether the study lacks the tab's table. Says what it would answer, and the command that fills it."""
     if not lacks(chosen, tab.table, f"table “{tab.table}”"):
         return False
     st.caption(

@@ -42,7 +42,7 @@ CASES = {
 
 
 def headline(chosen: Selection) -> None:
-    """The verdict: a word, what it stands on, and a row per question with both arms and their difference."""
+    """Draw the verdict: a word, what it stands on, and a row per question with both arms and their difference."""
     arm, baseline = chosen.arm, chosen.baseline
     if arm == baseline:
         alone = len(chosen.all_arms) < 2
@@ -102,12 +102,12 @@ def headline(chosen: Selection) -> None:
 
 
 def where(chosen: Selection) -> None:
-    """Where the flipped answers are decided, in a sentence; without patching, where states move most and the command."""
+    """Say where the flipped answers are decided; without patching, where states move most and the command."""
     st.markdown(f"**Where is it decided?** {plain(decided(chosen)) or moving(chosen)}")
 
 
 def decided(chosen: Selection) -> str:
-    """The first layer whose state repairs most of what any layer's does, of the compared arm that has more to repair."""
+    """Name the first layer whose state repairs most of what any layer's does, of the compared arm that has more to repair."""
     if not chosen.study.has_table("patching"):
         return ""
     found = chosen.strongest()
@@ -127,12 +127,12 @@ def decided(chosen: Selection) -> str:
 
 
 def counted(row: pd.Series) -> str:
-    """How many examples a seed has: ``12``, or ``20 to 64``."""
+    """Say how many examples a seed has: ``12``, or ``20 to 64``."""
     return " to ".join(str(int(n)) for n in dict.fromkeys((row["n_examples"], row["n_most"])))
 
 
 def moving(chosen: Selection) -> str:
-    """What is known without patching: where states move most, which is not where answers are decided."""
+    """Say what is known without patching: where states move most, which is not where answers are decided."""
     command = f"`cr-interp explain {shlex.quote(chosen.name)} --analyses patching`"
     try:
         facts = {fact["arm"]: fact for fact in chosen.extremes().to_dict("records")}
@@ -147,24 +147,24 @@ def moving(chosen: Selection) -> str:
 
 
 def badge(verdict: summary.Verdict, rows: pd.DataFrame) -> str:
-    """The verdict in words: ``Yes``, ``Yes, but deafer``."""
+    """Return the verdict in words: ``Yes``, ``Yes, but deafer``."""
     return BADGES[verdict] + (", but deafer" if is_deafer(rows) else "")
 
 
 def heard(rows: pd.DataFrame, arm: str, baseline: str) -> str:
-    """A sentence on what the badge calls deafer; nothing else would explain it."""
+    """Explain in a sentence what the badge calls deafer; nothing else would."""
     if not is_deafer(rows):
         return ""
     return f" {arm} obeys a new instruction in its context less often than {baseline}: it may have learnt to ignore contexts."
 
 
 def common(rows: pd.DataFrame) -> str:
-    """A sentence where the two arms' Harm differs, and may do so only because they are right on other prompts."""
+    """Say where the two arms' Harm differs, and may do so only because they are right on other prompts."""
     return " On the prompts that both solve without the context it is open." if common_open(rows) else ""
 
 
 def paired(differences: pd.DataFrame) -> str:
-    """What a difference is paired over: with one seed there is nothing to pair but examples."""
+    """Say what a difference is paired over: with one seed there is nothing to pair but examples."""
     return "examples and seeds" if differences["seed"].nunique() > 1 else "examples"
 
 
@@ -207,7 +207,7 @@ def metrics(chosen: Selection) -> None:
 
 
 def examples(metric: str, arm: str) -> None:
-    """A marker of the forest was clicked: its arm and the pairs that its metric counts are wanted."""
+    """Follow a click on a marker of the forest: its arm and the pairs that its metric counts are wanted."""
     st.session_state["examples"] = (arm, CASES.get(metric, "all"))
 
 
@@ -314,7 +314,7 @@ LOOK_KEYLESS = (
 
 
 def keyed(chosen: Selection) -> bool:
-    """Whether any answer is right or wrong. A table that is damaged is said to be by the sections that it is drawn in."""
+    """Tell whether any answer is right or wrong. Of a damaged table the sections that draw it say what is wrong."""
     if not chosen.study.has_table("generations"):
         return True
     try:

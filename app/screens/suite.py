@@ -49,7 +49,7 @@ class Chosen:
 
 
 def choose_suite() -> Suite | None:
-    """The suite that the study last looked at belongs to comes first."""
+    """Choose the suite: the one that the study last looked at belongs to comes first."""
     suites = find_suites()
     if not suites:
         st.info(NO_SUITE, icon=":material/folder_off:")
@@ -74,7 +74,7 @@ def choose_suite() -> Suite | None:
 
 
 def choose(mine: Suite, view: str) -> Chosen:
-    """The two arms, the context and (for the drift) the measure, of those that any setting has."""
+    """Choose the two arms, the context and (for the drift) the measure, of those that any setting has."""
     there = suite_state.there(mine)
     every = list(there.arms) or ["–"]
     first, second = default_pair(list(there.arms))
@@ -95,7 +95,7 @@ def choose(mine: Suite, view: str) -> Chosen:
 
 
 def headline(chosen: Chosen, mine: Suite) -> None:
-    """What there was to repair and what became of it, with the differences that say so."""
+    """Say what there was to repair and what became of it, with the differences that say so."""
     arm, baseline = chosen.arm, chosen.baseline
     compared = suite_state.comparisons(mine, arm, baseline, chosen.control)
     if compared.empty:
@@ -144,7 +144,7 @@ def headline(chosen: Chosen, mine: Suite) -> None:
 
 
 def decided(mine: Suite) -> str:
-    """In how many settings patching says where flips are decided; each setting's own study says where."""
+    """Say in how many settings patching says where flips are decided; each setting's own study says where."""
     patched = in_order([name for name, study in mine.studies.items() if study.has_table("patching")])
     if not patched:
         return "Not measured in any setting: the tab Drift by layer says where states move most, which need not be it."
@@ -152,7 +152,7 @@ def decided(mine: Suite) -> str:
 
 
 def counted(chosen: Chosen, compared: pd.DataFrame) -> None:
-    """Every count, one by one; drawn when it is opened."""
+    """Draw every count, one by one, when the section is opened."""
     more = st.expander("Every claim that can be counted", key="claims", on_change="rerun")
     if not more.open:
         return
@@ -185,7 +185,7 @@ def counted(chosen: Chosen, compared: pd.DataFrame) -> None:
 
 
 def left_out(mine: Suite) -> None:
-    """Settings that cannot be opened, and why: they are in none of the tables."""
+    """Say which settings cannot be opened, and why: they are in none of the tables."""
     for setting, why in mine.broken.items():
         st.warning(f"{plain(setting)} is left out: {plain(why)}", icon=":material/broken_image:")
 
@@ -333,12 +333,12 @@ def _arms(chosen: Chosen) -> tuple[str, ...]:
 
 
 def _height(table: pd.DataFrame) -> int:
-    """All rows at once, of a table as long as the twelve settings' three arms; longer ones scroll."""
+    """Return the height that shows all rows of a table at once, up to the twelve settings' three arms; longer tables scroll."""
     return 38 + 35 * min(len(table), 36)
 
 
 def follow(mine: Suite) -> None:
-    """A click on a figure in the run before asked for a setting's study."""
+    """Follow a click on a figure in the run before, which asked for a setting's study."""
     setting = st.session_state.pop("open setting", None)
     if setting in mine.studies:
         st.switch_page("screens/overview.py", query_params={"study": f"{mine.name}/{setting}"})
@@ -356,7 +356,7 @@ VIEWS = {
 
 
 def views_of(mine: Suite) -> list[str]:
-    """The tabs' names; a suite without ablations has no tab of them."""
+    """Return the tabs' names; a suite without ablations has no tab of them."""
     try:
         some = suite_state.has_ablations(mine)
     except UserError:  # a damaged table: its own section says so

@@ -32,7 +32,7 @@ class Choice:
     stretch: bool
 
     def seed_of(self, seeds: list[int]) -> int:
-        """The seed that is shown of an arm; one that was run once shows that run."""
+        """Return the seed that is shown of an arm; one that was run once shows that run."""
         return self.seed if self.seed in seeds or len(seeds) != 1 else seeds[0]
 
 
@@ -79,7 +79,7 @@ def choose(chosen: Selection, tokens: Tokens, runs: dict[str, list[int]]) -> Cho
 
 
 def more_harmed(chosen: Selection, arms: list[str]) -> str:
-    """Of the two compared arms the one that the context harms more often; without answers the arm itself."""
+    """Choose, of the two compared arms, the one that the context harms more often; without answers the arm itself."""
     pair = [arm for arm in (chosen.arm, chosen.baseline) if arm in arms] or arms[-1:]
     if len(pair) < 2 or not chosen.study.has_table("generations"):
         return pair[0]
@@ -92,8 +92,9 @@ def more_harmed(chosen: Selection, arms: list[str]) -> str:
 
 
 def telling_layer(chosen: Selection, arm: str, layers: list[int]) -> int:
-    """Where the two compared arms differ most in the drift table; without the other one, where the arm drifts most; without the
-    table, the last layer."""
+    """Find where the two compared arms differ most in the drift table; without the other one, where the arm drifts most;
+    without the table, the last layer.
+    """
     try:
         drift = chosen.drift()
         table = chosen.layer_table()
@@ -116,7 +117,7 @@ def telling_layer(chosen: Selection, arm: str, layers: list[int]) -> int:
 
 
 def harmed_first(chosen: Selection, ranked: pd.DataFrame, arm: str, seed: int) -> pd.DataFrame:
-    """The examples that the context harms under this arm and seed stand in front, each part in the order that it had."""
+    """Put the examples that the context harms under this arm and seed in front, each part in the order that it had."""
     if not chosen.study.has_table("generations"):
         return ranked.assign(harmed=False)
 
@@ -187,7 +188,7 @@ def show(example: str) -> None:
 def readings(
     chosen: Selection, tokens: Tokens, runs: dict[str, list[int]], choice: Choice, example: str
 ) -> list[token_view.Reading]:
-    """The arms' responses to this example; an arm that was run once shows that run."""
+    """Return the arms' responses to this example; an arm that was run once shows that run."""
     rows = tokens.example(example)
     found = []
     for arm, seeds in runs.items():
@@ -198,7 +199,7 @@ def readings(
 
 
 def window(columns: int) -> tuple[int, int]:
-    """Which columns are shown; a long response is read in windows."""
+    """Choose which columns are shown; a long response is read in windows."""
     parts = -(-columns // token_view.WINDOW)
     if parts <= 1:
         return 0, columns
@@ -211,7 +212,7 @@ def window(columns: int) -> tuple[int, int]:
 def said(
     chosen: Selection, choice: Choice, runs: dict[str, list[int]], example: str
 ) -> tuple[pd.DataFrame, list[dict[str, str]]]:
-    """All answers to this example, and what each arm answered without and with the context."""
+    """Read all answers to this example, and what each arm answered without and with the context."""
     generations = chosen.generations()
     mine = generations[generations["example_id"] == example]
     rows = []
@@ -226,7 +227,7 @@ def said(
 
 
 def answers(chosen: Selection, choice: Choice, runs: dict[str, list[int]], example: str) -> None:
-    """Prompt and outcomes of the same example, from ``generations``."""
+    """Draw prompt and outcomes of the same example, from ``generations``."""
     if not chosen.study.has_table("generations"):
         st.caption("This study has no table of responses.")
         return
@@ -301,7 +302,7 @@ def strips(
 
 
 def at_layer(panel: str, x: float, y: float) -> None:
-    """A cell was clicked: its layer is shown, and its token beside the figure."""
+    """Follow a click on a cell: its layer is shown, and its token beside the figure."""
     st.session_state["layer"] = layer_name(int(y))
     st.session_state["column"] = int(x)
 
@@ -309,7 +310,7 @@ def at_layer(panel: str, x: float, y: float) -> None:
 def cell(
     chosen: Selection, found: list[token_view.Reading], columns: list[list[int | None]], choice: Choice
 ) -> None:
-    """Beside the figure: what was clicked, in every arm, and where to go from there."""
+    """Draw, beside the figure, what was clicked, in every arm, and where to go from there."""
     name = layer_name(choice.layer)
     places = list(range(len(columns[0])))
     far = farthest_column(found, columns, choice)
@@ -347,7 +348,7 @@ def cell(
 
 
 def farthest_column(found: list[token_view.Reading], columns: list[list[int | None]], choice: Choice) -> int:
-    """The column of the token that moves most at this layer, in the arm that examples are sorted by."""
+    """Find the column of the token that moves most at this layer, in the arm that examples are sorted by."""
     for reading, mine in zip(found, columns, strict=True):
         if reading.arm == choice.by_arm:
             moved = [-1.0 if index is None else float(reading.at(choice.layer)[index]) for index in mine]

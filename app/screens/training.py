@@ -27,7 +27,7 @@ EVALUATED = {"validation": "validation examples, during training", "checkpoints"
 
 
 def read(chosen: Selection) -> pd.DataFrame:
-    """The logs of the chosen arms and seeds as they are now, with the sampled responses' ``length``.
+    """Read the logs of the chosen arms and seeds as they are now, with the sampled responses' ``length``.
 
     An arm that the tables do not know yet cannot be chosen on the left: it is being trained, and is shown.
     """
@@ -42,12 +42,12 @@ def read(chosen: Selection) -> pd.DataFrame:
 
 
 def every_arm(chosen: Selection, log: pd.DataFrame) -> list[str]:
-    """All arms of the study and of the log, for stable colours."""
+    """Return all arms of the study and of the log, for stable colours."""
     return list(dict.fromkeys([*chosen.all_arms, *log["arm"]]))
 
 
 def _setting(chosen: Selection, name: str) -> int | None:
-    """A whole number above 0 from the manifest's ``training``, if there is one."""
+    """Return a whole number above 0 from the manifest's ``training``, if there is one."""
     settings = chosen.study.manifest.get("training")
     value = settings.get(name) if isinstance(settings, dict) else None
     return value if isinstance(value, int) and value > 0 else None
@@ -75,7 +75,7 @@ def choose_losses() -> tuple[str, bool, bool]:
 
 
 def status(chosen: Selection, log: pd.DataFrame) -> None:
-    """How far the runs are, and what of their logs could not be read."""
+    """Say how far the runs are, and what of their logs could not be read."""
     reached = log.groupby(["arm", "seed"], sort=False)["step"].max()
     runs = "1 run" if len(reached) == 1 else f"{len(reached)} runs"
     planned = _setting(chosen, "steps")
@@ -140,7 +140,7 @@ def no_log(chosen: Selection) -> None:
 
 
 def choose_source(chosen: Selection) -> str:
-    """Checkpoints are a second source where an arm's were evaluated at several steps."""
+    """Choose the source: checkpoints are a second one where an arm's were evaluated at several steps."""
     steps = tested_steps(chosen)
     several = bool(len(steps)) and int(steps.map(len).max()) > 1
     options = list(EVALUATED) if several else ["validation"]
@@ -158,7 +158,7 @@ def choose_source(chosen: Selection) -> str:
 
 
 def tested_steps(chosen: Selection) -> pd.Series:
-    """Per trained arm the steps that ``generations`` has."""
+    """Return per trained arm the steps that ``generations`` has."""
     if not chosen.study.has_table("generations"):
         return pd.Series(dtype=object)
 
@@ -214,7 +214,7 @@ def behaviour(chosen: Selection, source: str) -> None:
 
 
 def only_the_last(chosen: Selection) -> None:
-    """That the other pages' answers are no point of these curves, where checkpoints were evaluated once."""
+    """Say that the other pages' answers are no point of these curves, where checkpoints were evaluated once."""
     steps = tested_steps(chosen)
     if len(steps) and int(steps.map(len).max()) == 1:
         last = sorted({step for each in steps for step in each})

@@ -42,7 +42,7 @@ class Tried:
 
 
 def load_button(picked: list[Checkpoint]) -> list[Checkpoint]:
-    """The limit and the button in one row; returns the checkpoints that were asked for and can answer."""
+    """Draw the limit and the button in one row. Returns the checkpoints that were asked for and can answer."""
     wanted = [each.model for each in picked]
     asked = st.session_state.get("asked for", [])
     missing = [each for each in picked if each.model not in asked]
@@ -65,7 +65,7 @@ def load_button(picked: list[Checkpoint]) -> list[Checkpoint]:
 
 
 def answers(ready: list[Checkpoint], question: Question) -> list[Tried]:
-    """Every checkpoint's answers; one that fails says why and costs the other nothing."""
+    """Ask every checkpoint; one that fails says why and costs the other nothing."""
     found: list[Tried] = []
     for name, checkpoint in zip(names(ready), ready, strict=True):
         with guard(plain(name)):
@@ -127,7 +127,7 @@ def in_short(tryout: "Tryout") -> str:
 
 
 def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], question: Question) -> None:
-    """The answer that follows when something of the context is taken out of the run, or put in once more."""
+    """Draw the answer that follows when something of the context is taken out of the run, or put in once more."""
     st.subheader("Change the run, and let it answer", help=GLOSSARY["mend"], anchor="mend")
     if question.context is None:
         st.caption("Without a context there is nothing to take away.")
@@ -194,7 +194,7 @@ def mend(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
 
 
 def lens(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], question: Question) -> None:
-    """What every layer would say where the two answers part."""
+    """Draw what every layer would say where the two answers part."""
     st.subheader("Where the answers part, layer by layer", help=GLOSSARY["lens_here"], anchor="lens")
     if question.context is None:
         st.caption("Without a context the answers are one.")
@@ -217,7 +217,7 @@ def lens(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
 
 
 def returned(text: str, tryout: "Tryout") -> str:
-    """Where a changed answer comes out, in words."""
+    """Say where a changed answer comes out."""
     if text == tryout.without.text and text == tryout.given.text:
         return "both answers were the same before, and nothing changed."
     if text == tryout.without.text:
@@ -228,7 +228,7 @@ def returned(text: str, tryout: "Tryout") -> str:
 
 
 def choose_view(chosen: Selection, layers: pd.DataFrame) -> tuple[str, int]:
-    """The measure and the layer, under the names that the Tokens page has for them."""
+    """Choose the measure and the layer, under the names that the Tokens page has for them."""
     measure = linked("tried_measure", list(token_view.MOVES), chosen.token_measure, name="token_measure")
     st.pills(
         "Measure",
@@ -251,7 +251,7 @@ def choose_view(chosen: Selection, layers: pd.DataFrame) -> tuple[str, int]:
 
 
 def at_layer(panel: str, x: float, y: float) -> None:
-    """A click on a strip: its y is the layer."""
+    """Follow a click on a strip: its y is the layer."""
     st.session_state["tried_layer"] = layer_name(round(y))
 
 

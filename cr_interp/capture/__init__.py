@@ -53,14 +53,14 @@ def capture(
     check_finite: bool = True,
     remote: bool | str = False,
 ) -> dict[Site, Float[Tensor, "token width"]]:
-    """States of ``sites`` at the aligned positions of ``view``, rows in the order of ``view.targets``. No gradients.
+    """Capture the states of ``sites`` at the aligned positions of ``view``, rows in the order of ``view.targets``. No
+    gradients.
 
-    ``prefix`` may hold the keys and values of ``view.prefix`` from an earlier batch. ``edits`` maps sites to functions
-    of the state there, ``[batch, length, width]``, at every position of every sequence; see ``capture/edits.py``. ``cut``
-    keeps some tokens from attending to others; see ``capture/attention.py``. What a row gives does not depend on which others
-    are in the view. States with
-    NaN or infinity raise :class:`~cr_interp.errors.NotFinite` (a ``UserError``) unless ``check_finite=False``.
-    ``remote=True`` asks NDIF, with the nnsight backend; see ``capture/ndif.py``.
+    ``prefix`` may hold the keys and values of ``view.prefix`` from an earlier batch. ``edits`` maps sites to functions of the
+    state there, ``[batch, length, width]``, at every position of every sequence; see ``capture/edits.py``. ``cut`` keeps some
+    tokens from attending to others; see ``capture/attention.py``. What a row gives does not depend on which others are in the
+    view. States with NaN or infinity raise :class:`~cr_interp.errors.NotFinite` (a ``UserError``) unless
+    ``check_finite=False``. ``remote=True`` asks NDIF, with the nnsight backend; see ``capture/ndif.py``.
     """
     if backend not in BACKENDS:
         raise unknown("capture backend", backend, BACKENDS)
@@ -102,7 +102,7 @@ def _run(
     edits: Edits,
     cut: Cut | None,
 ) -> dict[Site, Float[Tensor, "token width"]]:
-    """One forward, or as many as it takes that a row does not depend on the others (``batching.py``).
+    """Run one forward, or as many as it takes so that no row depends on the others (``batching.py``).
 
     An edit that reaches the prefix reaches it in every row: then the sequences are run whole. So they are if the rows' cuts
     differ among the prefix's own tokens; if they are alike, the prefix is run with the cut.

@@ -53,7 +53,7 @@ class Cut:
         return all(bool((each[:, :length] == each[:1, :length]).all()) for each in (self.readers, self.keys))
 
     def of_part(self, view: ViewBatch, part: Part) -> "Cut":
-        """The same cut of a part of the view, which is laid out otherwise."""
+        """Return the same cut for a part of the view, which is laid out differently."""
         start = len(view.prefix)
 
         def there(columns: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def check_cut(model: nn.Module, view: ViewBatch, cut: Cut) -> None:
 
 
 def attention_path(model: nn.Module, layer: int) -> str:
-    """The attention of a layer, as a dotted path inside the backbone.
+    """Return the attention of a layer, as a dotted path inside the backbone.
 
     Raises :class:`UserError` for an architecture of which no attention is known.
     """
@@ -115,7 +115,7 @@ def eager(model: nn.Module) -> Iterator[None]:
 
 
 def cut_off(mask: Any, blocked: Blocked) -> Tensor:
-    """An additive mask ``[batch, 1, query, key]`` with more keys hidden."""
+    """Return an additive mask ``[batch, 1, query, key]`` with more keys hidden."""
     if not isinstance(mask, Tensor) or not mask.is_floating_point() or mask.shape[-2:] != blocked.shape[-2:]:
         found = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
         raise UserError(

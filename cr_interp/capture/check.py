@@ -41,8 +41,9 @@ PACKAGES = {"transformer_lens": "transformer-lens", "nnsight": "nnsight"}
 def check_model(
     model: nn.Module, pad_id: int = 0, backends: Sequence[str] | None = None, longest: int = 2048
 ) -> list[Check]:
-    """All checks, the same attention kernel (eager) throughout: the backends cannot differ by theirs then. The model
-    itself is not changed; the checks run on a copy that shares its weights. ``longest`` bounds the sequences (tokens)."""
+    """Run all checks with the same attention kernel (eager), so that the backends cannot differ by theirs. The model itself
+    is not changed: the checks run on a copy that shares its weights. ``longest`` bounds the sequences (tokens).
+    """
     wanted = list(BACKENDS) if not backends else list(dict.fromkeys(backends))
     for name in wanted:
         if name not in BACKENDS:
@@ -120,7 +121,7 @@ def check_sums(model: nn.Module, states: States, limit: float = 1e-5) -> list[Ch
 
 @torch.no_grad()
 def _from_z(model: nn.Module, states: States, layer: int) -> Tensor:
-    """Through the output projection, and through the norm behind attention if the architecture has one."""
+    """Pass z through the output projection, and through the norm behind attention if the architecture has one."""
     out = hook_point(model, Site("z", layer)).module(states[Site("z", layer)])
     z, attention = place(model, "z"), place(model, "attn_out")
     assert z is not None
@@ -153,7 +154,7 @@ def _check_backend(
 
 
 def _layouts(model: nn.Module, pad_id: int, context: int) -> dict[str, ViewBatch]:
-    """Three prompts of different lengths, in every layout that must not matter."""
+    """Return three prompts of different lengths, in every layout that must not matter."""
     generator = torch.Generator().manual_seed(0)
     vocabulary = unwrap(model).config.get_text_config().vocab_size
 
@@ -173,8 +174,8 @@ def _layouts(model: nn.Module, pad_id: int, context: int) -> dict[str, ViewBatch
 
 @torch.no_grad()
 def _library_states(model: nn.Module, view: ViewBatch) -> list[States]:
-    """Our sites in ``output_hidden_states``: no hooks, no padding, no cache. Most models give what enters each block and
-    then the last norm's output, state-space models what leaves each block: both readings, to be tried.
+    """Read our sites off ``output_hidden_states``: no hooks, no padding, no cache. Most models give what enters each block
+    and then the last norm's output; state-space models give what leaves each block. Both readings are returned, to be tried.
 
     Raises :class:`ValueError` for a model that gives another number of states.
     """
@@ -200,7 +201,7 @@ def _library_states(model: nn.Module, view: ViewBatch) -> list[States]:
 
 
 def check_table(checks: Iterable[Check], title: str) -> Table:
-    """For the terminal."""
+    """Make the table for the terminal."""
     table = PlainTable(title, box=HEAVY_HEAD)
     table.add_column("claim")
     table.add_column("relative difference", justify="right")

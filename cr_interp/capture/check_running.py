@@ -26,7 +26,7 @@ NEW_TOKENS = 4
 
 
 def boundaries(model: nn.Module) -> list[int]:
-    """The lengths that a model's configuration names, in rising order: windows, chunks, original lengths."""
+    """Return the lengths that a model's configuration names, in rising order: windows, chunks, original lengths."""
     found: set[int] = {limit.length for limit in rope.boundaries(unwrap(model))}
 
     def look(settings: dict[Any, Any]) -> None:
@@ -52,8 +52,9 @@ def boundaries(model: nn.Module) -> list[int]:
 
 
 def check_running(model: nn.Module, pad_id: int = 0, longest: int = 2048) -> list[Check]:
-    """All of it. Boundaries that no sequence of ``longest`` tokens reaches, or that the model's positions do not, are
-    skipped and said to be."""
+    """Run all checks of running. Boundaries that no sequence of ``longest`` tokens reaches, or that lie beyond the model's
+    positions, are skipped, and the table says so.
+    """
     limit = limit_for(next(model.parameters()).dtype)
     checks = [_positions(model, "short sequences", [SHORT, SHORT + 4, SHORT - 3], 5, pad_id, limit)]
     checks.append(
@@ -91,7 +92,7 @@ def check_running(model: nn.Module, pad_id: int = 0, longest: int = 2048) -> lis
 def _positions(
     model: nn.Module, claim: str, lengths: Sequence[int], common: int, pad_id: int, limit: float
 ) -> Check:
-    """Final states of sequences of given lengths, in every layout, against each by itself."""
+    """Compare final states of sequences of given lengths, in every layout, with those of each sequence by itself."""
     claim = f"{claim}: batch, pads, prefix = one at a time"
     prompts, responses = _asked(model, [n - 1 for n in lengths], common)
     worst, where = -1.0, ""
@@ -120,8 +121,9 @@ def _alone(model: nn.Module, prompt: Sequence[int], response: Sequence[int]) -> 
 def _decoding(
     model: nn.Module, claim: str, lengths: Sequence[int], common: int, pad_id: int, limit: float
 ) -> Check:
-    """Greedy responses against the library's. The number is how much less the first other token is worth to the model,
-    as a share of its logits' norm: two tokens that are worth the same are no difference."""
+    """Compare greedy responses with the library's. The number is how much less the first differing token is worth to the
+    model, as a share of its logits' norm: two tokens worth the same are no difference.
+    """
     prompts, _ = _asked(model, lengths, common)
     worst, where = 0.0, ""
     for shared in (shared_prefix(prompts), 0):
@@ -175,7 +177,7 @@ def _scores(model: nn.Module, ids: Sequence[int]) -> Tensor:
 
 
 def _asked(model: nn.Module, lengths: Sequence[int], common: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Prompts of given lengths that share exactly ``common`` tokens, and a response of two tokens each."""
+    """Return prompts of given lengths that share exactly ``common`` tokens, and a response of two tokens each."""
     generator = torch.Generator().manual_seed(0)
     config = unwrap(model).config.get_text_config()
     words = min(int(config.vocab_size), int(unwrap(model).get_input_embeddings().weight.shape[0]))

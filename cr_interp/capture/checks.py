@@ -25,7 +25,7 @@ class Check:
 
 
 def compare(claim: str, found: States, expected: States, limit: float) -> Check:
-    """The largest relative difference (of norms, per site) over the sites of ``found``."""
+    """Return the largest relative difference (of norms, per site) over the sites of ``found``."""
     worst, where = -1.0, ""
     for site, state in found.items():
         other = expected[site].float()
@@ -38,5 +38,5 @@ def compare(claim: str, found: States, expected: States, limit: float) -> Check:
 
 
 def limit_for(dtype: torch.dtype) -> float:
-    """1e-5 in float32; in half precision a few units of the last place."""
+    """Return the largest difference that rounding may make: 1e-5 in float32; a few units of the last place in half precision."""
     return max(1e-5, 4 * torch.finfo(dtype).eps if torch.finfo(dtype).bits < 32 else 0.0)

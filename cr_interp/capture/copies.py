@@ -20,12 +20,12 @@ Cache = MutableMapping[nn.Module, tuple[Any, Any]]
 
 
 def new_cache() -> Cache:
-    """Something made per model, which goes when the model goes."""
+    """Make a cache with an entry per model; an entry goes when its model goes."""
     return WeakKeyDictionary()
 
 
 def cached(cache: Cache, model: nn.Module, make: Callable[[Any], Made]) -> Made:
-    """``make(copy that shares the weights)``, once per model and again when the model has changed."""
+    """Return ``make(copy that shares the weights)``: made once per model, and again when the model has changed."""
     inner = unwrap(model)
     signature = _signature(inner)
     known = cache.get(inner)
@@ -35,7 +35,7 @@ def cached(cache: Cache, model: nn.Module, make: Callable[[Any], Made]) -> Made:
 
 
 def shared_copy(inner: Any) -> Any:
-    """A deep copy in which every parameter and buffer is the original's."""
+    """Return a deep copy in which every parameter and buffer is the original's."""
     return copy.deepcopy(inner, {id(tensor): tensor for tensor in (*inner.parameters(), *inner.buffers())})
 
 

@@ -33,7 +33,7 @@ Inside = Callable[[Step, Sequence[int]], AbstractContextManager[None]]
 
 
 def answering(edit: Edit) -> Edit:
-    """The edit at the prompt's last token and at every token of the answer, and nowhere else."""
+    """Limit an edit to the prompt's last token and every token of the answer."""
 
     def there(state: Tensor) -> Tensor:
         return edit(state)
@@ -53,11 +53,12 @@ def generate(
     uniform: Float[Tensor, "prompt token"] | None = None,
     inside: Inside | None = None,
 ) -> list[Response]:
-    """A response per prompt (lists of ids), in order, of the model with ``edits`` and with the ``donors``' states at ``put``.
+    """Generate a response per prompt (lists of ids), in order, from the model with ``edits`` and with the ``donors``' states
+    at ``put``.
 
-    ``put`` may say which of a site's units are put in, such as a head's slice of ``z``.
-    ``inside`` is entered around every run of a batch; with it, as with an edit of every position, no prefix is shared.
-    Raises :class:`UserError` for a site that the model lacks, donors that do not match the prompts, and what does not fit.
+    ``put`` may say which of a site's units are put in, such as a head's slice of ``z``. ``inside`` is entered around every
+    run of a batch; with it, as with an edit of every position, no prefix is shared. Raises :class:`UserError` for a site that
+    the model lacks, donors that do not match the prompts, and what does not fit.
     """
     model, edits = loaded.model, edits or {}
     units = put if isinstance(put, Mapping) else dict.fromkeys(put, slice(None))
@@ -122,7 +123,7 @@ class _Donors:
         return visit
 
     def states(self, site: Site) -> Float[Tensor, "batch answer width"]:
-        """At the places of the answer so far, in the order of the prompts."""
+        """Return the states at the places of the answer so far, in the order of the prompts."""
         found = torch.cat([held[site] for held in self.held])
         return found[self.back.to(found.device)]
 

@@ -68,7 +68,7 @@ def at(
     columns: Int[Tensor, " token"],
     edit: Callable[[Float[Tensor, "token width"]], Float[Tensor, "token width"]],
 ) -> Edit:
-    """An edit of the given places alone, such as a view's aligned positions; ``edit`` gets their states."""
+    """Limit an edit to the given places, such as a view's aligned positions; ``edit`` gets the states there."""
 
     def there(state: Tensor) -> Tensor:
         changed = state.clone()
@@ -86,7 +86,7 @@ def is_local(edit: Edit) -> bool:
 
 
 def in_columns_of(view: ViewBatch, part: Part, edits: Edits) -> Edits:
-    """The edits of a view, for a part of it that is laid out otherwise: each sees its rows where the view has them."""
+    """Translate a view's edits for a part of it that is laid out differently: each edit sees its rows where the view has them."""
     return {site: _elsewhere(site, edit, view, part) for site, edit in edits.items()}
 
 
@@ -108,7 +108,7 @@ def _elsewhere(site: Site, edit: Edit, view: ViewBatch, part: Part) -> Edit:
 
 
 def apply(site: Site, edit: Edit, state: Tensor) -> Tensor:
-    """The edited state, in the model's dtype; refuses another shape."""
+    """Apply an edit to a state, in the model's dtype. Refuses a result of another shape."""
     edited = edit(state)
     if not isinstance(edited, Tensor) or edited.shape != state.shape:
         found = tuple(edited.shape) if isinstance(edited, Tensor) else type(edited).__name__

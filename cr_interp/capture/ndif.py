@@ -34,8 +34,9 @@ Stop = tuple[str, str, str, bool, Any, Any, str, int]
 def capture(
     model: nn.Module, view: ViewBatch, sites: Sequence[Site], edits: Edits, remote: bool | str
 ) -> dict[Site, Float[Tensor, "token width"]]:
-    """States of ``sites``, computed by NDIF. Raises :class:`UserError` for a model that NDIF cannot know, without an
-    API key, and with what the server said if it refuses."""
+    """Capture the states of ``sites`` at NDIF. Raises :class:`UserError` for a model that NDIF cannot know, without an API
+    key, and with the server's words if it refuses.
+    """
     if bool((view.mask[:, 1:] > view.mask[:, :-1]).any()):
         raise UserError("Remote capture takes right-padded views; build the view with padding='right'.")
     nnsight = load_nnsight()
@@ -62,7 +63,7 @@ def capture(
 
 
 def _plan(model: nn.Module, recorder: Recorder) -> list[Stop]:
-    """The recorder's stops as plain data: a server has no cr_interp to visit with."""
+    """Return the recorder's stops as plain data: a server has no cr_interp to visit with."""
     inner = unwrap(model)
     plan: list[Stop] = []
     for site in recorder.stops:
@@ -92,7 +93,7 @@ def _submit(
     columns: Tensor,
     remote: bool | str,
 ) -> dict[str, Tensor]:
-    """The trace. Only builtins, torch and the arguments may appear in it."""
+    """Run the trace at NDIF. Only builtins, torch and the arguments may appear in it."""
     save = load_nnsight().save
     with wrapper.trace(input_ids=ids, attention_mask=torch.ones_like(ids), remote=remote):
         states = {}
@@ -121,7 +122,7 @@ def _submit(
 
 
 def _server(model: nn.Module, nnsight: Any) -> Any:
-    """The model as NDIF knows it: its hub id, without weights."""
+    """Return the model as NDIF knows it: its hub id, without weights."""
     if hasattr(model, "get_base_model"):
         raise UserError(
             "NDIF serves models of the hub; it cannot run this adapter. Capture it with remote=False."
@@ -144,7 +145,7 @@ def _server(model: nn.Module, nnsight: Any) -> Any:
 
 
 def _rehearsal(model: nn.Module, nnsight: Any) -> Any:
-    """The model itself in the wrapper that serialises as for a server."""
+    """Return the model itself in the wrapper that serialises as for a server."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast

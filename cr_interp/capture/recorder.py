@@ -62,7 +62,7 @@ class Recorder:
         return state
 
     def result(self, sites: Sequence[Site]) -> dict[Site, Float[Tensor, "token width"]]:
-        """The kept states in the order in which they were asked for.
+        """Return the kept states in the order in which they were asked for.
 
         Raises :class:`UserError` for a site that the forward did not reach: Llama-3.2-Vision passes over some blocks on text.
         """

@@ -134,8 +134,9 @@ FINAL_NORMS = (
 
 
 def architecture(model: nn.Module) -> Architecture:
-    """The model's entry in the table. One that is not there gets what structure alone tells: its blocks' inputs and
-    outputs (``resid_pre``, ``resid_post``) and a final norm under a usual name."""
+    """Return the model's entry in the table. One that is not there gets what structure alone tells: its blocks' inputs and
+    outputs (``resid_pre``, ``resid_post``) and a final norm under a usual name.
+    """
     config = unwrap(model).config.get_text_config()
     kind = str(config.model_type)
     if getattr(config, "use_parallel_residual", False) and f"{kind}:parallel" in ARCHITECTURES:
@@ -155,7 +156,7 @@ def architecture(model: nn.Module) -> Architecture:
 
 
 def blocks(model: nn.Module) -> nn.ModuleList:
-    """The decoder's blocks, in order."""
+    """Return the decoder's blocks, in order."""
     return getattr(backbone(model), architecture(model).blocks)
 
 
@@ -185,19 +186,19 @@ def available(model: nn.Module) -> tuple[SiteName, ...]:
 
 
 def all_sites(model: nn.Module) -> list[Site]:
-    """Every site of every layer, in the order in which a forward pass reaches them; ``final`` comes last."""
+    """Return every site of every layer, in the order in which a forward pass reaches them; ``final`` comes last."""
     names = available(model)
     sites = [Site(n, layer) for layer in range(len(blocks(model))) for n in names if n != "final"]
     return [*sites, Site("final", -1)] if "final" in names else sites
 
 
 def residual_sites(model: nn.Module) -> list[Site]:
-    """The embedding and every block's output: the sites of a drift curve."""
+    """Return the embedding and every block's output: the sites of a drift curve."""
     return [Site("resid_pre", 0), *(Site("resid_post", layer) for layer in range(len(blocks(model))))]
 
 
 def order(site: Site) -> tuple[float, int]:
-    """Sorts sites as a forward pass reaches them."""
+    """Return the key that sorts sites as a forward pass reaches them."""
     return (float("inf") if site.layer < 0 else site.layer, SITE_NAMES.index(site.name))
 
 
@@ -215,7 +216,7 @@ def check_site(model: nn.Module, site: Site) -> None:
 
 
 def path(model: nn.Module, site: Site) -> tuple[str, Literal["input", "output"]]:
-    """The site's module as a dotted path inside the backbone, and the side; for tools that go by names."""
+    """Return the site's module as a dotted path inside the backbone, and the side; for tools that go by names."""
     check_site(model, site)
     found = place(model, site.name)
     assert found is not None
@@ -226,7 +227,7 @@ def path(model: nn.Module, site: Site) -> tuple[str, Literal["input", "output"]]
 
 
 def hook_point(model: nn.Module, site: Site) -> HookPoint:
-    """The module and side where a site can be read; raises :class:`UserError` for a site the model lacks."""
+    """Return the module and side where a site can be read; raises :class:`UserError` for a site the model lacks."""
     name, side = path(model, site)
     return HookPoint(backbone(model).get_submodule(name), side)
 

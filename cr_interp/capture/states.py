@@ -41,7 +41,7 @@ class States:
         return list(dict.fromkeys(shard["view"] for shard in self.shards.values()))
 
     def load(self, site: Site, view: str) -> Float[Tensor, "token width"]:
-        """All rows of a site in a view, in the order of the examples. Raises :class:`UserError` for what is not there."""
+        """Load all rows of a site in a view, in the order of the examples. Raises :class:`UserError` for what is not there."""
         parts = [self._read(name, [site])[site] for name in self._of(view)]
         return torch.cat(parts)
 
@@ -49,7 +49,7 @@ class States:
         return torch.tensor([i for name in self._of(view) for i in self.shards[name]["examples"]])
 
     def batch(self, view: str, start: int, sites: Iterable[Site]) -> dict[Site, Tensor] | None:
-        """The states of one batch, or None if they are not (all) there."""
+        """Return the states of one batch, or None if they are not (all) there."""
         name = _name(view, start)
         sites = list(sites)
         if name not in self.shards or not set(map(str, sites)) <= set(self.shards[name]["sites"]):
@@ -113,7 +113,7 @@ def open_states(path: Path, key: str | None = None) -> States:
 
 
 def _checked(path: Path, shards: Any) -> dict[str, dict[str, Any]]:
-    """The index's shards, if they are what :meth:`States.write` writes: a name of one of the folder's files for each."""
+    """Return the index's shards, if they are what :meth:`States.write` writes: a name of one of the folder's files for each."""
     for name, shard in shards.items():
         if not _is_shard(shard) or name != _name(shard["view"], shard["start"]):
             raise ValueError(f"{one_line(name)[:80]} is no shard")

@@ -13,7 +13,7 @@ capture_states = capture
 
 
 def owners(responses: Sequence[Sequence[int]]) -> Int[Tensor, " token"]:
-    """For each row of captured states the number of its response, in the order of ``build_view``'s responses.
+    """Number the response that each row of captured states belongs to, in the order of ``build_view``'s responses.
 
     >>> owners([[5, 6], [7]])
     tensor([0, 0, 1])

@@ -86,7 +86,7 @@ def _states(
 
 
 def _cuts(bridge: Any, cut: Cut, start: int) -> list[tuple[str, Any]]:
-    """Hooks on the scores before the softmax, which the mask is already in."""
+    """Return hooks on the scores before the softmax, which the mask is already in."""
     blocked = cut.blocked(start)
 
     def hide(scores: Tensor, hook: Any) -> Tensor:
@@ -105,7 +105,7 @@ def _visitor(recorder: Recorder, site: Site) -> Any:
 
 
 def hook_name(model: nn.Module, bridge: Any, site: Site) -> str:
-    """The bridge's hook point for a site; raises :class:`UserError` where the bridge has none."""
+    """Return the bridge's hook point for a site; raises :class:`UserError` where the bridge has none."""
     kind = unwrap(model).config.get_text_config().model_type
     exceptions = EXCEPTIONS.get(kind, {})
     name = "ln_final.hook_out" if site.name == "final" else f"blocks.{site.layer}.{HOOK_NAMES[site.name]}"
@@ -120,7 +120,7 @@ def hook_name(model: nn.Module, bridge: Any, site: Site) -> str:
 
 
 def bridge_of(model: nn.Module) -> Any:
-    """The model's bridge. Raises :class:`UserError` if there is none, or one that computes something else."""
+    """Return the model's bridge. Raises :class:`UserError` if there is none, or one that computes something else."""
 
     def made(clone: Any) -> Any:
         bridge = _boot(clone)

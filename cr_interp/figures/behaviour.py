@@ -28,11 +28,11 @@ from cr_interp.vocabulary import AGREEMENT, METRICS, arm_order, by_arm
 
 
 def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "exact") -> go.Figure:
-    """Intervals of every metric, the arms side by side, one panel a metric.
+    """Draw intervals of every metric, the arms side by side, one panel a metric.
 
-    ``metrics`` has the columns ``arm, seed, metric, estimate, low, high, n``; rows whose seed is missing are
-    over seeds and drawn large, those of single seeds are small dots below. A marker's ``meta["panel"]`` is its metric,
-    and its y, rounded, the place of its arm in :func:`arm_order`. ``control``: which context the table is of, for the caption.
+    ``metrics`` has the columns ``arm, seed, metric, estimate, low, high, n``; rows whose seed is missing are over seeds and
+    drawn large, those of single seeds are small dots below. A marker's ``meta["panel"]`` is its metric, and its y, rounded,
+    the place of its arm in :func:`arm_order`. ``control``: which context the table is of, for the caption.
     """
     every = {**METRICS, **AGREEMENT}
     names = [name for name in every if name in set(metrics["metric"])]
@@ -133,10 +133,10 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
 
 
 def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
-    """Shares of right, wrong, unparsable and truncated responses, a bar per arm and view.
+    """Draw shares of right, wrong, unparsable and truncated responses, a bar per arm and view.
 
-    ``shares`` has the columns ``arm, view, outcome, share`` and may have ``control``, ``seed`` and ``n``;
-    without a row over seeds, the mean over seeds is shown.
+    ``shares`` has the columns ``arm, view, outcome, share`` and may have ``control``, ``seed`` and ``n``; without a row over
+    seeds, the mean over seeds is shown.
     """
     if "control" in shares:
         shares = shares[shares["control"].isin(["none", control]) | shares["control"].isna()]
@@ -213,7 +213,7 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
 
 
 def _span(metrics: pd.DataFrame, name: str) -> list[float]:
-    """An axis range with room for the labels; the three accuracies share one, so that panels can be compared."""
+    """Return an axis range with room for the labels; the three accuracies share one, so that panels can be compared."""
     accuracies = ("acc_x", "acc_xc", "both_correct")
     part = metrics[metrics["metric"].isin(accuracies if name in accuracies else [name])]
     values = part[["estimate", "low", "high"]].to_numpy(dtype=float)

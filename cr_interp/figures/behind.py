@@ -110,7 +110,9 @@ def _floors(figure: go.Figure, line: pd.DataFrame, arms: Sequence[str], movement
 
 
 def _shade(figure: go.Figure, line: pd.DataFrame, curves: pd.DataFrame, measure: str, movement: bool) -> None:
-    """The region where a state has moved farther than unrelated tokens of any arm lie apart: from the farthest floor outwards."""
+    """Shade the region where a state has moved farther than unrelated tokens of any arm lie apart: from the farthest floor
+    outwards.
+    """
     if measure in (*RATIOS, *COMPOSITION):
         return
     outwards = movement or measure in MOVEMENTS  # where a movement grows upwards
@@ -126,7 +128,7 @@ def _shade(figure: go.Figure, line: pd.DataFrame, curves: pd.DataFrame, measure:
 
 
 def _draw(figure: go.Figure, name: str, line: pd.DataFrame, dash: str, movement: bool) -> None:
-    """The arms' lines as one trace, with gaps between them: what a browser takes grows with the traces."""
+    """Draw the arms' lines as one trace, with gaps between them: what a browser takes grows with the traces."""
     gap = pd.DataFrame([{column: None for column in line}], dtype=object)
     parts = [part for _, mine in line.groupby("arm", sort=False) for part in (mine.astype(object), gap)]
     strand = pd.concat(parts[:-1], ignore_index=True)

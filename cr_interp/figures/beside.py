@@ -42,10 +42,10 @@ def panels(
     line: float | None = None,
     at_most: Mapping[str, tuple[float, float]] = {},
 ) -> go.Figure:
-    """Rows of panels by what is drawn, columns by arm.
+    """Lay out panels: a row for each thing drawn, a column for each arm.
 
-    ``rows``: axis title → table with ``arm, place, control, estimate, low, high, n_examples``; ``controls``: control → its name
-    in the legend, ``none`` (the effect) first; ``line``: a level that is marked; ``at_most``: axis title → its range.
+    ``rows``: axis title → table with ``arm, place, control, estimate, low, high, n_examples``; ``controls``: control → its
+    name in the legend, ``none`` (the effect) first; ``line``: a level that is marked; ``at_most``: axis title → its range.
     """
     arms = arm_order(pd.concat(list(rows.values()))["arm"])
     figure = make_subplots(
@@ -122,7 +122,7 @@ def counted(table: pd.DataFrame, what: str = "examples") -> str:
 
 
 def ends_words(table: pd.DataFrame, arms: Sequence[str]) -> str:
-    """Each arm's largest value, in words for a screen reader."""
+    """Say each arm's largest value, for a screen reader."""
     real = table[(table["control"] == "none") & table["estimate"].notna()]
     best = real.loc[real.groupby("arm", sort=False)["estimate"].idxmax()]
     return " ".join(

@@ -24,11 +24,11 @@ def four_cells(
     chosen: tuple[str, Sequence[str]] | None = None,
     seeds: pd.Series | None = None,
 ) -> go.Figure:
-    """A 2×2 per arm: right or wrong without the context (down) and with it (across), shares of its pairs.
+    """Draw a 2×2 per arm: right or wrong without the context (down) and with it (across), shares of its pairs.
 
-    ``counts`` is :func:`case_counts`; ``chosen`` = (arm, cases) gets a frame, unless it is all of them; ``seeds`` are
-    named in the caption. A cell can be clicked: its x and y are 0 for right and 1 for wrong, with and without the
-    context; see :func:`case_at`.
+    ``counts`` is :func:`case_counts`; ``chosen`` = (arm, cases) gets a frame, unless it is all of them; ``seeds`` are named
+    in the caption. A cell can be clicked: its x and y are 0 for right and 1 for wrong, with and without the context; see
+    :func:`case_at`.
     """
     if counts.empty:
         return empty_figure(f"No pairs of responses without and with the {safe_text(control)} context.")

@@ -1,9 +1,9 @@
-"""Coloured cells that can be clicked: what layer × layer maps, token strips and tables of counts have in common.
+"""Coloured cells that can be clicked, for layer × layer maps, token strips and tables of counts.
 
-Mental model: a heat map paints, since its cells meet at any size; over it lies a layer of invisible square markers,
-since a heat map sends no click events to the app and a marker does. The markers also carry the hover text. Nobody sees
-them, so only one marker is drawn (``maxdisplayed``); the pointer finds the others all the same. Markers make a figure large,
-so of a large grid only every second, third, … row and column gets one, and the pointer finds the nearest: :func:`stride`.
+Mental model. A heat map paints the cells: they meet at any size. Streamlit gets no clicks from a heat map, so a layer of
+invisible square markers lies over it; these report clicks and carry the hover text. Only one marker is drawn
+(``maxdisplayed``); the pointer finds the others all the same. Markers make a figure large, so a large grid has one in every
+second, third, … row and column (:func:`stride`), and the pointer finds the nearest.
 
 Both traces of a panel carry ``meta = {"panel": name}``; a click comes back as the number of a trace and x, y.
 """
@@ -18,12 +18,12 @@ from numpy import ndarray
 
 #: Invisible markers of one figure; 50 000 of them would be megabytes to send.
 CLICKABLE = 3000
-#: For text on cells and for marks, on light and on dark pages.
+#: Colours of text on cells and of marks, on light and on dark pages.
 MARK_INSIDE, MARK_OUTSIDE = "#FFFFFF", "#1A1A1A"
 
 
 def stride(rows: int, columns: int, panels: int, limit: int = CLICKABLE) -> int:
-    """Choose every how many rows and columns a cell can be clicked, so that all panels together have at most ``limit``.
+    """Choose the step between clickable rows and columns, so that all panels together have at most ``limit`` markers.
 
     >>> stride(31, 31, 3), stride(81, 81, 8)
     (1, 5)
@@ -47,10 +47,10 @@ def add_cells(
     coloraxis: str = "coloraxis",
     **where: Any,
 ) -> None:
-    """Paint ``z`` (NaN: no cell) at the places ``x`` and ``y`` and make its cells clickable.
+    """Paint ``z`` (NaN: no cell) at the places ``x`` and ``y``, and make its cells clickable.
 
-    ``hover(i, j)`` are the values of row i, column j that the hover ``template`` names as ``%{customdata[0]}``, …
-    Plotly reads some HTML in both: names in them must have been escaped.
+    ``hover(i, j)`` gives the values for row i, column j that the hover ``template`` names as ``%{customdata[0]}``, …. Plotly
+    reads some HTML in both, so names in them must have been escaped.
     """
     meta = {"panel": str(panel)}
     figure.add_heatmap(
@@ -82,7 +82,7 @@ def add_cells(
 
 
 def mark_cell(figure: go.Figure, x: float, y: float, inset: float = 0.03, **where: Any) -> None:
-    """Draw a frame around one cell that is seen on any colour: dark outside, light inside."""
+    """Draw a frame around one cell, dark outside and light inside, so that it is seen on any colour."""
     reach = 0.5 - inset
     for colour, width in ((MARK_OUTSIDE, 4), (MARK_INSIDE, 1.8)):
         figure.add_shape(

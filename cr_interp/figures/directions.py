@@ -20,7 +20,7 @@ GREY = (
 
 
 def directions(table: pd.DataFrame, measure: str = "cos_u_v") -> go.Figure:
-    """One measure of the table ``directions``, layer by layer."""
+    """Draw one measure of the table ``directions``, layer by layer."""
     drawn = direction_table(table, measure)
     if drawn.empty:
         return empty_figure("No directions were computed for a trained arm.")

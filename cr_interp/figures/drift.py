@@ -132,10 +132,11 @@ def drift_difference(
     control: str = "exact",
     arms: Sequence[str] | None = None,
 ) -> go.Figure:
-    """Each arm minus the baseline arm at every layer, paired by seed as :func:`cr_interp.tables.pairing.beside` pairs them.
+    """Draw each arm minus the baseline arm at every layer, paired by seed as :func:`cr_interp.tables.pairing.beside` pairs
+    them.
 
-    The dots are the single seeds' differences and the band their range: the drift table keeps no values of
-    single examples, so no paired interval can be made from it, and none is claimed.
+    The dots are the single seeds' differences and the band their range: the drift table keeps no values of single examples,
+    so no paired interval can be made from it, and none is claimed.
     """
     rows = resid_rows(drift, measure, control)
     reference = rows[rows["arm"] == baseline]

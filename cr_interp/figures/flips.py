@@ -12,7 +12,9 @@ CONTROLS = {"none": "all examples", "class": "among examples of one class"}
 
 
 def flips(table: pd.DataFrame) -> go.Figure:
-    """The result of :func:`~cr_interp.tables.flips_by_drift.flips_by_drift`, and the same within classes where there are such."""
+    """Draw the result of :func:`~cr_interp.tables.flips_by_drift.flips_by_drift`, and the same within classes where there are
+    such.
+    """
     if table.empty:
         return empty_figure("In no run do some answers flip and others not.")
     of = over_seeds(table)

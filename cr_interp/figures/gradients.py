@@ -31,7 +31,7 @@ OWN = ("#5A5A5A", "#A0A0A0")
 
 
 def gradients(table: pd.DataFrame, term: str = OPD, other: str = NCA) -> go.Figure:
-    """Two terms: their cosine on the same examples in every module, beside both split-half baselines; ``all`` at the top."""
+    """Draw the cosine of two terms on the same examples in every module, beside both split-half baselines; ``all`` at the top."""
     every = beside_baseline(table, module=None)
     drawn = every[(every["term"] == term) & (every["other_term"] == other)]
     drawn = drawn[~drawn["module"].str.contains("norm|bias|ln_", regex=True)]
@@ -97,7 +97,9 @@ def gradients(table: pd.DataFrame, term: str = OPD, other: str = NCA) -> go.Figu
 
 
 def along(table: pd.DataFrame, term: str = OPD, other: str = NCA) -> go.Figure:
-    """The same cosines and the terms' norms along training, a line per arm; for runs whose checkpoints on the way were read."""
+    """Draw the same cosines and the terms' norms along training, a line per arm; for runs whose checkpoints on the way were
+    read.
+    """
     every = beside_baseline(table, every=True)
     drawn = every[(every["term"] == term) & (every["other_term"] == other)]
     if drawn.empty or drawn["step"].nunique() < 2:

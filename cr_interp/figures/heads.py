@@ -25,7 +25,8 @@ def head_map(
     direction: str = "repair",
     readout: str = "share",
 ) -> go.Figure:
-    """Per arm a panel of what attribution says of every head, layer (across) by head (up), and below it what patching found.
+    """Draw per arm a panel of what attribution says of every head, layer (across) by head (up), and below it what patching
+    found.
 
     ``readout`` is patching's; attribution has the share alone.
     """
@@ -67,7 +68,7 @@ def window_map(
     direction: str = "repair",
     readout: str = "share",
 ) -> go.Figure:
-    """A panel per arm: what patching ``width`` layers at once recovers, first layer (across) by width (up)."""
+    """Draw a panel per arm: what patching ``width`` layers at once recovers, first layer (across) by width (up)."""
     tables = [windows] if patching is None or patching.empty else [patching.assign(width=1), windows]
     found = [over_seeds(each[each["site"] == site], group, direction, readout) for each in tables]
     table = pd.concat(found, ignore_index=True).drop_duplicates(["arm", "layer", "width", "control"])

@@ -23,7 +23,7 @@ TOKENS = 16
 
 
 def lens_tokens(lens_examples: pd.DataFrame, arm: str, seed: int, example_id: str) -> go.Figure:
-    """A panel per view of one example of one checkpoint."""
+    """Draw a panel per view of one example of one checkpoint."""
     rows = lens_examples[
         (lens_examples["arm"] == arm)
         & (lens_examples["seed"] == seed)
@@ -86,7 +86,7 @@ def lens_tokens(lens_examples: pd.DataFrame, arm: str, seed: int, example_id: st
 
 
 def _shown(rows: pd.DataFrame) -> list[int]:
-    """At most :data:`TOKENS` positions in a row, those around the place where the answers part."""
+    """Choose at most :data:`TOKENS` positions in a row, those around the place where the answers part."""
     every = sorted({int(position) for position in rows["position"]})
     place = next((int(position) for position in rows.loc[rows["parts"], "position"]), 0)
     first = max(0, min(every.index(place) - TOKENS // 2 if place in every else 0, len(every) - TOKENS))
@@ -124,5 +124,5 @@ def _cells(
 
 
 def _word(token: object) -> str:
-    """A token so that it can be seen: spaces and ends of lines as signs."""
+    """Spell a token so that it can be seen: spaces and ends of lines as signs."""
     return str(token).replace("\n", "⏎").replace(" ", "·") or "∅"

@@ -90,16 +90,16 @@ def kind_of(name: str) -> Kind:
 
 
 def map_kinds(maps: pd.DataFrame) -> list[str]:
-    """The kinds that a table has, those across the two views first."""
+    """Return the kinds that a table has, those across the two views first."""
     found = {str(kind) for kind in maps["map"].dropna().unique()}
     return [name for name in KINDS if name in found] + sorted(found - set(KINDS))
 
 
 def map_table(maps: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """One kind of map over seeds: what :func:`map_panels` draws.
+    """Return one kind of map over seeds: what :func:`map_panels` draws.
 
-    Columns ``arm, layer_x, layer_y, cka, low, high, seeds, n_tokens``: the mean over seeds, the lowest and the highest
-    seed's value, how many seeds have one, and the smallest seed's number of tokens. The last step of a run counts.
+    Columns ``arm, layer_x, layer_y, cka, low, high, seeds, n_tokens``: the mean over seeds, the lowest and the highest seed's
+    value, how many seeds have one, and the smallest seed's number of tokens. The last step of a run counts.
     """
     rows = last_step(maps[maps["map"] == kind])
     table = rows.groupby(["arm", "layer_x", "layer_y"], sort=False, as_index=False).agg(
@@ -113,12 +113,11 @@ def map_table(maps: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 
 def map_difference(maps: pd.DataFrame, kind: str, baseline: str) -> pd.DataFrame:
-    """Every other arm's map minus the baseline's, paired by seed as :func:`cr_interp.tables.pairing.beside` pairs them.
+    """Return every other arm's map minus the baseline's, paired by seed as :func:`cr_interp.tables.pairing.beside` pairs them.
 
-    Columns ``arm, layer_x, layer_y, difference, low, high, closer, closer_low, closer_high, seeds, n_tokens``: mean,
-    lowest and highest of the seeds' differences, and of the ratio of 1 − CKA, the baseline's over the arm's (log₁₀;
-    neither counts as less than :data:`CLOSEST`); the number of differences; the smallest
-    number of tokens behind one.
+    Columns ``arm, layer_x, layer_y, difference, low, high, closer, closer_low, closer_high, seeds, n_tokens``: mean, lowest
+    and highest of the seeds' differences, and of the ratio of 1 − CKA, the baseline's over the arm's (log₁₀; neither counts
+    as less than :data:`CLOSEST`); the number of differences; the smallest number of tokens behind one.
     """
     rows = last_step(maps[maps["map"] == kind])
     reference, others = rows[rows["arm"] == baseline], rows[rows["arm"] != baseline]
@@ -148,7 +147,7 @@ def map_panels(
     cell: tuple[int, int] | None = None,
     seeds: pd.Series | None = None,
 ) -> go.Figure:
-    """The maps side by side on one colour scale, the same for all studies: a panel per arm.
+    """Draw the maps side by side on one colour scale, the same for all studies: a panel per arm.
 
     ``table`` is :func:`map_table`. ``scale`` is a key of :data:`SCALES`; ``cell`` = (layer_x, layer_y) gets a frame.
     ``seeds`` are those behind the means, for the caption. Every cell can be clicked; see :mod:`cr_interp.figures.cells`.
@@ -190,10 +189,10 @@ def difference_panels(
     cell: tuple[int, int] | None = None,
     seeds: pd.Series | None = None,
 ) -> go.Figure:
-    """Differences of maps side by side, diverging from 0, on one scale: a panel per arm that is not the baseline.
+    """Draw differences of maps side by side, diverging from 0, on one scale: a panel per arm that is not the baseline.
 
-    ``table`` is :func:`map_difference`; the other arguments are those of :func:`map_panels`. On the scale ``distance``
-    the ratio of the two distances is drawn, since among maps near 1 a difference shows nothing.
+    ``table`` is :func:`map_difference`; the other arguments are those of :func:`map_panels`. On the scale ``distance`` the
+    ratio of the two distances is drawn, since among maps near 1 a difference shows nothing.
     """
     if table.empty:
         return empty_figure(
@@ -235,7 +234,7 @@ def difference_panels(
 def profile_curves(
     table: pd.DataFrame, kind: str, cell: tuple[int, int], scale: str = "value", arms: Sequence[str] | None = None
 ) -> go.Figure:
-    """The two layers of a cell as curves: each against all layers of the other side, an arm a colour.
+    """Draw the two layers of a cell as curves: each against all layers of the other side, an arm a colour.
 
     ``table`` is :func:`map_table`. Left: the layer ``cell[0]`` of the side that the map draws across; right: the layer
     ``cell[1]`` of the side it draws up. The dotted line marks the cell itself. ``arms``: all arms, for stable colours.
@@ -317,7 +316,7 @@ def profile_curves(
 
 
 def _distance(z: Float[ndarray, "*any"]) -> Float[ndarray, "*any"]:
-    """log₁₀(1 − z), no less than that of :data:`CLOSEST`."""
+    """Compute log₁₀(1 − z), no less than that of :data:`CLOSEST`."""
     return np.log10(np.clip(1 - z, CLOSEST, None))
 
 
@@ -331,7 +330,7 @@ def _panels(
     cell: tuple[int, int] | None,
     colour: Callable[[ndarray], ndarray] | None = None,
 ) -> go.Figure:
-    """A panel of cells per arm, :data:`ACROSS` in a row; ``called`` is what the pointer calls the value."""
+    """Draw a panel of cells per arm, :data:`ACROSS` in a row; ``called`` is what the pointer calls the value."""
     names, words = arm_order(table["arm"]), kind_of(kind)
     across, up = sorted(set(table["layer_x"])), sorted(set(table["layer_y"]))
     columns = ACROSS
@@ -408,7 +407,7 @@ def _finish(figure: go.Figure, text: str, alt: str, kind: str) -> go.Figure:
 
 
 def _side(axis: str) -> str:
-    """``with context`` of ``layer, with context``; ``base`` of ``layer of base``."""
+    """Cut the side out of a label: ``with context`` of ``layer, with context``; ``base`` of ``layer of base``."""
     return axis.removeprefix("layer").removeprefix(",").removeprefix(" of").strip() or "this side"
 
 
@@ -418,7 +417,7 @@ def _seeds(seeds: pd.Series | None, table: pd.DataFrame) -> str:
 
 
 def _described(table: pd.DataFrame, value: str, digits: str) -> Iterator[str]:
-    """A sentence per arm: its least and largest value and where they are."""
+    """Yield a sentence per arm: its least and largest value and where they are."""
     for arm in arm_order(table["arm"]):
         mine = table[(table["arm"] == arm) & table[value].notna()]
         if mine.empty:
@@ -433,7 +432,7 @@ def _described(table: pd.DataFrame, value: str, digits: str) -> Iterator[str]:
 
 
 def _round_up(value: float) -> float:
-    """The next 1, 2 or 5 of a decade, for the ends of a scale; at least 0.001.
+    """Return the next 1, 2 or 5 of a decade, for the ends of a scale; at least 0.001.
 
     >>> _round_up(0.13), _round_up(0.5)
     (0.2, 0.5)

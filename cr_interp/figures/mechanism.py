@@ -43,7 +43,7 @@ def decided(
     readout: str = "share",
     measure: str = "cosine",
 ) -> go.Figure:
-    """A panel per arm: recovered share by layer (across) and site (up); below it the arm's drift if that is given."""
+    """Draw a panel per arm: recovered share by layer (across) and site (up); below it the arm's drift if that is given."""
     table = patching_table(patching, group, direction, readout)
     real = table[table["control"] == "none"]
     if real.empty:

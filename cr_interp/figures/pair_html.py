@@ -19,7 +19,7 @@ Part = tuple[str, bool]
 
 
 def differences(one: str, other: str) -> tuple[list[Part], list[Part]]:
-    """Both texts cut into parts ``(text, common)``; joined they give the texts back.
+    """Cut both texts into parts ``(text, common)``; joined, the parts give the texts back.
 
     Words are compared, or letters if neither text has a space: the answer ``abdc`` for ``abcd`` differs in two letters.
     Single words that share no more than half of their letters (positive, negative) are different as a whole.
@@ -38,7 +38,7 @@ def differences(one: str, other: str) -> tuple[list[Part], list[Part]]:
 
 
 def _joined(parts: Sequence[tuple[list[str], bool]]) -> list[Part]:
-    """Without empty parts, neighbours of one kind together."""
+    """Join neighbouring parts of one kind, and leave out empty ones."""
     found: list[Part] = []
     for words, common in parts:
         text = "".join(words)
@@ -67,8 +67,9 @@ STYLE = """<style>
 
 
 def pair_html(pair: Any) -> str:
-    """A row of :func:`paired` (as of ``itertuples``) as HTML: the prompt, and both responses side by side, what only one
-    of them has marked. Everything is escaped; a text of more than :data:`SHOWN` characters is cut."""
+    """Write a row of :func:`paired` (as ``itertuples`` gives it) as HTML: the prompt, and both responses side by side, with
+    what only one of them has marked. Everything is escaped; a text of more than :data:`SHOWN` characters is cut.
+    """
     asked = {"prompt": _cut(pair.prompt)}
     answer = getattr(pair, "answer", None)
     if isinstance(answer, str) and answer:
@@ -86,7 +87,7 @@ def pair_html(pair: Any) -> str:
 
 
 def responses_html(texts: tuple[object, object], notes: Sequence[str]) -> str:
-    """Two responses, without and with the context, side by side as in :func:`pair_html`; a note stands above each."""
+    """Write two responses, without and with the context, side by side as in :func:`pair_html`; a note stands above each."""
     return _boxes(_responses(texts, notes))
 
 

@@ -9,7 +9,9 @@ from cr_interp.tables.probes import CONTROLS, QUESTIONS, probe_table
 
 
 def probes(table: pd.DataFrame) -> go.Figure:
-    """Both questions of the table ``probes``, each tried on contexts that the probe was not fitted on, where there are such."""
+    """Draw both questions of the table ``probes``, each tried on contexts that the probe was not fitted on, where there are
+    such.
+    """
     drawn = {question: probe_table(table, question) for question in QUESTIONS}
     drawn = {question: each for question, each in drawn.items() if len(each)}
     if not drawn:

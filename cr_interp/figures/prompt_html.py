@@ -39,7 +39,9 @@ STYLE = """<style>
 
 
 def prompt_html(pairs: pd.DataFrame, arms: Sequence[str] | None = None) -> str:
-    """All rows of :func:`cr_interp.tables.example_pairs.paired` of one example as a table; ``arms``: all, for stable colours."""
+    """Write all rows of :func:`cr_interp.tables.example_pairs.paired` of one example as a table; ``arms``: all, for stable
+    colours.
+    """
     first = pairs.iloc[0]
     asked = f"<div class='ct-asked'><pre>{escape(_cut(first['prompt']))}</pre>"
     answer = first.get("answer")
@@ -79,7 +81,7 @@ def _arm_html(mine: pd.DataFrame, arm: str, arms: Sequence[str]) -> str:
 
 
 def _chips(group: pd.DataFrame) -> str:
-    """A chip for every seed, with the sample's number where an answer was drawn several times."""
+    """Write a chip for every seed, with the sample's number where an answer was drawn several times."""
     sampled = group["sample"].max() > 0
     names = [f"seed {row.seed}" + (f".{row.sample}" if sampled else "") for row in group.itertuples()]
     return "".join(f"<i>{escape(name)}</i>" for name in dict.fromkeys(names))

@@ -42,11 +42,11 @@ REGIMES = {
 
 
 def regime_scatter(rows: pd.DataFrame, baseline: str = "opd", arm: str = "nca") -> go.Figure:
-    """The change of accuracy when the context returns, against Harm: a marker per setting and arm, joined by setting.
+    """Draw the change of accuracy when the context returns, against Harm: a marker per setting and arm, joined by setting.
 
-    ``rows`` is :func:`cr_interp.tables.suite.setting_rows`. A marker is filled in regimes A and B, where the interval of
-    the change excludes 0, and hollow else; above the line through 0 the context helps, below it perturbs. No marker can lie
-    below the dotted line, since accuracy loses at most Harm (if all is right without the context).
+    ``rows`` is :func:`cr_interp.tables.suite.setting_rows`. A marker is filled in regimes A and B, where the interval of the
+    change excludes 0, and hollow else; above the line through 0 the context helps, below it perturbs. No marker can lie below
+    the dotted line, since accuracy loses at most Harm (if all is right without the context).
     """
     drawn = rows[rows["arm"].isin([baseline, arm])].dropna(subset=["harm", "acc_change"])
     if drawn.empty:
@@ -128,7 +128,7 @@ def regime_scatter(rows: pd.DataFrame, baseline: str = "opd", arm: str = "nca") 
 
 
 def setting_hover(rows: pd.DataFrame) -> np.ndarray:
-    """setting, regime, Harm's interval and n, the change's interval in points, n of pairs."""
+    """Return setting, regime, Harm's interval and n, the change's interval in points, n of pairs."""
     in_points = rows.assign(
         setting=[safe_text(setting) for setting in rows["setting"]],
         low=100 * rows["acc_change_low"],
@@ -139,7 +139,7 @@ def setting_hover(rows: pd.DataFrame) -> np.ndarray:
 
 
 def _arrow(figure: go.Figure, start: Any, end: Any) -> None:
-    """A thin arrow between two markers; none where they coincide."""
+    """Draw a thin arrow between two markers; none where they coincide."""
     if (start["harm"], start["change"]) == (end["harm"], end["change"]):
         return
     figure.add_annotation(
@@ -165,8 +165,9 @@ def _arrow(figure: go.Figure, start: Any, end: Any) -> None:
 def _label(
     figure: go.Figure, drawn: pd.DataFrame, baseline: str, x_range: Sequence[float], y_range: Sequence[float]
 ) -> None:
-    """Each setting's name beside its baseline's marker, at the first of several places where nothing else is. Settings whose
-    markers lie on each other share a label; the pointer tells them apart."""
+    """Write each setting's name beside its baseline's marker, at the first of several places where nothing else is. Settings
+    whose markers lie on each other share a label; the pointer tells them apart.
+    """
     width, height = 0.009 * (x_range[1] - x_range[0]), 0.042 * (y_range[1] - y_range[0])
     taken = [(x - 1.3 * width, x + 1.3 * width, y, 0.4 * height) for x, y in drawn[["harm", "change"]].to_numpy()]
     first = drawn.sort_values("arm", key=lambda arms: arms != baseline, kind="stable").drop_duplicates("setting")

@@ -65,12 +65,12 @@ WHISKER = "rgba(128,128,128,0.9)"
 
 
 def arm_colour(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
-    """The colour of an arm; ``arms`` (all arms of the study) keeps the fallback colours apart and stable."""
+    """Return the colour of an arm; ``arms`` (all arms of the study) keeps the fallback colours apart and stable."""
     return _look(arm, arms, ARM_COLOURS, FALLBACK_COLOURS)
 
 
 def arm_symbol(arm: Hashable, arms: Iterable[Hashable] = ()) -> str:
-    """The marker of an arm; see :func:`arm_colour`."""
+    """Return the marker of an arm; see :func:`arm_colour`."""
     return _look(arm, arms, ARM_SYMBOLS, FALLBACK_SYMBOLS)
 
 
@@ -87,18 +87,18 @@ def caption(figure: go.Figure) -> str:
 
 
 def alt_text(figure: go.Figure) -> str:
-    """A description of the figure for screen readers, with its main numbers."""
+    """Describe the figure for screen readers, with its main numbers."""
     return (figure.layout.meta or {}).get("alt", "")
 
 
 def on_paper(figure: go.Figure) -> go.Figure:
-    """A copy on white, with a plain template: for a notebook, a README or a paper."""
+    """Copy the figure onto white, with a plain template: for a notebook, a README or a paper."""
     figure = go.Figure(figure)
     return figure.update_layout(template="plotly_white", paper_bgcolor="white", plot_bgcolor="white")
 
 
 def to_page(*figures: go.Figure, title: str = "cr_interp") -> str:
-    """Figures as one HTML file that works offline, each with its caption below."""
+    """Write figures as one HTML file that works offline, each with its caption below."""
     drawn = []
     for number, figure in enumerate(figures):
         div = figure.to_html(full_html=False, include_plotlyjs=number == 0, config={"displaylogo": False})
@@ -114,7 +114,7 @@ def to_page(*figures: go.Figure, title: str = "cr_interp") -> str:
 
 
 def log_ticks(figure: go.Figure) -> dict[str, Any]:
-    """Ticks at 1, 2 and 5 of each decade, written out: 0.02 is read faster than 2 · 10⁻²."""
+    """Place ticks at 1, 2 and 5 of each decade, written out: 0.02 is read faster than 2 · 10⁻²."""
     drawn = np.concatenate([np.asarray(trace.y, dtype=float) for trace in figure.data] or [np.array([])])
     drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
     if not len(drawn):
@@ -142,7 +142,7 @@ def finish(figure: go.Figure, text: str, alt: str, height: int, top: int = 64) -
 
 
 def _room(figure: go.Figure) -> dict[str, int]:
-    """Margins at the left and below that hold the outermost axes' labels and titles, in pixels.
+    """Return margins at the left and below that hold the outermost axes' labels and titles, in pixels.
 
     Plotly would find them itself (``automargin``), by drawing every figure twice.
     """
@@ -165,13 +165,13 @@ def _starts_at_edge(layout: go.Layout, anchor: str) -> bool:
 
 
 def _longest_label(axis: Any) -> int:
-    """In letters; of numbers that Plotly chooses, as many as they can be expected to have."""
+    """Count the letters of the longest label; of numbers that Plotly chooses, as many as they can be expected to have."""
     lines = [re.sub(r"<[^>]*>", "", line) for text in axis.ticktext or () for line in str(text).split("<br>")]
     return max((len(unescape(line)) for line in lines), default=5)
 
 
 def place_legend(figure: go.Figure) -> None:
-    """Above the panels, measured from the figure's top edge, so that its distance does not grow with height."""
+    """Place the legend above the panels, measured from the figure's top edge, so that its distance does not grow with height."""
     figure.update_layout(
         legend={
             "orientation": "h",
@@ -200,17 +200,17 @@ def translucent(colour: str, opacity: float) -> str:
 
 
 def safe_text(name: Hashable) -> str:
-    """A name as plotly has to get it, so that it is shown as it is."""
+    """Escape a name for plotly, so that it is shown as it is."""
     return escape(str(name), quote=False)
 
 
 def bold(names: Iterable[Hashable]) -> list[str]:
-    """Names as the titles of panels."""
+    """Write names as the titles of panels."""
     return [f"<b>{safe_text(name)}</b>" for name in names]
 
 
 def strands(lines: Iterable[tuple[Iterable[Any], Iterable[Any]]]) -> dict[str, list[Any]]:
-    """Several lines of one look as one trace, with gaps between them: what a browser takes grows with the traces.
+    """Join several lines of one look into one trace, with gaps between them: what a browser takes grows with the traces.
 
     >>> strands([([0, 1], [5, 6]), ([0, 1], [7, 8])])
     {'x': [0, 1, None, 0, 1], 'y': [5, 6, None, 7, 8]}
@@ -243,14 +243,15 @@ def named_rows(names: Sequence[str]) -> dict[str, Any]:
 
 
 def hover_columns(rows: pd.DataFrame, *names: str) -> np.ndarray:
-    """Columns for the hover text as one object array; missing ones are empty."""
+    """Return columns for the hover text as one object array; missing ones are empty."""
     missing = pd.Series([None] * len(rows), index=rows.index)
     return np.stack([rows.get(name, missing).to_numpy(dtype=object) for name in names], axis=1)
 
 
 def layer_ticks(places: Iterable[int], at_most: int = 16) -> dict[str, Any]:
-    """Ticks of a layer axis: at most ``at_most`` round numbers, and the embedding, whose name needs layer 0's room on a
-    dense axis."""
+    """Return ticks of a layer axis: at most ``at_most`` round numbers, and the embedding, whose name needs layer 0's room on
+    a dense axis.
+    """
     found = sorted(set(places))
     stride = next(step for step in (1, 2, 4, 5, 8, 10, 20, 40, 10**6) if (max(found) + 1) / step <= at_most)
     first = 1 if stride >= 4 and found[0] < 0 else 0
@@ -269,7 +270,7 @@ def whole_range(values: pd.Series) -> str:
 
 
 def counted_examples(real: pd.DataFrame, what: str = "examples", each: str = "an arm") -> str:
-    """``n = 20–64 harmed examples an arm and seed, 3 seeds``, from rows over seeds with ``n_examples`` and ``n_most``."""
+    """Say ``n = 20–64 harmed examples an arm and seed, 3 seeds``, from rows over seeds with ``n_examples`` and ``n_most``."""
     several = bool((real["seeds"] > 1).any())
     of = f"{each} and seed" if each and several else "a seed" if several else each
     n = whole_range(pd.concat([real["n_examples"], real["n_most"]]))
@@ -277,7 +278,7 @@ def counted_examples(real: pd.DataFrame, what: str = "examples", each: str = "an
 
 
 def listed_seeds(seeds: pd.Series) -> str:
-    """``3 seeds (0, 1, 2)``; empty if no row has a seed."""
+    """Say ``3 seeds (0, 1, 2)``; empty if no row has a seed."""
     found = sorted({int(seed) for seed in seeds.dropna()})
     if not found:
         return ""

@@ -40,7 +40,7 @@ OPEN = "#7A7A7A"
 
 
 def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.Figure:
-    """Harm in each setting, one row a setting and one marker an arm, with 95 % intervals of the kind that ``rows`` has.
+    """Draw Harm in each setting, one row a setting and one marker an arm, with 95 % intervals of the kind that ``rows`` has.
 
     ``rows`` is :func:`cr_interp.tables.suite.setting_rows`. Where decoding was sampled, a tick marks Harm's noise floor.
     """
@@ -105,7 +105,7 @@ def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.
 
 
 def by_effect(compared: pd.DataFrame, metric: str = "harm") -> pd.DataFrame:
-    """The rows of a metric that have an estimate, the largest decrease first: the order of :func:`difference_forest`."""
+    """Return the rows of a metric that have an estimate, the largest decrease first: the order of :func:`difference_forest`."""
     rows = compared[compared["metric"] == metric].dropna(subset="estimate")
     return rows.sort_values(["estimate", "setting"], kind="stable", ignore_index=True)
 
@@ -113,7 +113,7 @@ def by_effect(compared: pd.DataFrame, metric: str = "harm") -> pd.DataFrame:
 def difference_forest(
     compared: pd.DataFrame, arm: str = "nca", baseline: str = "opd", metric: str = "harm"
 ) -> go.Figure:
-    """``arm`` minus ``baseline`` in each setting, paired, with its interval: the largest decrease first.
+    """Draw ``arm`` minus ``baseline`` in each setting, paired, with its interval: the largest decrease first.
 
     ``compared`` is :func:`cr_interp.tables.suite.comparisons`. A marker has a colour where its interval excludes 0, the arm's
     where the arm has less, the baseline's where it has more; the others are grey and hollow: open.

@@ -31,7 +31,7 @@ from cr_interp.vocabulary import METRICS, arm_order, measure_words
 
 
 def early_gap_curves(early: pd.DataFrame, names: Sequence[str] = ("acc_xc", "harm")) -> go.Figure:
-    """Metrics over training steps, averaged over settings: a panel a metric, a line an arm.
+    """Draw metrics over training steps, averaged over settings: a panel a metric, a line an arm.
 
     ``early`` is :func:`cr_interp.tables.suite.early_gap`. Band: the 95 % bootstrap interval of the mean over settings.
     """
@@ -92,9 +92,10 @@ def drift_small_multiples(
     arms: Sequence[str] = ("base", "opd", "nca"),
     control: str = "exact",
 ) -> go.Figure:
-    """A measure over layers, a small panel a setting, all on one scale so that panels can be compared.
+    """Draw a measure over layers, a small panel a setting, all on one scale so that panels can be compared.
 
-    ``drift`` is :func:`cr_interp.tables.suite.suite_drift` of the same ``measure`` and ``control``, which only the words need.
+    ``drift`` is :func:`cr_interp.tables.suite.suite_drift` of the same ``measure`` and ``control``, which only the words
+    need.
     """
     name, axis = map(safe_text, measure_words(measure)[:2])
     drawn = drift[drift["arm"].isin(arms)].dropna(subset="estimate")
@@ -173,7 +174,7 @@ def drift_small_multiples(
 
 
 def _interval(figure: go.Figure, x: pd.Series, rows: pd.DataFrame, colour: str, **where: Any) -> None:
-    """The area between ``low`` and ``high``; nothing where there is no interval."""
+    """Draw the area between ``low`` and ``high``; nothing where there is no interval."""
     has = (rows["low"].notna() & rows["high"].notna()).to_numpy()
     if has.any():
         low, high = rows.loc[has, "low"], rows.loc[has, "high"]

@@ -41,10 +41,10 @@ def text_html(
     window: tuple[int, int] | None = None,
     arms: Sequence[str] | None = None,
 ) -> str:
-    """The responses as HTML: lines of columns, in each the arms one below the other, a token coloured by its movement.
+    """Write the responses as HTML: lines of columns, in each the arms one below the other, a token coloured by its movement.
 
-    ``columns`` is :func:`align` of the readings' tokens; ``end`` is where the colour scale ends; ``window`` = (first,
-    last + 1) restricts the columns; ``arms`` are all arms of the study, for stable colours. Everything is escaped.
+    ``columns`` is :func:`align` of the readings' tokens; ``end`` is where the colour scale ends; ``window`` = (first, last +
+    1) restricts the columns; ``arms`` are all arms of the study, for stable colours. Everything is escaped.
     """
     start, stop = window or (0, len(columns[0]) if columns else 0)
     at = [np.nan_to_num(share(reading.at(layer), measure, end)) for reading in readings]

@@ -30,7 +30,7 @@ def strips(
     whose: str = "99 % of all tokens of the study lie",
     context: str = "the exact context",
 ) -> go.Figure:
-    """Token × layer, a panel per arm over common columns; a cell can be clicked (its y is the layer).
+    """Draw token × layer, a panel per arm over common columns; a cell can be clicked (its y is the layer).
 
     The arguments are those of :func:`cr_interp.figures.token_html.text_html`; ``layer`` gets a line; ``whose`` says in the
     caption where the scale ends, ``context`` which context returns. With the output's KL there is one row an arm.
@@ -82,7 +82,7 @@ def _layer_panels(
     measure: str,
     layer: int | None,
 ) -> go.Figure:
-    """A panel per arm, layers up, each with its own tokens below (numbers if there are many)."""
+    """Draw a panel per arm, layers up, each with its own tokens below (numbers if there are many)."""
     few = len(shown) <= 40
     deepest = max(len(reading.places) for reading in readings)
     tall = min(max(7 * deepest, 84), 210 if len(readings) <= 4 else 120)
@@ -154,7 +154,7 @@ def _layer_panels(
 def _output_rows(
     readings: Sequence[Reading], columns: Sequence[Sequence[int | None]], shown: list[int], end: float
 ) -> go.Figure:
-    """One panel, an arm a row from the top: the output has no layers."""
+    """Draw one panel, an arm a row from the top: the output has no layers."""
     figure = go.Figure()
     rows = list(range(len(readings)))
     drift = np.concatenate(
@@ -186,13 +186,13 @@ def _output_rows(
 
 
 def _picked(drift: Float[ndarray, "place token"], picked: Sequence[int | None]) -> Float[ndarray, "place column"]:
-    """The tokens that stand in some columns; NaN for a gap."""
+    """Return the tokens that stand in some columns; NaN for a gap."""
     beyond = np.full((len(drift), 1), np.nan)
     return np.concatenate([drift, beyond], axis=1)[:, [-1 if index is None else index for index in picked]]
 
 
 def level(tokens: Sequence[str], width: int = ROOM) -> list[str]:
-    """Labels that stand level and do not meet: on as many lines as it takes (three at most), what is longer cut.
+    """Lay labels level so that they do not meet: on as many lines as it takes (three at most); longer ones are cut.
 
     ``width`` is what all columns have together, in pixels. A line break lowers a label; neighbours have different lines.
 
@@ -210,7 +210,7 @@ def level(tokens: Sequence[str], width: int = ROOM) -> list[str]:
 
 
 def _counts(readings: Sequence[Reading]) -> str:
-    """``8 tokens an arm``, or how many each arm has."""
+    """Say ``8 tokens an arm``, or how many each arm has."""
     lengths = {len(reading.tokens) for reading in readings}
     if len(lengths) == 1:
         return f"{lengths.pop()} tokens an arm"

@@ -56,10 +56,10 @@ SHARE = ".1~%"
 
 
 def training_columns(training: pd.DataFrame) -> list[str]:
-    """The columns of a training log that can be drawn: metrics first, then the loss, its terms and the rest.
+    """Return the columns of a training log that can be drawn: metrics first, then the loss, its terms and the rest.
 
-    Left out is what says nothing: a constant learning rate, and the support's mass under a distribution if it always is
-    1, as it is with the full vocabulary.
+    Left out is what says nothing: a constant learning rate, and the support's mass under a distribution if it always is 1, as
+    it is with the full vocabulary.
     """
     names = [str(name) for name in training.columns]
     terms = sorted(name for name in names if name.startswith("terms."))
@@ -81,11 +81,11 @@ def training_curves(
     arms: Sequence[str] | None = None,
     log: bool = False,
 ) -> go.Figure:
-    """Columns of the training log over steps, one panel a column, one colour an arm.
+    """Draw columns of the training log over steps, one panel a column, one colour an arm.
 
     ``training`` is :meth:`cr_interp.study.study.Study.training` or :meth:`cr_interp.study.log.StudyLogs.read`; the thick line
-    is the mean over seeds at the steps that every seed has logged, of few arms the thin ones are single seeds, the
-    band is their range. ``log`` draws losses and gradients on a logarithmic axis.
+    is the mean over seeds at the steps that every seed has logged, of few arms the thin ones are single seeds, the band is
+    their range. ``log`` draws losses and gradients on a logarithmic axis.
     """
     found = [column for column in columns if column in training and training[column].notna().any()]
     columns = found[:PANELS]
@@ -215,10 +215,10 @@ def metrics_over_steps(
     level: float = 0.95,
     control: str = "exact",
 ) -> go.Figure:
-    """Metrics of checkpoints over their steps, a panel a metric, with their intervals.
+    """Draw metrics of checkpoints over their steps, a panel a metric, with their intervals.
 
-    ``metrics`` is :func:`cr_interp.tables.behaviour.metrics_by_step` under this ``control``, which only the caption
-    needs; drawn are the values over seeds. An arm that was measured once, as the base model is, is a marker.
+    ``metrics`` is :func:`cr_interp.tables.behaviour.metrics_by_step` under this ``control``, which only the caption needs;
+    drawn are the values over seeds. An arm that was measured once, as the base model is, is a marker.
     """
     rows = metrics[metrics["seed"].isna() & metrics["estimate"].notna()]
     names = [name for name in names if name in set(rows["metric"])]
@@ -269,12 +269,12 @@ def metrics_over_steps(
 
 
 def drift_steps(drift: pd.DataFrame) -> list[int]:
-    """The steps at which an arm that was trained was measured."""
+    """Return the steps at which an arm that was trained was measured."""
     return sorted({int(step) for step in drift.loc[~_untrained(drift), "step"].dropna()})
 
 
 def at_step(drift: pd.DataFrame, step: int) -> pd.DataFrame:
-    """The rows of one step; those of an arm that was not trained, as the base model, always count."""
+    """Return the rows of one step; those of an arm that was not trained, as the base model, always count."""
     return drift[(drift["step"] == step) | _untrained(drift)]
 
 
@@ -283,7 +283,7 @@ def _untrained(drift: pd.DataFrame) -> pd.Series:
 
 
 def step_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
-    """:func:`cr_interp.tables.drift.layer_table` of every step, with ``step`` in front."""
+    """Return :func:`cr_interp.tables.drift.layer_table` of every step, with ``step`` in front."""
     drift = drift[(drift["measure"] == measure) & (drift["control"] == control)]
     parts = []
     if _untrained(drift).any():
@@ -304,8 +304,9 @@ def drift_at_step(
     movement: bool = False,
     arms: Sequence[str] | None = None,
 ) -> go.Figure:
-    """:func:`cr_interp.figures.drift.drift_by_layer` at one step. The axis fits all steps, so that moving from one to the
-    next moves the curves only."""
+    """Draw :func:`cr_interp.figures.drift.drift_by_layer` at one step. The axis fits all steps, so that moving from one to
+    the next moves the curves only.
+    """
     here = at_step(drift, step)
     figure = drift_by_layer(here, measure, control, movement, arms=arms)
     if not figure.data:
@@ -328,7 +329,7 @@ def drift_at_step(
 
 
 def extremes_by_step(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
-    """:func:`cr_interp.tables.drift.extreme_layer` at every step, with ``step`` in front; untrained arms are step 0."""
+    """Return :func:`cr_interp.tables.drift.extreme_layer` at every step, with ``step`` in front; untrained arms are step 0."""
     drift = drift[(drift["measure"] == measure) & (drift["control"] == control)]
     steps = drift["step"].fillna(0)
     # Without a row in the table there is one part, which has the columns.
@@ -348,7 +349,7 @@ def drift_over_steps(
     step: int | None = None,
     arms: Sequence[str] | None = None,
 ) -> go.Figure:
-    """The layer that drifts most, over steps: a line an arm, and level ones for arms that were not trained.
+    """Draw the layer that drifts most, over steps: a line an arm, and level ones for arms that were not trained.
 
     ``step`` is marked. Markers can be clicked: they carry ``meta = {"panel": arm}``.
     """
@@ -414,7 +415,7 @@ def drift_over_steps(
 
 
 def _panels(titles: Sequence[str]) -> tuple[go.Figure, list[tuple[int, int]], int]:
-    """A figure of panels, at most three abreast; where each is; and how many rows there are."""
+    """Lay out panels, at most three abreast. Return the figure, where each panel is, and how many rows there are."""
     across = min(3, len(titles))
     down = -(-len(titles) // across)
     figure = make_subplots(

@@ -36,7 +36,7 @@ def response_drift(
     arms: Sequence[str] | None = None,
     place: int | None = None,
 ) -> go.Figure:
-    """One curve a checkpoint over the layers, the band from its nearest to its farthest token; ``place`` is marked."""
+    """Draw one curve a checkpoint over the layers, the band from its nearest to its farthest token; ``place`` is marked."""
     figure = drift_by_layer(layers, measure, GIVEN, movement=movement, arms=arms)
     if place is not None and figure.data:
         mark_layers(figure, [place])

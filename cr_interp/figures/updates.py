@@ -111,7 +111,7 @@ def _place(module: str) -> tuple[int, str]:
 
 
 def overlaps(table: pd.DataFrame, measure: str = "cosine") -> go.Figure:
-    """A mark per pair of arms, each with the range of its pairs of runs; grey: chance."""
+    """Draw a mark per pair of arms, each with the range of its pairs of runs; grey: chance."""
     drawn = overlap_table(table, measure)
     real = drawn[drawn["control"] == "none"]
     if real.empty:

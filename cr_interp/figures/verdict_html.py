@@ -63,7 +63,9 @@ STYLE = """<style>
 def verdict_html(
     rows: pd.DataFrame, arm: str, baseline: str, help_of: dict[str, str] | None = None, caption: str = ""
 ) -> str:
-    """``rows`` of :func:`cr_interp.tables.verdict_rows.verdict_rows`; ``help_of``: metric → what the pointer says of it."""
+    """Write the ``rows`` of :func:`cr_interp.tables.verdict_rows.verdict_rows` as HTML; ``help_of``: metric → what the
+    pointer says of it.
+    """
     drawn = ["low", "high", "estimate"]
     ends = {
         unit: _end((100 if unit == "%" else 1) * of[drawn].to_numpy(dtype=float).ravel())
@@ -100,13 +102,13 @@ def verdict_html(
 
 
 def chips_html(badge: str, chips: Sequence[str]) -> str:
-    """The verdict in a word or two, and what it stands on."""
+    """Write the verdict in a word or two, and what it stands on."""
     listed = "".join(f"<span>{escape(each)}</span>" for each in chips)
     return f"{STYLE}<div class='ct-chips'><strong>{escape(badge)}</strong>{listed}</div>"
 
 
 def difference_words(row: Any, digits: int = 3) -> str:
-    """``−12.3 [−20.1, −4.2]`` in points or nats (these with ``digits``); a dash where there is none.
+    """Write ``−12.3 [−20.1, −4.2]`` in points or nats (these with ``digits``); a dash where there is none.
 
     >>> from types import SimpleNamespace as Row
     >>> difference_words(Row(estimate=-0.123, low=-0.2, high=-0.05, unit="%"))
@@ -120,7 +122,7 @@ def difference_words(row: Any, digits: int = 3) -> str:
 
 
 def bar_html(row: Any, factor: float, end: float) -> str:
-    """The difference and its interval on an axis from −end to end; only its zero where there is none.
+    """Draw the difference and its interval on an axis from −end to end; only its zero where there is none.
 
     Boxes, not SVG: what shows them may allow HTML alone.
     """
@@ -139,7 +141,7 @@ def bar_html(row: Any, factor: float, end: float) -> str:
 
 
 def _scale_html(end: float, unit: str) -> str:
-    """The axis's ends and its zero, above the bars."""
+    """Draw the axis's ends and its zero, above the bars."""
     return f"<div><span>−{end:g}</span><span>0</span><span>+{end:g} {unit}</span></div>"
 
 

@@ -58,10 +58,11 @@ def knockout_curves(
     readers: str = "aligned",
     spans: Sequence[str] | None = None,
 ) -> go.Figure:
-    """A panel per arm (across) and span (up and down): what cutting it off in one layer recovers; "all" is all layers at once.
+    """Draw a panel per arm (across) and span (up and down): what cutting it off in one layer recovers; "all" is all layers at
+    once.
 
-    Of whole answers that flip, the kept ones are drawn beside them: a cut that brings back the first and loses the second moves
-    all answers.
+    Of whole answers that flip, the kept ones are drawn beside them: a cut that brings back the first and loses the second
+    moves all answers.
     """
     table = knockout_table(knockout, group, readout)
     table = table[(table["readers"] == readers) & table["estimate"].notna()]
@@ -180,7 +181,7 @@ def _band(
     words: dict[str, str],
     **where: Any,
 ) -> None:
-    """A line over layers with its band; hover text names the place, the interval and n."""
+    """Draw a line over layers with its band; hover text names the place, the interval and n."""
     band = line.dropna(subset=["low", "high"])
     if len(band):
         add_band(figure, band.index, band["low"], band["high"], _faint(colour), legendgroup=name, **where)
@@ -223,7 +224,7 @@ def _point(
 
 
 def _reach(table: pd.DataFrame, *also: float) -> list[float]:
-    """The range of a shared axis, said outright: plotly forgets panels when it finds one for several that match."""
+    """Return the range of a shared axis, said outright: plotly forgets panels when it finds one for several that match."""
     drawn = np.concatenate([table[["estimate", "low", "high"]].to_numpy(float).ravel(), also])
     low, high = np.nanmin(drawn), np.nanmax(drawn)
     return [float(low - 0.05 * (high - low)), float(high + 0.05 * (high - low))]
@@ -234,7 +235,7 @@ def _faint(colour: str) -> str:
 
 
 def attention_map(attention: pd.DataFrame, arm: str, group: str = "harmed", head: int = -1) -> go.Figure:
-    """One arm: spans (up) by layers (across), a panel for each view; colour: the mass of attention."""
+    """Draw one arm: spans (up) by layers (across), a panel for each view; colour: the mass of attention."""
     tables = {view: attention_table(attention, group, view, head) for view in VIEWS}
     tables = {view: of[of["arm"] == arm] for view, of in tables.items()}
     real = pd.concat([of[of["control"] == "none"] for of in tables.values()])
@@ -284,14 +285,14 @@ def attention_map(attention: pd.DataFrame, arm: str, group: str = "harmed", head
 
 
 def _evenly(shares: str) -> str:
-    """The control's sentence; none where the table has no such rows."""
+    """Return the control's sentence; none where the table has no such rows."""
     return f" Control: even attention to all tokens would give {shares}." if shares else ""
 
 
 def attention_heads(
     attention: pd.DataFrame, arm: str, span: str = "context", group: str = "harmed", view: str = "with_context"
 ) -> go.Figure:
-    """One arm, one span, one view: heads (up) by layers (across)."""
+    """Draw one arm, one span, one view: heads (up) by layers (across)."""
     table = attention_table(attention, group, view, None)
     real = table[(table["arm"] == arm) & (table["span"] == span) & (table["control"] == "none")]
     if real.empty:
@@ -342,7 +343,9 @@ def _value(row: Any) -> float:
 
 
 def lens_curves(lens: pd.DataFrame, group: str = "harmed", readout: str = "logprob") -> go.Figure:
-    """A panel per arm: the right and the wrong token behind every layer, in both views; below it the KL between the views."""
+    """Draw a panel per arm: the right and the wrong token behind every layer, in both views; below it the KL between the
+    views.
+    """
     table = lens_table(lens, group, readout)
     if table.empty:
         return empty_figure(f"No {safe_text(group)} answers were looked at through the lens.")

@@ -45,7 +45,7 @@ def context_parts(contexts: Mapping[str, Given]) -> Parts:
 def asked_parts(
     subject: Subject, name: str, no_context: NoContext, template: Mapping[str, Any] | None = None
 ) -> Parts:
-    """All that decides a checkpoint's rows, but for the checkpoint. ``name`` is the task's, as it was given."""
+    """List all that decides a checkpoint's rows, except the checkpoint. ``name`` is the task's, as it was given."""
     return {
         **task_parts(subject.task, name),
         "no_context": no_context,
@@ -57,7 +57,7 @@ def asked_parts(
 
 
 def made_of(asked: Mapping[str, Any], checkpoint: str, responses: str | None = None) -> str:
-    """The value of the column; ``responses`` is the checkpoint whose responses were read, if not its own."""
+    """Return the value of the column; ``responses`` is the checkpoint whose responses were read, if not its own."""
     return "-".join(part.removeprefix("#") for part in (digest_of(asked), checkpoint, responses) if part)
 
 
@@ -83,7 +83,7 @@ def row_changes(study: Study, found: str, expected: str, asked: Parts) -> list[s
 
 
 def rows_made_of(frame: pd.DataFrame) -> dict[tuple[str, int, int], set[str | None]]:
-    """(arm, seed, step) → what its rows were made of; None for rows of before this was noted."""
+    """Map (arm, seed, step) → what its rows were made of; None for rows that are older than the column."""
     found: dict[tuple[str, int, int], set[str | None]] = {}
     column = frame[COLUMN] if COLUMN in frame else pd.Series(None, index=frame.index, dtype=object)
     pairs = pd.DataFrame(

@@ -1,4 +1,10 @@
-"""Compare checkpoints that the user brings: the measurements of a trained study, written as a study."""
+"""Compare checkpoints that the user brings: evaluate and capture each, and write a study like a trained one.
+
+Mental model. :func:`compare_checkpoints` turns typed words into a task, contexts and models. :func:`measure_checkpoints` goes
+through the models twice. First all answer, because example-level CKA compares as many tokens of each response in every arm,
+and that number depends on the shortest answers. Then the states of each are measured. ``continued.py`` decides what a folder
+already holds.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -76,15 +82,16 @@ def compare_checkpoints(
 ) -> Study:
     """Measure ``ARM=MODEL`` (or ``ARM@SEED=MODEL``) pairs on a built-in task, a task file, or rows of the user's own.
 
-    What is asked: :class:`~cr_interp.measure.pairs.Question`. ``today`` is the date for a chat template that reads the clock.
-    ``teacher`` is the model that fidelity is to (the arm ``base`` by default), ``responses`` an arm on whose answers the drift of
-    all is measured. Arms that a finished study does not have are added to it.
+    ``task`` to ``max_new_tokens`` and ``each`` to ``controls`` say what is asked: :class:`~cr_interp.measure.pairs.Question`.
+    ``today`` is the date for a chat template that reads the clock. ``teacher`` is the model that fidelity is measured against
+    (default: the arm ``base``). ``responses`` names the arm on whose answers all arms' drift is measured (default: each arm's
+    own). Arms that a finished study does not have are added to it.
 
-    ``engine`` answers: ``transformers``, ``vllm`` in this process (states are read here all the same), or the address of a server
-    (``served.py``: behaviour only).
+    ``engine`` says who answers: ``transformers``; ``vllm`` in this process, while states are read here; or the address of a
+    server, which gives behaviour only (``served.py``).
 
     Returns the study. Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist, a context
-    that is in neither view, checkpoints whose tokenizers differ from the first one's, or a folder with a study of something else.
+    that reaches neither view, checkpoints whose tokenizers differ, or a folder with a study of something else.
     """
     models = parse_pairs(checkpoints)
     asked = Question(
@@ -161,14 +168,15 @@ def measure_checkpoints(
     teacher: str | None = None,
     engine: str = OURS,
 ) -> Study:
-    """Evaluate and capture the models (arm → name), and write a study; called again, it continues.
+    """Evaluate and capture the models (arm → name), and write a study. Called again, continue where it stopped.
 
-    ``teacher`` is the model that fidelity is to; None: the arm ``base``, if there is one.
+    ``teacher`` is the model that fidelity is measured against; None: the arm ``base``, if there is one. If
+    ``evaluation.responses`` names an arm, all models are read on that arm's responses. With ``across`` each checkpoint gets a
+    map against the first that is measured, which stays in memory meanwhile.
 
-    If ``evaluation.responses`` names an arm, all are read on that one's responses. Maps ``across`` checkpoints are against
-    the first that is measured, which stays in memory for them. ``opened`` loads a model by its name; ``how`` it does that, and
-    the variables of the chat ``template`` that it fixes, belong to what the study is made of, as does the task as it was
-    ``named``. What was begun with anything else is refused, or with ``again`` begun anew.
+    ``opened`` loads a model by its name. ``how`` it is loaded, the variables of the chat ``template``, and the task's name
+    (``named``) belong to what the study is made of. A folder that holds a study of anything else is refused, or begun anew
+    with ``again``.
     """
     check_folder(out)
     before = None if again else finished(out)
@@ -214,7 +222,7 @@ def measure_checkpoints(
     told = {"task": task.name, "no_context": no_context, "evaluation": evaluation.told()}
     study = begun(out, told, parts, again, new)
     first: Loaded | None = None
-    # All have to have answered before the first is measured, on how many tokens depends on the shortest answers.
+    # All models answer before the first is measured: the number of tokens compared depends on the shortest answers.
     phases = (True,) if fixed or len(models) == 1 else (False, True)
     with tokens_progress() as bar:
         for measuring, name in ((phase, name) for phase in phases for name in order):
@@ -283,7 +291,7 @@ def measure_checkpoints(
             study = with_tokens(study, generations, fixed or "own")
             if across and first is None and name != order[0]:  # it was measured before
                 first = first_of_all(models[order[0]], order[0], teachers, lambda path: place(opened(path)))
-            # Layers of models of unlike depth have no counterparts.
+            # There is no map between models of different depth: their layers have no counterparts.
             alike = first is not None and len(blocks(first.model)) == len(blocks(loaded.model))
             answers = answers_of(generations, fixed or arm, None if fixed else seed)
             given = Readings(
@@ -335,5 +343,5 @@ def _put_readings(study: Study, given: Readings, arm: str, seed: int, origin: st
 
 
 def _words(loaded: Loaded, ids: Sequence[int]) -> str:
-    """Write tokens as they are spelt."""
+    """Spell token ids as the tokenizer's vocabulary does."""
     return ", ".join(map(str, loaded.tokenizer.convert_ids_to_tokens(list(ids))))

@@ -1,8 +1,8 @@
-"""What a comparison's folder holds already: is it continued, added to, begun anew, or refused; and what was noted of an arm.
+"""What a comparison's folder already holds: continue it, add to it, begin it anew, or refuse it.
 
-Mental model. A study of ``compare`` notes in ``made_of`` all that decides its rows. Unfinished and made of the same, it is
-continued; finished, it takes further arms, if nothing else is asked otherwise; all else is refused, or with ``--again`` begun
-anew. A checkpoint that was measured once is not needed again: its digest stands in the manifest.
+Mental model. A study of ``compare`` notes under ``made_of`` everything that decides its rows. An unfinished study that is
+made of the same is continued. A finished one takes further arms, if nothing else differs. Anything else is refused, or begun
+anew with ``--again``. A checkpoint that was measured once is not needed again: the manifest holds its digest.
 """
 
 import os
@@ -26,7 +26,7 @@ LIST = "list of checkpoints"
 
 
 def finished(out: Path) -> Study | None:
-    """The finished study of a folder that says which checkpoints it is of; None for any other folder."""
+    """Open the finished study in a folder, if it says which checkpoints it compares; else None."""
     if not (out / "manifest.json").is_file():
         return None
     study = Study.open(out)
@@ -36,13 +36,15 @@ def finished(out: Path) -> Study | None:
 
 
 def earlier(study: Study) -> dict[str, str]:
-    """The checkpoints that a finished study has: arm (or ``arm@seed``) → model."""
+    """Map the arms (or ``arm@seed``) of a finished study to their models."""
     listed = (study.manifest.get("made_of") or {})[LIST]
     return {name: where for name, _, where in (str(each).partition("=") for each in listed)}
 
 
 def digest(before: Study | None, name: str, where: str) -> str:
-    """The digest of a checkpoint's files; of one that a finished study has, and that is not here any more, the one it noted."""
+    """Digest a checkpoint's files. If a finished study has the checkpoint and its files are gone, give the digest that was
+    noted.
+    """
     noted_then = None if before is None else (before.manifest.get("made_of") or {}).get(f"checkpoint of {name}")
     if noted_then is None or Path(where).exists() or where.startswith("builtin:"):
         return model_digest(where)
@@ -50,10 +52,11 @@ def digest(before: Study | None, name: str, where: str) -> str:
 
 
 def begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool, new: Sequence[str] = ()) -> Study | None:
-    """The study that was begun in a folder, if one was; not one that is finished or measures something else.
+    """Open the study that was begun in a folder; None if there is none, or if it has to begin anew.
 
-    ``new`` checkpoints are added to a finished one. ``again`` begins anew instead of refusing; the tables go first, so that a
-    stop leaves a study that is refused.
+    ``new`` checkpoints are added to a finished study. A finished study to which nothing is added is refused, and so is one that
+    measures something else. With ``again`` either begins anew; its tables go first, so that a kill leaves a study that is refused
+    and not half of one.
     """
     if not (out / "manifest.json").is_file():
         if any((out / "tables").glob("*.parquet")):
@@ -98,7 +101,7 @@ def begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool, new: Se
 
 
 def _without(parts: Parts, new: Sequence[str]) -> Parts:
-    """The parts as they were before these checkpoints came."""
+    """Give the parts as they were before these checkpoints were added."""
     gone = {f"checkpoint of {name}" for name in new}
     kept = {key: value for key, value in parts.items() if key not in gone}
     return {**kept, LIST: [each for each in parts[LIST] if each.partition("=")[0] not in new]}
@@ -108,7 +111,7 @@ def _without(parts: Parts, new: Sequence[str]) -> Parts:
 
 
 def has(study: Study, table: str, arm: str, seed: int) -> bool:
-    """Does a table have rows of a checkpoint?"""
+    """Tell whether a table has rows of a checkpoint."""
     if not study.has_table(table):
         return False
     rows = study.table(table)
@@ -116,13 +119,13 @@ def has(study: Study, table: str, arm: str, seed: int) -> bool:
 
 
 def answers_of(generations: pd.DataFrame, arm: str, seed: int | None = None) -> pd.DataFrame:
-    """The answers of one checkpoint; of an arm's first seed if none is given."""
+    """Pick the answers of one checkpoint; without a seed, those of the arm's first seed."""
     mine = generations[generations["arm"] == arm]
     return mine[mine["seed"] == (mine["seed"].min() if seed is None else seed)]
 
 
 def noted(study: Study, name: str) -> str | None:
-    """The model that was measured under this name; None if none was."""
+    """Read which model was measured under this name; None if none was."""
     arm, seed = arm_and_seed(name)
     told = (study.manifest.get("arms") or {}).get(arm) or {}
     run = (told.get("seeds") or {}).get(str(seed)) if isinstance(told, dict) else None
@@ -131,7 +134,7 @@ def noted(study: Study, name: str) -> str | None:
 
 
 def note_checkpoint(study: Study, name: str, where: str, fingerprint: str) -> Study:
-    """Note that a checkpoint is measured, where it is (also as seen from the study, which may move with it), and what it is."""
+    """Note in the manifest that a checkpoint was measured: its place, its place relative to the study, and its fingerprint."""
     arm, seed = arm_and_seed(name)
     about: dict[str, Any] = {"model": where, "fingerprint": fingerprint}
     if Path(where).exists():
@@ -148,7 +151,7 @@ def note_checkpoint(study: Study, name: str, where: str, fingerprint: str) -> St
 
 
 def first_of_all(where: str, name: str, teachers: Teacher, opened: Callable[[str], Loaded]) -> Loaded | None:
-    """The checkpoint that maps are against, when it was measured before; None, and said, if it is not here any more."""
+    """Load the checkpoint that maps are against, when it was measured before. Give None, and say so, if it is gone."""
     known = teachers.known(where)
     if known is not None:
         return known
@@ -160,7 +163,7 @@ def first_of_all(where: str, name: str, teachers: Teacher, opened: Callable[[str
 
 
 def warn_of_truncation(rows: pd.DataFrame, name: str, loaded: Loaded, task: Task, much: float = 0.1) -> None:
-    """Say how many answers were cut off, if they are many: of such, lengths and divergences are of beginnings only."""
+    """Say how many answers were cut off, if many were: their lengths and divergences are those of beginnings."""
     ends = set(loaded.eos_ids)
     cut = sum(len(ids) >= task.max_new_tokens and int(ids[-1]) not in ends for ids in rows["response_ids"])
     if cut > much * len(rows):

@@ -47,7 +47,7 @@ class Own:
 
 
 def rows(given: Own) -> dict[str, pd.DataFrame]:
-    """``divergence``: a row per example and control.
+    """Compute ``divergence``: a row per example and control.
 
     Raises :class:`UserError` for a teacher that does not know the student's tokens, and for sequences that do not fit.
     """
@@ -101,7 +101,7 @@ def rows(given: Own) -> dict[str, pd.DataFrame]:
 
 
 def _pieces(given: Own, place: int, example: Any) -> list[tuple[int, str, list[int]]]:
-    """The answer of an example, or of each of its turns: place of the example, text of the prompt, ids."""
+    """Return the answer of an example, or of each of its turns: place of the example, text of the prompt, ids."""
     ids, start, found = list(given.responses[example.id]), 0, []
     for text, tokens in given.turns.get(example.id, [(example.prompt, len(ids))]):
         found.append((place, text, ids[start : start + tokens]))
@@ -113,7 +113,7 @@ def _pieces(given: Own, place: int, example: Any) -> list[tuple[int, str, list[i
 def _states(
     loaded: Loaded, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], size: int
 ) -> Float[Tensor, "token width"]:
-    """Final states at the aligned positions of all answers, one after the other; ``size`` sequences at a time."""
+    """Compute final states at the aligned positions of all answers, one after the other; ``size`` sequences at a time."""
     longest = max(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))
     check_fits(longest, loaded.max_positions, "The longest prompt with its answer")
     groups = sharing(prompts)
@@ -142,7 +142,7 @@ class Teacher:
         self._loaded: Loaded | None = None
 
     def known(self, name: str) -> Loaded | None:
-        """The teacher, if it is what ``name`` says and has been loaded."""
+        """Return the teacher, if it is what ``name`` says and has been loaded."""
         return self._loaded if name == self.name else None
 
     def forget(self) -> None:
@@ -150,7 +150,7 @@ class Teacher:
         self._loaded = None
 
     def of(self, student: Loaded, name: str) -> Loaded | None:
-        """The teacher of a student that was loaded from ``name``."""
+        """Return the teacher of a student that was loaded from ``name``."""
         if self.name is None:
             return None
         if self._loaded is None:

@@ -13,7 +13,7 @@ from cr_interp.tasks.base import Example, Split, Task
 
 
 def drawn(task: Task, evaluation: Evaluation) -> list[Example]:
-    """The evaluation's examples, in its order.
+    """Draw the evaluation's examples, in its order.
 
     Raises :class:`UserError` if the split has too few that were not seen; the task's own error if it has too few at all.
     """
@@ -36,7 +36,7 @@ def drawn(task: Task, evaluation: Evaluation) -> list[Example]:
 
 
 def digest_of_items(items: Iterable[Example]) -> str:
-    """SHA-256 of the examples' ids, one a line: what is committed to before anything is asked."""
+    """Compute the SHA-256 of the examples' ids, one a line: what is committed to before anything is asked."""
     return hashlib.sha256("\n".join(each.id for each in items).encode()).hexdigest()
 
 

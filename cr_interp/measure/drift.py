@@ -225,7 +225,7 @@ class _Plan:
         return _Plan(loaded, subject, reference, names, clusters, owners, answers, views)
 
     def responses(self) -> list[list[int]]:
-        """Every example's response, its turns one after the other."""
+        """Return every example's response, its turns one after the other."""
         found: list[list[int]] = [[] for _ in self.ids]
         for owner, answer in zip(self.owners, self.answers, strict=True):
             found[owner] += answer
@@ -286,7 +286,7 @@ class _Plan:
         return found
 
     def of_reference(self, batch: _Batch, sites: list[Site]) -> dict[Site, Tensor]:
-        """The reference model's states of the same tokens without the context."""
+        """Capture the reference model's states of the same tokens, without the context."""
         assert self.reference is not None
         if len(residual_sites(self.reference.model)) != len(sites):
             raise UserError(
@@ -357,7 +357,7 @@ class _Rows:
         )
 
     def _add_lowest(self) -> None:
-        """The interval of the lowest mean cosine over the blocks, from the same draws in every layer."""
+        """Add the interval of the lowest mean cosine over the blocks, from the same draws in every layer."""
         for control in dict.fromkeys(c for _, c in self.cosines):
             mine = [
                 row
@@ -379,7 +379,7 @@ def _divided(row: dict[str, Any]) -> tuple[Site, dict[str, Any]]:
 
 
 def _token_rows(plan: _Plan, batch: _Batch, sites: list[Site], with_output: bool) -> pd.DataFrame:
-    """A row per token and site under the exact context; ``kl`` stands in the rows of the site ``output``."""
+    """Return a row per token and site under the exact context; ``kl`` stands in the rows of the site ``output``."""
     without, given = batch.states[REFERENCE], batch.states["exact"]
     owner = batch.owner.tolist()
     # Tokens of an example stand together and in order, its turns one after the other.

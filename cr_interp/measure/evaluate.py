@@ -37,18 +37,19 @@ def evaluate(
     top_p: float | None = None,
     sampler: Sampler | None = None,
 ) -> pd.DataFrame:
-    """A row per example, view, control and sample: the response, its ids and its grade.
+    """Ask the model in both views, and return a row per example, view, control and sample: the response, its ids and its
+    grade.
 
     ``sampler`` answers in the place of our own decoding. ``contexts`` maps a control (``exact``, …) to its context; the
     no-context view is always run and has control ``none``. ``obeys_new`` says whether the response does what the *mismatched*
     context asks for. Columns of the ``generations`` table except ``arm, seed, step, split``, which the caller knows.
 
-    Where examples bring contexts or a conversation of their own, ``before`` is what stood before the prompt in the row's view, as
-    JSON (:meth:`~cr_interp.views.Context.to_dict`; empty for nothing), so that the study can ask again.
+    Where examples bring contexts or a conversation of their own, ``before`` is what stood before the prompt in the row's
+    view, as JSON (:meth:`~cr_interp.views.Context.to_dict`; empty for nothing), so that the study can ask again.
 
-    A task with turns is played anew in every view, and an episode is a row: ``prompt`` is its first turn's, ``response``
-    a transcript, ``n_tokens`` and ``response_ids`` are of all turns, one after the other. Two more columns take them
-    apart: ``turn_prompts``, without the context, and ``turn_tokens``, the tokens of each turn's response.
+    A task with turns is played anew in every view, and an episode is a row: ``prompt`` is its first turn's, ``response`` a
+    transcript, ``n_tokens`` and ``response_ids`` are of all turns, one after the other. Two more columns take them apart:
+    ``turn_prompts``, without the context, and ``turn_tokens``, the tokens of each turn's response.
     """
     decoding = Decoding(task.max_new_tokens, temperature, top_k, top_p, batch_size)
     views: list[tuple[str, str, Given | None]] = [("no_context", "none", None)]
@@ -111,7 +112,7 @@ def _play(
     seed: int,
     sampler: Sampler | None,
 ) -> list[Played]:
-    """Every example in one view; the random numbers come from the seed, the example's place and the turn."""
+    """Play every example in one view; the random numbers come from the seed, the example's place and the turn."""
 
     def sample(prompts: list[list[int]], rows: list[int], turn: int) -> list[Response]:
         if sampler is not None:

@@ -26,7 +26,7 @@ class InProcessVllm:
     def sample(
         self, loaded: Loaded, prompts: Sequence[Sequence[int]], decoding: Decoding, seed: int
     ) -> list[Response]:
-        """A response per prompt, in order.
+        """Sample a response per prompt, in order.
 
         Raises :class:`UserError` if vLLM is missing or cannot load the model, and for ids that the model does not have.
         """
@@ -69,12 +69,12 @@ def engine_for(engine: str, where: str) -> InProcessVllm | None:
 
 
 def dtype_of(loaded: Loaded) -> str:
-    """The weights' own, so that both engines round alike."""
+    """Return the weights' own dtype, so that both engines round alike."""
     return str(next(loaded.model.parameters()).dtype).removeprefix("torch.")
 
 
 def len_vocabulary(loaded: Loaded) -> int:
-    """Rows of the model's head."""
+    """Count the rows of the model's head."""
     return int(loaded.model.get_output_embeddings().weight.shape[0])
 
 

@@ -49,7 +49,7 @@ class Maps:
         self.each.offer(layers, owner)
 
     def rows(self, sites: list[Site]) -> pd.DataFrame:
-        """A row per map and pair of layers; the embedding has layer −1 here, as it has no block."""
+        """Return a row per map and pair of layers; the embedding has layer −1 here, as it has no block."""
         count = len(sites)
         of_all, of_each = self.all.slots, self.each.stacked()
 

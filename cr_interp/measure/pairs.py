@@ -49,7 +49,7 @@ def is_address(engine: str) -> bool:
 
 
 def parse_pairs(checkpoints: Sequence[str]) -> dict[str, str]:
-    """``["base=PATH", …]`` → arm (or ``arm@seed``) → model.
+    """Parse ``["base=PATH", …]`` into arm (or ``arm@seed``) → model.
 
     >>> parse_pairs(["base=builtin:organism-rules"])
     {'base': 'builtin:organism-rules'}
@@ -105,7 +105,9 @@ class Question:
 
 
 def choose_task(asked: Question) -> Task:
-    """The task that is typed. Raises :class:`UserError` for what does not fit together, and for rows that cannot be read."""
+    """Choose the task that was typed. Raises :class:`UserError` for words that do not fit together, and for rows that cannot
+    be read.
+    """
     if asked.task is not None:
         given = [
             name
@@ -169,7 +171,7 @@ def _shortened(task: Task, asked: Question) -> Task:
 
 
 def _read(asked: Question, grading: Grading) -> tuple[str, Read]:
-    """The rows as examples, and what they are called."""
+    """Read the rows as examples. Returns the rows' name as well."""
     assert asked.prompts is not None
     wanted = _wanted(asked, grading)
     if is_local(asked.prompts) or Path(asked.prompts).exists():
@@ -209,7 +211,7 @@ def _columns(named: Mapping[str, str]) -> Columns:
 
 
 def _one_context(asked: Question, read: Read) -> Context | None:
-    """The context of all rows; None where each brings its own."""
+    """Return the context of all rows; None where each brings its own."""
     if asked.context is not None:
         return read_context(asked.context)
     if not read.own_contexts:
@@ -221,7 +223,7 @@ def _one_context(asked: Question, read: Read) -> Context | None:
 
 
 def _controls(path: Path | None) -> dict[str, Context]:
-    """Further contexts from a YAML file: paraphrase, mismatched, irrelevant, each as in a task's description."""
+    """Read further contexts from a YAML file: paraphrase, mismatched, irrelevant, each as in a task's description."""
     if path is None:
         return {}
     found: dict[str, Context] = {}
@@ -238,7 +240,7 @@ def _controls(path: Path | None) -> dict[str, Context]:
 
 
 def parse_columns(pairs: Sequence[str]) -> dict[str, str]:
-    """``["prompt=question"]`` → the columns' names.
+    """Parse ``["prompt=question"]`` into the columns' names.
 
     >>> parse_columns(["prompt=question"])
     {'prompt': 'question'}
@@ -254,7 +256,7 @@ def parse_columns(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def parse_grader(text: str) -> tuple[Grading, Path]:
-    """A grader as it is typed, ``KIND`` or ``KIND:SETTING``, and the folder of the file that it names.
+    """Parse a grader as it is typed, ``KIND`` or ``KIND:SETTING``. Returns it with the folder of the file that it names.
 
     >>> parse_grader("regex:^yes")[0].pattern
     '^yes'

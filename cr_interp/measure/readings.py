@@ -56,5 +56,5 @@ def map_rows(given: Readings) -> dict[str, pd.DataFrame]:
 
 
 def drift_rows(given: Readings) -> dict[str, pd.DataFrame]:
-    """``drift`` leaves attention sinks out; ``drift_with_sinks`` has the same rows with them, if there were any."""
+    """Return ``drift`` without attention sinks, and ``drift_with_sinks``, the same rows with them, if there were any."""
     return {"drift_with_sinks": given.tables.drift_with_sinks, "drift": given.tables.drift}

@@ -47,7 +47,7 @@ class Served:
 
     @staticmethod
     def of(where: str, url: str) -> "Served":
-        """``NAME``, at the study's server, or ``NAME@http://…`` at one of its own."""
+        """Parse ``NAME``, at the study's server, or ``NAME@http://…``, at a server of its own."""
         name, at, own = where.partition("@http")
         return Served(name, f"http{own}" if at else url)
 
@@ -131,7 +131,7 @@ def served_rows(
     kept: Kept,
     arm: str,
 ) -> pd.DataFrame:
-    """Rows of ``generations`` for one served model: those of :func:`~cr_interp.measure.evaluate.evaluate`, without ids."""
+    """Return rows of ``generations`` for one served model: those of :func:`~cr_interp.measure.evaluate.evaluate`, without ids."""
     views: list[tuple[str, str, Given | None]] = [("no_context", "none", None)]
     views += [("with_context", control, context) for control, context in contexts.items()]
 
@@ -178,7 +178,7 @@ def served_rows(
 def _question(
     endpoint: Endpoint, model: str, messages: list[dict[str, str]], task: Task, evaluation: Evaluation, place: str
 ) -> dict[str, Any]:
-    """The request. It is what an answer is kept by, so the server and a seed of its own for each draw belong to it."""
+    """Make the request. Answers are kept under it, so the server and, for each draw, a seed of its own belong to it."""
     sampled = evaluation.temperature > 0
     draw = crc32(f"{evaluation.seed} {place}".encode()) % 2**31
     return {
@@ -196,7 +196,7 @@ def _question(
 
 
 def ask_all(endpoint: Endpoint, questions: Sequence[dict[str, Any]], kept: Kept, arm: str) -> list[Said]:
-    """An answer to each question, in order; those that are kept are not asked again.
+    """Ask the questions, and return their answers in order; those that are kept are not asked again.
 
     Raises :class:`NoAnswer`, once what was on its way has come and is kept.
     """
@@ -251,7 +251,7 @@ def _own(example: Example) -> list[Any]:
 
 
 def _contexts(task: Task, evaluation: Evaluation) -> dict[str, Given]:
-    """The task's contexts. Their lengths are matched by words, for whose tokens they will be is not known here."""
+    """Return the task's contexts. Their lengths are matched in words, because the server's tokens are not known here."""
     found = task.contexts(lambda context: sum(len(m["content"].split()) for m in messages_of("x", context)))
     wanted: dict[str, Given] = {name: found[name] for name in evaluation.controls if name in found}
     if "exact" not in wanted:

@@ -33,7 +33,7 @@ class Subject:
 
     @staticmethod
     def of(task: Task, tokenizer: Any, no_context: NoContext, evaluation: Evaluation) -> "Subject":
-        """The examples of the evaluation's split, and the task's contexts as this tokenizer sees them."""
+        """Make a subject of the examples of the evaluation's split, and the task's contexts as this tokenizer sees them."""
         contexts = task.contexts(lambda context: context_length(tokenizer, context, no_context))
         wanted: dict[str, Given] = {name: contexts[name] for name in evaluation.controls if name in contexts}
         if "exact" not in wanted:
@@ -44,7 +44,7 @@ class Subject:
     def prompts(
         self, tokenizer: Any, examples: Sequence[Example], control: str | None, texts: Sequence[str] | None = None
     ) -> list[list[int]]:
-        """Ids of the examples' prompts in one view: behind the context of a control, or without any (None).
+        """Render the examples' prompts in one view as ids: behind the context of a control, or without any (None).
 
         ``texts`` are what is asked instead of each example's own prompt: the later turns of an episode.
         """
@@ -64,7 +64,7 @@ def label(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:
 def behaviour_rows(
     loaded: Loaded, subject: Subject, arm: str, seed: int, step: int, sampler: Sampler | None = None
 ) -> pd.DataFrame:
-    """Rows of ``generations`` for one checkpoint; ``sampler`` answers in the place of our own decoding."""
+    """Make rows of ``generations`` for one checkpoint; ``sampler`` answers in the place of our own decoding."""
     chosen = subject.evaluation
     rows = evaluate(
         loaded,
@@ -84,13 +84,15 @@ def behaviour_rows(
 
 
 def own_responses(generations: pd.DataFrame) -> dict[str, list[int]]:
-    """Response ids of the no-context view (first sample), by example id."""
+    """Return response ids of the no-context view (first sample), by example id."""
     rows = generations[(generations["view"] == "no_context") & (generations["sample"] == 0)]
     return {str(i): ids for i, ids in zip(rows["example_id"], _ids(rows), strict=True)}
 
 
 def _ids(rows: pd.DataFrame) -> list[list[int]]:
-    """The ids of each row's response. Raises :class:`UserError` for a table that has none, or something else in their place."""
+    """Return the ids of each row's response. Raises :class:`UserError` for a table that has none, or something else in their
+    place.
+    """
     try:
         return [[int(token) for token in ids] for ids in rows["response_ids"]]
     except (KeyError, TypeError, ValueError) as error:
@@ -112,9 +114,11 @@ def study_tokens(generations: pd.DataFrame) -> int:
 
 
 def with_tokens(study: Study, generations: pd.DataFrame, fixed: str = "own", anew: bool = False) -> Study:
-    """The study with ``example_tokens`` in its manifest: :func:`study_tokens`, chosen once and then kept for what is added.
+    """Return the study with ``example_tokens`` in its manifest: :func:`study_tokens`, chosen once and then kept for what is
+    added.
 
-    ``fixed`` is the arm on whose responses all are measured, or ``own``; ``anew``: everything is measured again, so choose again.
+    ``fixed`` is the arm on whose responses all are measured, or ``own``; ``anew``: everything is measured again, so choose
+    again.
     """
     if "example_tokens" in study.manifest and not anew:
         return study

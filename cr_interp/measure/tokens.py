@@ -15,7 +15,7 @@ from cr_interp.models.loading import Loaded
 def moves(
     x: Float[Tensor, "token width"], y: Float[Tensor, "token width"]
 ) -> tuple[Float[Tensor, " token"], Float[Tensor, " token"]]:
-    """cos(x_t, y_t) and |x_t − y_t| / |x_t|, in float64."""
+    """Compute cos(x_t, y_t) and |x_t − y_t| / |x_t|, in float64."""
     x, y = x.double(), y.double()
     norm = x.norm(dim=1)
     return (x * y).sum(1) / (norm * y.norm(dim=1)), (x - y).norm(dim=1) / norm
@@ -29,7 +29,7 @@ def output_kl(
     chunk: int = 256,
     other: Loaded | None = None,
 ) -> Float[Tensor, " token"]:
-    """KL(p ‖ q) in nats of every token, from final states; in chunks, since a vocabulary is wide.
+    """Compute KL(p ‖ q) in nats of every token, from final states; in chunks, since a vocabulary is wide.
 
     p is what ``loaded`` predicts from ``x``, q what ``other`` (by default ``loaded`` as well) predicts from ``y``.
     """

@@ -67,7 +67,7 @@ class Tryout:
     """Characters of the prompt or the context that the tokenizer does not know, so that the model never sees them."""
 
     def token_rows(self, arm: str) -> pd.DataFrame:
-        """As rows of a study's ``token_drift``."""
+        """Return the tokens as rows of a study's ``token_drift``."""
         n = len(self.tokens)
         common = pd.DataFrame(
             {"arm": arm, "seed": 0, "step": 0, "example_id": "", "position": range(n), "token": list(self.tokens)}
@@ -80,8 +80,9 @@ class Tryout:
         return pd.concat(parts, ignore_index=True)
 
     def layer_rows(self, arm: str) -> pd.DataFrame:
-        """As rows of a study's ``drift``: the mean over tokens; ``low`` and ``high`` are the outermost tokens, since one
-        response has no interval."""
+        """Return the layers as rows of a study's ``drift``: the mean over tokens; ``low`` and ``high`` are the outermost
+        tokens, since one response has no interval.
+        """
         rows = [
             {
                 "arm": arm,
@@ -104,7 +105,9 @@ class Tryout:
 
 
 def open_model(name: str, hub: bool = True) -> Loaded:
-    """:func:`cr_interp.models.loading.load` for a program that must not stop: whatever is wrong is a :class:`UserError`."""
+    """Load a model by :func:`cr_interp.models.loading.load`, for a program that must not stop: every failure is a
+    :class:`UserError`.
+    """
     try:
         return loading.open_model(name, hub=hub)
     except UserError:

@@ -1,12 +1,12 @@
 """Play tasks with turns: all unfinished episodes of a batch take each turn together.
 
-Mental model. An episode gives a prompt, the model a response, and so on until the episode is done. Every prompt holds all
-that has happened, so a turn is a prompt and its response like any other, and an episode is a handful of such pairs:
-training, evaluation and capture read them as they read single answers. A question is an episode of one turn
-(:func:`as_turns`). Whoever plays says how prompts become ids and how responses are sampled; nothing here knows a model.
+Mental model. In an episode, prompts and responses alternate until the episode is done. A prompt holds everything said before
+it, so each turn is a pair of prompt and response like any other: training, evaluation and capture read the pairs of an
+episode as they read single answers. A question is an episode of one turn (:func:`as_turns`). The caller renders prompts and
+samples responses; nothing here knows a model.
 
-The random numbers of a turn are those of a place that no other turn of the batch has (:func:`places`), so that they
-depend on the seed, the step, the row and the turn alone.
+Each turn of a batch has a place of its own (:func:`places`), from which its random numbers come. They therefore depend on
+nothing but the seed, the step, the row and the turn.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,9 @@ Sample = Callable[[list[list[int]], list[int], int], list[Response]]
 
 @dataclass(frozen=True)
 class Turn:
-    """One prompt and its response. ``prompt`` is without the context, ``ids`` are the prompt's in the view that was played."""
+    """One prompt and its response. ``prompt`` is the text without the context; ``ids`` are the prompt's ids in the view that
+    was played.
+    """
 
     prompt: str
     ids: list[int]
@@ -49,8 +51,9 @@ def play(
 
     ``render`` gets a prompt and the row of its example, which may have a context of its own.
 
-    ``go_on`` is told whether there are episodes to play on, and says whether there is another turn: processes that can
-    only sample together go on for as long as one of them has to, and then ``sample`` may be given no prompts.
+    ``go_on`` is told whether this process has an unfinished episode; it returns whether another turn is played. Several
+    processes that can only sample together all play on while one of them has an unfinished episode; ``sample`` may then get
+    no prompts.
     """
     episodes = [task.start(example) for example in examples]
     turns: list[list[Turn]] = [[] for _ in episodes]
@@ -70,7 +73,8 @@ def play(
 
 
 def places(rows: Sequence[int], turn: int, batch: int) -> list[int]:
-    """Place the random numbers of a turn: behind those of all rows' earlier turns. The first turn's are the rows'.
+    """Place the random numbers of a turn behind those of all rows' earlier turns. In the first turn a row's place is its
+    number.
 
     >>> places([0, 2], turn=1, batch=4)
     [4, 6]
@@ -79,7 +83,7 @@ def places(rows: Sequence[int], turn: int, batch: int) -> list[int]:
 
 
 def as_turns(task: Task) -> TakesTurns:
-    """Treat a task as one with turns: itself, or each question as an episode that is over after its answer."""
+    """Give a task that has turns: the task itself, or one that makes each question an episode of one turn."""
     return task if isinstance(task, TakesTurns) else _Questions(task)
 
 
@@ -93,7 +97,7 @@ class _Questions:
 
 
 class _Question:
-    """Fulfils :class:`cr_interp.tasks.base.Episode`."""
+    """One question as an episode of one turn (:class:`cr_interp.tasks.base.Episode`)."""
 
     def __init__(self, task: Task, example: Example):
         self.task, self.example, self.prompt, self.done = task, example, example.prompt, False

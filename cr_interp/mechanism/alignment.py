@@ -28,7 +28,7 @@ Products = Float[ndarray, "group group"]
 def measured(
     aa: Products, ab: Products, bb: Products, measure: str, one: bool = False
 ) -> tuple[float, float, float]:
-    """The measure and its 95 % interval; ``one``: both are the same term. Cosines' ends stay within ±1."""
+    """Return the measure and its 95 % interval; ``one``: both are the same term. Cosines' ends stay within ±1."""
     estimate = _value(aa, ab, bb, measure)
     n = len(aa)
     if n < 3 or not np.isfinite(estimate) or (one and measure == "cosine_corrected"):

@@ -38,7 +38,7 @@ class Answer:
 
 
 def answers_of(generations: pd.DataFrame) -> list[Answer]:
-    """Every pair of answers of one checkpoint, the first sample of each, that belongs to a group.
+    """Return every pair of answers of one checkpoint, the first sample of each, that belongs to a group.
 
     Raises :class:`UserError` for a table without the ids of the answers, which only older ones lack.
     """
@@ -66,7 +66,7 @@ def answers_of(generations: pd.DataFrame) -> list[Answer]:
 
 
 def chosen_answers(found: Sequence[Answer], groups: Sequence[str], most: int | None = None) -> list[Answer]:
-    """The answers of some groups, at most so many of each: a draw that is the same every time, in the order of the ids."""
+    """Choose answers of some groups, at most so many of each: a draw that is the same every time, in the order of the ids."""
     chosen: list[Answer] = []
     for group in groups:
         mine = sorted((each for each in found if each.group == group), key=lambda each: each.example_id)
@@ -76,7 +76,7 @@ def chosen_answers(found: Sequence[Answer], groups: Sequence[str], most: int | N
 
 
 def parting(one: Sequence[int], other: Sequence[int]) -> int | None:
-    """The first place where two answers differ; None where one is the beginning of the other.
+    """Find the first place where two answers differ; None where one is the beginning of the other.
 
     >>> parting([1, 2, 3], [1, 4]), parting([1, 2], [1, 2, 3])
     (1, None)
@@ -93,7 +93,7 @@ def _group(right_x: bool, right_xc: bool, differ: bool) -> str | None:
 
 
 def _turn(pair: dict[str, Any]) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-    """Prompt and answers. Of an episode the first turn whose answers differ: up to there both views saw the same."""
+    """Return prompt and answers. Of an episode the first turn whose answers differ: up to there both views saw the same."""
     without, given = (tuple(int(i) for i in pair[f"response_ids_{side}"]) for side in ("x", "xc"))
     prompts = pair.get("turn_prompts_x")
     if not isinstance(prompts, Sequence | np.ndarray) or isinstance(prompts, str) or not len(prompts):

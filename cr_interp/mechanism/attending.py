@@ -28,7 +28,7 @@ COLUMNS = ("group", "view", "span", "layer", "head", "control")
 
 
 def columns_of(view: ViewBatch) -> Int[Tensor, "batch column"]:
-    """The position in its sequence of every column of a view, the prefix first; −1: a pad."""
+    """Return the position in its sequence of every column of a view, the prefix first; −1: a pad."""
     start = len(view.prefix)
     own = torch.where(view.mask, start + view.mask.long().cumsum(-1) - 1, torch.tensor(-1))
     return torch.cat([torch.arange(start).expand(len(view.ids), -1), own], dim=1)
@@ -55,7 +55,7 @@ def members(pairs: Sequence[Pair], view: str, laid_out: ViewBatch) -> Bool[Tenso
 def mass(
     model: nn.Module, view: ViewBatch, prefix: Prefix, of: Bool[Tensor, "batch column part"]
 ) -> Float[np.ndarray, "layer head example part"]:
-    """The mean mass of every example's aligned positions; the model has to attend eagerly."""
+    """Return the mean mass of every example's aligned positions; the model has to attend eagerly."""
     found: dict[int, Tensor] = {}
     batch = len(view.ids)
     start = len(view.prefix)
@@ -95,7 +95,7 @@ def mass(
 
 
 def even(view: ViewBatch, of: Bool[Tensor, "batch column part"]) -> Float[np.ndarray, "example part"]:
-    """The mass that attention spread evenly over all that is read would have."""
+    """Return the mass that attention spread evenly over all that is read would have."""
     start, batch = len(view.prefix), len(view.ids)
     read = (torch.arange(of.shape[1]) <= start + view.columns[:, None]) & of[view.rows].any(-1)
     share = (read[..., None] & of[view.rows]).sum(1).double() / read.sum(1, keepdim=True)
@@ -106,7 +106,9 @@ def even(view: ViewBatch, of: Bool[Tensor, "batch column part"]) -> Float[np.nda
 def attention_rows(
     pairs: Sequence[Pair], view: str, seen: Float[np.ndarray, "layer head example part"], evenly: np.ndarray
 ) -> pd.DataFrame:
-    """Rows of the table ``attention`` for one view: a head's mass, with head −1 their mean, and even attention beside that."""
+    """Return rows of the table ``attention`` for one view: a head's mass, with head −1 their mean, and even attention beside
+    that.
+    """
     layers, heads, _, _ = seen.shape
     every = np.concatenate([seen.mean(axis=1, keepdims=True), seen], axis=1)
     groups = np.array([pair.group for pair in pairs])

@@ -34,7 +34,9 @@ States = Float[Tensor, "token width"]
 
 
 def rows(given: Answers) -> dict[str, pd.DataFrame]:
-    """The tables ``attribution_examples`` and ``attribution`` of one checkpoint: its sites, and its heads if any are asked."""
+    """Compute the tables ``attribution_examples`` and ``attribution`` of one checkpoint: its sites, and its heads if any are
+    asked.
+    """
     model = given.loaded.model
     cells = site_cells(model, given.options.sites) + (head_cells(model) if given.options.heads else [])
     found = attribute(given.loaded, given.pairs, cells, given.options.batch_size, given.progress)
@@ -51,10 +53,11 @@ def attribute(
     progress: Callable[[int, int], None] = lambda done, total: None,
     controls: Sequence[str] = CONTROLS,
 ) -> pd.DataFrame:
-    """A row per example whose answers part, direction, cell and control.
+    """Return a row per example whose answers part, direction, cell and control.
 
     ``patched`` is what the logit difference would become, to first order; the other columns are those of
-    :func:`~cr_interp.mechanism.patching.patch_cells`, which has examples that do not part as well. Of windows the sum is given.
+    :func:`~cr_interp.mechanism.patching.patch_cells`, which has examples that do not part as well. Of windows the sum is
+    given.
     """
     parted = [pair for pair in pairs if pair.place is not None]
     total, done = sum(len(pair.response) for pair in parted), 0
@@ -93,7 +96,9 @@ def attribute(
 def gradients(
     batch: Batch, view: str, sites: Sequence[Site]
 ) -> tuple[dict[Site, States], dict[Site, States], Float[Tensor, " example"]]:
-    """A view's states at the aligned positions, the gradients there of each example's own logit difference, and these."""
+    """Return a view's states at the aligned positions, the gradient there of each example's own logit difference, and those
+    differences.
+    """
     run = batch.runs[view]
     model = batch.loaded.model
     if isinstance(run, Restarted):
@@ -120,7 +125,7 @@ def gradients(
 def _alone(
     batch: Batch, view: str, row: int, sites: Sequence[Site]
 ) -> tuple[dict[Site, States], dict[Site, States], Float[Tensor, " one"]]:
-    """:func:`gradients` of one sequence, run whole: of a model of which no short cut is exact."""
+    """Compute :func:`gradients` of one sequence, run whole: for a model of which no short cut is exact."""
     pair, model = batch.pairs[row], batch.loaded.model
     prompt = pair.without if view == "no_context" else pair.given
     ids = torch.tensor([[*prompt, *pair.response[:-1]]], device=device_of(model))
@@ -156,7 +161,7 @@ def _watched(model: Any, sites: Sequence[Site], run: Callable[[], Tensor]) -> tu
 
 
 def _differences(batch: Batch, final: States) -> Float[Tensor, " example"]:
-    """Every example's logit difference where its answers part."""
+    """Compute every example's logit difference where its answers part."""
     _, at, own, other = batch.parted
     scores = logits(batch.loaded.model, for_head(batch.loaded, final[at.to(final.device)]))
     each = torch.arange(len(scores), device=scores.device)

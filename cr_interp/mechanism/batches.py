@@ -81,7 +81,7 @@ class Batch:
         return numbers, at, own, other
 
     def read(self, final: States) -> Read:
-        """The read-outs of a run's last states."""
+        """Read off a run's last states."""
         count = len(self.pairs)
         difference = torch.full((count,), float("nan"), dtype=torch.float64)
         numbers, at, own, other = self.parted
@@ -125,8 +125,9 @@ class Views:
         }
 
     def batches(self, size: int, seen: Sequence[str] = VIEWS) -> Iterator[Batch]:
-        """Batches of at most ``size`` pairs, in the views ``seen``. Every group is spread over all of them, so that each batch
-        has the examples which are the others' controls."""
+        """Yield batches of at most ``size`` pairs, in the views ``seen``. Every group is spread over all of them, so that
+        each batch has the examples which are the others' controls.
+        """
         number = -(-len(self.pairs) // size)
         for first in range(number):
             numbers = range(first, len(self.pairs), number)
@@ -150,7 +151,7 @@ class Views:
 
 
 def for_head(loaded: Loaded, states: States) -> States:
-    """States where the LM head is, in its precision."""
+    """Bring states to the LM head's device and precision."""
     weight = loaded.model.get_output_embeddings().weight
     return states.to(weight.device, weight.dtype)
 

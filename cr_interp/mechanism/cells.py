@@ -1,4 +1,4 @@
-"""What is patched at once: a site of one layer, a window of layers, or a head.
+"""Cells: what one patch replaces. A site of one layer, a window of layers, or a head.
 
 Mental model. A cell names the states that one patch replaces at every aligned position:
 
@@ -6,8 +6,8 @@ Mental model. A cell names the states that one patch replaces at every aligned p
     Cell(Site("attn_out", 3), width=2)       of layers 3 and 4, both at once
     Cell(Site("z", 3), head=5)               head 5's part of what enters layer 3's output projection
 
-A window of ``resid_post`` is its last layer, which overwrites all that the others did, so there are none. Of a model with
-grouped keys and values the heads are those of the queries.
+There are no windows of ``resid_post``: its last layer overwrites what the others did. With grouped keys and values, the heads
+are those of the queries.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from cr_interp.capture.sites import Site, available, blocks, check_site, place
 from cr_interp.errors import UserError
 from cr_interp.models.forward import unwrap
 
-#: Kinds of sites of which a window says more than its last layer.
+#: Kinds of sites that have windows: each layer adds to the residual stream, and no layer undoes what another added.
 WINDOWED = ("attn_out", "mlp_out", "z")
 WIDTHS = (2, 4)
 
@@ -29,7 +29,7 @@ WIDTHS = (2, 4)
 @dataclass(frozen=True)
 class Cell:
     site: Site
-    """The first layer's, where there are several."""
+    """The site of the first layer, where the cell is a window."""
     head: int | None = None
     width: int = 1
 
@@ -43,7 +43,8 @@ class Cell:
 
 
 def site_cells(model: nn.Module, names: Sequence[str]) -> list[Cell]:
-    """Every layer's sites of some kinds, layer by layer; with ``resid_post`` the embedding as well, where the curve begins.
+    """List the cells of some kinds of sites, layer by layer. With ``resid_post`` the embedding comes first, where the curve
+    begins.
 
     Raises :class:`UserError` for a kind that the model lacks.
     """
@@ -55,10 +56,10 @@ def site_cells(model: nn.Module, names: Sequence[str]) -> list[Cell]:
 
 
 def window_cells(model: nn.Module, names: Sequence[str], widths: Sequence[int]) -> list[Cell]:
-    """Every window of some widths, of those kinds of sites of which a window says more than its last layer.
+    """List every window of the given widths, of those ``names`` that are in :data:`WINDOWED`.
 
-    No width given: :data:`WIDTHS`, as far as the model is deep enough.
-    Raises :class:`UserError` for a kind that the model lacks, and for a window that is wider than the model is deep.
+    Without ``widths``: those of :data:`WIDTHS` that are not wider than the model is deep. Raises :class:`UserError` for a
+    kind that the model lacks, and for a window that is wider than the model is deep.
     """
     kinds, layers = [name for name in _kinds(model, names) if name in WINDOWED], len(blocks(model))
     widths = widths or [width for width in WIDTHS if width <= layers]
@@ -78,7 +79,7 @@ def window_cells(model: nn.Module, names: Sequence[str], widths: Sequence[int]) 
 
 
 def head_cells(model: nn.Module) -> list[Cell]:
-    """Every head of every layer.
+    """List every head of every layer.
 
     Raises :class:`UserError` for a model whose heads cannot be told apart.
     """
@@ -88,12 +89,12 @@ def head_cells(model: nn.Module) -> list[Cell]:
 
 
 def heads(model: nn.Module) -> int:
-    """Query heads of a layer."""
+    """Count the query heads of a layer."""
     return int(unwrap(model).config.get_text_config().num_attention_heads)
 
 
 def part(model: nn.Module, cell: Cell, states: Float[Tensor, "token width"]) -> slice:
-    """Tell which of a state's numbers the cell is."""
+    """Tell which entries of a state the cell replaces: a head's, or all."""
     if cell.head is None:
         return slice(None)
     size = states.shape[-1] // heads(model)

@@ -49,7 +49,7 @@ Vectors = dict[str, dict[Site, Float[Tensor, " width"]]]
 
 
 def rows(given: Material) -> dict[str, pd.DataFrame]:
-    """The tables ``direction_examples``, ``direction_effects`` and ``directions`` of one checkpoint."""
+    """Compute the tables ``direction_examples``, ``direction_effects`` and ``directions`` of one checkpoint."""
     sites = [Site("resid_post", layer) for layer in range(len(blocks(given.loaded.model)))]
     of = states(given, sites)
     found = effects(given, sites, of)
@@ -60,7 +60,7 @@ def rows(given: Material) -> dict[str, pd.DataFrame]:
 
 
 def states(given: Material, sites: list[Site]) -> dict[str, dict[Site, Float[Tensor, "prompt width"]]]:
-    """Mean states of every prompt: ``base`` and ``student``, each ``_x`` without and ``_c`` with the context."""
+    """Compute mean states of every prompt: ``base`` and ``student``, each ``_x`` without and ``_c`` with the context."""
     base = given.loaded if given.is_base else given.base()
     return {
         f"{name}_{short}": given.means(who, view, sites)
@@ -75,7 +75,9 @@ def states(given: Material, sites: list[Site]) -> dict[str, dict[Site, Float[Ten
 def geometry(
     of: Mapping[str, Mapping[Site, Tensor]], clusters: list[str], sites: list[Site], is_base: bool = False
 ) -> pd.DataFrame:
-    """A row per layer, measure and control. Of the base itself only what needs no student: nothing but its size is known."""
+    """Return a row per layer, measure and control. Of the base itself only what needs no student: nothing but its size is
+    known.
+    """
     numbers = cluster_numbers(clusters)
     n = int(numbers.max()) + 1
     weights = np.concatenate([np.ones((1, n)), bootstrap_weights(n, RESAMPLES)])
@@ -127,7 +129,7 @@ def _means(
 def _crossed(
     halves: Sequence[Mapping[str, ndarray]], one: str, other: str, of: Callable[[ndarray, ndarray], ndarray]
 ) -> Float[ndarray, " draw"]:
-    """One thing from one half of the clusters, the other from the other half; the mean over both ways."""
+    """Compute one thing from one half of the clusters, the other from the other half, and the mean over both ways."""
     return (of(halves[0][one], halves[1][other]) + of(halves[1][one], halves[0][other])) / 2
 
 
@@ -171,7 +173,7 @@ def _chance(
 def effects(
     given: Material, sites: list[Site], of: Mapping[str, Mapping[Site, Float[Tensor, "prompt width"]]]
 ) -> pd.DataFrame:
-    """A row per example, action, vector, layer and control: the read-outs of patching, with v taken away or added.
+    """Return a row per example, action, vector, layer and control: the read-outs of patching, with v taken away or added.
 
     Answers of the clusters that v was computed on are left out, and answers that the model does not decode greedily.
     """
@@ -199,7 +201,7 @@ def effects(
 def _moves(
     batch: Batch, site: Site, vectors: Vectors, prompts: Float[Tensor, "prompt width"]
 ) -> Iterator[tuple[str, str, Float[Tensor, "token width"]]]:
-    """Vector, control, and what it moves each token by."""
+    """Yield vector, control, and what it moves each token by."""
     for name, of in vectors.items():
         vector, size = of[site], of[site].norm()
         yield name, "none", vector.expand(len(batch.tokens), -1)
@@ -211,7 +213,7 @@ def _moves(
 def _unrelated(
     pairs: Sequence[Pair], site: Site, prompts: Float[Tensor, "prompt width"]
 ) -> Float[Tensor, "example width"]:
-    """For every example the difference of two prompts' states, of norm 1; it does not depend on the batch."""
+    """Return, for every example, the difference of two prompts' states, of norm 1; it does not depend on the batch."""
     found = []
     for pair in pairs:
         rng = np.random.default_rng(crc32(f"{pair.example_id} {site} unrelated".encode()))

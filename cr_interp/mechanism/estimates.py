@@ -22,7 +22,7 @@ PLACE = ["group", "direction", "site", "layer", "control"]
 
 
 def estimates(examples: pd.DataFrame, place: Sequence[str] = PLACE) -> pd.DataFrame:
-    """Rows of ``patching`` from rows of ``patching_examples`` of one checkpoint.
+    """Make rows of ``patching`` from rows of ``patching_examples`` of one checkpoint.
 
     ``readout`` is ``share`` (of the logit difference) or ``answer`` (the share of whole answers that follow; ``before`` is
     that share without the patch). Groups without a place where answers part have no ``share``. ``place`` are the columns

@@ -108,7 +108,7 @@ def _applies(analysis: Analysis, checkpoint: Checkpoint, last: bool, answers: bo
 
 
 def _on_the_way(study: Study, models: dict[Checkpoint, str]) -> dict[Checkpoint, str]:
-    """The earlier checkpoints of the runs that are explained."""
+    """Return the earlier checkpoints of the runs that are explained."""
     runs = {(arm, seed) for arm, seed, _ in models}
     return {
         (arm, seed, step): str(folder)
@@ -183,7 +183,7 @@ class _Bench:
         return self._prompts
 
     def parts(self, analysis: Analysis, answers: Sequence[Answer]) -> Parts:
-        """All that decides an analysis's rows, but for the checkpoint."""
+        """List all that decides an analysis's rows, except the checkpoint."""
         own = {name: getattr(self.options, name) for name in analysis.options}
         parts: Parts = {
             "analysis": analysis.name,
@@ -210,7 +210,7 @@ class _Bench:
         return self._kept[where]
 
     def _others(self) -> dict[tuple[str, int], str]:
-        """Arm and seed → the last checkpoint of every other trained run."""
+        """Map arm and seed → the last checkpoint of every other trained run."""
         last: dict[tuple[str, int], tuple[int, str]] = {}
         for (arm, seed, step), where in self.models.items():
             if arm != BASE and (arm, seed) != self.checkpoint[:2] and step >= last.get((arm, seed), (-1, ""))[0]:
@@ -221,7 +221,7 @@ class _Bench:
 def _by_checkpoint(
     generations: pd.DataFrame, arms: Sequence[str], seeds: Sequence[int]
 ) -> list[tuple[Checkpoint, pd.DataFrame]]:
-    """The rows of the chosen arms and seeds. An arm that was run once, as the base, stays whatever the seeds."""
+    """Return the rows of the chosen arms and seeds. An arm that was run once, as the base, stays whatever the seeds."""
     for kind, wanted, column in (("arm", arms, "arm"), ("seed", seeds, "seed")):
         for each in wanted:
             if each not in set(generations[column]):
@@ -261,7 +261,7 @@ def _todo(
     files: str,
     again: bool,
 ) -> list[Analysis]:
-    """The analyses without rows of this checkpoint. Rows that were made otherwise are refused."""
+    """List the analyses without rows of this checkpoint. Rows that were made otherwise are refused."""
     todo = []
     for analysis in chosen:
         mine = pd.DataFrame()

@@ -94,7 +94,7 @@ def rendered(
     no_context: NoContext = "empty_system",
     histories: Mapping[str, tuple[Message, ...]] | None = None,
 ) -> list[Pair]:
-    """The answers as pairs of ids; ``histories`` are the conversations before some examples' prompts.
+    """Render the answers as pairs of ids; ``histories`` are the conversations before some examples' prompts.
 
     Raises :class:`~cr_interp.errors.UserError` where the views do not end alike or do not fit into the model.
     """

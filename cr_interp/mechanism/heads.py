@@ -19,7 +19,7 @@ from cr_interp.mechanism.replaced import CONTROLS
 
 
 def rows(given: Answers) -> dict[str, pd.DataFrame]:
-    """The tables ``patching_heads_examples`` and ``patching_heads`` of one checkpoint; none where no answers part."""
+    """Compute the tables ``patching_heads_examples`` and ``patching_heads`` of one checkpoint; none where no answers part."""
     options = given.options
     if not options.heads:
         return {}
@@ -49,7 +49,9 @@ def rows(given: Answers) -> dict[str, pd.DataFrame]:
 
 
 def chosen_heads(guessed: pd.DataFrame, every: Sequence[Cell], count: int) -> tuple[list[Cell], list[Cell]]:
-    """The ``count`` heads of the largest attributed share, in either direction and whatever its sign, and as many others."""
+    """Choose the ``count`` heads of the largest attributed share, in either direction and whatever its sign, and as many
+    others.
+    """
     sums = guessed.assign(
         moved=guessed["patched"] - guessed["received"], way=guessed["given"] - guessed["received"]
     )

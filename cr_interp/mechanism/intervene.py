@@ -136,7 +136,7 @@ def difference(
     layer: int,
     no_context: NoContext = "empty_system",
 ) -> Float[Tensor, " width"]:
-    """The mean over prompts of the state with the context minus the state without it, at the prompt's last token."""
+    """Compute the mean over prompts of the state with the context minus the state without it, at the prompt's last token."""
     states = []
     for each in (None, context):
         ids = [render(loaded.tokenizer, prompt, each, no_context) for prompt in prompts]
@@ -177,7 +177,7 @@ def _span(
     given: Sequence[int],
     no_context: NoContext,
 ) -> list[int]:
-    """Positions of a span in the prompt with the context."""
+    """Return positions of a span in the prompt with the context."""
     if name == "context":
         return list(context_span(without, given))
     labels = labels_of(loaded.tokenizer, given, prompt, context, no_context)

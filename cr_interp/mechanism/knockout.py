@@ -49,7 +49,7 @@ WEIGHTS = 1 << 27
 
 
 def rows(given: Answers) -> dict[str, pd.DataFrame]:
-    """The tables ``knockout_examples``, ``attention`` and ``knockout`` of one checkpoint."""
+    """Compute the tables ``knockout_examples``, ``attention`` and ``knockout`` of one checkpoint."""
     options = given.options
     found = knock_out(
         given.loaded,
@@ -70,7 +70,7 @@ def rows(given: Answers) -> dict[str, pd.DataFrame]:
 
 @torch.no_grad()
 def attention(loaded: Loaded, pairs: Sequence[Pair], batch_size: int = 64) -> pd.DataFrame:
-    """Rows of the table ``attention``: the mass on each span, in both views."""
+    """Make rows of the table ``attention``: the mass on each span, in both views."""
     views = Views(loaded, pairs, restart=False)
     seen: dict[str, list[np.ndarray]] = {}
     evenly: dict[str, list[np.ndarray]] = {}
@@ -94,7 +94,7 @@ def attention(loaded: Loaded, pairs: Sequence[Pair], batch_size: int = 64) -> pd
 
 
 def bounded(loaded: Loaded, pairs: Sequence[Pair], batch_size: int) -> int:
-    """A batch size with which one layer's attention weights fit: they grow with the square of a sequence's length."""
+    """Bound the batch size so that one layer's attention weights fit: they grow with the square of a sequence's length."""
     longest = max(len(pair.given) + len(pair.response) for pair in pairs)
     heads = int(unwrap(loaded.model).config.get_text_config().num_attention_heads)
     return max(1, min(batch_size, WEIGHTS // (heads * longest * longest)))
@@ -114,10 +114,11 @@ def knock_out(
     padding: str = "right",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> pd.DataFrame:
-    """A row per example, span, kind of readers, window of layers and control: ``layer`` is its first, ``width`` how many.
+    """Return a row per example, span, kind of readers, window of layers and control: ``layer`` is its first, ``width`` how
+    many.
 
-    Examples whose answer is not what the model itself decodes greedily, or that have nothing to cut, are left out.
-    Raises :class:`UserError` for names that do not exist, a model without attention weights, and exhausted memory.
+    Examples whose answer is not what the model itself decodes greedily, or that have nothing to cut, are left out. Raises
+    :class:`UserError` for names that do not exist, a model without attention weights, and exhausted memory.
     """
     for kind, chosen, known in (("span", spans, SPANS), ("kind of readers", readers, READERS)):
         for each in chosen:
@@ -174,7 +175,7 @@ def positions(pair: Pair, span: str) -> tuple[int, ...]:
 
 
 def _same(there: dict[str, list[tuple[int, ...]]]) -> dict[str, list[str]]:
-    """Spans that are the same tokens in every prompt, under the first of their names: they are computed once."""
+    """Group spans that are the same tokens in every prompt, under the first of their names: they are computed once."""
     found: dict[str, list[str]] = {}
     for span, mine in there.items():
         found.setdefault(next((name for name in found if there[name] == mine), span), []).append(span)
@@ -236,7 +237,7 @@ class _Knocked:
             self.known = self.run.states([Site("resid_pre", layer) for layer in range(len(blocks(self.model)))])
 
     def final(self, cut: Sequence[tuple[int, ...]], layers: range, readers: str) -> States:
-        """The last states at the aligned positions, with positions ``cut`` of every prompt hidden in ``layers``."""
+        """Return the last states at the aligned positions, with positions ``cut`` of every prompt hidden in ``layers``."""
         if readers == "aligned" and isinstance(self.run, Restarted):
             return self._restarted(self.run, cut, layers)
         view, start = self.run.view, len(self.run.view.prefix)
@@ -250,7 +251,7 @@ class _Knocked:
         return capture(self.model, view, [FINAL], self.prefix, self.backend, cut=hidden)[FINAL]
 
     def _restarted(self, run: Restarted, cut: Sequence[tuple[int, ...]], layers: range) -> States:
-        """Only the aligned positions, from the first layer that is cut."""
+        """Run only the aligned positions, from the first layer that is cut."""
         rows = run.rows
         start, length = len(self.prefix.ids), rows.ids.shape[1]
         own = torch.where(rows.mask, rows.positions, torch.tensor(-1, device=rows.mask.device)).cpu()

@@ -44,7 +44,7 @@ FINAL = Site("final", -1)
 
 
 def rows(given: Answers) -> dict[str, pd.DataFrame]:
-    """The tables ``lens_examples`` and ``lens`` of one checkpoint."""
+    """Compute the tables ``lens_examples`` and ``lens`` of one checkpoint."""
     options = given.options
     found = lens_of(
         given.loaded, given.pairs, batch_size=options.batch_size, backend=options.backend, progress=given.progress
@@ -55,7 +55,7 @@ def rows(given: Answers) -> dict[str, pd.DataFrame]:
 def read_off(
     model: nn.Module, states: States, jacobian: Float[Tensor, "width width"] | None = None
 ) -> Float[Tensor, "token vocabulary"]:
-    """float32 log-probabilities that the model's final norm and head give states of its stream.
+    """Compute float32 log-probabilities that the model's final norm and head give states of its stream.
 
     ``jacobian`` first carries the states to what the last block would make of them (a Jacobian lens's matrix of this layer).
     Raises :class:`UserError` for a model whose final norm is not known.
@@ -80,7 +80,7 @@ def lens_of(
     progress: Callable[[int, int], None] = lambda done, total: None,
     jacobians: Mapping[int, Float[Tensor, "width width"]] | None = None,
 ) -> pd.DataFrame:
-    """A row per example, token of its answer, layer, view and control.
+    """Return a row per example, token of its answer, layer, view and control.
 
     ``jacobians`` (layer → matrix, as ``transformer_lens.tools.analysis.JacobianLens.jacobians`` has them) make it a Jacobian
     lens, of those layers and the last; of the embedding there is none then.
@@ -118,7 +118,7 @@ def lens_of(
 
 
 def _states(batch: Batch, sites: Sequence[Site]) -> Iterator[tuple[Site, dict[str, States]]]:
-    """Every site with its states in both views; those of a few layers are held at a time."""
+    """Yield every site with its states in both views; those of a few layers are held at a time."""
     weight: Any = batch.loaded.model.get_input_embeddings().weight
     width = int(weight.shape[-1]) * 8  # bytes of a state, in both views
     some = max(1, HELD // (width * len(batch.tokens)))
@@ -164,7 +164,7 @@ class _Asked:
         self.partner = self._partners(within)
 
     def _partners(self, within: Tensor) -> Int[Tensor, " token"]:
-        """The token of another example at the same place, −1: there is none."""
+        """Return the token of another example at the same place, −1: there is none."""
         counts = self.batch.tokens.bincount(minlength=len(self.batch.pairs))
         others = self.batch.partners
         found = []
@@ -174,7 +174,7 @@ class _Asked:
         return torch.tensor(found, dtype=torch.long)
 
     def rows(self, site: Site, states: dict[str, States], control: str) -> pd.DataFrame:
-        """Rows of one layer. Under ``other`` states are the partner's, except that the KL keeps its first view."""
+        """Return rows of one layer. Under ``other`` states are the partner's, except that the KL keeps its first view."""
         has = self.partner >= 0 if control == "other" else torch.ones(len(self.chosen), dtype=torch.bool)
         own, read = self.chosen[has], (self.partner if control == "other" else self.chosen)[has]
         tokens, others = self.own[has], self.other[has]
@@ -237,7 +237,7 @@ class _Asked:
 
 
 def _kl(one: Tensor, other: Tensor) -> Float[np.ndarray, " token"]:
-    """KL(one ‖ other) in nats, of log-probabilities."""
+    """Compute KL(one ‖ other) in nats, of log-probabilities."""
     other = other.to(one.device)
     found: np.ndarray = (one.exp() * (one - other)).sum(-1).double().cpu().numpy()
     return found
@@ -267,7 +267,7 @@ NAMES = {
 
 
 def lens_estimates(examples: pd.DataFrame) -> pd.DataFrame:
-    """Rows of ``lens`` from rows of single tokens. Of an answer that does not part its tokens are averaged first.
+    """Make rows of ``lens`` from rows of single tokens. Of an answer that does not part its tokens are averaged first.
 
     ``difference`` is the log-probability of the right token minus that of the wrong one, example by example: what both share
     (how sure the layer is of anything) is out of its interval.
@@ -313,7 +313,7 @@ def lens_estimates(examples: pd.DataFrame) -> pd.DataFrame:
 
 
 def _share_ends(share: float, low: float, high: float, clusters: int) -> tuple[float, float]:
-    """The interval of a share: where no draw differs, that of Clopper and Pearson with clusters as trials."""
+    """Return the interval of a share: where no draw differs, that of Clopper and Pearson with clusters as trials."""
     if share in (0.0, 1.0):
         return clopper_pearson(share * clusters, clusters)
     return max(low, 0.0), min(high, 1.0)

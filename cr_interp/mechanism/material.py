@@ -33,7 +33,7 @@ NONE = "none"
 
 
 def prompts_of(study: Study, most: int) -> list[Example]:
-    """At most so many prompts: of the task's training split, or of half of the study's own clusters.
+    """Choose at most so many prompts: of the task's training split, or of half of the study's own clusters.
 
     Raises :class:`UserError` for a study without prompts.
     """
@@ -119,7 +119,8 @@ class Material:
         return [list(each.ids) for each in generate(self.loaded, self.views[NONE], decoding)]
 
     def means(self, who: Loaded, view: str, sites: Sequence[Site]) -> dict[Site, Float[Tensor, "prompt width"]]:
-        """Mean state of every prompt's aligned positions in a view, as ``who`` (the checkpoint or its base) has it.
+        """Compute the mean state of every prompt's aligned positions in a view, as ``who`` (the checkpoint or its base) has
+        it.
 
         Every prompt counts alike, however long its answer. What was read before is kept.
         """

@@ -16,7 +16,8 @@ RESAMPLES = 1000
 def means(
     values: Float[ndarray, "example cell"], clusters: Sequence[str]
 ) -> tuple[Float[ndarray, " cell"], Float[ndarray, " cell"], Float[ndarray, " cell"]]:
-    """Mean, low and high of every cell: 95 %, the same draws of clusters in all cells. NaN where an example has no value.
+    """Compute mean, low and high of every cell: 95 %, the same draws of clusters in all cells. NaN where an example has no
+    value.
 
     A single cluster has no interval.
     """

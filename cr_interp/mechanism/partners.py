@@ -13,7 +13,7 @@ from cr_interp.mechanism.given import Pair
 
 
 def partners_of(pairs: Sequence[Pair]) -> list[int | None]:
-    """For every example the number of its partner, the next of the best kind; None: there is no other cluster."""
+    """Number the partner of every example, the next of the best kind; None: there is no other cluster."""
     answers = [tuple(pair.response) for pair in pairs]
     n = len(pairs)
     found: list[int | None] = []

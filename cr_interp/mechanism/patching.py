@@ -40,7 +40,7 @@ HELD = 1 << 29
 
 
 def rows(given: Answers) -> dict[str, pd.DataFrame]:
-    """The tables ``patching_examples`` and ``patching`` of one checkpoint."""
+    """Compute the tables ``patching_examples`` and ``patching`` of one checkpoint."""
     options = given.options
     found = patch_pairs(
         given.loaded,
@@ -54,7 +54,9 @@ def rows(given: Answers) -> dict[str, pd.DataFrame]:
 
 
 def window_rows(given: Answers) -> dict[str, pd.DataFrame]:
-    """The tables ``patching_windows_examples`` and ``patching_windows``: several layers at once. A width of 1 is there too."""
+    """Compute the tables ``patching_windows_examples`` and ``patching_windows``: several layers at once. A width of 1 is
+    there too.
+    """
     cells = window_cells(given.loaded.model, given.options.sites, given.options.windows)
     if not cells:
         return {}
@@ -70,7 +72,8 @@ def window_rows(given: Answers) -> dict[str, pd.DataFrame]:
 
 
 def patched_sites(loaded: Loaded, names: Sequence[str]) -> list[Site]:
-    """Every layer's sites of some kinds, layer by layer; with ``resid_post`` the embedding as well, where the curve begins.
+    """List every layer's sites of some kinds, layer by layer; with ``resid_post`` the embedding as well, where the curve
+    begins.
 
     Raises :class:`UserError` for a kind that the model lacks.
     """
@@ -80,7 +83,7 @@ def patched_sites(loaded: Loaded, names: Sequence[str]) -> list[Site]:
 def patch_pairs(
     loaded: Loaded, pairs: Sequence[Pair], sites: Sequence[Site], *args: Any, **kwargs: Any
 ) -> pd.DataFrame:
-    """:func:`patch_cells` for single sites."""
+    """Patch single sites: :func:`patch_cells`."""
     return patch_cells(loaded, pairs, [Cell(site) for site in sites], *args, **kwargs).drop(
         columns=["head", "width"]
     )
@@ -99,16 +102,15 @@ def patch_cells(
     progress: Callable[[int, int], None] = lambda done, total: None,
     restart: bool = True,
 ) -> pd.DataFrame:
-    """A row per example, direction, cell and control.
+    """Return a row per example, direction, cell and control.
 
-    ``received``, ``given``, ``patched`` are the logit of the answer's token minus that of the other view's token, at the place
-    where the answers part, in the receiver's run, the donor's and the patched one (NaN where they do not part). ``answer``
-    says whether the whole answer followed, ``before`` whether that was so without the patch. ``head`` is −1 where a cell is no
-    head; ``layer`` is a window's first.
+    ``received``, ``given``, ``patched`` are the logit of the answer's token minus that of the other view's token, at the
+    place where the answers part, in the receiver's run, the donor's and the patched one (NaN where they do not part).
+    ``answer`` says whether the whole answer followed, ``before`` whether that was so without the patch. ``head`` is −1 where
+    a cell is no head; ``layer`` is a window's first.
 
-    Examples whose answer is not what the model itself decodes greedily are left out.
-    ``restart=False`` runs every cell from the first block on.
-    Raises :class:`UserError` if these are more than half, and for exhausted memory (with what to lower).
+    Examples whose answer is not what the model itself decodes greedily are left out. ``restart=False`` runs every cell from
+    the first block on. Raises :class:`UserError` if these are more than half, and for exhausted memory (with what to lower).
     """
     total, done = len(cells) * len(directions) * len(controls) * sum(len(pair.response) for pair in pairs), 0
     found: list[dict[str, Any]] = []
@@ -137,7 +139,7 @@ def patch_cells(
 
 
 def by_layer(batch: Batch, cells: Sequence[Cell], held: int = HELD) -> Iterator[tuple[Cell, Seen]]:
-    """Every cell with its states in both views; those of a few layers are held at a time."""
+    """Yield every cell with its states in both views; those of a few layers are held at a time."""
     waiting = sorted(cells, key=lambda cell: cell.site.layer)
     embedding: Any = batch.loaded.model.get_input_embeddings()
     width = embedding.weight.shape[-1] * 8  # bytes of a state, in both views

@@ -42,7 +42,7 @@ States = Float[ndarray, "prompt width"]
 
 
 def rows(given: Material) -> dict[str, pd.DataFrame]:
-    """The table ``probes`` of one checkpoint; questions whose contexts the study does not know have no rows."""
+    """Compute the table ``probes`` of one checkpoint; questions whose contexts the study does not know have no rows."""
     sites = residual_sites(given.loaded.model)
     wanted = {name for fitted, tried in _askable(given.views) for pair in (fitted, *tried) for name in pair}
     of = {}
@@ -57,7 +57,7 @@ def rows(given: Material) -> dict[str, pd.DataFrame]:
 
 
 def asked(states: dict[str, States], clusters: Sequence[str]) -> list[tuple[object, ...]]:
-    """The rows of one site, from each view's states of the same prompts."""
+    """Return the rows of one site, from each view's states of the same prompts."""
     found: list[tuple[object, ...]] = []
     numbers = cluster_numbers(clusters)
     for question, (fitted, tried) in QUESTIONS.items():
@@ -82,7 +82,9 @@ def asked(states: dict[str, States], clusters: Sequence[str]) -> list[tuple[obje
 def _scores(
     states: dict[str, States], fitted: tuple[str, str], numbers: ndarray
 ) -> dict[str, Float[ndarray, "prompt fit"]]:
-    """Every prompt's score in every view by probes that were fitted on other clusters; the first fit has the true labels."""
+    """Return every prompt's score in every view by probes that were fitted on other clusters; the first fit has the true
+    labels.
+    """
     rng = np.random.default_rng(0)
     n = len(numbers)
     found = {view: np.full((n, 1 + SHUFFLES), np.nan) for view in states}
@@ -102,7 +104,9 @@ def _scores(
 def _fit(
     x: Float[ndarray, "row width"], y: Float[ndarray, "row fit"]
 ) -> tuple[Float[ndarray, "width fit"], Float[ndarray, " width"], Float[ndarray, " width"]]:
-    """Ridge regression for many columns of labels at once, with the middle and scale that the states are brought to."""
+    """Fit ridge regression for many columns of labels at once. Returns the middle and scale that the states are brought to as
+    well.
+    """
     middle, scale = x.mean(0), x.std(0)
     # A feature that does not vary (rounding apart) tells nothing, and must not be blown up.
     scale = np.where(scale > 1e-6 * max(float(np.abs(x).max()), 1e-30), scale, np.inf)
@@ -115,7 +119,7 @@ def _fit(
 def _askable(
     views: Iterable[str],
 ) -> list[tuple[tuple[str, str], tuple[tuple[str, str], ...]]]:
-    """The questions of whose contexts those that are fitted on are there, with the trials that can be made."""
+    """List the questions whose contexts for fitting are there, with the trials that can be made."""
     there = set(views)
     return [
         (fitted, tuple(pair for pair in tried if {*pair} <= there))

@@ -63,7 +63,7 @@ def otherwise(batch: Batch, control: str, there: Tensor) -> Bool[ndarray, " exam
 
 
 def random_directions(pairs: Sequence[Pair], name: str, device: torch.device, width: int) -> States:
-    """A random direction for every token, which depends on the example and the name and not on the batch."""
+    """Draw a random direction for every token, which depends on the example and the name and not on the batch."""
     parts = []
     for pair in pairs:
         generator = torch.Generator().manual_seed(crc32(f"{pair.example_id} {name}".encode()))
@@ -72,7 +72,7 @@ def random_directions(pairs: Sequence[Pair], name: str, device: torch.device, wi
 
 
 def _places(batch: Batch, partners: Sequence[int | None]) -> Tensor:
-    """For every token the partner's token at the same place of its answer, or its last one."""
+    """Return, for every token, the partner's token at the same place of its answer, or its last one."""
     counts = batch.tokens.bincount(minlength=len(batch.pairs))
     within = torch.arange(len(batch.tokens)) - batch.starts[batch.tokens]
     of = torch.tensor([i if j is None else j for i, j in enumerate(partners)])[batch.tokens]

@@ -34,11 +34,11 @@ class Run(Protocol):
     view: ViewBatch
 
     def states(self, sites: Sequence[Site]) -> dict[Site, States]:
-        """The view's own states. A later :meth:`final` may put states in at these sites, until others are read."""
+        """Return the view's own states. A later :meth:`final` may put states in at these sites, until others are read."""
         ...
 
     def final(self, put: Mapping[Site, States] = {}) -> States:
-        """The states after the last norm, with ``put`` in place of the view's own."""
+        """Return the states after the last norm, with ``put`` in place of the view's own."""
         ...
 
 
@@ -122,7 +122,7 @@ class Restarted:
         return found
 
     def _start(self, put: Mapping[Site, States]) -> tuple[int, States | None]:
-        """The first block to run, and the stream that enters it (None: what the embedding gives)."""
+        """Return the first block to run, and the stream that enters it (None: what the embedding gives)."""
         layer = min(site.layer for site in put)
         here = {site.name: states for site, states in put.items() if site.layer == layer}
 
@@ -138,7 +138,7 @@ class Restarted:
         return 0, None
 
     def _passed(self, start: int, state: States | None) -> dict[nn.Module, Callable[..., Any]]:
-        """Blocks before the start hand on what they get; the last of them hands on the state."""
+        """Let blocks before the start hand on what they get, and the last of them the state."""
         if not start or state is None:
             return {}
         canvas = self.rows.canvas(state)
@@ -154,7 +154,7 @@ class Restarted:
         }
 
     def _stood(self, put: Mapping[Site, States]) -> dict[nn.Module, Callable[..., Any]]:
-        """Attentions and MLPs of which nothing is left need not run."""
+        """Let attentions and MLPs of which nothing is left stand still."""
         found: dict[nn.Module, Callable[..., Any]] = {}
         z = place(self.model, "z")
         assert z is not None  # every architecture of the table has one

@@ -29,7 +29,7 @@ def labels_of(
     context: Context | None,
     no_context: NoContext = "empty_system",
 ) -> tuple[str, ...]:
-    """A label per token of a prompt that was rendered to ``ids``; empty where it cannot be said."""
+    """Return a label per token of a prompt that was rendered to ``ids``; empty where it cannot be said."""
     text, letters = _lettered(tokenizer, prompt, context, no_context)
     if not getattr(tokenizer, "is_fast", False) or not letters:
         return ()
@@ -45,7 +45,7 @@ def labels_of(
 def _lettered(
     tokenizer: Any, prompt: str, context: Context | None, no_context: NoContext
 ) -> tuple[str, list[str]]:
-    """The rendered text and a label for each of its letters; no labels where messages cannot be found in it."""
+    """Return the rendered text and a label for each of its letters; no labels where messages cannot be found in it."""
     messages = messages_of(prompt, context, no_context)
     parts = [[(message["content"], "system" if message["role"] == "system" else "turns")] for message in messages]
     before, _, behind = ("{prompt}" if context is None else context.splice).partition("{prompt}")
@@ -76,7 +76,7 @@ def _mark(message: int, part: int) -> str:
 
 
 def _trimmed(own: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A message's parts as a template that trims messages writes them."""
+    """Return a message's parts as a template that trims messages writes them."""
     filled = [i for i, (text, _) in enumerate(own) if text]
     return [
         (_cut(text, i == filled[0], i == filled[-1]) if i in filled else text, label)
@@ -90,7 +90,7 @@ def _cut(text: str, left: bool, right: bool) -> str:
 
 
 def context_span(without: Sequence[int], given: Sequence[int]) -> tuple[int, ...]:
-    """The positions of the view with the context that the view without it lacks.
+    """Return the positions of the view with the context that the view without it lacks.
 
     A context in one place is what stands between a common beginning and a common end. One that is spliced around the prompt
     has the prompt in its midst, which is found as the longest run that both have.

@@ -27,10 +27,10 @@ def parting(
     responses: tuple[Sequence[int], Sequence[int]],
     no_context: NoContext = "empty_system",
 ) -> pd.DataFrame:
-    """The logit lens where two answers part: a row per layer, view and token.
+    """Return the logit lens where two answers part: a row per layer, view and token.
 
-    ``responses``: the ids without and with the context. Columns ``layer`` (−1: the embedding), ``view``, ``token`` (``without``:
-    of the answer without the context; ``with``), ``text``, ``logprob``. Empty where the answers do not part.
+    ``responses``: the ids without and with the context. Columns ``layer`` (−1: the embedding), ``view``, ``token``
+    (``without``: of the answer without the context; ``with``), ``text``, ``logprob``. Empty where the answers do not part.
     """
     columns = ["layer", "view", "token", "text", "logprob"]
     pairs = list(zip(*responses, strict=False))

@@ -37,7 +37,7 @@ Matrix = Float[Tensor, "out in"]
 
 
 def rows(given: Weights) -> dict[str, pd.DataFrame]:
-    """The tables ``update_overlaps`` and ``updates`` of one checkpoint."""
+    """Compute the tables ``update_overlaps`` and ``updates`` of one checkpoint."""
     return compare(
         open_tensors(given.checkpoint),
         open_tensors(given.base),
@@ -53,7 +53,7 @@ def compare(
     others: dict[tuple[str, int], Tensors] | None = None,
     progress: object = None,
 ) -> dict[str, pd.DataFrame]:
-    """Both tables from opened checkpoints.
+    """Compute both tables from opened checkpoints.
 
     Raises :class:`UserError` for a checkpoint whose tensors are not its base's, by name or by shape.
     """
@@ -91,7 +91,7 @@ def compare(
 
 
 def place_of(name: str) -> tuple[str, int]:
-    """A tensor's module and layer; −1 where it is in no layer.
+    """Return a tensor's module and layer; −1 where it is in no layer.
 
     >>> place_of("model.layers.3.self_attn.q_proj.weight"), place_of("transformer.wte.weight")
     (('self_attn.q_proj', 3), ('wte', -1))
@@ -143,12 +143,12 @@ def _of_two(
 
 
 def spectrum(matrix: Matrix) -> Float[Tensor, " rank"]:
-    """Singular values, the largest first, from the Gram matrix of the shorter side."""
+    """Compute singular values, the largest first, from the Gram matrix of the shorter side."""
     return _gram(matrix)[0]
 
 
 def leading(matrix: Matrix, k: int) -> tuple[Float[Tensor, "out k"], Float[Tensor, "in k"]]:
-    """The ``k`` leading left and right singular vectors, as columns."""
+    """Return the ``k`` leading left and right singular vectors, as columns."""
     _, vectors = _gram(matrix)
     short = vectors[:, :k]
     wide = matrix.shape[0] <= matrix.shape[1]

@@ -70,7 +70,7 @@ def model_of_arm(study: Study, arm: str, seed: int = 0) -> str | None:
 
 
 def base_of(study: Study) -> str:
-    """The model that the study's checkpoints came from. Raises :class:`UserError` if it is not said or not here."""
+    """Return the model that the study's checkpoints came from. Raises :class:`UserError` if it is not said or not here."""
     found = model_of_arm(study, BASE)
     if found is None:
         raise UserError(
@@ -81,13 +81,13 @@ def base_of(study: Study) -> str:
 
 
 def teacher_of(study: Study) -> str:
-    """The teacher's name: the manifest's, or the base, which is its own teacher."""
+    """Return the teacher's name: the manifest's, or the base, which is its own teacher."""
     told = study.manifest.get("teacher")
     return told if isinstance(told, str) and _is_here(told) else base_of(study)
 
 
 def opened(study: Study, where: str) -> Loaded:
-    """The model as the study loads it: its precision, where its layers lie, its chat template's variables and date."""
+    """Load the model as the study does: its precision, where its layers lie, its chat template's variables and date."""
     told = {key: study.manifest.get(key) for key in ("config", "case_study")}
     settings: dict[str, Any] = next((each for each in told.values() if isinstance(each, dict)), {})
     how = settings.get("load", study.manifest.get("load"))

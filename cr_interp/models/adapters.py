@@ -64,8 +64,9 @@ def check_base(folder: Path, name: str, fingerprint: str) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """An adapter's ``adapter_config.json``; :class:`UserError` if it cannot be read, names no base, or is of a kind that would
-    be lost or that moves the base's weights."""
+    """Read an adapter's ``adapter_config.json``; :class:`UserError` if it cannot be read, names no base, or is of a kind that
+    would be lost or that moves the base's weights.
+    """
     from peft import PeftConfig
 
     try:
@@ -102,7 +103,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def attach(folder: Path, base: str, model: Any, words: Mapping[str, int]) -> Any:
-    """The base with an adapter on it, all of whose tensors are in their places.
+    """Put an adapter on the base, every tensor of it in its place.
 
     ``words``: tokens that the adapter's tokenizer has and its base's has not, with their ids. Raises :class:`UserError` for
     an adapter that does not fit, that is incomplete, or that would not act.
@@ -216,7 +217,7 @@ def _same(saved: Tensor, found: Tensor) -> bool:
 
 
 def _of_layer(tensors: Mapping[str, Tensor], module: str) -> Tensor | None:
-    """A layer's own weight in an adapter's file."""
+    """Return a layer's own weight in an adapter's file."""
     for inside in ("", ".base_layer"):
         if (tensor := tensors.get(f"base_model.model.{module}{inside}.weight")) is not None:
             return tensor
@@ -225,7 +226,7 @@ def _of_layer(tensors: Mapping[str, Tensor], module: str) -> Tensor | None:
 
 @contextmanager
 def _files(folder: Path, tensors: dict[str, Tensor], renamed: bool) -> Iterator[str]:
-    """A folder to read an adapter from: its own, or a copy with its tensors by their plain names."""
+    """Give a folder to read an adapter from: its own, or a copy with its tensors by their plain names."""
     if not renamed:
         yield str(folder)
         return

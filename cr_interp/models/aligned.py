@@ -59,7 +59,7 @@ class AlignedRows:
     """Keys and values that lie ready for :meth:`run`, from the first one without gradients on."""
 
     def run(self) -> Float[Tensor, "batch length width"]:
-        """The states after the last norm, pads among them. Hooks on the model's blocks see this batch and no other."""
+        """Return the states after the last norm, pads among them. Hooks on the model's blocks see this batch and no other."""
         return backbone(self.model)(**self.inputs()).last_hidden_state
 
     def inputs(self) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class AlignedRows:
             yield [of[layer] for of in (shared, self.own) if of]
 
     def _bytes(self, batch: int) -> int:
-        """Keys and values of all layers, as many as :attr:`ready` would hold."""
+        """Count the bytes of keys and values of all layers, as many as :attr:`ready` would hold."""
         length = self.mask.shape[1] + len(self.prefix.ids)
         every = self.prefix.keys_values or self.own
         return (
@@ -113,13 +113,13 @@ class AlignedRows:
         )
 
     def canvas(self, states: Float[Tensor, "token width"]) -> Float[Tensor, "batch length width"]:
-        """States of the aligned positions where the batch has them; pads are zero."""
+        """Return states of the aligned positions where the batch has them; pads are zero."""
         there = states.new_zeros(*self.ids.shape, states.shape[-1])
         there[self.rows.to(states.device), self.columns.to(states.device)] = states
         return there
 
     def tokens(self, states: Float[Tensor, "batch length width"]) -> Float[Tensor, "token width"]:
-        """The aligned positions' states, one response after the other, as :class:`ViewBatch` has them."""
+        """Return the aligned positions' states, one response after the other, as :class:`ViewBatch` has them."""
         return states[self.rows.to(states.device), self.columns.to(states.device)]
 
 
@@ -156,7 +156,7 @@ def _own(
     mask: Bool[Tensor, "batch before"],
     positions: Int[Tensor, "batch before"],
 ) -> tuple[KeysValues, ...]:
-    """Keys and values of what each prompt has of its own, a pair per layer."""
+    """Return keys and values of what each prompt has of its own, a pair per layer."""
     batch = len(ids)
     if prefix.ids:
         cache = Cache(

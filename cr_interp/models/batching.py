@@ -46,7 +46,7 @@ class Batching:
         return rope.length_class(self.limits, length)
 
     def key(self, row: int, length: int) -> tuple[Any, ...]:
-        """Rows with one key may be in one forward."""
+        """Return the key of a row: rows with one key may be in one forward."""
         alone = {"any": (), "equal": (length,), "one": (length, row)}[self.rows]
         return (self.length_class(length), *alone)
 
@@ -61,7 +61,7 @@ _LOCK = threading.RLock()
 
 
 def batching(model: nn.Module) -> Batching:
-    """The short cuts of a model, found out at the first call. Says in a sentence what cannot be used.
+    """Find the short cuts of a model, at the first call. Says in a sentence what cannot be used.
 
     Raises :class:`UserError` for a model that does not run on token ids alone.
     """
@@ -129,7 +129,7 @@ class Part:
 
 
 def parts(model: nn.Module, view: ViewBatch, whole: bool = False) -> list[Part] | None:
-    """The view's rows in as many forwards as exactness needs; ``None``: one, as it is. ``whole``: without the prefix.
+    """Divide the view's rows into as many forwards as exactness needs; ``None``: one, as it is. ``whole``: without the prefix.
 
     Raises :class:`UserError` for weights that are spread over processes, which would need equally many forwards each.
     """
@@ -187,6 +187,6 @@ def _part(view: ViewBatch, rows: Sequence[int], keep: bool) -> Part:
 def in_order(
     divided: Sequence[Part], states: Sequence[Float[Tensor, "some width"]]
 ) -> Float[Tensor, "token width"]:
-    """The states of all parts in the order of the view's ``targets``."""
+    """Put the states of all parts in the order of the view's ``targets``."""
     places = torch.cat([part.tokens for part in divided]).argsort()
     return torch.cat(list(states))[places.to(states[0].device)]

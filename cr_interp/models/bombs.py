@@ -40,7 +40,7 @@ def refuse_bombs(folder: Path) -> None:
 
 
 def refuse_endless(folder: Path, config: dict[str, Any], names: Iterable[str]) -> None:
-    """The same for the regular expressions of an adapter, on the names of its base's modules."""
+    """Refuse the same in the regular expressions of an adapter, on the names of its base's modules."""
     found: list[str] = []
     for key in ("target_modules", "exclude_modules", "layers_pattern"):
         told = config.get(key)

@@ -14,14 +14,14 @@ from cr_interp.models.loading import Loaded
 
 
 def chosen_device() -> torch.device:
-    """The device of this process."""
+    """Return the device of this process."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
 def visible_gpus() -> list[str]:
-    """Every GPU that this process sees, as ``CUDA_VISIBLE_DEVICES`` names it."""
+    """List every GPU that this process sees, as ``CUDA_VISIBLE_DEVICES`` names it."""
     if not torch.cuda.is_available():
         return []
     count = torch.cuda.device_count()
@@ -30,7 +30,7 @@ def visible_gpus() -> list[str]:
 
 
 def place(loaded: Loaded, device: torch.device | None = None) -> Loaded:
-    """The same, moved to ``device`` (default: this process's); a model that ``device_map`` has spread out stays as it is."""
+    """Move the model to ``device`` (default: this process's). A model that ``device_map`` has spread out stays as it is."""
     if not hasattr(unwrap(loaded.model), "hf_device_map"):
         loaded.model.to(device or chosen_device())  # type: ignore[arg-type]  # the library's annotation hides torch's
     return loaded

@@ -43,7 +43,7 @@ NOT_IN_A_LAYER = frozenset(
 
 
 def fingerprint(model: Any, tokenizer: Any | None, dtype: torch.dtype | None = None) -> str:
-    """A hash over configuration, tensors, adapters and tokenizer: equal exactly if the models behave equally.
+    """Hash configuration, tensors, adapters and tokenizer: two hashes are equal exactly if the models behave equally.
 
     Names, shapes, dtypes and bytes of all parameters and saved buffers go in, in sorted order. With a ``dtype`` they are
     taken in that: the same for a model however it was loaded. With a tokenizer the ids that end a turn go in, too; without
@@ -64,7 +64,7 @@ def fingerprint(model: Any, tokenizer: Any | None, dtype: torch.dtype | None = N
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """A hash over all between text and ids, both ways, and over chat template and its variables.
+    """Hash everything between text and ids, both ways, and the chat template with its variables.
 
     Two models can share ids exactly if these agree.
     """
@@ -86,7 +86,7 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
 
 
 def forward_config(config: Any) -> Any:
-    """The part of a configuration (``to_dict()``) that can change a forward pass, at every depth.
+    """Return the part of a configuration (``to_dict()``) that can change a forward pass, at every depth.
 
     >>> forward_config({"dtype": "float32", "text_config": {"rope_theta": 1e4, "_name_or_path": "here"}})
     {'text_config': {'rope_theta': 10000.0}}
@@ -98,7 +98,7 @@ def forward_config(config: Any) -> Any:
 
 
 def adapter_state(model: nn.Module) -> dict[str, Any]:
-    """Layer → what an adapter there does besides its tensors: kind, factors, switches. Empty without an adapter."""
+    """Map layer → what an adapter there does besides its tensors: kind, factors, switches. Empty without an adapter."""
     configs = getattr(model, "peft_config", None)
     if not configs:
         return {}
@@ -128,8 +128,9 @@ def _tuned(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _simple(module: Any) -> dict[str, Any]:
-    """A layer's own settings that are numbers, words and switches, or lists and dictionaries of these; of its variants
-    (DoRA and the like) the kind."""
+    """Return a layer's own settings that are numbers, words and switches, or lists and dictionaries of these; of its variants
+    (DoRA and the like) the kind.
+    """
     private = ("_disable_adapters", "_active_adapter")
     found = {
         name: value
@@ -153,7 +154,7 @@ def _plain(value: Any) -> bool:
 
 
 def _ends(model: Any, tokenizer: Any) -> list[int]:
-    """The ids that end a turn, by the generation configuration and by the tokenizer."""
+    """Return the ids that end a turn, by the generation configuration and by the tokenizer."""
     given = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = [] if given is None else [given] if isinstance(given, int) else list(given)
     own = tokenizer.eos_token_id
@@ -161,7 +162,7 @@ def _ends(model: Any, tokenizer: Any) -> list[int]:
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and those buffers that a checkpoint holds; the others follow from the configuration."""
+    """Yield parameters and those buffers that a checkpoint holds; the others follow from the configuration."""
     yield from model.named_parameters()
     for prefix, module in model.named_modules():
         for name, buffer in module.named_buffers(recurse=False):
@@ -170,7 +171,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _pipeline(tokenizer: Any) -> Any:
-    """Normaliser, pre-tokenizer, vocabulary, merges, post-processor, decoder and added tokens."""
+    """Return normaliser, pre-tokenizer, vocabulary, merges, post-processor, decoder and added tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         whole = json.loads(backend.to_str())
@@ -183,7 +184,7 @@ def _pipeline(tokenizer: Any) -> Any:
 
 
 def _init_words(tokenizer: Any) -> dict[str, Any]:
-    """The switches that a tokenizer written in Python was made with, without its files."""
+    """Return the switches that a tokenizer written in Python was made with, without its files."""
     given = getattr(tokenizer, "init_kwargs", {})
     ignored = {
         "name_or_path",
@@ -201,7 +202,7 @@ def _words(value: Any) -> Any:
 
 
 def _token(token: Any) -> list[Any]:
-    """An added token with how it is looked for in a text."""
+    """Return an added token with how it is looked for in a text."""
     names = ("lstrip", "rstrip", "normalized", "single_word", "special")
     return [str(token), *(bool(getattr(token, name, False)) for name in names)]
 

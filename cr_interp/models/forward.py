@@ -58,7 +58,7 @@ def encode_keys(model: nn.Module, ids: Sequence[int]) -> Prefix:
 def hidden_states(
     model: nn.Module, view: ViewBatch, prefix: Prefix | None = None
 ) -> Float[Tensor, "token width"]:
-    """Final states (after the last norm) at the aligned positions. ``prefix`` may be one computed earlier.
+    """Compute final states (after the last norm) at the aligned positions. ``prefix`` may be one computed earlier.
 
     Each row's are those that its sequence has in a forward of its own, in however many forwards that takes.
     """
@@ -80,12 +80,12 @@ def _aligned(model: nn.Module, view: ViewBatch, prefix: Prefix) -> Float[Tensor,
 def run(
     model: nn.Module, prefix: Prefix, ids: Int[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
 ) -> Float[Tensor, "batch length width"]:
-    """The backbone on what follows the prefix; position ids are explicit, so padding on either side is exact."""
+    """Run the backbone on what follows the prefix; position ids are explicit, so padding on either side is exact."""
     return backbone(model)(**run_inputs(model, prefix, ids, mask)).last_hidden_state
 
 
 def run_whole(model: nn.Module, ids: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length width"]:
-    """The backbone on whole sequences, as anybody would run it."""
+    """Run the backbone on whole sequences, as anybody would."""
     return backbone(model)(input_ids=ids, use_cache=False).last_hidden_state
 
 
@@ -117,14 +117,14 @@ def attention_mask(
     mask: Bool[Tensor, "batch length"],
     queries: int | None = None,
 ) -> Any:
-    """The mask for rows that are not right-padded: who may be attended to, 1 or 0 per key.
+    """Return the mask for rows that are not right-padded: who may be attended to, 1 or 0 per key.
 
-    ``position_ids`` and ``mask`` cover every column after the prefix; the last ``queries`` of them ask (default:
-    all; one in a step of decoding).
+    ``position_ids`` and ``mask`` cover every column after the prefix; the last ``queries`` of them ask (default: all; one in
+    a step of decoding).
 
-    Pads between the prefix and a row's tokens are a trap for sliding windows: the library measures the window in
-    columns, so it would count the pads and reach less far than without them. There the masks are written out by
-    position, one per kind of layer (flash attention drops masked keys first, so it counts right by itself).
+    Pads between the prefix and a row's tokens are a trap for sliding windows: the library measures the window in columns, so
+    it would count the pads and reach less far than without them. There the masks are written out by position, one per kind of
+    layer (flash attention drops masked keys first, so it counts right by itself).
     """
     config = unwrap(model).config.get_text_config()
     window = getattr(config, "sliding_window", None)
@@ -148,17 +148,17 @@ def attention_mask(
 def log_probs(
     model: nn.Module, states: Float[Tensor, "token width"], temperature: float = 1.0
 ) -> Float[Tensor, "token vocabulary"]:
-    """float32 log-probabilities of the next token from final states."""
+    """Compute float32 log-probabilities of the next token from final states."""
     return torch.log_softmax(logits(model, states).float() / temperature, dim=-1)
 
 
 def logits(model: nn.Module, states: Float[Tensor, "*token width"]) -> Float[Tensor, "*token vocabulary"]:
-    """The LM head, with the factor or the soft cap that some models put behind it."""
+    """Apply the LM head, with the factor or the soft cap that some models put behind it."""
     return soft_cap(model, head(model, states))
 
 
 def head(model: nn.Module, states: Float[Tensor, "*token width"]) -> Float[Tensor, "*token vocabulary"]:
-    """The linear part of the LM head, with the factor that Cohere and Granite put on it."""
+    """Apply the linear part of the LM head, with the factor that Cohere and Granite put on it."""
     inner = unwrap(model)
     scores = inner.get_output_embeddings()(states)
     # Their own configuration's: a model of images that has one of them inside does without (check_head looks).
@@ -170,19 +170,19 @@ def head(model: nn.Module, states: Float[Tensor, "*token width"]) -> Float[Tenso
 
 
 def soft_cap(model: nn.Module, scores: Float[Tensor, "*token support"]) -> Float[Tensor, "*token support"]:
-    """The soft cap of a head that has one. Entry by entry and monotone: some entries can be taken before it."""
+    """Apply the soft cap of a head that has one. The cap is monotone, entry by entry, so some entries can be chosen before it."""
     config = unwrap(model).config.get_text_config()
     cap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
     return scores if cap is None else torch.tanh(scores / cap) * cap
 
 
 def vocabulary(model: nn.Module) -> int:
-    """Rows of the LM head. They may be a few more than the tokenizer has words."""
+    """Count the rows of the LM head. They may be a few more than the tokenizer has words."""
     return int(shape_of(unwrap(model).get_output_embeddings().weight)[0])
 
 
 def embedded(model: nn.Module) -> int:
-    """Rows of the input embeddings: ids below it can be read."""
+    """Count the rows of the input embeddings: ids below this number can be read."""
     return int(shape_of(unwrap(model).get_input_embeddings().weight)[0])
 
 
@@ -213,13 +213,13 @@ def check_head(model: nn.Module, tolerance: float = 1e-3) -> None:
 
 
 def unwrap(model: nn.Module) -> Any:
-    """The Hugging Face model inside a PEFT wrapper, or the model itself."""
+    """Return the Hugging Face model inside a PEFT wrapper, or the model itself."""
     inner: Any = model
     return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
 
 
 def backbone(model: nn.Module) -> Any:
-    """The decoder of text without its LM head: of a model that also takes images or sound, what continues the text."""
+    """Return the decoder of text without its LM head: of a model that also takes images or sound, what continues the text."""
     found = unwrap(model).base_model
     while True:
         inner = found.get_decoder() if hasattr(found, "get_decoder") else found

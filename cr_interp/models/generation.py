@@ -70,7 +70,7 @@ Wrap = Callable[[Step, Sequence[int]], Step]
 
 
 def noise(seed: int, rows: Sequence[int], tokens: int) -> Float[Tensor, "row token"]:
-    """Uniform numbers for the rows (places in a batch) that are asked for; a row's do not depend on which others are."""
+    """Draw uniform numbers for the rows (places in a batch) that are asked for; a row's do not depend on which others are."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(max(rows, default=-1) + 1, tokens, generator=generator)[list(rows)]
 
@@ -84,11 +84,11 @@ def generate(
     prefix_length: int | None = None,
     prefix: Prefix | None = None,
 ) -> list[Response]:
-    """A response per prompt (lists of ids), in order.
+    """Generate a response per prompt (lists of ids), in order.
 
-    Raises :class:`~cr_interp.errors.UserError` if prompt and response do not fit the model's positions.
-    ``uniform`` (:func:`noise`) is what tokens are drawn with, unless decoding is greedy.
-    ``prefix_length=0`` turns the sharing off. ``prefix`` may be one computed earlier; it is used if it is what is shared.
+    Raises :class:`~cr_interp.errors.UserError` if prompt and response do not fit the model's positions. ``uniform``
+    (:func:`noise`) is what tokens are drawn with, unless decoding is greedy. ``prefix_length=0`` turns the sharing off.
+    ``prefix`` may be one computed earlier; it is used if it is what is shared.
     """
     longest = max(map(len, prompts), default=0)
     check_fits(longest + decoding.max_new_tokens, loaded.max_positions, "The longest prompt with its response")
@@ -107,7 +107,9 @@ def respond(
     prefix: Prefix | None = None,
     wrap: Wrap | None = None,
 ) -> list[Response]:
-    """:func:`generate` for a bare model; ``ends`` are the tokens that end a response. ``wrap`` may change each batch's runs."""
+    """Do as :func:`generate` for a bare model; ``ends`` are the tokens that end a response. ``wrap`` may change each batch's
+    runs.
+    """
     total = max(map(len, prompts), default=0) + decoding.max_new_tokens
     way = batching(model)
     kept = way.prefix and way.length_class(total) == ()
@@ -130,7 +132,9 @@ def respond(
 def steps(
     model: nn.Module, prompts: Sequence[Sequence[int]], most: int, pad_id: int = 0
 ) -> list[tuple[list[int], Step]]:
-    """Prompts as batches that can be decoded up to ``most`` tokens, with the numbers of their rows: one, or one a length."""
+    """Divide prompts into batches that can be decoded up to ``most`` tokens, with the numbers of their rows: one batch, or
+    one a length.
+    """
     way = batching(model)
     kept = way.prefix and way.length_class(max(map(len, prompts)) + most) == ()
     common = tuple(prompts[0][: shared_prefix(prompts)]) if kept else ()
@@ -219,7 +223,7 @@ def _decode(
     ends: Sequence[int],
     uniform: Float[Tensor, "batch token"] | None,
 ) -> list[Response]:
-    """One batch."""
+    """Decode one batch."""
     device = device_of(model)
     ending = torch.tensor(list(ends), dtype=torch.long, device=device)
     done = torch.zeros(len(step.ids), dtype=torch.bool, device=device)
@@ -240,8 +244,9 @@ def _decode(
 def choose(
     scores: Float[Tensor, "batch vocabulary"], decoding: Decoding, uniform: Float[Tensor, " batch"] | None = None
 ) -> Int[Tensor, " batch"]:
-    """The next token of each row: the best one at temperature 0, otherwise a draw (top-k, then top-p): the first token
-    whose cumulated probability exceeds the row's number in [0, 1)."""
+    """Choose the next token of each row: the best one at temperature 0, otherwise a draw (top-k, then top-p): the first token
+    whose cumulated probability exceeds the row's number in [0, 1).
+    """
     if not bool(torch.isfinite(scores).all()):
         raise NotFinite(
             "The model's logits are not finite, so no next token can be chosen: its training has diverged."
@@ -267,7 +272,7 @@ def choose(
 
 
 def _cut(ids: list[int], ends: Sequence[int]) -> Response:
-    """Everything up to and including the first end-of-turn token."""
+    """Keep everything up to and including the first end-of-turn token."""
     for position, token in enumerate(ids):
         if token in ends:
             return Response(tuple(ids[: position + 1]), truncated=False)
@@ -275,6 +280,6 @@ def _cut(ids: list[int], ends: Sequence[int]) -> Response:
 
 
 def decode_text(loaded: Loaded, response: Response) -> str:
-    """The response as text without its end and without special tokens: what graders and tables see."""
+    """Decode the response to text, without its end and without special tokens: what graders and tables see."""
     said = response.ids if response.truncated else response.ids[:-1]
     return str(loaded.tokenizer.decode(list(said), skip_special_tokens=True))

@@ -18,7 +18,7 @@ LEAST, WORTH = 32, 0.25
 
 
 def sharing(sequences: Sequence[Sequence[int]], least: int = LEAST, worth: float = WORTH) -> list[list[int]]:
-    """The places of the sequences that are run together, in groups; those that share with nobody are one group.
+    """Group the places of the sequences that are run together; those that share with nobody are one group.
 
     >>> sharing([[1, 2, 3, 9], [7, 7, 7, 7], [1, 2, 3, 8]], least=2)
     [[0, 2], [1]]
@@ -47,7 +47,7 @@ def sharing(sequences: Sequence[Sequence[int]], least: int = LEAST, worth: float
 
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common prefix that leaves both at least one token of their own."""
+    """Return length of the common prefix that leaves both at least one token of their own."""
     most = min(len(one), len(other)) - 1
     return next((i for i in range(most) if one[i] != other[i]), max(most, 0))
 
@@ -55,7 +55,7 @@ def _common(one: Sequence[int], other: Sequence[int]) -> int:
 def put_together(
     groups: Sequence[Sequence[int]], lengths: Sequence[int], states: Sequence[Float[Tensor, "some width"]]
 ) -> Float[Tensor, "token width"]:
-    """The states of all groups in the order of the rows; ``lengths`` are the aligned positions of each row."""
+    """Put the states of all groups in the order of the rows; ``lengths`` are the aligned positions of each row."""
     pieces: dict[int, Tensor] = {}
     for group, found in zip(groups, states, strict=True):
         pieces |= dict(zip(group, found.split([lengths[row] for row in group]), strict=True))

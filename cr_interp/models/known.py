@@ -24,7 +24,7 @@ def builtin_names() -> list[str]:
 
 
 def refuse_pickles(path: Path) -> None:
-    """Weights that can only be unpickled are not loaded: unpickling runs whatever code they hold."""
+    """Refuse weights that can only be unpickled: unpickling runs whatever code they hold."""
     if any(path.glob("*.safetensors")):
         return
     pickled = [

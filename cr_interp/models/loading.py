@@ -121,7 +121,7 @@ def load(
 
 
 def adapter_folder(path: Path | str) -> Path | None:
-    """The folder of an adapter, brought here if a hub id names one; None for a whole model.
+    """Return the folder of an adapter, brought here if a hub id names one; None for a whole model.
 
     Raises :class:`UserError` for a folder that holds adapters in folders of their own only.
     """
@@ -145,7 +145,7 @@ def adapter_folder(path: Path | str) -> Path | None:
 
 
 def resolve(name: str) -> Path | str:
-    """The folder that a name stands for, or the name itself if it has to be a hub id."""
+    """Find the folder that a name stands for, or the name itself if it has to be a hub id."""
     if name.startswith("builtin:"):
         if name not in builtin_names():
             raise unknown("built-in model", name, builtin_names())
@@ -164,7 +164,7 @@ def resolve(name: str) -> Path | str:
 
 
 def here(name: str, who: str) -> Path:
-    """The folder of a model that ``who`` (a file, not a person) names: a hub id stands for its copy in the cache.
+    """Find the folder of a model that ``who`` (a file, not a person) names: a hub id stands for its copy in the cache.
 
     Raises :class:`UserError` for one that is not on this machine: a file from elsewhere makes nobody ask the network.
     """

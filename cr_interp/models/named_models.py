@@ -30,7 +30,7 @@ def model_digest(name: str) -> str:
 
 
 def _base_of(path: Path | str) -> str | None:
-    """The name of the base that an adapter's folder gives; None for a whole model."""
+    """Return the name of the base that an adapter's folder gives; None for a whole model."""
     if not isinstance(path, Path) or not (path / "adapter_config.json").is_file():
         return None
     told = read_json(path / "adapter_config.json")
@@ -56,7 +56,7 @@ def _commit(name: str) -> str | None:
 
 
 def tokenizer_of(name: str, template: Mapping[str, bool | int | str] | None = None) -> Any:
-    """A model's tokenizer alone, with variables of its chat template fixed; an adapter without one has its base's.
+    """Load a model's tokenizer alone, with variables of its chat template fixed; an adapter without one has its base's.
 
     Raises :class:`UserError` as :func:`~cr_interp.models.load` does.
     """

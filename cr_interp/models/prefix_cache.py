@@ -27,7 +27,7 @@ class Prefix:
     keys_values: tuple[KeysValues, ...]
 
     def expand(self, batch: int) -> DynamicCache | None:
-        """A fresh cache for ``batch`` sequences, for decoding: it grows."""
+        """Return a fresh cache for ``batch`` sequences, for decoding: it grows."""
         if not self.ids:
             return None
         return DynamicCache(
@@ -112,7 +112,7 @@ class WriteLayer(ReadLayer):
 
 
 def recording() -> Cache:
-    """An empty cache for running a prefix; its ``layers`` then hold ``keys`` and ``values``."""
+    """Return an empty cache for running a prefix; its ``layers`` then hold ``keys`` and ``values``."""
     return Cache(layer_class_to_replicate=RecordLayer)
 
 
@@ -130,7 +130,7 @@ def recorded(cache: Cache, tokens: int, layers: int) -> tuple[KeysValues, ...]:
 
 
 def reading(keys_values: Sequence[KeysValues], batch: int) -> Cache:
-    """A prefix of batch size 1, a pair per layer, as ``batch`` sequences see it. Nothing is copied here."""
+    """Show a prefix of batch size 1, a pair per layer, as ``batch`` sequences see it. Nothing is copied."""
     return Cache(
         layers=[ReadLayer(k.expand(batch, -1, -1, -1), v.expand(batch, -1, -1, -1)) for k, v in keys_values]
     )

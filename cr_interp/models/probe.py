@@ -94,7 +94,7 @@ def _objects(value: object) -> list[dict]:
 
 
 def nested(pattern: str) -> bool:
-    """Is there a repetition without end inside another, as in ``(a+)+``? Then a text can take exponentially long.
+    """Tell whether a repetition without end stands inside another, as in ``(a+)+``: then a text can take exponentially long.
 
     >>> nested(r"(a+)+b"), nested(r"\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\p{L}+")
     (True, False)

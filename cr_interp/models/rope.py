@@ -82,7 +82,7 @@ def _forget(module: Any) -> None:
 
 
 def _forgetful(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A rotary embedding's forward that depends on its input alone."""
+    """Return a rotary embedding's forward that depends on its input alone."""
 
     @wraps(forward)
     def fresh(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -94,7 +94,7 @@ def _forgetful(forward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _install() -> None:
-    """For the rotary embeddings that are defined already and for those to come."""
+    """Do so for the rotary embeddings that are defined already and for those to come."""
     decorate = modeling_rope_utils.dynamic_rope_update
     if not hasattr(decorate, "forgets"):
 

@@ -1,8 +1,8 @@
-"""Models whose weights are spread over processes: each holds a part of every tensor and gathers a layer to run it.
+"""Models whose weights are spread over processes: each holds a part of every tensor, and a layer is gathered before it runs.
 
-Mental model: gathering needs all processes at once, so they have to run the same layers equally often. Decoding is where
-they would not: one process's responses end earlier than another's. FSDP2 makes its parts DTensors; DeepSpeed's ZeRO-3 leaves
-empty tensors with a ``ds_id``, and their shape in ``ds_shape``.
+Mental model. Gathering needs all processes at once, so all processes have to run the same layers equally often. Decoding
+breaks this unless it is told: the responses of one process end earlier than another's. FSDP2 makes the parts DTensors.
+DeepSpeed's ZeRO-3 leaves empty tensors, with a ``ds_id``, and the whole tensor's shape in ``ds_shape``.
 """
 
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ from torch.distributed.tensor import DTensor
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Tell whether each process holds a part of the weights only."""
+    """Tell whether this process holds only a part of the model's weights."""
     return is_partitioned(model) or any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def is_partitioned(model: nn.Module) -> bool:
-    """Tell whether ZeRO-3 holds the parts."""
+    """Tell whether the weights are parts that ZeRO-3 made."""
     return any(hasattr(parameter, "ds_id") for parameter in model.parameters())
 
 
 def shape_of(parameter: Tensor) -> Sequence[int]:
-    """Give the shape of the whole tensor, whatever part of it is here."""
+    """Give the shape of the whole tensor, also where this process holds a part of it or nothing."""
     return getattr(parameter, "ds_shape", parameter.shape)
 
 
 def whole(parameter: Tensor) -> Tensor:
-    """Gather all of a tensor (FSDP2); every process has to ask for it."""
+    """Gather the whole tensor from its parts (FSDP2). Every process has to call this."""
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 

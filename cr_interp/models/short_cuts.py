@@ -26,7 +26,7 @@ PREFIX, LONG, SHORT = 5, 6, 3
 
 
 def find(model: nn.Module) -> Batching | None:
-    """The short cuts of a model; ``None`` if its states are not finite, so that nothing can be compared."""
+    """Find the short cuts of a model; ``None`` if its states are not finite, so that nothing can be compared."""
     config = unwrap(model).config.get_text_config()
     limits = rope.boundaries(unwrap(model))
     with _quietly(model), torch.no_grad():
@@ -119,7 +119,7 @@ def _padded(states: Tensor, like: Tensor) -> Tensor:
 
 
 def _sequences(model: nn.Module, config: Any, limits: Sequence[rope.Boundary]) -> list[list[int]]:
-    """Two sequences with a common start, as short as the model's positions and its rotary factors' ask for."""
+    """Make two sequences with a common start, as short as the model's positions and its rotary factors' ask for."""
     longest = min([PREFIX + LONG, *(b.length for b in limits)])
     positions = getattr(config, "max_position_embeddings", None)
     longest = max(4, min(longest, positions) if isinstance(positions, int) and positions > 3 else longest)
@@ -141,7 +141,9 @@ def _difference(found: Tensor, expected: Tensor) -> float:
 
 @contextmanager
 def _quietly(model: nn.Module) -> Iterator[None]:
-    """Eval mode, no autocast, no hooks of the user's, who has asked for nothing yet; afterwards all as it was."""
+    """Run the block in eval mode, without autocast and without the hooks of the user, who has asked for nothing yet.
+    Afterwards all is as it was.
+    """
     inner: nn.Module = unwrap(model)
     modules: list[Any] = list(inner.modules())
     modes = [module.training for module in modules]

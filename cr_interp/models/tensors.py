@@ -42,7 +42,7 @@ class Tensors:
 
 
 def open_tensors(name: str) -> Tensors:
-    """The weights of a folder, an adapter's folder, a built-in, or a hub id whose copy is in the cache.
+    """Open the weights of a folder, an adapter's folder, a built-in, or a hub id whose copy is in the cache.
 
     Raises :class:`UserError` for one that is not here, or that holds no safetensors.
     """
@@ -58,7 +58,7 @@ def open_tensors(name: str) -> Tensors:
 
 
 def _merged(name: str) -> Tensors:
-    """An adapter's effective weights, by the names that its base's have."""
+    """Return an adapter's effective weights, by the names that its base's have."""
     model: Any = open_model(name).model
     return Tensors(name, {plain(key): value for key, value in model.merge_and_unload().state_dict().items()})
 

@@ -16,7 +16,7 @@ _KNOWN: "WeakKeyDictionary[Any, tuple[str, tuple[int, ...]]]" = WeakKeyDictionar
 
 
 def turn_ends(tokenizer: Any) -> tuple[int, ...]:
-    """The token with which the chat template ends an assistant's turn; empty where there is none.
+    """Return the token with which the chat template ends an assistant's turn; empty where there is none.
 
     A template that ends turns with several tokens or with plain text is said, once: a response cannot be ended by that.
     """

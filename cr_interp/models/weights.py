@@ -38,7 +38,7 @@ SHOWN = 3
 
 
 def plain(key: str) -> str:
-    """A tensor's name without the names of wrappers around the model or a part of it.
+    """Return a tensor's name without the names of wrappers around the model or a part of it.
 
     >>> plain("module._orig_mod.model.layers.0._orig_mod.mlp.up_proj.weight")
     'model.layers.0.mlp.up_proj.weight'
@@ -47,7 +47,7 @@ def plain(key: str) -> str:
 
 
 def unwrapped(tensors: Mapping[str, Tensor], where: Path | str) -> dict[str, Tensor]:
-    """The same tensors by their plain names; :class:`UserError` if two of them then have the same."""
+    """Return the same tensors by their plain names; :class:`UserError` if two of them then have the same."""
     named: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         if plain(key) in named:
@@ -93,8 +93,9 @@ def load_whole(path: Path | str, dtype: torch.dtype, strip: bool = True, **kwarg
 
 
 def auto_class(path: Path | str) -> Any:
-    """The library's class for a checkpoint: the one with the name that its ``config.json`` gives, since a model of
-    text and images can be loaded without its images, and its other tensors would be left over."""
+    """Return the library's class for a checkpoint: the one with the name that its ``config.json`` gives, since a model of
+    text and images can be loaded without its images, and its other tensors would be left over.
+    """
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception:  # the loader meets it again, and what it says is explained there
@@ -139,7 +140,8 @@ def refuse_incomplete(
 
 
 def first_few(names: Sequence[str]) -> str:
-    """
+    """Write the first few names, and how many more there are.
+
     >>> first_few(["a", "b", "c", "d", "e"])
     'a, b, c and 2 more'
     """
@@ -150,7 +152,7 @@ def first_few(names: Sequence[str]) -> str:
 def _load_wrapped(
     model: PreTrainedModel, path: Path | str, dtype: torch.dtype, kwargs: dict[str, Any]
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """The same checkpoint once more, under the plain names of its tensors. ``model``: how it was loaded without that.
+    """Load the same checkpoint once more, under the plain names of its tensors. ``model``: how it was loaded without that.
 
     The library's ``key_mapping`` would do, but it is remembered and undone when the model is saved.
     """
@@ -188,7 +190,7 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
 
 @contextmanager
 def _bar_if_large(path: Path | str) -> Iterator[None]:
-    """Without a progress bar for weights that load in a moment: a study loads dozens of checkpoints."""
+    """Hide the progress bar for weights that load in a moment: a study loads dozens of checkpoints."""
     small = isinstance(path, Path) and sum(f.stat().st_size for f in path.glob("*.safetensors")) < 2**30
     silenced = small and logging.is_progress_bar_enabled()
     if silenced:
@@ -202,7 +204,7 @@ def _bar_if_large(path: Path | str) -> Iterator[None]:
 
 @contextmanager
 def _report_is_ours() -> Iterator[None]:
-    """Without the library's table of tensors that did not fit: it is made into a refusal, or mended."""
+    """Hide the library's table of tensors that did not fit: it is made into a refusal, or mended."""
     before = logging.get_verbosity()
     logging.set_verbosity(max(before, logging.ERROR))
     try:

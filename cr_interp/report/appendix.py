@@ -15,7 +15,7 @@ _ACTING = re.compile(r"([\\`*_{}\[\]#+!~$])")
 
 
 def appendix(title: str, about: str, sections: list[Section]) -> str:
-    """The whole text."""
+    """Write the whole text."""
     lines = [f"# {_plain(title)}", "", _plain(about), ""]
     for section in sections:
         lines += [f"## {_plain(section.title)}", ""]

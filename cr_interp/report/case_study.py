@@ -34,7 +34,7 @@ CONTROLS = {
 
 
 def curves_by_control(drift: pd.DataFrame, responses: str) -> list[go.Figure]:
-    """1 − cosine by layer, a figure for each control that was measured, on white."""
+    """Draw 1 − cosine by layer, a figure for each control that was measured, on white."""
     whose = "each checkpoint's own" if responses == "own" else f"{responses}'s"
     found = []
     for control, note in CONTROLS.items():
@@ -47,8 +47,9 @@ def curves_by_control(drift: pd.DataFrame, responses: str) -> list[go.Figure]:
 
 
 def layers(drift: pd.DataFrame) -> pd.DataFrame:
-    """Every layer of every arm under the exact context and against the floor: columns ``measure, control, arm, layer,
-    estimate, low, high, …`` of :func:`layer_table`."""
+    """Return every layer of every arm under the exact context and against the floor: columns ``measure, control, arm, layer,
+    estimate, low, high, …`` of :func:`layer_table`.
+    """
     parts = [
         layer_table(drift, measure, control).assign(measure=measure, control=control)
         for measure in MEASURES
@@ -59,7 +60,9 @@ def layers(drift: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(study: Study) -> pd.DataFrame:
-    """Per arm the block that moves most by the cosine, with its interval, and the floor's and the other measures' extremes."""
+    """Return per arm the block that moves most by the cosine, with its interval, and the floor's and the other measures'
+    extremes.
+    """
     drift = study.table("drift")
     table = extreme_layer(drift, "cosine").rename(columns={"estimate": "lowest cosine"})
     for name, measure, control in (

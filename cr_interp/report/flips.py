@@ -57,7 +57,7 @@ def _contexts(answers: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
 
 
 def _words(before: Any) -> str:
-    """A stored context as text; what is none is shown as it stands."""
+    """Write a stored context as text; what is none is shown as it stands."""
     try:
         found = json.loads(before)
         said = [f"[{each['role']}] {each['content']}" for each in found["messages"]]
@@ -72,7 +72,7 @@ def _meaning(case: str) -> str:
 
 
 def choose_flips(pairs: pd.DataFrame, at_most: int = SHOWN) -> pd.DataFrame:
-    """The pairs to show, in the order in which they are shown; see the module's first lines for the rule."""
+    """Choose the pairs to show, in the order in which they are shown; see the module's first lines for the rule."""
     queues = [_in_turn(pairs[pairs["arm"] == arm], case) for case in FLIPPED for arm in _arms(pairs)]
     arms = len(_arms(pairs))
     chosen: list[Any] = []
@@ -86,13 +86,13 @@ def choose_flips(pairs: pd.DataFrame, at_most: int = SHOWN) -> pd.DataFrame:
 
 
 def _arms(pairs: pd.DataFrame) -> list[str]:
-    """The trained arms; the base if there are no others."""
+    """Return the trained arms; the base if there are no others."""
     arms = arm_order(pairs["arm"])
     return [arm for arm in arms if arm != UNTRAINED] or arms
 
 
 def _in_turn(pairs: pd.DataFrame, case: str) -> list[Any]:
-    """Labels of the pairs of one case: the first of every cluster, then the second of each, and so on."""
+    """Return labels of the pairs of one case: the first of every cluster, then the second of each, and so on."""
     mine = pairs[pairs["case"] == case].sort_values(["example_id", "seed", "sample"], kind="stable")
     turn = mine.groupby("cluster", sort=False).cumcount()
     return list(turn.sort_values(kind="stable").index)

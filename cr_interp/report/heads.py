@@ -11,7 +11,7 @@ from cr_interp.tables.attribution import agreement, first_cells
 
 
 def rich_heads(heads: pd.DataFrame, name: str, readout: str = "share") -> Table:
-    """The heads that do most when they are patched, beside their controls."""
+    """Return the heads that do most when they are patched, beside their controls."""
     caption = "Layer.head, among the heads that attribution named first; intervals as if they had been chosen beforehand."
     found = first_cells(heads[heads["chosen"] == "first"], readout=readout)
     cells = [f"{row.layer}.{row.head}" for row in found.itertuples()]
@@ -19,7 +19,7 @@ def rich_heads(heads: pd.DataFrame, name: str, readout: str = "share") -> Table:
 
 
 def rich_windows(windows: pd.DataFrame, name: str, readout: str = "share") -> Table:
-    """The windows of layers that do most when they are patched, beside their controls."""
+    """Return the windows of layers that do most when they are patched, beside their controls."""
     found = first_cells(windows, readout=readout)
     cells = [f"{row.site} {row.layer}–{row.layer + row.width - 1}" for row in found.itertuples()]
     caption = "Several layers at once; intervals as if the window had been chosen beforehand."

@@ -10,7 +10,7 @@ from cr_interp.vocabulary import CONTROLS
 
 
 def limits(study: Study, table: pd.DataFrame) -> list[str]:
-    """The limits of a study whose metrics are ``table`` (``tables.metrics.metric_table``), a sentence each."""
+    """Return the limits of a study whose metrics are ``table`` (``tables.metrics.metric_table``), a sentence each."""
     generations = study.table("generations")
     found = [_scope(study, generations), *keyless_sentences(study)]
     found += _seeds(table)

@@ -19,7 +19,7 @@ GROUPS = ("harmed", "rescued", "changed")
 
 
 def printed(study: Study, names: Sequence[str]) -> list[Table]:
-    """The tables that are printed behind these analyses, as far as the study has them."""
+    """Return the tables that are printed behind these analyses, as far as the study has them."""
     known: dict[str, tuple[str, Callable[[pd.DataFrame, str], Table]]] = {
         "patching": ("patching", rich_patching),
         "windows": ("patching_windows", rich_windows),
@@ -38,7 +38,7 @@ def printed(study: Study, names: Sequence[str]) -> list[Table]:
 
 
 def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") -> Table:
-    """:func:`~cr_interp.tables.knockout.strongest_cuts` for the terminal."""
+    """Make the terminal's table of :func:`~cr_interp.tables.knockout.strongest_cuts`."""
     table = PlainTable(
         f"{name}: knockout, share of answers without the context that are back",
         caption="In all layers, and in the layer that does most, as if it had been chosen beforehand. In round brackets: a "
@@ -69,7 +69,7 @@ def _share(estimate: float, elsewhere: float, kept: float, low: float, high: flo
 
 
 def rich_lens(lens: pd.DataFrame, name: str) -> Table:
-    """:func:`~cr_interp.tables.lens.parting` for the terminal, one row per arm, group and view."""
+    """Make the terminal's table of :func:`~cr_interp.tables.lens.parting`, one row per arm, group and view."""
     table = PlainTable(
         f"{name}: lens, from which layer on the last layer's choice is ahead",
         caption="Log-probability of the right minus the wrong token behind the last layer; means over seeds.",
@@ -93,7 +93,9 @@ def rich_lens(lens: pd.DataFrame, name: str) -> Table:
 
 
 def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> Table:
-    """:func:`~cr_interp.tables.patching.strongest` for the terminal. Where answers do not part there is no share, and no row."""
+    """Make the terminal's table of :func:`~cr_interp.tables.patching.strongest`. Where answers do not part there is no share,
+    and no row.
+    """
     table = PlainTable(
         f"{name}: patching, the layer that does most",
         caption="Intervals within these runs, as if the layer had been chosen beforehand.",

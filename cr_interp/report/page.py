@@ -30,7 +30,7 @@ BADGES = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
 
 
 def page(title: str, about: str, sections: list[Section]) -> str:
-    """The whole file. ``title`` and ``about`` are plain text, as is everything in ``sections``."""
+    """Write the whole file. ``title`` and ``about`` are plain text, as is everything in ``sections``."""
     drawn: list[str] = []
     body = "".join(_section(each, drawn) for each in sections)
     contents = "".join(f'<a href="#{each.anchor}">{_text(each.title)}</a>' for each in sections)
@@ -113,7 +113,7 @@ def _numbers(part: Numbers) -> str:
 
 
 def _number(value: str) -> str:
-    """An estimate with its interval in small figures below it, with true minus signs."""
+    """Write an estimate with its interval in small figures below it, with true minus signs."""
     found = re.fullmatch(r"(.*\S) (\[[^\[\]]*\])", value)
     estimate, interval = found.groups() if found else (value, "")
     told = [re.sub(r"(?<![\w.])-(?=[\d.])", "−", _text(each)) for each in (estimate, interval)]
@@ -146,7 +146,7 @@ def _drawing(part: Drawing, drawn: list[str]) -> str:
 
 
 def _json(figure: go.Figure) -> str:
-    """The figure's data and layout; nothing in it can end the element that it stands in."""
+    """Write the figure's data and layout; nothing in it can end the element that it stands in."""
     data = json.loads(figure.to_json())
     data["layout"].pop("meta", None)  # the caption and the alternative text stand beside it
     text = json.dumps({"data": data["data"], "layout": data["layout"]}, ensure_ascii=True, separators=(",", ":"))
@@ -159,7 +159,7 @@ def _text(text: object) -> str:
 
 @cache
 def _library() -> str:
-    """The drawing library, as the installed plotly carries it."""
+    """Return the drawing library, as the installed plotly carries it."""
     return (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_text("utf-8")
 
 

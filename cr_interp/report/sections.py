@@ -41,7 +41,7 @@ BASELINE = "opd"
 
 
 def sections(study: Study) -> list[Section]:
-    """All sections of a study's report.
+    """Return all sections of a study's report.
 
     Raises :class:`UserError` only where a study has neither answers nor drift, of which nothing can be reported.
     """
@@ -77,7 +77,7 @@ def _guarded(make: Callable[[Held], list[Any]], held: Held) -> list[Any]:
 
 
 def verdict(held: Held) -> list[Any]:
-    """Each arm against the baseline as a question and its answer, then each arm alone, then what all this does not say."""
+    """Put each arm against the baseline as a question with its answer, then each arm alone, then what all this does not say."""
     generations, split, table = held.answers, held.split, held.metrics
     arms = arm_order(table["arm"])
     trained = [arm for arm in arms if arm != UNTRAINED]
@@ -155,7 +155,7 @@ def _cell(name: str, rows: pd.DataFrame) -> str:
 
 
 def answers(held: Held) -> list[Any]:
-    """The forest of metrics, its numbers, and what kind of wrong the wrong answers are."""
+    """Show the forest of metrics, its numbers, and what kind of wrong the wrong answers are."""
     generations, split, table = held.answers, held.split, held.metrics
     table = table[~table["metric"].isin(list(OBEDIENCE))]  # which has a section of its own
     shown = table[table["seed"].isna()]
@@ -174,7 +174,7 @@ def answers(held: Held) -> list[Any]:
 
 
 def _wide(table: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
-    """A row per arm (and seed), a column per metric, each cell an estimate and its interval."""
+    """Return a row per arm (and seed), a column per metric, each cell an estimate and its interval."""
     by = by or ["arm"]
     names = metric_names(table)
     rows = []
@@ -189,7 +189,7 @@ def _wide(table: pd.DataFrame, by: list[str] | None = None) -> pd.DataFrame:
 
 
 def drift(held: Held) -> list[Any]:
-    """The cosine by layer with its floor behind it, and each arm's layer that moves most relative to that floor."""
+    """Show the cosine by layer with its floor behind it, and each arm's layer that moves most relative to that floor."""
     rows = held.study.table("drift")
     have = set(rows.loc[rows["measure"] == "cosine", "control"])
     behind = [name for name in ("floor", "repeat") if name in have]
@@ -235,7 +235,7 @@ def _numbers(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def controls(held: Held) -> list[Any]:
-    """Harm and accuracy under every context that was given, and whether the student still follows a new instruction."""
+    """Show Harm and accuracy under every context that was given, and whether the student still follows a new instruction."""
     generations, split = held.answers, held.split
     asked = set(generations.loc[generations["view"] == "with_context", "control"])
     given = [name for name in CONTROLS if name in asked]
@@ -301,7 +301,7 @@ def _obedience(table: pd.DataFrame) -> list[Any]:
 
 
 def origin(held: Held) -> list[Any]:
-    """Fingerprints, versions and the command; the contexts that were given; what differs between the arms."""
+    """List fingerprints, versions and the command; the contexts that were given; what differs between the arms."""
     study, manifest = held.study, held.study.manifest
     parts: list[Any] = []
     if manifest.get("command"):

@@ -18,7 +18,7 @@ MOST_BYTES = 3_000_000
 
 
 def report_text(study: Study, form: Format = "html") -> str:
-    """The report of a study as one file's text."""
+    """Write the report of a study as the text of one file."""
     manifest = study.manifest
     title = f"{manifest.get('name') or study.name}: what the context still does"
     told = [
@@ -39,7 +39,7 @@ def report_text(study: Study, form: Format = "html") -> str:
 
 
 def form_of(out: Path, named: str | None = None) -> Format:
-    """The format that is asked for: the one named, else by the file's ending.
+    """Choose the format: the one named, else by the file's ending.
 
     Raises :class:`UserError` for one that is not written here.
     """

@@ -6,7 +6,7 @@ import pandas as pd
 
 
 def configuration(manifest: dict[str, Any], arms: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """``(differences, shared)``: settings that differ between arms, an arm a column; and those that all share."""
+    """Return ``(differences, shared)``: settings that differ between arms, an arm a column; and those that all share."""
     declared = manifest.get("arms")
     declared = declared if isinstance(declared, dict) else {}
     per_arm = {arm: flatten(declared.get(arm) or {}) for arm in arms}
@@ -45,7 +45,7 @@ def provenance(manifest: dict[str, Any]) -> pd.DataFrame:
 
 
 def flatten(data: Any, prefix: str = "") -> dict[str, str]:
-    """Nested settings as ``a.b → text``; a list of plain values is one text, ``None`` is left out."""
+    """Flatten nested settings to ``a.b → text``; a list of plain values is one text, ``None`` is left out."""
     if isinstance(data, dict):
         found: dict[str, str] = {}
         for key, item in data.items():

@@ -28,7 +28,7 @@ def rich_study(
     title: str | None = None,
     interval: Kind = "across",
 ) -> Group:
-    """:func:`rich_table` of a study, and under it how many answers could not be read."""
+    """Return :func:`rich_table` of a study, and under it how many answers could not be read."""
     rows = unread_of(study, control)
     table = rich_table(
         metric_table(study, control, interval), title or study.name, seeds, instead(rows), interval
@@ -37,7 +37,7 @@ def rich_study(
 
 
 def markdown_study(study: Study, control: str = "exact", interval: Kind = "across") -> str:
-    """:func:`markdown_table` of a study, and under it how many answers could not be read."""
+    """Return :func:`markdown_table` of a study, and under it how many answers could not be read."""
     notes = map(in_markdown, [*unread_sentences(unread_of(study, control)), *keyless_sentences(study)])
     return "\n\n".join([markdown_table(metric_table(study, control, interval), interval), *notes])
 
@@ -68,7 +68,7 @@ def rich_table(
     shown_instead: Mapping[tuple[str, str], str] | None = None,
     interval: Kind = "across",
 ) -> Table:
-    """A column per arm, a row per metric (with ``seeds``, also per seed): that fits a terminal of 80 columns.
+    """Return a column per arm, a row per metric (with ``seeds``, also per seed): that fits a terminal of 80 columns.
 
     ``shown_instead``: (arm, metric) → what stands there for the value over seeds.
     """
@@ -116,7 +116,7 @@ def format_estimate(name: str, estimate: float, low: float, high: float) -> str:
 
 
 def markdown_table(table: pd.DataFrame, interval: Kind = "across") -> str:
-    """The values over seeds as in the README: a row per arm, and below which kind the intervals are."""
+    """Write the values over seeds as in the README: a row per arm, and below which kind the intervals are."""
     shown, names = table[table["seed"].isna()], metric_names(table)
     lines = ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for arm in arm_order(shown["arm"]):
@@ -126,7 +126,7 @@ def markdown_table(table: pd.DataFrame, interval: Kind = "across") -> str:
 
 
 def plain_table(rows: pd.DataFrame, title: str) -> Table:
-    """A data frame for the terminal: numbers to four digits, what is missing as a dash."""
+    """Turn a data frame into a table for the terminal: numbers to four digits, what is missing as a dash."""
     out = PlainTable(title)
     for name in rows:
         out.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(rows[name]) else "left")

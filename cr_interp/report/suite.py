@@ -40,7 +40,7 @@ _MISSING = "–"
 
 
 def suite_json(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of :func:`~cr_interp.tables.suite.suite_table` as plain dicts, ``None`` where a seed or a number is missing."""
+    """Return rows of :func:`~cr_interp.tables.suite.suite_table` as plain dicts, ``None`` where a seed or a number is missing."""
     rows = metrics_json(table) if len(table) else []
     return [{"setting": str(name), **row} for name, row in zip(table["setting"], rows, strict=True)]
 
@@ -56,7 +56,7 @@ def rich_suite(
     arms: Sequence[str] = ARMS,
     interval: Kind = "across",
 ) -> Group:
-    """The three tables under each other; they fit a terminal of 100 columns."""
+    """Return the three tables under each other; they fit a terminal of 100 columns."""
     compared = comparisons(suite, arm, baseline, control, interval)
     rows = setting_rows(suite, arms, control, interval)
     parts: list[Any] = [_rich_rows(rows, f"{suite.name} (context: {control})", interval)]
@@ -72,7 +72,7 @@ def rich_suite(
 
 
 def _rich_rows(rows: pd.DataFrame, title: str, interval: Kind) -> Table:
-    """A row per setting and arm; a column says how many seeds there are only if that is not the same for all."""
+    """Return a row per setting and arm; a column says how many seeds there are only if that is not the same for all."""
     trained = rows[rows["arm"] != "base"]["seeds"]
     uneven = trained.nunique() > 1
     out = _table(
@@ -166,7 +166,7 @@ def markdown_suite(
     arms: Sequence[str] = ARMS,
     interval: Kind = "across",
 ) -> str:
-    """The suite as Markdown: a row per setting, the counts, and all numbers folded away below."""
+    """Write the suite as Markdown: a row per setting, the counts, and all numbers folded away below."""
     rows = setting_rows(suite, arms, control, interval)
     compared = comparisons(suite, arm, baseline, control, interval)
     ablations = ablation_rows(suite, control, baseline, interval)
@@ -206,7 +206,7 @@ def markdown_tables(
 def _markdown_settings(
     rows: pd.DataFrame, compared: pd.DataFrame, arms: Sequence[str], arm: str, baseline: str
 ) -> str:
-    """One row per setting: values of the arms with a slash between them, then Harm of the two that are compared."""
+    """Write one row per setting: values of the arms with a slash between them, then Harm of the two that are compared."""
     together = " / ".join(f"`{name}`" for name in arms)
     head = [
         "setting",
@@ -279,7 +279,7 @@ def _markdown_ablations(rows: pd.DataFrame, baseline: str) -> str:
 
 
 def _minus(row: Any, metric: str) -> dict[str, Any]:
-    """The difference from the baseline as a row of comparisons has it."""
+    """Return the difference from the baseline as a row of comparisons has it."""
     low, high = row[f"{metric}_minus_low"], row[f"{metric}_minus_high"]
     return {"estimate": row[f"{metric}_minus"], "low": low, "high": high, "excludes_zero": low > 0 or high < 0}
 
@@ -293,7 +293,7 @@ def _markdown_counts(counts: pd.DataFrame, settings: Sequence[str]) -> str:
 
 
 def _which(row: Any, settings: Sequence[str]) -> str:
-    """The settings of a claim in the fewest words; "all but" only where the claim was asked of every setting."""
+    """Name the settings of a claim in the fewest words; "all but" only where the claim was asked of every setting."""
     others = [name for name in settings if name not in row["settings"]]
     if row["k"] and row["of"] == len(settings) and len(others) < row["k"]:
         return f"all but {', '.join(others)}" if others else "all"
@@ -331,7 +331,7 @@ def _notes(suite: Suite) -> list[str]:
 
 
 def _unread(suite: Suite, control: str) -> list[str]:
-    """A sentence for each setting in which a tenth or more of an arm's answers could not be read."""
+    """Return a sentence for each setting in which a tenth or more of an arm's answers could not be read."""
     return [
         f"{setting}: {sentence}"
         for setting, study in suite.studies.items()
@@ -341,7 +341,7 @@ def _unread(suite: Suite, control: str) -> list[str]:
 
 
 def _floors(compared: pd.DataFrame, baseline: str) -> list[str]:
-    """With sampled decoding Harm has a floor; greedy decoding has none to speak of."""
+    """Say the floor that Harm has with sampled decoding; greedy decoding has none to speak of."""
     harm = compared[compared["metric"] == "harm"]
     rows = harm[harm["baseline_floor"].isna() | (harm["baseline_floor"] > 0)]
     if rows.empty:

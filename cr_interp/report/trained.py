@@ -17,7 +17,7 @@ from cr_interp.vocabulary import arm_order, layer_name
 
 
 def rich_updates(study: Study) -> Table:
-    """Per module the relative and the absolute norm of ΔW, its stable rank and the share in W's leading directions."""
+    """Return per module the relative and the absolute norm of ΔW, its stable rank and the share in W's leading directions."""
     updates = study.table("updates")
     of = {measure: by_module(updates, measure) for measure in ("relative", "norm", "stable_rank", "top_share")}
     table = PlainTable(
@@ -60,7 +60,7 @@ def _overlaps(study: Study) -> str:
 
 
 def rich_gradients(study: Study, module: str = "all") -> Table:
-    """Every pair of terms at each checkpoint: cosine, and what either term has with itself on another half."""
+    """Return every pair of terms at each checkpoint: cosine, and what either term has with itself on another half."""
     table = PlainTable(
         f"{study.name}: cosines of the terms' gradients, {module} weights together",
         caption="Own: each term with itself on the other half of the prompts. Halves: the two terms likewise. Without noise: "
@@ -79,7 +79,7 @@ def rich_gradients(study: Study, module: str = "all") -> Table:
 
 
 def rich_directions(study: Study) -> Table:
-    """The verdict on the double dose, run by run."""
+    """Return the verdict on the double dose, run by run."""
     examples = study.table("direction_examples") if study.has_table("direction_examples") else None
     groups = [] if examples is None else [g for g in ("harmed", "changed") if g in set(examples["group"])]
     group = groups[0] if groups else "harmed"
@@ -132,7 +132,7 @@ def rich_directions(study: Study) -> Table:
 
 
 def rich_probes(study: Study) -> Table:
-    """For both questions the AUROC at the embedding, in the middle and behind the last layer, beside shuffled labels."""
+    """Return the AUROC of both questions at the embedding, in the middle and behind the last layer, beside shuffled labels."""
     table = PlainTable(
         f"{study.name}: can a linear probe tell that the context is there?",
         caption="AUROC on prompts of other clusters, ½ is chance; 95 % over clusters within runs. In round brackets: shuffled "
@@ -197,7 +197,7 @@ PRINTED = {
 
 
 def _columns(table: Table, left: tuple[str, ...], right: tuple[str, ...]) -> None:
-    """Columns whose numbers are never cut; words may wrap."""
+    """Add columns whose numbers are never cut; words may wrap."""
     for column in (*left, *right):
         words = column in ("term", "other", "question", "tried on", "because")
         side = "left" if words or column in left else "right"

@@ -35,7 +35,7 @@ class Headline:
 
 
 def headline(metrics: pd.DataFrame, differences: pd.DataFrame, arm: str, baseline: str) -> Headline:
-    """``metrics`` of both arms and ``differences`` arm − baseline, as ``cr_interp.tables.behaviour`` makes them.
+    """Judge by ``metrics`` of both arms and ``differences`` arm − baseline, as ``cr_interp.tables.behaviour`` makes them.
 
     By the *across* intervals where there are several seeds; else by the *within* ones, and the sentence says "one seed".
     """
@@ -85,7 +85,7 @@ def headline(metrics: pd.DataFrame, differences: pd.DataFrame, arm: str, baselin
 
 
 def _p_values(row: Any) -> str:
-    """``, p 0.011 (t), 0.250 (sign flips)``; nothing with one seed."""
+    """Write ``, p 0.011 (t), 0.250 (sign flips)``; nothing with one seed."""
     p, flips = getattr(row, "p", None), getattr(row, "p_sign_flip", None)
     return "" if pd.isna(p) or pd.isna(flips) else f", p {p:.3f} (t), {flips:.3f} (sign flips)"
 
@@ -97,16 +97,16 @@ def value(metrics: pd.DataFrame, arm: str, metric: str) -> float:
 
 
 def change(differences: pd.DataFrame, metric: str) -> float:
-    """Difference over seeds; NaN if the table has none."""
+    """Return difference over seeds; NaN if the table has none."""
     rows = differences[(differences["metric"] == metric) & differences["seed"].isna()]
     return float(rows["estimate"].iloc[0]) if len(rows) else float("nan")
 
 
 def percent(share: float, unit: str = " %") -> str:
-    """``97.3 %``; a dash if there is no value."""
+    """Write ``97.3 %``; a dash if there is no value."""
     return percent_of(share) + ("" if pd.isna(share) else unit)
 
 
 def points(difference: float, unit: str = " points") -> str:
-    """A difference of shares in percentage points, with its sign; the minus is ASCII, as st.metric needs."""
+    """Write a difference of shares in percentage points, with its sign; the minus is ASCII, as st.metric needs."""
     return "–" if pd.isna(difference) else f"{round(100 * difference, 1) + 0.0:+.1f}{unit}"

@@ -43,7 +43,7 @@ class Shown:
 
 
 def why(held: Held) -> list[Any]:
-    """The parts of every table of mechanism that the study has; what to type if it has none."""
+    """Return the parts of every table of mechanism that the study has; what to type if it has none."""
     study = held.study
     names = {each.table for each in ANALYSES if each.command == "explain"}
     beside = {name for each in ANALYSES if each.command == "explain" for name in each.beside}
@@ -77,7 +77,7 @@ def _guarded(study: Study, name: str) -> list[Any]:
 
 
 def from_rich(table: Table) -> Numbers:
-    """A table for the terminal as one for a page; its caption becomes the note."""
+    """Turn a table for the terminal into one for a page; its caption becomes the note."""
     heads = [column.justify for column in table.columns]
     first = next((index for index, side in enumerate(heads) if side == "right"), len(heads))
     cells = {

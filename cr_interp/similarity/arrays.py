@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 def tensors(value: Any) -> Any:
-    """The value with every array in it as a tensor that shares its memory; lists and mappings are gone through.
+    """Turn every array in the value into a tensor that shares its memory; lists and mappings are gone through.
 
     >>> tensors({0: np.zeros((2, 3))})[0].shape
     torch.Size([2, 3])

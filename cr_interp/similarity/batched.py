@@ -38,7 +38,7 @@ class Hsic:
         self._work: dict[str, Tensor] = {}  # reused by every batch: fresh memory costs more than the sums in it
 
     def cka(self) -> tuple[Float[Tensor, "x y"], str | None]:
-        """The ratios, NaN where a layer does not vary, and then why."""
+        """Return the ratios, NaN where a layer does not vary, and then why."""
         reasons = []
         for side, own in (("first", self.xx), ("second", self.yy)):
             for words, where in (("constant", own <= 0), ("not finite", ~own.isfinite())):
@@ -78,7 +78,7 @@ class Hsic:
     def _grams(
         self, side: str, slots: Sequence[Float[Tensor, "slot ?width"]], chosen: Int[Tensor, " b"]
     ) -> tuple[Float[Tensor, "layer b*b"], Float[Tensor, "layer b"], Float[Tensor, " layer"]]:
-        """Grams of centred rows with zero diagonals, their row sums, and the HSIC of rounding errors."""
+        """Return grams of centred rows with zero diagonals, their row sums, and the HSIC of rounding errors."""
         b = len(chosen)
         grams = self._workspace(f"gram {side}", len(slots), b, b)
         noise = torch.empty(len(slots), dtype=torch.float64)
@@ -102,7 +102,9 @@ class Hsic:
 def between_examples(
     x: Sequence[Float[Tensor, "g*t ?width"]], y: Sequence[Float[Tensor, "g*t ?width"]] | None, tokens: int
 ) -> Hsic:
-    """Example-level HSIC (``groups.py``) of every pair of layers; rows by example, ``tokens`` each. ``y`` None: the same."""
+    """Compute example-level HSIC (``groups.py``) of every pair of layers; rows by example, ``tokens`` each. ``y`` None: the
+    same.
+    """
     hsic = Hsic(len(x), len(x) if y is None else len(y))
     rows = [
         [layer.double() - layer.double().mean(0) for layer in side] for side in ([x] if y is None else [x, y])
@@ -156,10 +158,10 @@ _EPSILON = torch.finfo(torch.float32).eps
 
 
 def _variation(own: Tensor, square: Tensor, noise: Tensor) -> Tensor:
-    """A layer's HSIC with itself, 0 where rounding may be all there is: constant features, or a single row varies."""
+    """Return a layer's HSIC with itself, 0 where rounding may be all there is: constant features, or a single row varies."""
     return torch.where(own <= noise + 16 * _EPSILON * square, 0, own)
 
 
 def _u_centred(square: Tensor, rows: Tensor, total: Tensor, b: int) -> Tensor:
-    """⟨K, L⟩ of U-centred Grams from those of zero-diagonal ones: ⟨K, L⟩, s·z and SZ."""
+    """Compute ⟨K, L⟩ of U-centred Grams from those of zero-diagonal ones: ⟨K, L⟩, s·z and SZ."""
     return square - 2 / (b - 2) * rows + total / ((b - 1) * (b - 2))

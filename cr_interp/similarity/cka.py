@@ -21,7 +21,7 @@ def cka(
     debiased: bool = True,
     groups: Int[Tensor, " n"] | None = None,
 ) -> float:
-    """Linear CKA of paired rows, in [−1, 1] (biased: [0, 1]); NaN below 4 rows or with constant features.
+    """Compute linear CKA of paired rows, in [−1, 1] (biased: [0, 1]); NaN below 4 rows or with constant features.
 
     ``groups``, an example id per row, gives the example-level statistic (``groups.py``), which is debiased only.
     """
@@ -40,16 +40,16 @@ def weighted_cka(
     weights: Float[Tensor, "replicates g"],
     group: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, " replicates"]:
-    """Debiased CKA from two Gram matrices when row i counts ``weights[:, group[i]]`` times; batched.
+    """Compute debiased CKA from two Gram matrices when row i counts ``weights[:, group[i]]`` times; batched.
 
-    HSIC₁ is a U-statistic, a mean over *distinct* rows: with grams k and l, T₂ = Σ′ k_ij l_ij, T₃ = Σ′ k_ij l_iq
-    and T₄ = Σ′ k_ij l_qr over distinct indices it is T₂/(n)₂ − 2T₃/(n)₃ + T₄/(n)₄ (Song et al. 2012). Here every
-    index carries its weight, and the falling factorials become their weighted counterparts e₂, e₃, e₄. A
-    bootstrap replicate thus never pairs a row with its own copy, which plain resampling would, inflating CKA.
+    HSIC₁ is a U-statistic, a mean over *distinct* rows: with grams k and l, T₂ = Σ′ k_ij l_ij, T₃ = Σ′ k_ij l_iq and T₄ = Σ′
+    k_ij l_qr over distinct indices it is T₂/(n)₂ − 2T₃/(n)₃ + T₄/(n)₄ (Song et al. 2012). Here every index carries its
+    weight, and the falling factorials become their weighted counterparts e₂, e₃, e₄. A bootstrap replicate thus never pairs a
+    row with its own copy, which plain resampling would, inflating CKA.
 
-    Rows of one group (an example's tokens) share a weight, so sums over a group are taken once and the
-    replicates cost n·g instead of n². ``group=None``: every row is its own group. Replicates with fewer than
-    four distinct rows, or without variation, are NaN. With all weights 1 this is :func:`cka`.
+    Rows of one group (an example's tokens) share a weight, so sums over a group are taken once and the replicates cost n·g
+    instead of n². ``group=None``: every row is its own group. Replicates with fewer than four distinct rows, or without
+    variation, are NaN. With all weights 1 this is :func:`cka`.
 
     Give the Grams of *centred* rows: with unequal weights the sums above are blind to a shift only up to 1/n.
     """
@@ -86,14 +86,14 @@ def _gather(matrix: Float[Tensor, "n m"], group: Int[Tensor, " n"], groups: int)
 
 
 def _dot(a: Float[Tensor, "replicates n"], b: Float[Tensor, "replicates n"]) -> Float[Tensor, " replicates"]:
-    """Inner product of each row of a with its row of b."""
+    """Compute the inner product of each row of a with its row of b."""
     return torch.einsum("rn,rn->r", a, b)
 
 
 def falling(
     weights: Float[Tensor, "replicates g"], rows: Float[Tensor, " g"]
 ) -> tuple[Float[Tensor, " replicates"], Float[Tensor, " replicates"], Float[Tensor, " replicates"]]:
-    """Σ over 2, 3, 4 distinct rows of the product of their weights, from power sums (Newton's identities)."""
+    """Compute Σ over 2, 3, 4 distinct rows of the product of their weights, from power sums (Newton's identities)."""
     w2 = weights * weights
     s1, s2, s3, s4 = weights @ rows, w2 @ rows, (w2 * weights) @ rows, (w2 * w2) @ rows
     e2 = s1**2 - s2

@@ -68,7 +68,7 @@ class CloseSums:
             getattr(self, name).add_(getattr(other, name))
 
     def shifted(self, u: Float[Tensor, " p"], v: Float[Tensor, " p"]) -> "CloseSums":
-        """The sums of the rows (x + u, d + v): a form q(z) becomes q(z) + b·z + k, expanded in every product."""
+        """Return the sums of the rows (x + u, d + v): a form q(z) becomes q(z) + b·z + k, expanded in every product."""
         n, zero = self.n, torch.zeros_like(u)
         of_x, of_d = torch.stack([2 * u, v, zero]), torch.stack([zero, u, 2 * v])  # b of r, m, c
         k = torch.stack([u @ u, u @ v, v @ v])
@@ -95,7 +95,7 @@ class CloseSums:
         return self.shifted(-self.x / self.n, -self.d / self.n)
 
     def hsics(self, debiased: bool) -> tuple[float, float, float]:
-        """h(K, K), h(K, E), h(E, E) of *centred* sums, in the scale of ``moments.py``."""
+        """Compute h(K, K), h(K, E), h(E, E) of *centred* sums, in the scale of ``moments.py``."""
         c, m, nn = self.xx, self.xd, self.dd
         squares = (
             c.square().sum(),
@@ -119,7 +119,7 @@ class CloseSums:
         return self.x + self.d, self.xx + self.xd, self.xx + self.xd + self.xd.T + self.dd, y @ self.forms
 
     def fourth(self) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-        """Per pair (a, b) of x, y: Σ|a|²|b|², Σ|a|²·b and Σ|b|²·a."""
+        """Return per pair (a, b) of x, y: Σ|a|²|b|², Σ|a|²·b and Σ|b|²·a."""
         of = {"x": torch.tensor(_OF_X, dtype=torch.float64), "y": torch.tensor(_OF_Y, dtype=torch.float64)}
         times = {"x": self.times_x, "y": self.times_x + self.times_d}
         return {

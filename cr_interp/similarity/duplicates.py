@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def marks(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> UInt64[ndarray, " n"]:
-    """A mark of every pair of rows; equal only where both views' rows are."""
+    """Mark every pair of rows; two marks are equal only where both views' rows are."""
     words = np.concatenate([_words(x), _words(y)], axis=1).astype(np.uint64)
     times = np.random.default_rng(0).integers(0, 1 << 63, words.shape[1], dtype=np.uint64) * 2 + 1
     with np.errstate(over="ignore"):

@@ -34,7 +34,7 @@ MOST_ROWS = 1024
 
 
 def tokens_each(lengths: Iterable[Sequence[int]], most_rows: int = MOST_ROWS) -> int:
-    """The t of a study, from the lengths in tokens of every checkpoint's responses.
+    """Return the t of a study, from the lengths in tokens of every checkpoint's responses.
 
     The largest number of tokens that at least 90 % of the responses of *every* checkpoint have, but no more than lets all
     examples fit into ``most_rows`` rows. Responses without a token do not count.
@@ -55,10 +55,10 @@ def tokens_each(lengths: Iterable[Sequence[int]], most_rows: int = MOST_ROWS) ->
 def group_cka(
     x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], groups: Int[Tensor, " n"], tokens: int | None = None
 ) -> Estimate:
-    """CKA between examples; ``groups`` says which example each row is of. Computed in float64; never clamped.
+    """Compute CKA between examples; ``groups`` says which example each row is of. Computed in float64; never clamped.
 
-    ``tokens`` is t; None: chosen from these groups by the rule of :func:`tokens_each`. NaN with a reason below four
-    examples, for rows that are not finite, and where examples do not vary.
+    ``tokens`` is t; None: chosen from these groups by the rule of :func:`tokens_each`. NaN with a reason below four examples,
+    for rows that are not finite, and where examples do not vary.
     """
     if not len(x) == len(y) == len(groups):
         raise ValueError(
@@ -95,7 +95,7 @@ def few_examples(examples: int, tokens: int, clusters: int | None = None) -> str
 
 
 def equal_rows(groups: Int[Tensor, " n"], tokens: int | None = None) -> Int[Tensor, "example token"]:
-    """For every example that has so many tokens the rows of ``tokens`` of them, evenly spaced."""
+    """Choose, of every example that has so many tokens, the rows of ``tokens`` of them, evenly spaced."""
     order = torch.argsort(groups, stable=True)
     _, counts = torch.unique(groups, return_counts=True)
     if not len(counts):

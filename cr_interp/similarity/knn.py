@@ -41,13 +41,14 @@ def knn_overlap(
     metric: str = "cosine",
     groups: Int[Tensor, " n"] | None = None,
 ) -> Overlap:
-    """Mean overlap in [0, 1] with its chance level; ``metric`` is ``cosine`` (of rows not centred) or ``euclidean``.
+    """Compute the mean overlap in [0, 1] with its chance level; ``metric`` is ``cosine`` (of rows not centred) or
+    ``euclidean``.
 
-    ``groups``: rows of one group are no neighbours of each other (tokens of one response are trivially near); the
-    chance level then is the mean of k / (rows of other groups).
+    ``groups``: rows of one group are no neighbours of each other (tokens of one response are trivially near); the chance
+    level then is the mean of k / (rows of other groups).
 
-    NaN with a reason if a row has fewer than k + 1 others (with k of them the overlap is 1, whatever the states), if
-    rows are not finite, or if a row of norm 0 has no cosine.
+    NaN with a reason if a row has fewer than k + 1 others (with k of them the overlap is 1, whatever the states), if rows are
+    not finite, or if a row of norm 0 has no cosine.
     """
     if len(x) != len(y):
         raise ValueError(f"expected equally many rows, got {len(x)} and {len(y)}")
@@ -72,7 +73,7 @@ def knn_overlap(
 def overlap_per_row(
     x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], k: int, groups: Int[Tensor, " n"], metric: str = "cosine"
 ) -> Float[Tensor, " n"]:
-    """The overlap of each row, from blocks of rows: memory BLOCK·n. Every row needs k rows of other groups."""
+    """Compute the overlap of each row, from blocks of rows: memory BLOCK·n. Every row needs k rows of other groups."""
     x, y = (_prepared(rows.detach().cpu().double(), metric) for rows in (x, y))
     found = []
     for start in range(0, len(x), BLOCK):
@@ -84,7 +85,7 @@ def overlap_per_row(
 
 
 def _prepared(rows: Float[Tensor, "n p"], metric: str) -> Float[Tensor, "n p"]:
-    """Scaled so that a fixed tolerance fits: unit rows, or centred ones of at most unit norm."""
+    """Scale rows so that a fixed tolerance fits: unit rows, or centred ones of at most unit norm."""
     if metric == "cosine":
         # By the largest entry first: the square of a tiny one would vanish.
         rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)

@@ -31,18 +31,17 @@ def panel(
     permutations: int = 0,
     clusters: Clusters = None,
 ) -> pd.DataFrame:
-    """The whole panel of every layer, beside its floor: columns ``layer, control, measure, estimate, low, high, …``.
+    """Compute the whole panel of every layer, beside its floor: columns ``layer, control, measure, estimate, low, high, …``.
 
-    ``layers_x`` and ``layers_y`` map a layer (or any name) to the states of the same tokens without and with the
-    context; ``example`` says which response each token is of, in the order of the rows. ``control`` is ``given``, or
-    ``floor``: each token's state against the state, in the view without the context, of the token at the same place
-    in *another* response (see :func:`unrelated`). A sink (``sinks.py``) is left out of both unless
-    ``mask_sinks=False``; ``n_masked`` counts them. ``clusters[example]`` names what an example is drawn with, of an example id.
-    The t of ``cka_examples`` is the same in every layer. ``permutations`` of the examples give it a p per layer, and one of all
-    layers together (``permutation.py``).
+    ``layers_x`` and ``layers_y`` map a layer (or any name) to the states of the same tokens without and with the context;
+    ``example`` says which response each token is of, in the order of the rows. ``control`` is ``given``, or ``floor``: each
+    token's state against the state, in the view without the context, of the token at the same place in *another* response
+    (see :func:`unrelated`). A sink (``sinks.py``) is left out of both unless ``mask_sinks=False``; ``n_masked`` counts them.
+    ``clusters[example]`` names what an example is drawn with, of an example id. The t of ``cka_examples`` is the same in
+    every layer. ``permutations`` of the examples give it a p per layer, and one of all layers together (``permutation.py``).
 
-    Further columns: ``p, p_layers``, ``n_dropped`` examples of fewer than t tokens, ``n_duplicates`` tokens whose states equal
-    an earlier one's, ``example_tokens`` (t), and ``method``.
+    Further columns: ``p, p_layers``, ``n_dropped`` examples of fewer than t tokens, ``n_duplicates`` tokens whose states
+    equal an earlier one's, ``example_tokens`` (t), and ``method``.
 
     Raises :class:`UserError` for layers that one side lacks, unequal rows, or states that are not finite.
     """
@@ -84,7 +83,7 @@ def panel_rows(
     clusters: Clusters = None,
     permuted: Collection[str] | None = None,
 ) -> tuple[list[dict[str, Any]], Nulls]:
-    """The rows of many accumulators, by (place, control), called ``names``, with what stands beside an estimate.
+    """Return the rows of many accumulators, by (place, control), called ``names``, with what stands beside an estimate.
 
     And ``cka_examples`` under the permutations, for :func:`with_p`; ``permuted`` are the controls that get them (None: all).
     """
@@ -112,7 +111,7 @@ _UNSET = {"p": math.nan, "p_layers": math.nan}
 
 
 def with_p(rows: list[dict[str, Any]], nulls: Nulls, names: tuple[str, str]) -> list[dict[str, Any]]:
-    """The rows with ``p`` and ``p_layers`` of ``cka_examples``, the latter over all layers of ``nulls`` of a control."""
+    """Return the rows with ``p`` and ``p_layers`` of ``cka_examples``, the latter over all layers of ``nulls`` of a control."""
     level = {tuple(row[name] for name in names): row for row in rows if row["measure"] == "cka_examples"}
     for control in dict.fromkeys(control for _, control in nulls):
         mine = {key: row for key, row in level.items() if key[1] == control and key in nulls}
@@ -124,10 +123,10 @@ def with_p(rows: list[dict[str, Any]], nulls: Nulls, names: tuple[str, str]) -> 
 
 @takes_arrays
 def unrelated(example: Int[Tensor, " token"]) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"]]:
-    """Pairs of unrelated, position-matched tokens: token t of a response with token t of the next response.
+    """Return pairs of unrelated, position-matched tokens: token t of a response with token t of the next response.
 
-    Rows are in order of response; the last response meets the first. Tokens without a counterpart are left out, and
-    a single response has none at all.
+    Rows are in order of response; the last response meets the first. Tokens without a counterpart are left out, and a single
+    response has none at all.
     """
     ids, counts = torch.unique_consecutive(example, return_counts=True)
     starts = counts.cumsum(0) - counts

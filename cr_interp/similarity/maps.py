@@ -40,7 +40,7 @@ def row_map(
     batch: int = 256,
     seed: int = 0,
 ) -> Map:
-    """The row-level map of two sides of a sample, lists of its ``slots``; ``y`` None: both sides are the same."""
+    """Compute the row-level map of two sides of a sample, lists of its ``slots``; ``y`` None: both sides are the same."""
     shape = (len(x), len(x if y is None else y))
     if sample.n < 4:
         return np.full(shape, math.nan), f"{sample.n} rows; debiased CKA needs at least 4"
@@ -52,7 +52,7 @@ def row_map(
 
 
 def _divided(sample: RowSample, batch: int, seed: int) -> Iterator[Int[Tensor, " b"]]:
-    """Batches as equal as can be: a batch of few is all noise."""
+    """Yield batches as equal as can be: a batch of few is all noise."""
     generator = torch.Generator().manual_seed(seed)
     order = sample.order()
     for _ in range(DIVISIONS if sample.n > sample.capacity else 1):
@@ -67,7 +67,7 @@ def example_map(
     y: Sequence[Float[Tensor, "g*t ?width"]] | None,
     sample: ExampleSample,
 ) -> Map:
-    """The example-level map of two sides, lists of layers of ``sample.stacked()``; ``y`` None: the same."""
+    """Compute the example-level map of two sides, lists of layers of ``sample.stacked()``; ``y`` None: the same."""
     if sample.examples < 4:
         shape = (len(x), len(x if y is None else y))
         return np.full(shape, math.nan), few_examples(sample.examples, sample.tokens)
@@ -120,7 +120,7 @@ class CkaMapAccumulator:
         self._sample.offer(layers_x if self._one_side else [*layers_x, *layers_y])
 
     def finish(self) -> Float[np.ndarray, "x y"]:
-        """The map of all rows so far; the stream may go on."""
+        """Return the map of all rows so far; the stream may go on."""
         slots = self._sample.slots or [torch.empty(0, 1)] * sum(self._shape)
         right = None if self._one_side else slots[self._shape[0] :]
         found, self.reason = row_map(slots[: self._shape[0]], right, self._sample, self.batch, self._seed)
@@ -145,12 +145,11 @@ def cka_map(
     groups: Int[Tensor, " n"] | None = None,
     tokens: int | None = None,
 ) -> Float[np.ndarray, "x y"]:
-    """Debiased CKA of every layer of one side with every layer of the other, the same rows in all.
+    """Compute debiased CKA of every layer of one side with every layer of the other, the same rows in all.
 
     The layers are a list, or a mapping as :func:`~cr_interp.similarity.panel` takes it, in its order. Give one twice for the
-    map within a checkpoint. NaN where features are constant or n < 4; never clamped.
-    ``groups``, an example id per row, gives the example-level map, with ``tokens`` of each example (None: as in
-    :func:`~cr_interp.similarity.groups.group_cka`).
+    map within a checkpoint. NaN where features are constant or n < 4; never clamped. ``groups``, an example id per row, gives
+    the example-level map, with ``tokens`` of each example (None: as in :func:`~cr_interp.similarity.groups.group_cka`).
     """
     layers_x, layers_y = (
         list(each.values()) if isinstance(each, Mapping) else list(each) for each in (layers_x, layers_y)

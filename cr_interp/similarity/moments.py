@@ -74,7 +74,7 @@ class _Sums:
         return _Sums(0, zeros(p), zeros(q), zeros(p, q), zeros(), zeros(), zeros(), zeros(q), zeros(p))
 
     def shifted(self, d: Float[Tensor, " p"], e: Float[Tensor, " q"]) -> "_Sums":
-        """The sums of the rows (x + d, y + e): |x+d|² = a + 2x·d + |d|², expanded in every product."""
+        """Return the sums of the rows (x + d, y + e): |x+d|² = a + 2x·d + |d|², expanded in every product."""
         n, dd, ee = self.n, d @ d, e @ e
         dx, ey = d @ self.x, e @ self.y  # Σ d·x, Σ e·y
         xy_e, d_xy = self.xy @ e, d @ self.xy  # Σ x (y·e), Σ (d·x) y
@@ -102,7 +102,7 @@ class _Sums:
         return self.shifted(-self.x / self.n, -self.y / self.n)
 
     def hsic(self, debiased: bool) -> float:
-        """n(n−3)·HSIC₁ (debiased) or |xᵀy|²_F (biased) of *centred* sums; the factors cancel in CKA."""
+        """Compute n(n−3)·HSIC₁ (debiased) or |xᵀy|²_F (biased) of *centred* sums; the factors cancel in CKA."""
         square = self.xy.square().sum()
         if not debiased:
             return square.item()
@@ -185,7 +185,7 @@ class PairMoments:
             self._sums[pair].add_(sums[pair].shifted(move[i], move[j]))
 
     def _plain(self) -> tuple[list[Tensor], dict[str, _Sums]]:
-        """The pilots of x and y, and the sums relative to them, whichever way they are kept."""
+        """Return the pilots of x and y, and the sums relative to them, whichever way they are kept."""
         if self._close is None:
             return self._pilot, self._sums
         close = self._close
@@ -201,11 +201,11 @@ class PairMoments:
         return [self._pilot[0], self._pilot[0] + self._pilot[1]], sums
 
     def cka(self, debiased: bool = True) -> float:
-        """Linear CKA, debiased by default; NaN where it is undefined."""
+        """Compute linear CKA, debiased by default; NaN where it is undefined."""
         return self.estimate(debiased).value
 
     def estimate(self, debiased: bool = True) -> Estimate:
-        """:meth:`cka` with the reason if it is undefined."""
+        """Compute :meth:`cka`, with the reason if it is undefined."""
         self._flush()
         least = 4 if debiased else 2
         if self.n < least:
@@ -240,7 +240,7 @@ class PairMoments:
         return Estimate((own + mixed) / math.sqrt(own * other))
 
     def hsic(self, debiased: bool = True) -> tuple[float, float, float]:
-        """HSIC of (x, y), (x, x), (y, y): HSIC₁, or biased, divided by (n−1)². NaN below n = 4 (2)."""
+        """Compute HSIC of (x, y), (x, x), (y, y): HSIC₁, or biased, divided by (n−1)². NaN below n = 4 (2)."""
         self._flush()
         n = self.n
         if n < (4 if debiased else 2):
@@ -255,27 +255,27 @@ class PairMoments:
     # -- the other measures ------------------------------------------------------------------------------
 
     def cosine(self) -> float:
-        """Mean over rows of cos(x, y), not centred; needs equal widths."""
+        """Compute the mean over rows of cos(x, y), not centred; needs equal widths."""
         return self.measure("cosine").value
 
     def norm_ratio(self) -> float:
-        """Mean over rows of |y| / |x|, not centred; needs equal widths."""
+        """Compute the mean over rows of |y| / |x|, not centred; needs equal widths."""
         return self.measure("norm_ratio").value
 
     def mean_shift_share(self) -> float:
-        """n|mean(y − x)|² / Σ|y − x|²: the share of the movement that is one shift, common to all rows."""
+        """Compute n|mean(y − x)|² / Σ|y − x|²: the share of the movement that is one shift, common to all rows."""
         return self.measure("mean_shift_share").value
 
     def procrustes(self) -> float:
-        """‖XᵀY‖_* / (‖X‖_F ‖Y‖_F) of centred rows, in [0, 1]: 1 if equal up to a rotation (Williams et al. 2021)."""
+        """Compute ‖XᵀY‖_* / (‖X‖_F ‖Y‖_F) of centred rows, in [0, 1]: 1 if equal up to a rotation (Williams et al. 2021)."""
         return self.measure("procrustes").value
 
     def subspace_overlap(self, k: int = 10) -> float:
-        """Mean squared cosine of the angles between the k main directions of x and of y; unrelated: k / width."""
+        """Compute the mean squared cosine of the angles between the k main directions of x and of y; unrelated: k / width."""
         return self.measure("subspace_overlap", k).value
 
     def measure(self, name: str, k: int = 10) -> Estimate:
-        """Any of the measures above, or ``cka``, by name, with the reason if it is undefined."""
+        """Compute any of the measures above, or ``cka``, by name, with the reason if it is undefined."""
         if name == "cka":
             return self.estimate()
         if name not in ("cosine", "norm_ratio", "mean_shift_share", "procrustes", "subspace_overlap"):
@@ -394,7 +394,7 @@ class PairMoments:
         )
 
     def _products(self, first: Float[Tensor, "n p"], second: Float[Tensor, "n q"]) -> dict[str, Tensor]:
-        """The three products of a chunk, in the rows' precision."""
+        """Return the three products of a chunk, in the rows' precision."""
         found, sides = {}, (first, second)
         for pair, i, j in _PAIRS:
             left, right = sides[i], sides[j]
@@ -419,7 +419,7 @@ class PairMoments:
     def _of_rows(
         x: Float[Tensor, "n p"], y: Float[Tensor, "n p"], moved: Float[Tensor, "n p"]
     ) -> Float[Tensor, " three"]:
-        """Σ cos, Σ norm ratio, Σ |y − x|² of raw rows; what a row of norm 0 makes undefined is NaN for all."""
+        """Compute Σ cos, Σ norm ratio, Σ |y − x|² of raw rows; what a row of norm 0 makes undefined is NaN for all."""
         xx, yy, xy = (torch.linalg.vecdot(*pair).double() for pair in ((x, x), (y, y), (x, y)))
         squares = torch.linalg.vecdot(moved, moved).double().sum()
         return torch.stack([(xy / (xx * yy).sqrt()).sum(), (yy / xx).sqrt().sum(), squares])
@@ -437,5 +437,5 @@ _PAIRS = (("xx", 0, 0), ("yy", 1, 1), ("xy", 0, 1))
 
 
 def rounding(mean: Float[Tensor, " p"], epsilon: float) -> float:
-    """Squared deviation of a row that rounding alone can cause: features that vary less are constant."""
+    """Return squared deviation of a row that rounding alone can cause: features that vary less are constant."""
     return (4 * epsilon) ** 2 * mean.square().sum().item()

@@ -223,10 +223,10 @@ class DriftAccumulator:
         seed: int = 0,
         clusters: Clusters = None,
     ) -> list[dict[str, Any]]:
-        """One dict per measure: ``measure, estimate, low, high, n_tokens, n_examples, reason``.
+        """Return one dict per measure: ``measure, estimate, low, high, n_tokens, n_examples, reason``.
 
-        ``reason`` says why an estimate or its interval is NaN, and is None otherwise. ``clusters[example]`` names the cluster of
-        an example id: what the bootstrap draws. None: every example is its own.
+        ``reason`` says why an estimate or its interval is NaN, and is None otherwise. ``clusters[example]`` names the cluster
+        of an example id: what the bootstrap draws. None: every example is its own.
         """
         if not self._seen:
             return [self._row(measure, math.nan, None, "no tokens") for measure in self.measures]
@@ -270,14 +270,14 @@ class DriftAccumulator:
         seed: int = 0,
         clusters: Clusters = None,
     ) -> Float[ndarray, " replicates"]:
-        """The replicates of the mean cosine; the same draws in every layer that saw the same examples."""
+        """Return the replicates of the mean cosine; the same draws in every layer that saw the same examples."""
         units = Units(self._seen, clusters, self.chained)
         return self._ratio(_COSINE, _COUNT)(units.drawn(self._seen, resamples, seed))
 
     def permuted(
         self, permutations: int, seed: int = 0, clusters: Clusters = None
     ) -> Float[ndarray, " permutations"]:
-        """``cka_examples`` with the examples of one view permuted, the same way in every layer (``permutation.py``)."""
+        """Compute ``cka_examples`` with the examples of one view permuted, the same way in every layer (``permutation.py``)."""
         kept, tokens = self._examples(), self.example_tokens
         units = Units(self._seen, clusters).clusters(kept.ids())
         if len(kept.examples) < 4:
@@ -291,7 +291,7 @@ class DriftAccumulator:
     # -- who is drawn --------------------------------------------------------------------------------------
 
     def _examples(self) -> Kept:
-        """Equally many tokens of each example that has so many."""
+        """Return equally many tokens of each example that has so many."""
         return self._each if self._each is not None else self._kept.equal(self.example_tokens)
 
     # -- measures ------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class DriftAccumulator:
         return lambda weights: (weights @ sums[:, above]) / (weights @ sums[:, below])
 
     def _percentile(self, weights: Float[ndarray, "replicates example"]) -> Float[ndarray, " replicates"]:
-        """The smallest cosine that at least 5 % of the tokens do not exceed."""
+        """Return the smallest cosine that at least 5 % of the tokens do not exceed."""
         cosines = torch.cat([values for values, _ in self._cosines]).numpy()
         example = torch.cat([where for _, where in self._cosines]).numpy()
         if np.isnan(cosines).any():
@@ -314,7 +314,7 @@ class DriftAccumulator:
         return np.concatenate(found)
 
     def _centred(self, w: Float[Tensor, "replicates example"]) -> tuple[Tensor, ...]:
-        """n, Σx, Σy relative to the pilots, and Σ|x−μ|², Σ|y−ν|², Σ⟨x−μ, y−ν⟩ of each replicate."""
+        """Return n, Σx, Σy relative to the pilots, and Σ|x−μ|², Σ|y−ν|², Σ⟨x−μ, y−ν⟩ of each replicate."""
         n, xx, yy, xy = (w @ torch.cat(self._scalars).nan_to_num())[:, [_COUNT, _XX, _YY, _XY]].T
         sum_x, sum_y = w @ torch.cat(self._sum_x), w @ torch.cat(self._sum_y)
         xx = xx - sum_x.square().sum(1) / n
@@ -322,14 +322,16 @@ class DriftAccumulator:
         return n, sum_x, sum_y, xx, yy, xy - (sum_x * sum_y).sum(1) / n
 
     def _centred_cosine(self, weights: Float[ndarray, "replicates example"]) -> Float[ndarray, " replicates"]:
-        """From Σ⟨x−μ, y−ν⟩ = Σ⟨x, y⟩ − n⟨μ, ν⟩ in each replicate; replicates without variation are NaN."""
+        """Compute the centred cosine from Σ⟨x−μ, y−ν⟩ = Σ⟨x, y⟩ − n⟨μ, ν⟩ in each replicate; replicates without variation are
+        NaN.
+        """
         n, _, _, xx, yy, xy = self._centred(torch.from_numpy(weights))
         for left, floor in ((xx, self._rounding(0)), (yy, self._rounding(1))):
             xy = torch.where(left <= n * floor, torch.nan, xy)
         return (xy / (xx.clamp_min(0) * yy.clamp_min(0)).sqrt()).numpy()
 
     def _shift_share(self, weights: Float[ndarray, "replicates example"]) -> Float[ndarray, " replicates"]:
-        """``shift.py`` over the units; a movement that rounding could have caused is none."""
+        """Compute the share of ``shift.py`` over the units; a movement that rounding could have caused is none."""
         assert self._pilot is not None
         scalars = torch.cat(self._scalars)
         tokens, squares = scalars[:, _COUNT], scalars[:, _MOVED]
@@ -369,7 +371,7 @@ class DriftAccumulator:
         return self._row("cka", estimate, replicates, None, biased=True, scale=shrunk)
 
     def _cka_examples(self, undefined: str | None, resamples: int, seed: int) -> dict[str, Any]:
-        """``undefined``: why the row-level value is, constant features and the like."""
+        """Make the fields of ``cka_examples``. ``undefined`` says why the row-level value is: constant features and the like."""
         kept = self._examples()
         examples, tokens = len(kept.examples), self.example_tokens
         units = self._units.clusters(kept.ids())

@@ -25,7 +25,7 @@ from cr_interp.similarity.weighted import ExampleGrams
 def permuted_cka(
     grams: ExampleGrams, ids: Sequence[int], permutations: int, seed: int = 0, own: float | None = None
 ) -> Float[ndarray, " permutations"]:
-    """Example-level CKA of the first view with the second's examples permuted; ``ids`` are those of the examples.
+    """Compute example-level CKA of the first view with the second's examples permuted; ``ids`` are those of the examples.
 
     NaN where CKA itself is undefined. ``own`` is the denominator, if not that of ``grams``.
     """
@@ -38,7 +38,7 @@ def permuted_cka(
 
 
 def _orders(ids: Sequence[int], permutations: int, seed: int) -> list[Tensor]:
-    """Permutations of places that depend on the ids: of the ids in two layers the same ones move alike."""
+    """Return permutations of places that depend on the ids: of the ids in two layers the same ones move alike."""
     last = max(ids, default=0)
     found = []
     for index in range(permutations):
@@ -57,7 +57,8 @@ def p_value(estimate: float, null: Float[ndarray, " permutations"]) -> float:
 def over_layers(
     estimates: Mapping[Any, float], nulls: Mapping[Any, Float[ndarray, " permutations"]]
 ) -> dict[Any, float]:
-    """p of every layer when all are looked at: against the largest of all layers in each permutation (Westfall and Young).
+    """Compute p of every layer when all are looked at: against the largest of all layers in each permutation (Westfall and
+    Young).
 
     Each layer's values are first taken relative to its own null, (value − mean) / SD: where unrelated examples are alike, as
     equal tokens' embeddings are, chance is high, and would otherwise speak for all layers.

@@ -48,7 +48,7 @@ class Kept:
             self.rows -= len(gone)
 
     def equal(self, tokens: int | None = None) -> "Kept":
-        """The same with equally many rows of each example: ``tokens``, or what ``groups.tokens_each`` finds here."""
+        """Return the same with equally many rows of each example: ``tokens``, or what ``groups.tokens_each`` finds here."""
         if self.tokens is not None:
             return self
         lengths = [len(x) for _, x, _ in self.examples.values()]
@@ -58,34 +58,34 @@ class Kept:
         return found
 
     def ids(self) -> list[int]:
-        """The examples, in the order of :meth:`stacked`."""
+        """Return the examples, in the order of :meth:`stacked`."""
         return sorted(self.examples)
 
     def grams(self) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
-        """Gram matrices of all kept rows, centred."""
+        """Return gram matrices of all kept rows, centred."""
         x, y = self.stacked()
         return gram(x), gram(y)
 
     def group(self) -> Int[Tensor, " n"]:
-        """Number the example that each row of :meth:`stacked` is of: 0, 1, … in the order of the ids."""
+        """Return number the example that each row of :meth:`stacked` is of: 0, 1, … in the order of the ids."""
         counts = [len(self.examples[one][1]) for one in self.ids()]
         return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts, dtype=torch.long))
 
     def stacked(self) -> tuple[Float[Tensor, "n width"], Float[Tensor, "n width"]]:
-        """All kept rows of both views, by the examples' ids, so that the order of arrival does not matter."""
+        """Return all kept rows of both views, by the examples' ids, so that the order of arrival does not matter."""
         parts = [self.examples[one] for one in self.ids()]
         return torch.cat([x for _, x, _ in parts]), torch.cat([y for _, _, y in parts])
 
 
 def gram(rows: Float[Tensor, "n width"]) -> Float[Tensor, "n n"]:
-    """Gram matrix of centred rows in float64: in float32 an example-level 1 − CKA of 1e-6 would be 10 % off."""
+    """Compute the Gram matrix of centred rows in float64: in float32 an example-level 1 − CKA of 1e-6 would be 10 % off."""
     rows = rows.double()
     rows = rows - rows.mean(0)
     return rows @ rows.T
 
 
 def hashed(example: int, seed: int) -> int:
-    """A fixed random-looking 64-bit number of an example (splitmix64), the same in every process and layer."""
+    """Return a fixed random-looking 64-bit number of an example (splitmix64), the same in every process and layer."""
     mask = (1 << 64) - 1
     z = (example * 0x9E3779B97F4A7C15 + seed * 0xD1B54A32D192ED03 + 0x9E3779B97F4A7C15) & mask
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask

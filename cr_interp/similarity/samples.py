@@ -63,7 +63,7 @@ class RowSample:
             self.offer([slots[: other.filled] for slots in other.slots], other._keys[: other.filled])
 
     def order(self) -> Int[Tensor, " filled"]:
-        """The slots in an order that does not depend on how the stream was cut: of arrival, or of the keys."""
+        """Return the slots in an order that does not depend on how the stream was cut: of arrival, or of the keys."""
         if self.n <= self.capacity:
             return torch.arange(self.filled)
         return torch.from_numpy(np.argsort(self._keys[: self.filled], kind="stable"))
@@ -100,7 +100,7 @@ class ExampleSample:
         return len(self._rows)
 
     def stacked(self) -> list[Float[Tensor, "g*t ?width"]]:
-        """The rows of every layer, by the examples' ids."""
+        """Return the rows of every layer, by the examples' ids."""
         parts = [self._rows[one] for one in sorted(self._rows)]
         return [torch.cat(layer) for layer in zip(*parts, strict=True)]
 

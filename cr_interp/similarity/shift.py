@@ -21,7 +21,8 @@ def shift_share(
     squares: Float[Tensor, " unit"],
     weights: Float[Tensor, "replicates unit"],
 ) -> Float[Tensor, " replicates"]:
-    """The share per replicate, unit u counting ``weights[:, u]`` times: of Σd, the number of tokens and Σ|d|² per unit.
+    """Compute the share per replicate, unit u counting ``weights[:, u]`` times: of Σd, the number of tokens and Σ|d|² per
+    unit.
 
     NaN with fewer than two distinct units, and where nothing moves.
     """

@@ -15,7 +15,9 @@ FACTOR = 5.0
 def not_sinks(
     x: Float[Tensor, "token width"], y: Float[Tensor, "token width"], factor: float = FACTOR
 ) -> Bool[Tensor, " token"]:
-    """True where neither view's norm is above ``factor`` × the median norm of that view's tokens given here."""
+    """Tell which tokens are no sinks: neither view's norm is above ``factor`` × the median norm of that view's tokens given
+    here.
+    """
     keep = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for rows in (x, y):
         norms = rows.float().norm(dim=1)

@@ -37,7 +37,7 @@ class Units:
         return len(set(self.of.values()))
 
     def numbers(self, examples: Sequence[int]) -> Int[Tensor, " example"]:
-        """The units of some examples, numbered from 0 as they appear."""
+        """Number the units of some examples from 0, as they appear."""
         return torch.from_numpy(cluster_numbers([self.of[one] for one in examples]))
 
     def drawn(self, examples: Sequence[int], resamples: int, seed: int) -> Float[ndarray, "replicates example"]:
@@ -46,6 +46,6 @@ class Units:
         return bootstrap_weights(len(where.unique()), resamples, seed)[:, where.numpy()]
 
     def clusters(self, examples: Sequence[int]) -> Int[Tensor, " example"] | None:
-        """The same numbers where some of these examples share a cluster that was given; else None."""
+        """Return the same numbers where some of these examples share a cluster that was given; else None."""
         found = self.numbers(examples)
         return found if self.clustered and len(found.unique()) < len(found) else None

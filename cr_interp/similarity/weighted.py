@@ -51,7 +51,9 @@ class ExampleGrams:
         self.blocks = [self._by_unit(each) for each in self.columns]  # Σ over both units: [unit, unit]
 
     def weighted(self, weights: Float[Tensor, "replicates g"]) -> Float[Tensor, " replicates"]:
-        """CKA per replicate, example i counting ``weights[:, i]`` times, as do all of its unit. Fewer than four units: NaN."""
+        """Compute CKA per replicate, example i counting ``weights[:, i]`` times, as do all of its unit. Fewer than four
+        units: NaN.
+        """
         kl, kk, ll, e4 = self._weighted_hsics(weights)
         defined = (e4 > 0) & (kk > 0) & (ll > 0)
         return torch.where(defined, kl / (kk.clamp_min(0) * ll.clamp_min(0)).sqrt(), torch.nan)
@@ -59,7 +61,7 @@ class ExampleGrams:
     def _weighted_hsics(
         self, weights: Float[Tensor, "replicates g"]
     ) -> tuple[Tensor, Tensor, Tensor, Float[Tensor, " replicates"]]:
-        """HSIC of (x, y), (x, x), (y, y) per replicate, and e₄, which is 0 where they are undefined."""
+        """Compute HSIC of (x, y), (x, x), (y, y) per replicate, and e₄, which is 0 where they are undefined."""
         tokens = self.tokens
         row_weights = weights.repeat_interleave(tokens, 1)
         first = torch.full_like(self.sizes, self.examples).scatter_reduce(
@@ -85,7 +87,7 @@ class ExampleGrams:
         return hsic(0, 1), hsic(0, 0), hsic(1, 1), e4
 
     def own(self) -> float | None:
-        """√(HSIC(x, x)·HSIC(y, y)), which no permutation changes; None where CKA is undefined."""
+        """Compute √(HSIC(x, x)·HSIC(y, y)), which no permutation changes; None where CKA is undefined."""
         if len(self.sizes) < 4:
             return None
         _, *own, _ = self._weighted_hsics(self.grams[0].new_ones(1, self.examples))
@@ -93,7 +95,9 @@ class ExampleGrams:
         return math.sqrt(product[0] * product[1]) if min(product) > 0 else None
 
     def cross(self, order: Int[Tensor, " g"]) -> float:
-        """HSIC(x, y) where example i of x meets example ``order[i]`` of y, token by token. Not for Grams with ``units``."""
+        """Compute HSIC(x, y) where example i of x meets example ``order[i]`` of y, token by token. Not for Grams with
+        ``units``.
+        """
         return self._hsic(0, 1, order)
 
     def _hsic(self, i: int, j: int, order: Int[Tensor, " g"]) -> float:
@@ -115,7 +119,7 @@ class ExampleGrams:
         return by_example.new_zeros(len(self.sizes), matrix.shape[1]).index_add_(0, self.units, by_example)
 
     def _by_pair(self, side: int) -> Float[Tensor, "g*g t*t"]:
-        """The Gram as a row per pair of examples, which a permutation moves as a whole."""
+        """Return the Gram as a row per pair of examples, which a permutation moves as a whole."""
         if side not in self._paired:
             g, t = self.examples, self.tokens
             self._paired[side] = self.grams[side].view(g, t, g, t).transpose(1, 2).reshape(g * g, t * t)
@@ -129,9 +133,9 @@ def weighted_example_cka(
     tokens: int,
     units: Int[Tensor, " g"] | None = None,
 ) -> Float[Tensor, " replicates"]:
-    """CKA per replicate; rows are ordered by example, ``tokens`` each. Fewer than four distinct examples: NaN.
+    """Compute CKA per replicate; rows are ordered by example, ``tokens`` each. Fewer than four distinct examples: NaN.
 
-    ``units`` numbers each example's cluster from 0; then only examples of distinct clusters meet, and all of a cluster have one
-    weight.
+    ``units`` numbers each example's cluster from 0; then only examples of distinct clusters meet, and all of a cluster have
+    one weight.
     """
     return ExampleGrams(gram_x, gram_y, tokens, units).weighted(weights)

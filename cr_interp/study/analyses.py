@@ -76,7 +76,7 @@ class Analysis:
         return {name: (*CHECKPOINT, *columns) for name, columns in every.items()}
 
     def compute(self, given: Any) -> dict[str, pd.DataFrame]:
-        """The rows of every table, from what :attr:`needs` names."""
+        """Compute the rows of every table, from what :attr:`needs` names."""
         module, _, function = self.rows.partition(":")
         found: dict[str, pd.DataFrame] = getattr(import_module(module), function)(given)
         return found
@@ -203,7 +203,7 @@ ANALYSES: tuple[Analysis, ...] = (
 
 
 def analyses(command: str | None = None, names: Sequence[str] | None = None) -> list[Analysis]:
-    """The analyses of a command (all if none is named), or of these those with ``names``.
+    """Return the analyses of a command (all if none is named), or of these those with ``names``.
 
     Raises :class:`~cr_interp.errors.UserError` for a name that the command does not know.
     """
@@ -215,12 +215,12 @@ def analyses(command: str | None = None, names: Sequence[str] | None = None) -> 
 
 
 def analysis_of(table: str) -> Analysis | None:
-    """The analysis that fills a table; None for ``generations``, which is what all others read."""
+    """Return the analysis that fills a table; None for ``generations``, which is what all others read."""
     return next((each for each in ANALYSES if table in each.tables), None)
 
 
 def command_for(table: str) -> str:
-    """The command that fills a table.
+    """Return the command that fills a table.
 
     >>> command_for("generations"), command_for("divergence"), command_for("cka_map"), command_for("patching")
     ('evaluate', 'evaluate', 'capture', 'explain')

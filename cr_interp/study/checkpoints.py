@@ -50,7 +50,7 @@ def checkpoints(study: Study) -> list[Checkpoint]:
 
 
 def folder(typed: str) -> Checkpoint:
-    """The model folder at a path that somebody typed; :class:`UserError` for anything else, never the hub."""
+    """Open the model folder at a path that somebody typed; :class:`UserError` for anything else, never the hub."""
     path = Path(typed.strip())
     try:
         path = path.expanduser()

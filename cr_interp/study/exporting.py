@@ -57,7 +57,7 @@ def links(study: Study) -> list[str]:
 
 
 def left_out(root: Path, file: Path) -> bool:
-    """Is it a link, behind one, or no file at all?"""
+    """Tell whether a path is a link, lies behind one, or is no file at all."""
     parts = file.relative_to(root).parts
     behind = any(root.joinpath(*parts[:n]).is_symlink() for n in range(1, len(parts) + 1))
     return behind or not file.is_file()

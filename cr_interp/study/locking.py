@@ -48,7 +48,7 @@ def writing(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> "FileLock":
-    """The one of this folder; nobody else's rights are taken from those who share it."""
+    """Return the lock of this folder; nobody else's rights are taken from those who share it."""
     from filelock import FileLock
 
     with suppress(OSError):  # what keeps a folder from being made also keeps the lock from it, and is said there

@@ -106,7 +106,8 @@ class StudyLogs:
         self._lock = Lock()
 
     def read(self) -> pd.DataFrame:
-        """Columns ``arm, seed, kind, step, averaged, …``, sorted by run and step; the same frame while no log grew.
+        """Read the logs into columns ``arm, seed, kind, step, averaged, …``, sorted by run and step; the same frame while no
+        log grew.
 
         Nested values have dotted names, as in :meth:`cr_interp.study.study.Study.training`. Where a run has more rows of a
         kind than ``points``, a row is the mean over ``averaged`` logged steps and stands at the last step they can have.
@@ -162,7 +163,7 @@ class StudyLogs:
 
 
 def parse(block: bytes) -> tuple[pd.DataFrame, int]:
-    """The rows of some whole lines, numbers only and ``kind``; and how many lines were no rows with a step.
+    """Parse some whole lines into rows of numbers and ``kind``. Returns as well how many lines were no rows with a step.
 
     Nested values have dotted names. What is no finite number is missing.
     """
@@ -222,13 +223,13 @@ def _no_rows() -> pd.DataFrame:
 
 
 def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """By step; of a step that a resumed run repeated, the row that was written last."""
+    """Sort by step; of a step that a resumed run repeated, keep the row that was written last."""
     rows = rows.drop_duplicates(["step", "kind"], keep="last")
     return rows.sort_values(["step", "kind"], ignore_index=True)
 
 
 def bin_widths(runs: list[pd.DataFrame], points: int = POINTS) -> dict[str, int]:
-    """Per kind of row over how many steps is averaged: 1, or the round number that leaves at most ``points``."""
+    """Choose, per kind of row, over how many steps is averaged: 1, or the round number that leaves at most ``points``."""
     last = max((int(rows["step"].max()) for rows in runs if len(rows)), default=0)
     most: dict[str, int] = {}
     for rows in runs:
@@ -238,7 +239,7 @@ def bin_widths(runs: list[pd.DataFrame], points: int = POINTS) -> dict[str, int]
 
 
 def round_up(steps: int) -> int:
-    """The next of 1, 2, 5, 10, 20, …
+    """Return the next of 1, 2, 5, 10, 20, …
 
     >>> [round_up(n) for n in (0, 1, 3, 6, 11, 201)]
     [1, 1, 5, 10, 20, 500]
@@ -252,7 +253,7 @@ def round_up(steps: int) -> int:
 
 
 def thin(rows: pd.DataFrame, widths: dict[str, int]) -> pd.DataFrame:
-    """The mean over each (n − 1)·width < step ≤ n·width, at n·width, with ``averaged``, the number of its rows.
+    """Compute the mean over each (n − 1)·width < step ≤ n·width, at n·width, with ``averaged``, the number of its rows.
 
     The bins do not depend on the run, so that means over seeds can be taken; step 0 has one to itself.
     """

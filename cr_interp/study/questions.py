@@ -1,9 +1,9 @@
-"""What a study asks: its examples, its contexts, how long an answer may be. From its manifest and tables; no torch.
+"""What a study asks, read from its manifest and tables: examples, contexts, the longest answer. No torch.
 
-Mental model: the manifest names the task and writes its contexts down, the table of responses has the prompts, and, where each
-example brings a context or a conversation of its own, these (column ``before``). A study of
-somebody's own prompts has no task here, and one that is only begun has no responses; either is enough. A manifest is a
-file from anywhere: what is not as it should be counts as missing.
+Mental model. The manifest names the task and holds its contexts. The table of responses holds the prompts; its column
+``before`` holds each example's own context or conversation, where examples have one. A study of somebody's own prompts has no
+task here, and a study that has only begun has no responses: either of the two sources is enough. A manifest may come from
+anybody, so a part of it that is malformed counts as missing.
 """
 
 from collections.abc import Mapping
@@ -28,9 +28,9 @@ DRAWN = 24
 
 
 def task_of(study: Study) -> Task | None:
-    """Open the study's task, if it is a built-in one or a description in the study's own folder; else None.
+    """Open the study's task: a built-in one, or a description in the study's own folder; else None.
 
-    A manifest may name any file of this machine, and a task's texts are shown.
+    Descriptions elsewhere are not opened: a manifest may name any file of this machine, and a task's texts are shown.
     """
     try:
         return get_task(task_name(study, str(study.manifest.get("task"))))
@@ -39,14 +39,16 @@ def task_of(study: Study) -> Task | None:
 
 
 def task_name(study: Study, told: str) -> str:
-    """Read a study's task as ``get_task`` takes it. Raises :class:`UserError` for a file outside the study."""
+    """Name a study's task as ``get_task`` takes it. Raises :class:`UserError` for a file outside the study."""
     if Path(told).suffix.lower() in (".yaml", ".yml", ".py"):
         return str(inside(study.path, told, f"The study {study.name}"))
     return told
 
 
 def examples(study: Study) -> list[Example]:
-    """Collect the prompts of the study's responses, by id; else some of its task's test split; else none."""
+    """List the examples of the study's responses, sorted by id; without responses, :data:`DRAWN` of its task's test split;
+    else none.
+    """
     rows = _responses(study)
     if rows is not None and len(rows):
         rows = rows.drop_duplicates("example_id").sort_values("example_id")
@@ -61,7 +63,9 @@ def examples(study: Study) -> list[Example]:
 
 
 def _drawn(task: Task) -> list[Example]:
-    """Draw so many test examples, or all if there are fewer; none if the task needs what is not on this machine."""
+    """Draw :data:`DRAWN` test examples, or all if there are fewer. Give none if the task needs a file that is not on this
+    machine.
+    """
     for n in (DRAWN, None):
         try:
             return task.examples("test", n)
@@ -71,18 +75,18 @@ def _drawn(task: Task) -> list[Example]:
 
 
 def histories(study: Study) -> dict[str, tuple[Message, ...]]:
-    """Map an example to the turns of a conversation before its prompt; examples without such turns are left out."""
+    """Map examples to the conversation before their prompts; examples without one are left out."""
     found = _before(study).get("none", {})
     return {name: context.messages for name, context in found.items() if context.messages}
 
 
 def contexts(study: Study) -> dict[str, Given]:
-    """Map each control to its context, ``exact`` first, as far as the study names them; or to each example's own."""
+    """Map each control to its context: one for all examples, or each example's own. ``exact`` comes first."""
     return {**_shared(study), **_each_own(study)}
 
 
 def context_of(study: Study, control: str, example: Example | None) -> Context | None:
-    """Find the context under one control, for one example; None where the study has none, or only other examples' own."""
+    """Find one example's context under one control; None where the study has none for it."""
     given = contexts(study).get(control)
     if not isinstance(given, EachOwn):
         return given
@@ -93,7 +97,7 @@ def context_of(study: Study, control: str, example: Example | None) -> Context |
 
 
 def _each_own(study: Study) -> dict[str, Given]:
-    """Collect the contexts that examples brought along, from what stood before their prompts."""
+    """Collect each example's own context, by control, from the column ``before``; empty for a study with one context for all."""
     said = histories(study)
     found: dict[str, Given] = {}
     if "each" not in (study.manifest.get("context") or {}):
@@ -112,7 +116,7 @@ def _each_own(study: Study) -> dict[str, Given]:
 
 
 def _of(known: Mapping[str, Context], other: Given | None, example: Example) -> Context:
-    """Choose an example's context: the one that it was asked with, else the task's, else its own."""
+    """Choose an example's context: the one it was asked with, else the task's, else the example's own."""
     if example.id in known:
         return known[example.id]
     if isinstance(other, EachOwn):
@@ -125,7 +129,7 @@ def _of(known: Mapping[str, Context], other: Given | None, example: Example) -> 
 
 
 def _before(study: Study) -> dict[str, dict[str, Context]]:
-    """Control (``none`` without a context) → example → what stood before its prompt; empty for studies without own contexts."""
+    """Map control (``none`` without a context) → example → messages before its prompt; empty without the column ``before``."""
     rows = _responses(study)
     if rows is None or "before" not in rows:
         return {}
@@ -156,13 +160,13 @@ def _shared(study: Study) -> dict[str, Given]:
     if not found and task is not None and not _far(task):
         try:
             return dict(task.contexts(_letters))
-        except UserError:  # no filler comes out as long as the exact context when letters are counted
+        except UserError:  # counted in letters, no filler may be as long as the exact context
             return {}
     return found
 
 
 def no_context(study: Study) -> NoContext:
-    """Read what "no context" means in this study."""
+    """Read which form of "no context" this study was made with."""
     found = study.manifest.get("no_context")
     if isinstance(found, list):
         context = _context({"messages": found})
@@ -172,7 +176,7 @@ def no_context(study: Study) -> NoContext:
 
 
 def token_limit(study: Study) -> int | None:
-    """Read how long the study's answers may be, in tokens."""
+    """Read how many tokens an answer of the study may have; without its task, the length of the longest answer."""
     task = task_of(study)
     if task is not None:
         return task.max_new_tokens
@@ -182,26 +186,28 @@ def token_limit(study: Study) -> int | None:
 
 
 def grade(study: Study, example: Example, response: str, truncated: bool) -> Outcome | None:
-    """Grade a response by the study's task; None if the task is not known here."""
+    """Grade a response by the study's task. Give None if the task is not known here, or if its grader would run code or ask a
+    server.
+    """
     task = task_of(study)
     if task is None:
         return None
     try:
         outcome = task.grade(example, response, truncated)
-    except UserError:  # its grader runs code or asks a server, which looking at a study does not
+    except UserError:  # its grader would run code or ask a server: never while a study is only looked at
         return None
     return None if outcome == UNGRADED else outcome
 
 
 def _far(task: Task) -> bool:
-    """Would looking at its rows reach for the network? Looking at a study never does."""
+    """Tell whether reading the task's rows would use the network, which looking at a study never does."""
     return isinstance(task, DescribedTask) and not task.is_local
 
 
 def _responses(study: Study) -> pd.DataFrame | None:
     try:
         return study.table("generations")
-    except UserError:  # none yet, or damaged, which the pages that show it say
+    except UserError:  # not made yet, or damaged: the pages that show the table say so
         return None
 
 

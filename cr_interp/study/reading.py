@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from cr_interp.configuration import brief
 from cr_interp.errors import UserError
 from cr_interp.study.schema import COLUMNS, MOST_BYTES, MOST_COLUMNS, MOST_ROWS, wrong_columns, wrong_values
-from cr_interp.system.unpacked import memory, unpacked
+from cr_interp.system.unpacked import frame_of, memory, unpacked
 from cr_interp.vocabulary import OUTCOMES, UNGRADED
 
 #: Bytes of tables that are kept in memory; the table that was asked for least recently goes first.
@@ -65,7 +65,7 @@ def _identity(file: Path) -> _Identity:
 def _checked(file: Path, name: str, task: str) -> pd.DataFrame:
     try:
         _check_size(file)
-        frame = pq.ParquetFile(file).read().to_pandas()  # pandas' own reader loads pyarrow's data sets first
+        frame = frame_of(file)
     except UserError:
         raise
     except Exception as error:  # pyarrow raises many kinds

@@ -15,7 +15,7 @@ def last_step(rows: pd.DataFrame) -> pd.DataFrame:
 def rows_of(
     frame: pd.DataFrame, arms: Sequence[Any] | None = None, seeds: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """The rows of some arms, in the order of ``arms``, and of some seeds; None: all.
+    """Pick the rows of some arms, in the order of ``arms``, and of some seeds; None: all.
 
     An arm that was run once, as the base model is, has no seeds to choose from and stays.
     """

@@ -23,7 +23,9 @@ def studies_in(folder: Path) -> dict[str, Path]:
 
 
 def _is_study(folder: Path) -> bool:
-    """False as well for a folder that may not be looked into: others beside it are still found."""
+    """Tell whether a folder is a study. False as well for a folder that may not be looked into: others beside it are still
+    found.
+    """
     try:
         return (folder / "manifest.json").is_file()
     except OSError:

@@ -122,7 +122,7 @@ class Study:
         return read_table(file, name, str(self.manifest.get("task")))
 
     def drift(self, sinks: bool = False) -> pd.DataFrame:
-        """The table ``drift``, which leaves attention sinks out; or with ``sinks`` the same with them.
+        """Read the table ``drift``, which leaves attention sinks out; or with ``sinks`` the same with them.
 
         Where a site had none, both are the same rows.
         """
@@ -176,12 +176,12 @@ class Study:
         return self.path / "runs" / f"{arm}-s{seed}"
 
     def runs(self) -> list[tuple[str, int]]:
-        """The (arm, seed) pairs that have a training log, sorted."""
+        """List the (arm, seed) pairs that have a training log, sorted."""
         named = [log.parent.name.rpartition("-s") for log in self.logs()]
         return [(arm, int(seed)) for arm, _, seed in named]
 
     def logs(self) -> list[Path]:
-        """Their training logs, in the same order."""
+        """List their training logs, in the same order."""
         found = []
         for log in sorted((self.path / "runs").glob("*-s*/train.jsonl")):
             arm, _, seed = log.parent.name.rpartition("-s")
@@ -190,8 +190,9 @@ class Study:
         return found
 
     def checkpoints(self) -> list[tuple[str, int, int, Path]]:
-        """(arm, seed, step, folder) of every checkpoint or adapter that is on disk, sorted. A folder gets this name only
-        when it is whole."""
+        """List (arm, seed, step, folder) of every checkpoint or adapter that is on disk, sorted. A folder gets this name only
+        when it is whole.
+        """
         found = []
         for folder in (self.path / "runs").glob("*-s*/checkpoint-*"):
             arm, _, seed = folder.parent.name.rpartition("-s")
@@ -204,11 +205,11 @@ class Study:
         return sorted(found)
 
     def train_rows(self, arm: str, seed: int) -> list[dict[str, Any]]:
-        """Rows of ``train.jsonl`` in step order; see :func:`read_jsonl` for what resuming leaves behind."""
+        """Read rows of ``train.jsonl`` in step order; see :func:`read_jsonl` for what resuming leaves behind."""
         return read_jsonl(self.run_path(arm, seed) / "train.jsonl")
 
     def training(self) -> pd.DataFrame:
-        """All runs' logs as one table with columns ``arm, seed, kind, step, …`` (empty if there are none)."""
+        """Read all runs' logs as one table with columns ``arm, seed, kind, step, …`` (empty if there are none)."""
         rows = [
             {"arm": arm, "seed": seed, **row} for arm, seed in self.runs() for row in self.train_rows(arm, seed)
         ]
@@ -216,7 +217,7 @@ class Study:
 
 
 def _grown(there: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Changes of a manifest, with what is there already in sections that only grow."""
+    """Return changes of a manifest, with what is there already in sections that only grow."""
     grown = dict(changes)
     for name in ("arms", "asked"):
         if isinstance(there.get(name), dict) and isinstance(changes.get(name), dict):
@@ -227,7 +228,7 @@ def _grown(there: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sound(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest without sections that are not what they are called: they count as missing, and that is said."""
+    """Return the manifest without sections that are not what they are called: they count as missing, and that is said."""
     try:
         Manifest.model_validate(manifest)
     except ValidationError as error:
@@ -240,7 +241,7 @@ def _sound(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_arm(name: str) -> bool:
-    """Any text; the bytes of a folder's name may be none."""
+    """Tell whether it is any text; the bytes of a folder's name may be none."""
     try:
         return bool(name.encode())
     except UnicodeEncodeError:

@@ -29,7 +29,7 @@ _BESIDE = {"trainer_state.json", "card.json", "checkpoint.json", "made_of.json",
 
 
 def digest_of(value: Any) -> str:
-    """``#`` and 16 hexadecimal digits over a JSON value; keys in any order, dataclasses as mappings."""
+    """Digest a JSON value: ``#`` and 16 hexadecimal digits; keys in any order, dataclasses as mappings."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=_plain)
     return "#" + hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
@@ -39,7 +39,7 @@ def _plain(value: Any) -> Any:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Parts:
-    """Nested mappings under dotted names.
+    """Flatten nested mappings to dotted names.
 
     >>> flat({"lr": 1, "lora": {"rank": 2}}, "training.")
     {'training.lr': 1, 'training.lora.rank': 2}
@@ -99,7 +99,7 @@ def code_digest(file: Path, module: ModuleType | None) -> str:
 
 
 def _own_modules(start: ModuleType | None) -> set[Path]:
-    """Files of the modules that a module reaches through its globals, those outside of any installation."""
+    """Return files of the modules that a module reaches through its globals, those outside of any installation."""
     found: set[Path] = set()
     waiting, seen = [start], set[str]()
     while waiting:
@@ -130,7 +130,7 @@ def _is_own(file: Path) -> bool:
 
 
 def file_digest(file: Path) -> str:
-    """SHA-256 of a file; one that has not changed since (by size, time and place) is read once in a process."""
+    """Compute the SHA-256 of a file; one that has not changed since (by size, time and place) is read once in a process."""
     about = file.stat()
     return _file_digest(str(file.resolve()), about.st_size, about.st_mtime_ns, about.st_ino)
 

@@ -53,7 +53,9 @@ def _words(number: int) -> str | None:
 
 
 def refusal(error: OSError) -> str | None:
-    """One paragraph for what the system refused, wherever that happened; None for what only a mistake of ours can cause."""
+    """Explain in one paragraph what the system refused, wherever that happened; None for what only a mistake of ours can
+    cause.
+    """
     words = _words(error.errno or 0)
     if words is None:
         return None
@@ -65,7 +67,7 @@ def refusal(error: OSError) -> str | None:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that it came from."""
+    """Yield an error and those that it came from."""
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -106,7 +108,9 @@ def remove(file: Path) -> None:
 
 
 def temporary_name() -> str:
-    """For a file that is being written. It says by which process and where, so that others can tell a left-over from it."""
+    """Name a file that is being written. The name says by which process and where, so that others can tell a left-over from
+    it.
+    """
     return f"{_TEMPORARY}{_here()}-{os.getpid()}-{uuid4().hex[:12]}"
 
 
@@ -115,7 +119,7 @@ def _here() -> str:
 
 
 def _runs(process: int, written: float) -> bool:
-    """Is there still the process of this number that wrote something at ``written`` (seconds since 1970) on this machine?
+    """Tell whether there still is the process of this number that wrote something at ``written`` (seconds since 1970) on this machine.
 
     Numbers are given again, in minutes where many processes are started: one that began after the writing is another.
     """
@@ -132,7 +136,7 @@ def _runs(process: int, written: float) -> bool:
 
 
 def _began(process: int) -> float | None:
-    """When a process began, in seconds since 1970; None where the system does not tell. Exact to a hundredth."""
+    """Tell when a process began, in seconds since 1970; None where the system does not tell. Exact to a hundredth."""
     try:
         told = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
         ran = time.clock_gettime(time.CLOCK_BOOTTIME) - int(told[19]) / os.sysconf("SC_CLK_TCK")

@@ -80,7 +80,7 @@ class Endpoint:
             return None  # some servers have no such page
 
     def chat(self, model: str, messages: Sequence[Mapping[str, str]], **options: Any) -> Said:
-        """The answer to a chat. ``options`` go into the request (``max_tokens``, ``temperature``, …).
+        """Send a chat, and return the answer. ``options`` go into the request (``max_tokens``, ``temperature``, …).
 
         Raises :class:`NoAnswer` after all attempts, :class:`UserError` for a request that the server refuses.
         """
@@ -127,7 +127,7 @@ class Endpoint:
 
 
 def _said(answer: Any) -> Said:
-    """The answer's parts. Whatever is not what the protocol promises may be otherwise the next time."""
+    """Read the answer's parts. Whatever is not what the protocol promises may be otherwise the next time."""
     try:
         choice = answer["choices"][0]
         text, reason = choice["message"]["content"], choice.get("finish_reason")

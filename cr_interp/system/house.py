@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent.parent
 
 
 def house() -> Path:
-    """The folder that holds ``training`` and ``app``."""
+    """Return the folder that holds ``training`` and ``app``."""
     inside = HERE / "_house"
     return inside if inside.is_dir() else HERE.parent
 

@@ -13,7 +13,7 @@ from typing import Any
 def lazily(
     package: str, names: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """The ``__getattr__``, ``__dir__`` and ``__all__`` of a package whose ``names`` map a name to its module.
+    """Make the ``__getattr__``, ``__dir__`` and ``__all__`` of a package whose ``names`` map a name to its module.
 
     A module without a dot lies inside the package; one with dots is a whole address.
     """

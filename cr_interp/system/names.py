@@ -44,12 +44,14 @@ def fault(name: str) -> str | None:
 
 
 def hidden(character: str) -> bool:
-    """A control character, a mark of direction, half a surrogate pair, a line's end: anything that is not seen as itself."""
+    """Tell whether a character is not seen as itself: a control character, a mark of direction, half a surrogate pair, a
+    line's end.
+    """
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def check_name(kind: str, name: Any) -> str:
-    """The name if it is one; else a :class:`UserError` that says what is wrong with it."""
+    """Check a name and return it. Raises :class:`UserError`, which says what is wrong with it."""
     wrong = fault(name) if isinstance(name, str) else f"is no text but {type(name).__name__}"
     if wrong:
         raise UserError(
@@ -60,7 +62,7 @@ def check_name(kind: str, name: Any) -> str:
 
 
 def check_folder(path: Path) -> Path:
-    """A folder to write into, if its name can be one; a separator is what it may have."""
+    """Check the name of a folder to write into, and return the folder. Unlike other names it may have separators."""
     for part in path.parts[-1:]:
         if any(hidden(character) for character in part):
             raise UserError(
@@ -95,7 +97,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A validator: nothing twice, since each has a folder of its own."""
+    """Refuse a list that has something twice, since each has a folder of its own. A validator."""
     if len(set(values)) < len(values):
         raise ValueError("each may be given once")
     return values

@@ -23,7 +23,7 @@ from cr_interp.system.visible import ACTING, visible
 
 
 def literal(text: object, style: str = "") -> Text:
-    """For rich: the text as it is, in a style."""
+    """Make a text that rich shows as it is, in a style."""
     return Text(visible(text), style=style)
 
 
@@ -60,7 +60,7 @@ class _PlainConsole(Console):
 
 
 def console(**options: Any) -> Console:
-    """A terminal to print to; in a notebook rich's own display is left out, which is a new line for every refresh."""
+    """Make a terminal to print to; in a notebook rich's own display is left out, which is a new line for every refresh."""
     if Console().is_jupyter:
         options = {"force_terminal": False, **options}
     return _PlainConsole(markup=False, emoji=False, highlight=False, force_jupyter=False, **options)

@@ -29,7 +29,7 @@ class Stopped(BaseException):
 
 
 def raise_on_signals() -> None:
-    """From now on SIGTERM and SIGHUP raise :class:`Stopped` in the main thread. One that is ignored (``nohup``) stays so.
+    """Let SIGTERM and SIGHUP raise :class:`Stopped` in the main thread from now on. One that is ignored (``nohup``) stays so.
 
     A worker keeps the system's way, which ends it at once: everything it writes appears whole or not at all.
     """
@@ -57,7 +57,7 @@ def worker_of_this() -> Mapping[str, str]:
 
 
 def end_with_parent() -> None:
-    """In a worker: end when the process that started it has ended, however it did. Elsewhere this does nothing."""
+    """End this worker when the process that started it has ended, however it did. Outside a worker this does nothing."""
     told = os.environ.get(PARENT, "")
     if not told.isdecimal():
         return

@@ -28,7 +28,7 @@ MARKS = (
 
 
 def read_text(path: Path, wanted: str = "a text file", limit: int = LARGEST) -> str:
-    """The text of a file of at most ``limit`` bytes, its lines ended by ``\\n`` as Python does it.
+    """Read the text of a file of at most ``limit`` bytes, its lines ended by ``\\n`` as Python does it.
 
     ``wanted`` says in an error what to give instead. Raises :class:`UserError` for a file that cannot be read or is not text.
     """
@@ -36,7 +36,7 @@ def read_text(path: Path, wanted: str = "a text file", limit: int = LARGEST) -> 
 
 
 def decoded(data: bytes, where: object) -> str:
-    """Bytes as text. Raises :class:`UserError` with the first byte that is not UTF-8 and its line.
+    """Decode bytes to text. Raises :class:`UserError` with the first byte that is not UTF-8 and its line.
 
     >>> decoded(b"\\xef\\xbb\\xbfcaf\\xc3\\xa9", "a") == "caf\\u00e9"
     True
@@ -67,14 +67,14 @@ def read_json(path: Path, wanted: str = "a JSON file") -> Any:
 
 
 def json_lines(path: Path, wanted: str = "a JSONL file") -> Iterator[tuple[int, Any]]:
-    """The values of a JSONL file with the numbers of their lines, from 1; blank lines are passed over."""
+    """Yield the values of a JSONL file with the numbers of their lines, from 1; blank lines are passed over."""
     for number, line in enumerate(_text(path, wanted).split("\n"), start=1):
         if line.strip():
             yield number, parsed(line, f"{path}, line {number}, is not JSON")
 
 
 def parsed(text: str, problem: str) -> Any:
-    """JSON as a value. ``problem`` begins the error.
+    """Parse JSON into a value. ``problem`` begins the error.
 
     A text in it that is no Unicode (half a surrogate pair) can be neither tokenised nor stored, so it is refused.
     """

@@ -1,4 +1,4 @@
-"""How much memory a Parquet file takes when it is read, asked before it is.
+"""Read a Parquet file, and tell beforehand how much memory that takes.
 
 Mental model. Parquet writes a value that repeats once, and how often: two kilobytes may stand for a hundred million rows, whose
 numbers and texts are then written out in memory, and end the process that reads them. A column of numbers takes its width a row,
@@ -8,8 +8,13 @@ long all of them are together. What nests is read in pieces that are small whate
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Bytes of a file above which several threads read it: starting them takes longer than reading a small one.
+THREADED = 8 << 20
 #: Bytes that are read without asking, and at a time where it is asked.
 UNASKED, PIECE = 64 << 20, 64 << 20
 #: Bytes of a cell beside its text: offset, and a share of what names its place.
@@ -17,15 +22,27 @@ _CELL = 8
 
 
 def memory() -> int:
-    """A quarter of this machine's memory, in bytes; 4 GB where it does not say."""
+    """Return a quarter of this machine's memory, in bytes; 4 GB where it does not say."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
     except (ValueError, OSError, AttributeError):
         return 4 << 30
 
 
+def frame_of(file: Path) -> "pd.DataFrame":
+    """Read a Parquet file into a frame.
+
+    pyarrow reads it: pandas' own reader loads pyarrow's data sets first. Raises what pyarrow raises.
+    """
+    import pyarrow.parquet as pq
+
+    threads = file.stat().st_size > THREADED
+    frame: pd.DataFrame = pq.ParquetFile(file).read(use_threads=threads).to_pandas(use_threads=threads)
+    return frame
+
+
 def unpacked(file: Path, most: int) -> int:
-    """Bytes that a Parquet file's columns take when they are written out; counting ends beyond ``most``.
+    """Count the bytes that a Parquet file's columns take when they are written out; counting ends beyond ``most``.
 
     Raises what pyarrow raises for a file that is no Parquet.
     """

@@ -13,7 +13,7 @@ ACTING = re.compile(
 
 
 def visible(text: object) -> str:
-    r"""The text with every acting character written out; line feeds and tabs stay.
+    r"""Write out every acting character of the text; line feeds and tabs stay.
 
     >>> visible("a\x1b[31m\udcff")
     'a\\x1b[31m\\udcff'
@@ -22,7 +22,7 @@ def visible(text: object) -> str:
 
 
 def one_line(text: object) -> str:
-    r""":func:`visible` for a name, which has one line.
+    r"""Apply :func:`visible` to a name, which has one line.
 
     >>> one_line("a\nb")
     'a\\nb'
@@ -31,7 +31,7 @@ def one_line(text: object) -> str:
 
 
 def paragraph(text: object, longest: int = 3000) -> str:
-    r""":func:`visible` as one paragraph, cut short: what is wrong may be a name of a million letters.
+    r"""Apply :func:`visible` and make one paragraph, cut short: what is wrong may be a name of a million letters.
 
     >>> paragraph("a\nb  c"), paragraph("x" * 9, 5)
     ('a b  c', 'xxxx…')
@@ -41,12 +41,12 @@ def paragraph(text: object, longest: int = 3000) -> str:
 
 
 def in_markdown(text: object) -> str:
-    """One line that can neither end its cell of a table nor begin an element of HTML."""
+    """Write one line that can neither end its cell of a table nor begin an element of HTML."""
     return one_line(text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def code(text: object) -> str:
-    """One line as code in a cell of a Markdown table, whatever backticks it has."""
+    """Write one line as code in a cell of a Markdown table, whatever backticks it has."""
     told = one_line(text).replace("|", "\\|")
     if "`" not in told:
         return f"`{told}`"

@@ -9,6 +9,7 @@ import pandas as pd
 from cr_interp.study.study import Study
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.obedience import new_instruction
+from cr_interp.tables.stored import stored
 from cr_interp.tables.suite import ARMS, Suite, comparisons, setting_rows
 from cr_interp.vocabulary import arm_order
 
@@ -19,7 +20,7 @@ _OBEYED = {"estimate": "new_instruction", "low": "new_instruction_low", "high": 
 
 
 def ablated(suite: Suite) -> Suite:
-    """The settings that have answers of an arm beyond the paper's, and only these."""
+    """Return the settings that have answers of an arm beyond the paper's, and only these."""
     kept = {
         setting: study
         for setting, study in suite.studies.items()
@@ -29,7 +30,7 @@ def ablated(suite: Suite) -> Suite:
 
 
 def ablation_arms(suite: Suite) -> list[str]:
-    """Every arm of these settings: base, opd, nca, then the others."""
+    """Return every arm of these settings: base, opd, nca, then the others."""
     arms = {
         arm for study in ablated(suite).studies.values() for arm in study.table("generations")["arm"].unique()
     }
@@ -39,13 +40,19 @@ def ablation_arms(suite: Suite) -> list[str]:
 def ablation_rows(
     suite: Suite, control: str = "exact", baseline: str = "opd", interval: Kind = "across"
 ) -> pd.DataFrame:
-    """A row per setting and arm, as :func:`setting_rows` has it, and what it differs from the baseline by.
+    """Return a row per setting and arm, as :func:`setting_rows` has it, and what it differs from the baseline by.
 
     For each of :data:`COMPARED`, ``<metric>_minus`` with its interval ``<metric>_minus_low, <metric>_minus_high`` is the
     paired difference from ``baseline``; NaN for the baseline itself, for ``base``, and where the two have no seed in common.
-    ``new_instruction, new_instruction_low, new_instruction_high``: the share of prompts in which a new instruction is obeyed; NaN
-    where that was not measured. Without ablations: no rows.
+    ``new_instruction, new_instruction_low, new_instruction_high``: the share of prompts in which a new instruction is obeyed;
+    NaN where that was not measured. Without ablations: no rows.
     """
+    files = [study.table_path("generations") for study in suite.studies.values()]
+    asked = [list(suite.studies), control, baseline, interval]
+    return stored("ablation_rows", files, asked, lambda: _rows(suite, control, baseline, interval), suite.path)
+
+
+def _rows(suite: Suite, control: str, baseline: str, interval: Kind) -> pd.DataFrame:
     mine = ablated(suite)
     arms = ablation_arms(suite)
     rows = setting_rows(mine, arms, control, interval)

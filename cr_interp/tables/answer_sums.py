@@ -19,6 +19,7 @@ from numpy import ndarray
 from cr_interp.errors import UserError, unknown
 from cr_interp.study.rows import last_step
 from cr_interp.study.schema import COLUMNS
+from cr_interp.tables.pairing import UNTRAINED, meetings
 from cr_interp.vocabulary import CONTROLS, OUTCOMES, UNGRADED
 
 if TYPE_CHECKING:
@@ -44,14 +45,14 @@ class Block:
         return self.values[:, :, SUMS.index(name)]
 
     def at(self, seeds: list[int], examples: list[Any]) -> Block:
-        """The same arm with these seeds and examples only, in this order."""
+        """Return the same arm with these seeds and examples only, in this order."""
         row = [self.seeds.index(seed) for seed in seeds]
         position = {example: index for index, example in enumerate(self.examples)}
         column = [position[example] for example in examples]
         return Block(seeds, examples, [self.clusters[i] for i in column], self.values[row][:, column])
 
     def only(self, chosen: Float[ndarray, "seeds examples"]) -> Block:
-        """The same arm, zero where ``chosen`` is."""
+        """Return the same arm, zero where ``chosen`` is."""
         return replace(self, values=self.values * chosen[:, :, None])
 
     def grouped(self, to: list[Any]) -> Block:
@@ -64,7 +65,7 @@ class Block:
 
 
 def select(generations: pd.DataFrame, split: str | None) -> pd.DataFrame:
-    """The answers of one split, at the last step of every (arm, seed), each with its ``cluster``."""
+    """Pick the answers of one split, at the last step of every (arm, seed), each with its ``cluster``."""
     if generations.empty:
         return generations
     if generations["seed"].isna().any():
@@ -90,14 +91,14 @@ def select(generations: pd.DataFrame, split: str | None) -> pd.DataFrame:
 
 
 def with_clusters(answers: pd.DataFrame) -> pd.DataFrame:
-    """The same rows with a ``cluster`` each: where the table names none, an example is a cluster of its own."""
+    """Return the same rows with a ``cluster`` each: where the table names none, an example is a cluster of its own."""
     if "cluster" not in answers:
         return answers.assign(cluster=answers["example_id"])
     return answers.assign(cluster=answers["cluster"].fillna(answers["example_id"]))
 
 
 def pairs_of(generations: pd.DataFrame, control: str, split: str | None) -> pd.DataFrame:
-    """A row per pair: arm, seed, split, example_id, cluster, sample and the sums of that one pair."""
+    """Return a row per pair: arm, seed, split, example_id, cluster, sample and the sums of that one pair."""
     valid = set(CONTROLS) | set(generations["control"].unique()) - {"none"}
     if control not in valid:
         raise unknown("control", control, map(str, valid))
@@ -136,7 +137,7 @@ def block(pairs: pd.DataFrame, unit: str = "example_id") -> Block:
 
 
 def blocks_by_arm(generations: pd.DataFrame, control: str, split: str | None) -> dict[str, Block]:
-    """Every arm of the table, those without pairs for this control included (so that they show as NaN)."""
+    """Return every arm of the table, those without pairs for this control included (so that they show as NaN)."""
     pairs = pairs_of(generations, control, split)
     asked = select(generations, split)
     by_arm = {}
@@ -150,22 +151,18 @@ def blocks_by_arm(generations: pd.DataFrame, control: str, split: str | None) ->
 
 
 def aligned(arms: Sequence[Block], names: Sequence[str]) -> list[Block]:
-    """The arms on the seeds and examples they share; an arm with one seed is paired with every seed.
+    """The arms on the examples they share and the runs that meet (:func:`~cr_interp.tables.pairing.meetings`).
 
     An example that one arm was not asked under some seed is set to zero there for all of them.
     """
-    several = [set(one.seeds) for one in arms if len(one.seeds) > 1]
-    shared = set.intersection(*several) if several else set(arms[0].seeds)
+    met = meetings([(name, one.seeds) for name, one in zip(names, arms, strict=True)])
     examples = sorted(set.intersection(*(set(one.examples) for one in arms)))
-    if not shared:
+    if not met[0]:
         having = "; ".join(f"{name}: {one.seeds}" for name, one in zip(names, arms, strict=True))
         raise UserError(
             f"These arms have no seed in common ({having}), so they cannot be paired. Train more seeds."
         )
-    seeds = sorted(shared)
-    found = []
-    for one in arms:
-        chosen = one.at(one.seeds * len(seeds) if len(one.seeds) == 1 else seeds, examples)
-        found.append(replace(chosen, seeds=seeds))
+    called = next((met[i] for i, name in enumerate(names) if name != UNTRAINED), met[0])
+    found = [replace(one.at(seeds, examples), seeds=called) for one, seeds in zip(arms, met, strict=True)]
     everywhere = np.prod([one["pairs"] > 0 for one in found], axis=0)
     return [one.only(everywhere) for one in found]

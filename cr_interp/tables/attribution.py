@@ -23,11 +23,11 @@ _CELL = ["site", "layer", "head"]
 def over_seeds(
     table: pd.DataFrame, group: str = "harmed", direction: str = "repair", readout: str = "share"
 ) -> pd.DataFrame:
-    """A row per arm, cell and control: means over seeds, the outermost ends of the seeds' intervals, the smallest n and the
-    largest.
+    """Return a row per arm, cell and control: means over seeds, the outermost ends of the seeds' intervals, the smallest n
+    and the largest.
 
-    The columns are ``arm, site, layer``, those of ``width``, ``head`` and ``chosen`` that the table has, and ``control, estimate,
-    low, high, before, seeds, n_examples, n_most``.
+    The columns are ``arm, site, layer``, those of ``width``, ``head`` and ``chosen`` that the table has, and ``control,
+    estimate, low, high, before, seeds, n_examples, n_most``.
     """
     rows = last_step(table)
     rows = rows[(rows["group"] == group) & (rows["direction"] == direction) & (rows["readout"] == readout)]
@@ -47,7 +47,7 @@ def over_seeds(
 
 
 def first_cells(table: pd.DataFrame, count: int = 3, readout: str = "share") -> pd.DataFrame:
-    """Per arm, group and direction the cells of the highest estimates, with their controls at the same place.
+    """Return per arm, group and direction the cells of the highest estimates, with their controls at the same place.
 
     Columns as in :func:`over_seeds`, with ``group``, ``direction`` and the controls' estimates ``random`` and ``other``.
     """
@@ -75,7 +75,8 @@ def agreement(
     heads_examples: pd.DataFrame | None = None,
     group: str | None = None,
 ) -> pd.DataFrame:
-    """A row per run, direction and kind of site: how attributed shares go with patched ones over the cells that have both.
+    """Return a row per run, direction and kind of site: how attributed shares go with patched ones over the cells that have
+    both.
 
     Columns ``arm, seed, step, direction, site, n_cells, pearson, pearson_low, pearson_high, spearman, spearman_low,
     spearman_high, n_examples``. Each cell's share is a ratio of means over the examples that both have; the intervals draw

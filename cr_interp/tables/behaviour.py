@@ -44,6 +44,7 @@ from cr_interp.tables.answer_sums import (
     select,
 )
 from cr_interp.tables.estimates import Kind, Sums, estimates
+from cr_interp.tables.pairing import UNTRAINED
 from cr_interp.vocabulary import AGREEMENT, CONTROLS, METRICS, OUTCOMES, UNGRADED
 
 if TYPE_CHECKING:
@@ -63,14 +64,13 @@ DIFFERENCES = (
 )
 #: Of these what needs no key.
 KEYLESS = ("delta_len", *AGREEMENT)
-#: An arm that is not trained: its one run is all that there is, and other seeds would give the same.
-UNTRAINED = "base"
 
 __all__ = [
     "CONTROLS",
     "DIFFERENCES",
     "METRICS",
     "OUTCOMES",
+    "UNTRAINED",
     "differences",
     "harm_on_common",
     "metrics",
@@ -92,7 +92,7 @@ def metrics(
     split: str | None = "test",
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """The six metrics of every arm and seed, and over seeds (``seed`` is NA), with 95 % intervals.
+    """Compute the six metrics of every arm and seed, and over seeds (``seed`` is NA), with 95 % intervals.
 
     Columns ``arm, seed, metric, estimate, low, high, n, interval``; n is the metric's denominator in pairs, ``interval``
     the kind of the row's. Of several steps of an (arm, seed) the last counts.
@@ -105,7 +105,7 @@ def metrics(
 
 
 def answered_by(generations: pd.DataFrame) -> tuple[str, ...]:
-    """The metrics that these answers have: those that need a key only if there is one, agreement only if one is lacking."""
+    """Return the metrics that these answers have: with a key those that need one, agreement only if some answers have none."""
     ungraded = generations["outcome"] == UNGRADED
     if not ungraded.any():
         return tuple(METRICS)
@@ -120,8 +120,9 @@ def metrics_by_step(
     split: str | None = "test",
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """:func:`metrics` of each step apart, with ``step`` in front: when a metric changed, if checkpoints of several steps
-    were evaluated. Rows without a step are left out."""
+    """Compute :func:`metrics` of each step apart, with ``step`` in front: when a metric changed, if checkpoints of several
+    steps were evaluated. Rows without a step are left out.
+    """
     if split is not None:
         generations = generations[generations["split"] == split]
     parts = [
@@ -142,9 +143,9 @@ def differences(
     split: str | None = "test",
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """``arm`` minus ``baseline`` for every metric, paired over examples and seeds.
+    """Compute ``arm`` minus ``baseline`` for every metric, paired over examples and seeds.
 
-    Seed s of the arm meets seed s of the baseline; a baseline with one seed (``base``) meets every seed. Only
+    Seed s of the arm meets seed s of the baseline; the untrained ``base`` meets every seed (``pairing.py``). Only
     pairs that both arms have count. ``harm_common`` is the difference in Harm on the pairs that both arms solve without the
     context at the same seed, since Harm's own denominators differ.
 
@@ -175,7 +176,7 @@ def harm_on_common(
     split: str | None = "test",
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """Harm on the prompts that every one of ``arms`` solves without the context at the same seed.
+    """Compute Harm on the prompts that every one of ``arms`` solves without the context at the same seed.
 
     Harm conditions on being right without the context, so each arm has its own denominator; here it is the
     same for all. ``arms=None`` means all but ``base``, which solves too little without the context to be asked.
@@ -200,7 +201,7 @@ def regimes(
     seed: int = 0,
     split: str | None = "test",
 ) -> pd.DataFrame:
-    """Per arm, acc_xc − acc_x over seeds and what it means.
+    """Return per arm, acc_xc − acc_x over seeds and what it means.
 
     Columns ``arm, estimate, low, high, interval, seeds, regime``. **A** the context perturbs (the *across* interval lies
     below 0), **B** it still helps (above 0), **C** the views agree (it lies within ±2 points: :data:`MARGIN` of
@@ -234,7 +235,7 @@ def outcome_shares(generations: pd.DataFrame, split: str | None = "test") -> pd.
 
 
 def metrics_json(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of :func:`metrics` as plain dicts; ``None`` where a seed or a number is missing."""
+    """Return rows of :func:`metrics` as plain dicts; ``None`` where a seed or a number is missing."""
     return [
         {
             "arm": str(row.arm),
@@ -254,7 +255,7 @@ def metrics_json(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _on_common(pairs: pd.DataFrame, names: Sequence[str]) -> list[Block]:
-    """These arms on the pairs that all of them solve without the context at the same seed."""
+    """Return these arms on the pairs that all of them solve without the context at the same seed."""
     if not names:
         return []
     # "Every arm solves it" is asked of each sample; the bootstrap then draws whole examples, as everywhere.
@@ -272,7 +273,7 @@ def _on_common(pairs: pd.DataFrame, names: Sequence[str]) -> list[Block]:
 def _counts(
     values: Float[ndarray, "*any sums"], names: Sequence[str]
 ) -> tuple[Float[ndarray, "*any metrics"], Float[ndarray, "*any metrics"], Float[ndarray, "*any metrics"]]:
-    """Numerators, denominators and n of these metrics from the sums in the last axis."""
+    """Return numerators, denominators and n of these metrics from the sums in the last axis."""
     pairs, x, xc, both, tokens_x, tokens_xc, graded, changed = np.moveaxis(values, -1, 0)
     # name → numerator, denominator, n where it is not the denominator itself
     formulas: dict[str, tuple[ndarray, ndarray, ndarray]] = {
@@ -294,7 +295,7 @@ def _counts(
 def _rows(
     arm: str, names: Sequence[str], sides: Sequence[Block], resamples: int, seed: int, kind: Kind
 ) -> list[dict[str, Any]]:
-    """Rows of one arm (one side) or of a difference (first side minus second), the last ones over seeds."""
+    """Return rows of one arm (one side) or of a difference (first side minus second), the last ones over seeds."""
     counted = [_counts(side.values, names) for side in sides]
     if names == ("acc_change",):  # a difference between an arm's own two views
         sides = [sides[0]] * 2

@@ -26,11 +26,12 @@ ALPHA = 0.05
 def count_claims(
     compared: pd.DataFrame, arm: str = "nca", baseline: str = "opd", interval: Kind = "across"
 ) -> pd.DataFrame:
-    """From :func:`~cr_interp.tables.suite.comparisons` to ``claim, k, of, settings``: the claim holds in k of so many settings.
+    """Turn :func:`~cr_interp.tables.suite.comparisons` into ``claim, k, of, settings``: the claim holds in k of so many
+    settings.
 
-    ``settings`` is the tuple of those k. ``of`` leaves out where the claim has no answer: Harm is undefined where an
-    arm is never right without the context, a floor where decoding is sampled once, and an *across* interval or a p where
-    there is one seed. ``interval`` is the kind that ``compared`` was made with; with *within* no p is counted.
+    ``settings`` is the tuple of those k. ``of`` leaves out where the claim has no answer: Harm is undefined where an arm is
+    never right without the context, a floor where decoding is sampled once, and an *across* interval or a p where there is
+    one seed. ``interval`` is the kind that ``compared`` was made with; with *within* no p is counted.
     """
     asked = compared[(compared["interval"] == interval) & compared["low"].notna()]
     by_metric = {
@@ -89,7 +90,7 @@ class Fair:
 
 
 def count_fairly(compared: pd.DataFrame) -> Fair:
-    """From :func:`~cr_interp.tables.suite.comparisons` to what there was to repair, and what became of it.
+    """Count, from :func:`~cr_interp.tables.suite.comparisons`, what there was to repair, and what became of it.
 
     Harmed: the interval of the baseline's Harm lies above its floor. Repaired: the interval of the paired difference lies
     below 0; worsened: above 0; what is neither is open. Settings whose Harm is undefined are not asked.
@@ -116,7 +117,7 @@ def count_fairly(compared: pd.DataFrame) -> Fair:
 
 
 def said_fairly(fair: Fair, arm: str, baseline: str) -> str:
-    """The counts as a sentence.
+    """Say the counts in a sentence.
 
     >>> said_fairly(Fair(("a", "b", "c"), ("a", "b"), ("a",), ("b",), (), (), frozenset({"across"})), "nca", "opd")
     'opd is harmed in 2 of 3 settings; nca repairs 1, leaves 1 open and worsens 0. In the others it adds Harm in 0.'

@@ -18,10 +18,11 @@ SUCCESS, FAILURE, INCONCLUSIVE = "success", "failure", "inconclusive"
 
 
 def criteria(compared: pd.DataFrame, rule: Mapping[str, float]) -> pd.DataFrame:
-    """From :func:`~cr_interp.tables.suite.comparisons` (over seeds) to a row per criterion: ``criterion, k, needed, of, holds,
-    settings``.
+    """Turn :func:`~cr_interp.tables.suite.comparisons` (over seeds) into a row per criterion: ``criterion, k, needed, of,
+    holds, settings``.
 
-    ``rule`` is a preregistration's ``success``: ``lower, holm, not_lower, common`` (settings needed of ``of``) and ``margin``.
+    ``rule`` is a preregistration's ``success``: ``lower, holm, not_lower, common`` (settings needed of ``of``) and
+    ``margin``.
     """
     settings = compared["setting"].nunique()
     by = {name: rows.set_index("setting") for name, rows in compared.groupby("metric")}
@@ -45,8 +46,9 @@ def criteria(compared: pd.DataFrame, rule: Mapping[str, float]) -> pd.DataFrame:
 
 
 def verdict(found: pd.DataFrame, rule: Mapping[str, float]) -> str:
-    """``success`` if every criterion holds; ``failure`` if Harm is lower in ``rule['failure']`` (scaled) or fewer; else
-    ``inconclusive``. Without a setting nothing has been shown."""
+    """Return ``success`` if every criterion holds; ``failure`` if Harm is lower in ``rule['failure']`` (scaled) or fewer;
+    else ``inconclusive``. Without a setting nothing has been shown.
+    """
     settings = int(found["of"].iloc[0])
     if settings and found["holds"].all():
         return SUCCESS
@@ -57,7 +59,7 @@ def verdict(found: pd.DataFrame, rule: Mapping[str, float]) -> str:
 
 
 def scaled(count: float, of: float, settings: int, up: bool) -> int:
-    """A count of ``of`` settings as one of ``settings``.
+    """Scale a count of ``of`` settings to one of ``settings``.
 
     >>> scaled(10, 12, 7, up=True), scaled(6, 12, 7, up=False)
     (6, 3)

@@ -34,10 +34,10 @@ _HEADS = {
 
 
 def control_table(drift: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
-    """Mean over seeds per arm and layer: columns ``arm, layer, exact, …, repeat, floor, relative, relative_l2``.
+    """Average over seeds, per arm and layer: columns ``arm, layer, exact, …, repeat, floor, relative, relative_l2``.
 
-    ``layer`` −1 is the embedding. ``relative`` stands where the measure has a best value and there is a floor, ``relative_l2``
-    where relative L2 was measured too. Raises :class:`UserError` for a measure that the study does not have.
+    ``layer`` −1 is the embedding. ``relative`` stands where the measure has a best value and there is a floor,
+    ``relative_l2`` where relative L2 was measured too. Raises :class:`UserError` for a measure that the study does not have.
     """
     rows = placed(drift)
     table = _wide(rows, measure)
@@ -60,7 +60,8 @@ def times_as_far(one: pd.Series, other: pd.Series, measure: str) -> pd.Series:
 
 
 def relative_rows(drift: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
-    """Rows of the derived measure ``relative``: every control of ``measure`` as a multiple of the floor at the same place.
+    """Make rows of the derived measure ``relative``: every control of ``measure`` as a multiple of the floor at the same
+    place.
 
     Of the same arm, seed, step, site and layer. The interval is that of the control's own estimate, with the floor as it was
     estimated; the floor itself is 1. Empty where there is no floor.
@@ -79,7 +80,7 @@ def relative_rows(drift: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
 
 
 def _wide(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """A row per arm and layer, a column per control; empty if the measure is not there."""
+    """Return a row per arm and layer, a column per control; empty if the measure is not there."""
     chosen = rows[rows["measure"] == measure].drop(columns="layer").rename(columns={"place": "layer"})
     table = chosen.pivot_table("estimate", ["arm", "layer"], "control", sort=False)
     return table[[name for name in CONTROLS if name in table]]

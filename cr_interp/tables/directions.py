@@ -82,7 +82,7 @@ class Verdict(NamedTuple):
 
 
 def direction_table(directions: pd.DataFrame, measure: str = "cos_u_v") -> pd.DataFrame:
-    """A row per arm, layer and control: mean over seeds, the outermost ends of the seeds' intervals."""
+    """Return a row per arm, layer and control: mean over seeds, the outermost ends of the seeds' intervals."""
     rows = last_step(directions)
     return _over_seeds(rows[rows["measure"] == measure], ["arm", "layer", "control"], "layer")
 
@@ -94,7 +94,7 @@ def effect_table(
     vector: str = "base",
     readout: str = "answer",
 ) -> pd.DataFrame:
-    """A row per arm, layer and control, likewise; ``before`` is the share without any change."""
+    """Return a row per arm, layer and control, likewise; ``before`` is the share without any change."""
     rows = last_step(effects)
     for column, wanted in (("group", group), ("action", action), ("vector", vector), ("readout", readout)):
         rows = rows[rows[column] == wanted]
@@ -102,7 +102,7 @@ def effect_table(
 
 
 def verdicts(directions: pd.DataFrame, examples: pd.DataFrame, group: str = "harmed") -> list[Verdict]:
-    """The verdict on every trained run, from the tables ``directions`` and ``direction_examples``."""
+    """Return the verdict on every trained run, from the tables ``directions`` and ``direction_examples``."""
     cosines = last_step(directions)
     cosines = cosines[cosines["measure"] == "cos_u_v"]
     flips = last_step(examples)
@@ -182,14 +182,14 @@ def _verdict(arm: str, seed: int, cosines: pd.DataFrame, flips: pd.DataFrame, gr
 
 
 def _above_controls(cosines: pd.DataFrame) -> pd.Series:
-    """Layer → whether u's cosine lies above where 95 % of each control's lie."""
+    """Map layer → whether u's cosine lies above where 95 % of each control's lie."""
     real = cosines[cosines["control"] == "none"].set_index("layer")
     highest = cosines[cosines["control"] != "none"].groupby("layer")["high"].max()
     return real["low"] > highest.reindex(real.index)
 
 
 def _beyond(flips: pd.DataFrame) -> tuple[pd.Series, pd.Series, pd.Series, pd.Series]:
-    """Layer → answers that are back beyond the better control, its simultaneous ends, and answers that are back."""
+    """Map layer → answers that are back beyond the better control, its simultaneous ends, and answers that are back."""
     of, names = pd.factorize(flips["cluster"])
     n = len(names)
     cells = flips.assign(cluster_number=of).pivot_table(

@@ -1,7 +1,7 @@
 """The tables behind the figures of drift: a measure by layer, and the layer at which it is extreme.
 
-Mental model: ``drift`` has a row per arm, seed, step, site, layer, measure and control. Here one measure and one control are
-taken from it, at the embedding and after every block, at the last step of each run.
+Mental model. The table ``drift`` has a row per arm, seed, step, site, layer, measure and control. The functions here pick one
+measure and one control, at the embedding and after every block, at the last step of each run.
 """
 
 import pandas as pd
@@ -22,9 +22,10 @@ def resid_rows(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
 
 
 def of_panel(rows: pd.DataFrame) -> pd.DataFrame:
-    """Turn what ``similarity.panel`` returns into rows of ``drift``: one arm, ``states``, exact context; others stay as they are.
+    """Turn the frame that ``similarity.panel`` returns into rows of ``drift``: one arm, ``states``, exact context. Give other
+    frames as they are.
 
-    Its layers are sites, or numbers of blocks with −1 for the embedding.
+    The layers of a panel are sites, or numbers of blocks with −1 for the embedding.
     """
     if "arm" in rows:
         return rows
@@ -44,10 +45,11 @@ def of_panel(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def placed(drift: pd.DataFrame) -> pd.DataFrame:
-    """Pick the rows of the embedding and of ``resid_post``, last step of each run, with ``place``: the block, −1 the embedding.
+    """Pick the rows of the embedding and of ``resid_post``, last step of each run, with ``place``: the block's number, −1 for
+    the embedding.
 
-    The embedding is what the first block reads, ``resid_pre`` at layer 0. ``resid_pre`` of a later block is the
-    ``resid_post`` before it, and has no place of its own.
+    The embedding is ``resid_pre`` at layer 0. At later layers ``resid_pre`` equals the ``resid_post`` before it, so those
+    rows are left out.
     """
     sites = drift["site"]
     rows = drift[((sites == "resid_pre") & (drift["layer"] == 0)) | (sites == "resid_post")]
@@ -81,11 +83,12 @@ def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd
 def extreme_layer(
     drift: pd.DataFrame, measure: str, control: str = "exact", interval: Kind = "across"
 ) -> pd.DataFrame:
-    """Find, per arm, the block that drifts most in the sense of :func:`as_movement`: for a similarity the lowest value.
+    """Find, per arm, the block that drifts most by :func:`as_movement`; of a similarity, the block where it is lowest.
 
-    Columns ``arm, layer, estimate, low, high, seeds, interval``. Each seed has its own extreme layer; ``estimate`` is the
-    mean of the seeds' extremes with Student's t over them (*across*), and ``layer`` names all their layers. *Within*, and for
-    one seed, it is :func:`mean_interval`. For the cosine this is the ``min_cosine`` of ``cr-interp table``.
+    Columns ``arm, layer, estimate, low, high, seeds, interval``. Each seed has its own extreme layer: ``estimate`` is the
+    mean of the seeds' extremes, and ``layer`` names all their layers. The interval is Student's t over the seeds (*across*);
+    with one seed, or where *within* is asked for, that of :func:`mean_interval`. For the cosine this is the ``min_cosine`` of
+    ``cr-interp table``.
     """
     worst = extremes(drift, measure, control)
     found = []
@@ -117,10 +120,11 @@ def extremes(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.Da
 
 
 def mean_interval(rows: pd.DataFrame, measure: str, interval: Kind = "across") -> tuple[float, float, Kind]:
-    """Give low, high and kind of the interval of a mean over seeds; ``rows`` has ``estimate, low, high`` of each seed.
+    """Give low end, high end and kind of the interval of a mean over seeds; ``rows`` has ``estimate, low, high`` of each seed.
 
-    *Across* is Student's t, where there are two seeds, cut where the measure ends. *Within* is the mean of the ends: what
-    examples that move all seeds alike would do, and too wide otherwise, since the table keeps no single examples.
+    *Across*, where there are two seeds or more: Student's t over the seeds' estimates, cut off where the measure ends.
+    *Within*: the mean of the seeds' low ends and that of their high ends. This is exact for examples that move all seeds
+    alike, and too wide otherwise; the table holds no single examples from which to do better.
     """
     if interval == "within" or len(rows) < 2:
         return float(rows["low"].mean()), float(rows["high"].mean()), "within"
@@ -131,10 +135,10 @@ def mean_interval(rows: pd.DataFrame, measure: str, interval: Kind = "across") -
 
 
 def as_movement(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """Turn ``estimate, low, high`` into how far from identical the two views are: 1 − a similarity, |1 − a ratio|.
+    """Turn ``estimate, low, high`` into a distance from identical views: 1 − a similarity, |1 − a ratio|.
 
-    Movements such as ``relative_l2`` stay as they are, and so do composition measures such as ``shift_share``, to which no
-    distance belongs.
+    Movements such as ``relative_l2`` are such distances already. Composition measures such as ``shift_share`` stay as they
+    are: they describe a movement and do not say how large it is.
     """
     if measure in (*MOVEMENTS, *COMPOSITION):
         return rows
@@ -147,7 +151,7 @@ def as_movement(rows: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 
 def extreme_word(measure: str) -> str:
-    """Say what :func:`extreme_layer` looks for: ``lowest``, ``highest`` or ``farthest from 1``."""
+    """Name the extreme that :func:`extreme_layer` looks for: ``lowest``, ``highest`` or ``farthest from 1``."""
     if measure in RATIOS:
         return "farthest from 1"
     return "highest" if measure in (*MOVEMENTS, *COMPOSITION) else "lowest"

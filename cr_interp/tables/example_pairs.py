@@ -19,6 +19,7 @@ from cr_interp.errors import UserError, unknown
 from cr_interp.study.rows import last_step
 from cr_interp.tables.answer_sums import with_clusters
 from cr_interp.tables.estimates import Kind, Sums, estimates
+from cr_interp.tables.pairing import meetings
 from cr_interp.vocabulary import UNGRADED, arm_order, by_arm
 
 #: case → (right without, right with, what it is called)
@@ -48,7 +49,7 @@ _KEYS = ["arm", "seed", "split", "example_id", "sample"]
 
 
 def paired(generations: pd.DataFrame, control: str = "exact", split: str | None = "test") -> pd.DataFrame:
-    """A row per pair: ``arm, seed, example_id, sample, prompt, response_x, response_xc, outcome_x, outcome_xc,
+    """Return a row per pair: ``arm, seed, example_id, sample, prompt, response_x, response_xc, outcome_x, outcome_xc,
     n_tokens_x, n_tokens_xc, case, cluster`` (and ``answer``, if the table has it), arms in their order, examples sorted.
 
     The same pairs as in :mod:`cr_interp.tables.behaviour`: the last step of a run, an answer without its partner left out.
@@ -82,7 +83,7 @@ def paired(generations: pd.DataFrame, control: str = "exact", split: str | None 
 def case_counts(
     pairs: pd.DataFrame, resamples: int = 2000, seed: int = 0, interval: Kind = "across"
 ) -> pd.DataFrame:
-    """The four cases of every arm, over its seeds: ``arm, case, count, n, share, low, high, seeds, interval``.
+    """Return the four cases of every arm, over its seeds: ``arm, case, count, n, share, low, high, seeds, interval``.
 
     Pairs without a key have the two cases of :data:`KEYLESS`, in rows of their own.
     ``n`` are the arm's pairs of that kind. Intervals: 95 %, of the kind that ``interval`` names, as for the metrics.
@@ -121,7 +122,7 @@ def case_counts(
 
 
 def choose(pairs: pd.DataFrame, arm: str, cases: Sequence[str], errors: Sequence[str] = ()) -> pd.DataFrame:
-    """The pairs of one arm and some cases; with ``errors`` those with one of these outcomes in either view."""
+    """Pick the pairs of one arm and some cases; with ``errors`` those with one of these outcomes in either view."""
     keep = (pairs["arm"] == arm) & pairs["case"].isin(list(cases))
     if errors:
         keep &= pairs["outcome_x"].isin(list(errors)) | pairs["outcome_xc"].isin(list(errors))
@@ -129,23 +130,28 @@ def choose(pairs: pd.DataFrame, arm: str, cases: Sequence[str], errors: Sequence
 
 
 def contrast(pairs: pd.DataFrame, harmed: str, right: str) -> pd.DataFrame:
-    """The pairs of ``harmed`` that the context harms where ``right`` is right with it, at the same example, seed and sample.
+    """The pairs of ``harmed`` that the context harms where ``right`` is right with it, at the same example, sample and seed.
 
-    An arm with one seed is compared with every seed of the other.
+    Which runs meet says ``pairing.py``.
     """
     mine = choose(pairs, harmed, ("harmed",))
     other = choose(pairs, right, ("kept", "rescued"))
+    runs = [(arm, sorted(pairs.loc[pairs["arm"] == arm, "seed"].unique())) for arm in (harmed, right)]
+    met = set(zip(*meetings(runs), strict=True)) if all(seeds for _, seeds in runs) else set()
     keys = ["example_id", "sample"]
-    if (
-        pairs.loc[pairs["arm"] == harmed, "seed"].nunique() > 1
-        and pairs.loc[pairs["arm"] == right, "seed"].nunique() > 1
-    ):
-        keys.append("seed")
-    return mine[pd.MultiIndex.from_frame(mine[keys]).isin(pd.MultiIndex.from_frame(other[keys]))]
+    there = set(other[[*keys, "seed"]].itertuples(index=False, name=None))
+    of_seed: dict[int, list[int]] = {}
+    for own, its in met:
+        of_seed.setdefault(own, []).append(its)
+    kept = [
+        any((example, sample, its) in there for its in of_seed.get(seed, ()))
+        for example, sample, seed in mine[[*keys, "seed"]].itertuples(index=False, name=None)
+    ]
+    return mine[np.array(kept, dtype=bool)]
 
 
 def search(pairs: pd.DataFrame, text: str) -> pd.DataFrame:
-    """The pairs whose id, prompt or one of whose responses has the text in it, whatever the case of its letters."""
+    """Find the pairs whose id, prompt or one of whose responses has the text in it, whatever the case of its letters."""
     if not text.strip():
         return pairs
     found = pd.Series(False, index=pairs.index)
@@ -155,7 +161,7 @@ def search(pairs: pd.DataFrame, text: str) -> pd.DataFrame:
 
 
 def case_at(x: float, y: float) -> str:
-    """The case of a cell of :func:`four_cells`.
+    """Return the case of a cell of :func:`four_cells`.
 
     >>> case_at(1, 0)
     'harmed'

@@ -28,12 +28,12 @@ CLASSES = 10
 
 
 def flips_by_drift(token_drift: pd.DataFrame, generations: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
-    """A row per run, site and layer: the AUROC of drift for a flip, among examples that are right without the context.
+    """Return a row per run, site and layer: the AUROC of drift for a flip, among examples that are right without the context.
 
     ``within_class`` is the AUROC among examples with the same right answer, with its interval, for tasks with at most
-    :data:`CLASSES` different ones: a class may both move more and flip more, and then drift would only tell the class. NaN for
-    other tasks. ``p`` and ``within_p`` are of the two, for all layers at once. Runs in which none, or all, of the examples flip
-    have no rows.
+    :data:`CLASSES` different ones: a class may both move more and flip more, and then drift would only tell the class. NaN
+    for other tasks. ``p`` and ``within_p`` are of the two, for all layers at once. Runs in which none, or all, of the
+    examples flip have no rows.
     """
     outcomes = _outcomes(last_step(generations))
     drift = last_step(token_drift)
@@ -78,7 +78,8 @@ def _with_chances(table: pd.DataFrame, moved: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_seeds(flips: pd.DataFrame) -> pd.DataFrame:
-    """A row per arm, place and measure: means over seeds, the outermost ends of the seeds' intervals. ``place`` −1: embedding.
+    """Return a row per arm, place and measure: means over seeds, the outermost ends of the seeds' intervals. ``place`` −1:
+    embedding.
 
     Of the seeds' p-values the largest, as every seed has to show it.
     """
@@ -104,7 +105,7 @@ def over_seeds(flips: pd.DataFrame) -> pd.DataFrame:
 
 
 def auroc(values: Float[ndarray, " n"], flipped: ndarray) -> float:
-    """The chance that one that flipped has the larger value; ties count half.
+    """Compute the chance that one that flipped has the larger value; ties count half.
 
     >>> auroc(np.array([3.0, 1.0, 2.0]), np.array([True, False, False]))
     1.0
@@ -117,7 +118,7 @@ def auroc(values: Float[ndarray, " n"], flipped: ndarray) -> float:
 def auroc_interval(
     values: Float[ndarray, " n"], flipped: ndarray, clusters: pd.Series, strata: pd.Series | None = None
 ) -> tuple[float, float, float]:
-    """:func:`auroc` with its 95 % interval over clusters; with ``strata``, among pairs of one stratum only.
+    """Compute :func:`auroc` with its 95 % interval over clusters; with ``strata``, among pairs of one stratum only.
 
     Where all are told apart no draw differs, and the interval is Clopper and Pearson's with clusters as trials. NaN where no
     stratum has both kinds.
@@ -143,7 +144,9 @@ def auroc_interval(
 
 
 def _outcomes(generations: pd.DataFrame) -> pd.DataFrame:
-    """``flipped``, ``cluster`` and ``class`` (the right answer, as given) of every example that is right without context."""
+    """Return ``flipped``, ``cluster`` and ``class`` (the right answer, as given) of every example that is right without
+    context.
+    """
     first = generations[generations["sample"] == 0]
     x = first[(first["view"] == "no_context") & (first["outcome"] == "right")]
     xc = first[(first["view"] == "with_context") & (first["control"] == "exact")]

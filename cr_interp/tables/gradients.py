@@ -26,7 +26,8 @@ def gradient_table(
     layer: int = -1,
     every: bool = False,
 ) -> pd.DataFrame:
-    """A row per arm, step, module, pair of terms and measure: mean over seeds, the outermost ends of the seeds' intervals.
+    """Return a row per arm, step, module, pair of terms and measure: mean over seeds, the outermost ends of the seeds'
+    intervals.
 
     ``module`` None: every one that is there in this ``layer``. ``every``: also of the checkpoints on the way.
     """
@@ -46,10 +47,10 @@ def gradient_table(
 
 
 def beside_baseline(gradients: pd.DataFrame, module: str | None = "all", every: bool = False) -> pd.DataFrame:
-    """A row per arm, step, module and pair of two different terms, with what each term has with itself.
+    """Return a row per arm, step, module and pair of two different terms, with what each term has with itself.
 
-    Columns ``cosine, low, high`` (same examples), ``halves`` (across halves), ``own, other_own`` (each term with itself across
-    halves), ``corrected``, ``seeds``, ``n_examples``.
+    Columns ``cosine, low, high`` (same examples), ``halves`` (across halves), ``own, other_own`` (each term with itself
+    across halves), ``corrected``, ``seeds``, ``n_examples``.
     """
     table = gradient_table(gradients, module=module, every=every)
     place = ["arm", "step", "module"]

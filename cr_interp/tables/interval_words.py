@@ -18,7 +18,7 @@ SHORT = {
 
 
 def said_intervals(table: pd.DataFrame, short: bool = False, wanted: str = "across") -> str:
-    """The kinds of a table of estimates over seeds; rows of arms that have one seed are named.
+    """Say the kinds of intervals in a table of estimates over seeds; rows of arms that have one seed are named.
 
     ``table`` has the columns ``interval`` and, if it is of several arms, ``arm``. ``wanted`` is the kind that was asked for:
     where *across* was, what is *within* has one seed.
@@ -42,7 +42,7 @@ def said_intervals(table: pd.DataFrame, short: bool = False, wanted: str = "acro
 
 
 def between(low: float, high: float) -> str:
-    """``[0.10, 0.30]``, or that there is none, which so few examples have.
+    """Write ``[0.10, 0.30]``, or that there is no interval, which so few examples do not have.
 
     >>> between(0.1, 0.3), between(float("nan"), float("nan"))
     ('[0.10, 0.30]', '(no interval: a single cluster)')

@@ -32,8 +32,9 @@ CONTROLS = {"none": "the span", "elsewhere": "as many tokens of what both views 
 
 
 def over_seeds(rows: pd.DataFrame, place: Sequence[str], also: Sequence[str] = ()) -> pd.DataFrame:
-    """Means over seeds of ``estimate`` and the columns ``also``; the outermost ends of the seeds' intervals; the
-    smallest n and, as ``n_most``, the largest."""
+    """Compute means over seeds of ``estimate`` and the columns ``also``; the outermost ends of the seeds' intervals; the
+    smallest n and, as ``n_most``, the largest.
+    """
     table = rows.groupby(["arm", *place], sort=False, as_index=False).agg(
         estimate=("estimate", "mean"),
         low=("low", "min"),
@@ -47,10 +48,10 @@ def over_seeds(rows: pd.DataFrame, place: Sequence[str], also: Sequence[str] = (
 
 
 def knockout_table(knockout: pd.DataFrame, group: str = "harmed", readout: str = "share") -> pd.DataFrame:
-    """A row per arm, span, readers, window and control over seeds.
+    """Return a row per arm, span, readers, window and control over seeds.
 
-    Columns ``arm, span, readers, layer, width, control, estimate, low, high, before, cut, seeds, n_examples, n_most``; ``layer``
-    is a window's first, ``width`` how many layers.
+    Columns ``arm, span, readers, layer, width, control, estimate, low, high, before, cut, seeds, n_examples, n_most``;
+    ``layer`` is a window's first, ``width`` how many layers.
     """
     rows = last_step(knockout)
     rows = rows[(rows["group"] == group) & (rows["readout"] == readout)]
@@ -58,11 +59,12 @@ def knockout_table(knockout: pd.DataFrame, group: str = "harmed", readout: str =
 
 
 def strongest_cuts(knockout: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
-    """Per arm, group, span and readers what cutting the span in all layers recovers, and the single layer that recovers most.
+    """Return per arm, group, span and readers what cutting the span in all layers recovers, and the single layer that
+    recovers most.
 
     Columns ``arm, group, span, readers, cut, all, all_low, all_high, all_elsewhere, all_kept, layer, estimate, low, high,
-    elsewhere, kept, n_examples``; ``…elsewhere`` is the control at the same place, ``…kept`` the share of kept answers that the
-    same cut leaves: where it is low, the cut changes answers, not these answers.
+    elsewhere, kept, n_examples``; ``…elsewhere`` is the control at the same place, ``…kept`` the share of kept answers that
+    the same cut leaves: where it is low, the cut changes answers, not these answers.
     """
     found = []
     place = ["arm", "span", "readers", "control", "width", "layer"]
@@ -102,7 +104,7 @@ def strongest_cuts(knockout: pd.DataFrame, readout: str = "share") -> pd.DataFra
 def attention_table(
     attention: pd.DataFrame, group: str = "harmed", view: str = "with_context", head: int | None = -1
 ) -> pd.DataFrame:
-    """A row per arm, span, layer, head and control over seeds; ``head=-1``: the heads' mean, ``None``: every head."""
+    """Return a row per arm, span, layer, head and control over seeds; ``head=-1``: the heads' mean, ``None``: every head."""
     rows = last_step(attention)
     rows = rows[(rows["group"] == group) & (rows["view"] == view)]
     rows = rows[rows["head"] >= 0] if head is None else rows[rows["head"] == head]

@@ -19,11 +19,10 @@ TOKENS = {"changed": ("without", "with")}
 
 
 def lens_table(lens: pd.DataFrame, group: str = "harmed", readout: str = "logprob") -> pd.DataFrame:
-    """A row per arm, view, token, layer and control over seeds.
+    """Return a row per arm, view, token, layer and control over seeds.
 
-    Columns ``arm, view, token, place, control, estimate, low, high, seeds, n_examples, n_most``; ``place`` is the
-    layer, −1 the embedding. Of ``kl`` the view is ``between`` and the token ``all``, of ``difference`` the token is
-    ``all``.
+    Columns ``arm, view, token, place, control, estimate, low, high, seeds, n_examples, n_most``; ``place`` is the layer, −1
+    the embedding. Of ``kl`` the view is ``between`` and the token ``all``, of ``difference`` the token is ``all``.
     """
     rows = last_step(lens)
     rows = rows[(rows["group"] == group) & (rows["readout"] == readout)]
@@ -32,7 +31,8 @@ def lens_table(lens: pd.DataFrame, group: str = "harmed", readout: str = "logpro
 
 
 def parting(lens: pd.DataFrame, group: str = "harmed") -> pd.DataFrame:
-    """Per arm and view the first layer from which on the right token stays ahead of the wrong one (or behind it) to the end.
+    """Return per arm and view the first layer from which on the right token stays ahead of the wrong one (or behind it) to
+    the end.
 
     Columns ``arm, view, ahead, place, difference, n_examples``: ``ahead`` is the token that the last layer says, and
     ``difference`` that layer's log-probability of right minus wrong.

@@ -34,10 +34,11 @@ def marks(
     split: str | None = "test",
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """Rows ``arm, seed, metric, estimate, low, high, n, interval`` of :data:`MARKS`; ``seed`` is NA over seeds; n counts pairs.
+    """Return rows ``arm, seed, metric, estimate, low, high, n, interval`` of :data:`MARKS`; ``seed`` is NA over seeds; n
+    counts pairs.
 
-    ``marks_times`` has no value where nothing is counted without the context. Raises :class:`UserError` for what is no pattern,
-    and for one that takes more than seconds.
+    ``marks_times`` has no value where nothing is counted without the context. Raises :class:`UserError` for what is no
+    pattern, and for one that takes more than seconds.
     """
     try:
         looked_for = regex.compile(pattern, regex.DOTALL)

@@ -16,7 +16,7 @@ PATIENCE = 60_000
 
 
 def opcodes(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[Step]:
-    """Steps that turn ``one`` into ``other``, as ``SequenceMatcher.get_opcodes`` gives them.
+    """Return steps that turn ``one`` into ``other``, as ``SequenceMatcher.get_opcodes`` gives them.
 
     >>> opcodes("abcd", "abd")
     [('equal', 0, 2, 0, 2), ('delete', 2, 3, 2, 2), ('equal', 3, 4, 2, 3)]

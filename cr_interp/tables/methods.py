@@ -23,7 +23,7 @@ FORMERLY = {
 
 
 def formerly(drift: pd.DataFrame, measure: str) -> str | None:
-    """A sentence on rows of ``drift`` that were measured in an earlier way; None if there are none of this measure."""
+    """Return a sentence on rows of ``drift`` that were measured in an earlier way; None if there are none of this measure."""
     rows = drift[drift["measure"] == measure]
     if measure not in FORMERLY or rows.empty:
         return None
@@ -32,7 +32,8 @@ def formerly(drift: pd.DataFrame, measure: str) -> str | None:
 
 
 def with_minimum(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the cosine whose ``low, high`` are the interval of the lowest layer *as the lowest*, where it was measured.
+    """Return rows of the cosine whose ``low, high`` are the interval of the lowest layer *as the lowest*, where it was
+    measured.
 
     Elsewhere they stay those of the layer, as if it had been chosen before looking: too narrow where layers are alike.
     """
@@ -42,7 +43,7 @@ def with_minimum(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_example_level(maps: pd.DataFrame) -> pd.DataFrame:
-    """The table ``cka_map`` with the example-level value in the place of the row-level one, for tables and figures.
+    """Compute the table ``cka_map`` with the example-level value in the place of the row-level one, for tables and figures.
 
     Raises :class:`UserError` for a study that was captured before it was measured.
     """

@@ -20,10 +20,10 @@ from cr_interp.vocabulary import AGREEMENT, DIVERGENCES, METRICS
 
 
 def metric_table(study: Study, control: str = "exact", interval: Kind = "across") -> pd.DataFrame:
-    """Rows ``arm, seed, metric, estimate, low, high, n, interval``: the metrics, and what else was measured.
+    """Return rows ``arm, seed, metric, estimate, low, high, n, interval``: the metrics, and what else was measured.
 
-    That is ``new_instruction`` (``obedience.py``), ``fidelity`` and ``invariance`` (``divergence.py``), and ``min_cosine``. The
-    column ``interval`` names each row's kind; the argument the kind of the rows over seeds, where there are at least two.
+    That is ``new_instruction`` (``obedience.py``), ``fidelity`` and ``invariance`` (``divergence.py``), and ``min_cosine``.
+    The column ``interval`` names each row's kind; the argument the kind of the rows over seeds, where there are at least two.
     """
     of = ("generations", "divergence", "drift")
     return of_study("metric_table", study, of, [control, interval], lambda: _metrics(study, control, interval))
@@ -50,10 +50,10 @@ def _metrics(study: Study, control: str, interval: Kind) -> pd.DataFrame:
 
 
 def min_cosine(drift: pd.DataFrame, control: str = "exact", interval: Kind = "across") -> pd.DataFrame:
-    """The lowest cosine over the blocks' outputs, per arm and seed, with the *within* interval of that layer.
+    """Return the lowest cosine over the blocks' outputs, per arm and seed, with the *within* interval of that layer.
 
-    Over seeds (``seed`` NA): the mean of the seeds' minima, with Student's t over them (*across*); *within*, the means of
-    the ends of their intervals, which is what examples that move all seeds alike would do, and too wide otherwise. n counts
+    Over seeds (``seed`` NA): the mean of the seeds' minima, with Student's t over them (*across*); *within*, the means of the
+    ends of their intervals, which is what examples that move all seeds alike would do, and too wide otherwise. n counts
     examples.
     """
     rows: list[dict[str, Any]] = []

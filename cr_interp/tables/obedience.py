@@ -14,6 +14,7 @@ from cr_interp.errors import unknown
 from cr_interp.study.rows import last_step
 from cr_interp.tables.answer_sums import with_clusters
 from cr_interp.tables.estimates import Kind, Sums, estimates
+from cr_interp.tables.pairing import UNTRAINED, meetings
 
 #: metric → the view and control whose responses count
 OBEDIENCE = {"new_instruction": ("with_context", "mismatched"), "new_instruction_x": ("no_context", "none")}
@@ -25,7 +26,8 @@ def new_instruction(
     split: str | None = None,
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """Rows ``arm, seed, metric, estimate, low, high, n, interval`` like ``behaviour.metrics``; none if it was not measured.
+    """Return rows ``arm, seed, metric, estimate, low, high, n, interval`` like ``behaviour.metrics``; none if it was not
+    measured.
 
     ``seed`` is NA for the value over seeds. Several samples of an example are averaged first, and n counts examples (of all
     seeds). ``split`` names the split whose answers count; None: the test split, or all if there is none.
@@ -66,10 +68,10 @@ def new_instruction_difference(
     split: str | None = None,
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """``arm`` minus ``baseline`` in obeying the new instruction, paired over the seeds and examples that both have.
+    """Return ``arm`` minus ``baseline`` in obeying the new instruction, paired over the seeds and examples that both have.
 
     Rows ``metric, seed, estimate, low, high, n, interval`` like ``behaviour.differences``, of ``new_instruction`` only; n counts
-    examples. An arm with one seed meets every seed of the other. None if it was not measured for both.
+    examples. Which runs meet says ``pairing.py``. None if it was not measured for both.
     """
     asked = _asked(generations, split)
     if asked is None:
@@ -79,15 +81,14 @@ def new_instruction_difference(
     sides = [_shares(chosen[chosen["arm"] == name]) for name in (arm, baseline)]
     if any(table.empty for table, _ in sides):
         return pd.DataFrame()
-    several = [set(table.index) for table, _ in sides if len(table) > 1]
-    seeds = sorted(set.intersection(*several) if several else set(sides[0][0].index))
+    met = meetings([(name, list(table.index)) for name, (table, _) in zip((arm, baseline), sides, strict=True)])
+    seeds = met[1] if arm == UNTRAINED else met[0]
     examples = sorted(set.intersection(*(set(table.columns) for table, _ in sides)))
     if not seeds or not examples:
         return pd.DataFrame()
     sums = []
-    for table, cluster in sides:
-        values = table[examples] if len(table) == 1 else table.loc[seeds, examples]
-        found = np.repeat(values.to_numpy(), len(seeds) if len(table) == 1 else 1, axis=0)[:, :, None]
+    for (table, cluster), those in zip(sides, met, strict=True):
+        found = table.loc[those, examples].to_numpy()[:, :, None]
         sums.append(Sums(found, np.ones_like(found), cluster.loc[examples].tolist()))
     return pd.DataFrame(
         {
@@ -104,7 +105,7 @@ def new_instruction_difference(
 
 
 def _asked(generations: pd.DataFrame, split: str | None) -> pd.DataFrame | None:
-    """The answers whose obedience was looked at; None if the new instruction was given to nobody."""
+    """Return the answers whose obedience was looked at; None if the new instruction was given to nobody."""
     if "obeys_new" not in generations:
         return None
     if "split" in generations:

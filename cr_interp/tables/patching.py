@@ -30,13 +30,13 @@ CONTROLS = {
 def patching_table(
     patching: pd.DataFrame, group: str = "harmed", direction: str = "repair", readout: str = "share"
 ) -> pd.DataFrame:
-    """A row per arm, site, layer and control over seeds: what the figure draws.
+    """Return a row per arm, site, layer and control over seeds: what the figure draws.
 
-    Columns ``arm, site, place, control, estimate, low, high, before, seeds, n_examples, n_most``. ``place`` is the layer, −1 the
-    embedding; ``estimate`` and ``before`` are means over seeds, ``low`` and ``high`` the outermost ends of the seeds'
-    intervals, ``n_examples`` the smallest of the seeds', ``n_most`` the largest. ``n_other_answer``, where it is
-    known: how many of the other examples whose state is the control have another answer, of all seeds together, and ``n_all``
-    of how many.
+    Columns ``arm, site, place, control, estimate, low, high, before, seeds, n_examples, n_most``. ``place`` is the layer, −1
+    the embedding; ``estimate`` and ``before`` are means over seeds, ``low`` and ``high`` the outermost ends of the seeds'
+    intervals, ``n_examples`` the smallest of the seeds', ``n_most`` the largest. ``n_other_answer``, where it is known: how
+    many of the other examples whose state is the control have another answer, of all seeds together, and ``n_all`` of how
+    many.
     """
     rows = last_step(patching)
     keep = (rows["group"] == group) & (rows["direction"] == direction) & (rows["readout"] == readout)
@@ -73,10 +73,10 @@ def other_answers(table: pd.DataFrame) -> str:
 def cell_examples(
     examples: pd.DataFrame, arm: str, site: str, place: int, group: str = "harmed", direction: str = "repair"
 ) -> pd.DataFrame:
-    """The examples behind one cell of :func:`patching_table`, those that follow the patch first.
+    """Return the examples behind one cell of :func:`patching_table`, those that follow the patch first.
 
-    ``examples`` is ``patching_examples``. Columns ``example_id, seed, share, follows``: ``share`` of the logit difference that
-    the patch recovers (NaN where the two runs do not part), ``follows`` whether the whole answer does.
+    ``examples`` is ``patching_examples``. Columns ``example_id, seed, share, follows``: ``share`` of the logit difference
+    that the patch recovers (NaN where the two runs do not part), ``follows`` whether the whole answer does.
     """
     rows = last_step(examples)
     where, layer = ("resid_pre", 0) if place == EMBEDDING and site == "resid_post" else (site, place)
@@ -96,7 +96,7 @@ def cell_examples(
 
 
 def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
-    """Per arm, group, direction and site the layer of the highest estimate, with its controls at the same place.
+    """Return per arm, group, direction and site the layer of the highest estimate, with its controls at the same place.
 
     Columns ``arm, group, direction, site, place, estimate, low, high, random, other, n_examples, n_most``.
     """

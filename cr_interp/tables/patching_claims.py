@@ -17,11 +17,11 @@ CONTROLS = ("random", "other")
 
 
 def patching_claims(examples: pd.DataFrame, group: str = "harmed", direction: str = "repair") -> pd.DataFrame:
-    """A row per arm, site and place, from ``patching_examples``.
+    """Return a row per arm, site and place, from ``patching_examples``.
 
-    Columns ``arm, site, place, estimate, random, other, p, seeds, n_examples``: shares of whole answers that follow, means over
-    seeds as of a :func:`~cr_interp.tables.patching.patching_table`; ``p`` of the claim that this place does more than either
-    control does. Examples without a control have no say. A run of a single cluster has no p-value.
+    Columns ``arm, site, place, estimate, random, other, p, seeds, n_examples``: shares of whole answers that follow, means
+    over seeds as of a :func:`~cr_interp.tables.patching.patching_table`; ``p`` of the claim that this place does more than
+    either control does. Examples without a control have no say. A run of a single cluster has no p-value.
     """
     rows = last_step(examples)
     rows = rows[(rows["group"] == group) & (rows["direction"] == direction)]

@@ -26,12 +26,12 @@ def chances(
     strata: pd.Series | None = None,
     permutations: int = PERMUTATIONS,
 ) -> Float[ndarray, " layer"]:
-    """For every layer the p-value, two-sided and for all layers at once, of the area under the curve of its values for
-    ``flipped``.
+    """Compute for every layer the p-value, two-sided and for all layers at once, of the area under the curve of its values
+    for ``flipped``.
 
-    Flips of one cluster go together, so a permutation puts the clusters in another order and deals their flips out in one piece
-    after the other; with ``strata`` within each stratum, and the area is that among pairs of one stratum. NaN without such
-    pairs.
+    Flips of one cluster go together, so a permutation puts the clusters in another order and deals their flips out in one
+    piece after the other; with ``strata`` within each stratum, and the area is that among pairs of one stratum. NaN without
+    such pairs.
     """
     kind = np.zeros(len(values), dtype=int) if strata is None else pd.factorize(strata)[0]
     of = pd.factorize(clusters)[0]
@@ -56,10 +56,10 @@ def chances(
 def sign_chances(
     differences: Float[ndarray, "example cell"], clusters: pd.Series, permutations: int = PERMUTATIONS
 ) -> Float[ndarray, " cell"]:
-    """For every cell the p-value, one-sided and for all cells at once, of a mean difference above 0.
+    """Compute for every cell the p-value, one-sided and for all cells at once, of a mean difference above 0.
 
-    Cells are compared by their sum over the root of the clusters' squares, which no sign changes: else those that differ in every
-    example would set the bar for all others.
+    Cells are compared by their sum over the root of the clusters' squares, which no sign changes: else those that differ in
+    every example would set the bar for all others.
     """
     of, names = pd.factorize(clusters)
     sums = np.zeros((len(names), differences.shape[1]))
@@ -71,14 +71,14 @@ def sign_chances(
 
 
 def _dealt(flipped: ndarray, kind: ndarray, of: ndarray, rng: np.random.Generator) -> ndarray:
-    """The flips with the clusters of each stratum in another order; examples lie cluster by cluster."""
+    """Deal the flips anew, the clusters of each stratum in another order; examples lie cluster by cluster."""
     keys = rng.random(of.max() + 1)[of]
     found: ndarray = flipped[np.lexsort((keys, kind))]
     return found
 
 
 def _reached(found: Float[ndarray, " cell"], largest: Float[ndarray, " draw"]) -> Float[ndarray, " cell"]:
-    """The share of permutations, this order among them, whose largest value is no smaller."""
+    """Compute the share of permutations, this order among them, whose largest value is no smaller."""
     reached = (largest[:, None] >= found[None] - 1e-12).sum(axis=0)
     p: ndarray = (1 + reached) / (1 + len(largest))
     return p

@@ -13,9 +13,10 @@ CONTROLS = {"none": "true labels", "shuffled": "shuffled labels"}
 
 
 def probe_table(probes: pd.DataFrame, question: str = "presence", tested: str | None = None) -> pd.DataFrame:
-    """A row per arm, place and control: AUROC, mean over seeds, the outermost ends of the seeds' intervals.
+    """Return a row per arm, place and control: AUROC, mean over seeds, the outermost ends of the seeds' intervals.
 
-    ``tested`` None: the pair of contexts that the probe was not fitted on, or where the study has none, the first that there is.
+    ``tested`` None: the pair of contexts that the probe was not fitted on, or where the study has none, the first that there
+    is.
     """
     rows = last_step(probes)
     rows = rows[rows["question"] == question]

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 import cr_interp
 from cr_interp.confined import is_regular, own
@@ -27,6 +26,7 @@ from cr_interp.study.schema import MOST_FILE
 from cr_interp.study.searching import BUNDLED
 from cr_interp.study.study import Study
 from cr_interp.system.digests import digest_of, file_digest
+from cr_interp.system.unpacked import frame_of
 
 #: Set to nothing (``CR_INTERP_STORED=``), nothing is kept; set to a folder, it is kept there.
 VARIABLE = "CR_INTERP_STORED"
@@ -48,7 +48,7 @@ def folder() -> Path | None:
 def stored(
     what: str, files: Sequence[Path], arguments: Any, make: Callable[[], pd.DataFrame], home: Path | None = None
 ) -> pd.DataFrame:
-    """The table that ``make`` returns, made once for these files, arguments and this code.
+    """Return the table that ``make`` returns, made once for these files, arguments and this code.
 
     ``what`` names the function; ``arguments`` can be written as JSON; ``home`` is the study's folder, beside which a bundled
     example has some answers. What cannot be kept (a full disk, a folder that may not be written) is computed each time.
@@ -58,7 +58,13 @@ def stored(
         return make()
     if home is not None and home.resolve().is_relative_to(BUNDLED.resolve()):
         if _shipping:
-            found = make()
+            shipping_now = (
+                _shipping.pop()
+            )  # what it is made from in turn is read from it, and need not lie there as well
+            try:
+                found = make()
+            finally:
+                _shipping.append(shipping_now)
             ship(what, files, arguments, found, home)
             return found
         found = _read(home / SHIPPED / f"{what}-{content[:16]}.parquet")
@@ -78,14 +84,14 @@ def stored(
 def of_study(
     what: str, study: Study, tables: Sequence[str], arguments: Sequence[Any], make: Callable[[], pd.DataFrame]
 ) -> pd.DataFrame:
-    """:func:`stored` for what is made from some of a study's tables, as far as it has them, and from the task it names."""
+    """Return :func:`stored` for what is made from some of a study's tables, as far as it has them, and from the task it names."""
     files = [study.table_path(name) for name in tables if study.has_table(name)]
     return stored(what, files, [*arguments, str(study.manifest.get("task"))], make, study.path)
 
 
 @contextmanager
 def shipping() -> Iterator[None]:
-    """Inside, every answer about a bundled example is computed and put beside it."""
+    """Compute, inside, every answer about a bundled example, and put it beside the example."""
     _shipping.append(True)
     try:
         yield
@@ -137,9 +143,9 @@ def _code() -> str:
 
 
 def _read(file: Path) -> pd.DataFrame | None:
-    """The table, or None if there is none or it cannot be read; then it is made again."""
+    """Read the table, or None if there is none or it cannot be read; then it is made again."""
     try:
-        return pq.ParquetFile(file).read().to_pandas()  # pandas' own reader loads pyarrow's data sets first
+        return frame_of(file)
     except FileNotFoundError:
         return None
     except Exception:  # half of a file, another program's: whatever it is, it is no answer

@@ -130,7 +130,7 @@ def open_suite(name_or_path: str | Path) -> Suite:
 
 
 def in_order(settings: Iterable[str]) -> list[str]:
-    """The settings once each: the paper's order, then the others sorted."""
+    """Return the settings once each: the paper's order, then the others sorted."""
     found = set(settings)
     return [*(name for name in SETTINGS if name in found), *sorted(found - set(SETTINGS))]
 
@@ -148,7 +148,7 @@ def _no_suites(name: str) -> UserError:
 
 
 def unfinished(suite: Suite) -> dict[str, str]:
-    """Setting → what it lacks, for those that are not (or not wholly) in the tables; empty for a finished suite.
+    """Map setting → what it lacks, for those that are not (or not wholly) in the tables; empty for a finished suite.
 
     The paper's settings that the folder does not have are listed too, if it has any of them.
     """
@@ -187,19 +187,21 @@ def _is_evaluated(study: Study) -> bool:
 
 
 def suite_table(suite: Suite, control: str = "exact", interval: Kind = "across") -> pd.DataFrame:
-    """:func:`~cr_interp.tables.metrics.metric_table` of every setting; columns ``setting, arm, seed, metric, …, n, interval``."""
+    """Return :func:`~cr_interp.tables.metrics.metric_table` of every setting; columns ``setting, arm, seed, metric, …, n,
+    interval``.
+    """
     return _stacked(suite, lambda study: metric_table(study, control, interval), _is_evaluated)
 
 
 def setting_rows(
     suite: Suite, arms: Sequence[str] = ARMS, control: str = "exact", interval: Kind = "across"
 ) -> pd.DataFrame:
-    """A row per setting and arm, over seeds; an arm that a setting does not have has no row there.
+    """Return a row per setting and arm, over seeds; an arm that a setting does not have has no row there.
 
     Columns ``setting, arm, regime, seeds, n`` (n in pairs of answers), ``interval`` (of which kind the row's are: *within*
-    for what has one seed); for each metric its estimate under its own
-    name and the interval as ``<metric>_low, <metric>_high``; ``harm_n`` (pairs that are right without the context),
-    ``harm_floor`` (:func:`harm_floor`); ``acc_change`` = acc_xc − acc_x with its interval, from which the regime is.
+    for what has one seed); for each metric its estimate under its own name and the interval as ``<metric>_low,
+    <metric>_high``; ``harm_n`` (pairs that are right without the context), ``harm_floor`` (:func:`harm_floor`);
+    ``acc_change`` = acc_xc − acc_x with its interval, from which the regime is.
     """
 
     def rows(study: Study) -> pd.DataFrame:
@@ -256,14 +258,14 @@ def harm_floor(generations: pd.DataFrame, greedy: bool = True) -> float:
 def comparisons(
     suite: Suite, arm: str = "nca", baseline: str = "opd", control: str = "exact", interval: Kind = "across"
 ) -> pd.DataFrame:
-    """``arm`` minus ``baseline`` in each setting, over seeds, paired over seeds and examples; a row per metric.
+    """Compute ``arm`` minus ``baseline`` in each setting, over seeds, paired over seeds and examples; a row per metric.
 
     ``harm_common`` is Harm on the prompts that both solve without the context. Columns ``setting, metric, estimate, low,
     high, n, interval, seeds, excludes_zero`` (the interval's answer; of a setting with one seed the interval is *within*);
     ``p`` of the paired t over seeds, ``p_holm`` adjusted for there being several settings, and ``p_sign_flip``; then what is
-    compared: ``arm_estimate``, ``baseline_estimate`` with its interval ``baseline_low, baseline_high,
-    baseline_interval``, and for harm ``baseline_floor``. Two trained arms are compared on the seeds that both have; a setting
-    without one of the arms, or without a common seed, is left out.
+    compared: ``arm_estimate``, ``baseline_estimate`` with its interval ``baseline_low, baseline_high, baseline_interval``,
+    and for harm ``baseline_floor``. Two trained arms are compared on the seeds that both have; a setting without one of the
+    arms, or without a common seed, is left out.
     """
 
     def rows(study: Study) -> pd.DataFrame:
@@ -304,19 +306,21 @@ def comparisons(
 def counts(
     suite: Suite, arm: str = "nca", baseline: str = "opd", control: str = "exact", interval: Kind = "across"
 ) -> pd.DataFrame:
-    """In how many settings each claim about ``arm`` and ``baseline`` holds; see :func:`count_claims`."""
+    """Count in how many settings each claim about ``arm`` and ``baseline`` holds; see :func:`count_claims`."""
     return count_claims(comparisons(suite, arm, baseline, control, interval), arm, baseline, interval)
 
 
 def _answers(study: Study) -> tuple[pd.DataFrame, str]:
-    """A study's answers on the split that :func:`~cr_interp.tables.metrics.metric_table` takes, at the last step of each run."""
+    """Return a study's answers on the split that :func:`~cr_interp.tables.metrics.metric_table` takes, at the last step of
+    each run.
+    """
     answers = study.table("generations")
     split = split_of(answers)
     return last_step(answers[answers["split"] == split]), split
 
 
 def _over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows over seeds, without the column ``seed``, whose NA would spread when a row is taken out."""
+    """Return the rows over seeds, without the column ``seed``, whose NA would spread when a row is taken out."""
     return table[table["seed"].isna()].drop(columns="seed")
 
 
@@ -325,7 +329,7 @@ def _is_greedy(study: Study) -> bool:
 
 
 def _on_common_seeds(answers: pd.DataFrame, arm: str, baseline: str) -> pd.DataFrame:
-    """The two arms' answers under the seeds that both have; empty if they cannot be paired.
+    """Return the two arms' answers under the seeds that both have; empty if they cannot be paired.
 
     ``base`` is not trained: its one seed stands for all, which ``differences`` knows.
     """
@@ -342,10 +346,10 @@ def _on_common_seeds(answers: pd.DataFrame, arm: str, baseline: str) -> pd.DataF
 
 
 def suite_drift(suite: Suite, measure: str = "cosine", control: str = "exact") -> pd.DataFrame:
-    """A measure at the blocks' outputs per setting, arm and layer, over seeds.
+    """Return a measure at the blocks' outputs per setting, arm and layer, over seeds.
 
-    Columns ``setting`` and those of :func:`~cr_interp.tables.drift.layer_table`, with ``layer`` a number. Settings
-    without the table, or without this measure, are left out.
+    Columns ``setting`` and those of :func:`~cr_interp.tables.drift.layer_table`, with ``layer`` a number. Settings without
+    the table, or without this measure, are left out.
     """
 
     def rows(study: Study) -> pd.DataFrame:
@@ -383,13 +387,13 @@ def early_gap(
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Metrics during training, averaged over seeds and then over settings with equal weight.
+    """Return metrics during training, averaged over seeds and then over settings with equal weight.
 
-    ``training`` is :func:`suite_training`. Only settings that have runs of all ``arms``, and only steps that each of
-    those runs has reached, so that the curves of all arms are about the same settings at every step. Columns
-    ``arm, step, metric, estimate, low, high, lowest, highest, n``: n counts settings (Harm is undefined where an arm
-    is never right without the context); ``low, high`` is the 95 % bootstrap interval of the mean over settings, which
-    says how much the mean owes to which settings there are (NaN for one setting), and ``lowest, highest`` the range.
+    ``training`` is :func:`suite_training`. Only settings that have runs of all ``arms``, and only steps that each of those
+    runs has reached, so that the curves of all arms are about the same settings at every step. Columns ``arm, step, metric,
+    estimate, low, high, lowest, highest, n``: n counts settings (Harm is undefined where an arm is never right without the
+    context); ``low, high`` is the 95 % bootstrap interval of the mean over settings, which says how much the mean owes to
+    which settings there are (NaN for one setting), and ``lowest, highest`` the range.
     """
     rows = training[training["arm"].isin(arms)]
     has = rows.groupby("setting")["arm"].nunique()
@@ -408,7 +412,7 @@ def early_gap(
 
 
 def _mean(values: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
-    """The mean of some settings' values, its bootstrap interval (of several) and their range; NaN without any."""
+    """Compute the mean of some settings' values, its bootstrap interval (of several) and their range; NaN without any."""
     n = len(values)
     found: dict[str, Any] = dict.fromkeys(("estimate", "low", "high", "lowest", "highest"), np.nan) | {"n": n}
     if n:
@@ -425,7 +429,7 @@ def _mean(values: np.ndarray, resamples: int, seed: int) -> dict[str, Any]:
 def _stacked(
     suite: Suite, table: Callable[[Study], pd.DataFrame], has: Callable[[Study], bool] = lambda study: True
 ) -> pd.DataFrame:
-    """The tables of the settings that have one, under each other, with ``setting`` in front."""
+    """Stack the tables of the settings that have one, under each other, with ``setting`` in front."""
     parts = []
     for setting, study in suite.studies.items():
         part = table(study) if has(study) else pd.DataFrame()

@@ -72,7 +72,7 @@ def share(drift: Float[ndarray, "*any"], measure: str, end: float) -> Float[ndar
 
 
 def scale_ticks(measure: str, end: float) -> dict[float, str]:
-    """Ticks of the colour scale: share → the movement there."""
+    """Return ticks of the colour scale: share → the movement there."""
     if measure == "kl":
         high = max(end, 10 * LEAST_KL)
         decades = range(round(np.log10(LEAST_KL)), int(np.floor(np.log10(high))) + 1)
@@ -82,13 +82,13 @@ def scale_ticks(measure: str, end: float) -> dict[float, str]:
 
 
 def shade(at: float) -> str:
-    """The colour at a place of the scale, 0 to 1."""
+    """Return the colour at a place of the scale, 0 to 1."""
     red, green, blue = HUE
     return f"rgba({red},{green},{blue},{FAINT + (FULL - FAINT) * at:.3f})"
 
 
 def rank(rows: pd.DataFrame, measure: str, statistic: str = "max") -> pd.DataFrame:
-    """Examples by drift, the farthest first: ``example_id, drift, tokens, position, token``.
+    """Rank examples by drift, the farthest first: ``example_id, drift, tokens, position, token``.
 
     ``rows`` are one arm's, seed's and layer's. ``position`` and ``token`` are of the token that moves most.
     """
@@ -110,11 +110,11 @@ def rank(rows: pd.DataFrame, measure: str, statistic: str = "max") -> pd.DataFra
 
 
 def align(sequences: Sequence[Sequence[str]], similar: float = 0.75) -> list[list[int | None]]:
-    """Common columns for several token lists: per list, the position that stands in each column, or None for a gap.
+    """Align several token lists in common columns: per list, the position that stands in each column, or None for a gap.
 
-    Each list is matched against the columns so far. What is equal shares a column; what differs is set side by side
-    position by position. Lists of which less than ``similar`` is equal are aligned by position alone: chance matches
-    of unrelated texts would only tear them apart.
+    Each list is matched against the columns so far. What is equal shares a column; what differs is set side by side position
+    by position. Lists of which less than ``similar`` is equal are aligned by position alone: chance matches of unrelated
+    texts would only tear them apart.
 
     >>> align([["a", "b", "c"], ["a", "c"]])
     [[0, 1, 2], [0, None, 1]]
@@ -149,7 +149,7 @@ class Reading:
 
     @staticmethod
     def of(arm: str, rows: pd.DataFrame, measure: str) -> "Reading":
-        """From the rows of one arm, seed and example at all sites."""
+        """Read the rows of one arm, seed and example at all sites."""
         rows = rows.assign(place=place(rows), drift=moved(rows, measure))
         rows = rows.drop_duplicates(["place", "position"])
         positions = sorted(set(rows["position"]))
@@ -170,7 +170,7 @@ class Reading:
         return Reading(arm, [str(tokens[each]) for each in positions], places, grid("drift"), values)
 
     def at(self, layer: int) -> Float[ndarray, " token"]:
-        """The movement at a layer; NaN if the response was not read there. With the KL there is only the output."""
+        """Return the movement at a layer; NaN if the response was not read there. With the KL there is only the output."""
         if self.places == [OUTPUT]:
             return self.drift[0]
         nowhere = np.full(len(self.tokens), np.nan)
@@ -178,13 +178,13 @@ class Reading:
 
 
 def farthest(readings: Sequence[Reading]) -> float:
-    """The largest movement in these responses: an end of the colour scale for them alone."""
+    """Return the largest movement in these responses: an end of the colour scale for them alone."""
     found = [float(np.nanmax(each.drift)) for each in readings if np.isfinite(each.drift).any()]
     return max([*found, 1e-6])
 
 
 def visible(text: str) -> str:
-    """A token as it can be seen: white space and control characters get a sign, so that none is invisible or turns
+    """Write a token so that it can be seen: white space and control characters get a sign, so that none is invisible or turns
     the direction of what follows.
 
     >>> visible(" a\\n")

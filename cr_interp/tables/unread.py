@@ -22,7 +22,9 @@ VIEWS = {"acc_x": "without the context", "acc_xc": "with it"}
 
 
 def unread(generations: pd.DataFrame, control: str = "exact", split: str | None = "test") -> pd.DataFrame:
-    """Columns ``arm, metric, outcome, k, n``: of the n answers behind an accuracy, k had this outcome. Over seeds."""
+    """Count, of the n answers behind an accuracy, the k that had an outcome: columns ``arm, metric, outcome, k, n``. Over
+    seeds.
+    """
     shares = outcome_shares(generations, split)
     shares = shares[shares["control"].isin(["none", control]) & shares["outcome"].isin(list(UNREAD))]
     shares = shares.assign(
@@ -34,7 +36,7 @@ def unread(generations: pd.DataFrame, control: str = "exact", split: str | None 
 
 
 def unread_of(study: Study, control: str = "exact") -> pd.DataFrame:
-    """:func:`unread` of the split that :func:`~cr_interp.tables.metrics.metric_table` has."""
+    """Return :func:`unread` of the split that :func:`~cr_interp.tables.metrics.metric_table` has."""
 
     def make() -> pd.DataFrame:
         generations = study.table("generations")
@@ -55,7 +57,7 @@ def keyless(study: Study) -> tuple[int, int]:
 
 
 def instead(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """(arm, accuracy) → what to show for it where no answer could be read, such as ``24 of 24 truncated``."""
+    """Map (arm, accuracy) → what to show for it where no answer could be read, such as ``24 of 24 truncated``."""
     found = {}
     for (arm, metric), of_one in rows.groupby(["arm", "metric"]):
         n = int(of_one["n"].max())
@@ -68,7 +70,7 @@ def instead(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 
 def sentences(rows: pd.DataFrame, arms: Iterable[str], least: float = 0.0) -> list[str]:
-    """A sentence for each outcome, with the arms in which more than the share ``least`` had it; none if there are none."""
+    """Return a sentence for each outcome, with the arms in which more than the share ``least`` had it; none if there are none."""
     told = []
     for outcome, meaning in UNREAD.items():
         parts = []

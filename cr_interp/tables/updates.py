@@ -27,14 +27,16 @@ OVERLAPS = {
 
 
 def update_table(updates: pd.DataFrame, measure: str = "relative") -> pd.DataFrame:
-    """A row per arm, module, layer and control: ``estimate`` is the mean over seeds, ``low`` and ``high`` the outermost."""
+    """Return a row per arm, module, layer and control: ``estimate`` is the mean over seeds, ``low`` and ``high`` the
+    outermost.
+    """
     rows = last_step(updates)
     rows = rows[rows["measure"] == measure]
     return by_arm(_over_seeds(rows, ["arm", "module", "layer", "control"]), "module", "layer")
 
 
 def by_module(updates: pd.DataFrame, measure: str = "relative") -> pd.DataFrame:
-    """A row per arm, module and control, all layers together, and one of all modules, ``all``; over seeds as above."""
+    """Return a row per arm, module and control, all layers together, and one of all modules, ``all``; over seeds as above."""
     rows = last_step(updates)
     run = ["arm", "seed", "step"]
     found = []
@@ -53,7 +55,7 @@ def by_module(updates: pd.DataFrame, measure: str = "relative") -> pd.DataFrame:
 
 
 def by_depth(updates: pd.DataFrame, measure: str = "relative") -> pd.DataFrame:
-    """A row per arm and layer, all its weights together; over seeds as above."""
+    """Return a row per arm and layer, all its weights together; over seeds as above."""
     layers = updates[updates["layer"] >= 0]
     found = [by_module(rows, measure).assign(layer=layer) for layer, rows in layers.groupby("layer")]
     table = pd.concat(found, ignore_index=True)
@@ -61,7 +63,8 @@ def by_depth(updates: pd.DataFrame, measure: str = "relative") -> pd.DataFrame:
 
 
 def overlap_table(overlaps: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
-    """A row per pair of arms and control: mean over modules, layers and pairs of runs; ``low`` and ``high`` the outermost pairs'.
+    """Return a row per pair of arms and control: mean over modules, layers and pairs of runs; ``low`` and ``high`` the
+    outermost pairs'.
 
     Different arms are compared at the same seed, an arm with itself across seeds: how alike updates of one objective are.
     """

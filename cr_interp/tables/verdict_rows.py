@@ -3,7 +3,8 @@
 Mental model: whether an arm helps is more than its Harm. It may lose accuracy, stop listening to any context (then it no longer
 obeys a new instruction), or be shaken by a context that means nothing. :func:`verdict_rows` sets these beside each other and
 says of each how it reads: ``better`` or ``worse`` where the interval excludes 0, else ``open``; ``not measured`` where the study
-has no such table. :func:`chips` are the things that everything else stands on: seeds, truncated answers, how few answers flip.
+has no such table. Each arm's value is that of ``cr-interp table``. :func:`chips` are the things that everything else stands on:
+seeds, truncated answers, how few answers flip.
 """
 
 from collections.abc import Sequence
@@ -12,13 +13,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cr_interp.errors import UserError
 from cr_interp.statistics import MARGIN, not_lower
-from cr_interp.study.rows import last_step
 from cr_interp.tables import behaviour
-from cr_interp.tables.answer_sums import select, with_clusters
-from cr_interp.tables.estimates import Kind, Sums, estimates
+from cr_interp.tables.answer_sums import select
+from cr_interp.tables.divergence import divergence_differences, divergence_metrics
+from cr_interp.tables.estimates import Kind
 from cr_interp.tables.obedience import new_instruction, new_instruction_difference
+from cr_interp.tables.pairing import is_untrained, meetings
 from cr_interp.vocabulary import UNGRADED
 
 #: A share of truncated answers that a reader has to know of.
@@ -74,7 +75,8 @@ def verdict_rows(
     divergence: pd.DataFrame | None = None,
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """A row per question of :data:`ROWS`, over seeds: both arms' values, ``arm`` − ``baseline`` with its interval, its reading.
+    """Return a row per question of :data:`ROWS`, over seeds: both arms' values, ``arm`` − ``baseline`` with its interval, its
+    reading.
 
     ``divergence`` is the study's table of fidelity and invariance, if it has one. Where the asked ``control`` is the irrelevant
     one already, its row is not said twice.
@@ -103,7 +105,13 @@ def verdict_rows(
         change = behaviour.differences(both, arm, baseline, "irrelevant", split=split, interval=interval)
         found["harm_irrelevant"] = _row(values, change, "harm", arm, baseline)
     if divergence is not None and len(divergence):
-        found |= _divergences(divergence, arm, baseline, control, interval)
+        divergence = divergence[divergence["arm"].isin([arm, baseline])]
+        # Fidelity is of the exact context, whichever is asked.
+        for metric, under in (("fidelity", "exact"), ("invariance", control)):
+            change = divergence_differences(divergence, arm, baseline, under, interval=interval)
+            if (change["metric"] == metric).any():
+                values = divergence_metrics(divergence, under, interval=interval)
+                found[metric] = _row(values, change, metric, arm, baseline)
     rows = [
         {"metric": name, **asked._asdict(), **found.get(name, dict.fromkeys(COLUMNS[4:-1]))}
         for name, asked in ROWS.items()
@@ -127,7 +135,7 @@ def is_keyless(rows: pd.DataFrame) -> bool:
 
 
 def keyless_verdict(rows: pd.DataFrame, arm: str, baseline: str) -> tuple[Word, str]:
-    """A word (``yes``, ``no``, ``open``) and a sentence, where nothing says which answer is right."""
+    """Return a word (``yes``, ``no``, ``open``) and a sentence, where nothing says which answer is right."""
     row = rows[rows["metric"] == "changed"].iloc[0]
     words: dict[str, Word] = {"better": "yes", "worse": "no"}
     word = words.get(str(row["reading"]), "open")
@@ -194,9 +202,10 @@ def chips(
 ) -> list[str]:
     """List what a reader has to know before the numbers: ``1 seed``, ``54 % truncated (opd, with …)``, ``3 flips in all``."""
     answers = select(generations[generations["arm"].isin([arm, baseline])], split)
-    trained = answers[answers["arm"] != behaviour.UNTRAINED]
-    seeds = (trained if len(trained) else answers)["seed"].nunique()
-    said = [f"{seeds} seed{'s' * (seeds != 1)}"]
+    runs = [(name, sorted(answers.loc[answers["arm"] == name, "seed"].unique())) for name in (arm, baseline)]
+    seeds = len(meetings(runs)[0]) if all(mine for _, mine in runs) else max(len(mine) for _, mine in runs)
+    fewer = any(len(mine) > seeds and not is_untrained(name, mine) for name, mine in runs)
+    said = [f"{seeds} seed{'s' * (seeds != 1)}{' in common' * fewer}"]
     asked = answers[(answers["view"] == "no_context") | (answers["control"] == control)]
     cut = (asked["outcome"] == "truncated").groupby([asked["arm"], asked["view"]]).mean()
     if len(cut) and cut.max() >= MANY_TRUNCATED:
@@ -211,7 +220,7 @@ def chips(
 
 
 def _flips(asked: pd.DataFrame, control: str) -> int:
-    """Answers of both arms that are right in one view only."""
+    """Count the answers of both arms that are right in one view only."""
     keys = ["arm", "seed", "example_id", "sample"]
     right = asked.assign(right=asked["outcome"] == "right")
     x = right[right["view"] == "no_context"][[*keys, "right"]]
@@ -228,53 +237,6 @@ def _row(values: pd.DataFrame, change: pd.DataFrame, metric: str, arm: str, base
         first = paired.iloc[0]
         row |= {name: first[name] for name in ("estimate", "low", "high", "n", "interval")}
     return row
-
-
-def _divergences(
-    divergence: pd.DataFrame, arm: str, baseline: str, control: str, interval: Kind
-) -> dict[str, dict[str, Any]]:
-    """Fidelity under the exact context, invariance under the asked one; means over examples, paired."""
-    found = {}
-    for metric, under in (("fidelity", "exact"), ("invariance", control)):
-        rows = last_step(divergence)
-        rows = rows[(rows["control"] == under) & rows[metric].notna()] if metric in rows else rows.iloc[:0]
-        sides = [_grid(rows[rows["arm"] == name], metric) for name in (arm, baseline)]
-        if all(side is not None for side in sides):
-            found[metric] = _paired(sides, interval)
-    return found
-
-
-def _grid(rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, pd.Series] | None:
-    """Seeds × examples, and the cluster of each example."""
-    if rows.empty:
-        return None
-    table = rows.pivot_table(metric, "seed", "example_id").dropna(axis=1)
-    first = with_clusters(rows).drop_duplicates("example_id").set_index("example_id")
-    return table, first["cluster"]
-
-
-def _paired(sides: Sequence[Any], interval: Kind) -> dict[str, Any]:
-    (mine, cluster), (other, _) = sides
-    several = [set(table.index) for table in (mine, other) if len(table) > 1]
-    seeds = sorted(set.intersection(*several) if several else set(mine.index))
-    examples = sorted(set(mine.columns) & set(other.columns))
-    if not seeds or not examples:
-        raise UserError("These arms have no seed or example in common, so they cannot be paired.")
-    sums = []
-    for table in (mine, other):
-        values = table[examples] if len(table) == 1 else table.loc[seeds, examples]
-        found = np.repeat(values.to_numpy(dtype=float), len(seeds) if len(table) == 1 else 1, axis=0)[:, :, None]
-        sums.append(Sums(found, np.ones_like(found), cluster.loc[examples].tolist()))
-    row = estimates(sums, [False], interval)[-1]
-    return {
-        "baseline": float(sums[1].num.mean()),
-        "arm": float(sums[0].num.mean()),
-        "estimate": float(row.estimate[0]),
-        "low": float(row.low[0]),
-        "high": float(row.high[0]),
-        "n": len(examples) * len(seeds),
-        "interval": row.kinds[0],
-    }
 
 
 def _reading(row: Any, measured: bool) -> str:

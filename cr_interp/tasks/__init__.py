@@ -53,7 +53,7 @@ TASKS: dict[str, Callable[[], Task]] = {
 
 
 def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
-    """Tasks with a parameter, ``family:name``: how to make one, and the names."""
+    """Return tasks with a parameter, ``family:name``: how to make one, and the names."""
     from cr_interp.tasks.games.frozenlake import frozenlake4_task, frozenlake_task
     from cr_interp.tasks.games.grids import LEGENDS
     from cr_interp.tasks.games.sokoban import sokoban2_task, sokoban_task
@@ -77,12 +77,12 @@ def _families() -> dict[str, tuple[Callable[[str], Task], list[str]]]:
 
 
 def task_names() -> list[str]:
-    """Every name that :func:`get_task` knows."""
+    """List every name that :func:`get_task` knows."""
     return [*TASKS, *(f"{family}:{name}" for family, (_, names) in _families().items() for name in names)]
 
 
 def get_task(name: str, run_code: bool = False) -> Task:
-    """The task of this name or file; an unknown one raises :class:`~cr_interp.errors.UserError`.
+    """Open the task of this name or file; an unknown one raises :class:`~cr_interp.errors.UserError`.
 
     ``run_code`` allows a Python file, and a description's grader that runs code or asks a server. It is for callers to whom a
     person has just named it. A name that was found in a study is only data, so without it a Python file is refused.

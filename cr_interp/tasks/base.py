@@ -61,8 +61,9 @@ def before(example: Example, given: Given | None) -> Context | None:
 
 
 def known_outcome(outcome: Any, example: Example) -> Outcome:
-    """The outcome as it is. Raises :class:`UserError` for anything but the four and ``ungraded``, which every table would
-    count as wrong."""
+    """Check an outcome and return it. Raises :class:`UserError` for anything but the four and ``ungraded``, which every table
+    would count as wrong.
+    """
     if outcome not in (*OUTCOMES, UNGRADED):
         raise UserError(
             f"The task's grader called an answer to example {example.id} {outcome!r}. An outcome is one of the texts "
@@ -84,15 +85,16 @@ class Task(Protocol):
         ...
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
-        """``n`` examples of a split (``None``: every distinct one), in an order fixed by ``seed``.
+        """Return ``n`` examples of a split (``None``: every distinct one), in an order fixed by ``seed``.
 
         Raises :class:`~cr_interp.errors.UserError` if ``n`` is larger than the split.
         """
         ...
 
     def contexts(self, count_tokens: CountTokens) -> Mapping[str, Given]:
-        """The exact context and its controls: ``exact, paraphrase, mismatched, irrelevant``; each one for all, or an
-        :class:`~cr_interp.views.EachOwn`."""
+        """Return the exact context and its controls: ``exact, paraphrase, mismatched, irrelevant``; each one for all, or an
+        :class:`~cr_interp.views.EachOwn`.
+        """
         ...
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
@@ -135,7 +137,7 @@ class TakesTurns(Protocol):
     def max_turns(self) -> int: ...
 
     def start(self, example: Example) -> Episode:
-        """A fresh episode. It depends on the example alone, and on no episode beside it."""
+        """Start a fresh episode. It depends on the example alone, and on no episode beside it."""
         ...
 
 
@@ -144,5 +146,5 @@ class GivesNewInstruction(Protocol):
     """A task whose ``mismatched`` context is an instruction of its own, so that one can see whether it is obeyed."""
 
     def obeys(self, example: Example, response: str) -> bool:
-        """Does the response do what the ``mismatched`` context asks for (and not what was internalised)?"""
+        """Tell whether the response does what the ``mismatched`` context asks for (and not what was internalised)."""
         ...

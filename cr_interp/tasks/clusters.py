@@ -16,7 +16,7 @@ _BOARD = re.compile(r"(train|validation|test):([A-Z]+(?:/[A-Z]+)+)")
 
 
 def clusters_of(task: str, example_ids: Iterable[str]) -> list[str]:
-    """The cluster of each example of a built-in task, from its id alone.
+    """Return the cluster of each example of a built-in task, from its id alone.
 
     >>> clusters_of("sentiment", ["sentiment-test-positive-03-05"])
     ['sentiment-test-positive-03']
@@ -36,7 +36,7 @@ def _phrase(example_id: str) -> str:
 
 @cache
 def _orbit(example_id: str) -> str:
-    """The board's canonical form; boards of other games, whose ids are numbers, stay alone."""
+    """Return the board's canonical form; boards of other games, whose ids are numbers, stay alone."""
     found = _BOARD.fullmatch(example_id)
     if not found:
         return example_id

@@ -23,7 +23,7 @@ _PLAIN = Context().splice
 
 
 def write(context: Context | None) -> str:
-    """The text of a context; empty for none.
+    """Write the text of a context; empty for none.
 
     >>> write(Context.system("say it backwards"))
     'say it backwards'
@@ -40,7 +40,7 @@ def write(context: Context | None) -> str:
 
 
 def read(text: str) -> Context | None:
-    """The context that a text stands for; None if it is blank. Line breaks around a block's text do not count.
+    """Read the context that a text stands for; None if it is blank. Line breaks around a block's text do not count.
 
     >>> read("[user]\\nWord: warship\\n\\n[assistant]\\nvehicle").messages[1]
     {'role': 'assistant', 'content': 'vehicle'}

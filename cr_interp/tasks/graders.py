@@ -71,10 +71,10 @@ def last_boxed(response: str) -> str | None:
 
 
 def choice(letters: str) -> Grader:
-    """One of a few letters in the last tag: in parentheses, else standing alone.
+    """Make a grader of one of a few letters in the last tag: in parentheses, else standing alone.
 
-    OPCD takes the first of the letters *anywhere* in the tag, so that ``<answer>Because of B</answer>`` counts as B there
-    and here, but ``<answer>Aspirin</answer>`` as A there and as no answer here.
+    OPCD takes the first of the letters *anywhere* in the tag, so that ``<answer>Because of B</answer>`` counts as B there and
+    here, but ``<answer>Aspirin</answer>`` as A there and as no answer here.
     """
     inside = re.compile(rf"\(\s*([{letters}])\s*\)", re.IGNORECASE)
     any_letter = re.compile(rf"[{letters}]", re.IGNORECASE)
@@ -95,7 +95,8 @@ def choice(letters: str) -> Grader:
 
 
 def labels(valid: tuple[str, ...]) -> Grader:
-    """The last tag holds one of these words, in any casing and without final punctuation; others are no answer.
+    """Make a grader of the last tag: it holds one of these words, in any casing and without final punctuation; others are no
+    answer.
 
     Without words, any text in the tag is an answer.
     """
@@ -111,13 +112,13 @@ def labels(valid: tuple[str, ...]) -> Grader:
 
 
 def boxed(answer: str, response: str, truncated: bool) -> Outcome:
-    r"""The last ``\boxed{…}``, equal as a number where both are numbers, else as text without spaces and dollars."""
+    r"""Grade the last ``\boxed{…}``: equal as a number where both are numbers, else as text without spaces and dollars."""
     read = last_boxed(response)
     return compared(None if read is None else number(read), number(answer), truncated)
 
 
 def number(text: str) -> Number | str:
-    r"""The value where the text is one number, however large, else the text, bare.
+    r"""Return the value where the text is one number, however large, else the text, bare.
 
     >>> number(r"\frac{1}{2}") == number(" 0.50 ") == number("2/4")
     True
@@ -143,7 +144,7 @@ def number(text: str) -> Number | str:
 
 
 def scaled(value: Fraction, power: int) -> Number:
-    """``value`` · 10**``power``, without writing out a power of more than :data:`LONGEST` digits."""
+    """Compute ``value`` · 10**``power``, without writing out a power of more than :data:`LONGEST` digits."""
     if not value:
         return value
     left, twos, fives = value, power, power
@@ -162,7 +163,8 @@ def scaled(value: Fraction, power: int) -> Number:
 
 
 def contains(answer: str, response: str, truncated: bool) -> Outcome:
-    """The response contains the answer as a whole word or phrase, in any casing; anything else that is not empty is wrong.
+    """Grade a response as right if it contains the answer as a whole word or phrase, in any casing; anything else that is not
+    empty is wrong.
 
     What a whole word is in which script: ``words.py``. A full stop at the end of the answer does not count.
     """
@@ -174,7 +176,7 @@ def contains(answer: str, response: str, truncated: bool) -> Outcome:
 
 
 def compared(read: object, expected: object, truncated: bool) -> Outcome:
-    """``right`` or ``wrong`` where there are two answers to compare, else which of them is lacking."""
+    """Return ``right`` or ``wrong`` where there are two answers to compare, else which of them is lacking."""
     if read is None:
         return "truncated" if truncated else "unparsable"
     if expected is None or expected == "":

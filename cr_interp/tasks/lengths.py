@@ -31,11 +31,11 @@ FILLER = tuple(TEXT.split())
 def equal_length(
     start: Context, like_tokens: int, filler_words: Sequence[str], count_tokens: CountTokens
 ) -> Context:
-    """``start`` with filler appended to its system message until it counts ``like_tokens`` tokens.
+    """Return ``start`` with filler appended to its system message until it counts ``like_tokens`` tokens.
 
-    Words are taken in order, again from the first after the last; a word that would overshoot is passed over
-    for the next that fits. The result is never longer than ``like_tokens`` and at most TOLERANCE shorter;
-    if that cannot be reached, :class:`UserError` says what was found.
+    Words are taken in order, again from the first after the last; a word that would overshoot is passed over for the next
+    that fits. The result is never longer than ``like_tokens`` and at most TOLERANCE shorter; if that cannot be reached,
+    :class:`UserError` says what was found.
     """
     if not start.messages or start.messages[0]["role"] != "system":
         raise UserError("Filler is appended to a system message, but the context to lengthen has none in front.")
@@ -65,7 +65,7 @@ def equal_length(
 def irrelevant_in_place(
     place: Callable[[str], Context], exact: Context, count_tokens: CountTokens
 ) -> Context | None:
-    """Filler where ``place`` puts a text, as long as the exact context; None if that is shorter than a single word."""
+    """Return filler where ``place`` puts a text, as long as the exact context; None if that is shorter than a single word."""
     wanted, start = count_tokens(exact), Context.system(FILLER[0])
 
     def in_place(filler: Context) -> Context:

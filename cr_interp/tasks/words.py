@@ -39,7 +39,7 @@ FINAL = " \t\r\n.。．｡!！?？,，、;；:：।۔؟،"
 
 
 def _widths() -> dict[int, str]:
-    """Full-width and half-width characters → the usual ones."""
+    """Map full-width and half-width characters → the usual ones."""
     forms = [*range(0xFF00, 0xFFF0), 0x3000]
     kinds = {code: unicodedata.decomposition(chr(code)).partition(" ")[0] for code in forms}
     return {
@@ -48,7 +48,7 @@ def _widths() -> dict[int, str]:
 
 
 def _alike() -> dict[int, str]:
-    """Characters that read alike, and those that cannot be seen (soft hyphens, marks of direction, variants)."""
+    """Map characters that read alike, and those that cannot be seen (soft hyphens, marks of direction, variants), to one form."""
     alike = {**_widths(), **dict.fromkeys(map(ord, "‘’ʼ"), "'"), **dict.fromkeys(map(ord, "“”"), '"')}
     alike |= dict.fromkeys(map(ord, "−‐‑"), "-")
     unseen = [0xAD, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFE0E, 0xFE0F, 0xFEFF]
@@ -59,7 +59,7 @@ ALIKE = _alike()
 
 
 def unified(text: str) -> str:
-    """One form for texts that read alike; casing and spaces are kept.
+    """Return one form for texts that read alike; casing and spaces are kept.
 
     >>> unified("cafe\\u0301 Ｂ") == "caf\\u00e9 B"
     True
@@ -68,7 +68,7 @@ def unified(text: str) -> str:
 
 
 def folded(text: str) -> str:
-    """:func:`unified`, in one case, with single spaces and without thousands separators.
+    """Return :func:`unified`, in one case, with single spaces and without thousands separators.
 
     >>> folded("  The  STRASSE\\u00a0costs 1,024 ")
     'the strasse costs 1024'
@@ -79,7 +79,7 @@ def folded(text: str) -> str:
 
 
 def bare(text: str) -> str:
-    """:func:`folded` without the punctuation that ends a sentence; a text of nothing else is kept.
+    """Return :func:`folded` without the punctuation that ends a sentence; a text of nothing else is kept.
 
     >>> bare("Paris. "), bare("?")
     ('paris', '?')
@@ -89,7 +89,7 @@ def bare(text: str) -> str:
 
 
 def mentions(text: str, phrase: str) -> bool:
-    """Does the phrase stand in the text as a word or words of its own? Never, if it is empty.
+    """Tell whether the phrase stands in the text as a word or words of its own. An empty phrase never does.
 
     The work is at most the text's length times the phrase's.
 
@@ -101,7 +101,7 @@ def mentions(text: str, phrase: str) -> bool:
 
 
 def stands_in(text: str, phrase: str) -> bool:
-    """:func:`mentions` for texts that are :func:`folded` already."""
+    """Apply :func:`mentions` to texts that are :func:`folded` already."""
     if not phrase:
         return False
     signed = phrase[0] == "-" and phrase[1:2].isdecimal()
@@ -119,7 +119,7 @@ def stands_in(text: str, phrase: str) -> bool:
 
 
 def is_border(text: str, at: int) -> bool:
-    """Can a word begin or end in front of the character at this place? ``text`` is :func:`folded`."""
+    """Tell whether a word can begin or end in front of the character at this place. ``text`` is :func:`folded`."""
     if at == 0 or at >= len(text):
         return True
     before, after = text[at - 1], text[at]
@@ -151,5 +151,5 @@ def _is(kind: regex.Pattern, character: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _is_numeral(character: str) -> bool:
-    """Digits, and the letters that Chinese writes numbers with: 十 in 二十 is another number."""
+    """Tell whether a character is a digit, or a letter that Chinese writes numbers with: 十 in 二十 is another number."""
     return unicodedata.numeric(character, None) is not None

@@ -72,6 +72,7 @@ def main() -> None:
                 arm, baseline = (every[place] for place in default_pair(list(every)))
                 suite_state.comparisons(mine, arm, baseline, "exact")
                 suite_state.setting_rows(mine, tuple(dict.fromkeys(("base", baseline, arm))), "exact")
+                suite_state.ablation_rows(mine, baseline, "exact")
 
 
 if __name__ == "__main__":

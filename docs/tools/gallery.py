@@ -32,7 +32,7 @@ def addresses(studies: list[str], only: list[str]) -> dict[str, str]:
 
 
 def photograph(page: Page, file: Path, width: int) -> None:
-    """The whole page: the window is made as tall as what it scrolls through."""
+    """Photograph the whole page: the window is made as tall as what it scrolls through."""
     page.set_viewport_size({"width": width, "height": 900})
     page.wait_for_timeout(700)
     tall = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")

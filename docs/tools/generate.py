@@ -34,7 +34,7 @@ TABLE = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def claim(condition: bool, caller: Any) -> str:
-    """A sentence, if it is true of the data."""
+    """Return a sentence, if it is true of the data."""
     text = " ".join(str(caller()).split())
     if not condition:
         raise UserError(f"The data no longer say: “{text}” Change the sentence in docs/tools/templates.")
@@ -70,7 +70,7 @@ def environment() -> Environment:
 
 
 def _tidy(text: str) -> str:
-    """Without the empty lines that a template's own lines leave behind, and with paragraphs filled again."""
+    """Remove the empty lines that a template's own lines leave behind, and fill paragraphs again."""
     blocks = re.sub(r"\|\n\n(?=\|)", "|\n", text.strip()).split("\n\n")
     tidy, fenced = [], False
     for block in filter(str.strip, blocks):
@@ -83,7 +83,7 @@ def _tidy(text: str) -> str:
 
 
 def rendered() -> dict[Path, str]:
-    """Every page with results, and README.md, as they should be."""
+    """Return every page with results, and README.md, as they should be."""
     templates = environment()
     pages = {}
     for name in sorted(templates.list_templates(["md"])):
@@ -99,7 +99,7 @@ def rendered() -> dict[Path, str]:
 
 
 def stale() -> list[Path]:
-    """The pages whose numbers are not those of the bundled studies."""
+    """List the pages whose numbers are not those of the bundled studies."""
     return [path for path, text in rendered().items() if not path.is_file() or path.read_text("utf-8") != text]
 
 

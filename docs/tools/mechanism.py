@@ -36,7 +36,7 @@ def table(name: str, of: str) -> pd.DataFrame:
 def patched(
     name: str, arm: str, readout: str = "answer", direction: str = "repair", group: str = "harmed"
 ) -> pd.DataFrame:
-    """Site and place → the effect with its interval, and the two controls at the same place."""
+    """Map site and place → the effect with its interval, and the two controls at the same place."""
     rows = patching_table(table(name, "patching"), group, direction, readout)
     rows = rows[rows["arm"] == arm]
     real = rows[rows["control"] == "none"].set_index(["site", "place"])
@@ -60,7 +60,7 @@ def control(
 
 @cache
 def claimed(name: str, arm: str, direction: str = "repair", group: str = "harmed") -> pd.Series:
-    """Site and place → p of the claim that a patch there does more than both controls, for all places at once."""
+    """Map site and place → p of the claim that a patch there does more than both controls, for all places at once."""
     rows = patching_claims(table(name, "patching_examples"), group, direction)
     return rows[rows["arm"] == arm].set_index(["site", "place"])["p"]
 
@@ -72,7 +72,8 @@ def partners(name: str, arm: str, group: str = "harmed") -> str:
 
 
 def patched_markdown(name: str, arm: str, direction: str = "repair") -> str:
-    """A row per layer, a column per site: share of whole answers that return [interval]; in round brackets both controls.
+    """Return a row per layer, a column per site: share of whole answers that return [interval]; in round brackets both
+    controls.
 
     Bold: beyond both controls in every seed.
     """
@@ -93,7 +94,7 @@ def patched_markdown(name: str, arm: str, direction: str = "repair") -> str:
 
 
 def kept_left(name: str, arm: str, site: str, place: int, which: str = "none") -> float:
-    """Share of kept answers that are still there under the same patch, or under a control of it."""
+    """Return share of kept answers that are still there under the same patch, or under a control of it."""
     row = patched(name, arm, "answer", "repair", "kept").loc[(site, place)]
     return float(row["estimate" if which == "none" else which])
 
@@ -123,7 +124,7 @@ def flips(name: str, arm: str, group: str = "harmed") -> str:
 
 
 def heads_markdown(name: str, arm: str, count: int = 3) -> str:
-    """The heads that repair most, with both controls at the same head."""
+    """Return the heads that repair most, with both controls at the same head."""
     rows = first_cells(table(name, "patching_heads"), count, "share")
     rows = rows[(rows["arm"] == arm) & (rows["group"] == "harmed") & (rows["direction"] == "repair")]
     lines = ["| layer | head | recovered share | random | other example | n |", "|---|---|---|---|---|---|"]
@@ -143,7 +144,7 @@ def harmed_of(name: str, arm: str, seed: int = 0) -> int:
 
 @cache
 def cuts(name: str, arm: str) -> pd.DataFrame:
-    """Span and readers → what cutting it in all layers brings back, beside as many tokens elsewhere."""
+    """Map span and readers → what cutting it in all layers brings back, beside as many tokens elsewhere."""
     rows = strongest_cuts(table(name, "knockout"), "answer")
     return rows[(rows["arm"] == arm) & (rows["group"] == "harmed")].set_index(["span", "readers"])
 
@@ -167,7 +168,7 @@ def cuts_markdown(name: str, arm: str) -> str:
 
 @cache
 def doses(name: str, arm: str) -> list[Verdict]:
-    """The verdict on every run of an arm, whether the returning context is a second dose of what was learnt."""
+    """Return the verdict on every run of an arm, whether the returning context is a second dose of what was learnt."""
     found = verdicts(table(name, "directions"), table(name, "direction_examples"), "harmed")
     return [each for each in found if each.arm == arm]
 
@@ -205,13 +206,13 @@ def cosines(name: str, arm: str) -> pd.Series:
 
 @cache
 def updated(name: str, arm: str) -> pd.Series:
-    """Module → ‖ΔW‖/‖W‖, all layers together, mean over seeds."""
+    """Map module → ‖ΔW‖/‖W‖, all layers together, mean over seeds."""
     rows = by_module(table(name, "updates"), "relative")
     return rows[(rows["arm"] == arm) & (rows["control"] == "none")].set_index("module")["estimate"]
 
 
 def kinds(name: str, arm: str) -> tuple[float, float]:
-    """Means of ‖ΔW‖/‖W‖ over the attention's query and key maps, and over the MLP's."""
+    """Return means of ‖ΔW‖/‖W‖ over the attention's query and key maps, and over the MLP's."""
     found = updated(name, arm)
     queries = found[[each for each in found.index if each.endswith(("q_proj", "k_proj"))]].mean()
     return float(queries), float(found[[each for each in found.index if each.startswith("mlp")]].mean())
@@ -219,7 +220,7 @@ def kinds(name: str, arm: str) -> tuple[float, float]:
 
 @cache
 def told(name: str, arm: str, question: str) -> tuple[float, float]:
-    """AUROC of a linear probe, and with shuffled labels, in the middle of the network."""
+    """Return AUROC of a linear probe, and with shuffled labels, in the middle of the network."""
     rows = probe_table(table(name, "probes"), question)
     rows = rows[rows["arm"] == arm]
     places = sorted(rows["place"].unique())
@@ -235,13 +236,13 @@ def drift_tells(name: str, arm: str) -> pd.DataFrame:
 
 
 def best_place(name: str, arm: str, site: str = "resid_post") -> int:
-    """The layer whose patch returns most answers; of equal ones the first."""
+    """Return the layer whose patch returns most answers; of equal ones the first."""
     rows = patched(name, arm).loc[site]["estimate"]
     return int(rows.idxmax())
 
 
 def first_where(name: str, arm: str, above: float, site: str = "resid_post") -> int:
-    """The first layer from which patching returns at least this share of answers."""
+    """Return the first layer from which patching returns at least this share of answers."""
     rows = patched(name, arm).loc[site]["estimate"].sort_index()
     return int(rows[rows >= above].index[0])
 
@@ -255,12 +256,12 @@ def verdicts_of(name: str, arm: str) -> list[str]:
 
 
 def stronger_of(name: str, arm: str) -> list[str]:
-    """The stronger reading of every run: the verdict, and adding v breaks answers too."""
+    """Return the stronger reading of every run: the verdict, and adding v breaks answers too."""
     return [each.stronger for each in doses(name, arm)]
 
 
 def turned(name: str, arm: str) -> pd.Series:
-    """Layer → cosine of what training did (u) with what the context does to the base (v), mean over seeds."""
+    """Map layer → cosine of what training did (u) with what the context does to the base (v), mean over seeds."""
     rows = direction_table(table(name, "directions"))
     rows = rows[(rows["arm"] == arm) & (rows["control"] == "none")]
     return rows.set_index(rows["layer"].astype(int))["estimate"]

@@ -17,7 +17,7 @@ def controls(name: str, of: str) -> pd.DataFrame:
 
 
 def state(name: str, arm: str, of: str, layer: int | str, control: str = "exact") -> float:
-    """A measure at a layer (a number, ``last``, or ``worst``: the arm's worst relative to its floor)."""
+    """Return a measure at a layer (a number, ``last``, or ``worst``: the arm's worst relative to its floor)."""
     table = controls(name, of)
     number = table["layer"].max() if layer == "last" else layer
     table = worst(table) if layer == "worst" else table[table["layer"] == number]
@@ -33,21 +33,21 @@ def worst_layer(name: str, arm: str, of: str) -> int:
 
 
 def extreme(name: str, arm: str, of: str, which: str) -> float:
-    """The lowest or highest value of a measure over the blocks, under the exact context."""
+    """Return the lowest or highest value of a measure over the blocks, under the exact context."""
     table = controls(name, of)
     values = table.loc[(table["arm"] == arm) & (table["layer"] >= 0), "exact"]
     return float(values.min() if which == "lowest" else values.max())
 
 
 def layers_where(name: str, arm: str, other: str, of: str) -> tuple[int, int]:
-    """In how many blocks, of how many, an arm's views are more alike than another's."""
+    """Count in how many blocks, of how many, an arm's views are more alike than another's."""
     table = controls(name, of)
     wide = table[table["layer"] >= 0].pivot(index="layer", columns="arm", values="exact")
     return int((wide[arm] > wide[other]).sum()), len(wide)
 
 
 def controls_markdown(names: Sequence[str], of: str) -> str:
-    """Each arm's worst layer relative to its floor, of several studies."""
+    """Return each arm's worst layer relative to its floor, of several studies."""
     head = ("exact", "paraphrase", "mismatched", "irrelevant", "repeat", "floor", "relative")
     several = len(names) > 1
     first = "| study " if several else ""
@@ -68,12 +68,12 @@ def relative(name: str, arm: str, of: str) -> float:
 
 
 def relatives(name: str, of: str) -> str:
-    """The same of base, opd and nca, in words."""
+    """Return the same of base, opd and nca, in words."""
     return listed(f"{relative(name, arm, of):.2f} ({arm})" for arm in ARMS)
 
 
 def squares(name: str, of: str) -> str:
-    """The ratio of 1 − similarity without the root: what must not be read as "times as far"."""
+    """Return the ratio of 1 − similarity without the root: what must not be read as "times as far"."""
     return listed(f"{relative(name, arm, of) ** 2:.1f} ({arm})" for arm in ARMS)
 
 
@@ -84,14 +84,14 @@ def in_order(name: str, of: str, descending: bool = True) -> bool:
 
 
 def span(name: str, arm: str, of: str, first: int, last: int) -> str:
-    """The range of a share over some layers: ``51–62 %``."""
+    """Return the range of a share over some layers: ``51–62 %``."""
     table = controls(name, of)
     values = table.loc[(table["arm"] == arm) & table["layer"].between(first, last), "exact"]
     return f"{100 * values.min():.0f}–{100 * values.max():.0f}{NBSP}%"
 
 
 def worked_example(name: str, rows: Iterable[tuple[str, int]]) -> str:
-    """Some measures at some layers under every control, for base, opd and nca."""
+    """Return some measures at some layers under every control, for base, opd and nca."""
     head = ("exact", "floor", "relative", "irrelevant", "mismatched", "repeat")
     lines = [f"| measure | layer | arm | {' | '.join(head)} |", "|---|---:|---|" + "---:|" * len(head)]
     for of, layer in rows:

@@ -39,7 +39,7 @@ def metrics(name: str, control: str = "exact") -> pd.DataFrame:
 
 
 def metric(name: str, arm: str, of: str, control: str = "exact") -> Value:
-    """A metric over seeds and examples."""
+    """Return a metric over seeds and examples."""
     table = metrics(name, control)
     return value_of(
         table[(table["arm"] == arm) & (table["metric"] == of) & table["seed"].isna()], f"{name} {arm} {of}"
@@ -47,7 +47,7 @@ def metric(name: str, arm: str, of: str, control: str = "exact") -> Value:
 
 
 def by_seed(name: str, arm: str, of: str) -> list[float]:
-    """A metric of every seed apart."""
+    """Return a metric of every seed apart."""
     table = metrics(name)
     rows = table[(table["arm"] == arm) & (table["metric"] == of) & table["seed"].notna()].sort_values("seed")
     return [float(each) for each in rows["estimate"]]
@@ -59,18 +59,18 @@ def _differences(name: str, arm: str, baseline: str, interval: Kind) -> pd.DataF
 
 
 def difference(name: str, arm: str, baseline: str, of: str, interval: Kind = "across") -> Value:
-    """``arm`` minus ``baseline``, paired over examples and seeds."""
+    """Return ``arm`` minus ``baseline``, paired over examples and seeds."""
     table = _differences(name, arm, baseline, interval)
     return value_of(table[(table["metric"] == of) & table["seed"].isna()], f"{name} {arm}-{baseline} {of}")
 
 
 def both(name: str, arm: str, baseline: str, of: str) -> str:
-    """The difference with both of its intervals."""
+    """Write the difference with both of its intervals."""
     return spelt(difference(name, arm, baseline, of, "within"), difference(name, arm, baseline, of, "across"))
 
 
 def decided_across(names: Sequence[str]) -> str:
-    """The studies in which the paired difference in Harm, nca − opd, excludes 0 across seeds, in words."""
+    """Return the studies in which the paired difference in Harm, nca − opd, excludes 0 across seeds, in words."""
     found = [f"`{name.partition('-')[2]}`" for name in names if difference(name, "nca", "opd", "harm").high < 0]
     return f"{listed(found)} only" if len(found) == 1 else listed(found) or "neither yet"
 
@@ -95,7 +95,7 @@ def _common(name: str) -> pd.DataFrame:
 
 
 def common(name: str, arm: str) -> Value:
-    """Harm on the prompts that both trained arms solve without the context."""
+    """Return Harm on the prompts that both trained arms solve without the context."""
     table = _common(name)
     return value_of(table[(table["arm"] == arm) & table["seed"].isna()], f"{name} {arm} harm_common")
 
@@ -106,7 +106,7 @@ def _regimes(name: str) -> pd.DataFrame:
 
 
 def change(name: str, arm: str) -> Value:
-    """Acc_xc − Acc_x."""
+    """Return Acc_xc − Acc_x."""
     row = _regimes(name).loc[arm]
     return Value(float(row["estimate"]), float(row["low"]), float(row["high"]), kind=str(row["interval"]))
 
@@ -121,7 +121,7 @@ def seeds(name: str) -> str:
 
 
 def answers(name: str, arm: str, view: str = "with_context", control: str = "exact") -> pd.DataFrame:
-    """The answers of an arm on the test split, at the last step."""
+    """Return the answers of an arm on the test split, at the last step."""
     rows = last_step(study(name).table("generations"))
     rows = rows[
         (rows["split"] == "test") & (rows["arm"] == arm) & (rows["view"] == view) & (rows["control"] == control)
@@ -132,12 +132,12 @@ def answers(name: str, arm: str, view: str = "with_context", control: str = "exa
 
 
 def outcome(name: str, arm: str, which: str, view: str = "with_context", control: str = "exact") -> float:
-    """The share of an arm's answers with this outcome."""
+    """Return the share of an arm's answers with this outcome."""
     return float((answers(name, arm, view, control)["outcome"] == which).mean())
 
 
 def answered(name: str, arm: str, text: str, control: str) -> float:
-    """The share of an arm's answers, behind a control, in which a word stands."""
+    """Return the share of an arm's answers, behind a control, in which a word stands."""
     found = (
         answers(name, arm, "with_context", control)["response"]
         .str.lower()
@@ -152,7 +152,7 @@ def _marks(name: str, pattern: str, interval: Kind) -> pd.DataFrame:
 
 
 def mark(name: str, arm: str, of: str, interval: Kind = "across") -> Value:
-    """Markers and tokens a response, of the bundled study whose context asks for a marker."""
+    """Return markers and tokens a response, of the bundled study whose context asks for a marker."""
     table = _marks(name, marker(), interval)
     return value_of(
         table[(table["arm"] == arm) & (table["metric"] == of) & table["seed"].isna()], f"{name} {arm} {of}"
@@ -160,7 +160,7 @@ def mark(name: str, arm: str, of: str, interval: Kind = "across") -> Value:
 
 
 def every_seed(name: str, arm: str, of: str) -> dict[int, Value]:
-    """A metric, or a number of markers or tokens, of every seed apart, with its interval over other examples."""
+    """Return a metric, or a number of markers or tokens, of every seed apart, with its interval over other examples."""
     table = _marks(name, marker(), "across") if of in MARKS else metrics(name)
     rows = table[(table["arm"] == arm) & (table["metric"] == of) & table["seed"].notna()].sort_values("seed")
     return {

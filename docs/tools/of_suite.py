@@ -55,7 +55,7 @@ def suite_ablations() -> pd.DataFrame:
 
 
 def claims(text: str) -> tuple[int, int, tuple[str, ...]]:
-    """In how many settings, of how many, a claim of the suite's table holds, and in which."""
+    """Count in how many settings, of how many, a claim of the suite's table holds, and name them."""
     table = count_claims(suite_differences())
     found = table[table["claim"].str.fullmatch(text)]
     if len(found) != 1:
@@ -65,7 +65,7 @@ def claims(text: str) -> tuple[int, int, tuple[str, ...]]:
 
 
 def setting(name: str, arm: str, of: str) -> Value:
-    """A metric of a setting's arm over seeds."""
+    """Return a metric of a setting's arm over seeds."""
     rows = suite_rows()
     row = rows[(rows["setting"] == name) & (rows["arm"] == arm)].iloc[0]
     return Value(
@@ -79,7 +79,7 @@ def setting_regime(name: str, arm: str) -> str:
 
 
 def paired(name: str, of: str, interval: Kind = "across") -> Value:
-    """``nca`` minus ``opd`` in a setting."""
+    """Return ``nca`` minus ``opd`` in a setting."""
     rows = suite_differences(interval)
     return value_of(rows[(rows["setting"] == name) & (rows["metric"] == of)], f"{name} {of}")
 
@@ -89,7 +89,7 @@ def paired_both(name: str, of: str) -> str:
 
 
 def settings_where(of: str, sign: int, beyond: bool, interval: Kind = "across") -> list[str]:
-    """The settings in which nca − opd has this sign; ``beyond``: and its interval excludes 0."""
+    """Return the settings in which nca − opd has this sign; ``beyond``: and its interval excludes 0."""
     rows = suite_differences(interval)
     rows = rows[(rows["metric"] == of) & (np.sign(rows["estimate"]) == sign)]
     if beyond:
@@ -98,7 +98,7 @@ def settings_where(of: str, sign: int, beyond: bool, interval: Kind = "across") 
 
 
 def flips(name: str, arm: str) -> tuple[int, int]:
-    """(answers that the context made wrong, answers that were right without it), all seeds together."""
+    """Return (answers that the context made wrong, answers that were right without it), all seeds together."""
     rows = last_step(suite().studies[name].table("generations"))
     rows = rows[(rows["split"] == "test") & (rows["arm"] == arm) & rows["control"].isin(["none", "exact"])]
     right = rows.assign(right=rows["outcome"] == "right").pivot_table(
@@ -121,14 +121,14 @@ def _lowest(of: str) -> pd.DataFrame:
 
 
 def ordered(of: str, lower: str, higher: str) -> list[str]:
-    """The settings in which the worst layer of ``lower`` is worse than that of ``higher``."""
+    """Return the settings in which the worst layer of ``lower`` is worse than that of ``higher``."""
     table = _lowest(of)
     first, second = (table[lower], table[higher]) if of != "relative_l2" else (table[higher], table[lower])
     return [str(each) for each in table.index[first < second]]
 
 
 def lowest_range(of: str, arm: str) -> tuple[float, float]:
-    """The smallest and largest worst-layer value of an arm over the settings."""
+    """Return the smallest and largest worst-layer value of an arm over the settings."""
     return float(_lowest(of)[arm].min()), float(_lowest(of)[arm].max())
 
 
@@ -138,14 +138,14 @@ def _training() -> pd.DataFrame:
 
 
 def while_training(of: str, arm: str, step: int, settings: Iterable[str]) -> float:
-    """A metric on the validation split at a step, mean over seeds and then over these settings."""
+    """Return a metric on the validation split at a step, mean over seeds and then over these settings."""
     rows = _training()
     rows = rows[(rows["arm"] == arm) & (rows["step"] == step) & rows["setting"].isin(list(settings))]
     return float(rows.astype({of: float}).groupby("setting")[of].mean().mean())
 
 
 def unharmed(few: int = 10) -> list[str]:
-    """The settings in which at most a few answers flip under ``opd``."""
+    """Return the settings in which at most a few answers flip under ``opd``."""
     return [name for name in suite_settings() if flips(name, "opd")[0] < few]
 
 
@@ -158,7 +158,7 @@ def most_flips(settings: Iterable[str]) -> int:
 
 
 def max_length(arm: str) -> float:
-    """The largest change of the mean length over the settings."""
+    """Return the largest change of the mean length over the settings."""
     rows = suite_rows()
     return float(rows.loc[rows["arm"] == arm, "delta_len"].abs().max())
 
@@ -179,7 +179,7 @@ def obeyed_less() -> dict[str, Any]:
 
 
 def highest(name: str, arms: Iterable[str], of: str) -> float:
-    """The highest estimate among some arms of a setting that has ablations."""
+    """Return the highest estimate among some arms of a setting that has ablations."""
     return max(ablation(name, arm, of).estimate for arm in arms)
 
 

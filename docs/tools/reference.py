@@ -6,6 +6,9 @@ They are written beside the other pages at every build and are not kept in the r
 import json
 import re
 from collections.abc import Iterable
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import griffe
@@ -24,7 +27,7 @@ from training.settings import StudyConfig, config_names
 
 
 def pages() -> dict[str, str]:
-    """File name in ``docs/reference`` → text."""
+    """Map file names in ``docs/reference`` → their texts."""
     return {"cli.md": commands(), "configuration.md": configuration(), "tables.md": tables()}
 
 
@@ -57,7 +60,7 @@ def _first_sentence(text: str) -> str:
 
 
 def configuration() -> str:
-    """A table of keys for each section of the YAML files, from the pydantic models and their attributes' docstrings."""
+    """Write a table of keys for each section of the YAML files, from the pydantic models and their attributes' docstrings."""
     parts = [
         "# Configuration\n",
         "Every file is YAML, read safely (nothing in it is executed). An unknown key is refused with the nearest valid one. On "
@@ -87,7 +90,7 @@ def _terms(terms: Iterable[str]) -> str:
 
 
 def _sections(model: type[BaseModel], path: str = "", level: int = 3) -> list[str]:
-    """A table of one model, then one for each model inside it."""
+    """Write a table of one model, then one for each model inside it."""
     title = f"{'#' * level} `{path}`\n" if path else ""
     said = _said(model)
     intro = _inline(said.pop("", "")) + "\n" if path else ""
@@ -107,17 +110,24 @@ def _sections(model: type[BaseModel], path: str = "", level: int = 3) -> list[st
 
 
 def _said(model: type[BaseModel]) -> dict[str, str]:
-    """The docstring under each attribute, and under ``""`` that of the class; inherited ones included."""
+    """Return the docstring under each attribute, and under ``""`` that of the class; inherited ones included."""
     found: dict[str, str] = {}
     for each in reversed(
         [kind for kind in model.__mro__ if issubclass(kind, BaseModel) and kind is not BaseModel]
     ):
-        described = griffe.load(f"{each.__module__}.{each.__qualname__}")
+        described = _module(each.__module__)[each.__qualname__]
         for name, member in described.members.items():
             if member.is_attribute and member.docstring:
                 found[name] = member.docstring.value
         found[""] = described.docstring.value if described.docstring else ""
     return found
+
+
+@cache
+def _module(name: str) -> griffe.Module:
+    """What is written in one module: ``griffe.load`` reads its whole package, half a million objects, for every class asked."""
+    file = Path(str(import_module(name).__file__))
+    return griffe.visit(name, filepath=file, code=file.read_text(encoding="utf-8"))
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -126,7 +136,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _unchecked(annotation: Any) -> Any:
-    """The type without the checks of its values: ``Annotated[str, …]`` is a text, also inside a list or a mapping."""
+    """Return the type without the checks of its values: ``Annotated[str, …]`` is a text, also inside a list or a mapping."""
     if get_origin(annotation) is Annotated:
         return _unchecked(get_args(annotation)[0])
     if get_origin(annotation) in (tuple, list, dict):
@@ -135,7 +145,7 @@ def _unchecked(annotation: Any) -> Any:
 
 
 def _kind(annotation: Any) -> str:
-    """A type as a reader of YAML calls it."""
+    """Name a type as a reader of YAML calls it."""
     models = _models(annotation)
     if models:
         return "section"
@@ -169,7 +179,7 @@ def _code(text: str) -> str:
 
 
 def _inline(docstring: str) -> str:
-    """A docstring in one cell of a table."""
+    """Write a docstring in one cell of a table."""
     return " ".join(readable(docstring).replace("``", "`").split()).replace("|", "\\|")
 
 

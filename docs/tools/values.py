@@ -68,12 +68,12 @@ def plain(value: float, digits: int = 3) -> str:
 
 
 def times(ratio: float) -> str:
-    """A ratio of two distances, to one digit below ten; nothing finer is meant."""
+    """Write a ratio of two distances, to one digit below ten; nothing finer is meant."""
     return f"{ratio:.1f}"
 
 
 def listed(items: Iterable[Any], word: str = "and") -> str:
-    """``a, b and c``."""
+    """Write ``a, b and c``."""
     names = [str(item) for item in items]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}" if names else "none"
 
@@ -83,7 +83,7 @@ def code(names: Iterable[str]) -> list[str]:
 
 
 def spelt(difference: Value, other: Value) -> str:
-    """A difference with both of its intervals: ``−22.1 points (within [−29, −16], across [−33, −11])``."""
+    """Write a difference with both of its intervals: ``−22.1 points (within [−29, −16], across [−33, −11])``."""
     return (
         f"{difference.points} ({difference.kind} {difference.ends(percent)}, {other.kind} {other.ends(percent)})"
     )

@@ -33,6 +33,7 @@ WALKS = {
         "mechanism?study=organism-shift&tab=heads",
         "?study=smollm2-sentiment",
         "suite?suite=suite",
+        "suite?suite=suite&view=Ablations",
     ],
 }
 AXE = """excluded => axe.run({exclude: excluded.map(each => [each])}, {runOnly: ['wcag2a', 'wcag2aa']}).then(found =>

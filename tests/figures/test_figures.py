@@ -200,6 +200,13 @@ def test_an_arm_that_was_run_once_meets_the_mean_of_the_baseline_s_seeds(drift):
     assert len(dots.x) == 3 * 5
 
 
+def test_a_trained_baseline_that_was_run_once_meets_its_own_seed_only(drift):
+    some = drift[~((drift["arm"] == "opd") & (drift["seed"] > 0))]
+    figure = figures.drift_difference(some[some["arm"] != "base"], "opd")
+    dots = next(trace for trace in figure.data if trace.mode == "markers" and trace.legendgroup == "nca")
+    assert len(dots.x) == 5
+
+
 def test_seeds_that_only_one_of_two_arms_has_are_not_compared(drift):
     some = drift[
         ~((drift["arm"] == "nca") & (drift["seed"] == 0)) & ~((drift["arm"] == "opd") & (drift["seed"] == 2))

@@ -103,6 +103,13 @@ def test_a_baseline_with_one_seed_meets_every_seed():
     assert row["difference"] == pytest.approx((0.1 + 0.5) / 2)
 
 
+def test_a_trained_arm_with_one_seed_meets_that_seed_only():
+    runs = maps({("opd", 0): 0.4, ("nca", 0): 0.9, ("nca", 1): 0.5})
+    row = cell(map_figures.map_difference(runs, "views", "opd"), "nca")
+    assert row["seeds"] == 1
+    assert row["difference"] == pytest.approx(0.9 - 0.4)
+
+
 def test_a_distance_below_the_closest_is_not_amplified():
     close = maps({("nca", 0): 1.0000003, ("opd", 0): 1 - 1e-3})
     row = cell(map_figures.map_difference(close, "views", "opd"), "nca")

@@ -9,7 +9,7 @@ import pytest
 from cr_interp.errors import UserError
 from cr_interp.study.reading import read_table
 from cr_interp.system import unpacked as module
-from cr_interp.system.unpacked import memory, unpacked
+from cr_interp.system.unpacked import frame_of, memory, unpacked
 from cr_interp.tasks.yours.local_rows import read_local
 
 
@@ -62,3 +62,15 @@ def test_what_is_small_is_not_read_to_be_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", None)
     assert unpacked(tmp_path / "a.parquet", 1 << 40) < 10_000
     assert memory() > 1 << 20
+
+
+@pytest.mark.parametrize("threaded", [0, 1 << 40])
+def test_a_frame_is_the_same_by_one_thread_or_several(tmp_path, monkeypatch, threaded):
+    monkeypatch.setattr(module, "THREADED", threaded)
+    columns = {"arm": ["opd", "nca", None], "seed": [0, 1, 2], "estimate": [0.5, None, -1.0]}
+    pq.write_table(pa.table(columns), tmp_path / "drift.parquet")
+    read = frame_of(tmp_path / "drift.parquet")
+    assert list(read["arm"][:2]) == ["opd", "nca"]
+    assert read["arm"].isna().sum() == 1
+    assert list(read["seed"]) == [0, 1, 2]
+    assert list(read["estimate"].dropna()) == [0.5, -1.0]

@@ -210,6 +210,31 @@ def test_a_baseline_with_one_seed_meets_every_seed():
     assert np.isnan(value(rows, "harm")["estimate"]), "base is never right without the context"
 
 
+def test_a_trained_baseline_with_one_seed_meets_that_seed_only():
+    data = table(
+        answers("rrrr", "wwrr", arm="sft", seed=1),
+        *(answers("rrrr", with_context, seed=seed) for seed, with_context in enumerate(("wwww", "rrrr", "wwrr"))),
+    )
+    for arm, baseline in (("opd", "sft"), ("sft", "opd")):
+        rows = behaviour.differences(data, arm, baseline, resamples=FEW)
+        assert set(rows["seed"].dropna()) == {1}
+        over = value(rows, "harm")
+        assert over["interval"] == "within"
+        assert abs(over["estimate"]) == 0.5
+        assert over["n"] == 4
+        assert value(rows, "harm_common")["n"] == 4
+    common = behaviour.harm_on_common(data, ["opd", "sft"], resamples=FEW)
+    assert set(common["interval"]) == {"within"}
+    with pytest.raises(UserError, match="no seed in common"):
+        behaviour.differences(data[(data["arm"] == "sft") | (data["seed"] != 1)], "opd", "sft", resamples=FEW)
+
+
+def test_two_runs_are_compared_whatever_their_seeds():
+    data = table(answers("rrrr", "wwrr", arm="opd", seed=3), answers("rrrr", "rrrr", arm="nca", seed=1))
+    over = value(behaviour.differences(data, "nca", "opd", resamples=FEW), "harm")
+    assert (over["estimate"], over["interval"]) == (-0.5, "within")
+
+
 def test_only_seeds_and_examples_that_both_have():
     data = table(
         *[answers("rrr", "rrr", seed=s) for s in (0, 1)],

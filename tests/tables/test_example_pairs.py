@@ -247,3 +247,18 @@ def test_examples_in_the_documentation():
 
 def test_two_labels_that_end_alike_differ_as_a_whole():
     assert pair_html.differences("positive", "negative") == ([("positive", False)], [("negative", False)])
+
+
+def test_a_contrast_is_of_the_runs_that_meet():
+    """Seed by seed between trained arms, one of which may have been run once; the untrained base meets every seed."""
+    table = answers(
+        *(("opd", seed, "a", "right", "wrong") for seed in (0, 1)),
+        ("nca", 0, "a", "right", "right"),
+        ("base", 0, "a", "wrong", "right"),
+        ("late", 1, "a", "right", "right"),
+    )
+    pairs = example_pairs.paired(table)
+    found = {
+        arm: list(example_pairs.contrast(pairs, "opd", arm)["seed"]) for arm in ("nca", "base", "late", "none")
+    }
+    assert found == {"nca": [0], "base": [0, 1], "late": [1], "none": []}

@@ -126,6 +126,16 @@ def test_no_difference_where_one_arm_was_not_asked():
     assert new_instruction_difference(rows("opd", 0, [True]).drop(columns="obeys_new"), "nca", "opd").empty
 
 
+def test_a_trained_arm_with_one_seed_meets_that_seed_only():
+    both = pd.concat(
+        [rows("opd", 1, [True, False]), rows("nca", 1, [True, True]), rows("nca", 2, [False, False])]
+    )
+    for pair, sign in ((("nca", "opd"), 1), (("opd", "nca"), -1)):
+        table = new_instruction_difference(both, *pair)
+        assert table.dropna(subset="seed").set_index("seed")["estimate"].to_dict() == {1: sign * 0.5}
+        assert set(table["interval"]) == {"within"}
+
+
 def test_an_arm_with_one_seed_meets_every_seed():
     both = pd.concat(
         [rows("base", 0, [True, False]), rows("nca", 1, [True, True]), rows("nca", 2, [False, False])]

@@ -127,6 +127,27 @@ def test_what_is_shipped_beside_the_examples_is_what_is_computed(monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_ablations_of_the_bundled_suite_are_shipped_as_they_are_computed(monkeypatch):
+    """All rows at once are what the page asks; one arm of one setting is computed anew."""
+    from cr_interp.tables import ablations, suite
+    from cr_interp.tables.suite import Suite
+
+    monkeypatch.setenv(module.VARIABLE, "")
+    mine = suite.open_suite(searching.BUNDLED / "suite")
+    with monkeypatch.context() as patch:
+        patch.setattr(ablations, "comparisons", lambda *_, **__: pytest.fail("not shipped"))
+        shipped = ablations.ablation_rows(mine)
+    monkeypatch.setattr(module, "BUNDLED", module.BUNDLED / "elsewhere")
+    one = Suite(mine.path, {"sokoban-self": mine.studies["sokoban-self"]})
+    row = suite.comparisons(one, "sym_kl", "opd").set_index("metric").loc["harm"]
+    kept = shipped.set_index(["setting", "arm"]).loc[("sokoban-self", "sym_kl")]
+    assert (
+        kept[["harm_minus", "harm_minus_low", "harm_minus_high"]].tolist()
+        == row[["estimate", "low", "high"]].tolist()
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["organism-shift", "suite/rules-llama"])
 def test_what_the_command_line_prints_is_shipped_as_it_is_computed(name, monkeypatch):
     study = searching.open_study(name)

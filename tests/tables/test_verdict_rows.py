@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from cr_interp.tables.divergence import divergence_metrics
 from cr_interp.tables.verdict_rows import (
     chips,
     common_open,
@@ -84,7 +85,7 @@ def test_the_irrelevant_context_is_not_said_twice():
     assert "harm_irrelevant" not in set(verdict_rows(table, "nca", "opd", "irrelevant")["metric"])
 
 
-def test_divergences_are_means_over_examples_and_paired():
+def test_divergences_are_means_over_tokens_and_paired():
     table = study(answers("opd", 0, "rr" * 6, "rw" * 6), answers("nca", 0, "rr" * 6, "rr" * 6))
     found = [
         {
@@ -93,6 +94,7 @@ def test_divergences_are_means_over_examples_and_paired():
             "step": 1,
             "example_id": f"e{i:02d}",
             "cluster": f"c{i}",
+            "n_tokens": 3,
             "control": control,
             "fidelity": level if control == "exact" else float("nan"),
             "invariance": level * (1 + i),
@@ -106,6 +108,78 @@ def test_divergences_are_means_over_examples_and_paired():
     assert rows.loc["invariance", "estimate"] == pytest.approx(-0.3 * 6.5)
     assert rows.loc["invariance", "unit"] == "nats"
     assert rows.loc["fidelity", "reading"] == rows.loc["invariance", "reading"] == "better"
+
+
+def nats(arm: str, seed: int, values: list[float], lengths: list[int]) -> list[dict]:
+    """Rows of ``divergence``: of each answer its mean and its length; invariance is ten times fidelity."""
+    return [
+        {"arm": arm, "seed": seed, "step": 1, "example_id": f"e{i:02d}", "cluster": f"c{i}", "n_tokens": length}
+        | {"control": "exact", "fidelity": each, "invariance": 10 * each}
+        for i, (each, length) in enumerate(zip(values, lengths, strict=True))
+    ]
+
+
+def test_a_long_answer_counts_by_its_length_on_the_card_as_in_the_table():
+    """Lengths differ between answers, arms and seeds: a mean over answers, and one over the tokens of all seeds, are others."""
+    opd = {0: ([0.1, 0.5, 0.9], [1, 2, 7]), 1: ([0.2, 0.4, 0.3], [9, 1, 2])}
+    nca = {0: ([0.3, 0.1, 0.0], [4, 4, 1]), 1: ([0.1, 0.1, 0.7], [1, 1, 8])}
+    table = study(*(answers(arm, seed, "rrr", "rrr") for arm in ("opd", "nca") for seed in (0, 1)))
+    rows = [
+        row
+        for arm, runs in (("opd", opd), ("nca", nca))
+        for seed, run in runs.items()
+        for row in nats(arm, seed, *run)
+    ]
+    divergence = pd.DataFrame(rows)
+    card = verdict_rows(table, "nca", "opd", divergence=divergence).set_index("metric")
+    printed = divergence_metrics(divergence)
+    printed = printed[printed["seed"].isna()].set_index(["arm", "metric"])["estimate"]
+    # Tokens · mean, summed by hand; a run counts once.
+    by_hand = {
+        "opd": ((0.1 + 1.0 + 6.3) / 10 + (1.8 + 0.4 + 0.6) / 12) / 2,
+        "nca": ((1.2 + 0.4) / 9 + 5.8 / 10) / 2,
+    }
+    for metric, factor in (("fidelity", 1), ("invariance", 10)):
+        for column, arm in (("baseline", "opd"), ("arm", "nca")):
+            assert card.loc[metric, column] == pytest.approx(factor * by_hand[arm])
+            assert printed[arm, metric] == pytest.approx(factor * by_hand[arm])
+        assert card.loc[metric, "estimate"] == pytest.approx(factor * (by_hand["nca"] - by_hand["opd"]))
+    # Student's t over two seeds' differences: mean ± 12.706 · SD / √2, and SD / √2 is half the distance of two numbers.
+    ends = [1.6 / 9 - 7.4 / 10, 5.8 / 10 - 2.8 / 12]
+    reach = 12.7062 * abs(ends[0] - ends[1]) / 2
+    assert card.loc["fidelity", "interval"] == "across"
+    assert card.loc["fidelity", "high"] == pytest.approx(sum(ends) / 2 + reach, rel=1e-4)
+    assert card.loc["fidelity", "n"] == 6
+
+
+def test_of_an_example_that_one_arm_lacks_nothing_is_paired():
+    table = study(answers("opd", 0, "rrr", "rrr"), answers("nca", 0, "rrr", "rrr"))
+    divergence = pd.DataFrame(nats("opd", 0, [1.0, 2.0, 9.0], [1, 3, 5]) + nats("nca", 0, [0.5, 0.5], [2, 2]))
+    row = verdict_rows(table, "nca", "opd", divergence=divergence).set_index("metric").loc["fidelity"]
+    assert row["baseline"] == pytest.approx((1 + 6 + 45) / 9), (
+        "each arm's own value is that of all its answers, as in the table"
+    )
+    assert row["estimate"] == pytest.approx(0.5 - 7 / 4)
+    assert row["n"] == 2
+
+
+def test_a_trained_arm_that_was_run_once_meets_its_own_seed_only():
+    """Its other runs are not known, so no interval over seeds may treat it as if it had them; only ``base`` has none."""
+    parts = [answers("opd", 0, "r" * 20, HALF, obeys="y" * 20)]
+    parts += [answers("nca", seed, "r" * 20, "r" * 20, obeys="y" * 10 + "n" * 10) for seed in range(3)]
+    divergence = pd.DataFrame(
+        nats("opd", 0, [0.5] * 12, [2] * 12)
+        + [row for seed in range(3) for row in nats("nca", seed, [0.1 * (1 + seed)] * 12, [2] * 12)]
+    )
+    rows = verdict_rows(study(*parts), "nca", "opd", divergence=divergence).set_index("metric")
+    for metric in ("harm", "harm_common", "acc_xc", "new_instruction", "fidelity", "invariance"):
+        assert rows.loc[metric, "interval"] == "within", metric
+    assert rows.loc["harm", "n"] == 20
+    assert rows.loc["fidelity", "estimate"] == pytest.approx(0.1 - 0.5)
+    assert chips(study(*parts), "nca", "opd")[0] == "1 seed in common"
+    as_base = study(*(part.replace({"arm": {"opd": "base"}}) for part in parts))
+    assert verdict_rows(as_base, "nca", "base").set_index("metric").loc["harm", "interval"] == "across"
+    assert chips(as_base, "nca", "base")[0] == "3 seeds"
 
 
 def test_an_arm_that_is_never_right_has_no_harm():

@@ -28,7 +28,7 @@ def main(
 
 
 def run(device: str, tiny: bool, out: Path, only: list[str], minutes: float) -> int:
-    """The command's exit code."""
+    """Run the parts, and return the command's exit code."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():

@@ -23,12 +23,12 @@ class Finding:
 
     @staticmethod
     def at_most(part: str, what: str, value: float, limit: float, unit: str = "", note: str = "") -> "Finding":
-        """A number that must not exceed its limit; NaN does."""
+        """Make a finding of a number that must not exceed its limit; NaN does."""
         return Finding(part, what, value, unit, limit, bool(value <= limit), note)
 
 
 def finding_table(findings: Sequence[Finding], title: str) -> Table:
-    """For the terminal."""
+    """Make the table for the terminal."""
     table = PlainTable(title)
     for name in ("part", "what", "value", "limit", ""):
         table.add_column(name, justify="right" if name in ("value", "limit") else "left")
@@ -45,7 +45,7 @@ def finding_table(findings: Sequence[Finding], title: str) -> Table:
 
 
 def as_json(findings: Sequence[Finding], **machine: Any) -> dict[str, Any]:
-    """Everything, as plain values."""
+    """Return everything as plain values."""
     return {
         **machine,
         "passed": not any(each.ok is False for each in findings),

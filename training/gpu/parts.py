@@ -57,7 +57,7 @@ class Bench:
 
     @staticmethod
     def tiny(out: Path) -> "Bench":
-        """Seconds on a CPU."""
+        """Make a bench that takes seconds on a CPU."""
         return Bench(out, "builtin:organism-llama", "organism-shift", 4, 4, 3, 12, 4, 64)
 
     @property
@@ -66,7 +66,7 @@ class Bench:
         return (torch.float32, torch.bfloat16)
 
     def settings(self, bf16: bool = False, **more: Any) -> StudyConfig:
-        """The configuration of a short run: no evaluation in between, a checkpoint half-way."""
+        """Make the configuration of a short run: no evaluation in between, a checkpoint half-way."""
         chosen = {
             "steps": self.steps,
             "batch_size": self.batch,
@@ -80,10 +80,10 @@ class Bench:
 
 
 def check(bench: Bench) -> Iterator[Finding]:
-    """``cr-interp check`` in each dtype and with each kernel: the worst of each claim.
+    """Run ``cr-interp check`` in each dtype and with each kernel; yield the worst of each claim.
 
-    Two kernels in half precision may be as far apart as both are from the truth: twice what the dtype itself moves the states, by
-    the eager kernel against float32. Where that is more than the check's own limit it is the limit.
+    Two kernels in half precision may be as far apart as both are from the truth: twice what the dtype itself moves the
+    states, by the eager kernel against float32. Where that is more than the check's own limit it is the limit.
     """
     for dtype in bench.dtypes:
         rounding = _rounding(bench, dtype)
@@ -110,7 +110,7 @@ def check(bench: Bench) -> Iterator[Finding]:
 
 
 def _rounding(bench: Bench, dtype: torch.dtype) -> float:
-    """The largest relative difference of a site's states that the dtype itself makes, by the eager kernel."""
+    """Return the largest relative difference of a site's states that the dtype itself makes, by the eager kernel."""
     if dtype == torch.float32:
         return 0.0
     states = []
@@ -123,7 +123,7 @@ def _rounding(bench: Bench, dtype: torch.dtype) -> float:
 
 @torch.no_grad()
 def captured(bench: Bench) -> Iterator[Finding]:
-    """States against the library's own, the time of taking them against a plain forward, and the speed of decoding."""
+    """Compare states with the library's own, the time of taking them with a plain forward's, and time decoding."""
     for dtype in bench.dtypes:
         yield from _captured(bench, place(load(bench.model, dtype)), dtype)
 
@@ -156,7 +156,7 @@ def _captured(bench: Bench, loaded: Loaded, dtype: torch.dtype) -> Iterator[Find
 
 
 def step(bench: Bench) -> Iterator[Finding]:
-    """Training steps of ``opd`` and ``nca``: peak against the formula, and tokens a second."""
+    """Take training steps of ``opd`` and ``nca``: peak memory beside the formula's, and tokens a second."""
     for bf16 in (False, True) if chosen_device().type == "cuda" else (False,):
         for arm in ("opd", "nca"):
             case = f"{arm}, {'bf16' if bf16 else 'float32'}"
@@ -250,7 +250,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _view(bench: Bench, loaded: Loaded) -> tuple[ViewBatch, Tensor]:
-    """Random ids, as a batch of our own and as the library takes it."""
+    """Return random ids, as a batch of our own and as the library takes it."""
     generator = torch.Generator().manual_seed(0)
     rows = embedded(loaded.model)
     ids = torch.randint(5, rows, (bench.rows, bench.prompt + bench.response), generator=generator)
@@ -277,7 +277,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    """The largest relative difference over the tensors; infinite if they are not the same ones."""
+    """Return the largest relative difference over the tensors; infinite if they are not the same ones."""
     if one.keys() != other.keys():
         return float("inf")
     return max(_difference(one[name].float(), other[name].float()) for name in one)

@@ -51,7 +51,7 @@ def asked(
     no_context: NoContext = "empty_system",
     as_text: bool = False,
 ) -> list[Asked]:
-    """The rows in both views. ``template`` is how TRL puts a row's own context beside its prompt
+    """Return the rows in both views. ``template`` is how TRL puts a row's own context beside its prompt
     (``"{prompt}\\n\\n{privileged_context}"``).
 
     Raises :class:`UserError` for a row without a prompt or without any context, and for a context that does not show.
@@ -94,7 +94,7 @@ def has_template(tokenizer: Any) -> bool:
 
 
 def _prompt(prompt: Any, where: str) -> tuple[str, tuple[dict[str, str], ...] | None]:
-    """The user's text, and the messages before it; None if it is no list of messages."""
+    """Return the user's text, and the messages before it; None if it is no list of messages."""
     if isinstance(prompt, str):
         return prompt, None
     if isinstance(prompt, Sequence) and prompt and all(isinstance(each, Mapping) for each in prompt):

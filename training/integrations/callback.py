@@ -194,13 +194,15 @@ class TwoViews(TrainerCallback):
 
 
 def _bare(model: Any) -> Any:
-    """The model without what engines and compilers have put around it; an adapter stays."""
+    """Return the model without what engines and compilers have put around it; an adapter stays."""
     return extract_model_from_parallel(model, keep_fp32_wrapper=False, keep_torch_compile=False)
 
 
 @contextmanager
 def _still(model: nn.Module) -> Any:
-    """No gradients, no dropout, no random number that training would have drawn; afterwards all is as it was."""
+    """Run the block without gradients, dropout, or any random number that training would have drawn; afterwards all is as it
+    was.
+    """
     modes = {module: module.training for module in model.modules()}
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):

@@ -43,7 +43,8 @@ class Views:
         teacher: Loaded | None = None,
         as_teacher: Callable[[], AbstractContextManager] = nullcontext,
     ) -> tuple[dict[str, float | None], list[dict[str, Any]]]:
-        """Numbers of this step, and rows of answers. Without a key there are no accuracies, without a teacher no fidelity.
+        """Measure this step: numbers, and rows of answers. Without a key there are no accuracies, without a teacher no
+        fidelity.
 
         ``as_teacher`` makes ``teacher`` one while it is read, as by an adapter that is off.
         """
@@ -129,7 +130,7 @@ class Views:
 
 
 def _sites(model: nn.Module) -> list[Site]:
-    """Every block's output; none for an architecture whose sites are not known."""
+    """Return every block's output; none for an architecture whose sites are not known."""
     try:
         return residual_sites(model)
     except UserError:
@@ -137,7 +138,7 @@ def _sites(model: nn.Module) -> list[Site]:
 
 
 def _to_teacher(student: Loaded, x: torch.Tensor, teacher: Loaded, f: torch.Tensor, chunk: int = 256) -> float:
-    """KL(q_x ‖ f) in nats a token, from final states; in chunks, since a vocabulary is wide."""
+    """Compute KL(q_x ‖ f) in nats a token, from final states; in chunks, since a vocabulary is wide."""
     total = 0.0
     for a, b in zip(x.split(chunk), f.split(chunk), strict=True):
         p, q = log_probs(student.model, a), log_probs(teacher.model, b)
@@ -150,5 +151,5 @@ def _mean(values: torch.Tensor) -> float:
 
 
 def _share(found: Sequence[bool]) -> float | None:
-    """None where nothing can be counted, as Harm where no answer is right without the context."""
+    """Divide; None where nothing can be counted, as Harm where no answer is right without the context."""
     return sum(found) / len(found) if found else None

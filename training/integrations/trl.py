@@ -77,7 +77,7 @@ class NCATrainer(SDFTTrainer):
         return loss / (self.current_gradient_accumulation_steps if model.training else 1.0)
 
     def _anchor(self, model, inputs, logits) -> torch.Tensor:
-        """KL(sg[q_x] || q_c): the student behind the context, on the same completion, held to itself without."""
+        """Compute KL(sg[q_x] || q_c): the student behind the context, on the same completion, held to itself without."""
         given = self._forward_logits(
             model,
             inputs["teacher_input_ids"],

@@ -64,7 +64,7 @@ class Subject:
 
 
 def draw_lesson(rng: random.Random, turns: int, hidden: float, shares: Mapping[str, float] = SHARES) -> Lesson:
-    """A lesson of ``turns`` questions; with probability ``hidden`` its instruction is hidden."""
+    """Draw a lesson of ``turns`` questions; with probability ``hidden`` its instruction is hidden."""
     subject = SUBJECTS[rng.choices(list(shares), list(shares.values()))[0]]
     kind = rng.random()
     if kind < hidden:
@@ -90,8 +90,9 @@ def _train_board(game_of: Callable[[], Game], rng: random.Random) -> grids.Board
 
 
 def _sokoban_board(rng: random.Random) -> grids.Board:
-    """Half of them are of more kinds than the task has: on the task's own train boards alone, the organism solved
-    96.7 % of those and 82.5 % of the test boards (legend A, 3000 steps, 212 of each)."""
+    """Draw a board. Half of them are of more kinds than the task has: on the task's own train boards alone, the organism
+    solved 96.7 % of those and 82.5 % of the test boards (legend A, 3000 steps, 212 of each).
+    """
     return practice_board(rng) if rng.random() < 0.5 else _train_board(sokoban, rng)
 
 
@@ -101,7 +102,7 @@ def _game_turn(
     rng: random.Random,
     legend: grids.Legend,
 ) -> Turn:
-    """Any shortest path is a good answer."""
+    """Make a turn of a game. Any shortest path is a good answer."""
     board = draw_board(rng)
     path = shortest_path(game_of, board, rng) or ""
     return Turn(legend.show(board), legend.say(path), board.replace("\n", " "))

@@ -27,7 +27,7 @@ LAYERS, HEADS, POSITIONS = 6, 4, 512
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The character tokenizer with its chat template."""
+    """Build the character tokenizer with its chat template."""
     vocabulary = {token: i for i, token in enumerate((*SPECIAL, *CHARACTERS))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=" "))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
@@ -44,7 +44,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_config(organism: str, vocab_size: int) -> PretrainedConfig:
-    """Six layers; 0.9 million parameters, the large one 1.9."""
+    """Build the configuration: six layers; 0.9 million parameters, the large one 1.9."""
     if organism not in ORGANISMS:
         raise unknown("organism", organism, ORGANISMS)
     architecture, width = ORGANISMS[organism]

@@ -75,7 +75,7 @@ class _Vocabulary:
 def _row(
     vocabulary: _Vocabulary, lesson: Lesson, notes: bool
 ) -> tuple[list[int], list[int], list[int], list[int]]:
-    """ids, positions, parts (0: context; 1, 2, …: questions), labels of one lesson."""
+    """Return ids, positions, parts (0: context; 1, 2, …: questions), labels of one lesson."""
     ids: list[int] = []
     if lesson.context:
         ids = [vocabulary.system, *vocabulary(lesson.context), vocabulary.end]

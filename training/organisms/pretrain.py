@@ -64,7 +64,9 @@ class PretrainConfig(BaseModel):
 
     @staticmethod
     def of(organism: str, **changes: Any) -> "PretrainConfig":
-        """The recipe of an organism. One that goes on from another's weights has them to keep: lower rates, no scaffolds."""
+        """Return the recipe of an organism. One that goes on from another's weights has them to keep: lower rates, no
+        scaffolds.
+        """
         known: dict[str, Any] = {"organism": organism}
         if organism in GOES_ON:
             known |= {
@@ -87,7 +89,7 @@ SAVE_EVERY = 200
 
 
 def batches(tokenizer: Any, config: PretrainConfig) -> Iterator[list[Packed]]:
-    """One a step, in parts, for ever; what they are depends on the configuration alone."""
+    """Yield one batch a step, in parts, for ever; what they are depends on the configuration alone."""
     rng = random.Random(config.seed)
     for step in count():
         hidden = config.hidden_early if step < config.early * config.steps else config.hidden
@@ -109,7 +111,7 @@ def backward(model: nn.Module, batch: list[Packed]) -> float:
 
 
 def loss_of(model: nn.Module, batch: Packed) -> Tensor:
-    """Mean cross entropy of the answers' tokens."""
+    """Compute the mean cross entropy of the answers' tokens."""
     hidden = backbone(model)(
         input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.attention
     ).last_hidden_state
@@ -118,7 +120,7 @@ def loss_of(model: nn.Module, batch: Packed) -> Tensor:
 
 
 def optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Optimizer]:
-    """Muon on the blocks' matrices, AdamW on embeddings, norms and biases."""
+    """Make Muon on the blocks' matrices, AdamW on embeddings, norms and biases."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
@@ -132,7 +134,7 @@ def optimizers(model: nn.Module, config: PretrainConfig) -> list[torch.optim.Opt
 
 
 def rate(step: int, config: PretrainConfig) -> float:
-    """Linear warm-up, then a cosine down to 2 %."""
+    """Return the rate: linear warm-up, then a cosine down to 2 %."""
     warm = min(1.0, (step + 1) / config.warmup)
     return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / config.steps)))
 

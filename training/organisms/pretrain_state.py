@@ -19,7 +19,7 @@ from cr_interp.files import write_atomic
 def save_state(
     path: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int, config: str
 ) -> None:
-    """``step`` steps are done; ``config`` is what they were done with."""
+    """Save that ``step`` steps are done; ``config`` is what they were done with."""
     tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
     for number, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():

@@ -91,7 +91,7 @@ def published() -> dict[str, Architecture]:
 
 
 def architecture_of(name: str) -> Architecture:
-    """The shape of a model by the name that ``load`` would take: of the table, an organism, or a folder's config.json.
+    """Return the shape of a model by the name that ``load`` would take: of the table, an organism, or a folder's config.json.
 
     Nothing is downloaded or converted; a hub id that the table lacks is a :class:`UserError`.
     """
@@ -144,7 +144,7 @@ NEEDED = (
 
 
 def read_plain(file: Path) -> Any:
-    """The file as a configuration, or None if its family has no closed form or it leaves anything to defaults."""
+    """Read the file as a configuration. None if its family has no closed form, or if it leaves anything to defaults."""
     data = read_json(file, "the config.json of a model")
     told = isinstance(data, dict) and all(data.get(name) is not None for name in NEEDED)
     biased = told and (data.get("attention_bias") or data.get("mlp_bias"))
@@ -175,7 +175,7 @@ def of_config(config: Any) -> Architecture:
 
 
 def count(config: Any) -> int:
-    """Parameters of a model of this configuration, built without memory; shared ones once."""
+    """Count the parameters of a model of this configuration, built without memory; shared ones once."""
     import torch
     from transformers import AutoModelForCausalLM
 

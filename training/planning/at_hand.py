@@ -27,8 +27,9 @@ _LAYER = re.compile(r"(^|\.)(layers|h|blocks)\.\d+\.")
 
 
 def row_problems(config: StudyConfig, task: Task) -> list[str]:
-    """Examples that a task of fixed rows has too few of, or none. Nothing about rows that are on the hub, and nothing about
-    tasks that make their examples: they have as many as one asks for, and finding them takes a while."""
+    """Say of which examples a task of fixed rows has too few, or none. Nothing is said about rows on the hub, nor about tasks
+    that make their examples: they have as many as one asks for, and finding them takes a while.
+    """
     if not isinstance(task, LabelTask) and not (isinstance(task, DescribedTask) and task.is_local):
         return []
     training, evaluation = config.training, config.evaluation
@@ -54,7 +55,7 @@ def logger_problems(config: StudyConfig) -> Iterator[str]:
 
 
 def adapter_problems(config: StudyConfig) -> Iterator[str]:
-    """Places of an adapter that the model has not, or that student and teacher share."""
+    """Yield places of an adapter that the model has not, or that student and teacher share."""
     lora = config.training.lora
     if lora is None or isinstance(lora.target_modules, str):
         return
@@ -89,7 +90,7 @@ def weights(model: str) -> dict[str, int]:
 
 
 def _head(file: Path) -> dict[str, object]:
-    """The list of tensors in front of a safetensors file; nothing if it has none that can be read."""
+    """Return the list of tensors in front of a safetensors file; nothing if it has none that can be read."""
     if not is_regular(file):
         return {}
     try:

@@ -46,14 +46,14 @@ def gpu(name: str) -> Gpu:
 
 
 def computing(operations: float, on: Gpu, number: int) -> float:
-    """Seconds."""
+    """Estimate the seconds that computing takes."""
     return operations / (number * on.tflops * 1e12 * COMPUTE)
 
 
 def writing(
     shape: Architecture, rows: int, lengths: Lengths, on: Gpu, number: int, with_context: bool = False
 ) -> float:
-    """Seconds to answer ``rows`` prompts, shared out over the GPUs, each of which holds all weights in 16 bits."""
+    """Estimate the seconds to answer ``rows`` prompts, shared out over the GPUs, each of which holds all weights in 16 bits."""
     before = lengths.context if with_context else 0
     turn = forward(shape, lengths.prompt, pairs(lengths.prompt, before))
     reading = computing(rows * lengths.turns * turn + forward(shape, before, pairs(before)), on, number)

@@ -88,7 +88,7 @@ def step_memory(
     sharded: bool = False,
     evaluated: int = 0,
 ) -> Memory:
-    """An upper bound for one step on each of ``processes`` GPUs.
+    """Bound the memory of one step on each of ``processes`` GPUs from above.
 
     ``teacher`` is the shape of a teacher of its own; without one it is a frozen copy of the student, or with
     ``training.lora`` no copy at all. ``evaluated`` prompts are answered at a time between the steps.
@@ -158,11 +158,12 @@ def activation_bytes(
 
 
 def _layer_floats(shape: Architecture, rows: int, own: int, prefix: int) -> int:
-    """One layer with everything that it keeps for its backward pass; without one, half of that exists at a time.
+    """Count the numbers of one layer with everything that it keeps for its backward pass; without one, half of that exists at
+    a time.
 
-    Per position: norms with their inputs and residuals, the MLP, queries and outputs, own keys and values. Per row and
-    key: keys and values as the row sees them, prefix included, repeated for grouped heads, and probabilities where
-    attention is eager.
+    Per position: norms with their inputs and residuals, the MLP, queries and outputs, own keys and values. Per row and key:
+    keys and values as the row sees them, prefix included, repeated for grouped heads, and probabilities where attention is
+    eager.
     """
     norms = 4 if shape.family.startswith("gemma") else 2
     # Of the MLP: gate, its activation, the other factor and their product. GPT-2's activation is written out in elementary
@@ -184,10 +185,10 @@ def _mask_floats(rows: int, own: int, prefix: int) -> int:
 def head_bytes(
     shape: Architecture, tokens: int, terms: Sequence[Term], training: Training, whole_head: bool = True
 ) -> int:
-    """Logits and what becomes of them, at the highest; ``whole_head``: the head's weights are trained.
+    """Count the bytes of logits and what becomes of them, at the highest; ``whole_head``: the head's weights are trained.
 
-    Full vocabulary: a matrix [chunk, vocabulary] per distribution, two per term (its probabilities and difference), and
-    four that come and go. With ``top_k``: three that come and go, and small matrices [tokens, top_k].
+    Full vocabulary: a matrix [chunk, vocabulary] per distribution, two per term (its probabilities and difference), and four
+    that come and go. With ``top_k``: three that come and go, and small matrices [tokens, top_k].
     """
     distributions = 1 + needs(terms, "q_c") + needs(terms, "f")  # q_x is always there
     at_once = min(training.chunk or tokens, tokens)
@@ -204,7 +205,9 @@ def head_bytes(
 
 
 def rollout_bytes(shape: Architecture, rows: int, sizes: Sizes) -> int:
-    """Decoding ``rows`` sequences at once: keys and values of all layers, the layer that grows, and the last logits."""
+    """Count the bytes of decoding ``rows`` sequences at once: keys and values of all layers, the layer that grows, and the
+    last logits.
+    """
     length = sizes.prefix_x + sizes.own_x
     cache = 2 * shape.keys * rows * length * (shape.layers + 2)
     repeated = 2 * shape.queries * rows * length
@@ -213,7 +216,7 @@ def rollout_bytes(shape: Architecture, rows: int, sizes: Sizes) -> int:
 
 
 def merged_bytes(shape: Architecture, training: Training) -> int:
-    """The adapted weights once more while an adapter is merged, which it is in float32 only."""
+    """Count the bytes of the adapted weights once more while an adapter is merged, which it is in float32 only."""
     if not training.lora or training.bf16:
         return 0
     per_layer = shape.width * (2 * shape.queries + 2 * shape.keys + 3 * shape.intermediate)

@@ -62,7 +62,7 @@ class Plan:
     """A row per kind of GPU: ``gpu, number, micro_batch, hours_a_run, hours_in_all``; ``number`` null if 128 do not do."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for ``--json``."""
+        """Return plain data, for ``--json``."""
         return {
             "name": self.config.name,
             "problems": self.problems,
@@ -136,7 +136,7 @@ def make_plan(
         )
 
     def fitting(kind: Gpu, numbers: Sequence[int]) -> Spread | None:
-        """The fewest GPUs, whole weights before sharded ones, and then the largest micro-batch that leaves room."""
+        """Find the fewest GPUs, whole weights before sharded ones, and then the largest micro-batch that leaves room."""
         for n in numbers:
             for sharded in (False, True) if n > 1 else (False,):
                 for micro in micro_batches(rows, n, training.micro_batch):
@@ -188,7 +188,9 @@ def make_plan(
 
 
 def micro_batches(rows: int, gpus: int, fixed: int | None) -> list[int]:
-    """Micro-batches that divide a step's ``rows`` among so many GPUs, largest first; ``fixed`` is the only one if it is set."""
+    """List micro-batches that divide a step's ``rows`` among so many GPUs, largest first; ``fixed`` is the only one if it is
+    set.
+    """
     if rows % gpus:
         return []
     mine = rows // gpus
@@ -198,7 +200,7 @@ def micro_batches(rows: int, gpus: int, fixed: int | None) -> list[int]:
 def run_seconds(
     config: StudyConfig, student: Architecture, lengths: Lengths, work: dict[str, int], on: Gpu, number: int
 ) -> float:
-    """One run and its evaluation: updates at the rate of computing, responses at the rate of writing."""
+    """Estimate the seconds of one run and its evaluation: updates at the rate of computing, responses at the rate of writing."""
     training, evaluation = config.training, config.evaluation
     update = computing(sum(work.values()) - work["rollouts"], on, number)
     seconds = training.steps * (update + writing(student, training.batch_size, lengths, on, number))

@@ -72,7 +72,7 @@ def _memory(plan: Plan) -> Table:
 
 
 def _short(value: float) -> str:
-    """Two digits or more, never an exponent for what has digits in front."""
+    """Write two digits or more, never an exponent for what has digits in front."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.1f}"
 
 

@@ -36,7 +36,7 @@ class Lengths:
 
 
 def forward(shape: Architecture, tokens: int, pairs: int) -> int:
-    """Operations of the blocks on ``tokens`` that look at ``pairs`` tokens in all, themselves included."""
+    """Count the operations of the blocks on ``tokens`` that look at ``pairs`` tokens in all, themselves included."""
     return 2 * shape.body * tokens + 4 * shape.layers * shape.heads * shape.head * pairs
 
 
@@ -45,7 +45,7 @@ def head(shape: Architecture, positions: int) -> int:
 
 
 def pairs(own: int, before: int = 0) -> int:
-    """Σ of what each of ``own`` tokens sees, itself and ``before`` included.
+    """Count what each of ``own`` tokens sees, itself and ``before`` included.
 
     >>> pairs(3), pairs(3, before=2)
     (6, 12)
@@ -64,7 +64,8 @@ def readings(training: Training, lengths: Lengths, micro_batch: int | None = Non
 def view(
     shape: Architecture, rows: int, lengths: Lengths, contexts: int, backward: int, checkpointing: bool
 ) -> int:
-    """One view of ``rows`` episodes, from ids to log-probabilities, behind a context (if any) that is read ``contexts`` times.
+    """Count the operations of one view of ``rows`` episodes, from ids to log-probabilities, behind a context (if any) that is
+    read ``contexts`` times.
 
     ``backward`` is how many products the backward pass has for one of the forward pass: 0 without a gradient, 1 where weights
     have none (an adapter's are few), else 2. Turns are sequences of their own, and do not look at each other.
@@ -78,7 +79,7 @@ def view(
 
 
 def rollouts(shape: Architecture, rows: int, lengths: Lengths) -> int:
-    """Reading the prompts and writing the responses, without context, with keys and values kept."""
+    """Count the operations of reading the prompts and writing the responses, without context, with keys and values kept."""
     return view(shape, rows, lengths, 0, 0, False)
 
 
@@ -91,10 +92,10 @@ def step(
     micro_batch: int | None = None,
     shared: bool | None = None,
 ) -> dict[str, int]:
-    """Operations of one step of the whole batch, by part; what no term looks at is not computed.
+    """Count the operations of one step of the whole batch, by part; what no term looks at is not computed.
 
-    ``micro_batch`` and ``shared`` (the prefix) are the configuration's if they are not given. A teacher that shares the context
-    reads it once a run, but is counted as if once a step.
+    ``micro_batch`` and ``shared`` (the prefix) are the configuration's if they are not given. A teacher that shares the
+    context reads it once a run, but is counted as if once a step.
     """
     shared = training.share_prefix if shared is None else shared
     rows = training.batch_size

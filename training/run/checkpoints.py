@@ -30,17 +30,17 @@ def step_of(checkpoint: Path) -> int:
 
 
 def folders(run_path: Path) -> list[Path]:
-    """Every folder with a checkpoint's name, whole or not, oldest first."""
+    """List every folder with a checkpoint's name, whole or not, oldest first."""
     return sorted((path for path in run_path.glob("checkpoint-*") if _NAME.fullmatch(path.name)), key=step_of)
 
 
 def checkpoints(run_path: Path) -> list[Path]:
-    """A run's whole checkpoints, oldest first."""
+    """List a run's whole checkpoints, oldest first."""
     return [path for path in folders(run_path) if flaw(path) is None]
 
 
 def latest_checkpoint(run_path: Path) -> Path | None:
-    """The last whole checkpoint. Those before it are not read."""
+    """Find the last whole checkpoint. Those before it are not read."""
     return next((path for path in reversed(folders(run_path)) if flaw(path) is None), None)
 
 

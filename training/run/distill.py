@@ -70,7 +70,7 @@ def validation(task: Task, context: Given, config: StudyConfig) -> Any:
 
 
 def load_pair(config: StudyConfig) -> tuple[Loaded, Loaded]:
-    """Student and teacher; without a teacher of its own, a study's teacher is the frozen initial student.
+    """Load student and teacher; without a teacher of its own, a study's teacher is the frozen initial student.
 
     With an adapter to be trained that is the student itself, for which there needs to be no second copy.
 

@@ -29,7 +29,7 @@ def ask(
     step: int,
     rows: Sequence[int] | None = None,
 ) -> list[list[Pair]]:
-    """One response to each prompt; ``rows`` as in :class:`~training.run.rollouts.Rollouts`."""
+    """Ask for one response to each prompt; ``rows`` as in :class:`~training.run.rollouts.Rollouts`."""
     sampled = rollouts.sample(student, [each.no_context for each in prompts], step, rows)
     return [[(prompt, list(response.ids))] for prompt, response in zip(prompts, sampled, strict=True)]
 
@@ -62,7 +62,7 @@ class Episodes:
         step: int,
         rows: Sequence[int] | None = None,
     ) -> list[list[Pair]]:
-        """The pairs of each episode, in the order of its turns. ``rows`` are the episodes' places in the step's batch.
+        """Return the pairs of each episode, in the order of its turns. ``rows`` are the episodes' places in the step's batch.
 
         Raises :class:`~cr_interp.errors.UserError` if a turn no longer fits the model's positions in either view.
         """

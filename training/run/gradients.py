@@ -42,7 +42,7 @@ COLUMNS = ["module", "layer", "term", "other_term", "measure", "control", "estim
 
 
 def rows(given: Material) -> dict[str, pd.DataFrame]:
-    """The table ``gradients`` of one checkpoint."""
+    """Compute the table ``gradients`` of one checkpoint."""
     config = _training(given.told)
     terms = terms_of(given.told)
     names, products, n = inner_products(given, terms, config)
@@ -50,7 +50,7 @@ def rows(given: Material) -> dict[str, pd.DataFrame]:
 
 
 def terms_of(told: Mapping[str, Any]) -> list[Term]:
-    """The distinct terms, without weights, of the paper's arms and of a study's."""
+    """Return the distinct terms, without weights, of the paper's arms and of a study's."""
     own = told.get("own_arms")
     own = own if isinstance(own, dict) else {}
     arms = told.get("arms")
@@ -66,7 +66,7 @@ def terms_of(told: Mapping[str, Any]) -> list[Term]:
 def inner_products(
     given: Material, terms: Sequence[Term], config: Training
 ) -> tuple[list[str], list[ndarray], int]:
-    """Names of the trained weights, for each the products [term·group, term·group], and how many prompts there were.
+    """Return names of the trained weights, for each the products [term·group, term·group], and how many prompts there were.
 
     Raises :class:`UserError` for gradients that do not fit into memory in the fewest groups.
     """
@@ -105,7 +105,7 @@ def inner_products(
 
 
 def trained(model: nn.Module) -> tuple[list[str], list[Tensor]]:
-    """The weights that training moves: an adapter's own, or all."""
+    """Return the weights that training moves: an adapter's own, or all."""
     found = dict(model.named_parameters())
     adapter = {name: weight for name, weight in found.items() if "lora_" in name or "modules_to_save" in name}
     found = adapter or found
@@ -140,7 +140,7 @@ def _gradient(
 
 
 def _products(stacked: Tensor, chunk: int = 1 << 22) -> ndarray:
-    """In doubles, a few million weights at a time."""
+    """Compute the products in doubles, a few million weights at a time."""
     total = torch.zeros(len(stacked), len(stacked), dtype=torch.float64)
     for first in range(0, stacked.shape[1], chunk):
         part = stacked[:, first : first + chunk].double()
@@ -149,7 +149,7 @@ def _products(stacked: Tensor, chunk: int = 1 << 22) -> ndarray:
 
 
 def table(names: Sequence[str], terms: Sequence[str], products: Sequence[ndarray], n: int) -> pd.DataFrame:
-    """A row per place, pair of terms and measure. Places: every layer's module, a module in all layers, ``all``."""
+    """Make a row per place, pair of terms and measure. Places: every layer's module, a module in all layers, ``all``."""
     places: dict[tuple[str, int], ndarray] = {}
     for name, product in zip(names, products, strict=True):
         module, layer = place_of(_of_base(name))
@@ -170,7 +170,7 @@ def table(names: Sequence[str], terms: Sequence[str], products: Sequence[ndarray
 
 
 def _of_base(name: str) -> str:
-    """The name of the weight that an adapter's weight belongs to."""
+    """Return the name of the weight that an adapter's weight belongs to."""
     name = plain(name).removeprefix("base_model.model.")
     return (
         name.split(".lora_")[0] + ".weight" if ".lora_" in name else name.replace(".modules_to_save.default", "")

@@ -39,7 +39,7 @@ class Source:
     def log_probs(
         self, temperature: float, states: Float[Tensor, "some width"] | None = None
     ) -> Float[Tensor, "some vocabulary"]:
-        """Over the full vocabulary, for all states or for those given."""
+        """Compute log-probabilities over the full vocabulary, for all states or for those given."""
         with torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
             return log_probs(self.model, self.states if states is None else states, temperature)
 
@@ -72,7 +72,7 @@ class Gather(torch.autograd.Function):
 def on_support(
     sources: Sources, top_k: int, temperature: float, chunk: int | None = None
 ) -> tuple[dict[Distribution, Float[Tensor, "token top_k"]], dict[str, float]]:
-    """Log-probabilities renormalised on the student's no-context top-k, and the mass that this captures.
+    """Compute log-probabilities renormalised on the student's no-context top-k, and the mass that this captures.
 
     At most one [chunk, vocabulary] of logits exists at a time, with one more beside it while its sum is taken.
     """
@@ -91,7 +91,7 @@ def on_support(
 def _gathered(
     source: Source, rows: slice, top_k: int, support: Int[Tensor, "chunk top_k"] | None, temperature: float
 ) -> tuple[Float[Tensor, "chunk top_k"], Float[Tensor, " chunk"], Int[Tensor, "chunk top_k"]]:
-    """float32 scores (logits over temperature) on the support, its mass, and the support; the logits end here."""
+    """Compute float32 scores (logits over temperature) on the support, its mass, and the support; the logits end here."""
     with torch.set_grad_enabled(source.trained and torch.is_grad_enabled()):
         raw = head(source.model, source.states[rows])
         if support is None:
@@ -109,7 +109,7 @@ def _gathered(
 def chunked_divergences(
     terms: Sequence[Term], sources: Sources, temperature: float, chunk: int
 ) -> list[Float[Tensor, " token"]]:
-    """Each term's KL over the full vocabulary, the log-probabilities of one chunk of tokens existing at a time."""
+    """Compute each term's KL over the full vocabulary, the log-probabilities of one chunk of tokens existing at a time."""
     names = list(sources)
 
     def piece(*states: Float[Tensor, "chunk width"]) -> Float[Tensor, "term chunk"]:
@@ -126,7 +126,7 @@ def chunked_divergences(
 
 
 def chunks(tokens: int, size: int | None) -> Iterator[slice]:
-    """Consecutive slices of at most ``size`` tokens; ``None``: one slice.
+    """Return consecutive slices of at most ``size`` tokens; ``None``: one slice.
 
     >>> [(s.start, s.stop) for s in chunks(5, 2)]
     [(0, 2), (2, 4), (4, 6)]

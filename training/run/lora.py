@@ -24,10 +24,10 @@ from training.settings import Lora
 
 
 def with_adapter(loaded: Loaded, chosen: Lora, seed: int) -> Loaded:
-    """The model with a fresh adapter, the only part of it that is trained. Its random half depends on ``seed`` alone.
+    """Put a fresh adapter on the model, the only part of it that is trained. Its random half depends on ``seed`` alone.
 
-    Raises :class:`UserError` if ``peft`` is missing, the model is an adapter already, or the targets do not exist or
-    reach the embeddings or the LM head (which student and teacher share).
+    Raises :class:`UserError` if ``peft`` is missing, the model is an adapter already, or the targets do not exist or reach
+    the embeddings or the LM head (which student and teacher share).
     """
     try:
         from peft import LoraConfig, get_peft_model
@@ -66,7 +66,7 @@ def with_adapter(loaded: Loaded, chosen: Lora, seed: int) -> Loaded:
 
 
 def refuse_adapter(loaded: Loaded) -> None:
-    """A run starts from whole weights: an adapter has most of them frozen."""
+    """Refuse to train from an adapter: it has most weights frozen, and a run starts from whole ones."""
     if hasattr(loaded.model, "peft_config"):
         raise UserError(
             f"{loaded.name} is an adapter, so it cannot be trained further or carry another one here. Merge it into its "
@@ -89,12 +89,12 @@ def is_adapted(model: nn.Module) -> bool:
 
 
 def adapter_off(model: nn.Module) -> AbstractContextManager[None]:
-    """The base model, for as long as this is open."""
+    """Switch the adapter off for as long as this is open: what is left is the base model."""
     return cast(Any, model).disable_adapter()
 
 
 def save_adapter(model: nn.Module, folder: str | Path, state_dict: Any = None) -> None:
-    """The adapter's files, and which base it was made for."""
+    """Save the adapter's files, and which base it was made for."""
     adapted = cast(Any, model)
     adapted.save_pretrained(str(folder), save_embedding_layers=False, state_dict=state_dict)
     (Path(folder) / "README.md").unlink(missing_ok=True)  # the library's form to fill in
@@ -102,7 +102,7 @@ def save_adapter(model: nn.Module, folder: str | Path, state_dict: Any = None) -
 
 
 def plain_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """A (merged) model's weights under the names that its base has without an adapter."""
+    """Yield a (merged) model's weights under the names that its base has without an adapter."""
     inner = cast(Any, model).get_base_model() if is_adapted(model) else model
     for name, parameter in inner.named_parameters():
         if "lora_" not in name:
@@ -111,11 +111,11 @@ def plain_parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
-    """The adapter merged into its base while this is open; afterwards the base has its own tensors back, bit for bit.
+    """Merge the adapter into its base while this is open; afterwards the base has its own tensors back, bit for bit.
 
-    Costs a second copy of the adapted weights while it is open. A model without an adapter is left alone. So is one in
-    less than float32: adding B·A to bfloat16 weights rounds most of a young adapter away, and the responses would be
-    those of another student.
+    Costs a second copy of the adapted weights while it is open. A model without an adapter is left alone. So is one in less
+    than float32: adding B·A to bfloat16 weights rounds most of a young adapter away, and the responses would be those of
+    another student.
     """
     if not is_adapted(model):
         yield

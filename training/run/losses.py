@@ -55,15 +55,15 @@ def losses(
     reduction: Reduction = "token_mean",
     whole: Whole | None = None,
 ) -> Losses:
-    """All terms at the aligned positions of a batch.
+    """Compute all terms at the aligned positions of a batch.
 
-    ``log_p`` holds float32 log-probabilities of the distributions that the terms name; ``owner`` says which
-    sequence each token belongs to. With ``top_k`` the support is the student's no-context top-k and every
-    distribution is renormalised on it (without that, the sum is not a KL); the tail that this hides is in ``mass``.
-    ``whole`` is the step that a micro-batch is a part of (default: the batch is the step).
+    ``log_p`` holds float32 log-probabilities of the distributions that the terms name; ``owner`` says which sequence each
+    token belongs to. With ``top_k`` the support is the student's no-context top-k and every distribution is renormalised on
+    it (without that, the sum is not a KL); the tail that this hides is in ``mass``. ``whole`` is the step that a micro-batch
+    is a part of (default: the batch is the step).
 
-    This is the plain form, for log-probabilities that are there anyway; ``head.py`` computes the same from states
-    without holding a vocabulary for every token.
+    This is the plain form, for log-probabilities that are there anyway; ``head.py`` computes the same from states without
+    holding a vocabulary for every token.
     """
     mass: dict[str, float] = {name: 1.0 for name in log_p}
     if restricts(top_k, next(iter(log_p.values())).shape[-1]):
@@ -76,7 +76,7 @@ def losses(
 
 
 def restricts(top_k: int | None, vocabulary: int) -> bool:
-    """Is the support smaller than the vocabulary? Refuses a ``top_k`` on which there is nothing to learn."""
+    """Tell whether the support is smaller than the vocabulary. Refuses a ``top_k`` on which there is nothing to learn."""
     if top_k is None or top_k >= vocabulary:
         return False
     if top_k < 2:
@@ -85,7 +85,9 @@ def restricts(top_k: int | None, vocabulary: int) -> bool:
 
 
 def divergence(term: Term, log_p: LogProbs) -> Float[Tensor, " token"]:
-    """KL(p ‖ q) of one term at every token, behind its gate but unweighted; no gradient into a stopped side or the teacher."""
+    """Compute KL(p ‖ q) of one term at every token, behind its gate but unweighted; no gradient into a stopped side or the
+    teacher.
+    """
     p, q = _side(term.p, log_p), _side(term.q, log_p)
     p = p.detach() if term.stop_p or term.p == "f" else p
     q = q.detach() if term.stop_q or term.q == "f" else q
@@ -94,7 +96,9 @@ def divergence(term: Term, log_p: LogProbs) -> Float[Tensor, " token"]:
 
 
 def _side(side: Distribution | Mix, log_p: LogProbs) -> Float[Tensor, "token support"]:
-    """Log-probabilities of one side. A mixture is taken in logarithms, so that a token that both call unlikely stays finite."""
+    """Compute log-probabilities of one side. A mixture is taken in logarithms, so that a token that both call unlikely stays
+    finite.
+    """
     if not isinstance(side, Mix):
         return log_p[side]
     shut = _distance(log_p).div(-side.scale)[:, None]  # log g
@@ -103,7 +107,7 @@ def _side(side: Distribution | Mix, log_p: LogProbs) -> Float[Tensor, "token sup
 
 
 def _distance(log_p: LogProbs) -> Float[Tensor, " token"]:
-    """KL(q_x ‖ f) at every token, without gradient: how far the student without context is from the teacher."""
+    """Compute KL(q_x ‖ f) at every token, without gradient: how far the student without context is from the teacher."""
     q_x, f = log_p["q_x"].detach(), log_p["f"].detach()
     return (q_x.exp() * (q_x - f)).sum(-1).clamp(min=0)  # rounding may fall below 0
 
@@ -129,7 +133,7 @@ def weigh(
 def reduce(
     per_token: Float[Tensor, " token"], owner: Int[Tensor, " token"], how: Reduction, whole: Whole | None = None
 ) -> Float[Tensor, ""]:
-    """Mean over tokens, or over sequences of each sequence's mean; of a micro-batch, its share of the step's."""
+    """Take the mean over tokens, or over sequences of each sequence's mean; of a micro-batch, its share of the step's."""
     if how == "token_mean":
         return per_token.sum() / (whole.tokens if whole else len(per_token))
     sequences = int(owner.max()) + 1

@@ -81,12 +81,12 @@ class Making:
         return asked_parts(self.subject, self.config.task, self.config.no_context, self.config.template)
 
     def checkpoint(self, study: Study, arm: str, seed: int, step: int) -> str | None:
-        """The digest of a study's checkpoint, or of its base; None if the checkpoint is not on disk."""
+        """Return the digest of a study's checkpoint, or of its base; None if the checkpoint is not on disk."""
         folder = study.run_path(arm, seed) / f"checkpoint-{step}"
         return self.base if arm == "base" else folder_digest(folder) if folder.is_dir() else None
 
     def run(self, arm: str, seed: int, terms: Sequence[str] | None = None) -> Parts:
-        """The parts of a run. ``terms`` stands for those of an arm that the configuration does not name."""
+        """Return the parts of a run. ``terms`` stands for those of an arm that the configuration does not name."""
         config, chosen = self.config, self.config.training
         if seed not in self._rows:
             rows = training_examples(self.task, chosen.steps * chosen.batch_size, seed)
@@ -161,7 +161,7 @@ class Otherwise:
 
 
 def made_otherwise(study: Study, making: Making) -> list[Otherwise]:
-    """Every run and every checkpoint's rows that this configuration would make otherwise."""
+    """List every run and every checkpoint's rows that this configuration would make otherwise."""
     older = _older_changes(study, making.config)
     runs: dict[tuple[str, int], Otherwise] = {}
     for arm, seed, folder in _run_folders(study):
@@ -212,15 +212,16 @@ def _rows_otherwise(study: Study, making: Making, older: list[str]) -> Iterable[
 
 
 def different(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Keys of two written configurations that decide numbers and differ. Arms and seeds may grow: a study may be continued
-    with more of them."""
+    """List keys of two written configurations that decide numbers and differ. Arms and seeds may grow: a study may be
+    continued with more of them.
+    """
     free = {"arms", "seeds", "name", "own_arms", "every_step", "report_to", "context_cap"}
     old = _with_defaults(old)
     return [key for key in new if key not in free and old.get(key) != new[key]]
 
 
 def _with_defaults(old: dict[str, Any]) -> dict[str, Any]:
-    """An older study lacks keys that came later; it was made with what are their defaults now."""
+    """Add the keys that an older study lacks, with their defaults of now: it was made with what these are."""
     with suppress(ValidationError):  # a key that is gone: then it differs, and is shown as it was
         return StudyConfig.model_validate(old).model_dump(mode="json")
     return old
@@ -240,7 +241,7 @@ def _older_changes(study: Study, config: StudyConfig) -> list[str]:
 
 
 def refuse(study: Study, found: Sequence[Otherwise]) -> UserError:
-    """The sentence that says what was made otherwise, and what to do."""
+    """Make the error that says what was made otherwise, and what to do."""
     why = list(dict.fromkeys(reason for each in found for reason in each.why))
     return UserError(
         f"{study.path} was made with another configuration: another {', another '.join(why[:6])}"

@@ -1,9 +1,9 @@
-"""Several processes that train one model: what is the sum of all of them, who writes, and how a step meets DDP and FSDP.
+"""Several processes that train one model: sums over all of them, which one writes, and how a step passes through DDP and FSDP.
 
-Mental model. A step's batch is cut into as many parts as there are processes; its means run over all of it
-(:func:`summed`), and so does what is logged. DDP and FSDP do their work around the outermost module's ``forward``: they
-gather shards before it and average gradients after it. A step here is several forwards of the backbone and of the head,
-so ``forward`` is taught one more thing: ``model(step=f)`` runs ``f()`` inside of it (:func:`inside`).
+Mental model. Each process has an equal part of a step's batch. A step's means, and the numbers that are logged, run over the
+whole batch (:func:`summed`). DDP and FSDP work around the outermost module's ``forward``: they gather shards before it and
+average gradients after it. A step here consists of several forwards of the backbone and of the head. So ``forward`` is taught
+one more call: ``model(step=f)`` runs ``f()`` inside it (:func:`inside`).
 
 With one process all of this does nothing.
 """
@@ -27,7 +27,7 @@ Answer = TypeVar("Answer")
 
 
 def join() -> None:
-    """Form the group that a launcher (``accelerate launch``, ``torchrun``) has started this process for."""
+    """Join the group of processes that a launcher (``accelerate launch``, ``torchrun``) has started."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         PartialState(cpu=chosen_device().type == "cpu")
 
@@ -49,7 +49,7 @@ def wait() -> None:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """Run the block in the main process first, then in the others (a folder that is made, a file that is read)."""
+    """Run the block in the main process first, then in the others: for a folder that is made, or a file that is written once."""
     if not is_main():
         wait()
     yield
@@ -58,7 +58,7 @@ def main_first() -> Iterator[None]:
 
 
 def summed(values: dict[str, float], device: torch.device) -> dict[str, float]:
-    """Sum each number over the processes; all of them have to have the same names."""
+    """Sum each number over the processes. All processes have to give the same names."""
     if processes() == 1:
         return values
     # float64 holds counts of tokens exactly.
@@ -68,9 +68,11 @@ def summed(values: dict[str, float], device: torch.device) -> dict[str, float]:
 
 
 def ask_main(question: Question, answer: Callable[[list[Question]], list[Answer]]) -> Answer:
-    """Let the main process answer the questions of all, in their ranks' order; each process gets its own answer.
+    """Let the main process answer the questions of all processes, in the order of their ranks; each process gets its own
+    answer.
 
-    Both have to be picklable. What goes wrong there is raised in every process, so that none waits for the others for ever.
+    Questions and answers have to be picklable. An error in the main process is raised in every process, so that none waits
+    for ever.
     """
     if processes() == 1:
         return answer([question])[0]
@@ -91,7 +93,7 @@ def ask_main(question: Question, answer: Callable[[list[Question]], list[Answer]
 
 
 def teach_forward(model: nn.Module) -> None:
-    """Teach a model that ``model(step=f)`` is ``f()``; any other call stays what it was."""
+    """Let a model's forward take a step: ``model(step=f)`` returns ``f()``. Every other call stays as it was."""
     plain = model.forward
 
     def forward(*arguments: Any, step: Callable[[], Any] | None = None, **options: Any) -> Any:
@@ -106,14 +108,15 @@ def inside(model: nn.Module, step: Callable[[], Result]) -> Result:
 
 
 def gathering(model: nn.Module, step: Callable[[], Result]) -> Result:
-    """Run ``step()`` while the parts of a sharded model that lie outside its layers are whole."""
+    """Run ``step()`` while the weights outside the layers of a sharded model (embedding, final norm, head) are whole."""
     return model(step=step) if is_sharded(model) else step()
 
 
 def per_process(batch: int, micro: int | None) -> tuple[int, int]:
-    """Divide a step's batch: rows that a process reads at once, and how often in a step.
+    """Divide a step's batch: how many rows a process reads at once, and how often in a step.
 
-    Raises :class:`UserError` if the batch cannot be divided so: a step is the same whatever it is run on.
+    Raises :class:`UserError` if the batch cannot be divided into equal parts: a step must not depend on the number of
+    processes.
     """
     n = processes()
     rows = micro or batch // n

@@ -27,7 +27,7 @@ def start_peak(device: torch.device) -> bool:
 
 
 def read_peak(device: torch.device, since_start: bool) -> dict[str, int]:
-    """Bytes under a name that says what they are: since :func:`start_peak` succeeded, or since the process began."""
+    """Read the bytes under a name that says what they are: since :func:`start_peak` succeeded, or since the process began."""
     if device.type == "cuda":
         return {CUDA: torch.cuda.max_memory_allocated(device)}
     if since_start:

@@ -14,7 +14,7 @@ from training.settings import Plateau, Training
 
 
 def steps_to_plateau(steps: Sequence[int], acc_x: Sequence[float], rule: Plateau) -> int | None:
-    """The first evaluated step at which the curve has reached its plateau; None if it never does.
+    """Find the first evaluated step at which the curve has reached its plateau; None if it never does.
 
     >>> steps_to_plateau([0, 20, 40, 60, 80, 100], [0, .3, .9, .9, .9, .9], Plateau(window=2, gain=.01))
     100
@@ -37,7 +37,7 @@ def curve(rows: Iterable[Mapping[str, Any]]) -> dict[int, float]:
 
 
 def end_of(rows: Iterable[Mapping[str, Any]], chosen: Training) -> int:
-    """The step at which a run with these rows ends, as far as they tell: its plateau, or all of its steps."""
+    """Find the step at which a run with these rows ends, as far as they tell: its plateau, or all of its steps."""
     if chosen.plateau is None:
         return chosen.steps
     seen = curve(rows)
@@ -45,5 +45,5 @@ def end_of(rows: Iterable[Mapping[str, Any]], chosen: Training) -> int:
 
 
 def final_step(run_path: Path, chosen: Training) -> int:
-    """The step at which the run in a folder ends, as far as its log tells."""
+    """Find the step at which the run in a folder ends, as far as its log tells."""
     return chosen.steps if chosen.plateau is None else end_of(read_jsonl(run_path / "train.jsonl"), chosen)

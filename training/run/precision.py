@@ -1,8 +1,8 @@
-"""bfloat16 where it is harmless: matrix products, and weights that are not trained.
+"""bfloat16 where it is harmless: in matrix products, and for weights that are not trained.
 
-Mental model. What is trained stays float32, with its gradients and its optimiser's moments: a step of 5e-6 on a weight
-of 0.02 is below the resolution of bfloat16 (2⁻⁸ of the weight) and would be rounded away. The frozen teacher, or the
-frozen base under an adapter, is held in bfloat16. Logits become float32 before anything is made of them.
+Mental model. Weights that are trained stay float32, with their gradients and the optimiser's moments. A step of 5e-6 on a
+weight of 0.02 is smaller than bfloat16 resolves (2⁻⁸ of the weight) and would be rounded away. The frozen teacher, or the
+frozen base under an adapter, is held in bfloat16. Logits are turned into float32 before losses are computed from them.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -20,5 +20,5 @@ def precision(bf16: bool, model: nn.Module) -> AbstractContextManager[Any]:
 
 
 def frozen_dtype(bf16: bool) -> torch.dtype:
-    """Choose what weights that are not trained are loaded in."""
+    """Choose the type in which weights that are not trained are loaded."""
     return torch.bfloat16 if bf16 else torch.float32

@@ -17,7 +17,7 @@ from cr_interp.errors import UserError
 
 
 def recompute_layers(model: nn.Module) -> None:
-    """From now on each layer keeps its input alone while training. Values and gradients stay what they are."""
+    """Let each layer keep its input alone while training, from now on. Values and gradients stay what they are."""
     layers: list[Any] = [each for each in model.modules() if isinstance(each, GradientCheckpointingLayer)]
     if not layers or not hasattr(GradientCheckpointingLayer, "_can_checkpoint_with_cache"):
         raise UserError(

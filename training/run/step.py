@@ -69,7 +69,7 @@ class Reader:
         responses: Sequence[Sequence[int]],
         whole: Whole | None = None,
     ) -> Losses:
-        """The arm's terms for given responses; ``whole`` says of which step they are a part."""
+        """Compute the arm's terms for given responses; ``whole`` says of which step they are a part."""
         chosen = self.config
         x = build_view([each.no_context for each in batch], responses, self.student.pad_id, self.prefix_x)
         with precision(chosen.bf16, model):
@@ -94,7 +94,7 @@ class Reader:
     def _sources(
         self, model: nn.Module, x: ViewBatch, batch: Sequence[Prompt], responses: Sequence[Sequence[int]]
     ) -> Iterator[tuple[Distribution, Source]]:
-        """The distributions that the terms name, each computed when it is asked for."""
+        """Yield the distributions that the terms name, each computed when it is asked for."""
         trained = gradient_into(self.terms, "q_x")
         with torch.set_grad_enabled(trained):
             states = hidden_states(model, x)
@@ -119,7 +119,9 @@ class Reader:
     def _with_context(
         self, model: nn.Module, batch: Sequence[Prompt], responses: Sequence[Sequence[int]]
     ) -> tuple[list[list[int]], list[ViewBatch]]:
-        """The batch behind its contexts: one view, or several where examples with contexts of their own share them in groups."""
+        """Return the batch behind its contexts: one view, or several where examples with contexts of their own share them in
+        groups.
+        """
         ids, pad = [each.with_context for each in batch], self.student.pad_id
         # Sharded processes have to run equally many forwards.
         groups = sharing(ids) if self.config.share_prefix and not is_sharded(model) else []

@@ -17,7 +17,9 @@ from training.settings import StudyConfig
 
 
 def exact_context(task: Task, loaded: Loaded, config: StudyConfig) -> Given:
-    """The context that is internalised, or that of each example; :class:`UserError` if it is longer than ``context_cap``."""
+    """Return the context that is internalised, or that of each example; :class:`UserError` if it is longer than
+    ``context_cap``.
+    """
     context = task.contexts(lambda each: context_length(loaded.tokenizer, each, config.no_context))["exact"]
     check_cap(context, loaded, config)
     return context

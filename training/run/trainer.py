@@ -148,7 +148,7 @@ class DistillTrainer(Trainer):
     loss_is_scaled_for_ga = True  # a micro-batch's loss is its share of the step's mean, not a mean of its own
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
-        """All micro-batches of a step, so that what they share is known before the first one runs."""
+        """Return all micro-batches of a step, so that what they share is known before the first one runs."""
         found = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._indices = [index for batch in found[0] for index in batch["index"].tolist()]
         self._pairs = {}
@@ -225,7 +225,7 @@ class DistillTrainer(Trainer):
         return 0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """A training step's log line becomes a row of ``train.jsonl``."""
+        """Write a training step's log line as a row of ``train.jsonl``."""
         if "loss" in logs and self._row:
             seconds = time.perf_counter() - self._step_started
             tokens = self._row["response_tokens"]
@@ -254,7 +254,7 @@ class DistillTrainer(Trainer):
             append_jsonl(self.run_path / "train.jsonl", row)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
-        """Both views on validation examples; a row of ``train.jsonl``. Changes nothing in the run's randomness."""
+        """Evaluate both views on validation examples, as a row of ``train.jsonl``. Changes nothing in the run's randomness."""
         assert self._evaluate_views is not None
         step = self.state.global_step
         if self._evaluated is not None and self._evaluated[0] == step:
@@ -310,7 +310,7 @@ class DistillTrainer(Trainer):
             keep_last(self.run_path, self.state.global_step, self.config.keep_checkpoints)
 
     def _checkpoint_bytes(self) -> int:
-        """About how large a checkpoint is: the weights, and two numbers of the optimizer for each that is trained."""
+        """Estimate how large a checkpoint is: the weights, and two numbers of the optimizer for each that is trained."""
         sizes = [(p.numel() * p.element_size(), p.requires_grad) for p in self.student.model.parameters()]
         return sum(size * (3 if trained else not is_adapted(self.student.model)) for size, trained in sizes)
 
@@ -337,8 +337,9 @@ class DistillTrainer(Trainer):
             ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Weights, or the adapter's, and tokenizer only. The Trainer would add a pickle of its arguments, which nothing
-        here reads."""
+        """Save weights, or the adapter's, and the tokenizer only. The Trainer would add a pickle of its arguments, which
+        nothing here reads.
+        """
         target = output_dir or str(self.run_path)
         if is_adapted(self.student.model):
             save_adapter(self.student.model, target, state_dict)
@@ -348,7 +349,7 @@ class DistillTrainer(Trainer):
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, float]:
-    """Nested numbers under names with a slash, as loggers group them."""
+    """Flatten nested numbers to names with a slash, as loggers group them."""
     return {
         (f"{name}/{inner}" if inner else name): number
         for name, value in values.items()

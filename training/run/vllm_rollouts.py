@@ -43,7 +43,7 @@ Weights = list[tuple[str, Tensor]]
 
 
 def gathered_weights(model: nn.Module) -> Weights:
-    """A (merged) model's whole weights; every process has to ask, and only the main one is told.
+    """Gather a (merged) model's whole weights; every process has to ask, and only the main one is told.
 
     Weights that are whole already are not copied; sharded ones are, into the main process's memory.
 
@@ -80,7 +80,7 @@ class ServerRollouts:
     def sample(
         self, student: Loaded, prompts: Sequence[Sequence[int]], step: int, rows: Sequence[int] | None = None
     ) -> list[Response]:
-        """A response per prompt, in order. All processes have to ask equally often.
+        """Sample a response per prompt, in order. All processes have to ask equally often.
 
         Raises :class:`RolloutsLost` if the server answers none of ``attempts``, and :class:`UserError` if what it answers
         cannot be the student's: another tokenizer's prompts, or ids that the student's vocabulary does not have.
@@ -92,7 +92,7 @@ class ServerRollouts:
             )
 
     def _answer(self, student: Loaded, weights: Weights, asked: list[list[list[int]]]) -> list[list[Response]]:
-        """The responses to each process's prompts."""
+        """Return the responses to each process's prompts."""
         assert self.server is not None
         server, chosen = self.server, self.decoding
         device = device_of(student.model)
@@ -132,7 +132,9 @@ class ServerRollouts:
         return [list(islice(rest, len(each))) for each in asked]
 
     def _try(self, what: str, ask: Callable[[], Any]) -> Any:
-        """TRL's client itself asks again after a dropped connection; this is for a server that is slow to come back."""
+        """Try again: TRL's client itself asks again after a dropped connection; this is for a server that is slow to come
+        back.
+        """
         for attempt in range(1, self.attempts):
             try:
                 return ask()
@@ -148,10 +150,10 @@ class ServerRollouts:
 
 
 def connect(url: str, device: Any, timeout: float = 300.0) -> Server:
-    """TRL's client on a running server, ready to take weights from ``device`` over NCCL.
+    """Connect TRL's client to a running server, ready to take weights from ``device`` over NCCL.
 
-    Raises :class:`UserError` if the extra is not installed, if nothing answers at ``url`` within ``timeout`` seconds, or
-    if the server was started without what the transfer of weights needs.
+    Raises :class:`UserError` if the extra is not installed, if nothing answers at ``url`` within ``timeout`` seconds, or if
+    the server was started without what the transfer of weights needs.
     """
     try:
         from trl.generation.vllm_client import VLLMClient

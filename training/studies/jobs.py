@@ -56,10 +56,10 @@ def worker_environment(threads: int, gpu: str | None = None) -> dict[str, str]:
 
 
 def run_jobs(jobs: Sequence[Job], workers: int) -> None:
-    """All jobs, at most ``workers`` at a time, in order but for those that wait for another.
+    """Run all jobs, at most ``workers`` at a time, in order but for those that wait for another.
 
-    Raises :class:`UserError` with the job's own message if one fails; those still running are stopped, and whoever
-    listed the jobs can list what is left.
+    Raises :class:`UserError` with the job's own message if one fails; those still running are stopped, and whoever listed the
+    jobs can list what is left.
     """
     waiting, finished = list(jobs), set[Job]()
     running: dict[Job, tuple[subprocess.Popen[bytes], TaskID, int, int]] = {}
@@ -116,9 +116,10 @@ def _start(job: Job, gpu: str | None) -> subprocess.Popen[bytes]:
 
 
 def _last_words(job: Job, code: int, begins: int) -> str:
-    """The end of a failed job's output; a one-paragraph error of ours is already the whole story.
+    """Return the end of a failed job's output; a one-paragraph error of ours is already the whole story.
 
-    The log goes on over all starts of a job, so what it said before it was started this time (``begins``, in bytes) is left out.
+    The log goes on over all starts of a job, so what it said before it was started this time (``begins``, in bytes) is left
+    out.
     """
     written = job.log.read_bytes()[begins:] if job.log.is_file() else b""
     lines = re.split(r"[\r\n]+", written.decode("utf-8", errors="replace").strip())

@@ -52,8 +52,10 @@ Checkpoint = tuple[str, int, int, str]
 
 
 def open_or_create(config: StudyConfig, path: Path, again: bool = False) -> Study:
-    """The study of this configuration. One that holds results which were made otherwise (with another configuration, terms,
-    task, data or model) is refused, not mixed into; ``again`` discards those, so that they are made anew."""
+    """Open the study of this configuration, or create it. One that holds results which were made otherwise (with another
+    configuration, terms, task, data or model) is refused, not mixed into; ``again`` discards those, so that they are made
+    anew.
+    """
     check_folder(path)
     if not (path / "manifest.json").is_file():
         manifest = _manifest(config)  # which takes a while
@@ -129,8 +131,9 @@ def close(study: Study, config: StudyConfig) -> Study:
 
 
 def study_checkpoints(study: Study, config: StudyConfig) -> list[Checkpoint]:
-    """The base (arm ``base``, seed 0, step 0) and the last checkpoint of every run that is finished: one that was
-    stopped half-way must not stand in a table beside finished ones. With ``every_step`` the earlier ones, too."""
+    """List the base (arm ``base``, seed 0, step 0) and the last checkpoint of every run that is finished: one that was
+    stopped half-way must not stand in a table beside finished ones. With ``every_step`` the earlier ones, too.
+    """
     found: list[Checkpoint] = [("base", 0, 0, study.manifest["model"])]
     for arm, seed in study.runs():
         if is_finished(study, arm, seed, config):
@@ -144,7 +147,7 @@ def study_checkpoints(study: Study, config: StudyConfig) -> list[Checkpoint]:
 
 
 def missing(study: Study, table: str, config: StudyConfig) -> list[Checkpoint]:
-    """Checkpoints whose rows are not yet in a table."""
+    """List checkpoints whose rows are not yet in a table."""
     there: set[tuple[str, int, int]] = set()
     if study.has_table(table):
         rows = study.table(table)[["arm", "seed", "step"]].drop_duplicates()
@@ -294,7 +297,7 @@ def capture_study(
 
 
 def _answers_of(generations: pd.DataFrame, arm: str, seed: int, step: int, fixed: str) -> pd.DataFrame:
-    """A checkpoint's own answers, or those of the arm ``fixed``: its first seed's, at the last step."""
+    """Return a checkpoint's own answers, or those of the arm ``fixed``: its first seed's, at the last step."""
     if fixed == "own":
         mine = (generations["arm"] == arm) & (generations["seed"] == seed) & (generations["step"] == step)
         return generations[mine]
@@ -303,7 +306,7 @@ def _answers_of(generations: pd.DataFrame, arm: str, seed: int, step: int, fixed
 
 
 def _digest_of_answers(making: Making, study: Study, answers: pd.DataFrame) -> str | None:
-    """The checkpoint that gave them."""
+    """Digest the checkpoint that gave the answers."""
     arm, seed, step = answers[["arm", "seed", "step"]].iloc[0]
     return making.checkpoint(study, str(arm), int(seed), int(step))
 
@@ -315,7 +318,7 @@ def _subject(loaded: Loaded, config: StudyConfig) -> Subject:
 def config_of(
     name_or_path: str, every_step: bool = False, task_file: str | None = None, engine: str | None = None
 ) -> tuple[Study, StudyConfig]:
-    """A study with the configuration that made it; ``every_step`` and ``engine`` add to what that says.
+    """Return a study with the configuration that made it; ``every_step`` and ``engine`` add to what that says.
 
     A study may come from anybody, so a Python file that it names as its task is not run: the user names it, with
     ``task_file``, or is told to.

@@ -157,7 +157,7 @@ def confirm(plan: Preregistration, out: Path, workers: int | None = None) -> lis
 
 
 def digest_of_all_items(plan: Preregistration) -> str:
-    """SHA-256 of the test items of every candidate, a line each: setting and digest of its ids."""
+    """Compute the SHA-256 of the test items of every candidate, a line each: setting and digest of its ids."""
     lines = []
     for setting in plan.settings():
         _, task, _ = plan.parts(setting)
@@ -189,7 +189,9 @@ def _curve(study: Study, key: tuple[str, float], config: StudyConfig) -> pd.Data
 
 
 def _outcomes(study: Study, config: StudyConfig, setting: str) -> pd.DataFrame:
-    """A row per seed at the chosen rate, on validation items: plateau accuracy, Harm, Harm behind the irrelevant context."""
+    """Return a row per seed at the chosen rate, on validation items: plateau accuracy, Harm, Harm behind the irrelevant
+    context.
+    """
     answers = evaluate_study(study, config).table("generations")
     (arm,) = config.arms
     found = {}

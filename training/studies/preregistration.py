@@ -162,7 +162,7 @@ class Preregistration(Strict):
         return self.model_copy(update={"confirmation": self.confirmation.model_copy(update={"adaptive": None})})
 
     def settings(self) -> dict[str, Candidates]:
-        """Setting → its group, in the file's order; the group's one task and one model are in :func:`parts`."""
+        """Map setting → its group, in the file's order; the group's one task and one model are in :func:`parts`."""
         return {setting: group for setting, group, *_ in self._each()}
 
     def parts(self, setting: str) -> tuple[Candidates, str, str]:
@@ -177,7 +177,7 @@ class Preregistration(Strict):
         return hashlib.sha256(f"{self.name} {setting}".encode()).hexdigest()
 
     def screened(self, setting: str, rate: float) -> StudyConfig:
-        """The study in which a candidate is screened at a rate."""
+        """Return the study in which a candidate is screened at a rate."""
         asked, (group, task, model) = self.screening, self.parts(setting)
         return self._study(
             {
@@ -208,7 +208,7 @@ class Preregistration(Strict):
         )
 
     def tried(self, setting: str, rate: float, steps: int) -> StudyConfig:
-        """The study in which the forms of ``nca_adaptive`` are compared: screening seeds, validation items."""
+        """Return the study in which the forms of ``nca_adaptive`` are compared: screening seeds, validation items."""
         asked, arms = self.screening, {**self.confirmation.arms, **self.adaptive.forms}
         group, *_ = self.parts(setting)
         names = [asked.arm, "nca", *self.adaptive.forms]
@@ -222,7 +222,7 @@ class Preregistration(Strict):
         return self._run(setting, setting, own, asked.seeds, rate, steps, evaluation)
 
     def confirmed(self, setting: str, rate: float, steps: int, name: str | None = None) -> StudyConfig:
-        """The study in which a chosen setting is confirmed. Raises :class:`UserError` before the adaptive arm is fixed."""
+        """Return the study in which a chosen setting is confirmed. Raises :class:`UserError` before the adaptive arm is fixed."""
         asked, (group, *_) = self.confirmation, self.parts(setting)
         if asked.adaptive is None:
             raise UserError(

@@ -20,10 +20,10 @@ OUTCOME = ("setting", "rate", "seed", "acc_x", "harm", "harm_irrelevant", "teach
 
 
 def plateaus(curves: pd.DataFrame, rule: Screening) -> pd.DataFrame:
-    """Rows :data:`CURVE` → a row per setting and rate: ``steps`` to the plateau, ``acc_x`` there, and ``reached``.
+    """Turn rows :data:`CURVE` into a row per setting and rate: ``steps`` to the plateau, ``acc_x`` there, and ``reached``.
 
-    Each run has its own plateau, where it stops (the cap if it has none). The steps of a rate are the most that one of its seeds
-    took, since every seed must have come so far; ``acc_x`` is the mean over seeds of the last window's mean.
+    Each run has its own plateau, where it stops (the cap if it has none). The steps of a rate are the most that one of its
+    seeds took, since every seed must have come so far; ``acc_x`` is the mean over seeds of the last window's mean.
     """
     rows = []
     for (setting, rate), of_rate in curves.groupby(["setting", "rate"], sort=True):
@@ -53,7 +53,9 @@ def chosen_rates(found: pd.DataFrame, rule: Screening) -> pd.DataFrame:
 
 
 def eligibility(outcomes: pd.DataFrame, rule: Eligible) -> pd.DataFrame:
-    """Rows :data:`OUTCOME` (one a seed, at the chosen rate) → a row per setting: the means, and whether each condition holds."""
+    """Turn rows :data:`OUTCOME` (one a seed, at the chosen rate) into a row per setting: the means, and whether each
+    condition holds.
+    """
     mean = outcomes.groupby("setting")[["acc_x", "harm", "harm_irrelevant", "teacher"]].mean()
     mean["internalised"] = mean["acc_x"] >= rule.of_teacher * mean["teacher"]
     mean["harmed"] = mean["harm"] >= rule.harm
@@ -63,7 +65,7 @@ def eligibility(outcomes: pd.DataFrame, rule: Eligible) -> pd.DataFrame:
 
 
 def choose(eligible: Sequence[str], plan: Preregistration) -> list[str]:
-    """The first settings in the hash's order, at most so many of a task, spread over families and games.
+    """Choose the first settings in the hash's order, at most so many of a task, spread over families and games.
 
     Settings are taken in turn; one is passed over where its task is full, or where the places that are left are needed for
     families or games that are still missing and that later candidates can bring. Fewer than asked for are all there are.
@@ -80,10 +82,12 @@ def choose(eligible: Sequence[str], plan: Preregistration) -> list[str]:
 
 
 def sentinels(found: pd.DataFrame, plan: Preregistration) -> pd.DataFrame:
-    """Settings that are run beside the chosen ones and counted apart: a row each, ``name, setting, kind, rate, train_steps``.
+    """Return settings that are run beside the chosen ones and counted apart: a row each, ``name, setting, kind, rate,
+    train_steps``.
 
-    ``harmless``: the context is internalised and giving it back does no harm, so an anchor has nothing to mend. ``early``: chosen
-    settings, stopped at a share of their plateau, where the context still helps. Of each kind the first in the hash's order.
+    ``harmless``: the context is internalised and giving it back does no harm, so an anchor has nothing to mend. ``early``:
+    chosen settings, stopped at a share of their plateau, where the context still helps. Of each kind the first in the hash's
+    order.
     """
     rule, inside = plan.sentinels, found.sort_values("order")
     without = inside[inside["internalised"].astype(bool) & (inside["harm"] < rule.harmless)]
@@ -98,10 +102,10 @@ def sentinels(found: pd.DataFrame, plan: Preregistration) -> pd.DataFrame:
 
 
 def best_form(tried: pd.DataFrame, rule: Adaptive, baseline: str, anchored: str = "nca") -> pd.DataFrame:
-    """Rows ``kind, arm, metric, estimate`` (means over seeds of one setting) → a row per form, the chosen one first.
+    """Turn rows ``kind, arm, metric, estimate`` (means over seeds of one setting) into a row per form, the chosen one first.
 
-    ``kind`` is ``harmed`` or ``early``. Columns: ``form, harm, acc_xc_early, obeys, misses``; ``misses`` is by how much the form
-    breaks the bounds of :class:`Adaptive`, 0 if it keeps both.
+    ``kind`` is ``harmed`` or ``early``. Columns: ``form, harm, acc_xc_early, obeys, misses``; ``misses`` is by how much the
+    form breaks the bounds of :class:`Adaptive`, 0 if it keeps both.
     """
     mean = tried.groupby(["kind", "arm", "metric"])["estimate"].mean()
 

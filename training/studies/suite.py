@@ -54,7 +54,7 @@ def check_teachers(configs: dict[str, StudyConfig]) -> None:
 
 
 def teacher_accuracy(config: StudyConfig, asked: int = ASKED) -> float:
-    """The share of validation prompts that the teacher gets right with the context, greedily."""
+    """Return the share of validation prompts that the teacher gets right with the context, greedily."""
     task = study_task(config)
     teacher = load_for(config, config.teacher or config.model)
     contexts = {"exact": exact_context(task, teacher, config)}
@@ -125,7 +125,7 @@ def tune_suite(
 
 
 def chosen_rates(tuning: pd.DataFrame) -> dict[str, float]:
-    """setting → learning rate, by the rule of :func:`tune_suite`."""
+    """Map setting → learning rate, by the rule of :func:`tune_suite`."""
     last = tuning[tuning["step"] == tuning.groupby(["setting", "lr"])["step"].transform("max")]
     best = last.sort_values(["setting", "acc_x", "lr"], ascending=[True, False, True])
     return {str(name): float(rate) for name, rate in best.groupby("setting")["lr"].first().items()}

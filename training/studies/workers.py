@@ -23,11 +23,11 @@ from training.studies.jobs import Job, run_jobs
 
 
 def run_all(config: StudyConfig, study: Study, workers: int | None = None) -> None:
-    """Every arm × seed of ``config``, at most ``workers`` at a time; those already finished are skipped. With a vLLM server
-    it is one at a time, whose weights the server has.
+    """Run every arm × seed of ``config``, at most ``workers`` at a time; those already finished are skipped. With a vLLM
+    server it is one at a time, whose weights the server has.
 
-    Raises :class:`~cr_interp.errors.UserError` with the run's own message if one fails; the others are stopped and can
-    be resumed.
+    Raises :class:`~cr_interp.errors.UserError` with the run's own message if one fails; the others are stopped and can be
+    resumed.
     """
     jobs = run_list(config, study)
     if jobs:
@@ -35,12 +35,12 @@ def run_all(config: StudyConfig, study: Study, workers: int | None = None) -> No
 
 
 def default_workers(threads: int) -> int:
-    """As many as there are GPUs; without one, as many as the cores allow with so many threads each."""
+    """Choose as many workers as there are GPUs; without one, as many as the cores allow with so many threads each."""
     return len(visible_gpus()) or max(1, (os.cpu_count() or 1) // threads)
 
 
 def run_list(config: StudyConfig, study: Study) -> list[Job]:
-    """The runs that are not finished, a job each."""
+    """List the runs that are not finished, a job each."""
     config_file = _written(config, study)
     return [
         Job(
@@ -56,7 +56,7 @@ def run_list(config: StudyConfig, study: Study) -> list[Job]:
 
 
 def run_together(config: StudyConfig, study: Study) -> list[Job]:
-    """All runs that are not finished as one job, so that short ones pay once for a process; none if all are finished."""
+    """List all runs that are not finished as one job, so that short ones pay once for a process; none if all are finished."""
     left = list(_unfinished(config, study))
     if not left:
         return []

@@ -57,7 +57,7 @@ class Arena:
 
 
 def grid(log: str) -> str:
-    """The first board in a log, a character a cell (``_`` for an empty one) and a line a row, however it was drawn.
+    """Return the first board in a log, a character a cell (``_`` for an empty one) and a line a row, however it was drawn.
 
     >>> grid("[GAME] Current Board:\\n\\n+---+---+\\n| P |   |\\n+---+---+\\n| H | G |\\n+---+---+\\n\\nAvailable …")
     'P_\\nHG'

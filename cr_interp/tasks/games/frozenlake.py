@@ -44,7 +44,7 @@ def boards() -> tuple[Board, ...]:
 
 @cache
 def larger_boards() -> tuple[Board, ...]:
-    """Boards of 4 × 4, each seen from a random side."""
+    """Return boards of 4 × 4, each seen from a random side."""
     rng = random.Random("boards of frozenlake4")
     drawn = (_board(4, start, goal, holes) for start, goal, *holes in _places(rng))
     moved = (b for b in drawn if SHORTEST_4 <= len(shortest_path(frozenlake4, b) or "") <= LONGEST_4)

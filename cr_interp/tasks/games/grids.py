@@ -85,7 +85,7 @@ class Game:
         return legends
 
     def random_legend(self, rng: random.Random) -> "Legend":
-        """Any of them: all glyphs and names permuted."""
+        """Draw any legend: all glyphs and names permuted."""
         return Legend(
             self.roles,
             "".join(rng.sample(self.glyphs, len(self.glyphs))),
@@ -102,15 +102,15 @@ class Legend:
     names: str
 
     def show(self, board: Board) -> str:
-        """The board as the user types it."""
+        """Write the board as the user types it."""
         return board.translate(str.maketrans(self.roles, self.glyphs))
 
     def say(self, moves: str) -> str:
-        """Moves as the assistant answers them."""
+        """Write moves as the assistant answers them."""
         return moves.translate(str.maketrans(MOVES, self.names))
 
     def read(self, response: str) -> str | None:
-        """The moves that a response names; None if it has anything else in it, or nothing."""
+        """Read the moves that a response names; None if it has anything else in it, or nothing."""
         if not response or not set(response) <= set(self.names):
             return None
         return response.translate(str.maketrans(self.names, MOVES))
@@ -133,7 +133,7 @@ def walk(game: Game, board: Board, moves: Sequence[str]) -> bool:
 
 @cache
 def best_moves(game_of: Callable[[], Game], board: Board) -> dict[State, tuple[int, str]]:
-    """For every state from which the game can be won: how many moves it takes, and which ones lead there."""
+    """Find, for every state from which the game can be won, how many moves it takes and which ones lead there."""
     game = game_of()
     before: dict[State, list[tuple[State, str]]] = {}
     seen = {game.start(board)}
@@ -166,7 +166,7 @@ def best_moves(game_of: Callable[[], Game], board: Board) -> dict[State, tuple[i
 
 
 def shortest_path(game_of: Callable[[], Game], board: Board, rng: random.Random | None = None) -> str | None:
-    """A shortest path in ``MOVES``: any of them with ``rng``, else the first in the order of ``MOVES``; None if none."""
+    """Find a shortest path in ``MOVES``: any of them with ``rng``, else the first in the order of ``MOVES``; None if none."""
     game, best = game_of(), best_moves(game_of, board)
     state: State | None = game.start(board)
     if state not in best:
@@ -180,7 +180,7 @@ def shortest_path(game_of: Callable[[], Game], board: Board, rng: random.Random 
 
 
 def canonical(board: Board) -> Board:
-    """The smallest of the board's mirror images and rotations, as texts."""
+    """Return the smallest of the board's mirror images and rotations, as texts."""
     return min("\n".join(rows) for rows in _images(board.split("\n")))
 
 
@@ -202,7 +202,7 @@ def _images(rows: list[str]) -> Iterator[list[str]]:
 
 
 def cell(board: Board, row: int, column: int) -> str | None:
-    """The role at a place; None beyond the border."""
+    """Return the role at a place; None beyond the border."""
     rows = board.split("\n")
     return rows[row][column] if 0 <= row < len(rows) and 0 <= column < len(rows[0]) else None
 
@@ -237,7 +237,9 @@ class GridTask:
         return self.game.legends[another(LEGENDS, self.letter)]
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
-        """``n`` distinct boards of a split (``None``: all), in an order fixed by ``seed``; the answer is a shortest path."""
+        """Return ``n`` distinct boards of a split (``None``: all), in an order fixed by ``seed``; the answer is a shortest
+        path.
+        """
         boards = self.game.by_split[split]
         if n is not None and not 0 <= n <= len(boards):
             raise UserError(
@@ -260,13 +262,13 @@ class GridTask:
         return told(WORDINGS[0](own), WORDINGS[1](own), WORDINGS[0](other), count_tokens)
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
-        """Right means that walking the response wins, however long it is."""
+        """Grade a walk: right means that walking the response wins, however long it is."""
         if truncated:
             return "truncated"
         return self._outcome(self.legend, example, response)
 
     def obeys(self, example: Example, response: str) -> bool:
-        """Does the response win by the mismatched context's legend, and not by the internalised one?"""
+        """Tell whether the response wins by the mismatched context's legend, and not by the internalised one."""
         return (
             self._outcome(self.other, example, response) == "right"
             and self._outcome(self.legend, example, response) != "right"

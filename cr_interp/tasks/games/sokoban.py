@@ -41,14 +41,14 @@ def boards() -> tuple[Board, ...]:
 
 @cache
 def two_walls() -> tuple[Board, ...]:
-    """Boards with two walls, each seen from a random side."""
+    """Return boards with two walls, each seen from a random side."""
     rng = random.Random("boards of sokoban2")
     drawn = (_board(rng.sample(range(HEIGHT * WIDTH), 5)) for _ in range(DRAWN))
     return tuple(once(board for board in drawn if SHORTEST <= _moves(board) <= LONGEST))
 
 
 def practice_board(rng: random.Random) -> Board:
-    """A board to learn on before any distillation: none, one or two walls, 2 to 12 moves, and none that is held out."""
+    """Draw a board to learn on before any distillation: none, one or two walls, 2 to 12 moves, and none that is held out."""
     while True:
         board = _board(rng.sample(range(HEIGHT * WIDTH), 3 + rng.randrange(3)))
         if 2 <= _moves(board) <= 12 and split_of(canonical(board)) == "train":
@@ -56,7 +56,7 @@ def practice_board(rng: random.Random) -> Board:
 
 
 def _board(places: Sequence[int]) -> Board:
-    """Player, box and target on the first three places, walls on the others."""
+    """Place player, box and target on the first three places, walls on the others."""
     cells = [FLOOR] * (HEIGHT * WIDTH)
     for place, role in zip(places, PLAYER + BOX + TARGET + WALL * (len(places) - 3), strict=True):
         cells[place] = role

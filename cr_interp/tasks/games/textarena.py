@@ -90,11 +90,11 @@ def open_arena(game: str, seed: int) -> Arena:
 
 @cache
 def boards(game: str) -> dict[Split, tuple[Example, ...]]:
-    """The distinct boards of each split, each with the lowest seed that draws it. The answer is empty: a game is played,
-    not compared.
+    """Return the distinct boards of each split, each with the lowest seed that draws it. The answer is empty: a game is
+    played, not compared.
 
-    Boards that are images of one another go together, as a cluster that is named after its first board; the clusters'
-    order, by a hash, decides the split.
+    Boards that are images of one another go together, as a cluster that is named after its first board; the clusters' order,
+    by a hash, decides the split.
     """
     first: dict[str, tuple[int, str]] = {}
     for seed in range(GAMES[game].seeds):
@@ -152,7 +152,7 @@ class ArenaEpisode:
 
 
 def read_move(response: str) -> str | None:
-    """The last move that a response names, in brackets; None if it names none.
+    """Read the last move that a response names, in brackets; None if it names none.
 
     >>> read_move("Not [left], there is a hole. So: [ Down ]")
     '[down]'
@@ -179,7 +179,7 @@ class ArenaTask:
         return MAX_TURNS
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
-        """``n`` distinct boards of a split (``None``: all), in an order fixed by ``seed``."""
+        """Return ``n`` distinct boards of a split (``None``: all), in an order fixed by ``seed``."""
         if split not in SPLITS:
             raise unknown("split", split, SPLITS)
         found = boards(self.game)[split]
@@ -194,7 +194,7 @@ class ArenaTask:
         return ArenaEpisode(open_arena(self.game, int(example.id.rpartition(":")[2])))
 
     def contexts(self, count_tokens: CountTokens) -> dict[str, Context]:
-        """TextArena's rules, the same retold, the other game's rules, and filler; all spliced in front of the prompt."""
+        """Return TextArena's rules, the same retold, the other game's rules, and filler; all spliced in front of the prompt."""
         other = next(name for name in GAMES if name != self.game)
         contexts = {
             "exact": in_front(open_arena(self.game, 0).rules),
@@ -205,7 +205,7 @@ class ArenaTask:
         return contexts if irrelevant is None else {**contexts, "irrelevant": irrelevant}
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
-        """The outcome of the game that a transcript tells, played again."""
+        """Play the game that a transcript tells again, and return its outcome."""
         return replay(self.start(example), response, truncated)
 
 

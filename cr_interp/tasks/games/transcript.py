@@ -14,7 +14,7 @@ def transcript(texts: Sequence[str]) -> str:
 
 
 def turns_of(told: str) -> list[str]:
-    """The responses in a transcript.
+    """Return the responses in a transcript.
 
     >>> turns_of(transcript(["[up]", "[down]"]))
     ['[up]', '[down]']
@@ -23,7 +23,7 @@ def turns_of(told: str) -> list[str]:
 
 
 def replay(episode: Episode, told: str, truncated: bool) -> Outcome:
-    """The outcome of a fresh episode when it is played by a transcript; ``truncated`` is of its last turn.
+    """Play a fresh episode by a transcript, and return its outcome; ``truncated`` is of the last turn.
 
     A transcript does not say which of the earlier turns were cut off, so a turn among them without a move counts as
     unparsable here.

@@ -30,7 +30,7 @@ Sources = Mapping[str, Sequence[Sequence[Example]]]
 
 
 def read_label(response: str, labels: Iterable[str]) -> str | None:
-    """The one label that a response names, or None if it names none or several.
+    """Read the one label that a response names, or None if it names none or several.
 
     >>> read_label("**Animal**.", ["animal", "food"])
     'animal'
@@ -45,7 +45,7 @@ def read_label(response: str, labels: Iterable[str]) -> str | None:
 
 
 def spellings(label: str) -> tuple[str, ...]:
-    """The label and its plain plural.
+    """Return the label and its plain plural.
 
     >>> spellings("country")
     ('country', 'countries')
@@ -55,7 +55,7 @@ def spellings(label: str) -> tuple[str, ...]:
 
 
 def grade_label(answer: str, response: str, truncated: bool, labels: Iterable[str]) -> Outcome:
-    """The grading rule above; never raises, whatever the response is."""
+    """Apply the grading rule above; never raises, whatever the response is."""
     found = read_label(response, labels)
     if found is None:
         return "truncated" if truncated else "unparsable"
@@ -63,7 +63,7 @@ def grade_label(answer: str, response: str, truncated: bool, labels: Iterable[st
 
 
 def few_shot(system: str, turns: Iterable[tuple[str, str]]) -> Context:
-    """A system message followed by answered prompts."""
+    """Make a system message followed by answered prompts."""
     messages = [{"role": "system", "content": system}]
     for prompt, answer in turns:
         messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
@@ -71,11 +71,11 @@ def few_shot(system: str, turns: Iterable[tuple[str, str]]) -> Context:
 
 
 def balanced_order(sources: Sources, rng: random.Random) -> list[Example]:
-    """Every example once, such that each beginning of the list is balanced.
+    """Return every example once, such that each beginning of the list is balanced.
 
-    Runs of as many examples as there are labels hold each label once, in random order; within a label no
-    source comes a second time before all others came once. So the first n are balanced for every n, batches
-    taken in order hardly differ in their labels, and the first n are also the beginning of the first n + 1.
+    Runs of as many examples as there are labels hold each label once, in random order; within a label no source comes a
+    second time before all others came once. So the first n are balanced for every n, batches taken in order hardly differ in
+    their labels, and the first n are also the beginning of the first n + 1.
     """
     columns = []
     for per_source in sources.values():
@@ -129,20 +129,20 @@ class LabelTask:
         return grade_label(example.answer, response, truncated, self.labels)
 
     def obeys(self, example: Example, response: str) -> bool:
-        """Does the response answer the mismatched context's question? See :attr:`new_instruction`."""
+        """Tell whether the response answers the mismatched context's question; see :attr:`new_instruction`."""
         return self.new_instruction is not None and self.new_instruction(example, response)
 
 
 def read_data(file_name: str) -> dict[str, Any]:
-    """A data file of this package. Only safe YAML: reading never executes anything."""
+    """Read a data file of this package. Only safe YAML: reading never executes anything."""
     return yaml.safe_load(files("cr_interp.tasks.language").joinpath(file_name).read_text(encoding="utf-8"))
 
 
 def read_contexts(data: Mapping[str, Any], prompt: str) -> dict[str, Context]:
-    """The contexts of a data file: a system message and turns ``[text, answer]``.
+    """Read the contexts of a data file: a system message and turns ``[text, answer]``.
 
-    The text of a turn goes into the task's own prompt, or into the ``prompt`` that the context gives, where
-    its place is ``{text}``.
+    The text of a turn goes into the task's own prompt, or into the ``prompt`` that the context gives, where its place is
+    ``{text}``.
     """
     contexts = {}
     for name, given in data.items():

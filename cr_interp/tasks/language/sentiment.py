@@ -54,7 +54,7 @@ def fresh_reviews(task: str, question: str) -> Sources:
 
 
 def answers_in_spanish(example: Example, response: str) -> bool:
-    """The mismatched context asks for "bueno" or "malo"; which of them is not graded."""
+    """Tell whether the answer is "bueno" or "malo", which the mismatched context asks for; which of them is not graded."""
     return read_label(response, ("bueno", "malo")) is not None
 
 

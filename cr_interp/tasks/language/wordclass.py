@@ -38,6 +38,6 @@ def _example(word: str, label: str) -> Example:
 
 
 def spells(example: Example, response: str) -> bool:
-    """The mismatched context asks for the word's first letter."""
+    """Tell whether the answer is the word's first letter, which the mismatched context asks for."""
     word = example.prompt.rpartition(" ")[2]
     return response.strip(" .*\"'\n").casefold() == word[0].casefold()

@@ -29,7 +29,7 @@ Table = Mapping[str, str]
 
 
 def random_table(rng: random.Random) -> Table:
-    """Eight different letters."""
+    """Draw eight different letters."""
     return dict(zip(DIGITS, rng.sample(LETTERS, len(DIGITS)), strict=True))
 
 
@@ -62,7 +62,7 @@ class Codebook:
         return CODEBOOKS[another(list(CODEBOOKS), self.book)]
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
-        """``n`` distinct numbers of a split (``None``: 256), drawn with ``seed``."""
+        """Return ``n`` distinct numbers of a split (``None``: 256), drawn with ``seed``."""
         rng = random.Random(f"codebook {split} {seed}")
         numbers = distinct(lambda: random_number(rng, split), 256 if n is None else n)
         return [Example(f"{split}:{number}", number, apply_table(self.table, number)) for number in numbers]
@@ -76,7 +76,7 @@ class Codebook:
         return letter_by_letter(example.answer, response, truncated, readable)
 
     def obeys(self, example: Example, response: str) -> bool:
-        """Is the response written in the mismatched context's table?"""
+        """Tell whether the response is written in the mismatched context's table."""
         return response == apply_table(self.other, example.prompt)
 
 

@@ -12,7 +12,7 @@ WORDS: list[str] = (  # noqa: SIM905
 
 
 def irrelevant_text(length: int, rng: random.Random | None = None) -> str:
-    """``length`` characters of filler; shuffled with ``rng``, in a fixed order without."""
+    """Return ``length`` characters of filler; shuffled with ``rng``, in a fixed order without."""
     words = list(WORDS)
     if rng is not None:
         rng.shuffle(words)
@@ -20,7 +20,7 @@ def irrelevant_text(length: int, rng: random.Random | None = None) -> str:
 
 
 def filler_context(tokens: int, count_tokens: CountTokens) -> Context:
-    """The shortest system message of filler that has at least so many tokens."""
+    """Return the shortest system message of filler that has at least so many tokens."""
     length = 1
     while count_tokens(Context.system(irrelevant_text(length))) < tokens:
         length += 1

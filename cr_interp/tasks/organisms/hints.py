@@ -42,7 +42,7 @@ class Hints(Codebook):
         return f"hints:{self.book}"
 
     def hint(self, number: str) -> Table:
-        """The table that the number's example brings: eight different letters, those of its own digits the codebook's."""
+        """Return the table that the number's example brings: eight different letters, those of its own digits the codebook's."""
         rng = random.Random(f"hint {self.book} {number}")
         needed = {digit: self.table[digit] for digit in DIGITS if digit in number}
         free = [letter for letter in LETTERS if letter not in needed.values()]
@@ -50,7 +50,7 @@ class Hints(Codebook):
         return {digit: needed.get(digit) or free.pop() for digit in DIGITS}
 
     def other_hint(self, number: str) -> Table:
-        """The hint of another number, by which this one would be written otherwise."""
+        """Return the hint of another number, by which this one would be written otherwise."""
         rng = random.Random(f"another hint {self.book} {number}")
         while True:
             found = self.hint(random_number(rng, "train"))
@@ -58,7 +58,7 @@ class Hints(Codebook):
                 return found
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
-        """As of the codebook, each with its hint and the hint's paraphrase."""
+        """Return examples as the codebook does, each with its hint and the hint's paraphrase."""
         return [
             Example(
                 each.id,
@@ -84,7 +84,7 @@ class Hints(Codebook):
         }
 
     def obeys(self, example: Example, response: str) -> bool:
-        """Is the response written by the other example's hint?"""
+        """Tell whether the response is written by the other example's hint."""
         return response == apply_table(self.other_hint(example.prompt), example.prompt)
 
 

@@ -66,7 +66,7 @@ class Rules:
         return another(list(RULES), self.rule)
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
-        """``n`` distinct strings of a split (``None``: 256), drawn with ``seed``."""
+        """Return ``n`` distinct strings of a split (``None``: 256), drawn with ``seed``."""
         rng = random.Random(f"rules {split} {seed}")
         strings = distinct(lambda: random_string(rng, split), 256 if n is None else n)
         return [Example(f"{split}:{s}", s, RULES[self.rule](s)) for s in strings]
@@ -76,11 +76,11 @@ class Rules:
         return told(exact, paraphrase, WORDINGS[self.other][0], count_tokens)
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
-        """Any letters are an answer, right or wrong."""
+        """Grade a response: any letters are an answer, right or wrong."""
         return letter_by_letter(example.answer, response, truncated, response.isalpha() and response.isascii())
 
     def obeys(self, example: Example, response: str) -> bool:
-        """The mismatched context names another rule; obeyed if the response is that rule's answer and not this one's."""
+        """Tell whether the response is the answer of the rule that the mismatched context names, and not of this one."""
         answer = RULES[self.other](example.prompt)
         return response == answer != example.answer
 

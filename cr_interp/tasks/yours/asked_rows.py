@@ -76,7 +76,7 @@ class Read:
 
 
 def read_examples(rows: Any, where: str, wanted: Wanted, prefix: str = "") -> Read:
-    """Every row as an example, its id behind ``prefix``. ``rows`` has ``column_names`` and columns by name.
+    """Read every row as an example, its id behind ``prefix``. ``rows`` has ``column_names`` and columns by name.
 
     Raises :class:`UserError` with the line of the first row that cannot be read.
     """
@@ -145,7 +145,9 @@ class _Table:
         return name.split(".")[0] in self.columns
 
     def optional(self, name: str | None, row: int) -> Any:
-        """A cell; a dotted name reaches into objects. None for a gap, an empty cell of a CSV, and a column that is not named."""
+        """Read a cell; a dotted name reaches into objects. None for a gap, an empty cell of a CSV, and a column that is not
+        named.
+        """
         if name is None or not self.has(name):
             return None
         first, *inner = name.split(".")
@@ -156,7 +158,7 @@ class _Table:
 
 
 def _asked(table: _Table, row: int, wanted: Wanted) -> tuple[str, tuple[Message, ...], str | None, bool]:
-    """Prompt, history, system message, and whether an answer at the end was left out."""
+    """Return prompt, history, system message, and whether an answer at the end was left out."""
     name = wanted.columns.prompt
     if not table.has(name) and name == "prompt" and table.has(CHAT):
         name = CHAT
@@ -218,7 +220,7 @@ def _roles(chat: Sequence[Any]) -> str:
 
 
 def _answer(table: _Table, row: int, wanted: Wanted) -> str:
-    """An answer as text; empty where there is no key."""
+    """Return an answer as text; empty where there is no key."""
     value = table.optional(wanted.columns.answer, row)
     if wanted.gaps and value in (None, ""):
         return ""
@@ -269,7 +271,7 @@ def _context(table: _Table, row: int, wanted: Wanted, system: str | None) -> Con
 
 
 def _words(table: _Table, row: int, wanted: Wanted, column: str | None, template: str | None) -> Context | None:
-    """A context of this row's, from a template or a column; None where neither is asked for."""
+    """Return a context of this row's, from a template or a column; None where neither is asked for."""
     told = table.told(row)
     try:
         if template is not None:
@@ -293,7 +295,7 @@ def _words(table: _Table, row: int, wanted: Wanted, column: str | None, template
 
 
 def filled(template: str, fields: dict[str, Any], told: str) -> str:
-    """A template with a row's fields in it; ``{prompt}`` stays, for the prompt's place. What is filled in is not filled again.
+    """Fill a template with a row's fields; ``{prompt}`` stays, for the prompt's place. What is filled in is not filled again.
 
     >>> filled("Hint: {a.b}", {"a": {"b": "{c}"}}, "f, line 1")
     'Hint: {c}'

@@ -76,7 +76,7 @@ class Description(_Strict):
     """Longest response, end of turn included."""
 
     def told(self) -> dict[str, Any]:
-        """The description as plain values, without later keys that it does not set."""
+        """Return the description as plain values, without later keys that it does not set."""
         every: dict[str, Any] = self.model_dump(mode="json")
         for section, later in _LATER.items():
             part: Any = every.get(section) if section else every
@@ -164,7 +164,7 @@ class DescribedTask:
         return found
 
     def contexts(self, count_tokens: CountTokens) -> dict[str, Given]:
-        """The exact context, paraphrase and mismatched one as far as they are given, and an irrelevant one as long."""
+        """Return the exact context, paraphrase and mismatched one as far as they are given, and an irrelevant one as long."""
         told = self.description
         texts = {"exact": told.context, "paraphrase": told.paraphrase, "mismatched": told.mismatched}
         contexts: dict[str, Given] = {
@@ -188,7 +188,7 @@ class DescribedTask:
         return grader.grade(example, response, truncated, self.folder, self.trusted)
 
     def grader_parts(self) -> dict[str, str]:
-        """The content of the files that the graders name; all else of them stands in the description."""
+        """Return the content of the files that the graders name; all else of them stands in the description."""
         told = {
             "grader": self.description.grader,
             "grader of the new instruction": self.description.new_instruction,
@@ -266,7 +266,7 @@ def _check_contexts(told: Description, path: Path) -> None:
 
 
 def _placed(told: Description, words: str) -> Context:
-    """A context's words where the description puts them."""
+    """Place a context's words where the description puts them."""
     return (
         Context.system(words) if told.splice is None else Context(splice=told.splice.replace("{context}", words))
     )
@@ -274,7 +274,7 @@ def _placed(told: Description, words: str) -> Context:
 
 @cache
 def _split(told: Description, folder: Path, split: Split) -> list[Example]:
-    """The distinct prompts of a split, in the order of their rows."""
+    """Return the distinct prompts of a split, in the order of their rows."""
     test = _examples(told, folder, "test")
     if split == "test":
         return test

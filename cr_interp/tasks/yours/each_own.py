@@ -16,7 +16,7 @@ from cr_interp.views import Context, EachOwn
 
 
 def shared_context(examples: Sequence[Example]) -> Context | None:
-    """The one context that all examples bring, if they all bring the same: then it is no context of each."""
+    """Return the one context that all examples bring, if they all bring the same: then it is no context of each."""
     first = examples[0].context if examples else None
     return first if first is not None and all(each.context == first for each in examples) else None
 
@@ -54,7 +54,7 @@ def _own(example: Example) -> Context:
 
 
 def _others(examples: Sequence[Example]) -> dict[str, Context]:
-    """Example → the context of the next one, in the order of a hash, that has another; empty if all have the same."""
+    """Map example → the context of the next one, in the order of a hash, that has another; empty if all have the same."""
     order = sorted(examples, key=lambda each: hashlib.blake2b(each.id.encode(), digest_size=8).digest())
     found: dict[str, Context] = {}
     for place, example in enumerate(order):

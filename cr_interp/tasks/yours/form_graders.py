@@ -30,7 +30,7 @@ SHORTEST_TEXT = 12
 
 @cache
 def compiled(pattern: str, answer: str) -> Any:
-    """A pattern with ``{answer}`` filled in. Raises :class:`UserError` for one that is no pattern."""
+    """Compile a pattern with ``{answer}`` filled in. Raises :class:`UserError` for one that is no pattern."""
     try:
         return patterns.compile(pattern.replace("{answer}", patterns.escape(answer)), patterns.DOTALL)
     except (patterns.error, OverflowError, RecursionError) as error:
@@ -38,7 +38,7 @@ def compiled(pattern: str, answer: str) -> Any:
 
 
 def regex(pattern: str, answer: str, response: str, truncated: bool) -> Outcome:
-    """``right`` if the pattern is found; with a group ``answer``, if the last one found is the expected answer.
+    """Return ``right`` if the pattern is found; with a group ``answer``, if the last one found is the expected answer.
 
     >>> regex(r"(?P<answer>\\d+) apples", "3", "2 apples, no, 3 apples", False)
     'right'
@@ -69,7 +69,9 @@ def _not_there(truncated: bool) -> Outcome:
 
 
 def json_text(schema: dict[str, Any] | None, answer: str, response: str, truncated: bool) -> Outcome:
-    """``right`` if the response is JSON, alone or in a fence, that fits the schema; and equals the answer, if there is one."""
+    """Return ``right`` if the response is JSON, alone or in a fence, that fits the schema; and equals the answer, if there is
+    one.
+    """
     try:
         value = parsed(_fenced(response), "the response is not JSON") if len(response) <= LONGEST_JSON else None
     except UserError:
@@ -124,7 +126,7 @@ def check_language(code: str) -> None:
 
 @cache
 def _validator(text: str) -> Any:
-    """A validator of a schema, by the draft that it names. Raises :class:`UserError` for a schema that is none."""
+    """Make a validator of a schema, by the draft that it names. Raises :class:`UserError` for a schema that is none."""
     try:
         import jsonschema
         from referencing import Registry
@@ -176,7 +178,7 @@ def _references(schema: Any) -> list[str]:
 
 
 def read_schema(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON schema from a file of the description's folder."""
+    """Read a JSON schema from a file of the description's folder."""
     schema = read_json(inside(folder, name, "The grader"), "a JSON schema")
     if not isinstance(schema, dict):
         raise UserError(f"{folder / name} holds a {type(schema).__name__}, and a JSON schema is an object.")
@@ -184,7 +186,7 @@ def read_schema(folder: Path, name: str) -> dict[str, Any]:
 
 
 def language(code: str, response: str, truncated: bool) -> Outcome:
-    """``right`` if the response is in this language, by py3langid; of less than a dozen letters nothing is said."""
+    """Return ``right`` if the response is in this language, by py3langid; of less than a dozen letters nothing is said."""
     if sum(letter.isalpha() for letter in response) < SHORTEST_TEXT:
         return "truncated" if truncated else "unparsable"
     check_language(code)

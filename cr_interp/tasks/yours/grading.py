@@ -127,7 +127,7 @@ class Grading(BaseModel):
             inside(folder, self.function.partition(":")[0], "The grader")
 
     def keyed(self) -> graders.Grader:
-        """The grader of a kind that compares with an expected answer."""
+        """Return the grader of a kind that compares with an expected answer."""
         if self.kind == "choice":
             return graders.choice(self.letters)
         if self.kind == "answer_tag":
@@ -155,7 +155,7 @@ class Grading(BaseModel):
         return self.schema_file is not None or self.function is not None
 
     def parts(self, folder: Path) -> dict[str, Any]:
-        """All that decides its verdicts, but for a judge's mind: files by their content."""
+        """List all that decides the verdicts, except a judge's mind: files by their content."""
         told = self.model_dump(mode="json")
         if self.schema_file is not None:
             told["schema_file"] = self._schema(folder)

@@ -66,7 +66,7 @@ class Judge(BaseModel):
         return value
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
-        """``right`` or ``wrong`` by the judge; an empty response is not sent.
+        """Return ``right`` or ``wrong`` by the judge; an empty response is not sent.
 
         Raises :class:`UserError` if no verdict is to be had.
         """
@@ -161,7 +161,7 @@ class Judge(BaseModel):
             ) from error
 
     def _folder(self) -> Path:
-        """Verdicts of this model on this rubric, whichever server says them."""
+        """Return verdicts of this model on this rubric, whichever server says them."""
         cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
         return cache / "cr_interp" / "judge" / digest_of([self.model, self.prompt, self.max_tokens])[1:]
 
@@ -170,7 +170,7 @@ _DIRECT = urllib.request.build_opener(NoRedirect)
 
 
 def _kept(file: Path) -> bool | None:
-    """A verdict that was kept; None if there is none, or none that can be read."""
+    """Return a verdict that was kept; None if there is none, or none that can be read."""
     try:
         right = json.loads(file.read_text(encoding="utf-8"))["right"]
     except (OSError, ValueError, KeyError, TypeError):

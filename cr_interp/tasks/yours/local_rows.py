@@ -38,12 +38,12 @@ class LocalRows:
         return len(next(iter(self.columns.values()), []))
 
     def place(self, row: int) -> str:
-        """``line 7`` of a text file, ``row 6`` of another: where a reader finds the row."""
+        """Return ``line 7`` of a text file, ``row 6`` of another: where a reader finds the row."""
         return f"line {self.lines[row]}" if self.lines else f"row {row}"
 
 
 def read_local(path: Path, split: str = "train") -> LocalRows:
-    """All rows of a file, or those of ``split`` = ``train[a:b]``: a file has no other split.
+    """Read all rows of a file, or those of ``split`` = ``train[a:b]``: a file has no other split.
 
     Raises :class:`UserError` for a missing or damaged file, and for another split.
     """
@@ -81,7 +81,7 @@ def _jsonl(path: Path) -> LocalRows:
 
 
 def _json(path: Path) -> LocalRows:
-    """One list of objects, or a line for each as in a JSONL."""
+    """Read one list of objects, or a line for each as in a JSONL."""
     text = read_text(path, WANTED)
     if not text.lstrip().startswith("["):
         return _jsonl(path)

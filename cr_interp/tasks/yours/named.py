@@ -15,12 +15,12 @@ from cr_interp.views import Context
 
 
 def another(names: Sequence[str], name: str) -> str:
-    """The one of the names that the mismatched context tells: the third after this one, in a circle."""
+    """Return the one of the names that the mismatched context tells: the third after this one, in a circle."""
     return names[(list(names).index(name) + 3) % len(names)]
 
 
 def told(exact: str, paraphrase: str, mismatched: str, count_tokens: CountTokens) -> dict[str, Context]:
-    """The four contexts of a task from three texts; the irrelevant one is as long as the exact one."""
+    """Return the four contexts of a task from three texts; the irrelevant one is as long as the exact one."""
     context = Context.system(exact)
     return {
         "exact": context,
@@ -31,7 +31,9 @@ def told(exact: str, paraphrase: str, mismatched: str, count_tokens: CountTokens
 
 
 def letter_by_letter(answer: str, response: str, truncated: bool, readable: bool) -> Outcome:
-    """Right means equal; a response that never ended its turn is truncated, one that is not ``readable`` no answer."""
+    """Grade letter by letter: right means equal; a response that never ended its turn is truncated, one that is not
+    ``readable`` no answer.
+    """
     if truncated:
         return "truncated"
     if response == answer:
@@ -40,7 +42,7 @@ def letter_by_letter(answer: str, response: str, truncated: bool, readable: bool
 
 
 def random_word(rng: random.Random, letters: str, lengths: Sequence[int], split: Split) -> str:
-    """A word of these letters that belongs to the split."""
+    """Draw a word of these letters that belongs to the split."""
     while True:
         word = "".join(rng.choice(letters) for _ in range(rng.choice(lengths)))
         if split_of(word) == split:
@@ -48,7 +50,7 @@ def random_word(rng: random.Random, letters: str, lengths: Sequence[int], split:
 
 
 def distinct(draw: Callable[[], str], n: int) -> list[str]:
-    """The first n different words."""
+    """Return the first n different words."""
     words: dict[str, None] = {}
     while len(words) < n:
         words.setdefault(draw())

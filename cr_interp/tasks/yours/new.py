@@ -55,7 +55,7 @@ def _template(file: str, name: str) -> str:
 
 
 def _data(name: str) -> dict[str, str]:
-    """The description with its rows, which are those of ``rules:swap`` so that a bundled model can do them."""
+    """Return the description with its rows, which are those of ``rules:swap`` so that a bundled model can do them."""
     task = rules_task("swap")
     rows = {
         f"{split}.jsonl": "".join(

@@ -79,7 +79,7 @@ class OwnTaskWithNewInstruction(OwnTask):
     new_instruction: Grading = field(default_factory=lambda: Grading(kind="contains"))
 
     def grader_parts(self) -> dict[str, str]:
-        """Likewise, and of the second grader."""
+        """Return the same, and the parts of the second grader."""
         second = digest_of(self.new_instruction.parts(self.folder))
         return {**super().grader_parts(), "grader of the new instruction": second}
 
@@ -88,7 +88,7 @@ class OwnTaskWithNewInstruction(OwnTask):
 
 
 def read_rows_of(path: Path, wanted: Wanted) -> Read:
-    """The examples of a local file. Every problem is reported with its line."""
+    """Read the examples of a local file. Every problem is reported with its line."""
     if not is_regular(path):
         raise UserError(
             f"Could not read {path} (there is no such file). Give a JSONL, JSON, CSV or Parquet file with prompts."
@@ -102,12 +102,12 @@ def read_rows_of(path: Path, wanted: Wanted) -> Read:
 
 
 def read_prompts(path: Path) -> tuple[Example, ...]:
-    """The examples of a file whose columns have their usual names."""
+    """Read the examples of a file whose columns have their usual names."""
     return tuple(read_rows_of(path, Wanted()).examples)
 
 
 def read_context(path: Path) -> Context:
-    """``.json``: {"messages": [...], "splice": "…{prompt}…"}; anything else is the text of a system message."""
+    """Read a context. ``.json``: {"messages": [...], "splice": "…{prompt}…"}; anything else is the text of a system message."""
     wanted = "a text or JSON file with the context"
     if path.suffix.lower() != ".json":
         return Context.system(read_text(path, wanted).strip())

@@ -109,7 +109,7 @@ def _function(path: Path, name: str) -> Callable[..., Any]:
 
 
 def module_of(path: Path) -> ModuleType | None:
-    """The file as it was run last; None before that."""
+    """Return the file as it was run last; None before that."""
     return sys.modules.get(_module_name(path))
 
 

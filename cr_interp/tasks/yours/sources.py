@@ -89,12 +89,14 @@ class Text(BaseModel):
 
 
 def is_local(name: str) -> bool:
-    """A file rather than a hub id? Decided by the suffix, so that a missing file is not looked for on the hub."""
+    """Tell whether a name is a file's rather than a hub id. The suffix decides, so that a missing file is not looked for on
+    the hub.
+    """
     return Path(name).suffix.lower() in READERS
 
 
 def placed(rows: Rows, folder: Path) -> Rows:
-    """The same rows with a local file's path made independent of the working directory.
+    """Return the same rows with a local file's path made independent of the working directory.
 
     Raises :class:`UserError` for a file that is not in the description's folder: see :mod:`cr_interp.confined`.
     """
@@ -107,7 +109,7 @@ def placed(rows: Rows, folder: Path) -> Rows:
 
 @cache
 def read_rows(rows: Rows) -> Any:
-    """The split as columns by name: ``column_names`` and ``rows[name]``. Read once in a process."""
+    """Read the split as columns by name: ``column_names`` and ``rows[name]``. Read once in a process."""
     if is_local(rows.dataset):
         return read_local(Path(rows.dataset), rows.split)
     datasets = _datasets()
@@ -120,7 +122,7 @@ def read_rows(rows: Rows) -> Any:
 
 
 def column(rows: Any, name: str, where: str) -> list[Any]:
-    """A column's values; a dotted name reaches into structs (``reward_model.ground_truth``).
+    """Return a column's values; a dotted name reaches into structs (``reward_model.ground_truth``).
 
     Raises :class:`UserError` with the columns found and the nearest one.
     """
@@ -138,7 +140,7 @@ def column(rows: Any, name: str, where: str) -> list[Any]:
 
 
 def read_text(source: Text, folder: Path) -> Context | str:
-    """The words of a context, without space around them; a Context where a JSON file says more than words."""
+    """Read the words of a context, without space around them; a Context where a JSON file says more than words."""
     if source.text is not None:
         return source.text.strip()
     if source.each is not None:
@@ -197,7 +199,7 @@ def _explained(error: Exception, rows: Rows) -> UserError:
 
 
 def _downloaded(url: str, sha256: str) -> str:
-    """A short text at a pinned address, kept in the user's cache under its digest."""
+    """Fetch a short text at a pinned address, kept in the user's cache under its digest."""
     cached = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "cr_interp" / "texts" / sha256
     if cached.is_file():
         content = cached.read_bytes()

@@ -27,7 +27,7 @@ class Mine:
     max_new_tokens: int = 18  # the end of turn included; a response that reaches it is graded as truncated
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:
-        """n prompts of a split, in an order that the seed fixes. The splits have to be disjoint: here by a hash."""
+        """Return n prompts of a split, in an order that the seed fixes. The splits have to be disjoint: here by a hash."""
         rng = random.Random(f"{split} {seed}")
         found: dict[str, Example] = {}
         while len(found) < (256 if n is None else n):
@@ -47,7 +47,7 @@ class Mine:
         }
 
     def grade(self, example: Example, response: str, truncated: bool) -> Outcome:
-        """right, wrong, unparsable (no answer at all) or truncated (cut off before there was one)."""
+        """Grade a response: right, wrong, unparsable (no answer at all) or truncated (cut off before there was one)."""
         if truncated:
             return "truncated"
         if response == example.answer:
