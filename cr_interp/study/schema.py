@@ -42,7 +42,7 @@ class Manifest(BaseModel):
     example_tokens: int | None = None
 
 
-#: Columns of text, columns of numbers; each may have gaps.
+#: Columns of text.
 TEXTS = frozenset(
     {
         "arm",
@@ -59,14 +59,17 @@ TEXTS = frozenset(
         "map",
     }
 )
+#: Columns of numbers.
 NUMBERS = frozenset(
     {"seed", "step", "sample", "n_tokens", "layer", "estimate", "low", "high", "n_examples", "n_masked", "position", "cosine",
      "relative_l2", "kl", "fidelity", "invariance", "layer_x", "layer_y", "cka", "n"}
 )  # fmt: skip
-#: Of these without gaps: they are counted by.
+#: Of these the whole ones.
 WHOLE = frozenset({"seed", "step", "sample", "n_tokens", "layer", "position", "layer_x", "layer_y", "n_examples"})
 #: Counts, or places from 0: never negative.
 COUNTS = WHOLE - {"layer", "layer_x", "layer_y"} | {"n", "n_masked"}
+#: What a row is about, and how many it counts: without gaps, since a row of nobody is left out of some figures and not of others.
+ABOUT = WHOLE | {"arm", "split", "example_id", "view", "control", "site", "measure", "map"}
 #: Measures that are cosines.
 COSINES = ("cosine", "centred_cosine", "cosine_p5", "cosine_trimmed")
 #: A table has at most so many rows and columns, and so many bytes when it is unpacked: a small file can stand for far more.
@@ -80,6 +83,8 @@ def wrong_columns(frame: pd.DataFrame) -> list[str]:
     found = []
     for name in map(str, frame.columns):
         column = frame[name]
+        if gaps := int(column.isna().sum()) if name in ABOUT else 0:
+            found.append(f"{gaps} rows are without '{name}'")
         if column.isna().all():
             continue
         if name in NUMBERS:

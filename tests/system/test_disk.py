@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,17 @@ def test_what_a_kill_left_is_swept_and_what_is_being_written_is_not(tmp_path):
         assert done not in names
         assert {mine, elsewhere, "train.jsonl"} <= names
     sweep(tmp_path / "nowhere")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="the system does not tell when a process began")
+def test_the_number_of_a_process_that_is_gone_may_be_another_ones_by_now(tmp_path):
+    before, now = tmp_path / temporary_name(), tmp_path / temporary_name()
+    before.write_text("x")
+    now.write_text("x")
+    yesterday = time.time() - 86400  # this process, whose number both names have, began later
+    os.utime(before, (yesterday, yesterday))
+    sweep(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [now.name]
 
 
 @pytest.mark.parametrize(
