@@ -1,8 +1,8 @@
 """What a step needs at most on each GPU, from shapes alone: bytes by part. A bound, and the tests count live bytes against it.
 
 Mental model. Some memory is held throughout (weights, gradients, the optimiser's moments, the teacher). On top of that there
-are three heights, and the highest counts: the rollout, whose keys and values grow with every token, the evaluation between
-steps, which does the same behind the context, and the losses, whose activations wait for the backward pass. Their height is
+are three peaks, and the highest counts. In the rollout keys and values grow with every token. In the evaluation between steps
+they do so behind the context. In the losses activations wait for the backward pass. Their height is
 
     activations (what every layer keeps)  +  head (logits and what is made of them)
 
