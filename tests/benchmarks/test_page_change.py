@@ -2,9 +2,9 @@
 
 The study is as large as they come: 80 layers, 8 arms, 10 seeds, all measures, controls and tables; the Suite page shows twelve
 settings of that size. It is opened in a browser that has cached nothing: for the first time ever, when the answers to its
-questions are computed and put on disk, and later, when they lie there; on a server that runs, and on one that has just started. A
-page counts as there when the script has ended and the curves, cells or bars of every figure are drawn. Beside it stand the same of
-a page of one figure of two points: what Streamlit, Plotly and the browser take on this machine anyway. The goals are ratios to
+questions are computed and put on disk, and later, when they lie there; on a server that runs, and on one that has just started.
+A page counts as there when the script has ended and the curves, cells or bars of every figure are drawn. Beside it stand the same
+of a page of one figure of two points: what Streamlit, Plotly and the browser take on this machine anyway. The goals are ratios to
 the last. The change of the page is also measured on a study of 2 layers and 3 arms: what is large must not show.
 """
 
