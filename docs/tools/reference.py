@@ -257,19 +257,7 @@ MEANING = {
 TABLES = {
     "generations": "A row per answer.",
     **{each.table: f"A row per {each.about}." for each in ANALYSES},
-    "drift_with_sinks": "As `drift`, with attention sinks, where that leaves some out.",
-    "patching_examples": "A row per example and patch, from which `patching` is made.",
-    "patching_windows_examples": "A row per example and patch, from which `patching_windows` is made.",
-    "attribution_examples": "A row per example and cell, from which `attribution` is made; `patched` is what is estimated.",
-    "patching_heads_examples": "A row per example and patch, from which `patching_heads` is made.",
-    "knockout_examples": "A row per example and cut, from which `knockout` is made.",
-    "attention": "A row per group of answers, view, span, layer and head: the mean attention of the aligned positions. "
-    "Control `even`: what even attention to all tokens would give.",
-    "lens_examples": "A row per token of an answer, layer and view (every token of some examples, of the others where the "
-    "answers part), from which `lens` is made.",
-    "direction_examples": "A row per example and direction, from which `direction_effects` is made.",
-    "direction_effects": "A row per group, action, vector, layer, control and read-out: what a direction does to the answers.",
-    "update_overlaps": "A row per module, layer, measure and other run: how alike two runs' updates are.",
+    **{table: told for each in ANALYSES for table, told in each.tells.items()},
 }
 
 
