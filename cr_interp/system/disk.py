@@ -119,7 +119,7 @@ def _here() -> str:
 
 
 def _runs(process: int, written: float) -> bool:
-    """Tell whether there still is the process of this number that wrote something at ``written`` (seconds since 1970) on this machine.
+    """Tell whether the process of this number that wrote something at ``written`` (seconds since 1970) still runs here.
 
     Numbers are given again, in minutes where many processes are started: one that began after the writing is another.
     """

@@ -190,6 +190,9 @@ def test_a_manifest_that_nests_is_refused(tmp_path):
         ("step", -1),
         ("response", 1.5),
         ("outcome", "perhaps"),
+        ("seed", 2**63 - 1),
+        ("sample", 10.0**19),
+        ("obeys_new", "yes"),
     ],
 )
 def test_a_column_holds_what_it_is_called(column, values, tmp_path):
