@@ -190,6 +190,9 @@ def test_a_manifest_that_nests_is_refused(tmp_path):
         ("step", -1),
         ("response", 1.5),
         ("outcome", "perhaps"),
+        ("seed", 2**63 - 1),
+        ("sample", 10.0**19),
+        ("obeys_new", "yes"),
     ],
 )
 def test_a_column_holds_what_it_is_called(column, values, tmp_path):
@@ -231,6 +234,19 @@ def test_a_table_of_no_answers_says_so(tmp_path):
     study.table("generations").head(0).to_parquet(study.table_path("generations"))
     with pytest.raises(UserError, match="holds no answers"):
         metric_table(study)
+
+
+def test_a_section_that_is_needed_and_missing_is_the_manifest_s_fault(tmp_path):
+    make_study(tmp_path / "study", seeds=(0,), examples=4)
+    file = tmp_path / "study" / "manifest.json"
+    told = json.loads(file.read_text())
+    del told["model"]
+    file.write_text(json.dumps(told))
+    study = Study.open(tmp_path / "study")
+    assert study.manifest.get("model") is None
+    with pytest.raises(UserError, match="does not say 'model'"):
+        study.manifest["model"]
+    assert json.loads(json.dumps(study.manifest)) == told
 
 
 def test_a_run_whose_folder_has_no_name_is_passed_over(tmp_path):

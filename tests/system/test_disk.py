@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cr_interp.errors import UserError
-from cr_interp.files import write_atomic
+from cr_interp.files import write_atomic, write_json
 from cr_interp.study.study import Study
 from cr_interp.system import disk
 from cr_interp.system.disk import disk_trouble, probe, remove, sweep, temporary_name
@@ -99,6 +99,16 @@ def test_what_a_kill_left_is_swept_and_what_is_being_written_is_not(tmp_path):
         assert done not in names
         assert {mine, elsewhere, "train.jsonl"} <= names
     sweep(tmp_path / "nowhere")
+
+
+def test_whoever_writes_next_takes_a_left_over_away(tmp_path):
+    # Not every command looks through a study before it writes.
+    left = tmp_path / temporary_name()
+    left.write_text("x")
+    yesterday = time.time() - 86400
+    os.utime(left, (yesterday, yesterday))
+    write_json(tmp_path / "new.json", {})
+    assert [file.name for file in tmp_path.iterdir()] == ["new.json"]
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="the system does not tell when a process began")
