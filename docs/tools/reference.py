@@ -125,7 +125,7 @@ def _said(model: type[BaseModel]) -> dict[str, str]:
 
 @cache
 def _module(name: str) -> griffe.Module:
-    """What is written in one module: ``griffe.load`` reads its whole package, half a million objects, for every class asked."""
+    """Read what is written in one module: ``griffe.load`` would read its package, half a million objects, for each class asked."""
     file = Path(str(import_module(name).__file__))
     return griffe.visit(name, filepath=file, code=file.read_text(encoding="utf-8"))
 
