@@ -151,8 +151,8 @@ def lacks(chosen: Selection, table: str, what: str) -> bool:
     if chosen.study.has_table(table):
         return False
     st.info(
-        f"**This study has no {what}.** It was made without, or before there were any. Where its checkpoints are, this "
-        "measures them; or choose another study on the left.",
+        f"**This study has no {what}.** It was made without them, or before they could be measured. On the machine that has its "
+        "checkpoints this measures them; or choose another study on the left.",
         icon=":material/grid_off:",
     )
     st.code(f"cr-interp {command_for(table)} {shlex.quote(chosen.name)}", language="bash")

@@ -151,13 +151,13 @@ def _about_sinks(study: Study) -> None:
     masked = sinks_in(study)
     evaluation = study.manifest.get("evaluation")
     if isinstance(evaluation, dict) and evaluation.get("mask_sinks") is False:
-        st.caption("This study was measured with them throughout (`evaluation.mask_sinks=false`).")
+        st.caption("This study was measured with sinks throughout (`evaluation.mask_sinks=false`).")
     elif masked == 0:
         st.caption("None of this study's tokens is a sink: its numbers are the same with and without.")
     elif not study.has_table("drift_with_sinks"):
-        st.caption("This study was measured without them only; `cr-interp capture STUDY --again` measures both.")
+        st.caption("This study was measured without sinks only; `cr-interp capture STUDY --again` measures both.")
     else:
-        st.caption(f"Up to {masked} tokens at a site. Single tokens and maps always have them.")
+        st.caption(f"Up to {masked} tokens at a site are sinks. Single tokens and maps always include them.")
 
 
 def _facts(study: Study) -> None:

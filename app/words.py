@@ -19,7 +19,8 @@ GLOSSARY = {
     "every context lowers it too.",
     "new_instruction": "Share of answers that obey another instruction than the internalised one, given as the context. An arm "
     "that ignores every context is robust to the one it has learnt, and deaf.",
-    "harm_irrelevant": "Harm when what returns is a text of equal length about nothing: that any context shakes the answers.",
+    "harm_irrelevant": "Harm when a text of equal length about nothing returns in the context's place: how far any "
+    "context at all shakes the answers.",
     "control": "What is given as the context when it returns. exact: the one of training; paraphrase: the "
     "same in other words; mismatched: another task's; irrelevant: a text of equal length about nothing.",
     "context": "What the teacher sees and the student is trained to do without.",
@@ -50,19 +51,20 @@ GLOSSARY = {
     "cosine_trimmed": "Cosine without the three dimensions that contribute most to it.",
     "procrustes": "Similarity after the rotation that fits best: 1 if the views differ by a rotation and a scale only. Measured "
     "under the exact context.",
-    "top3_share": "The share of the cosine that three dimensions make. It says of what a similarity is made, not how large "
-    "the drift is.",
+    "top3_share": "The share of the cosine that three dimensions make. It describes what a similarity is made of, not how "
+    "large the drift is.",
     "norm_ratio": "Length of the state with the context over that without; 1 means that no state grows or shrinks.",
-    "shift_share": "How much of the movement is one shift common to all tokens (from 0 to 1). It says what a movement is "
-    "like, not how large it is.",
+    "shift_share": "How much of the movement is one shift common to all tokens (from 0 to 1). It describes the kind of "
+    "movement, not its size.",
     "knn_overlap": "Of a token's 10 nearest neighbours among other examples' tokens, the share that stays the same; chance: "
     "what neighbours drawn at random would share.",
-    "behind": "Measured like the curves. floor: unrelated tokens, dashed in each arm's colour, so what is near it says little; "
-    "in grey, repeat: the same view once more, the numerical ceiling; and the other contexts.",
-    "relative": "How many times as far the context moves a state as unrelated tokens at the same place lie apart, by the angle: "
-    "0, not moved; 1, as far as any other token. It takes out that all states of a layer point in similar directions.",
-    "recovered": "What comes back of the right answer when the state without the context is put into the run with it: 1 all of "
-    "it, 0 nothing. The layer that moves most need not be the one that decides.",
+    "behind": "Measured like the curves. floor, dashed in each arm's colour: unrelated tokens; a curve near its floor "
+    "says little. In grey, repeat: the same view once more, the numerical ceiling; and the other contexts.",
+    "relative": "How many times as far the context moves a state as unrelated tokens at the same place lie apart, by the "
+    "angle: 0, not moved; 1, as far as any other token. So it does not count that all states of a layer point in similar "
+    "directions.",
+    "recovered": "How much of the right answer returns when the state without the context is put into the run with it: 1 "
+    "all of it, 0 nothing. The layer that moves most need not be the one that decides.",
     "group": "Which answers were patched. harmed: right without, wrong with the context; rescued: the reverse; kept: right in "
     "both; changed: of studies without an answer key.",
     "direction": "repair: the state without the context is put into the run with it; break: the reverse.",
@@ -70,7 +72,8 @@ GLOSSARY = {
     "the share of whole answers that follow.",
     "patched_cell": "An arm, a site and a layer. Click a cell of the heat map, or choose one here; at first the one that "
     "recovers most.",
-    "mechanism": "Each question has its own analysis, its own controls and its own table; what is missing says its command.",
+    "mechanism": "Each question has its own analysis, controls and table. Where a table is missing, its tab gives the "
+    "command that fills it.",
     "movement": "Draws 1 − measure on a logarithmic axis. 0.997 and 0.999 look the same on a linear axis, though "
     "1 − measure differs threefold. (1 − cosine is half a squared distance: that is 1.7 times as far.)",
     "layer": "emb: after the embedding; a number: the residual stream after that layer (resid_post).",
@@ -82,8 +85,8 @@ GLOSSARY = {
     "both without the context.",
     "map_colour": "CKA, 0 to 1: one scale for all studies. 1 − CKA, log: tells maps apart that are all close to 1; "
     "differences become ratios.",
-    "cell": "A cell is a pair of layers: one of the side that is drawn across, one of the side that is drawn up.",
-    "profile": "One row and one column of the map: each of the two layers against all layers of the other side.",
+    "cell": "A cell is a pair of layers: one from the horizontal axis, one from the vertical axis.",
+    "profile": "One row and one column of the map: each of the two layers against all layers of the other axis.",
     "token_drift": "How far the state that predicts a token moves when the exact context returns. The response is the "
     "one the arm gave without the context, the same ids in both views.",
     "token_measure": "cosine and relative L2: the state at one layer. output KL: how far the prediction itself moves, "
@@ -133,8 +136,8 @@ GLOSSARY = {
     "are read; pickled weights are refused and no code is run.",
     "prompt": "What the user says; both views have it.",
     "context_text": "A system message. Other contexts are written in blocks, each behind a line [system], [user] or "
-    "[assistant]; after a line [prompt], the user message with {prompt} where the prompt goes. Empty: no context. What it "
-    "begins with is chosen on the left, as context control.",
+    "[assistant]; after a line [prompt], the user message with {prompt} where the prompt goes. Empty: no context. At "
+    "first it holds the text of the context control chosen on the left.",
     "without_context": "The ruler's zero: both views are then the same text, and nothing may move.",
     "token_limit": "Longest response, end of turn included.",
     "greedy": "Each next token is the likeliest one (greedy decoding). What only one of the two responses says is marked.",
@@ -143,7 +146,8 @@ GLOSSARY = {
     "tour": "Each step is a page of the study that was looked at last.",
     "verdict": "Whether the first arm has less Harm than the second without losing accuracy, by the intervals over seeds. "
     "Deafer: it obeys a new instruction less often.",
-    "lacks": "Tables that no analysis has filled yet, and checkpoints that are not on this machine. The pages say the commands.",
+    "lacks": "Tables that no analysis has filled yet, and checkpoints that are not on this machine. Each page gives the "
+    "command that fills its table.",
     "compare": "Evaluates and captures checkpoints that exist already, and writes a study that this app opens.",
     "asked_on": "A built-in task grades the answers and knows its context; a file of prompts brings its own, with answers or "
     "without.",

@@ -14,7 +14,7 @@ from typing import Any
 
 from cr_interp.confined import LARGEST, is_regular
 from cr_interp.errors import UserError
-from cr_interp.system.disk import disk_trouble, remove, temporary_name
+from cr_interp.system.disk import disk_trouble, remove, sweep, temporary_name
 from cr_interp.system.text_files import deeper
 
 #: A row of a log has a few dozen numbers: more bytes, or more objects within each other, are no row of ours.
@@ -32,6 +32,7 @@ def write_atomic(path: Path, write: Any) -> None:
     temporary = path.parent / temporary_name()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)  # what a kill left there takes room, and is nobody's
         with open(temporary, "xb") as file:
             write(file)
             file.flush()

@@ -17,7 +17,7 @@ once with batch size 1 (see ``forward.py``), which is where the speed comes from
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
@@ -228,6 +228,27 @@ def chat_text(tokenizer: Any, messages: Sequence[Message]) -> str:
             f"The chat template refuses these messages ({error}). If it knows no system role, use "
             f"no_context='template_default' and a context spliced into the user message."
         ) from error
+
+
+#: Variables that rendering fills: another value would change every prompt, or leave it without its messages.
+TAKEN = (
+    "messages",
+    "add_generation_prompt",
+    "continue_final_message",
+    "bos_token",
+    "eos_token",
+    "loop",
+    "namespace",
+)
+
+
+def refuse_taken(variables: Iterable[str]) -> None:
+    """Raise :class:`UserError` for a variable whose value is the messages' or the tokenizer's to give."""
+    if taken := [name for name in variables if name in TAKEN]:
+        raise UserError(
+            f"template cannot set {', '.join(taken)}: rendering gives what the chat template calls so. Take it out; variables of "
+            f"the template's own, such as enable_thinking, can be set."
+        )
 
 
 def context_length(tokenizer: Any, context: Context, no_context: NoContext = "empty_system") -> int:

@@ -14,6 +14,7 @@ from cr_interp.configuration import Strict, apply_overrides, read_mapping, valid
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.settings import Evaluation
 from cr_interp.system.names import Name, Seed, distinct
+from cr_interp.views import refuse_taken
 
 CONFIGS = Path(__file__).parent / "configs"
 #: More steps, examples or tokens than anybody has, and more rows in a batch: a slip of the finger, or somebody else's.
@@ -174,6 +175,12 @@ class StudyConfig(Strict):
         for name in value:
             if name not in LOGGERS:
                 raise ValueError(f"there is no logger '{name[:40]}'; there are {', '.join(LOGGERS)}")
+        return value
+
+    @field_validator("template")
+    @classmethod
+    def _variables_of_its_own(cls, value: dict[str, bool | int | str]) -> dict[str, bool | int | str]:
+        refuse_taken(value)
         return value
 
     @field_validator("own_arms")

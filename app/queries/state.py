@@ -259,7 +259,7 @@ def logs_of(study: Study) -> StudyLogs:
 
 def log_stamp(study: Study, log: pd.DataFrame) -> Stamp:
     """Return what a figure of a log is valid for: these files, and as many rows as were read, since there may be more by now."""
-    return ((str(study.path), len(log), 0), *stamp_of(*sorted(study.path.glob("runs/*/train.jsonl"))))
+    return ((str(study.path), len(log), 0), *stamp_of(*study.logs()))
 
 
 def arms_of(study: Study) -> list[str]:

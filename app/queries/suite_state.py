@@ -18,7 +18,7 @@ _cached = st.cache_resource(max_entries=64, show_spinner=False)
 def stamp(chosen: Suite) -> Stamp:
     """Return what the tables of all settings, and their training logs, are valid for."""
     files = [study.table_path(name) for study in chosen.studies.values() for name in ("generations", "drift")]
-    logs = [log for study in chosen.studies.values() for log in sorted(study.path.glob("runs/*/train.jsonl"))]
+    logs = [log for study in chosen.studies.values() for log in study.logs()]
     return stamp_of(*files, *logs)
 
 

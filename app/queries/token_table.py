@@ -14,8 +14,9 @@ from pyarrow import dataset
 
 from app.queries.state import Stamp, stamp_of
 from cr_interp import figures
+from cr_interp.study.reading import refuse_wrong
 from cr_interp.study.rows import last_step
-from cr_interp.study.schema import COLUMNS
+from cr_interp.study.schema import COLUMNS, wrong_columns
 from cr_interp.study.study import Study
 from cr_interp.tables import token_view
 
@@ -74,6 +75,7 @@ def _token_part(path: Path, stamp: Stamp, columns: Sequence[str], where: Any = N
             at = found.schema.get_field_index(name)
             found = found.set_column(at, name, found[name].cast("string"))
         rows = found.to_pandas()
+        refuse_wrong(path, wrong_columns(rows))
     except Exception:
         Study.open(path).table("token_drift")  # says what is wrong with it, if it is the table
         raise
@@ -86,7 +88,9 @@ def _token_pairs(path: Path, stamp: Stamp, *columns: str) -> pd.DataFrame:
     """Find distinct combinations of a column or two."""
     try:
         found = _token_source(path, stamp).to_table(columns=list(columns)).unify_dictionaries()
-        return found.group_by(list(columns)).aggregate([]).to_pandas()
+        pairs = found.group_by(list(columns)).aggregate([]).to_pandas()
+        refuse_wrong(path, wrong_columns(pairs))
+        return pairs
     except Exception:
         Study.open(path).table("token_drift")
         raise

@@ -80,8 +80,8 @@ def curves(chosen: Selection, marked: list[int], movement: bool, behind: list[st
         )
         if patched is None:
             st.caption(
-                "Whether a layer that moves also matters is said by patching, which this study has not got: "
-                f"`cr-interp explain {shlex.quote(chosen.name)} --analyses patching` fills it where the checkpoints are."
+                "Patching says whether a layer that moves also matters. This study has none: "
+                f"`cr-interp explain {shlex.quote(chosen.name)} --analyses patching` adds it where the checkpoints are."
             )
     with right:
         closer(chosen, list(dict.fromkeys(table["layer"])))
@@ -177,8 +177,8 @@ def page(chosen: Selection) -> None:
     st.markdown(
         "The same response is read twice, once without and once with the context, and the two states of each "
         "token are compared at every layer. **Near 1 the context hardly moves the state: robust and deaf look alike** (for "
-        "relative L2 and relative to the floor, near 0). So a curve does not say whether an arm has internalised the context; "
-        "the answers do, and below the curve what repairs them."
+        "relative L2 and relative to the floor, near 0). A curve alone does not say whether an arm has internalised the context: "
+        "look at the answers, and, below the curve, at what repairs them."
     )
     if lacks(chosen, "drift", "measured states"):
         return

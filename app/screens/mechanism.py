@@ -61,7 +61,7 @@ def decided(chosen: Selection) -> None:
         )
         absent = [arm for arm in chosen.arms if arm not in set(shown["arm"])]
         if absent:
-            st.caption(f"No {plain(group)} answers were patched of {plain(', '.join(absent))}.")
+            st.caption(f"No {plain(group)} answers of {plain(', '.join(absent))} were patched.")
     with right, guard("The examples"):
         cell(chosen, shown, group, direction, readout)
 
@@ -80,8 +80,8 @@ def choose(patching: pd.DataFrame) -> tuple[str, str, str]:
         st.segmented_control("Direction", directions, key="direction", required=True, help=GLOSSARY["direction"])
         st.segmented_control("Read-out", list(READOUTS), key="readout", required=True, help=GLOSSARY["readout"])
     st.caption(
-        "What repairs harmed answers may be a shift towards one class and no knowledge of the answer: then it costs the kept "
-        "ones. Look at *kept* beside *harmed* before saying that a layer decides."
+        "A patch may repair harmed answers by a shift towards one class, without knowing the answer. Then it also breaks kept "
+        "ones: look at *kept* beside *harmed* before saying that a layer decides."
     )
     return group, direction, readout
 
@@ -144,7 +144,7 @@ def claimed(chosen: Selection, row: object, group: str, direction: str) -> None:
     if len(mine) and pd.notna(mine["p"].iloc[0]):
         seeds = "in every seed" if mine["seeds"].iloc[0] > 1 else "in this run"
         st.caption(
-            f"That more whole answers follow than with either control, {seeds}: p = {mine['p'].iloc[0]:.3f} at most, by one "
+            f"More whole answers follow than with either control, {seeds}: p = {mine['p'].iloc[0]:.3f} at most, by one "
             f"permutation for all places."
         )
 
@@ -216,7 +216,7 @@ def plain_tab(chosen: Selection, tab: Tab) -> None:
     """Draw a tab whose figures are made of its table alone; a table that nothing draws yet is shown as it is."""
     rows = chosen.mechanism(tab.table)
     if rows.empty:
-        raise UserError("These arms and seeds were not analysed so. Choose others on the left.")
+        raise UserError("These arms and seeds have no rows in this analysis. Choose others on the left.")
     options = options_of(tab, rows)
     for heading, where in tab.figures.items():
         draw = drawing(where)
@@ -247,7 +247,7 @@ def flips(chosen: Selection, tab: Tab) -> None:
     found = chosen.flips()
     if found.empty:
         st.info(
-            "In none of these runs do some answers flip and others not, so drift has nothing to tell. Choose other arms.",
+            "In each of these runs all answers flip or none does, so drift has nothing to tell apart. Choose other arms.",
             icon=":material/filter_alt_off:",
         )
         return

@@ -143,7 +143,7 @@ def moving(chosen: Selection) -> str:
     if lowest:
         moved = f"States of {plain(lowest['arm'])} move most at layer {plain(lowest['layer'])} ({plain(chosen.measure)} "
         moved += f"{lowest['estimate']:.3f}), which need not be where answers are decided. "
-    return f"{moved}Not measured: {command} says it, where the checkpoints are."
+    return f"{moved}Not measured: {command} does so where the checkpoints are."
 
 
 def badge(verdict: summary.Verdict, rows: pd.DataFrame) -> str:

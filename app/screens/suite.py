@@ -21,9 +21,9 @@ from cr_interp.tables.suite import Suite, find_suites, in_order, open_suite
 from cr_interp.vocabulary import MEASURES, arm_order
 
 NO_SUITE = """
-**No suite was found.** A suite is a folder of studies, one for each setting, and stands where studies stand. This makes
-one of the paper's twelve settings, as far as there are organisms for them: if some are missing, it first says which
-settings can be run, to be named with `--settings`.
+**No suite was found.** A suite is a folder of studies, one for each setting; it is looked for where studies are. The command
+below makes one of the paper's twelve settings. Where organisms for some of them are missing, it first says which settings can
+be run; name these with `--settings`.
 """
 SKELETON = (
     "<div aria-hidden='true' style='height: 22rem; display: grid; gap: 0.7rem'>"
@@ -147,7 +147,7 @@ def decided(mine: Suite) -> str:
     """Say in how many settings patching says where flips are decided; each setting's own study says where."""
     patched = in_order([name for name, study in mine.studies.items() if study.has_table("patching")])
     if not patched:
-        return "Not measured in any setting: the tab Drift by layer says where states move most, which need not be it."
+        return "Not measured in any setting. The tab Drift by layer says where states move most, which may be elsewhere."
     return f"Measured in {len(patched)} of {len(mine.studies)} settings, each on its own first page: {', '.join(patched)}."
 
 

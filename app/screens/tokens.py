@@ -360,7 +360,7 @@ def page(chosen: Selection) -> None:
     st.markdown(
         "The response that an arm gave without the context is read again with it, token by token: **the stronger the "
         "colour, the farther the state that predicts this token moves**. Look for the token that carries the answer: "
-        "where it is pale in one arm and strong in another, the context still decides for the second."
+        "where it is pale in one arm and strong in another, the context still decides the second arm's answer."
     )
     if lacks(chosen, "token_drift", "drift of single tokens"):
         return

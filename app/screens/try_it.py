@@ -197,7 +197,7 @@ def lens(chosen: Selection, ready: list[Checkpoint], tried: list[Tried], questio
     """Draw what every layer would say where the two answers part."""
     st.subheader("Where the answers part, layer by layer", help=GLOSSARY["lens_here"], anchor="lens")
     if question.context is None:
-        st.caption("Without a context the answers are one.")
+        st.caption("Without a context both answers are the same.")
         return
     by_model = {each.model: each for each in ready}
     for column, each in zip(st.columns(len(tried)), tried, strict=True):

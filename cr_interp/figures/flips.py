@@ -16,7 +16,7 @@ def flips(table: pd.DataFrame) -> go.Figure:
     such.
     """
     if table.empty:
-        return empty_figure("In no run do some answers flip and others not.")
+        return empty_figure("In each run all answers flip, or none does.")
     of = over_seeds(table)
     of = of.assign(n_examples=of["n_flipped"] + of["n_kept"])
     within = of.assign(estimate=of["within_class"], low=of["within_low"], high=of["within_high"], control="class")

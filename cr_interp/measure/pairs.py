@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -20,7 +20,7 @@ from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Task
 from cr_interp.tasks.yours.asked_rows import Columns, Read, Wanted, check_ids, read_examples
 from cr_interp.tasks.yours.each_own import shared_context
-from cr_interp.tasks.yours.grading import Grading
+from cr_interp.tasks.yours.grading import TYPED, Grading, Kind
 from cr_interp.tasks.yours.judge import Judge
 from cr_interp.tasks.yours.local_rows import read_local
 from cr_interp.tasks.yours.own import OwnTask, OwnTaskWithNewInstruction, read_context, read_rows_of
@@ -289,7 +289,5 @@ def _grading(told: dict[str, Any], text: str) -> Grading:
         return Grading.model_validate(told)
     except ValidationError as error:
         said = "; ".join(str(each["msg"]).removeprefix("Value error, ") for each in error.errors())
-        raise UserError(
-            f"'{text}' is no grader ({said}). A grader is contains, boxed, choice:ABCD, answer_tag:yes,no, regex:PATTERN, json, "
-            f"json:schema.json, language:de, python:file.py:function, or judge:judge.yaml."
-        ) from error
+        kinds = ", ".join(TYPED.get(name, name) for name in get_args(Kind))
+        raise UserError(f"'{text}' is no grader ({said}). A grader is one of: {kinds}.") from error

@@ -6,6 +6,7 @@ import re
 from cr_interp.clock import VARIABLE, fixed_clock, reads_clock, without_clock
 from cr_interp.errors import UserError
 from cr_interp.models.loading import Loaded
+from cr_interp.views import refuse_taken
 
 
 def fix_template(loaded: Loaded, variables: dict[str, bool | int | str]) -> None:
@@ -21,6 +22,7 @@ def fix_template(loaded: Loaded, variables: dict[str, bool | int | str]) -> None
     for name in variables:
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise UserError(f"'{name}' under template is not the name of a variable, such as enable_thinking.")
+    refuse_taken(variables)
     variables = dict(variables)
     day = variables.pop(VARIABLE, None)
     if day is not None:

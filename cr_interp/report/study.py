@@ -120,7 +120,9 @@ def markdown_table(table: pd.DataFrame, interval: Kind = "across") -> str:
     shown, names = table[table["seed"].isna()], metric_names(table)
     lines = ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for arm in arm_order(shown["arm"]):
-        cells = shown[shown["arm"] == arm].set_index("metric")
+        cells = (
+            shown[shown["arm"] == arm].set_index("metric").reindex(names)
+        )  # an arm may have states and no answers yet
         lines.append(f"| {code(arm)} | " + " | ".join(_cell(name, cells.loc[name]) for name in names) + " |")
     return "\n".join([*lines, "", f"95 % intervals: {in_markdown(said_intervals(shown, wanted=interval))}."])
 

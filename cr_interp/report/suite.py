@@ -34,7 +34,7 @@ _DIFFERENCES = ("harm", "harm_common", "acc_x", "acc_xc")
 _COMMON = "on common: Harm on the prompts that both solve without the context"
 _REGIMES = (
     f"A: the context perturbs (the interval of the change excludes 0), B: it helps, C: the change is within {100 * MARGIN:g} "
-    "points, open: none of these can be said (of a trained arm with one seed never)"
+    "points, open: none of these can be said (a trained arm with one seed is always open)"
 )
 _MISSING = "–"
 

@@ -106,12 +106,11 @@ def rich_directions(study: Study) -> Table:
     because = "; ".join(", ".join(runs) + f": {why}" for why, runs in reasons.items())
     table = PlainTable(
         f"{study.name}: is the returning context a second dose of what was learnt?",
-        caption=f"Layer: where removing v of the base returns most {group} answers beyond the better control; its ends hold for "
-        "all layers at once. Under it the cosine of u with v of the base there. If added: answers that are gone when "
-        "v is put into the run "
-        "without the context, which a second dose should break. With adding: double dose, and in the same layer adding v loses "
-        "more than the controls do; under the share how much more than the control that loses more, in the layer where that is "
-        f"surest, for all layers at once. {because}.",
+        caption=f"Layer: where removing v of the base returns most {group} answers beyond the better control; the interval holds "
+        "for all layers at once. Below the layer: cosine of u with v of the base. If added: answers lost when v is put into the "
+        "run without the context, as a second dose should lose them. With adding: double dose, and in the same layer adding v "
+        "loses more answers than the controls do. Below the share: by how much more than the control that loses more, in the "
+        f"layer where this is surest, for all layers at once. {because}.",
     )
     _columns(table, ("run", "double dose"), ("layer", "back", "beyond [95 %]", "if added", "n"))
     for found in every:
@@ -171,7 +170,7 @@ def rich_flips(study: Study, measure: str = "cosine") -> Table | None:
         f"{study.name}: does drift tell which answers flip? ({measure})",
         caption="AUROC: the chance that a flipped answer's states moved farther than a kept one's; ½ says nothing. In class: "
         "among examples with the same right answer. 95 % over clusters within runs, the outermost ends of several seeds. "
-        "p, of the number left of it: that some layer would be so far from ½ by chance, from one permutation for all layers; of "
+        "p belongs to the number left of it: the chance that any layer lies so far from ½, by one permutation for all layers; of "
         f"several seeds the largest. {counts}.",
     )
     _columns(table, ("arm", "layer"), ("AUROC [95 %]", "p", "in class [95 %]", "p "))

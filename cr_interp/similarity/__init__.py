@@ -1,12 +1,14 @@
 """How alike two views' states are, layer by layer: exact, debiased, and honest about n.
 
-cka(x, y, groups=None)       debiased linear CKA of two matrices of rows; with groups, between examples only
-PairMoments                  CKA, cosine, Procrustes, … over a stream of batches; mergeable
-cka_map(layers_x, layers_y)  layer × layer CKA; with groups, between examples only; CkaMapAccumulator for a stream
-tokens_each(lengths)         how many tokens of each example a study compares: one number for all arms, seeds and layers
-knn_overlap(x, y)            do rows keep their neighbours? with its chance level
-panel(x, y, example)         every measure of every layer, with intervals over examples, beside its floor
-DriftAccumulator(width)      the same for one layer, over a stream
+Mental model: x and y are states of the same tokens in two views, a row a token. A measure says how alike the two are.
+
+    cka(x, y, groups=None)       debiased linear CKA of two matrices of rows; with groups, between examples only
+    PairMoments                  CKA, cosine, Procrustes, … over a stream of batches; mergeable
+    cka_map(layers_x, layers_y)  layer × layer CKA; with groups, between examples only; CkaMapAccumulator for a stream
+    tokens_each(lengths)         how many tokens of each example a study compares: one number for all arms, seeds and layers
+    knn_overlap(x, y)            do rows keep their neighbours? with its chance level
+    panel(x, y, example)         every measure of every layer, with intervals over examples, beside its floor
+    DriftAccumulator(width)      the same for one layer, over a stream
 """
 
 from cr_interp.similarity.cka import cka, weighted_cka

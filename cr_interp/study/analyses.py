@@ -53,6 +53,8 @@ class Analysis:
     comes last: its rows say that a checkpoint is done."""
     beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Further tables that it fills: name → columns."""
+    tells: Mapping[str, str] = field(default_factory=dict)
+    """What a row of each further table is, in a sentence, for the documentation."""
     options: tuple[str, ...] = ()
     """Which of ``cr_interp.mechanism.given.Options`` decide its rows, beside those that choose the answers."""
     rules: Mapping[str, str] = field(default_factory=dict)
@@ -109,6 +111,7 @@ ANALYSES: tuple[Analysis, ...] = (
     Analysis(
         "drift", "drift", "site, layer, measure and control", _DRIFT, "readings",
         "cr_interp.measure.readings:drift_rows", beside={"drift_with_sinks": _DRIFT},
+        tells={"drift_with_sinks": "As `drift`, with attention sinks, where that leaves some out."},
     ),
     Analysis(
         "patching", "patching", "group of answers, direction, site, layer, control and read-out",
@@ -119,10 +122,11 @@ ANALYSES: tuple[Analysis, ...] = (
                 "example_id", "cluster", *_PATCHED, "received", "given", "patched", "before", "answer",
             )
         },
+        tells={"patching_examples": "A row per example and patch, from which `patching` is made."},
         options=("sites",), rules=_PARTNERS,
     ),
     Analysis(
-        "windows", "patching_windows", "as in `patching`, for several layers at once: also per `width`, from `layer` on",
+        "windows", "patching_windows", "group of answers, direction, site, window (first `layer`, `width`), control and read-out",
         (*_PATCHED, "width", "readout", "estimate", "low", "high", "n_examples"),
         "answers", "cr_interp.mechanism.patching:window_rows",
         beside={
@@ -130,19 +134,26 @@ ANALYSES: tuple[Analysis, ...] = (
                 "example_id", "cluster", *_PATCHED, "width", "received", "given", "patched", "before", "answer",
             )
         },
+        tells={"patching_windows_examples": "A row per example and patch, from which `patching_windows` is made."},
         options=("sites", "windows"), rules=_PARTNERS,
     ),
     Analysis(
-        "attribution", "attribution", "as in `patching` for the share, to first order instead of patched; also per `head`",
+        "attribution", "attribution",
+        "group of answers, direction, site, layer, `head` and control: the share of `patching`, to first order",
         (*_PATCHED, "head", "readout", "estimate", "low", "high", "n_examples"),
         "answers", "cr_interp.mechanism.attribution:rows",
         beside={
             "attribution_examples": ("example_id", "cluster", *_PATCHED, "head", "received", "given", "patched"),
         },
+        tells={
+            "attribution_examples": "A row per example and cell, from which `attribution` is made; `patched` is what is "
+            "estimated."
+        },
         options=("sites", "heads"), rules=_PARTNERS,
     ),
     Analysis(
-        "heads", "patching_heads", "as in `patching`, for the heads that attribution names first and some drawn at random",
+        "heads", "patching_heads",
+        "group of answers, direction, layer, `head`, control and read-out: heads that attribution names, and some drawn",
         (*_PATCHED, "head", "chosen", "readout", "estimate", "low", "high", "n_examples"),
         "answers", "cr_interp.mechanism.heads:rows",
         beside={
@@ -150,6 +161,7 @@ ANALYSES: tuple[Analysis, ...] = (
                 "example_id", "cluster", *_PATCHED, "head", "chosen", "received", "given", "patched", "before", "answer",
             )
         },
+        tells={"patching_heads_examples": "A row per example and patch, from which `patching_heads` is made."},
         options=("heads",), rules=_PARTNERS,
     ),
     Analysis(
@@ -161,6 +173,11 @@ ANALYSES: tuple[Analysis, ...] = (
             "attention": (
                 "group", "view", "span", "layer", "head", "control", "estimate", "low", "high", "n_examples",
             ),
+        },
+        tells={
+            "knockout_examples": "A row per example and cut, from which `knockout` is made.",
+            "attention": "A row per group of answers, view, span, layer and head: the mean attention of the aligned positions. "
+            "Control `even`: what even attention to all tokens would give.",
         },
         options=("spans", "readers", "cuts", "cuts_all"),
     ),
@@ -174,11 +191,16 @@ ANALYSES: tuple[Analysis, ...] = (
                 "logprob", "rank", "other_logprob", "other_rank", "top", "kl",
             )
         },
+        tells={
+            "lens_examples": "A row per token of an answer, layer and view (every token of some examples, of the others where "
+            "the answers part), from which `lens` is made."
+        },
         rules=_PARTNERS,
     ),
     Analysis(
         "updates", "updates", "module, layer and measure", _UPDATED, "weights", "cr_interp.mechanism.updates:rows",
         beside={"update_overlaps": ("other_arm", "other_seed", *_UPDATED)}, along=True,
+        tells={"update_overlaps": "A row per module, layer, measure and other run: how alike two runs' updates are."},
     ),
     Analysis(
         "directions", "directions", "site, layer, measure and control",
@@ -187,6 +209,11 @@ ANALYSES: tuple[Analysis, ...] = (
         beside={
             "direction_examples": ("example_id", "cluster", *_MOVED, "received", "given", "patched", "before", "answer"),
             "direction_effects": (*_MOVED, "readout", "estimate", "low", "high", "n_examples"),
+        },
+        tells={
+            "direction_examples": "A row per example and direction, from which `direction_effects` is made.",
+            "direction_effects": "A row per group, action, vector, layer, control and read-out: what a direction does to the "
+            "answers.",
         },
     ),
     Analysis(

@@ -7,6 +7,7 @@ bytes. Callers get a shallow copy: under pandas' copy-on-write a change of the c
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -73,10 +74,9 @@ def _checked(file: Path, name: str, task: str) -> pd.DataFrame:
     missing = [column for column in COLUMNS.get(name, ()) if column not in frame.columns]
     if missing:
         raise UserError(f"{file} lacks the columns {missing}; it was damaged or written by something else.")
-    if wrong := wrong_columns(frame) or (wrong_values(frame) if name in ("drift", "drift_with_sinks") else []):
-        raise UserError(
-            f"{file} was damaged or written by something else: {', '.join(wrong[:4])}. Make it again."
-        )
+    refuse_wrong(file, wrong_columns(frame))
+    if name in ("drift", "drift_with_sinks"):
+        refuse_wrong(file, wrong_values(frame))
     if name == "generations":
         _check_outcomes(file, frame)
         if "cluster" not in frame:
@@ -87,17 +87,22 @@ def _checked(file: Path, name: str, task: str) -> pd.DataFrame:
     return frame
 
 
-#: What says of an answer whose it is and what it was: one without would be left out of some counts, and wrong in others.
-_ANSWER = ("arm", "seed", "step", "split", "example_id", "view", "control", "sample", "outcome")
+def refuse_wrong(file: Path, wrong: Sequence[str]) -> None:
+    """Raise :class:`UserError` if anything is wrong with a table, or with the part of it that was read."""
+    if wrong:
+        raise UserError(
+            f"{file} was damaged or written by something else: {', '.join(wrong[:4])}. Make it again."
+        )
 
 
 def _check_outcomes(file: Path, frame: pd.DataFrame) -> None:
-    for name in _ANSWER:
-        if gaps := int(frame[name].isna().sum()):
-            raise UserError(
-                f"{file} has {gaps} answers without {name}, which cannot be counted. It was damaged, or written by something "
-                f"else; fill it anew."
-            )
+    if not len(frame):
+        raise UserError(f"{file} holds no answers. It was damaged, or its evaluation was stopped; fill it anew.")
+    if gaps := int(frame["outcome"].isna().sum()):
+        raise UserError(
+            f"{file} has {gaps} answers without outcome, which cannot be counted. It was damaged, or written by something "
+            f"else; fill it anew."
+        )
     unknown = sorted(set(frame["outcome"].dropna().unique()) - {*OUTCOMES, UNGRADED})
     if unknown:
         raise UserError(

@@ -42,31 +42,45 @@ class Manifest(BaseModel):
     example_tokens: int | None = None
 
 
-#: Columns of text, columns of numbers; each may have gaps.
+#: Columns of text.
 TEXTS = frozenset(
-    {
+    {"arm", "split", "example_id", "cluster", "view", "control", "prompt", "response", "outcome", "site", "measure", "token",
+     "map", "method", "reason", "group", "direction", "readout", "chosen", "span", "readers", "vector", "action", "term",
+     "other_term", "module", "other_arm", "question", "tested", "other", "top", "made_of"}
+)  # fmt: skip
+#: Columns of numbers.
+NUMBERS = frozenset(
+    {"seed", "step", "sample", "n_tokens", "layer", "estimate", "low", "high", "n_examples", "n_masked", "position", "cosine",
+     "relative_l2", "kl", "fidelity", "invariance", "layer_x", "layer_y", "cka", "n", "min_low", "min_high", "p", "p_layers",
+     "n_dropped", "n_duplicates", "example_tokens", "cka_examples", "n_clusters", "n_other_answer", "n_weights", "other_seed",
+     "given", "received", "patched", "logprob", "other_logprob", "rank", "other_rank", "head", "width", "cut"}
+)  # fmt: skip
+#: Columns of yes and no.
+FLAGS = frozenset({"obeys_new", "other_answer", "parts"})
+#: Of the numbers the whole ones.
+WHOLE = frozenset(
+    {"seed", "step", "sample", "n_tokens", "layer", "position", "layer_x", "layer_y", "n_examples", "other_seed", "head", "width"}
+)  # fmt: skip
+#: Counts, or places from 0: never negative.
+COUNTS = WHOLE - {"layer", "layer_x", "layer_y", "head"} | {"n", "n_masked", "n_clusters", "n_weights"}
+#: What a row is about, and how many it counts: without gaps, since a row of nobody is left out of some figures and not of others.
+ABOUT = WHOLE | {
+    *(
         "arm",
         "split",
         "example_id",
         "view",
         "control",
-        "prompt",
-        "response",
-        "outcome",
         "site",
         "measure",
-        "token",
         "map",
-    }
-)
-NUMBERS = frozenset(
-    {"seed", "step", "sample", "n_tokens", "layer", "estimate", "low", "high", "n_examples", "n_masked", "position", "cosine",
-     "relative_l2", "kl", "fidelity", "invariance", "layer_x", "layer_y", "cka", "n"}
-)  # fmt: skip
-#: Of these without gaps: they are counted by.
-WHOLE = frozenset({"seed", "step", "sample", "n_tokens", "layer", "position", "layer_x", "layer_y", "n_examples"})
-#: Counts, or places from 0: never negative.
-COUNTS = WHOLE - {"layer", "layer_x", "layer_y"} | {"n", "n_masked"}
+        "group",
+        "direction",
+        "readout",
+        "span",
+    ),
+    *("readers", "vector", "action", "term", "other_term", "module", "other_arm", "question", "tested"),
+}
 #: Measures that are cosines.
 COSINES = ("cosine", "centred_cosine", "cosine_p5", "cosine_trimmed")
 #: A table has at most so many rows and columns, and so many bytes when it is unpacked: a small file can stand for far more.
@@ -80,6 +94,8 @@ def wrong_columns(frame: pd.DataFrame) -> list[str]:
     found = []
     for name in map(str, frame.columns):
         column = frame[name]
+        if gaps := int(column.isna().sum()) if name in ABOUT else 0:
+            found.append(f"{gaps} rows are without '{name}'")
         if column.isna().all():
             continue
         if name in NUMBERS:
@@ -91,6 +107,12 @@ def wrong_columns(frame: pd.DataFrame) -> list[str]:
                 found.append(f"'{name}' holds negative numbers")
         elif name in TEXTS and not _texts(column):
             found.append(f"'{name}' holds {column.dtype}, not texts")
+        elif name in FLAGS and pd.api.types.infer_dtype(column, skipna=True) != "boolean":
+            found.append(f"'{name}' holds {column.dtype}, not yes and no")
+        elif name == "before" and not pd.api.types.is_numeric_dtype(
+            column
+        ):  # a share, or whether one answer was right
+            found.append(f"'{name}' holds {column.dtype}, not numbers")
     return found
 
 
@@ -112,7 +134,8 @@ _RUN = ("arm", "seed", "step")
 
 
 def _whole(column: pd.Series) -> bool:
-    return bool(pd.api.types.is_integer_dtype(column) or ((column % 1 == 0) & (column.abs() < 2**53)).all())
+    small = ((column < 2**53) & (column > -(2**53))).all()
+    return bool(small and (pd.api.types.is_integer_dtype(column) or (column % 1 == 0).all()))
 
 
 def _texts(column: pd.Series) -> bool:

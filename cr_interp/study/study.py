@@ -177,11 +177,16 @@ class Study:
 
     def runs(self) -> list[tuple[str, int]]:
         """List the (arm, seed) pairs that have a training log, sorted."""
+        named = [log.parent.name.rpartition("-s") for log in self.logs()]
+        return [(arm, int(seed)) for arm, _, seed in named]
+
+    def logs(self) -> list[Path]:
+        """List their training logs, in the same order."""
         found = []
         for log in sorted((self.path / "runs").glob("*-s*/train.jsonl")):
             arm, _, seed = log.parent.name.rpartition("-s")
-            if arm and _is_seed(seed) and leads_inside(self.path, log):
-                found.append((arm, int(seed)))
+            if _is_arm(arm) and _is_seed(seed) and leads_inside(self.path, log):
+                found.append(log)
         return found
 
     def checkpoints(self) -> list[tuple[str, int, int, Path]]:
@@ -195,7 +200,7 @@ class Study:
             model = any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
             weights = sorted(folder.glob("*.safetensors")) if model else []
             whole = weights and all(leads_inside(self.path, each) for each in (*weights, *folder.glob("*.json")))
-            if arm and _is_seed(seed) and step.isdecimal() and len(step) < 16 and whole:
+            if _is_arm(arm) and _is_seed(seed) and step.isdecimal() and len(step) < 16 and whole:
                 found.append((arm, int(seed), int(step), folder))
         return sorted(found)
 
@@ -233,6 +238,14 @@ def _sound(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         say(f"The manifest of {path} is read without {', '.join(sorted(wrong))}: {explain(error, Manifest)}")
         return {key: value for key, value in manifest.items() if key not in wrong}
     return manifest
+
+
+def _is_arm(name: str) -> bool:
+    """Tell whether it is any text; the bytes of a folder's name may be none."""
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_seed(text: str) -> bool:

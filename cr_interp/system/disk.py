@@ -6,9 +6,11 @@ writes a little into it, and compares what is free with what was to be written. 
 """
 
 import errno
+import math
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -116,8 +118,11 @@ def _here() -> str:
     return socket.gethostname().partition(".")[0][:63].replace("-", "_") or "here"
 
 
-def _runs(process: int) -> bool:
-    """Tell whether there is such a process on this machine."""
+def _runs(process: int, written: float) -> bool:
+    """Tell whether the process of this number that wrote something at ``written`` (seconds since 1970) still runs here.
+
+    Numbers are given again, in minutes where many processes are started: one that began after the writing is another.
+    """
     if os.name == "nt":
         return True  # there is no asking without harm
     try:
@@ -125,8 +130,19 @@ def _runs(process: int) -> bool:
     except ProcessLookupError:
         return False
     except OSError:
-        return True
-    return True
+        pass  # somebody else's
+    began = _began(process)
+    return began is None or began <= written + 1
+
+
+def _began(process: int) -> float | None:
+    """Tell when a process began, in seconds since 1970; None where the system does not tell. Exact to a hundredth."""
+    try:
+        told = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        ran = time.clock_gettime(time.CLOCK_BOOTTIME) - int(told[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
+    return time.time() - ran
 
 
 def sweep(folder: Path) -> None:
@@ -134,5 +150,12 @@ def sweep(folder: Path) -> None:
     for file in folder.glob(f"{_TEMPORARY}*"):
         where, _, rest = file.name.removeprefix(_TEMPORARY).partition("-")
         process = rest.partition("-")[0]
-        if where == _here() and process.isdecimal() and not _runs(int(process)):
+        if where == _here() and process.isdecimal() and not _runs(int(process), _written(file)):
             remove(file)
+
+
+def _written(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:  # it has just been put in its place
+        return math.inf

@@ -1,12 +1,17 @@
-"""Stored tables in, answers out: pandas only, no model, no figure, no file.
+"""Stored tables in, answers out: pandas only, no model, no figure.
 
-behaviour      generations → the paper's metrics, with intervals; differences between arms
-obedience      generations → is a new instruction followed?
-drift          drift → a measure per layer, the layer that moves most
-methods        drift, cka_map → how earlier tables were computed; the example level of a map
-controls       drift → a measure under every context control, beside its floor
-example_pairs  generations → prompts whose answers flip
-token_view     token_drift → which tokens move, arms aligned
-suite          several studies side by side; ablations
-matching, pairing   what the others share
+Mental model: each module answers one question from one or two tables of a study (before the arrow), for every arm and seed and
+over seeds, with intervals. Figures, reports and pages only show what these functions return.
+
+    metrics         all of them in one table, made of behaviour, obedience, divergence, marks and drift
+    behaviour       generations → accuracy in both views, Harm, Rescue, length; differences between arms
+    obedience       generations → does the student still follow a new instruction?
+    divergence      divergence → fidelity and invariance
+    example_pairs   generations → which answers flipped; unread: which nobody could read
+    drift           drift → a measure by layer, the layer that moves most; controls: beside its floor
+    token_view      token_drift → which tokens move, arms aligned; flips_by_drift: does that tell flips?
+    patching …      patching, attribution, knockout, lens, directions, updates, gradients, probes → a table of explain over seeds
+    suite           several studies side by side; claims, ablations, confirmation
+    verdict_rows    what two arms' difference costs and gains
+    estimates       what they share: the two intervals; pairing (which runs are compared), permuted, stored (kept on disk)
 """

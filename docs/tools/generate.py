@@ -69,9 +69,13 @@ def environment() -> Environment:
     return made
 
 
+#: An empty line between two rows of a table, but not between two tables: there a head follows, and the line below it.
+APART = re.compile(r"\|\n\n(?=\|)(?!\|[^\n]*\n\|[ :|-]+\|(?:\n|\Z))")
+
+
 def _tidy(text: str) -> str:
     """Remove the empty lines that a template's own lines leave behind, and fill paragraphs again."""
-    blocks = re.sub(r"\|\n\n(?=\|)", "|\n", text.strip()).split("\n\n")
+    blocks = APART.sub("|\n", text.strip()).split("\n\n")
     tidy, fenced = [], False
     for block in filter(str.strip, blocks):
         fenced ^= block.count("```") % 2 == 1

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import griffe
 import typer
@@ -125,7 +125,7 @@ def _said(model: type[BaseModel]) -> dict[str, str]:
 
 @cache
 def _module(name: str) -> griffe.Module:
-    """Read what is written in one module: ``griffe.load`` would read its package, half a million objects, for each class asked."""
+    """Read what is written in one module: ``griffe.load`` reads its whole package, half a million objects, for every class."""
     file = Path(str(import_module(name).__file__))
     return griffe.visit(name, filepath=file, code=file.read_text(encoding="utf-8"))
 
@@ -150,6 +150,8 @@ def _kind(annotation: Any) -> str:
     if models:
         return "section"
     annotation = _unchecked(annotation)
+    if get_origin(annotation) is Union:  # of a text and a list, say; `| None` is written below
+        return " or ".join("null" if each is type(None) else _kind(each) for each in get_args(annotation))
     text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
     text = re.sub(r"typing\.|pathlib\.|datetime\.", "", text)
     several = re.fullmatch(r"tuple\[(Literal\[.+\]), \.\.\.\]", text)
@@ -255,19 +257,7 @@ MEANING = {
 TABLES = {
     "generations": "A row per answer.",
     **{each.table: f"A row per {each.about}." for each in ANALYSES},
-    "drift_with_sinks": "As `drift`, with attention sinks, where that leaves some out.",
-    "patching_examples": "A row per example and patch, from which `patching` is made.",
-    "patching_windows_examples": "A row per example and patch, from which `patching_windows` is made.",
-    "attribution_examples": "A row per example and cell, from which `attribution` is made; `patched` is what is estimated.",
-    "patching_heads_examples": "A row per example and patch, from which `patching_heads` is made.",
-    "knockout_examples": "A row per example and cut, from which `knockout` is made.",
-    "attention": "A row per group of answers, view, span, layer and head: the mean attention of the aligned positions. "
-    "Control `even`: what even attention to all tokens would give.",
-    "lens_examples": "A row per token of an answer, layer and view (every token of some examples, of the others where the "
-    "answers part), from which `lens` is made.",
-    "direction_examples": "A row per example and direction, from which `direction_effects` is made.",
-    "direction_effects": "A row per group, action, vector, layer, control and read-out: what a direction does to the answers.",
-    "update_overlaps": "A row per module, layer, measure and other run: how alike two runs' updates are.",
+    **{table: told for each in ANALYSES for table, told in each.tells.items()},
 }
 
 

@@ -1,5 +1,5 @@
-"""Docstrings name things as reStructuredText does (``:func:`~cr_interp.suite.counts```); the site's are Markdown. This griffe
-extension shows the name."""
+"""Docstrings name things as reStructuredText does (``:func:`~cr_interp.suite.counts```) and hold examples as doctest reads them.
+The site's texts are Markdown, so this griffe extension shows the name, and an example as code."""
 
 import re
 from typing import Any
@@ -9,8 +9,12 @@ import griffe
 ROLE = re.compile(r":(?:func|class|data|mod|meth|attr):`(~?)([^`]+)`")
 
 
+EXAMPLE = re.compile(r"^(>>> .*?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
+
+
 def readable(text: str) -> str:
-    return ROLE.sub(lambda found: f"`{found[2].rpartition('.')[2] if found[1] else found[2]}`", text)
+    named = ROLE.sub(lambda found: f"`{found[2].rpartition('.')[2] if found[1] else found[2]}`", text)
+    return EXAMPLE.sub(lambda found: f"```pycon\n{found[1]}\n```", named)
 
 
 class Roles(griffe.Extension):

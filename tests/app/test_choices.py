@@ -116,7 +116,7 @@ def test_the_switch_for_sinks_takes_their_table_or_says_why_it_changes_nothing(g
 
     app = switched(True)
     assert not app.exception
-    assert "was measured without them only" in said(app)
+    assert "was measured without sinks only" in said(app)
     study = studies.Study.open(good)
     drift = study.table("drift")
     study.put("drift", drift.assign(n_masked=3))
@@ -132,7 +132,7 @@ def test_a_study_that_was_measured_with_its_sinks_is_not_said_to_have_none(good)
     study.put("drift", study.table("drift").assign(n_masked=0))  # none was masked, since none was looked for
     study.update_manifest(evaluation={**study.manifest["evaluation"], "mask_sinks": False})
     app = open_app("screens/layers.py").toggle(key="sinks").set_value(True).run()
-    assert "measured with them throughout" in said(app)
+    assert "measured with sinks throughout" in said(app)
     assert "None of this study's tokens" not in said(app)
 
 

@@ -51,7 +51,7 @@ def test_the_strongest_cell_is_shown_first_with_its_controls_and_examples(patche
     assert "Patching, repair" in text
     assert "n = 12 harmed examples" in text
     assert "12 examples a seed. Controls: " in text
-    assert "No harmed answers were patched of base." in text
+    assert "No harmed answers of base were patched." in text
 
 
 def test_whether_a_place_may_be_named_stands_at_its_cell(patched):

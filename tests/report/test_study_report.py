@@ -13,6 +13,7 @@ from cr_interp.report.flips import _words, choose_flips
 from cr_interp.report.parts import Answer, Drawing, Numbers, Pairs, Points, Words
 from cr_interp.report.sections import sections
 from cr_interp.report.sending import MOST_BYTES, form_of, report_text, write_report
+from cr_interp.report.study import markdown_study
 from cr_interp.study.study import Study
 from cr_interp.tables.example_pairs import paired
 
@@ -162,6 +163,18 @@ def test_a_missing_table_costs_its_own_section(missing, tmp_path):
     assert ("metrics" in found) == (other == "generations")
     assert ("drift" in found) == (other == "drift")
     assert report_text(study).endswith("</html>\n")
+
+
+def test_an_arm_with_states_and_no_answers_yet_has_a_row(tmp_path):
+    study = make_study(tmp_path / "s", seeds=(0, 1), examples=8)
+    answers = study.table("generations")
+    study.table_path("generations").unlink()
+    study.put("generations", answers[answers["arm"] != "nca"])
+    lines = markdown_study(study, "exact", "within").splitlines()
+    (row,) = [line for line in lines if line.startswith("| `nca`")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1] == "–"
+    assert re.fullmatch(r"0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", cells[-1])
 
 
 def test_a_damaged_table_is_said_and_the_rest_stands(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from cr_interp.errors import UserError
 from cr_interp.study import questions
 from cr_interp.study.log import StudyLogs
 from cr_interp.study.study import Study
+from cr_interp.tables.metrics import metric_table
 from cr_interp.tables.stored import of_study
 
 SECRET = "the words of another folder"
@@ -188,6 +190,9 @@ def test_a_manifest_that_nests_is_refused(tmp_path):
         ("step", -1),
         ("response", 1.5),
         ("outcome", "perhaps"),
+        ("seed", 2**63 - 1),
+        ("sample", 10.0**19),
+        ("obeys_new", "yes"),
     ],
 )
 def test_a_column_holds_what_it_is_called(column, values, tmp_path):
@@ -205,8 +210,40 @@ def test_an_answer_without_an_outcome_is_no_wrong_answer(column, tmp_path):
     frame = study.table("generations")
     frame[column] = frame[column].astype(object).where(frame.index != 3, None)
     frame.to_parquet(study.table_path("generations"))
-    with pytest.raises(UserError, match=f"1 answers without {column}"):
+    with pytest.raises(UserError, match=rf"1 (answers|rows are) without '?{column}"):
         study.table("generations")
+
+
+@pytest.mark.parametrize("value", [None, float("inf"), 1.5])
+@pytest.mark.parametrize(
+    ("table", "column"), [("drift", "seed"), ("drift", "layer"), ("token_drift", "layer"), ("cka_map", "layer_x")]
+)
+def test_a_row_of_no_place_is_in_no_table(table, column, value, tmp_path):
+    study = make_study(
+        tmp_path / "study", seeds=(0,), examples=4, tables=("generations", "drift", "token_drift", "cka_map")
+    )
+    frame = study.table(table)
+    frame[column] = frame[column].astype(float).where(frame.index != 3, value)
+    frame.to_parquet(study.table_path(table))
+    with pytest.raises(UserError, match=rf"was damaged.*'{column}'"):
+        study.table(table)
+
+
+def test_a_table_of_no_answers_says_so(tmp_path):
+    study = make_study(tmp_path / "study", seeds=(0,))
+    study.table("generations").head(0).to_parquet(study.table_path("generations"))
+    with pytest.raises(UserError, match="holds no answers"):
+        metric_table(study)
+
+
+def test_a_run_whose_folder_has_no_name_is_passed_over(tmp_path):
+    study = make_study(tmp_path / "study", seeds=(0,))
+    before = study.runs()
+    assert len(before) > 0
+    arm, seed = before[0]
+    odd = os.fsencode(study.path / "runs") + b"/\xff-s1"
+    shutil.copytree(os.fsencode(study.run_path(arm, seed)), odd)
+    assert study.runs() == before
 
 
 @pytest.mark.parametrize(

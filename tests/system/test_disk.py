@@ -6,12 +6,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from cr_interp.errors import UserError
-from cr_interp.files import write_atomic
+from cr_interp.files import write_atomic, write_json
 from cr_interp.study.study import Study
 from cr_interp.system import disk
 from cr_interp.system.disk import disk_trouble, probe, remove, sweep, temporary_name
@@ -98,6 +99,27 @@ def test_what_a_kill_left_is_swept_and_what_is_being_written_is_not(tmp_path):
         assert done not in names
         assert {mine, elsewhere, "train.jsonl"} <= names
     sweep(tmp_path / "nowhere")
+
+
+def test_whoever_writes_next_takes_a_left_over_away(tmp_path):
+    # Not every command looks through a study before it writes.
+    left = tmp_path / temporary_name()
+    left.write_text("x")
+    yesterday = time.time() - 86400
+    os.utime(left, (yesterday, yesterday))
+    write_json(tmp_path / "new.json", {})
+    assert [file.name for file in tmp_path.iterdir()] == ["new.json"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="the system does not tell when a process began")
+def test_the_number_of_a_process_that_is_gone_may_be_another_ones_by_now(tmp_path):
+    before, now = tmp_path / temporary_name(), tmp_path / temporary_name()
+    before.write_text("x")
+    now.write_text("x")
+    yesterday = time.time() - 86400  # this process, whose number both names have, began later
+    os.utime(before, (yesterday, yesterday))
+    sweep(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [now.name]
 
 
 @pytest.mark.parametrize(

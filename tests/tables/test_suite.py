@@ -263,7 +263,7 @@ def test_a_damaged_table_is_refused_not_skipped(tmp_path):
     rows = study.table("generations")
     study.table_path("generations").unlink()
     study.put("generations", rows.assign(seed=rows["seed"].where(rows["arm"] != "opd")))
-    with pytest.raises(UserError, match="without seed"):
+    with pytest.raises(UserError, match="without 'seed'"):
         suite.setting_rows(suite.open_suite(tmp_path))
     study.table_path("generations").write_bytes(b"not parquet")
     with pytest.raises(UserError, match="not readable as Parquet"):

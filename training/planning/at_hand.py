@@ -1,6 +1,7 @@
-"""What would stop a run before its first step, as far as files of this machine tell: its rows, its loggers, an adapter's places.
+"""What would stop a run before its first step, as far as files of this machine tell: rows and context, loggers and engines, an
+adapter's places.
 
-Mental model. A plan loads no model and no tokenizer. But a task's rows are often here, a weight's name stands in the head of its
+Mental model. A plan loads no model. But a task's rows are often here, a weight's name stands in the head of its
 file, and a package is installed or not: what they refuse, the run would refuse later. What takes longer than a moment to find
 out, or is only known on the hub, is left to the run.
 """
@@ -18,6 +19,7 @@ from cr_interp.models.known import ORGANISMS
 from cr_interp.tasks.base import Example, Task
 from cr_interp.tasks.language.labels import LabelTask
 from cr_interp.tasks.yours.described import DescribedTask
+from cr_interp.views import Context
 from training.settings import LOGGERS, StudyConfig
 
 #: Of a safetensors file: its head, which lists the tensors, is no longer than this in any model.
@@ -52,6 +54,37 @@ def logger_problems(config: StudyConfig) -> Iterator[str]:
         packages = LOGGERS[name]
         if packages and not any(find_spec(package) for package in packages):
             yield f"report_to names {name}, whose package {packages[0]} is not installed. Install it, or leave it out."
+
+
+def engine_problems(config: StudyConfig) -> Iterator[str]:
+    """Yield engines for responses that are not installed here."""
+    if config.training.vllm and not find_spec("vllm"):
+        yield "training.vllm needs the package vllm, which is not installed: pip install 'cr-interp[vllm]', or leave it out."
+    if config.evaluation.engine == "vllm" and not find_spec("vllm"):
+        yield "evaluation.engine needs the package vllm, which is not installed: pip install 'cr-interp[vllm]', or leave it out."
+
+
+def context_problems(config: StudyConfig, task: Task) -> Iterator[str]:
+    """Yield a context that is longer than ``context_cap``, where a built-in tokenizer counts its words in a moment.
+
+    Only what the context says is counted, so what the chat template writes around it comes on top.
+    """
+    file = ORGANISMS / config.model.removeprefix("builtin:organism-") / "tokenizer.json"
+    if config.context_cap is None or not config.model.startswith("builtin:") or not file.is_file():
+        return
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(file))
+
+    def length(context: Context) -> int:
+        return sum(len(tokenizer.encode(message["content"]).ids) for message in context.messages)
+
+    context = task.contexts(length)["exact"]
+    if isinstance(context, Context) and (found := length(context)) > config.context_cap:
+        yield (
+            f"The context of '{config.task}' has {found} tokens, more than context_cap = {config.context_cap}. Nothing is cut: "
+            f"shorten the context, or raise context_cap."
+        )
 
 
 def adapter_problems(config: StudyConfig) -> Iterator[str]:

@@ -15,7 +15,13 @@ from cr_interp.errors import UserError
 from cr_interp.tasks.base import Task
 from training.objectives import arm_terms
 from training.planning.architecture import Architecture, architecture_of
-from training.planning.at_hand import adapter_problems, logger_problems, row_problems
+from training.planning.at_hand import (
+    adapter_problems,
+    context_problems,
+    engine_problems,
+    logger_problems,
+    row_problems,
+)
 from training.planning.duration import USABLE, Gpu, computing, gpu, gpus, writing
 from training.planning.memory import Memory, Sizes, adapter_parameters, step_memory
 from training.planning.work import Lengths, readings, step
@@ -239,7 +245,8 @@ def check(config: StudyConfig, student: Architecture, teacher: Architecture) -> 
     problems += [
         *logger_problems(config),
         *adapter_problems(config),
-        *(row_problems(config, task) if task else ()),
+        *engine_problems(config),
+        *((*context_problems(config, task), *row_problems(config, task)) if task else ()),
     ]
     return problems, task
 

@@ -28,6 +28,16 @@ from cr_interp.vocabulary import UNGRADED
 Kind = Literal["choice", "answer_tag", "boxed", "contains", "regex", "json", "language", "python", "judge"]
 #: Kinds that cannot do without an expected answer.
 KEYED = ("choice", "answer_tag", "boxed", "contains")
+#: How a kind with a setting is typed in one word; the others are typed as they are called.
+TYPED = {
+    "choice": "choice:ABCD",
+    "answer_tag": "answer_tag:yes,no",
+    "regex": "regex:PATTERN",
+    "json": "json, json:schema.json",
+    "language": "language:de",
+    "python": "python:file.py:function",
+    "judge": "judge:judge.yaml",
+}
 
 
 class Grading(BaseModel):

@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import socket
+from importlib.util import find_spec
 
 import pytest
 from rich.console import Console
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 
 from cr_interp.errors import UserError
 from training.objectives import arm_terms
+from training.planning import at_hand
 from training.planning.plan import make_plan, micro_batches
 from training.settings import config_names, load_config
 
@@ -148,9 +151,12 @@ def test_the_number_of_gpus_can_be_given_and_may_not_do():
         ("max_turns=3", "Set max_turns=1"),
         ("task=textarena:sokoban", "Set max_turns=5"),
         ("max_new_tokens=40000", "the model has 40960 positions"),
+        ("training.vllm=http://127.0.0.1:1", "which is not installed"),
+        ("evaluation.engine=vllm", "which is not installed"),
     ],
 )
-def test_what_would_stop_a_run_is_found(override, said):
+def test_what_would_stop_a_run_is_found(override, said, monkeypatch):
+    monkeypatch.setattr(at_hand, "find_spec", lambda name: None if name == "vllm" else find_spec(name))
     problems = plan("paper/medmcqa-qwen3-8b", override).problems
     assert len(problems) == 1
     assert said in problems[0]
@@ -173,6 +179,20 @@ def test_what_cannot_be_planned_at_all(override, said):
         return
     with pytest.raises(UserError, match=said):
         plan("paper/medmcqa-qwen3-8b", override)
+
+
+def test_a_context_longer_than_its_cap_is_found_where_the_tokenizer_is_here():
+    (problem,) = plan("organism-shift", "context_cap=1").problems
+    assert "shorten the context" in problem
+    assert plan("organism-shift", "context_cap=100").problems == []
+    longest = int(re.search(r"has (\d+) tokens", problem)[1])
+    assert plan("organism-shift", f"context_cap={longest}").problems == []
+
+
+@pytest.mark.parametrize("name", ["messages", "add_generation_prompt"])
+def test_a_variable_of_the_template_that_rendering_fills_is_refused(name):
+    with pytest.raises(UserError, match=f"template cannot set {name}"):
+        plan("organism-shift", f"template={{{name}: x}}")
 
 
 def test_a_task_that_cannot_be_read_is_the_one_problem(tmp_path):
