@@ -16,6 +16,7 @@ from app.words import plain
 from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.figures import cells
+from cr_interp.figures.table_html import table_html
 from cr_interp.study.analyses import command_for
 
 
@@ -144,6 +145,12 @@ def reachable(figure: go.Figure) -> go.Figure:
             if not isinstance(trace.meta, dict):
                 trace.meta = {"panel": trace.name or ""}
     return figure
+
+
+def show_table(table: pd.DataFrame, says: str, **how: Any) -> None:
+    """Draw a table that is only read; ``how`` is what :func:`cr_interp.figures.table_html.table_html` takes. A data frame can be
+    sorted and searched, and needs a canvas whose code takes the browser longer than all figures of a page."""
+    st.html(table_html(table, says, **how))
 
 
 def lacks(chosen: Selection, table: str, what: str) -> bool:

@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from app.address import linked, linked_some, linked_text
-from app.parts import below, download_table, guard, lacks, show_figure
+from app.parts import below, download_table, guard, lacks, show_figure, show_table
 from app.queries.state import Selection, current
 from app.queries.token_table import Tokens
 from app.recipes import study as recipes
@@ -42,7 +42,11 @@ def table(chosen: Selection, counts: pd.DataFrame, pairs: pd.DataFrame, arm: str
             "stayed the same."
         )
         shown = keyless[["arm", "case", "count", "n", "share", "low", "high"]]
-        st.dataframe(shown, hide_index=True, key="keyless-table")
+        show_table(
+            shown,
+            "answers without a key: how many changed",
+            formats=dict.fromkeys(("share", "low", "high"), ".3f"),
+        )
     counts = counts[counts["case"].isin(list(example_pairs.CASES))]
     if counts.empty:
         return

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.address import linked, linked_some
-from app.parts import clickable, guard, lacks, show_figure
+from app.parts import clickable, guard, lacks, show_figure, show_table
 from app.queries.state import Selection, controls_of, current
 from app.recipes import study as recipes
 from app.words import GLOSSARY, measure_name, plain
@@ -110,7 +110,7 @@ def closer(chosen: Selection, layers: list[str]) -> None:
     there = table[table["layer"] == layer]
     ends = [f"{row.estimate:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in there.itertuples()]
     shown = pd.DataFrame({"arm": list(there["arm"]), measure_name(chosen.measure): ends})
-    st.dataframe(shown, hide_index=True, key="this-layer")
+    show_table(shown, f"every arm at {layer_words(_place(layer))}")
     name = layer_words(_place(layer))
     of_tokens = {"token_measure": chosen.measure} if chosen.measure in ("cosine", "relative_l2") else {}
     st.page_link(
@@ -162,14 +162,12 @@ def numbers(chosen: Selection) -> None:
     table = chosen.layer_table()
     wide = table.pivot(index="layer", columns="arm", values="estimate")
     wide = wide.loc[list(dict.fromkeys(table["layer"])), [arm for arm in chosen.arms if arm in wide]]
-    st.dataframe(
+    show_table(
         wide.reset_index(),
-        hide_index=True,
-        key="layer-table",
-        column_config={
-            "layer": st.column_config.TextColumn(help=GLOSSARY["layer"], pinned=True),
-            **{arm: st.column_config.NumberColumn(format="%.4f") for arm in wide},
-        },
+        f"{measure_name(chosen.measure)} of each layer and arm",
+        help_of={"layer": GLOSSARY["layer"]},
+        formats={arm: ".4f" for arm in wide},
+        height=380,
     )
 
 

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.address import linked
-from app.parts import guard, lacks, show_figure
+from app.parts import guard, lacks, show_figure, show_table
 from app.queries.state import Selection, current, measures_of
 from app.recipes import study as recipes
 from app.words import GLOSSARY, plain
@@ -138,11 +138,8 @@ def cell_panel(chosen: Selection, table: pd.DataFrame, kind: str, cell: tuple[in
         st.caption("Click a cell of a map, or choose its two layers here, to see both layers' curves.")
         return
     there = table[(table["layer_x"] == cell[0]) & (table["layer_y"] == cell[1])]
-    st.dataframe(
-        there[["arm", "cka"]],
-        hide_index=True,
-        key="map-cell",
-        column_config={"cka": st.column_config.NumberColumn("CKA", format="%.4f")},
+    show_table(
+        there[["arm", "cka"]], "CKA of the cell in every arm", formats={"cka": ".4f"}, names={"cka": "CKA"}
     )
     for place in dict.fromkeys(cell):
         name = layer_name(place)

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.address import linked
-from app.parts import below, download_table, guard, lacks, show_figure
+from app.parts import below, download_table, guard, lacks, show_figure, show_table
 from app.queries import summary
 from app.queries.state import Selection, current
 from app.recipes import study as recipes
@@ -189,19 +189,9 @@ def metrics(chosen: Selection) -> None:
     regimes = chosen.regimes().set_index("arm")["regime"]
     shown = chosen.once("metric_table", lambda: summary.metric_table(table))
     shown = shown.assign(regime=shown["arm"].map(regimes).fillna("–").astype(str))
-    st.dataframe(
-        shown,
-        hide_index=True,
-        key="metric-table",
-        column_config={
-            "arm": st.column_config.TextColumn(help=GLOSSARY["arm"], pinned=True),
-            "regime": st.column_config.TextColumn(help=GLOSSARY["regime"]),
-            **{
-                f"{short} (%)": st.column_config.TextColumn(help=GLOSSARY[name])
-                for name, short in {**summary.SHORT, **summary.KEYLESS}.items()
-            },
-        },
-    )
+    columns = {f"{short} (%)": GLOSSARY[name] for name, short in {**summary.SHORT, **summary.KEYLESS}.items()}
+    helps = {"arm": GLOSSARY["arm"], "regime": GLOSSARY["regime"], **columns}
+    show_table(shown, "metrics of each arm, over seeds, with their intervals", help_of=helps)
     for told in keyless_sentences(chosen.study):
         st.caption(plain(told))
 
@@ -233,7 +223,7 @@ def configuration(chosen: Selection) -> None:
         st.caption("The manifest declares no setting that differs between these arms.")
     else:
         wide = differing.set_index("setting").T.rename_axis("arm").reset_index()
-        st.dataframe(wide, hide_index=True, key="configuration-table")
+        show_table(wide, "settings that differ between the arms")
         if "objective" in set(differing["setting"]):
             st.caption(
                 "Terms of the loss: q_x the student without the context, q_c with it, f the frozen teacher with it; "
@@ -242,11 +232,23 @@ def configuration(chosen: Selection) -> None:
     # What a closed expander holds would be drawn nevertheless, each time the page is opened.
     more = st.expander(f"What all arms share ({len(shared)} settings)", key="shared", on_change="rerun")
     if more.open:
-        more.dataframe(shared, hide_index=True, key="shared-table")
+        with more:
+            show_table(shared, "settings that all arms share")
 
 
 def answers(chosen: Selection) -> None:
     st.subheader("Answers, side by side", help=GLOSSARY["answers"], anchor="answers")
+    # Closed, it costs nothing; a link to some of the answers opens it.
+    asked = any(name in st.query_params for name in ("prompts", "seed"))
+    linked("answers", [False, True], asked)
+    more = st.expander("Every prompt with both arms' answers", key="answers", on_change="rerun")
+    if more.open:
+        with more:
+            every_answer(chosen)
+
+
+def every_answer(chosen: Selection) -> None:
+    """A prompt a row, both arms' answers in both views."""
     generations = chosen.generations()
     pair = [arm for arm in dict.fromkeys((chosen.baseline, chosen.arm)) if arm in chosen.all_arms]
     seeds = list(chosen.seeds) or sorted(int(seed) for seed in generations["seed"].dropna().unique())
@@ -299,7 +301,7 @@ def provenance(chosen: Selection) -> None:
             st.caption(GLOSSARY["provenance"])
             if manifest.get("command"):
                 st.code(str(manifest["command"]), language="bash", wrap_lines=True)
-            st.dataframe(summary.provenance(manifest), hide_index=True, key="provenance-table")
+            show_table(summary.provenance(manifest), "where this study comes from")
 
 
 LOOK = (

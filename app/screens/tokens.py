@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from app.address import linked
-from app.parts import guard, lacks, show_figure
+from app.parts import guard, lacks, show_figure, show_table
 from app.queries import summary
 from app.queries.state import Selection, current
 from app.queries.token_table import Tokens
@@ -241,8 +241,7 @@ def answers(chosen: Selection, choice: Choice, runs: dict[str, list[int]], examp
     st.code(
         str(prompt)[:4000], language=None, wrap_lines=True, height="content" if len(str(prompt)) < 600 else 200
     )
-    # A data frame draws on a canvas: whatever a model has written is shown as text.
-    st.dataframe(pd.DataFrame(rows), hide_index=True, key="token-answers")
+    show_table(pd.DataFrame(rows), "every arm's answers to this example")
     left, right = st.columns([3, 1])
     left.caption(MARKS_SAY)
     right.page_link(
@@ -323,16 +322,8 @@ def cell(
         if index is not None:
             value = reading.at(choice.layer)[index]
             rows.append({"arm": reading.arm, "token": token_view.visible(reading.tokens[index]), "moved": value})
-    st.dataframe(
-        pd.DataFrame(rows),
-        hide_index=True,
-        key="token-cell",
-        column_config={
-            "arm": st.column_config.TextColumn(width=52),
-            "token": st.column_config.TextColumn(width=62),
-            "moved": st.column_config.NumberColumn(token_view.MOVES[choice.measure][1], format="%.3g", width=70),
-        },
-    )
+    moved = {"moved": token_view.MOVES[choice.measure][1]}
+    show_table(pd.DataFrame(rows), "this token in every arm", formats={"moved": ".3g"}, names=moved)
     st.page_link(
         "screens/layers.py",
         label=f"Drift at layer {name}",

@@ -80,7 +80,7 @@ class Study:
                 f"{path} has schema version {brief(version)}; this cr_interp reads versions up to {SCHEMA_VERSION}. "
                 f"Update cr_interp to open it."
             )
-        return Study(path, _sound(path, manifest))
+        return Study(path, _Sections(path, _sound(path, manifest)))
 
     def update_manifest(self, **changes: Any) -> "Study":
         """Change sections of the manifest as it is on disk now, which may be more than when this study was opened: sections that
@@ -238,6 +238,20 @@ def _sound(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         say(f"The manifest of {path} is read without {', '.join(sorted(wrong))}: {explain(error, Manifest)}")
         return {key: value for key, value in manifest.items() if key not in wrong}
     return manifest
+
+
+class _Sections(dict[str, Any]):
+    """A manifest that was read: a section that is asked for and not there is the file's fault, and said as that."""
+
+    def __init__(self, path: Path, sections: dict[str, Any]) -> None:
+        super().__init__(sections)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(
+            f"The manifest of {self._path} does not say '{name}', which is needed here. It was damaged, or written by something "
+            f"else; restore manifest.json from a copy, or make the study again."
+        )
 
 
 def _is_arm(name: str) -> bool:

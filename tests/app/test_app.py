@@ -71,7 +71,7 @@ def test_overview_answers_the_question_with_the_numbers_of_the_tables(good):
     ) in html(app)
     for arm in ("opd", "nca"):
         assert f"<td>{summary.percent(summary.value(table, arm, 'harm'))}</td>" in html(app)
-    rows = html(app).count("scope='row'")
+    rows = html(app).partition("class='ct-verdict'")[2].partition("</table>")[0].count("scope='row'")
     assert rows == 8
     # The verdict says its numbers once: they stand in no card or sentence besides.
     assert not app.metric
@@ -107,7 +107,7 @@ def test_a_study_that_lacks_a_table_says_the_command_that_makes_it(root, made, p
 
 def test_what_stands_closed_is_not_drawn(good):
     app = open_app()
-    assert [each.label for each in app.expander][1:] == ["Provenance"]
+    assert [each.label for each in app.expander][1:] == ["Every prompt with both arms' answers", "Provenance"]
     assert all(not each.children for each in app.expander)
 
 

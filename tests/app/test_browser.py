@@ -112,6 +112,7 @@ def test_what_overview_was_set_to_is_the_same_in_a_new_tab(server, page, browser
     pick(page, "Baseline", "sym_kl")
     pick(page, "Arm", "opd")
     settle(page)
+    page.get_by_text("Every prompt with both arms' answers").click()
     pick(page, "Prompts", "harmed under opd")
     pick(page, "Seed", "1")
     settle(page)

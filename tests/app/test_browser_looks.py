@@ -22,7 +22,7 @@ pytestmark = pytest.mark.browser
 SCRIPT = (Path(axe.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 ADDRESSES = {name: f"{name}?study=a-synthetic" for name in PAGES} | {
     "home": "home",
-    "overview": "?study=a-synthetic",
+    "overview": "?study=a-synthetic&answers=True",
     "suite": "suite?suite=four",
 }
 #: How many figures a page opens with.

@@ -144,7 +144,9 @@ def test_a_study_of_one_arm_compares_nothing_and_says_so(root):
 def test_without_a_key_nothing_is_called_harm(root):
     study = make_study(root / "keyless", seeds=(0,), examples=10, layers=2)
     study.replace("generations", study.table("generations").assign(outcome="ungraded"))
-    app = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    app.query_params["answers"] = "True"
+    app = app.run()
     assert not app.exception
     assert not app.error
     assert "how often it changes an answer" in app.markdown[0].value
@@ -155,3 +157,13 @@ def test_without_a_key_nothing_is_called_harm(root):
     labels = [each.proto.label for each in app.get("page_link")]
     assert not [label for label in labels if "Harmed" in label]
     assert [label for label in labels if label.startswith("Changed under")]
+
+
+def test_the_answers_are_drawn_when_they_are_opened(root):
+    make_study(root / "closed", seeds=(0,), examples=10, layers=2)
+    app = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    assert not app.dataframe
+    assert not [each for each in app.selectbox if each.key == "prompts"]
+    linked = AppTest.from_file(str(MAIN), default_timeout=60)
+    linked.query_params["prompts"] = "all"
+    assert len(linked.run().dataframe) == 1, "a link to some of the answers opens them"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import shown_tables
 from opened import EXAMPLES, MAPS, PAGES, TOKENS, open_app, queries, said, table
 from synthetic import make_study
 
@@ -239,13 +240,13 @@ def test_prompt_and_answers_come_before_the_tokens(good):
 @pytest.mark.slow
 def test_what_was_clicked_stands_beside_the_figure(good):
     app = open_app(TOKENS, example="test-0003", layer="2", column="1")
-    shown = app.dataframe[1].value
+    shown = shown_tables.shown(app)[1]
     drift = table(good, "token_drift")
     mine = drift[
         (drift["example_id"] == "test-0003") & (drift["seed"] == 0) & (drift["site"] == "resid_post") & (drift["layer"] == 2)
         & (drift["position"] == 1)
     ].set_index("arm")["cosine"]  # fmt: skip
-    assert dict(zip(shown["arm"], shown["moved"], strict=True)) == pytest.approx(
+    assert dict(zip(shown["arm"], shown["1 − cosine"].astype(float), strict=True)) == pytest.approx(
         {a: 1 - mine[a] for a in ("base", "opd", "nca")}
     )
     app = open_app(MAPS, layer_x="1", layer_y="2")
@@ -255,10 +256,10 @@ def test_what_was_clicked_stands_beside_the_figure(good):
         .groupby("arm")["cka"]
         .mean()
     )
-    shown = app.dataframe[0].value.set_index("arm")["cka"]
+    shown = shown_tables.shown(app)[0].set_index("arm")["CKA"].astype(float)
     assert shown.to_dict() == pytest.approx(there.to_dict())
     app = open_app("screens/layers.py", layer="1")
-    assert list(app.dataframe[0].value["arm"]) == ["base", "opd", "nca"]
+    assert list(shown_tables.shown(app)[0]["arm"]) == ["base", "opd", "nca"]
 
 
 @pytest.mark.slow
@@ -297,7 +298,7 @@ def test_tokens_show_the_outcomes_of_the_same_example(good):
     generations = table(good, "generations")
     prompt = generations.loc[generations["example_id"] == "test-0005", "prompt"].iloc[0]
     assert prompt in [element.value for element in app.code]
-    shown = app.dataframe[0].value
+    shown = shown_tables.shown(app)[0]
     assert list(shown["arm"]) == ["base", "opd", "nca"]
     first = generations[
         (generations["example_id"] == "test-0005") & (generations["arm"] == "opd") & (generations["seed"] == 0)

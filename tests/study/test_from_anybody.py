@@ -236,6 +236,19 @@ def test_a_table_of_no_answers_says_so(tmp_path):
         metric_table(study)
 
 
+def test_a_section_that_is_needed_and_missing_is_the_manifest_s_fault(tmp_path):
+    make_study(tmp_path / "study", seeds=(0,), examples=4)
+    file = tmp_path / "study" / "manifest.json"
+    told = json.loads(file.read_text())
+    del told["model"]
+    file.write_text(json.dumps(told))
+    study = Study.open(tmp_path / "study")
+    assert study.manifest.get("model") is None
+    with pytest.raises(UserError, match="does not say 'model'"):
+        study.manifest["model"]
+    assert json.loads(json.dumps(study.manifest)) == told
+
+
 def test_a_run_whose_folder_has_no_name_is_passed_over(tmp_path):
     study = make_study(tmp_path / "study", seeds=(0,))
     before = study.runs()
