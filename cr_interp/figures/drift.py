@@ -1,6 +1,6 @@
-"""The figures of how far states move, layer by layer; the rest, and the rules all figures follow, are in ``figures.py``.
+"""The figures of how far states move, layer by layer. What all figures have in common is in ``style.py``.
 
-Look at them by way of ``cr_interp.figures.behaviour``, which has them all.
+They are public in :mod:`cr_interp.figures`, as all others are.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """How every figure looks and speaks: colours and markers of the arms, words for metrics and measures, captions.
 
-Mental model: what :mod:`cr_interp.figures.behaviour` has in common. An arm keeps its colour and marker in all figures, a figure
-carries its caption and its alternative text, and a name that comes from a table is escaped before plotly sees it.
+Mental model: what the figures of :mod:`cr_interp.figures` have in common, all colours among it. An arm keeps its colour and
+marker in all figures, a figure carries its caption and its alternative text, and a name that comes from a table is escaped before
+plotly sees it.
 """
 
 import re

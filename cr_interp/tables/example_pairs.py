@@ -130,7 +130,7 @@ def choose(pairs: pd.DataFrame, arm: str, cases: Sequence[str], errors: Sequence
 
 
 def contrast(pairs: pd.DataFrame, harmed: str, right: str) -> pd.DataFrame:
-    """The pairs of ``harmed`` that the context harms where ``right`` is right with it, at the same example, sample and seed.
+    """Find the pairs of ``harmed`` that the context harms where ``right`` is right with it, at the same example, sample and seed.
 
     Which runs meet says ``pairing.py``.
     """

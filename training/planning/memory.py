@@ -8,7 +8,7 @@ they do so behind the context. In the losses activations wait for the backward p
 
 and the four options that matter each shrink one factor: ``micro_batch`` the rows, ``gradient_checkpointing`` what a
 layer keeps, ``chunk`` and ``top_k`` the head, ``lora`` all that goes with trained weights. Weights, gradients and AdamW's two
-moments are float32; what is not trained is in 16 bits with ``bf16`` (``precision.py`` says why). Sharded over n GPUs, each
+moments are float32; what is not trained is in 16 bits with ``bf16`` (``run/precision.py`` says why). Sharded over n GPUs, each
 holds 1/n of what goes with the student (Rajbhandari et al. 2020, ZeRO, arXiv 1910.02054, section 3.1), gathers the block that
 it computes and the next, and holds the teacher whole.
 
