@@ -15,6 +15,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 SERVE  ?= 1
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -43,10 +44,10 @@ app: $(VENV)/.ready
 	$(BIN)/streamlit run app/main.py
 
 test: $(VENV)/.ready
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not bench'
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not bench'
 
 test-fast: $(VENV)/.ready
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not bench and not slow and not browser'
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not bench and not slow and not browser'
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

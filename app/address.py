@@ -1,9 +1,9 @@
 """What a reader chooses, kept in the URL: :func:`linked` says what is chosen, :func:`publish` writes it down.
 
 Mental model: ``main.py`` calls :func:`begin` with the page, the sidebar and the page ask for each of their choices and draw
-the widgets, ``main.py`` calls :func:`publish`. A choice has a *key*, which is its widget's and belongs to one page (or to the
-sidebar), and a *name* in the URL, which pages may share: a link to another page says ``layer=3``, and every page that has
-layers understands it.
+the widgets, ``main.py`` calls :func:`publish`. A choice has a *key*, which is its widget's and belongs to one page or to the
+sidebar. It also has a *name* in the URL, which pages may share: a link to another page says ``layer=3``, and every page that
+has layers understands it.
 """
 
 from collections.abc import Hashable, Sequence
@@ -34,9 +34,9 @@ def linked(key: str, options: Sequence[T], default: T | None, always: bool = Fal
     """Return what ``key`` is set to, kept in step between its widget, the URL and the pages visited before.
 
     Call it before the widget ``key`` is drawn; :func:`publish` then writes the URL, under ``name`` (the key, if none is
-    given). Streamlit's own binding does not do where the default depends on the data: a choice that nobody made would stay
-    when its default moves on, and the URL, which leaves defaults out, would not show it. Here what the URL leaves out is the
-    default as it is now. A value in the URL that is no option is ignored, and one that happens to be the default stays.
+    given). Streamlit's own binding fails where the default depends on the data: a choice that nobody made would stay when its
+    default changes, and the URL, which leaves defaults out, would not show it. Here what the URL leaves out is the default as
+    it is now. A value in the URL that is no option is ignored, and one that happens to be the default stays.
 
     A choice whose widget is not drawn on this page is kept likewise. With the default None nothing need be chosen; ``always``
     puts the default into the URL too.

@@ -51,7 +51,7 @@ def show_figure(
 
     ``on_click`` gets the panel, x and y of a cell that is clicked (see :mod:`cr_interp.figures.cells`) before the page runs
     again. ``wide`` pixels is how narrow the figure may get; in a narrower window it scrolls sideways. ``code`` are the
-    lines of Python that make the figure (``recipes.py``). A figure given as a function is made once and kept, by what
+    lines of Python that make the figure (``recipes/``). A figure given as a function is made once and kept, by what
     the code says of it, until one of the ``files`` that it is made from changes.
     """
     figure = _made(files, code, figure) if callable(figure) else _on_page(figure)

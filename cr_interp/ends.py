@@ -1,12 +1,12 @@
 """From bootstrap replicates to an interval that is honest about a measure's bias and about few examples.
 
 Mental model. A replicate of a mean scatters around the estimate, so its percentiles are an interval. A replicate of a squared
-length (a common shift, HSIC) has the noise of one more draw in it: replicates lie *beside* the estimate, and their percentiles
-may not even hold it. What can be learnt from them is how far they scatter around their own middle, so that is put
-around the estimate. n draws from n units scatter by √((n−1)/n) too little, and quantiles do not know how well n units tell
-a scatter; so the percentiles are those that a normal distribution reaches at Student's t (Hesterberg 2015, the expanded
-percentile interval): of 20 units 1.6 and 98.4 %, of 200 2.4 and 97.6 %. With fewer than ten units a tail is not known at
-all: there the replicates' SD meets Student's t.
+length (a common shift, HSIC) has the noise of one more draw in it: replicates lie *beside* the estimate, and their
+percentiles may not even hold it. What can be learnt from them is how far they scatter around their own middle, so that is put
+around the estimate. n draws from n units scatter by √((n−1)/n) too little, and quantiles do not account for how well n units
+tell a scatter. So the percentiles are those that a normal distribution reaches at Student's t (Hesterberg 2015, the expanded
+percentile interval). With 20 units these are 1.6 and 98.4 %, with 200 units 2.4 and 97.6 %. With fewer than ten units a tail
+is not known at all: there the replicates' SD meets Student's t.
 """
 
 import numpy as np

@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 from cr_interp.clock import template_of_the_day
 from cr_interp.errors import UserError
-from cr_interp.time_limit import limited
+from cr_interp.system.time_limit import limited
 
 #: A template is a program that came with the model; rendering a prompt takes a thousandth of this.
 TEMPLATE_SECONDS = 10.0

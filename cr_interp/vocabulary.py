@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 if TYPE_CHECKING:
     import pandas as pd
 
-#: The arms with a place of their own in every list; others follow by name.
-ARMS = ("base", "opd", "nca", "dual_opd", "sym_kl")
+#: The arms of the paper's comparison, and those with a place of their own in every list; others follow by name.
+PAPER_ARMS = ("base", "opd", "nca")
+ARMS = (*PAPER_ARMS, "dual_opd", "sym_kl")
 
 Outcome = Literal["right", "wrong", "unparsable", "truncated", "ungraded"]
+#: Of an answer: what its prompt was read with.
+VIEWS = ("no_context", "with_context")
 OUTCOMES: tuple[Outcome, ...] = ("right", "wrong", "unparsable", "truncated")
 #: Of an answer to an example without a key: nobody says whether it is right, so no share counts it.
 UNGRADED: Outcome = "ungraded"
@@ -65,6 +68,8 @@ METRICS: dict[str, Metric] = {
     "rescue": Metric("Rescue", "right with, of wrong without (%)"),
     "delta_len": Metric("Δlen", "longer with context (%)"),
 }
+#: What a comparison of two arms is judged by, in order. ``harm_common``: Harm on the prompts that both solve without the context.
+JUDGED = ("harm", "harm_common", "acc_x", "acc_xc")
 #: Of the two answers to a prompt, where no key says which is right.
 AGREEMENT: dict[str, Metric] = {
     "changed": Metric("Changed", "other answer with context (%)"),

@@ -17,6 +17,7 @@ os.environ["CR_INTERP_STORED"] = (
 )
 
 import pytest
+from dealing import dealt
 from tiny import tiny
 
 # Compiling this project anew in each of some three hundred processes takes minutes.
@@ -28,18 +29,10 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
 
 
+@pytest.hookimpl(trylast=True)  # of what is left to run
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that no worker is left alone with one of them at the end."""
-
-    def weight(item: pytest.Item) -> int:
-        return 2 if item.get_closest_marker("browser") else 1 if item.get_closest_marker("slow") else 0
-
-    heaviest: dict[object, int] = {}
-    for item in items:
-        heaviest[item.path] = max(heaviest.get(item.path, 0), weight(item))
-    items.sort(
-        key=lambda item: -heaviest[item.path]
-    )  # stable: a file's tests stay together, and share its fixtures
+    """Begin with the files that take longest, and give each worker as many of them; see ``dealing.py``."""
+    items[:] = dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 def pytest_collection_finish() -> None:

@@ -20,6 +20,7 @@ def test_each_interval_covers_what_it_is_about(found):
         assert found[name].between(0.93, 0.97).all(), markdown(found)
 
 
+@pytest.mark.slow
 def test_neither_is_about_both_and_the_crossed_bootstrap_is_not_either(found):
     """Why there are two, and why they are named: asked for other seeds *and* other examples each of them can fail."""
     apart = found[found["seed SD"] == 0.17]

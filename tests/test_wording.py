@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Words that open a noun phrase or a clause: "What a file holds", "Whether it is sharded", "Of every arm the layer …".
-NO_VERB = re.compile(r"(What|Whether|How|Of|Where|That|Which|Who|When|Why)\b")
+#: Words that open a noun phrase or a clause: "The rows of an arm", "Whether it is sharded", "Of every arm the layer …".
+NO_VERB = re.compile(
+    r"(What|Whether|How|Of|Where|That|Which|Who|When|Why|The|An?|All|Every|Each|One|Both|Is|Are|Does|Can|As|In|By|For|From|With|"
+    r"Without|Rows|Columns|Examples|Ids|It|They|These|Those)\b"
+)
 
 
 def functions(package: str) -> Iterator[tuple[str, str]]:
@@ -17,15 +20,50 @@ def functions(package: str) -> Iterator[tuple[str, str]]:
     for file in sorted((ROOT / package).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             if not isinstance(node, ast.FunctionDef) or any(
-                "callback" in ast.unparse(one) for one in node.decorator_list
+                word in ast.unparse(one) for one in node.decorator_list for word in ("callback", "property")
             ):
-                continue  # a callback of the command line: its docstring is the program's help
+                continue  # a callback of the command line: its docstring is the program's help. A property is no function
             if said := ast.get_docstring(node):
                 yield f"{file.relative_to(ROOT)}:{node.lineno} {node.name}", said
 
 
-@pytest.mark.parametrize("package", ["cr_interp", "training", "docs/tools"])
+@pytest.mark.parametrize("package", ["cr_interp", "training", "app", "docs/tools"])
 def test_docstrings_open_with_a_verb(package):
     found = list(functions(package))
     assert len(found) > 10
     assert [where for where, said in found if NO_VERB.match(said)] == []
+
+
+#: In double backticks, a file of this project; in a role, the address of a name.
+FILE = re.compile(r"``([\w./]+\.py)``")
+ROLE = re.compile(r":(?:func|class|data|mod|meth|attr):`~?((?:cr_interp|training|app)\.[\w.]+)`")
+
+
+def is_there(name: str, file: Path) -> bool:
+    """A path from the root or from a package, or one below a folder that the file lies in."""
+    near = [ROOT, *(ROOT / package for package in ("cr_interp", "training", "app")), *file.parents]
+    return any((folder / name).is_file() for folder in near) or any(file.parent.glob(f"*/{name}"))
+
+
+def is_address(address: str) -> bool:
+    parts = address.split(".")
+    for known in range(len(parts), 0, -1):
+        for module in (
+            ROOT.joinpath(*parts[:known]).with_suffix(".py"),
+            ROOT.joinpath(*parts[:known], "__init__.py"),
+        ):
+            if module.is_file():
+                return (
+                    known == len(parts)
+                    or re.search(rf"\b{parts[known]}\b", module.read_text("utf-8")) is not None
+                )
+    return False
+
+
+@pytest.mark.parametrize("package", ["cr_interp", "training", "app", "docs/tools"])
+def test_what_docstrings_name_is_there(package):
+    for file in sorted((ROOT / package).rglob("*.py")):
+        text = file.read_text("utf-8")
+        gone = [name for name in FILE.findall(text) if not is_there(name, file)]
+        gone += [address for address in ROLE.findall(text) if not is_address(address)]
+        assert not gone, file

@@ -49,9 +49,11 @@ def pretrain(
         str, typer.Argument(help="llama, qwen3, gemma2, gpt-neox, qwen3-large, qwen3-lakes or qwen3-lakes-large")
     ] = "llama",
     out: Annotated[Path | None, typer.Option(help="default: ./organisms/ORGANISM")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, max=10**8)] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
-    threads: Annotated[int, typer.Option(min=1, max=4096)] = 1,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=10**8, help="updates; default: those of its recipe")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="of weights and lessons")] = 0,
+    threads: Annotated[int, typer.Option(min=1, max=4096, help="of the CPU")] = 1,
     compiled: Annotated[bool, typer.Option("--compile", help="a quarter faster; wants a C++ compiler")] = False,
 ) -> None:
     """Make an organism's weights from nothing, with a card that says how well it follows each context."""
@@ -158,11 +160,18 @@ def distill(
 def reproduce(
     what: Annotated[str, typer.Argument(help="organism, smollm2, or the name of one configuration")],
     overrides: Annotated[list[str] | None, typer.Argument(help="key=value …")] = None,
-    arms: Annotated[str | None, typer.Option()] = None,
-    seeds: Annotated[str | None, typer.Option()] = None,
-    steps: Annotated[int | None, typer.Option(min=1, max=10**8)] = None,
+    arms: Annotated[
+        str | None, typer.Option(help="a list, such as opd,nca; default: the configuration's")
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="a list, such as 0,1,2; default: the configuration's")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=10**8, help="updates of a run; default: the configuration's")
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder of the studies")] = Path("studies"),
-    workers: Annotated[int | None, typer.Option(min=1, max=4096)] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=4096, help="runs at a time; default: one a GPU, or as the cores allow"),
+    ] = None,
     again: Again = False,
 ) -> None:
     """Distil, evaluate, capture, and print the table. Typed again, it continues where it was stopped."""

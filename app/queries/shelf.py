@@ -17,6 +17,7 @@ from cr_interp.study.analyses import ANALYSES
 from cr_interp.study.study import Study
 from cr_interp.tables.stored import peek
 from cr_interp.tables.verdict_rows import is_deafer, is_keyless, keyless_verdict
+from cr_interp.vocabulary import JUDGED
 
 COLUMNS = ("study", "task", "model", "arms", "seeds", "verdict", "lacks")
 WORDS: dict[Verdict, str] = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
@@ -62,7 +63,7 @@ def badge(rows: pd.DataFrame, arm: str, baseline: str) -> str:
     if is_keyless(rows):
         return WORDS[keyless_verdict(rows, arm, baseline)[0]] + (", but deafer" if is_deafer(rows) else "")
     differences = rows.assign(seed=pd.array([pd.NA] * len(rows), dtype="Int64"))
-    differences = differences[differences["metric"].isin(["harm", "harm_common", "acc_x", "acc_xc"])]
+    differences = differences[differences["metric"].isin(JUDGED)]
     metrics = pd.DataFrame(columns=["arm", "seed", "metric", "estimate"])
     found = headline(metrics, differences, arm, baseline).verdict
     return WORDS[found] + (", but deafer" if is_deafer(rows) else "")

@@ -22,7 +22,7 @@ from cr_interp.errors import UserError
 from cr_interp.figures import behind as drift_behind
 from cr_interp.figures import maps as map_figures
 from cr_interp.study.log import StudyLogs
-from cr_interp.study.rows import rows_of
+from cr_interp.study.rows import rows_of, split_of
 from cr_interp.study.study import Study
 from cr_interp.tables import behaviour, example_pairs, flips_by_drift, token_view, verdict_rows
 from cr_interp.tables import drift as drift_tables
@@ -87,9 +87,9 @@ class Selection:
         return _once(what, self.files, (*choices, *more), make)
 
     @property
-    def split(self) -> str | None:
-        """Whose answers are counted: the test split's; all, if somebody's own prompts have none."""
-        return _split(table(self.study, "generations"))
+    def split(self) -> str:
+        """The split whose answers are counted: the test split, or the only one that somebody's own prompts have."""
+        return split_of(table(self.study, "generations"))
 
     def generations(self) -> pd.DataFrame:
         return rows_of(table(self.study, "generations"), seeds=self.some_seeds)
@@ -374,7 +374,7 @@ def _outcome_shares(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ..
 @_cached
 def _pairs(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
     generations = _table(path, stamp, "generations")
-    return example_pairs.paired(rows_of(generations, seeds=seeds), split=_split(generations), control=control)
+    return example_pairs.paired(rows_of(generations, seeds=seeds), split=split_of(generations), control=control)
 
 
 @_cached
@@ -399,14 +399,10 @@ def _behaviour(
 
     def make() -> pd.DataFrame:
         generations = _table(path, stamp, "generations")
-        return function(rows_of(generations, seeds=seeds), split=_split(generations), **options)
+        return function(rows_of(generations, seeds=seeds), split=split_of(generations), **options)
 
     given = [None if seeds is None else list(seeds), options]
     return stored(function.__name__, [Study.open(path).table_path("generations")], given, make, path)
-
-
-def _split(generations: pd.DataFrame) -> str | None:
-    return "test" if (generations["split"] == "test").any() else None
 
 
 @_cached

@@ -13,6 +13,7 @@ from app.words import GLOSSARY, plain
 from cr_interp.errors import UserError
 from cr_interp.study import checkpoints
 from cr_interp.study.searching import find_studies
+from cr_interp.vocabulary import PAPER_ARMS
 
 TOUR = (
     ("Overview", "overview", "**Did it help, and at what price?** The verdict on two arms, a row per question."),
@@ -97,7 +98,7 @@ def compare() -> None:
     st.caption(
         "Nothing is run here: this writes the command, for a terminal on the machine that has the checkpoints."
     )
-    names = ("base", "opd", "nca")
+    names = PAPER_ARMS
     paths = {}
     for column, name in zip(st.columns(3), names, strict=True):
         key = f"path_{name}"

@@ -248,7 +248,7 @@ def answers(chosen: Selection) -> None:
 
 
 def every_answer(chosen: Selection) -> None:
-    """A prompt a row, both arms' answers in both views."""
+    """Draw a table with a prompt a row, both arms' answers in both views."""
     generations = chosen.generations()
     pair = [arm for arm in dict.fromkeys((chosen.baseline, chosen.arm)) if arm in chosen.all_arms]
     seeds = list(chosen.seeds) or sorted(int(seed) for seed in generations["seed"].dropna().unique())

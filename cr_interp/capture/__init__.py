@@ -102,7 +102,7 @@ def _run(
     edits: Edits,
     cut: Cut | None,
 ) -> dict[Site, Float[Tensor, "token width"]]:
-    """Run one forward, or as many as it takes so that no row depends on the others (``batching.py``).
+    """Run one forward, or as many as it takes so that no row depends on the others (``models/batching.py``).
 
     An edit that reaches the prefix reaches it in every row: then the sequences are run whole. So they are if the rows' cuts
     differ among the prefix's own tokens; if they are alike, the prefix is run with the cut.

@@ -4,12 +4,12 @@
     generate(loaded, prompts, decoding, {Site("z", 3): answering(ablate())})               # where it answers, only
     generate(loaded, given, decoding, put=[Site("attn_out", 1)], donors=without)           # the other view's states
 
-Mental model. An edit (``edits.py``) reaches every position, those of the prompt included, unless it is :func:`answering`: then
-it reaches the positions that the answer's tokens come from, the prompt's last token and every token that is decoded. The same
-positions get the donors' states of ``put``: the donors are the same prompts in another view, and they read whatever token is
-decoded here, as if they had said it. What a position's keys and values are is settled when it is run, so the cache of a
-decoded token holds what the edit made of it; a prompt whose every position is edited is run with the edit, and its shared
-beginning is not kept from elsewhere.
+Mental model. An edit (``edits.py``) reaches every position, those of the prompt included, unless it is :func:`answering`:
+then it reaches the positions that the answer's tokens come from, the prompt's last token and every token that is decoded. The
+same positions get the donors' states of ``put``: the donors are the same prompts in another view, and they read whatever
+token is decoded here, as if they had said it. A position's keys and values are settled when it is run, so the cache holds a
+decoded token as the edit left it. A prompt that is edited at every position is run whole, with the edit: its shared beginning
+is not taken from elsewhere.
 """
 
 from collections.abc import Callable, Mapping, Sequence

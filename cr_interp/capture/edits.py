@@ -2,20 +2,19 @@
 
     capture(model, view, sites, edits={Site("attn_out", 2): ablate(), Site("resid_post", 5): steer(v, 4.0)})
 
-An edit is a function from a state to a state of the same shape ``[batch, length, width]``. It is applied at every
-position of every sequence, those of the shared prefix included: what a prompt gives does not depend on which prompts
-share its batch, and neither does what the edit reaches. The columns of the state are those of the view (so that
-``view.rows`` and ``view.columns`` point at the aligned positions), and behind them, in order, those of the prefix; where
-a row has a pad, the state is zero and what the edit makes of it is not used. The prefix is not computed once then, since
-it has to be run with the edit.
+An edit is a function from a state to a state of the same shape ``[batch, length, width]``. It is applied at every position of
+every sequence, those of the shared prefix included: what a prompt gives does not depend on which prompts share its batch, and
+neither does what the edit reaches. The state's columns are those of the view, so that ``view.rows`` and ``view.columns``
+point at the aligned positions. Behind them come the prefix's columns, in order. At a pad the state is zero, and the edit's
+result is not used. The prefix is not computed once then, since it has to be run with the edit.
 
 :func:`patch` and :func:`at` change given places of the view only. Nothing before these places can show it, so the
 prefix stays shared, which is fast.
 
-``resid_pre(l)`` and ``resid_post(l - 1)`` are the same tensor seen from two blocks; editing the first leaves the
-captured value of the second as it was. ``resid_mid`` has no module of its own to edit (a norm's input is beside the
-stream, which goes on around it), so an edit there changes what attention adds: ``attn_out`` becomes
-``edit(resid_pre + attn_out) - resid_pre`` after it was captured, in all backends alike.
+``resid_pre(l)`` and ``resid_post(l - 1)`` are the same tensor seen from two blocks; editing the first leaves the captured
+value of the second as it was. ``resid_mid`` has no module of its own to edit: a norm's input is beside the stream, which goes
+on around it. So an edit there changes what attention adds: ``attn_out`` becomes ``edit(resid_pre + attn_out) - resid_pre``
+after it was captured, in all backends alike.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,8 @@
 """Hooks at sites for the time of a ``with`` block, and blocks or attentions that stand still while the rest runs.
 
-Mental model. What ``hooks.py`` does for one capture, for whoever runs the model by other means (decoding, a forward that
-starts in the middle, a backward pass): :func:`visiting` calls a function with each site's state and puts back what it
-returns; :func:`standing` replaces what a module computes.
+Mental model. This does what ``hooks.py`` does for one capture, but for models that are run by other means: decoding, a
+forward that starts in the middle, a backward pass. :func:`visiting` calls a function with each site's state and puts back
+what it returns. :func:`standing` replaces what a module computes.
 """
 
 import threading

@@ -6,6 +6,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.style import (
+    MARK_INSIDE,
+    MARK_OUTSIDE,
     OUTCOME_COLOURS,
     OUTCOME_PATTERNS,
     WHISKER,
@@ -178,7 +180,7 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
             textposition="inside",
             insidetextanchor="middle",
             textangle=0,
-            textfont={"color": "#FFFFFF" if outcome == "wrong" else "#1A1A1A"},
+            textfont={"color": MARK_INSIDE if outcome == "wrong" else MARK_OUTSIDE},
             customdata=labels,
             hovertemplate=f"%{{customdata}} context<br>{outcome}: %{{x:.1%}}<extra></extra>",
         )
@@ -189,7 +191,7 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
     figure.update_yaxes(
         tickvals=places,
         ticktext=labels,
-        range=[max(places) + 0.6, -0.6],
+        range=[max(places, default=0) + 0.6, -0.6],
         showgrid=False,
         zeroline=False,
         ticklabelstandoff=6,

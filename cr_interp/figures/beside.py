@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import (
+    GREYS,
     MARKERS,
     ZERO,
     arm_colour,
@@ -28,8 +29,6 @@ from cr_interp.figures.style import (
 )
 from cr_interp.vocabulary import arm_order, layer_name
 
-#: Of controls, in order; dashes tell them apart.
-GREYS = ("#6E6E6E", "#A0A0A0", "#C4C4C4")
 DASHES = ("dot", "dash", "dashdot")
 WITHIN = "95 % intervals within these runs (over clusters; of several seeds the outermost ends)"
 

@@ -9,13 +9,20 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells, mark_cell
-from cr_interp.figures.style import bold, empty_figure, finish, listed_seeds, safe_text, whole_range
+from cr_interp.figures.style import (
+    MARK_OUTSIDE,
+    SHARE_SCALE,
+    bold,
+    empty_figure,
+    finish,
+    listed_seeds,
+    safe_text,
+    whole_range,
+)
+from cr_interp.system.percent import percent
 from cr_interp.tables.example_pairs import CASES, case_at
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.vocabulary import arm_order
-
-#: Light enough for dark text at both ends, whatever the page is.
-SHARE, INK = [[0.0, "#EEF2F8"], [1.0, "#86ABDD"]], "#1A1A1A"
 
 
 def four_cells(
@@ -55,7 +62,7 @@ def four_cells(
             return [CASES[case_at(j, i)][2], f"{row.count} of {row.n}", f"{row.share:.1%}", ends]
 
         def text(i: int, j: int, at: dict[Any, Any] = at) -> str:
-            return f"<b>{at[i, j].count}</b><br>{100 * at[i, j].share:.1f} %"
+            return f"<b>{at[i, j].count}</b><br>{percent(at[i, j].share)} %"
 
         template = (
             f"<b>{safe_text(arm)}</b>, %{{customdata[0]}}<br>%{{customdata[1]}} pairs, %{{customdata[2]}} "
@@ -75,8 +82,8 @@ def four_cells(
         "zeroline": False,
         "ticks": "",
     }
-    figure.update_traces(textfont={"color": INK, "size": 14}, selector={"mode": "markers+text"})
-    figure.update_layout(coloraxis={"colorscale": SHARE, "cmin": 0, "cmax": 1, "showscale": False})
+    figure.update_traces(textfont={"color": MARK_OUTSIDE, "size": 14}, selector={"mode": "markers+text"})
+    figure.update_layout(coloraxis={"colorscale": SHARE_SCALE, "cmin": 0, "cmax": 1, "showscale": False})
     several = counts["seeds"].max() > 1
     over = f"over {listed_seeds(seeds) if seeds is not None else str(whole_range(counts['seeds'])) + ' seeds'}"
     text_below = (

@@ -16,10 +16,10 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from numpy import ndarray
 
+from cr_interp.figures.style import MARK_INSIDE, MARK_OUTSIDE
+
 #: Invisible markers of one figure; 50 000 of them would be megabytes to send.
 CLICKABLE = 3000
-#: Colours of text on cells and of marks, on light and on dark pages.
-MARK_INSIDE, MARK_OUTSIDE = "#FFFFFF", "#1A1A1A"
 
 
 def stride(rows: int, columns: int, panels: int, limit: int = CLICKABLE) -> int:

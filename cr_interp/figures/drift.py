@@ -1,6 +1,6 @@
-"""The figures of how far states move, layer by layer; the rest, and the rules all figures follow, are in ``figures.py``.
+"""The figures of how far states move, layer by layer. What all figures have in common is in ``style.py``.
 
-Look at them by way of ``cr_interp.figures.behaviour``, which has them all.
+They are public in :mod:`cr_interp.figures`, as all others are.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from cr_interp.figures.style import (
 from cr_interp.tables.drift import as_movement, extreme_layer, extreme_word, resid_rows
 from cr_interp.tables.methods import formerly
 from cr_interp.tables.pairing import PAIRED, beside
-from cr_interp.vocabulary import COMPOSITION, MOVEMENTS, RATIOS, arm_order, measure_words
+from cr_interp.vocabulary import COMPOSITION, MOVEMENTS, RATIOS, arm_order, layer_name, layer_words, measure_words
 
 
 def drift_by_layer(
@@ -225,7 +225,7 @@ def mark_layers(figure: go.Figure, places: Sequence[int], **where: Any) -> go.Fi
             x=place,
             line={"color": ZERO, "width": 1.6, "dash": "dot"},
             layer="below",
-            annotation={"text": "emb" if place < 0 else f"layer {place}", "name": "mark"},
+            annotation={"text": layer_name(place) if place < 0 else layer_words(place), "name": "mark"},
             annotation_position=f"top {side}",
             **where,
         )

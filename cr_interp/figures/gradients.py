@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.style import (
+    OWN,
     WHISKER,
     ZERO,
     arm_colour,
@@ -27,7 +28,6 @@ from cr_interp.tables.gradients import beside_baseline, gradient_table
 from cr_interp.vocabulary import arm_order
 
 OPD, NCA = "KL(q_x || f)", "KL(sg[q_x] || q_c)"
-OWN = ("#5A5A5A", "#A0A0A0")
 
 
 def gradients(table: pd.DataFrame, term: str = OPD, other: str = NCA) -> go.Figure:

@@ -12,12 +12,12 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import MARK_OUTSIDE, add_cells, mark_cell
-from cr_interp.figures.style import empty_figure, finish, layer_ticks, safe_text
+from cr_interp.figures.style import LOGPROB_SCALE, empty_figure, finish, layer_ticks, safe_text
 from cr_interp.figures.why import VIEWS
 from cr_interp.vocabulary import EMBEDDING, layer_name
 
-#: Nats. What is less likely than e⁻⁸ looks like e⁻⁸. No colour is so dark that the words on it cannot be read.
-SCALE, LOWEST = [[0.0, "#F7F7F7"], [0.6, "#D6E6F4"], [1.0, "#7FB2DB"]], -8.0
+#: Nats. What is less likely than e⁻⁸ looks like e⁻⁸.
+LOWEST = -8.0
 #: So many tokens can be read beside each other; of a longer answer those around the place where it parts.
 TOKENS = 16
 
@@ -61,7 +61,7 @@ def lens_tokens(lens_examples: pd.DataFrame, arm: str, seed: int, example_id: st
     figure.update_yaxes(ticks, col=1, title="layer")
     figure.update_layout(
         coloraxis={
-            "colorscale": SCALE,
+            "colorscale": LOGPROB_SCALE,
             "cmin": LOWEST,
             "cmax": 0,
             "colorbar": {"thickness": 12, "title": "log p"},

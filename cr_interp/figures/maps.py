@@ -27,6 +27,7 @@ from cr_interp.figures.drift import mark_layers
 from cr_interp.figures.marks import add_band
 from cr_interp.figures.style import (
     MARKERS,
+    SMALL_LESS_TO_MORE,
     arm_colour,
     arm_symbol,
     empty_figure,
@@ -79,9 +80,8 @@ SCALES = {"value": "CKA, 0 to 1", "distance": "1 − CKA, log"}
 CLOSEST = 1e-4
 #: Panels in a row; fewer leave room, so that a panel has the same shape in every figure.
 ACROSS = 3
-#: Readable for the colour-blind and in grey; bright is similar. The differences' ends are Brewer's brown and teal.
+#: Readable for the colour-blind and in grey; bright is similar.
 SIMILAR = "Cividis"
-DIFFERENCE = [[0.0, "#8C510A"], [0.25, "#D8B365"], [0.5, "#F2F2F2"], [0.75, "#5AB4AC"], [1.0, "#01665E"]]
 
 
 def kind_of(name: str) -> Kind:
@@ -115,9 +115,10 @@ def map_table(maps: pd.DataFrame, kind: str) -> pd.DataFrame:
 def map_difference(maps: pd.DataFrame, kind: str, baseline: str) -> pd.DataFrame:
     """Return every other arm's map minus the baseline's, paired by seed as :func:`cr_interp.tables.pairing.beside` pairs them.
 
-    Columns ``arm, layer_x, layer_y, difference, low, high, closer, closer_low, closer_high, seeds, n_tokens``: mean, lowest
-    and highest of the seeds' differences, and of the ratio of 1 − CKA, the baseline's over the arm's (log₁₀; neither counts
-    as less than :data:`CLOSEST`); the number of differences; the smallest number of tokens behind one.
+    Columns ``arm, layer_x, layer_y, difference, low, high, closer, closer_low, closer_high, seeds, n_tokens``. ``difference,
+    low, high`` are the mean, lowest and highest of the seeds' differences. ``closer…`` are the same of log₁₀ of a ratio of 1
+    − CKA, the baseline's over the arm's (neither counts as less than :data:`CLOSEST`). ``seeds`` is the number of
+    differences, ``n_tokens`` the smallest number of tokens behind one.
     """
     rows = last_step(maps[maps["map"] == kind])
     reference, others = rows[rows["arm"] == baseline], rows[rows["arm"] != baseline]
@@ -211,7 +212,7 @@ def difference_panels(
         end, title = _round_up(most), "difference"
         ticks = {tick: f"{tick:+g}".replace("-", "−") if tick else "0" for tick in end * np.linspace(-1, 1, 5)}
     bar = {"title": {"text": title}, "tickvals": list(ticks), "ticktext": list(ticks.values())}
-    figure.update_layout(coloraxis={"colorscale": DIFFERENCE, "cmin": -end, "cmax": end, "colorbar": bar})
+    figure.update_layout(coloraxis={"colorscale": SMALL_LESS_TO_MORE, "cmin": -end, "cmax": end, "colorbar": bar})
     several = table["seeds"].max() > 1
     text = (
         (

@@ -12,12 +12,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from cr_interp.figures.cells import add_cells
-from cr_interp.figures.style import layer_ticks, safe_text
+from cr_interp.figures.style import LESS_TO_MORE, layer_ticks, safe_text
 from cr_interp.tables.interval_words import between
 from cr_interp.tables.patching import CONTROLS
 
 #: From undone to done, white where a patch does nothing; more and less than that is shown as these ends and said in the text.
-SCALE = [[0.0, "#8C510A"], [0.5, "#F2F2F2"], [1.0, "#01665E"]]
+SCALE = LESS_TO_MORE
 
 
 def add_patched(

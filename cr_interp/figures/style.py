@@ -1,7 +1,8 @@
 """How every figure looks and speaks: colours and markers of the arms, words for metrics and measures, captions.
 
-Mental model: what :mod:`cr_interp.figures.behaviour` has in common. An arm keeps its colour and marker in all figures, a figure
-carries its caption and its alternative text, and a name that comes from a table is escaped before plotly sees it.
+Mental model: what the figures of :mod:`cr_interp.figures` have in common, all colours among it. An arm keeps its colour and
+marker in all figures, a figure carries its caption and its alternative text, and a name that comes from a table is escaped before
+plotly sees it.
 """
 
 import re
@@ -32,6 +33,27 @@ FALLBACK_SYMBOLS = ("triangle-down", "pentagon", "star", "hexagon", "x", "hourgl
 #: Apart from the arms' colours on purpose: an outcome must not look like an arm.
 OUTCOME_COLOURS = {"right": "#A9B4C2", "wrong": "#882255", "unparsable": "#DDCC77", "truncated": "#44AA99"}
 OUTCOME_PATTERNS = {"right": "", "wrong": "", "unparsable": "/", "truncated": "x"}
+
+#: Of two tokens, right and wrong, and of kept answers that a cut leaves: apart from the arms' colours.
+RIGHT, WRONG, KEPT = "#332288", "#882255", "#7A6A2F"
+#: Of the answer with the context: apart from every arm's colour.
+WITH = "#D63C82"
+#: Of a verdict's rows, seen on light and on dark pages, as marks (3:1 and more); text keeps the page's own colour.
+READING_COLOURS = {"better": "#2A8FD0", "worse": "#D55E00", "open": "#808080"}
+#: Of what the data leave open.
+OPEN = "#7A7A7A"
+#: Of controls, in order; dashes tell them apart. Of a term with itself. Of chance.
+GREYS, OWN, CHANCE_LEVEL = ("#6E6E6E", "#A0A0A0", "#C4C4C4"), ("#5A5A5A", "#A0A0A0"), "#777777"
+#: Of text on cells and of marks, on light and on dark pages.
+MARK_INSIDE, MARK_OUTSIDE = "#FFFFFF", "#1A1A1A"
+#: From 0 to all: attention's mass, updates, log-probabilities, shares of pairs. Words can be read on the last two.
+MASS_SCALE = [[0.0, "#F7F7F7"], [0.25, "#C7D9EA"], [1.0, "#08306B"]]
+UPDATE_SCALE = [[0.0, "#F7F7F7"], [0.4, "#C7A7D0"], [1.0, "#40004B"]]
+LOGPROB_SCALE = [[0.0, "#F7F7F7"], [0.6, "#D6E6F4"], [1.0, "#7FB2DB"]]
+SHARE_SCALE = [[0.0, "#EEF2F8"], [1.0, "#86ABDD"]]
+#: From less over nothing to more: Brewer's brown and teal, white between; with a step each where small differences count.
+LESS_TO_MORE = [[0.0, "#8C510A"], [0.5, "#F2F2F2"], [1.0, "#01665E"]]
+SMALL_LESS_TO_MORE = [LESS_TO_MORE[0], [0.25, "#D8B365"], LESS_TO_MORE[1], [0.75, "#5AB4AC"], LESS_TO_MORE[2]]
 
 #: Markers drawn of one line; all of its points can still be pointed at and clicked.
 MARKERS = 40

@@ -19,6 +19,7 @@ import plotly.graph_objects as go
 from cr_interp.figures.marks import UNCHANGED, shade_rows
 from cr_interp.figures.regimes import setting_hover
 from cr_interp.figures.style import (
+    OPEN,
     ZERO,
     arm_colour,
     arm_symbol,
@@ -34,9 +35,6 @@ from cr_interp.figures.style import (
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.suite import in_order
 from cr_interp.vocabulary import METRICS, arm_order
-
-#: Of what the data leave open.
-OPEN = "#7A7A7A"
 
 
 def harm_forest(rows: pd.DataFrame, arms: Sequence[str] = ("opd", "nca")) -> go.Figure:

@@ -27,7 +27,7 @@ from cr_interp.figures.style import (
     whole_range,
 )
 from cr_interp.tables.suite import in_order
-from cr_interp.vocabulary import METRICS, arm_order, measure_words
+from cr_interp.vocabulary import METRICS, PAPER_ARMS, arm_order, measure_words
 
 
 def early_gap_curves(early: pd.DataFrame, names: Sequence[str] = ("acc_xc", "harm")) -> go.Figure:
@@ -89,7 +89,7 @@ def early_gap_curves(early: pd.DataFrame, names: Sequence[str] = ("acc_xc", "har
 def drift_small_multiples(
     drift: pd.DataFrame,
     measure: str = "cosine",
-    arms: Sequence[str] = ("base", "opd", "nca"),
+    arms: Sequence[str] = PAPER_ARMS,
     control: str = "exact",
 ) -> go.Figure:
     """Draw a measure over layers, a small panel a setting, all on one scale so that panels can be compared.

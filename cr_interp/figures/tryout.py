@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from cr_interp.figures.drift import drift_by_layer, mark_layers
 from cr_interp.figures.style import (
     NOISE,
+    WITH,
     alt_text,
     arm_colour,
     caption,
@@ -23,8 +24,6 @@ from cr_interp.vocabulary import measure_words
 
 #: The control of the rows that :meth:`cr_interp.measure.tryout.Tryout.layer_rows` makes.
 GIVEN = "given"
-#: Of the answer with the context: apart from every arm's colour.
-WITH = "#D63C82"
 #: The least that a linear axis spans.
 LEAST_SPAN = 0.01
 

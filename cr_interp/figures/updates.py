@@ -11,6 +11,8 @@ from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells
 from cr_interp.figures.style import (
+    CHANCE_LEVEL,
+    UPDATE_SCALE,
     WHISKER,
     arm_colour,
     bold,
@@ -23,7 +25,6 @@ from cr_interp.figures.style import (
 from cr_interp.tables.updates import MEASURES, OVERLAPS, by_module, overlap_table, update_table
 from cr_interp.vocabulary import arm_order
 
-SCALE = [[0.0, "#F7F7F7"], [0.4, "#C7A7D0"], [1.0, "#40004B"]]
 #: Up the figure, as a block computes them; others follow by name.
 ORDER = (
     "q_proj",
@@ -82,7 +83,7 @@ def updates(table: pd.DataFrame, measure: str = "relative") -> go.Figure:
     figure.update_xaxes(layer_ticks(layers), title="layer")
     figure.update_yaxes(tickvals=list(range(len(modules))), ticktext=[safe_text(each) for each in modules])
     figure.update_layout(
-        coloraxis={"colorscale": SCALE, "cmin": 0, "colorbar": {"thickness": 12, "title": measure}},
+        coloraxis={"colorscale": UPDATE_SCALE, "cmin": 0, "colorbar": {"thickness": 12, "title": measure}},
         showlegend=False,
     )
     seeds = whole_range(real["seeds"])
@@ -139,7 +140,7 @@ def overlaps(table: pd.DataFrame, measure: str = "cosine") -> go.Figure:
         y=names,
         mode="markers",
         showlegend=False,
-        marker={"symbol": "line-ns-open", "size": 14, "color": "#777777"},
+        marker={"symbol": "line-ns-open", "size": 14, "color": CHANCE_LEVEL},
         hovertemplate="chance: %{x:.3f}<extra></extra>",
     )
     figure.update_xaxes(title=measure)

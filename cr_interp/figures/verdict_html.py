@@ -13,8 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-#: Seen on light and on dark pages, as marks (3:1 and more); text keeps the page's own colour.
-COLOURS = {"better": "#2A8FD0", "worse": "#D55E00", "open": "#808080"}
+from cr_interp.figures.style import READING_COLOURS
+from cr_interp.system.percent import percent
+
 MARKS = {
     "better": "✓ better",
     "worse": "✗ worse",
@@ -131,7 +132,7 @@ def bar_html(row: Any, factor: float, end: float) -> str:
         at, low, high = (
             50 + HALF * max(-1.0, min(1.0, factor * each / end)) for each in (row.estimate, row.low, row.high)
         )
-        colour = COLOURS.get(row.reading, COLOURS["open"])
+        colour = READING_COLOURS.get(row.reading, READING_COLOURS["open"])
         fill = colour if row.reading in ("better", "worse") else "transparent"
         drawn = (
             f"<span class='ct-whisker' style='left:{low:.1f}%;width:{high - low:.1f}%;background:{colour}'></span>"
@@ -161,4 +162,4 @@ def _end(values: Iterable[float]) -> float:
 def _value(value: float, unit: str, digits: int) -> str:
     if pd.isna(value):
         return "–"
-    return f"{100 * value:.1f} %" if unit == "%" else f"{value:.{digits}f} nats"
+    return f"{percent(value)} %" if unit == "%" else f"{value:.{digits}f} nats"

@@ -20,7 +20,11 @@ from cr_interp.figures.cells import add_cells
 from cr_interp.figures.marks import add_band, arm_panels
 from cr_interp.figures.style import (
     GRID,
+    KEPT,
     MARKERS,
+    MASS_SCALE,
+    RIGHT,
+    WRONG,
     ZERO,
     arm_colour,
     arm_symbol,
@@ -42,11 +46,6 @@ from cr_interp.vocabulary import arm_order, layer_name, layer_words
 
 #: Controls, in every figure of this page.
 CONTROL = "rgba(128,128,128,0.9)"
-#: Apart from the arms' colours: the two tokens.
-RIGHT, WRONG = "#332288", "#882255"
-#: … and the kept answers that a cut leaves.
-KEPT = "#7A6A2F"
-MASS = [[0.0, "#F7F7F7"], [0.25, "#C7D9EA"], [1.0, "#08306B"]]
 VIEWS = {"no_context": "without context", "with_context": "with context"}
 WITHIN = "95 % intervals (bootstrap over clusters within these runs; of several seeds the outermost ends)"
 
@@ -333,7 +332,12 @@ def attention_heads(
 
 def _mass_axis(figure: go.Figure) -> None:
     figure.update_layout(
-        coloraxis={"colorscale": MASS, "cmin": 0, "cmax": 1, "colorbar": {"thickness": 12, "title": "mass"}},
+        coloraxis={
+            "colorscale": MASS_SCALE,
+            "cmin": 0,
+            "cmax": 1,
+            "colorbar": {"thickness": 12, "title": "mass"},
+        },
         showlegend=False,
     )
 

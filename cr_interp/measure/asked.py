@@ -1,8 +1,8 @@
 """What a checkpoint was asked, as parts that can be compared: task, contexts, examples, decoding.
 
-Mental model. Rows of a table say with ``made_of`` what they were made of: ``a1b2c3d4e5f60718-9f8e7d6c5b4a3920`` is the
-digest of what was asked and the digest of the checkpoint's files; for states that were read on another arm's responses, that
-checkpoint's digest comes third. What was asked is written out once for a study, in its manifest under ``asked``.
+Mental model. Rows of a table say with ``made_of`` what they were made of. ``a1b2c3d4e5f60718-9f8e7d6c5b4a3920`` is the digest
+of what was asked, then the digest of the checkpoint's files. States that were read on another arm's responses have that
+checkpoint's digest as a third part. What was asked is written out once for a study, in its manifest under ``asked``.
 """
 
 from collections.abc import Mapping

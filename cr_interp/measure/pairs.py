@@ -1,8 +1,9 @@
 """What ``compare`` is asked, read before any model is loaded: pairs ARM=MODEL, the prompts, the contexts, the graders. No torch.
 
-Mental model. An arm may have several seeds: ``opd@0=PATH opd@1=PATH``. The prompts are a built-in task's, a task file's, or rows
-of one's own (a file, or a hub dataset by its id), and then the context is a file, a template that is filled from each row, or
-what the rows bring. What somebody types here is theirs: a grader may run their code, or ask their server.
+Mental model. An arm may have several seeds: ``opd@0=PATH opd@1=PATH``. The prompts are a built-in task's, a task file's, or
+rows of one's own: a file, or a hub dataset by its id. With rows of one's own, the context is a file, a template that is
+filled from each row, or a column of the rows. What somebody types here is theirs: a grader may run their code, or ask their
+server.
 """
 
 import dataclasses

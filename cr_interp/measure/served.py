@@ -68,7 +68,8 @@ def compare_served(
     """Ask the models (arm → name) and write a study of their answers; called again, it continues.
 
     Raises :class:`UserError` for a task with turns, a model that the server does not have, a context that does not reach the
-    model, a folder with a study of something else, and a server that does not answer: then with how many answers are kept.
+    model, and a folder with a study of something else. If the server does not answer, the error says how many answers are
+    kept.
     """
     if isinstance(task, TakesTurns):
         raise UserError(

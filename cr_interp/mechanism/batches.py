@@ -1,8 +1,8 @@
 """Both views of the answers in batches, ready to be run with states put in, and what a run says of each answer.
 
-Mental model. :class:`Views` lays out all answers in both views behind prefixes that are computed once; a :class:`Batch` runs a
-view of some of them and reads it: at the place where the two answers part, the logit of the answer's token minus the other
-view's; and whether the argmax is the answer at every position.
+Mental model. :class:`Views` lays out all answers in both views, behind prefixes that are computed once. A :class:`Batch` runs
+a view of some answers and gives two read-outs. One is the logit of the answer's token minus that of the other view's token,
+at the place where the two answers part. The other is whether the argmax is the answer at every position.
 """
 
 from collections.abc import Iterator, Sequence

@@ -6,12 +6,12 @@ off: its attention scores are −∞ in some layers, for some *readers*.
     aligned   only the aligned positions lose it; the prompt's own tokens have read it and can pass it on
     all       every token that is not of the span loses it: nothing of it is left downstream in these layers
 
-Read-outs are those of patching, with the cut run in place of the patched one: (cut − received) / (given − received) of the
-logit difference where the answers part, where ``received`` is the run with the context and ``given`` the one without; and
-whether the whole answer without the context is there. Control: as many tokens cut off elsewhere, a run of what both views
-have that is drawn anew for each window (never the first token, where attention sinks sit, nor an aligned position, nor
-anything of the context: that would be another knockout). Where the span is longer than that, all of it is cut; ``cut`` says
-how many tokens were.
+Read-outs are those of patching, with the cut run in place of the patched one. The share is (cut − received) / (given −
+received) of the logit difference where the answers part; ``received`` is the run with the context, ``given`` the one without.
+The other read-out is whether the whole answer without the context is there. Control: as many tokens cut off elsewhere. They
+are a run of tokens that both views have, drawn anew for each window. They never include the first token (where attention
+sinks sit), an aligned position, or a part of the context, which would be another knockout. Where the span is longer than
+that, all of it is cut; ``cut`` says how many tokens were.
 
 With all layers and all readers nothing of the context is left but its room: the run equals the view without context whose
 positions have a gap. Where attention sees distances only (RoPE) and nothing stands before the context, that is the view

@@ -1,10 +1,10 @@
 """Lens: what the model would say if it stopped after a layer, in both views.
 
-Mental model. The model's own final norm and head are put on the stream behind every layer (and on the embedding), at the
-place where the two answers part: how likely is the token of the right answer there, how likely that of the wrong one, at
-which rank are they, and how far apart are the two views' distributions (KL, without ‖ with). Of answers that do not part
-(``kept``), it is the answer's own token, averaged over the answer. After the last layer the lens is the model itself. What
-it shows of earlier layers is what later ones could read off linearly, which need not be what they do read.
+Mental model. The model's own final norm and head are put on the stream behind every layer, and on the embedding, at the place
+where the two answers part. They say how likely the tokens of the right and of the wrong answer are there, at which rank each
+is, and how far apart the two views' distributions are (KL, without ‖ with). Of answers that do not part (``kept``), it is the
+answer's own token, averaged over the answer. After the last layer the lens is the model itself. What it shows of earlier
+layers is what later ones could read off linearly, which need not be what they do read.
 
 Control: the same tokens in another example's state at the same place; for the KL, this example's state without the context
 against another example's. A layer at which the right token is no likelier than there says nothing about this example.

@@ -6,10 +6,10 @@ view of the same prompt on the same answer (the one without the context). Everyt
     repair   donor: without the context    receiver: with it       is the answer without the context back?
     break    donor: with the context       receiver: without it    is that answer gone?
 
-Two read-outs. At the first place where the two answers part: the difference of the logits of their tokens, of which the
-donor has one value, the receiver another, and the patched run a third: (patched − receiver) / (donor − receiver), which
-is 1 where the patch does everything, 0 where it does nothing, and may be more or less. And whether the whole answer
-follows: the argmax equals the answer at every position (``repair``), or no longer does (``break``).
+Two read-outs. At the first place where the two answers part, their tokens' logits have a difference: one value in the donor,
+another in the receiver, a third in the patched run. The share is (patched − receiver) / (donor − receiver). It is 1 where the
+patch does everything, 0 where it does nothing, and may be more or less. And whether the whole answer follows: the argmax
+equals the answer at every position (``repair``), or no longer does (``break``).
 
 Controls at the same site and positions: the receiver's own state moved as far in a random direction, and the donor's state
 of another example at the same place. Nothing before the aligned positions and the patched layer changes, so a patched run

@@ -17,8 +17,9 @@ from cr_interp.capture.sites import Site
 from cr_interp.mechanism.batches import Batch
 from cr_interp.mechanism.cells import Cell, part
 from cr_interp.mechanism.given import Pair
+from cr_interp.tables.patching import CONTROLS as MEANT
 
-CONTROLS = ("none", "random", "other")
+CONTROLS = tuple(MEANT)
 States = Float[Tensor, "token width"]
 #: view → site → states
 Seen = Mapping[str, Mapping[Site, States]]

@@ -1,11 +1,11 @@
 """Adapters: whose is it, is all of it there, and does it act on whoever runs the model inside it?
 
 Mental model. Everything here runs the Hugging Face model inside PEFT's wrapper. An adapter that changes that model's layers
-(LoRA, DoRA, IA3, …) acts there as well; one that the wrapper puts in front of the sequence (prompt tuning and its like)
-does not, and would be lost without a word, so it is refused. Adapters often load on a base that is not theirs: beside their
-own files lies ``base.json`` with the name and the fingerprint of the base that they were trained on (adapters from
-elsewhere have none). The fingerprint is taken of the weights in bfloat16, so that a base loaded in float32 and the same
-base loaded in bfloat16 are the same. What is in the file has to be what is in the model afterwards, tensor by tensor.
+(LoRA, DoRA, IA3, …) acts there as well. An adapter that the wrapper puts in front of the sequence (prompt tuning and its
+like) does not: it would be lost without a word, so it is refused. Adapters often load on a base that is not theirs: beside
+their own files lies ``base.json`` with the name and the fingerprint of the base that they were trained on (adapters from
+elsewhere have none). The fingerprint is taken of the weights in bfloat16, so that a base loaded in float32 and the same base
+loaded in bfloat16 are the same. What is in the file has to be what is in the model afterwards, tensor by tensor.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Sample or decode responses, with the prompts' shared prefix computed once.
 
-A small loop instead of ``model.generate``, for three reasons: the prefix's keys and values are shared by the
-whole batch, randomness is given as numbers of its own (:func:`noise`), and a response comes back as ids with its
-end-of-turn token, ready to be appended to another view.
+A small loop stands in for ``model.generate``, for three reasons. The whole batch shares the prefix's keys and values.
+Randomness is given as numbers of its own (:func:`noise`). A response comes back as ids with its end-of-turn token, ready to
+be appended to another view.
 
 Where a model cannot keep a prefix, or pads would show in what a row says (``batching.py``), prompts are decoded by length
 and with the model's own cache, or without any.

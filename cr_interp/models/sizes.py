@@ -68,7 +68,7 @@ def _held(files: Sequence[Path]) -> tuple[int, int]:
 
 
 def _numbers(told: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Each count and side, also in the parts of a model of text and images."""
+    """List each count and side, also in the parts of a model of text and images."""
     for key, value in told.items():
         if isinstance(value, dict) and key.endswith("_config"):
             yield from _numbers(value)

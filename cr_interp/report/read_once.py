@@ -4,8 +4,9 @@ from functools import cached_property
 
 import pandas as pd
 
+from cr_interp.study.rows import split_of
 from cr_interp.study.study import Study
-from cr_interp.tables.metrics import metric_table, split_of
+from cr_interp.tables.metrics import metric_table
 
 
 class Held:

@@ -19,18 +19,18 @@ from cr_interp.statistics import MARGIN
 from cr_interp.system.percent import percent
 from cr_interp.system.shown import PlainTable, literal
 from cr_interp.system.visible import code, in_markdown
-from cr_interp.tables.ablations import COMPARED, ablation_rows
+from cr_interp.tables.ablations import ablation_rows
 from cr_interp.tables.behaviour import metrics_json
 from cr_interp.tables.claims import ALPHA, count_claims
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.suite import ARMS, SETTINGS, Suite, comparisons, in_order, setting_rows, unfinished
 from cr_interp.tables.unread import unread_of
+from cr_interp.vocabulary import JUDGED
 
 #: The terminal has room for the interval of one metric; the others are in the README's table and in --json.
 _SHOWN = ("acc_x", "acc_xc", "harm", "both_correct", "rescue", "delta_len")
 _HEADS = {"both_correct": "both", "delta_len": "Δlen", "harm_common": "on common"}
-_DIFFERENCES = ("harm", "harm_common", "acc_x", "acc_xc")
 _COMMON = "on common: Harm on the prompts that both solve without the context"
 _REGIMES = (
     f"A: the context perturbs (the interval of the change excludes 0), B: it helps, C: the change is within {100 * MARGIN:g} "
@@ -103,11 +103,11 @@ def _rich_comparisons(compared: pd.DataFrame, arm: str, baseline: str, interval:
     # The intervals may go onto a second line, the names may not: they are what a row is looked up by.
     longest = max(len(str(name)) for name in compared["setting"])
     out.add_column("setting", overflow="fold", no_wrap=longest <= 24)
-    for metric in _DIFFERENCES:
+    for metric in JUDGED:
         out.add_column(f"harm {_HEADS[metric]}" if metric == "harm_common" else metric, justify="right")
     for setting, of_setting in compared.groupby("setting", sort=False):
         by_metric = of_setting.set_index("metric")
-        cells = [_difference(by_metric.loc[name]).replace(", ", ",") for name in _DIFFERENCES]
+        cells = [_difference(by_metric.loc[name]).replace(", ", ",") for name in JUDGED]
         out.add_row(str(setting), *cells)
     return out
 
@@ -263,7 +263,7 @@ def _markdown_ablations(rows: pd.DataFrame, baseline: str) -> str:
         "acc_xc",
         "both",
         "harm",
-        *(f"{name} − `{baseline}`" for name in COMPARED),
+        *(f"{name} − `{baseline}`" for name in JUDGED),
         "new instruction",
         "seeds",
     ]
@@ -272,7 +272,7 @@ def _markdown_ablations(rows: pd.DataFrame, baseline: str) -> str:
         cells = [
             _value(row, name, interval=name == "harm") for name in ("acc_x", "acc_xc", "both_correct", "harm")
         ]
-        cells += [_difference(_minus(row, name), mark="") for name in COMPARED]
+        cells += [_difference(_minus(row, name), mark="") for name in JUDGED]
         cells.append(_value(row, "new_instruction", interval=True))
         body.append([code(row["setting"]), code(row["arm"]), *cells, str(row["seeds"])])
     return _markdown(head, "ll" + "r" * (len(head) - 2), body)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from cr_interp.statistics import MARGIN, not_lower
 from cr_interp.system.percent import percent as percent_of
+from cr_interp.vocabulary import JUDGED
 
 Verdict = Literal["yes", "partly", "no", "open"]
 
@@ -72,7 +73,7 @@ def headline(metrics: pd.DataFrame, differences: pd.DataFrame, arm: str, baselin
     if getattr(harm, "interval", "across") == "within":
         sentence += " This is one seed: the intervals are about other examples, and other seeds are not known."
     parts = []
-    for name in ("harm", "harm_common", "acc_x", "acc_xc"):
+    for name in JUDGED:
         if name in change:
             before, after = (value(metrics, each, name) for each in (baseline, arm))
             row = change[name]

@@ -1,9 +1,8 @@
 """One layer's panel: how far its states move when the context returns, with intervals over examples.
 
-Mental model: x_t is a token's state without the context and y_t its state with it. A
-:class:`DriftAccumulator` sees the pairs of all tokens once, example by example, and keeps sums per example,
-because **examples are the units**: the tokens of one response are not independent, so every interval comes
-from drawing examples, with all their tokens, with replacement.
+Mental model: x_t is a token's state without the context and y_t its state with it. A :class:`DriftAccumulator` sees the pairs
+of all tokens once, example by example, and keeps sums per example, because **examples are the units**. The tokens of one
+response are not independent, so every interval comes from drawing examples, with all their tokens, with replacement.
 
     cosine          mean over tokens of cos(x_t, y_t)
     cosine_p5       its 5th percentile over tokens

@@ -1,8 +1,8 @@
 """Bounded samples of the rows of many layers at once, for layer × layer maps: of all rows, and of all examples.
 
-A map needs pairs of rows, and the batch that they are taken from has to be drawn from *all* examples: a buffer of the last rows
-of a stream holds a few long responses, whose tokens resemble each other in any view, and calls unrelated views alike. So
-:class:`RowSample` gives every row a random key and keeps the rows with the smallest ones, a uniform sample whatever the order;
+A map needs pairs of rows, from a batch that is drawn from *all* examples. A buffer of the last rows of a stream would hold a
+few long responses, whose tokens resemble each other in any view, and make unrelated views look alike. So :class:`RowSample`
+gives every row a random key and keeps the rows with the smallest ones, a uniform sample whatever the order;
 :class:`ExampleSample` keeps t evenly spaced rows of each example. Both are the same rows in every layer, and both merge.
 """
 

@@ -1,7 +1,7 @@
 """Which models there are to look at: a study's checkpoints, its base, the built-in ones, a folder somebody names.
 
 Mental model: a :class:`Checkpoint` is a name to load by and words to show; nothing here reads weights or imports torch, so
-an app can offer models without the seconds that importing torch takes. ``models.py`` loads what is chosen.
+an app can offer models without the seconds that importing torch takes. ``models/loading.py`` loads what is chosen.
 """
 
 from dataclasses import dataclass

@@ -27,3 +27,9 @@ def rows_of(
     order = {arm: index for index, arm in enumerate(arms)}
     frame = frame[frame["arm"].isin(order)]
     return frame.sort_values("arm", key=lambda names: names.map(order), kind="stable")
+
+
+def split_of(generations: pd.DataFrame) -> str:
+    """Name the split whose answers count: the test examples; without any, the first split there is."""
+    splits = generations["split"].unique()
+    return str(splits[0]) if len(splits) and "test" not in splits else "test"

@@ -36,9 +36,13 @@ def frame_of(file: Path) -> "pd.DataFrame":
     """
     import pyarrow.parquet as pq
 
-    threads = file.stat().st_size > THREADED
+    threads = _threads(file)
     frame: pd.DataFrame = pq.ParquetFile(file).read(use_threads=threads).to_pandas(use_threads=threads)
     return frame
+
+
+def _threads(file: Path) -> bool:
+    return file.stat().st_size > THREADED
 
 
 def unpacked(file: Path, most: int) -> int:
@@ -61,13 +65,13 @@ def unpacked(file: Path, most: int) -> int:
         return int(total + rows * packed)
     if texts:
         read = pq.ParquetFile(file, read_dictionary=texts)
-        for batch in read.iter_batches(batch_size=1 << 16, columns=texts):
+        for batch in read.iter_batches(batch_size=1 << 16, columns=texts, use_threads=_threads(file)):
             total += sum(_written_out(column) for column in batch.columns)
             if total > most:
                 return int(total)
     if nested:
         for batch in opened.iter_batches(
-            batch_size=max(1, min(1 << 14, PIECE // max(1, packed))), columns=nested
+            batch_size=max(1, min(1 << 14, PIECE // max(1, packed))), columns=nested, use_threads=_threads(file)
         ):
             total += batch.nbytes
             if total > most:

@@ -11,10 +11,7 @@ from cr_interp.tables.estimates import Kind
 from cr_interp.tables.obedience import new_instruction
 from cr_interp.tables.stored import stored
 from cr_interp.tables.suite import ARMS, Suite, comparisons, setting_rows
-from cr_interp.vocabulary import arm_order
-
-#: By what an arm is compared with the baseline.
-COMPARED = ("harm", "harm_common", "acc_x", "acc_xc")
+from cr_interp.vocabulary import JUDGED, arm_order
 
 _OBEYED = {"estimate": "new_instruction", "low": "new_instruction_low", "high": "new_instruction_high"}
 
@@ -42,7 +39,7 @@ def ablation_rows(
 ) -> pd.DataFrame:
     """Return a row per setting and arm, as :func:`setting_rows` has it, and what it differs from the baseline by.
 
-    For each of :data:`COMPARED`, ``<metric>_minus`` with its interval ``<metric>_minus_low, <metric>_minus_high`` is the
+    For each of :data:`JUDGED`, ``<metric>_minus`` with its interval ``<metric>_minus_low, <metric>_minus_high`` is the
     paired difference from ``baseline``; NaN for the baseline itself, for ``base``, and where the two have no seed in common.
     ``new_instruction, new_instruction_low, new_instruction_high``: the share of prompts in which a new instruction is obeyed;
     NaN where that was not measured. Without ablations: no rows.
@@ -64,7 +61,7 @@ def _rows(suite: Suite, control: str, baseline: str, interval: Kind) -> pd.DataF
         if arm not in ("base", baseline)
     ]
     compared = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-    for metric in COMPARED:
+    for metric in JUDGED:
         names = {"estimate": f"{metric}_minus", "low": f"{metric}_minus_low", "high": f"{metric}_minus_high"}
         if compared.empty:
             rows = rows.assign(**dict.fromkeys(names.values(), float("nan")))

@@ -151,7 +151,7 @@ def blocks_by_arm(generations: pd.DataFrame, control: str, split: str | None) ->
 
 
 def aligned(arms: Sequence[Block], names: Sequence[str]) -> list[Block]:
-    """The arms on the examples they share and the runs that meet (:func:`~cr_interp.tables.pairing.meetings`).
+    """Give the arms on the examples they share and the runs that meet (:func:`~cr_interp.tables.pairing.meetings`).
 
     An example that one arm was not asked under some seed is set to zero there for all of them.
     """

@@ -32,7 +32,7 @@ class Nats:
     clusters: list[Any]
 
     def at(self, seeds: list[int], examples: list[Any]) -> "Nats":
-        """The same arm with these seeds and examples only, in this order."""
+        """Return the same arm with these seeds and examples only, in this order."""
         row = [self.seeds.index(seed) for seed in seeds]
         place = {example: column for column, example in enumerate(self.examples)}
         column = [place[example] for example in examples]
@@ -78,7 +78,7 @@ def divergence_differences(
     seed: int = 0,
     interval: Kind = "across",
 ) -> pd.DataFrame:
-    """``arm`` minus ``baseline`` in ``fidelity`` and ``invariance``: rows ``seed, metric, estimate, low, high, n, interval``.
+    """Compute ``arm`` minus ``baseline`` in ``fidelity`` and ``invariance``: ``seed, metric, estimate, low, high, n, interval``.
 
     Paired over the runs that meet and the examples that both have; without any, or where one arm has no such rows, no rows.
     Raises :class:`UserError` where both were measured and no run of the two meets.
@@ -110,7 +110,7 @@ def _under(divergence: pd.DataFrame, control: str) -> pd.DataFrame:
 
 
 def _both(rows: pd.DataFrame, *arms: str) -> Iterator[tuple[str, tuple[Nats, Nats]]]:
-    """The metrics that both arms have, with their sums."""
+    """Return the metrics that both arms have, with their sums."""
     for metric in DIVERGENCES:
         mine, other = (_nats(rows[rows["arm"] == name], metric) for name in arms)
         if mine is not None and other is not None:
@@ -145,7 +145,7 @@ def _said(metric: str, row: Estimates, mine: Nats, low: float, high: float) -> d
 
 
 def _ends(row: Estimates, clusters: int) -> tuple[float, float]:
-    """The interval of a number that has no bound; none from a single cluster, which varies nowhere."""
+    """Compute the interval of a number that has no bound; none from a single cluster, which varies nowhere."""
     if row.kinds[0] == "within" and clusters < 2:
         return np.nan, np.nan
     return float(row.low[0]), float(row.high[0])

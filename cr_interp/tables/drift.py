@@ -44,6 +44,11 @@ def of_panel(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def at_embedding(rows: pd.DataFrame) -> pd.Series:
+    """Tell which rows are of the embedding, which is what the first block reads: ``resid_pre`` at layer 0."""
+    return (rows["site"] == "resid_pre") & (rows["layer"] == 0)
+
+
 def placed(drift: pd.DataFrame) -> pd.DataFrame:
     """Pick the rows of the embedding and of ``resid_post``, last step of each run, with ``place``: the block's number, −1 for
     the embedding.
@@ -51,8 +56,7 @@ def placed(drift: pd.DataFrame) -> pd.DataFrame:
     The embedding is ``resid_pre`` at layer 0. At later layers ``resid_pre`` equals the ``resid_post`` before it, so those
     rows are left out.
     """
-    sites = drift["site"]
-    rows = drift[((sites == "resid_pre") & (drift["layer"] == 0)) | (sites == "resid_post")]
+    rows = drift[at_embedding(drift) | (drift["site"] == "resid_post")]
     if rows.empty:
         return rows.assign(place=pd.Series(dtype=int))
     rows = last_step(rows)
@@ -62,11 +66,10 @@ def placed(drift: pd.DataFrame) -> pd.DataFrame:
 def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:
     """Average a measure over seeds, per arm and layer; what :func:`drift_by_layer` draws.
 
-    Columns ``arm, layer, estimate, low, high, seeds, n_tokens, n_examples``. ``layer`` is ``emb`` (the
-    embedding) or a number (``resid_post``); ``estimate`` is the mean over seeds, ``low`` and ``high`` the
-    outermost ends of the seeds' *within* intervals, which is a range and no interval of that mean; ``n_tokens`` and
-    ``n_examples`` are the smallest of the seeds'.
-    Of several training steps the last of each run is taken.
+    Columns ``arm, layer, estimate, low, high, seeds, n_tokens, n_examples``. ``layer`` is ``emb`` (the embedding) or a number
+    (``resid_post``). ``estimate`` is the mean over seeds. ``low`` and ``high`` are the outermost ends of the seeds' *within*
+    intervals: a range, and no interval of that mean. ``n_tokens`` and ``n_examples`` are the smallest of the seeds'. Of
+    several training steps the last of each run is taken.
     """
     rows = resid_rows(drift, measure, control)
     table = rows.groupby(["arm", "place", "layer"], sort=False, as_index=False).agg(

@@ -84,8 +84,8 @@ def estimates(
 ) -> list[Estimates]:
     """Estimate each seed's numbers and those over seeds (last), of one side or of the first minus the second.
 
-    ``shares`` says which numbers are shares (of 0 to 1), of which few events can be counted. Both sides are on the same
-    seeds and examples.
+    ``shares`` says which numbers are shares, from 0 to 1: their intervals have to hold also where there are few events. Both
+    sides are on the same seeds and examples.
     """
     clusters = cluster_numbers(sides[0].clusters)
     weights = bootstrap_weights(int(clusters.max(initial=-1)) + 1, resamples, seed)

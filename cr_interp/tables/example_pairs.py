@@ -20,7 +20,7 @@ from cr_interp.study.rows import last_step
 from cr_interp.tables.answer_sums import with_clusters
 from cr_interp.tables.estimates import Kind, Sums, estimates
 from cr_interp.tables.pairing import meetings
-from cr_interp.vocabulary import UNGRADED, arm_order, by_arm
+from cr_interp.vocabulary import OUTCOMES, UNGRADED, arm_order, by_arm
 
 #: case → (right without, right with, what it is called)
 CASES = {
@@ -41,7 +41,7 @@ CASES_OF = {
     "delta_len": tuple(CASES),
 }
 #: Kinds of error, as ``outcome`` names them.
-ERRORS = ("wrong", "unparsable", "truncated")
+ERRORS = tuple(outcome for outcome in OUTCOMES if outcome != "right")
 MARKS = {"right": "✓", "wrong": "✗", "unparsable": "∅", "truncated": "…", "ungraded": "·"}
 MARKS_SAY = ", ".join(f"{mark} {outcome}" for outcome, mark in MARKS.items()) + "."
 
@@ -130,7 +130,7 @@ def choose(pairs: pd.DataFrame, arm: str, cases: Sequence[str], errors: Sequence
 
 
 def contrast(pairs: pd.DataFrame, harmed: str, right: str) -> pd.DataFrame:
-    """The pairs of ``harmed`` that the context harms where ``right`` is right with it, at the same example, sample and seed.
+    """Find the pairs of ``harmed`` that the context harms where ``right`` is right with it, at the same example, sample and seed.
 
     Which runs meet says ``pairing.py``.
     """

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from cr_interp.study.rows import split_of
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import metrics
 from cr_interp.tables.divergence import divergence_metrics
@@ -29,12 +30,6 @@ def metric_table(study: Study, control: str = "exact", interval: Kind = "across"
     return of_study("metric_table", study, of, [control, interval], lambda: _metrics(study, control, interval))
 
 
-def split_of(generations: pd.DataFrame) -> str:
-    """Name the split whose answers count: the test examples, or the first there is."""
-    splits = generations["split"].unique()
-    return "test" if "test" in splits else str(splits[0])
-
-
 def _metrics(study: Study, control: str, interval: Kind) -> pd.DataFrame:
     generations = study.table("generations")
     split = split_of(generations)
@@ -52,9 +47,9 @@ def _metrics(study: Study, control: str, interval: Kind) -> pd.DataFrame:
 def min_cosine(drift: pd.DataFrame, control: str = "exact", interval: Kind = "across") -> pd.DataFrame:
     """Return the lowest cosine over the blocks' outputs, per arm and seed, with the *within* interval of that layer.
 
-    Over seeds (``seed`` NA): the mean of the seeds' minima, with Student's t over them (*across*); *within*, the means of the
-    ends of their intervals, which is what examples that move all seeds alike would do, and too wide otherwise. n counts
-    examples.
+    Over seeds (``seed`` NA) it is the mean of the seeds' minima. *Across*, the interval is Student's t over the minima.
+    *Within*, it is the mean of the intervals' ends: exact for examples that move all seeds alike, too wide otherwise. n
+    counts examples.
     """
     rows: list[dict[str, Any]] = []
     for arm, lowest in extremes(drift, "cosine", control).groupby("arm", sort=False):

@@ -7,6 +7,7 @@ one group, one direction and one read-out are taken from it, at the last step of
 import pandas as pd
 
 from cr_interp.study.rows import last_step
+from cr_interp.tables.drift import at_embedding
 from cr_interp.vocabulary import EMBEDDING, by_arm
 
 #: read-out → what its number is.
@@ -27,6 +28,15 @@ CONTROLS = {
 }
 
 
+def on_the_axis(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add ``place``, the layer on a figure's axis. The embedding is where the curve of ``resid_post`` begins."""
+    embedded = at_embedding(rows)
+    return rows.assign(
+        place=rows["layer"].astype(int).where(~embedded, EMBEDDING),
+        site=rows["site"].where(~embedded, "resid_post"),
+    )
+
+
 def patching_table(
     patching: pd.DataFrame, group: str = "harmed", direction: str = "repair", readout: str = "share"
 ) -> pd.DataFrame:
@@ -41,11 +51,7 @@ def patching_table(
     rows = last_step(patching)
     keep = (rows["group"] == group) & (rows["direction"] == direction) & (rows["readout"] == readout)
     rows = rows[keep]
-    embedded = (rows["site"] == "resid_pre") & (rows["layer"] == 0)
-    rows = rows.assign(
-        place=rows["layer"].astype(int).where(~embedded, EMBEDDING),
-        site=rows["site"].where(~embedded, "resid_post"),
-    )
+    rows = on_the_axis(rows)
     others = {"n_other_answer": ("n_other_answer", "sum"), "n_all": ("n_examples", "sum")}
     others = others if "n_other_answer" in rows else {}
     table = rows.groupby(["arm", "site", "place", "control"], sort=False, as_index=False).agg(

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from cr_interp.study.rows import last_step
+from cr_interp.tables.patching import CONTROLS as MEANT
+from cr_interp.tables.patching import on_the_axis
 from cr_interp.tables.permuted import sign_chances
-from cr_interp.vocabulary import EMBEDDING, by_arm
+from cr_interp.vocabulary import by_arm
 
-CONTROLS = ("random", "other")
+CONTROLS = tuple(name for name in MEANT if name != "none")
 
 
 def patching_claims(examples: pd.DataFrame, group: str = "harmed", direction: str = "repair") -> pd.DataFrame:
@@ -25,11 +27,7 @@ def patching_claims(examples: pd.DataFrame, group: str = "harmed", direction: st
     """
     rows = last_step(examples)
     rows = rows[(rows["group"] == group) & (rows["direction"] == direction)]
-    embedded = (rows["site"] == "resid_pre") & (rows["layer"] == 0)
-    rows = rows.assign(
-        place=rows["layer"].astype(int).where(~embedded, EMBEDDING),
-        site=rows["site"].where(~embedded, "resid_post"),
-    )
+    rows = on_the_axis(rows)
     found = []
     for (arm, seed), mine in rows.groupby(["arm", "seed"], sort=False):
         found.append(_run(mine).assign(arm=arm, seed=seed))

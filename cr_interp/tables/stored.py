@@ -1,10 +1,10 @@
 """Tables that are computed once and kept on disk, by the content that they are made of: for the app, the report, the docs.
 
-Mental model: a bootstrap over a study's answers takes seconds and says the same each time. :func:`stored` names what is asked by
-a digest of the files that it is made from, the arguments, and the code of this package, and looks for that name in the user's
-cache; only what is not there is computed, and put there. A study that is made again, or code that changes, has another name,
-so nothing is ever out of date. Of the bundled examples some answers are shipped beside them (``computed/``), so that they
-open at once; these carry no code in their name, and a test compares them with what is computed.
+Mental model: a bootstrap over a study's answers takes seconds and says the same each time. :func:`stored` makes a digest of
+the files, the arguments, and the code of this package that an answer depends on, and looks for it in the user's cache. Only
+an answer that is not there is computed, and put there. A study that is made again, or code that changes, has another name, so
+nothing is ever out of date. Of the bundled examples some answers are shipped beside them (``computed/``), so that they open
+at once; these carry no code in their name, and a test compares them with what is computed.
 
 Beside somebody else's study nothing is read: its numbers are made from its tables, here. Parquet only; nothing is executed.
 """

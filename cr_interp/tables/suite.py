@@ -1,8 +1,8 @@
 """A suite: several studies (settings) side by side, which together make the paper's table.
 
-Mental model: a suite is a folder of ordinary studies, ``SUITE/<setting>/manifest.json …``, and has no manifest of its
-own. So nothing here reads a file by itself: a setting is a :class:`~cr_interp.study.study.Study`, and every table below is
-one that a single study has, made for each setting and put under the others with a column ``setting`` in front.
+Mental model: a suite is a folder of ordinary studies, ``SUITE/<setting>/manifest.json …``, and has no manifest of its own. So
+nothing here reads a file by itself. A setting is a :class:`~cr_interp.study.study.Study`. Every table below is one of a
+single study, made for each setting and stacked, with a column ``setting`` in front.
 
     suite_table      every metric of every setting, arm and seed       (what ``cr-interp table SUITE --json`` prints)
     setting_rows     a row per setting and arm                         (what is printed)
@@ -29,7 +29,7 @@ import pandas as pd
 from cr_interp.errors import UserError, unknown
 from cr_interp.statistics import bootstrap_weights, holm
 from cr_interp.statistics import interval as percentiles
-from cr_interp.study.rows import last_step
+from cr_interp.study.rows import last_step, split_of
 from cr_interp.study.searching import find_studies, search_paths, studies_in
 from cr_interp.study.study import Study
 from cr_interp.system.notes import say
@@ -37,8 +37,9 @@ from cr_interp.tables.behaviour import METRICS, differences, metrics, regimes
 from cr_interp.tables.claims import COMPARED, count_claims
 from cr_interp.tables.drift import layer_table
 from cr_interp.tables.estimates import Kind
-from cr_interp.tables.metrics import metric_table, split_of
+from cr_interp.tables.metrics import metric_table
 from cr_interp.tables.stored import stored
+from cr_interp.vocabulary import PAPER_ARMS
 
 #: The paper's twelve, mirrored: system-prompt tasks × families, then games × kinds of teacher.
 SETTINGS = (
@@ -55,7 +56,7 @@ SETTINGS = (
     "sokoban-self",
     "sokoban-cross",
 )
-ARMS = ("base", "opd", "nca")
+ARMS = PAPER_ARMS
 _CHANGE = ("acc_change", "acc_change_low", "acc_change_high")
 _COMPARISON = (
     "setting", "metric", "estimate", "low", "high", "n", "interval", "seeds", "excludes_zero", "p", "p_holm", "p_sign_flip",

@@ -10,7 +10,7 @@ Checkpoints answer differently, so :func:`align` gives the arms' responses commo
     Reading  the rows of one response → tokens and movements
     align    token lists → columns
 
-What is drawn from it: as text in ``token_html.py``, as token × layer strips in ``token_strips.py``.
+What is drawn from it: text in ``figures/token_html.py``, token × layer strips in ``figures/token_strips.py``.
 """
 
 import unicodedata

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from cr_interp.study.rows import split_of
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import outcome_shares
-from cr_interp.tables.metrics import split_of
 from cr_interp.tables.stored import of_study
 from cr_interp.vocabulary import UNGRADED
 

@@ -9,6 +9,7 @@ from of_study import ARMS, study
 from values import NBSP, listed, plain
 
 from cr_interp.tables.controls import control_table, worst
+from cr_interp.vocabulary import CONTROLS, REFERENCES
 
 
 @cache
@@ -48,7 +49,7 @@ def layers_where(name: str, arm: str, other: str, of: str) -> tuple[int, int]:
 
 def controls_markdown(names: Sequence[str], of: str) -> str:
     """Return each arm's worst layer relative to its floor, of several studies."""
-    head = ("exact", "paraphrase", "mismatched", "irrelevant", "repeat", "floor", "relative")
+    head = (*CONTROLS, *REFERENCES, "relative")
     several = len(names) > 1
     first = "| study " if several else ""
     lines = [

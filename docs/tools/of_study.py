@@ -16,10 +16,11 @@ from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.marks import MARKS, marks
 from cr_interp.tables.metrics import metric_table
 from cr_interp.tasks.language.explained import marker
+from cr_interp.vocabulary import PAPER_ARMS
 
 #: Studies of the results pages, in the order of the site.
 STUDIES = ("organism-shift", "organism-swap", "smollm2-sentiment", "smollm2-wordclass", "smollm2-explained")
-ARMS = ("base", "opd", "nca")
+ARMS = PAPER_ARMS
 
 
 def intervals(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Docstrings name things as reStructuredText does (``:func:`~cr_interp.suite.counts```) and hold examples as doctest reads them.
+"""Docstrings name things as reStructuredText does (``:func:`~cr_interp.tables.suite.counts```) and hold examples for doctest.
 The site's texts are Markdown, so this griffe extension shows the name, and an example as code."""
 
 import re

@@ -11,7 +11,8 @@ from cr_interp.study import searching as studies
 @pytest.fixture(scope="session", autouse=True)
 def once_for_all_apps():
     """What AppTest does anew for every app, and what is the same for all: look through all installed packages for components of
-    Streamlit, and compile the app's pages."""
+    Streamlit, and compile the app's pages. And it asks a thousand times a second whether a page has been run, which interrupts
+    what runs it; waiting for the end of its thread does not."""
     from streamlit.components.v2 import manifest_scanner
     from streamlit.runtime.scriptrunner.script_cache import ScriptCache
     from streamlit.testing.v1 import app_test, local_script_runner
@@ -21,6 +22,13 @@ def once_for_all_apps():
         patch.setattr(manifest_scanner, "scan_component_manifests", lambda *_: components)
         for module in (app_test, local_script_runner):
             patch.setattr(module, "ScriptCache", lambda: compiled)
+        asks = local_script_runner.require_widgets_deltas
+
+        def waits(runner, timeout=3.0):
+            runner._script_thread.join(timeout)
+            asks(runner, 0.1)
+
+        patch.setattr(local_script_runner, "require_widgets_deltas", waits)
         yield
 
 

@@ -34,6 +34,7 @@ def keys_of(app: AppTest) -> set[str]:
     return {element.key for kind in kinds for element in app.main.get(kind) if element.key}
 
 
+@pytest.mark.slow
 def test_no_two_pages_share_a_key(root, made):
     shutil.copytree(made, root / "mine" / "rules-llama")
     taken: dict[str, str] = {}
@@ -45,6 +46,7 @@ def test_no_two_pages_share_a_key(root, made):
             taken[key] = name
 
 
+@pytest.mark.slow
 def test_from_layers_to_tokens_at_the_layer_that_the_link_says_and_next_stays_there(good):
     """Twice, since the first way round leaves the choice behind: the slider stood at the embedding, and so did *Next*."""
     app = open_app("screens/layers.py", layer="2")
@@ -86,6 +88,7 @@ SHOWS = {
 }
 
 
+@pytest.mark.slow
 def test_every_link_leads_to_what_it_says(good):
     """Of every page with something chosen on it; each link's query is what the page behind it shows."""
     followed = set()
@@ -168,6 +171,7 @@ def test_every_line_that_the_pointer_finds_can_be_clicked():
     assert figure.data[2].marker.opacity == 0.5
 
 
+@pytest.mark.slow
 def test_figures_that_answer_clicks_have_no_line_that_swallows_them(good, monkeypatch):
     from app import parts as shown
 
@@ -191,6 +195,7 @@ def test_figures_that_answer_clicks_have_no_line_that_swallows_them(good, monkey
             assert not found or "markers" in trace.mode, trace.name
 
 
+@pytest.mark.slow
 def test_one_seed_is_paired_over_examples_only(root):
     make_study(root / "one", seeds=(0,), examples=20)
     assert "paired over examples and seeds" not in said(open_app("screens/overview.py"))
@@ -250,6 +255,7 @@ def test_names_of_a_line_come_from_files_and_are_escaped():
     assert "<script>" not in line_html([("study", "<script>x</script>")])
 
 
+@pytest.mark.slow
 def test_what_overview_lists_is_not_cut(root: Path):
     study = make_study(root / "long", examples=12)
     answers = study.table("generations")

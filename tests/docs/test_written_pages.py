@@ -41,6 +41,13 @@ def test_every_page_with_results_is_what_the_bundled_studies_say(generate):
     assert not stale, f"Out of date: {stale}. Run: make results"
 
 
+def test_rows_that_a_loop_sets_apart_are_one_table_and_two_tables_stay_two(generate):
+    rows = "| a | b |\n|---|---:|\n\n| 1 | 2 |\n\n| 3 | 4 |"
+    other = "| c |\n| :---: |\n| 5 |"
+    told = generate._tidy(f"{rows}\n\n{other}\n")
+    assert told == "| a | b |\n|---|---:|\n| 1 | 2 |\n| 3 | 4 |\n\n| c |\n| :---: |\n| 5 |\n"
+
+
 def answers(study: str, arm: str) -> pd.DataFrame:
     """The test answers of an arm at its last step, read without any of the project's code."""
     rows = pd.read_parquet(EXAMPLES / study / "tables" / "generations.parquet")

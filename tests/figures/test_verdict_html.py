@@ -5,7 +5,8 @@ import re
 import pandas as pd
 import pytest
 
-from cr_interp.figures.verdict_html import COLOURS, chips_html, verdict_html
+from cr_interp.figures.style import READING_COLOURS
+from cr_interp.figures.verdict_html import chips_html, verdict_html
 
 NAN = float("nan")
 
@@ -31,8 +32,8 @@ def test_a_row_has_its_numbers_once_and_its_colour_where_it_is_sure():
     assert "−21.0 [−33.5, −10.8] pts" in rows[0]
     assert rows[0].count("−21.0") == 1
     for row, colour in zip(rows, ("better", "open", "worse"), strict=False):
-        assert COLOURS[colour] in row
-        assert not [other for other in ("better", "worse") if other != colour and COLOURS[other] in row]
+        assert READING_COLOURS[colour] in row
+        assert not [other for other in ("better", "worse") if other != colour and READING_COLOURS[other] in row]
         assert colour in re.sub(r"<[^>]*>", " ", row)
     assert "not measured" in rows[3]
     assert "ct-point" not in rows[3]

@@ -256,6 +256,7 @@ def numbers(study: Study, metric: str) -> dict[str, float]:
     return dict(zip(rows["arm"], rows["estimate"], strict=True))
 
 
+@pytest.mark.slow
 def test_a_teacher_is_named_and_need_not_be_an_arm(asked, tmp_path):
     """``--teacher``: the student's fidelity to it is what it is where that model is the arm base."""
     beside = compare_checkpoints(**asked, out=tmp_path / "beside")

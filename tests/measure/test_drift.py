@@ -56,6 +56,7 @@ def test_every_control_and_reference_is_there(tables):
     assert undefined["reason"].notna().all()
 
 
+@pytest.mark.slow
 def test_a_repeat_run_is_the_ceiling_and_the_floor_is_far_below(tables):
     cosine = of(tables.drift, measure="cosine", site="resid_post", layer=2).set_index("control")["estimate"]
     assert cosine["repeat"] == pytest.approx(1, abs=1e-5)

@@ -72,6 +72,7 @@ def test_fills_both_tables_of_every_arm(study):
     assert one["estimate"] == pytest.approx(share)
 
 
+@pytest.mark.slow
 def test_stopped_and_typed_again_it_goes_on(study, monkeypatch):
     whole = explain(study, ["patching"], options=CHANGED).table("patching")
     for name in ("patching", "patching_examples"):

@@ -74,6 +74,7 @@ def test_every_analysis_of_weights_and_prompts_says_something_of_adapters(study)
     assert set(study.table("directions")["arm"]) == {"lora", "full"}  # of the base there is no u
 
 
+@pytest.mark.slow
 def test_half_of_the_own_prompts_give_the_direction_and_the_others_try_it(study):
     explain(study, ["directions"], arms=["full"], options=CHANGED)
     tried = study.table("direction_examples")["example_id"].nunique()

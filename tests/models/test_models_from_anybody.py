@@ -15,7 +15,7 @@ from cr_interp.models.known import ORGANISMS, check_files
 from cr_interp.models.loading import here, load
 from cr_interp.models.probe import nested
 from cr_interp.models.sizes import refuse_larger
-from cr_interp.time_limit import limited
+from cr_interp.system.time_limit import limited
 
 
 @pytest.fixture

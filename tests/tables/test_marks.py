@@ -82,6 +82,7 @@ def test_only_the_last_step_and_the_control_that_is_asked_for():
     assert values(marks(pd.concat([rows, other, early]), "Answer:", control="mismatched"), 0)["marks_xc"] == 0
 
 
+@pytest.mark.slow
 def test_what_is_no_pattern_and_one_that_never_ends():
     rows = answers({0: [("a" * 60 + "b", "c")]})
     with pytest.raises(UserError, match="no regular expression"):

@@ -1,8 +1,8 @@
 """Both views of a few examples, read from a model as it is at this step: numbers, and the answers behind them.
 
 Mental model. The model answers each example greedily in both views. Its own answer without the context is then read in both
-views, and where there is a teacher by that too, with the context: at the aligned positions the distributions give invariance and
-fidelity, the states the lowest cosine over layers. Greedy and without dropout, so a reading draws no random number.
+views; a teacher, where there is one, reads it with the context. At the aligned positions the distributions give invariance
+and fidelity, the states the lowest cosine over layers. Greedy and without dropout, so a reading draws no random number.
 """
 
 from collections.abc import Callable, Sequence

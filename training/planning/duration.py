@@ -1,9 +1,10 @@
 """How long work takes on a GPU that has published numbers and an assumed share of them that is reached.
 
-Assumed: :data:`COMPUTE` of the dense 16-bit throughput in training and in reading prompts (Llama 3 reports 38–43 % on
-H100s, arXiv 2407.21783, table 4), and :data:`BANDWIDTH` of the memory bandwidth in writing responses, where each token waits
-for all weights and for the keys and values of its row to be read once (the roofline of Pope et al. 2022, arXiv 2211.05102).
-Not counted: loading, communication between nodes, states captured for the drift, waiting for the longest response.
+Assumed is the share :data:`COMPUTE` of the dense 16-bit throughput in training and in reading prompts (Llama 3 reports 38–43
+% on H100s, arXiv 2407.21783, table 4). In writing responses it is the share :data:`BANDWIDTH` of the memory bandwidth: each
+token waits for all weights, and the keys and values of its row, to be read once (the roofline of Pope et al. 2022, arXiv
+2211.05102). Not counted: loading, communication between nodes, states captured for the drift, waiting for the longest
+response.
 """
 
 from functools import cache

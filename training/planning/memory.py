@@ -1,14 +1,14 @@
 """What a step needs at most on each GPU, from shapes alone: bytes by part. A bound, and the tests count live bytes against it.
 
 Mental model. Some memory is held throughout (weights, gradients, the optimiser's moments, the teacher). On top of that there
-are three heights, and the highest counts: the rollout, whose keys and values grow with every token, the evaluation between
-steps, which does the same behind the context, and the losses, whose activations wait for the backward pass. Their height is
+are three peaks, and the highest counts. In the rollout keys and values grow with every token. In the evaluation between steps
+they do so behind the context. In the losses activations wait for the backward pass. Their height is
 
     activations (what every layer keeps)  +  head (logits and what is made of them)
 
 and the four options that matter each shrink one factor: ``micro_batch`` the rows, ``gradient_checkpointing`` what a
 layer keeps, ``chunk`` and ``top_k`` the head, ``lora`` all that goes with trained weights. Weights, gradients and AdamW's two
-moments are float32; what is not trained is in 16 bits with ``bf16`` (``precision.py`` says why). Sharded over n GPUs, each
+moments are float32; what is not trained is in 16 bits with ``bf16`` (``run/precision.py`` says why). Sharded over n GPUs, each
 holds 1/n of what goes with the student (Rajbhandari et al. 2020, ZeRO, arXiv 1910.02054, section 3.1), gathers the block that
 it computes and the next, and holds the teacher whole.
 

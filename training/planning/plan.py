@@ -1,10 +1,10 @@
 """What a run will need, and whether its configuration is sound: from the file alone, nothing is downloaded or loaded.
 
 Mental model: lengths (as long as the configuration allows) and shapes (from a table, or a local config.json) go into the
-formulas of ``work.py``, ``memory.py`` and ``duration.py``; :func:`make_plan` collects what they say for the dearest arm,
-for one kind of GPU in detail and for all in a table. It plans what the trainer here does with the options that the file
-sets: whole weights on every GPU (DDP) where they fit, else sharded ones (FSDP2), which read the context once a row. Every
-number is an estimate, and the largest that can be expected: real responses are mostly shorter than their cap.
+formulas of ``work.py``, ``memory.py`` and ``duration.py``. :func:`make_plan` collects their results for the dearest arm: for
+one kind of GPU in detail, for all in a table. It plans what the trainer here does with the options that the file sets: whole
+weights on every GPU (DDP) where they fit, else sharded ones (FSDP2), which read the context once a row. Every number is an
+estimate, and the largest that can be expected: real responses are mostly shorter than their cap.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,10 @@
 """Gradients of single terms at a checkpoint: the table ``gradients``, an analysis of ``cr-interp explain``.
 
 Mental model. The checkpoint answers training prompts without the context as it would in training (sampled at the run's
-temperature). The prompts are dealt into groups by cluster. For each group and each term that the study's arms are made of, one
-backward pass gives the gradient in every trained weight; of these only the inner products are kept, weight by weight, and
-what they say is in ``cr_interp/mechanism/alignment.py``. The losses are training's own (``step.py``), so this module lives
-beside them and the list of analyses names it by its address.
+temperature). The prompts are dealt into groups by cluster. For each group and each term that the study's arms are made of,
+one backward pass gives the gradient in every trained weight. Only the gradients' inner products are kept, weight by weight;
+``cr_interp/mechanism/alignment.py`` reads them. The losses are training's own (``step.py``), so this module lives beside them
+and the list of analyses names it by its address.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """What a configuration's results are made of, and which results of a study were made otherwise.
 
 Mental model. A run notes beside its log, in ``made_of.json``, what it is trained with: settings, terms, code of the task,
-rows, context, the files of student and teacher. Rows of tables carry a digest (``cr_interp/asked.py``). :class:`Making`
+rows, context, the files of student and teacher. Rows of tables carry a digest (``cr_interp/measure/asked.py``). :class:`Making`
 works the same out from the configuration of today, without loading weights, and :func:`made_otherwise` compares. What
 differs is never continued unsaid: the command refuses, or, told ``--again``, has it removed by :func:`discard` and made anew.
 

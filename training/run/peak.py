@@ -2,7 +2,7 @@
 
 The two are not the same thing, and a row of the log says which one it has by its column's name. On CUDA it is what
 tensors took. On a CPU it is what the kernel gave the process: the interpreter, libraries, and blocks that the allocator
-keeps for later are in it, so it is an upper bound. ``memory.py`` has the formula for tensors.
+keeps for later are in it, so it is an upper bound. ``planning/memory.py`` has the formula for tensors.
 """
 
 import resource

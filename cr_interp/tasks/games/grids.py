@@ -23,7 +23,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import permutations
 from typing import Any
 
@@ -203,8 +203,14 @@ def _images(rows: list[str]) -> Iterator[list[str]]:
 
 def cell(board: Board, row: int, column: int) -> str | None:
     """Return the role at a place; None beyond the border."""
-    rows = board.split("\n")
+    rows = _rows(board)
     return rows[row][column] if 0 <= row < len(rows) and 0 <= column < len(rows[0]) else None
+
+
+@lru_cache(maxsize=64)
+def _rows(board: Board) -> list[str]:
+    """Return its rows; a search asks the same board a thousand times."""
+    return board.split("\n")
 
 
 def find(board: Board, role: str) -> tuple[int, int]:

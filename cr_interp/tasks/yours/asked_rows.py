@@ -1,10 +1,10 @@
 """From rows as people have them to examples: columns under any names, chats, contexts of each row, answers of any kind.
 
-Mental model. A row becomes an :class:`~cr_interp.tasks.base.Example`. Its prompt is a text, or a chat: the last user message is
-what is asked, the turns before it are its history, a system message is its context, and an assistant's last message is left out,
-since that is what is asked for. A context of its own stands in a column, is filled into a template from the row's fields
-(``Hint: {hint}``), or is that system message. Without an answer the example has no key. Whatever cannot be read is told with the
-line it stands in; nothing is guessed.
+Mental model. A row becomes an :class:`~cr_interp.tasks.base.Example`. Its prompt is a text, or a chat. Of a chat the last
+user message is the prompt, the turns before it are its history, and a system message is its context. An assistant's last
+message is left out: it is what the model is asked for. A context of its own stands in a column, is filled into a template
+from the row's fields (``Hint: {hint}``), or is that system message. Without an answer the example has no key. Whatever cannot
+be read is told with the line it stands in; nothing is guessed.
 """
 
 import json

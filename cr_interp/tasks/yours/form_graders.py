@@ -16,10 +16,10 @@ import regex as patterns
 from cr_interp.confined import inside
 from cr_interp.errors import UserError
 from cr_interp.system.text_files import parsed, read_json
+from cr_interp.system.time_limit import limited
 from cr_interp.tasks.base import Outcome
 from cr_interp.tasks.graders import compared
 from cr_interp.tasks.words import bare
-from cr_interp.time_limit import limited
 
 SECONDS = 2.0
 #: A longer response is not JSON that anybody asked for.

@@ -17,8 +17,8 @@ from typing import Any
 from cr_interp.confined import inside
 from cr_interp.errors import UserError
 from cr_interp.system.names import check_name
+from cr_interp.system.time_limit import limited
 from cr_interp.tasks.base import Example, Outcome, Task, known_outcome
-from cr_interp.time_limit import limited
 
 #: What every task has; the names of the protocol, said in an error.
 PARTS = ("name", "max_new_tokens", "examples", "contexts", "grade")

@@ -25,7 +25,7 @@ def count_characters(context):
     return sum(len(message["content"]) for message in context.messages)
 
 
-@given(st.sampled_from(frozenlake().boards()), moves)
+@given(st.deferred(lambda: st.sampled_from(frozenlake().boards())), moves)
 def test_the_lake_is_gymnasiums(board, path):
     gymnasium = pytest.importorskip("gymnasium")
     env = gymnasium.make("FrozenLake-v1", desc=board.split("\n"), is_slippery=False).unwrapped
@@ -59,7 +59,7 @@ def push(board, path):
     return False
 
 
-@given(st.sampled_from(sokoban().boards()), moves)
+@given(st.deferred(lambda: st.sampled_from(sokoban().boards())), moves)  # two seconds to find them
 def test_sokoban_pushes_like_a_second_writing_of_it(board, path):
     assert walk(sokoban(), board, path) == push(board, path)
 

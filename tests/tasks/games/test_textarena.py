@@ -78,6 +78,7 @@ def test_rules_and_legend_are_in_the_context_and_nowhere_else(game):
                 break
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("game", GAMES)
 def test_every_turn_holds_everything_since_the_start(game):
     made = task(game)

@@ -5,6 +5,7 @@ from live_bytes import LiveBytes
 from steps import Ids, bare, batch, reader
 from tiny import ARCHITECTURES, tiny_model
 
+from cr_interp.models.batching import batching
 from cr_interp.models.generation import Decoding, generate, noise
 from cr_interp.models.loading import Loaded
 from training.objectives import arm_terms
@@ -43,6 +44,8 @@ def measured(student, teacher, arm, **options):
     prompts, responses = batch(ROWS, PREFIX, OWN, RESPONSE)
     responses = [(r * RESPONSE)[:RESPONSE] for r in responses]  # no padding: the formula's case
     made = reader(student, teacher, arm, PREFIX, **options)
+    for each in (student, teacher):
+        batching(each.model)  # asked once of a model, of two short sequences: not part of what a step holds
     known = [t for m in (student, teacher) for t in [*m.model.parameters(), *m.model.buffers()]]
     with LiveBytes(known) as live:
         made.losses(student.model, prompts, responses, Whole.of(responses)).total.backward()

@@ -20,10 +20,11 @@ SETTINGS = [
     name for name in config_names() if name.startswith("paper/") and load_config(name).task.startswith("hub:")
 ]
 GAMES = [name for name in config_names() if name.startswith("paper/") and "textarena:" in load_config(name).task]
+TOKENS = 3
 SMALL = [
     "seeds=[0]",
     "arms=[opd,nca]",
-    "max_new_tokens=6",
+    f"max_new_tokens={TOKENS}",
     "training.steps=2",
     "training.batch_size=3",
     "training.top_k=16",
@@ -96,7 +97,7 @@ def test_the_setting_runs_end_to_end(name, tiny_family, tmp_path):
     assert set(rows["arm"]) == {"base", "opd", "nca"}
     assert set(rows["control"]) == {"none", "exact", "paraphrase", "mismatched", "irrelevant"}
     assert set(rows["outcome"]) <= set(OUTCOMES)
-    assert rows["n_tokens"].max() <= 6
+    assert rows["n_tokens"].max() <= TOKENS
     assert set(rows["sample"]) == set(range(config.evaluation.samples))
     train = [row for row in study.train_rows("nca", 0) if row["kind"] == "train"]
     assert len(train) == 2
@@ -129,7 +130,7 @@ def test_the_game_runs_end_to_end(name, tiny_family, tmp_path):
     assert all("--- turn 2 ---" in response for response in rows["response"])
     train = [row for row in study.train_rows("nca", 0) if row["kind"] == "train"]
     assert [row["step"] for row in train] == [1, 2]
-    assert all(3 < row["response_tokens"] <= 3 * 2 * 6 for row in train)
+    assert all(3 < row["response_tokens"] <= 3 * 2 * TOKENS for row in train)
     drift = capture_study(study, config).table("drift")
     assert set(drift["arm"]) == {"base", "opd", "nca"}
     assert drift["n_examples"].max() == 4

@@ -78,6 +78,10 @@ def finish(words: list[str], study: Path) -> None:
     assert process.wait(300) == 0, (study.parent / "log").read_text()
 
 
+#: How long each part takes if nothing is killed; :func:`states` measures it.
+SECONDS: dict[str, float] = {}
+
+
 @pytest.fixture(scope="module")
 def states(tmp_path_factory) -> dict[str, Path]:
     """The study as it is before each part, and at the ``end``; nothing was ever killed in it."""
@@ -87,7 +91,9 @@ def states(tmp_path_factory) -> dict[str, Path]:
         found[part] = root / part
         if study.exists():
             shutil.copytree(study, found[part] / "s")
+        began = time.monotonic()
         finish(words, study)
+        SECONDS[part] = time.monotonic() - began
     return {**found, "end": root}
 
 
@@ -225,19 +231,13 @@ def test_while_a_checkpoint_is_written(states, begun):
 
 @pytest.mark.parametrize("part", ["evaluate", "capture", "explain"])
 def test_in_what_fills_tables(part, states, begun):
-    rng, kills, seconds = random.Random(part), 0, _seconds(part, begun)
+    rng, kills = random.Random(part), 0
     for _ in range(FEW):
         study = begun(part)
-        kills += kill_in(part, study, later(rng.uniform(0.3, 1) * seconds), "parent", rng, PARTS[part])
+        kills += kill_in(part, study, later(rng.uniform(0.3, 1) * SECONDS[part]), "parent", rng, PARTS[part])
         finish(PARTS[part], study)
         same(study, states[after(part)] / "s")
     print(f"{part}, killed {kills} times")
-
-
-def _seconds(part: str, begun: Callable[[str], Path]) -> float:
-    study, began = begun(part), time.monotonic()
-    finish(PARTS[part], study)
-    return time.monotonic() - began
 
 
 def test_while_a_table_is_written(states, begun):

@@ -206,6 +206,7 @@ def test_another_checkpoint_in_the_same_place_is_not_the_one_that_was_measured(o
         evaluate_study(study, configured(own))
 
 
+@pytest.mark.slow
 def test_a_study_that_was_begun_and_has_no_results_takes_the_new_settings(own, tmp_path):
     open_or_create(configured(own), tmp_path / "s")
     study = open_or_create(configured(own, "training.lr=0.001"), tmp_path / "s")
@@ -242,6 +243,7 @@ def test_a_run_alone_is_not_continued_as_another(own, tmp_path):
     assert yaml.safe_load(own.read_text())  # what one has written is never touched
 
 
+@pytest.mark.slow
 def test_rows_of_ones_own_that_are_in_no_table_are_counted_aloud(own, tmp_path, capsys):
     rows = (own.parent / "test.jsonl").read_text().splitlines()
     (own.parent / "test.jsonl").write_text("\n".join([*rows, rows[0], rows[1]]) + "\n")

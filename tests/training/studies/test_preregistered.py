@@ -125,6 +125,7 @@ def test_screened_chosen_and_confirmed(tmp_path, monkeypatch):
         confirm(small(tmp_path, confirmation={"adaptive": ["KL(q_x || f)"]}), out)
 
 
+@pytest.mark.slow
 def test_the_items_are_those_that_were_committed_to(tmp_path):
     plan = load_preregistration("suite-2")
     assert digest_of_all_items(plan) == plan.confirmation.items_sha256

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from cr_interp.errors import UserError
-from cr_interp.time_limit import limited
+from cr_interp.system.time_limit import limited
 
 
 def spin() -> None:
