@@ -16,6 +16,8 @@ PAPER_ARMS = ("base", "opd", "nca")
 ARMS = (*PAPER_ARMS, "dual_opd", "sym_kl")
 
 Outcome = Literal["right", "wrong", "unparsable", "truncated", "ungraded"]
+#: Of an answer: what its prompt was read with.
+VIEWS = ("no_context", "with_context")
 OUTCOMES: tuple[Outcome, ...] = ("right", "wrong", "unparsable", "truncated")
 #: Of an answer to an example without a key: nobody says whether it is right, so no share counts it.
 UNGRADED: Outcome = "ungraded"

@@ -191,7 +191,7 @@ def outcomes_bar(shares: pd.DataFrame, control: str = "exact") -> go.Figure:
     figure.update_yaxes(
         tickvals=places,
         ticktext=labels,
-        range=[max(places) + 0.6, -0.6],
+        range=[max(places, default=0) + 0.6, -0.6],
         showgrid=False,
         zeroline=False,
         ticklabelstandoff=6,

@@ -17,7 +17,7 @@ from cr_interp.configuration import brief
 from cr_interp.errors import UserError
 from cr_interp.study.schema import COLUMNS, MOST_BYTES, MOST_COLUMNS, MOST_ROWS, wrong_columns, wrong_values
 from cr_interp.system.unpacked import frame_of, memory, unpacked
-from cr_interp.vocabulary import OUTCOMES, UNGRADED
+from cr_interp.vocabulary import OUTCOMES, UNGRADED, VIEWS
 
 #: Bytes of tables that are kept in memory; the table that was asked for least recently goes first.
 MOST_KEPT = 256 << 20
@@ -103,12 +103,12 @@ def _check_outcomes(file: Path, frame: pd.DataFrame) -> None:
             f"{file} has {gaps} answers without outcome, which cannot be counted. It was damaged, or written by something "
             f"else; fill it anew."
         )
-    unknown = sorted(set(frame["outcome"].dropna().unique()) - {*OUTCOMES, UNGRADED})
-    if unknown:
-        raise UserError(
-            f"{file} has outcomes that are not known here ({', '.join(map(brief, unknown[:4]))}); known are "
-            f"{', '.join(OUTCOMES)}. It was damaged, or written by a newer cr_interp."
-        )
+    for column, known in (("outcome", (*OUTCOMES, UNGRADED)), ("view", VIEWS)):
+        if unknown := sorted(set(frame[column].unique()) - {*known}):
+            raise UserError(
+                f"{file} has {column}s that are not known here ({', '.join(map(brief, unknown[:4]))}); known are "
+                f"{', '.join(known)}. It was damaged, or written by a newer cr_interp."
+            )
 
 
 def _check_size(file: Path) -> None:

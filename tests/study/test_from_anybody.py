@@ -190,6 +190,7 @@ def test_a_manifest_that_nests_is_refused(tmp_path):
         ("step", -1),
         ("response", 1.5),
         ("outcome", "perhaps"),
+        ("view", "exact"),
         ("seed", 2**63 - 1),
         ("sample", 10.0**19),
         ("obeys_new", "yes"),
@@ -199,7 +200,7 @@ def test_a_column_holds_what_it_is_called(column, values, tmp_path):
     study = make_study(tmp_path / "study", seeds=(0,))
     frame = study.table("generations")
     pd.DataFrame(frame.assign(**{column: values})).to_parquet(study.table_path("generations"))
-    with pytest.raises(UserError, match=r"damaged|outcomes that are not known"):
+    with pytest.raises(UserError, match=r"damaged|(outcome|view)s that are not known"):
         study.table("generations")
 
 
