@@ -109,10 +109,9 @@ def wrong_columns(frame: pd.DataFrame) -> list[str]:
             found.append(f"'{name}' holds {column.dtype}, not texts")
         elif name in FLAGS and pd.api.types.infer_dtype(column, skipna=True) != "boolean":
             found.append(f"'{name}' holds {column.dtype}, not yes and no")
-        elif name == "before" and not pd.api.types.is_numeric_dtype(
-            column
-        ):  # a share, or whether one answer was right
-            found.append(f"'{name}' holds {column.dtype}, not numbers")
+        elif name == "before" and not (pd.api.types.is_numeric_dtype(column) or _texts(column)):
+            # A share, or whether one answer was right; of answers, the context or conversation that an example brought.
+            found.append(f"'{name}' holds {column.dtype}, neither numbers nor texts")
     return found
 
 

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cr_interp.errors import UserError
 from cr_interp.files import read_jsonl
+from cr_interp.study.schema import wrong_columns
 from cr_interp.study.searching import find_studies, studies_in
 from cr_interp.study.study import Study
 
@@ -65,3 +67,14 @@ def test_a_folder_that_lets_nobody_in_hides_no_other(tmp_path, monkeypatch):
     monkeypatch.setenv("CR_INTERP_STUDIES", str(tmp_path))
     assert list(studies_in(tmp_path)) == ["open"]
     assert find_studies()["open"] == tmp_path / "open"
+
+
+@pytest.mark.parametrize("values", [["", '{"messages": []}'], [0.25, None], [True, False], [None, None]])
+def test_before_is_what_an_answer_was_given_behind_or_what_was_there_before_a_patch(values):
+    assert wrong_columns(pd.DataFrame({"before": values})) == []
+
+
+@pytest.mark.parametrize("values", [["", 1.5], [[1], [2]], [b"x", b"y"]])
+def test_before_is_nothing_else(values):
+    (said,) = wrong_columns(pd.DataFrame({"before": values}))
+    assert "neither numbers nor texts" in said
