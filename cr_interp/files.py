@@ -97,7 +97,7 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 def log_row(line: bytes) -> dict[str, Any] | None:
     """Parse a line of a log into a row. None for a line that is no row: not JSON, not an object, with a step that is no
-    number, or larger and deeper than a row can be.
+    number, half a surrogate pair in a name, or larger and deeper than a row can be.
 
     The one reader of such lines. It is Python's own, which refuses what nests too deep: a native reader ends the process.
     """
@@ -105,6 +105,8 @@ def log_row(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         row = json.loads(line.decode("utf-8", errors="replace").removeprefix("\ufeff"))
+        if b"\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError):
         return None
     if not isinstance(row, dict) or (

@@ -30,7 +30,7 @@ def installed(tmp_path_factory) -> Path:
     # Our own editable installation is found by a finder that its .pth file starts; a path alone does not start it.
     (home / "lent.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     command = folder / "env" / "bin" / "cr-interp"
-    command.write_text(f"#!{folder / 'env' / 'bin' / 'python'}\nfrom cr_interp.cli import main\nmain()\n")
+    command.write_text(f"#!{folder / 'env' / 'bin' / 'python'}\nfrom cr_interp.__main__ import run\nrun()\n")
     command.chmod(0o755)
     return command.parent
 

@@ -16,7 +16,17 @@ _cached = st.cache_resource(max_entries=64, show_spinner=False)
 
 
 def stamp(chosen: Suite) -> Stamp:
-    """Return what the tables of all settings, and their training logs, are valid for."""
+    """Return what the tables of all settings, and their training logs, are valid for.
+
+    Looked up once for each suite that is opened, as a page does whenever it runs: there are hundreds of logs, and many ask.
+    """
+    kept = vars(chosen)
+    if "_stamp" not in kept:
+        kept["_stamp"] = _stamp_now(chosen)
+    return kept["_stamp"]
+
+
+def _stamp_now(chosen: Suite) -> Stamp:
     files = [study.table_path(name) for study in chosen.studies.values() for name in ("generations", "drift")]
     logs = [log for study in chosen.studies.values() for log in study.logs()]
     return stamp_of(*files, *logs)

@@ -100,10 +100,12 @@ def sites_of(shown: pd.DataFrame) -> list[str]:
 
 
 def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, readout: str) -> None:
-    """Draw what one cell says: its number beside its controls, and the examples that it repairs. At first the strongest cell."""
+    """Draw what one cell says: its number beside its controls, and the examples that it repairs. At first the strongest cell
+    of the arm that has most examples, as the first page has it: one example repairs anywhere, or nowhere."""
     real = shown[(shown["control"] == "none") & shown["estimate"].notna()]
     names = {f"{row.arm}/{row.site}/{layer_name(row.place)}": row for row in real.itertuples()}
-    best = real.loc[real["estimate"].idxmax()]
+    most = real[real["n_most"] == real["n_most"].max()]
+    best = most.loc[most["estimate"].idxmax()]
     default = f"{best['arm']}/{best['site']}/{layer_name(best['place'])}"
     name = linked("cell", list(names), default)
     st.subheader("This cell", help=GLOSSARY["patched_cell"], anchor="cell")
@@ -111,7 +113,7 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
     row = names[name]
     there = shown[(shown["arm"] == row.arm) & (shown["site"] == row.site) & (shown["place"] == row.place)]
     beside = [
-        f"{CONTROLS[each.control]}: {each.estimate:.2f}"
+        f"{CONTROLS[each.control]}: {each.estimate:.2f}".replace("-", "−")
         for each in there.itertuples()
         if each.control in CONTROLS and each.control != "none"
     ]
@@ -152,7 +154,7 @@ def claimed(chosen: Selection, row: object, group: str, direction: str) -> None:
 def counted(row: Any) -> str:
     """Say ``12 examples``, or ``20 to 64 examples a seed``."""
     ends = " to ".join(str(int(n)) for n in dict.fromkeys((row.n_examples, row.n_most)))
-    return f"{ends} examples{' a seed' * (row.seeds > 1)}"
+    return f"{ends} example{'s' * (ends != '1')}{' a seed' * (row.seeds > 1)}"
 
 
 def listed(chosen: Selection, row: object, group: str, direction: str) -> None:

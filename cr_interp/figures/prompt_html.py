@@ -28,7 +28,7 @@ STYLE = """<style>
   overflow-wrap: anywhere; max-height: 15rem; overflow: auto; margin: 0; padding: 0; background: none; border: 0; color: inherit;
   unicode-bidi: plaintext; }
 .ct-prompt i { font-style: normal; border: 1px solid rgba(128,128,128,0.6); border-radius: 0.8rem; padding: 0 0.4rem;
-  white-space: nowrap; margin-right: 0.25rem; font-size: 0.78rem; }
+  display: inline-block; white-space: nowrap; margin-right: 0.25rem; font-size: 0.78rem; }
 .ct-prompt mark { color: inherit; border-radius: 2px; padding: 0 1px; }
 .ct-prompt .ct-x mark { background: rgba(86,126,178,0.30); text-decoration: underline dotted; }
 @media (max-width: 640px) { .ct-prompt table { min-width: 0; table-layout: fixed; } .ct-prompt tbody th { width: auto; }

@@ -17,15 +17,20 @@ STYLE = """<style>
   border-radius: 0.5rem; }
 .ct-table:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 .ct-table table { border-collapse: collapse; width: 100%; margin: 0; border: 0; }
-.ct-table th, .ct-table td { border: 0; border-bottom: 1px solid rgba(128,128,128,0.22); padding: 0.25rem 0.6rem;
+.ct-table th, .ct-table td { border: 0; border-bottom: 1px solid rgba(128,128,128,0.22); padding: 0.25rem 0.45rem;
   text-align: left; vertical-align: top; font-weight: 400; white-space: pre-wrap; overflow-wrap: break-word;
   unicode-bidi: plaintext; font-variant-numeric: tabular-nums; max-width: 40rem; }
 .ct-table tr:last-child > * { border-bottom: 0; }
-.ct-table thead th { font-weight: 600; white-space: nowrap; }
+.ct-table thead th { font-weight: 600; white-space: normal; vertical-align: bottom; }
 .ct-table thead th[title] { text-decoration: underline dotted rgba(128,128,128,0.8); text-underline-offset: 0.2em; }
 .ct-table tbody th { font-weight: 600; white-space: nowrap; }
-.ct-table .ct-number { text-align: right; white-space: nowrap; }
+.ct-table .ct-number { text-align: right; }
+.ct-table td.ct-short { white-space: nowrap; }
 </style>"""
+#: Letters of a cell that is never broken into lines, as numbers with their intervals.
+SHORT = 24
+#: Pixels of a row, at most.
+ROW = 30
 
 
 def table_html(
@@ -44,7 +49,7 @@ def table_html(
     helps, printed, called = help_of or {}, formats or {}, names or {}
     numbers = [is_numeric_dtype(table[name]) for name in table]
     head = "".join(
-        f"<th scope='col'{_number(number)}{_title(helps.get(name))}>{escape(str(called.get(name, name)))}</th>"
+        f"<th scope='col'{_classes(number)}{_title(helps.get(name))}>{escape(str(called.get(name, name)))}</th>"
         for name, number in zip(table.columns, numbers, strict=True)
     )
     body = "".join(
@@ -57,9 +62,10 @@ def table_html(
         for row in table.itertuples(index=False, name=None)
     )
     scrolls = f" style='max-height: {height}px'" if height else ""
+    more = f"<small>{len(table)} rows; the table scrolls.</small>" if height and ROW * len(table) > height else ""
     return (
         f"{STYLE}<div class='ct-table' tabindex='0' role='region' aria-label='{escape(says, quote=True)}'{scrolls}>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{more}"
     )
 
 
@@ -68,13 +74,13 @@ def _cell(value: Any, tag: str, number: bool, format_of: str) -> str:
     rounded = bool(format_of) and not missing
     text = "–" if missing else format(value, format_of) if rounded else str(value)
     whole = _title(str(value)) if rounded else ""
-    return (
-        f"<{tag}{_number(number)}{whole}>{escape(text.replace('-', '−') if number else text)}</{tag.split()[0]}>"
-    )
+    said = escape(text.replace("-", "−") if number else text)
+    return f"<{tag}{_classes(number, len(text) < SHORT)}{whole}>{said}</{tag.split()[0]}>"
 
 
-def _number(number: bool) -> str:
-    return " class='ct-number'" if number else ""
+def _classes(number: bool, short: bool = False) -> str:
+    names = " ".join(["ct-number"] * number + ["ct-short"] * short)
+    return f" class='{names}'" if names else ""
 
 
 def _title(text: str | None) -> str:

@@ -9,4 +9,5 @@ lazily      public names of a package, loaded late                       former 
 unpacked    reading Parquet, and how much memory that takes              time_limit ends somebody's code that takes too long
 endpoint    a server that speaks OpenAI's chat protocol                  plain_yaml YAML as plain values
 visible     text without characters that act                             percent    a share as text
+leaving     a short command's end
 """

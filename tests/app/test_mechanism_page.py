@@ -54,6 +54,19 @@ def test_the_strongest_cell_is_shown_first_with_its_controls_and_examples(patche
     assert "No harmed answers of base were patched." in text
 
 
+def test_the_first_cell_is_of_the_arm_that_has_most_to_repair(patched):
+    """Of a single example any share may come, so it is no summary of where answers are decided."""
+    study = Study.open(patched)
+    rows = study.table("patching")
+    rows = rows[rows["arm"] == "opd"]
+    one = rows.assign(arm="nca", n_examples=1, estimate=rows["estimate"] + 3)
+    study.put("patching", pd.concat([rows, one], ignore_index=True))
+    app = open_app(PAGE)
+    assert app.selectbox(key="cell").value == "opd/resid_post/2"
+    text = said(open_app(PAGE, cell="nca/resid_post/1"))
+    assert "1 example a seed. Controls: " in text
+
+
 def test_whether_a_place_may_be_named_stands_at_its_cell(patched):
     assert "one permutation" not in said(
         open_app(PAGE, cell="opd/resid_post/3")

@@ -136,3 +136,15 @@ def test_a_damaged_setting_costs_the_page_a_message(suite):
     assert not app.exception
     assert app.error
     assert "generations" in " ".join(str(error.value) for error in app.error)
+
+
+def test_the_files_of_a_suite_are_looked_up_once_a_run(suite, monkeypatch):
+    """There are hundreds of logs, and every table of the page asks for what it is valid for."""
+    from app.queries import suite_state
+
+    looked: list[int] = []
+    real = suite_state.stamp_of
+    monkeypatch.setattr(suite_state, "stamp_of", lambda *files: looked.append(len(files)) or real(*files))
+    app = opened()
+    assert not app.exception
+    assert len(looked) == 1

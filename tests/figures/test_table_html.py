@@ -29,5 +29,12 @@ def test_nothing_is_markup_and_the_region_has_a_name():
     assert html.count("scope='col'") == 3
 
 
+def test_a_table_that_scrolls_says_so():
+    long = pd.DataFrame({"layer": range(40), "cka": 0.5})
+    assert "40 rows; the table scrolls." in table_html(long, "layers", height=380)
+    assert "scrolls" not in table_html(long.head(5), "layers", height=380)
+    assert "scrolls" not in table_html(long, "layers")
+
+
 def test_without_rows_the_head_stands():
     assert list(read(table_html(TABLE.iloc[:0], "none"))[0].columns) == ["arm", "cka", "said"]

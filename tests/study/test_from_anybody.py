@@ -10,6 +10,7 @@ from synthetic import make_study
 
 from cr_interp.confined import content, inside
 from cr_interp.errors import UserError
+from cr_interp.files import log_row
 from cr_interp.study import questions
 from cr_interp.study.log import StudyLogs
 from cr_interp.study.study import Study
@@ -301,6 +302,12 @@ def test_a_nested_line_of_a_log_ends_nothing(line, tmp_path):
     logs = StudyLogs(study)
     assert len(logs.read()) == expected == len(study.training())
     assert logs.problems() == ["1 line of opd seed 0 could not be read and were left out."]
+
+
+def test_a_line_of_a_log_with_half_a_surrogate_pair_is_no_row():
+    assert log_row(b'{"step": 1, "loss\\ud800": 2}') is None
+    assert log_row(b'{"step": 1, "kind": "\\ud800"}') is None
+    assert log_row(b'{"step": 1, "\\ud83d\\ude00": 2}') == {"step": 1, "\U0001f600": 2}
 
 
 def test_a_log_of_ever_new_names_stays_small(tmp_path):
