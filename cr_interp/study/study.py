@@ -162,7 +162,9 @@ class Study:
             if self.has_table(name):
                 rows = self.table(name)
                 stays = kept(rows)
-                if not stays.all():
+                if not stays.any() and name == "generations":
+                    self.table_path(name).unlink()  # answers of nobody are refused by whoever reads them
+                elif not stays.all():
                     self.replace(name, rows[stays])
 
     def drop(self, name: str, rows: pd.DataFrame, keys: Sequence[str] = ("arm", "seed", "step")) -> None:

@@ -30,6 +30,15 @@ def test_rows_with_the_same_key_are_replaced(tmp_path):
     assert sorted(study.table("drift")["estimate"]) == [2.0, 3.0]
 
 
+def test_answers_that_are_all_made_anew_leave_no_table_without_any(tmp_path):
+    """Whoever reads one is told that it was damaged."""
+    study = make_study(tmp_path / "s", examples=4, seeds=(0,))
+    study.keep("generations", lambda old: old["arm"] == "base")
+    assert set(study.table("generations")["arm"]) == {"base"}
+    study.keep("generations", lambda old: old["arm"] == "opd")
+    assert not study.has_table("generations")
+
+
 def test_a_newer_or_damaged_study_is_refused_clearly(tmp_path):
     study = Study.create(tmp_path / "s", {})
     write_json(study.path / "manifest.json", {"schema_version": 99})
