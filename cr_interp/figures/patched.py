@@ -69,7 +69,7 @@ def add_patched(
 
 def finish_axes(figure: go.Figure, places: Sequence[int], last: int, readout: str) -> None:
     """Set what the panels share: the layer axis, named below the row ``last``, and the colours."""
-    figure.update_xaxes(layer_ticks(places), range=[min(places) - 0.5, max(places) + 0.5])
+    figure.update_xaxes(layer_ticks(places, 8), tickangle=0, range=[min(places) - 0.5, max(places) + 0.5])
     figure.update_xaxes(title="layer", row=last)
     figure.update_layout(
         coloraxis={"colorscale": SCALE, "cmin": -1, "cmax": 1, "colorbar": {"thickness": 12, "title": readout}},

@@ -276,7 +276,7 @@ def layer_ticks(places: Iterable[int], at_most: int = 16) -> dict[str, Any]:
     """
     found = sorted(set(places))
     stride = next(step for step in (1, 2, 4, 5, 8, 10, 20, 40, 10**6) if (max(found) + 1) / step <= at_most)
-    first = 1 if stride >= 4 and found[0] < 0 else 0
+    first = 1 if stride >= 2 and found[0] < 0 else 0
     ticks = [place for place in found if place < 0 or (place >= first and place % stride == 0)]
     return {"tickvals": ticks, "ticktext": [layer_name(tick) for tick in ticks]}
 

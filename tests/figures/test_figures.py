@@ -408,3 +408,11 @@ def test_captions_say_what_an_earlier_table_holds(drift, measure, said):
         assert ("measured in an earlier way here" in text) == (said is not None)
         assert said is None or said in text
         assert "earlier way" not in figures.caption(draw(now))
+
+
+def test_on_a_dense_layer_axis_the_embedding_s_name_has_layer_0_s_room():
+    from cr_interp.figures.style import layer_ticks
+
+    assert layer_ticks(range(-1, 30))["ticktext"][:3] == ["emb", "2", "4"]
+    assert layer_ticks(range(-1, 4))["ticktext"] == ["emb", "0", "1", "2", "3"]
+    assert layer_ticks(range(30))["ticktext"][:2] == ["0", "2"], "without an embedding there is room for it"
