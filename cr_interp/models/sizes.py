@@ -34,8 +34,8 @@ SIDES = {
     *("ffn_dim", "d_inner", "head_dim", "num_attention_heads", "num_key_value_heads", "n_head", "num_heads"),
     *("num_experts", "num_local_experts", "n_routed_experts", "n_shared_experts"),
 }
-#: Of weights whose headers cannot be read; loading them fails, with a reason, a little later.
-UNREAD = 1000
+#: Tensors, and numbers along a side, of weights whose headers cannot be read; loading them fails, with a reason, a little later.
+UNREAD, UNREAD_SIDE = 1000, 1 << 14
 
 
 def refuse_larger(folder: Path) -> None:
@@ -57,14 +57,16 @@ def refuse_larger(folder: Path) -> None:
 
 def _held(files: Sequence[Path]) -> tuple[int, int]:
     """Count the tensors and the numbers in them; a byte may be two numbers of four bits."""
-    tensors = 0
+    tensors, numbers = 0, 0
     for file in files:
+        numbers += 2 * file.stat().st_size
         try:
             with safe_open(file, framework="numpy") as opened:
                 tensors += len(opened.keys())
         except Exception:  # the library's own, bare; whoever loads the weights meets it again and says so
             tensors += UNREAD
-    return tensors, 2 * sum(file.stat().st_size for file in files)
+            numbers += UNREAD_SIDE
+    return tensors, numbers
 
 
 def _numbers(told: dict[str, Any]) -> Iterator[tuple[str, int]]:
