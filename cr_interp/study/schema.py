@@ -115,6 +115,21 @@ def wrong_columns(frame: pd.DataFrame) -> list[str]:
     return found
 
 
+#: By what an answer is told from all others.
+ANSWER = ("arm", "seed", "step", "split", "example_id", "view", "control", "sample")
+#: Rows of a table that are compared with each other: in a larger one that would take seconds.
+COMPARED = 2_000_000
+
+
+def rows_twice(frame: pd.DataFrame, name: str) -> list[str]:
+    """Say how many rows of a table stand there twice: they would count twice, and intervals be too narrow."""
+    if len(frame) > COMPARED:
+        return []
+    alike = list(ANSWER) if name == "generations" else [c for c in frame.columns if frame[c].dtype != object]
+    twice = int(frame.duplicated(alike).sum()) if alike else 0
+    return [f"it holds {twice} rows twice"] if twice else []
+
+
 def wrong_values(frame: pd.DataFrame) -> list[str]:
     """Say what a table of drift holds that cannot be: a value twice, of which a figure would take one; a cosine beyond 1."""
     keys = [*_RUN, "site", "layer", "measure", "control"]

@@ -238,6 +238,25 @@ def test_a_table_of_no_answers_says_so(tmp_path):
         metric_table(study)
 
 
+@pytest.mark.parametrize("table", ["generations", "token_drift", "cka_map"])
+def test_rows_that_stand_there_twice_would_count_twice(table, tmp_path):
+    study = make_study(
+        tmp_path / "study", seeds=(0,), examples=4, tables=("generations", "drift", "token_drift", "cka_map")
+    )
+    frame = study.table(table)
+    pd.concat([frame, frame.head(3)]).to_parquet(study.table_path(table))
+    with pytest.raises(UserError, match="3 rows twice"):
+        study.table(table)
+
+
+def test_a_second_answer_to_the_same_is_one_too_many(tmp_path):
+    study = make_study(tmp_path / "study", seeds=(0,), examples=4)
+    frame = study.table("generations")
+    pd.concat([frame, frame.head(1).assign(response="another")]).to_parquet(study.table_path("generations"))
+    with pytest.raises(UserError, match="1 rows twice"):
+        study.table("generations")
+
+
 def test_a_section_that_is_needed_and_missing_is_the_manifest_s_fault(tmp_path):
     make_study(tmp_path / "study", seeds=(0,), examples=4)
     file = tmp_path / "study" / "manifest.json"
