@@ -283,7 +283,7 @@ def test_a_run_whose_folder_has_no_name_is_passed_over(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda drift: pd.concat([drift, drift]), "values twice"),
+        (lambda drift: pd.concat([drift, drift]), "rows twice"),
         (lambda drift: pd.concat([drift, drift.head(1).assign(estimate=0.1)]), "1 values twice"),
         (lambda drift: drift.assign(estimate=5.0), "a cosine of 5"),
         (lambda drift: drift.assign(estimate=-1.5), "a cosine of 1.5"),
