@@ -61,13 +61,12 @@ def pretrain(
 
     if organism not in ORGANISMS:
         raise unknown("organism", organism, ORGANISMS)
-    import torch
-
     from training.organisms.card import write_card
     from training.organisms.pretrain import PretrainConfig
     from training.organisms.pretrain import pretrain as run
+    from training.run.cores import use_threads
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     config = PretrainConfig.of(organism, seed=seed, **({"steps": steps} if steps else {}))
     target = out or Path("organisms") / organism
     run(config, target, compiled)

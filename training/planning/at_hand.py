@@ -20,6 +20,7 @@ from cr_interp.tasks.base import Example, Task
 from cr_interp.tasks.language.labels import LabelTask
 from cr_interp.tasks.yours.described import DescribedTask
 from cr_interp.views import Context
+from training.run.cores import too_many_threads
 from training.settings import LOGGERS, StudyConfig
 
 #: Of a safetensors file: its head, which lists the tensors, is no longer than this in any model.
@@ -57,7 +58,9 @@ def logger_problems(config: StudyConfig) -> Iterator[str]:
 
 
 def engine_problems(config: StudyConfig) -> Iterator[str]:
-    """Yield engines for responses that are not installed here."""
+    """Yield engines for responses that are not installed here, and more threads than can be begun."""
+    if wrong := too_many_threads(config.threads):
+        yield wrong
     if config.training.vllm and not find_spec("vllm"):
         yield "training.vllm needs the package vllm, which is not installed: pip install 'cr-interp[vllm]', or leave it out."
     if config.evaluation.engine == "vllm" and not find_spec("vllm"):

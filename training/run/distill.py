@@ -25,6 +25,7 @@ from cr_interp.views import Given, check_context_shows, check_fits, render
 from training.objectives import Term, arm_terms
 from training.run import parallel
 from training.run.checkpoints import latest_checkpoint, passed_over, step_of, sweep_run
+from training.run.cores import use_threads
 from training.run.episodes import Episodes
 from training.run.lora import base_fingerprint, refuse_adapter, with_adapter
 from training.run.made_of import Making, note, refuse_other
@@ -124,7 +125,7 @@ def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: S
     """Train, from the last checkpoint if there is one, and return the final checkpoint's folder."""
     run_path = study.run_path(arm, seed)
     terms = arm_terms(arm, config.own_arms)
-    torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     if not parallel.is_main():  # the main process holds the lock for all
         return _train(config, arm, seed, study, terms, callbacks)
     parts = Making(config).run(arm, seed)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from cr_interp.clock import date_of
 from cr_interp.configuration import validated
@@ -37,6 +36,7 @@ from cr_interp.tasks import get_task
 from cr_interp.tasks.base import Task
 from cr_interp.tasks.yours.described import DescribedTask
 from training.run.checkpoints import checkpoints, step_of
+from training.run.cores import use_threads
 from training.run.distill import is_finished
 from training.run.made_of import Making, different, discard, made_otherwise, refuse, sweep, term_texts
 from training.run.plateau import final_step
@@ -112,8 +112,8 @@ def _manifest(config: StudyConfig) -> dict[str, Any]:
 
 def reproduce(config: StudyConfig, path: Path, workers: int | None = None, again: bool = False) -> Study:
     """Distil every arm × seed, evaluate them and the base, capture their drift; returns the finished study."""
+    use_threads(config.threads)
     study = open_or_create(config, path, again)
-    torch.set_num_threads(config.threads)
     run_all(config, study, workers)
     study = evaluate_study(study, config)
     return close(capture_study(study, config), config)
