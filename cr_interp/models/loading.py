@@ -97,7 +97,7 @@ def load(
         return _load_adapter(name, adapter, dtype, strip, kwargs)
     try:
         model = load_whole(path, dtype, strip, **kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        tokenizer = tokenizer_in(path)
     except UserError:
         raise
     except Exception as error:  # the hub's client and its HTTP library have exceptions of their own
@@ -118,6 +118,14 @@ def load(
     check_vocabulary(path, model, tokenizer)
     check_decoder(model)
     return Loaded(name, model.eval(), tokenizer)
+
+
+def tokenizer_in(path: Path | str) -> Any:
+    """Load the tokenizer of a folder or a hub id. Raises whatever the library does, also for settings that are none: those it
+    meets with the first text only."""
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    tokenizer("a", add_special_tokens=False)
+    return tokenizer
 
 
 def adapter_folder(path: Path | str) -> Path | None:
@@ -214,7 +222,7 @@ def _load_adapter(name: str, path: Path, dtype: torch.dtype, strip: bool, kwargs
         check_base(path, base.name, fingerprint(base.model, None, torch.bfloat16))
     own = (path / "tokenizer_config.json").is_file()  # with the chat template that it was trained with
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False) if own else base.tokenizer
+        tokenizer = tokenizer_in(path) if own else base.tokenizer
     except Exception as error:  # the tokenizers' library raises bare exceptions
         raise UserError(f"The tokenizer of the adapter {path} could not be loaded: {_said(error)}") from error
     known = base.tokenizer.get_vocab()

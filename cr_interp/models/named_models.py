@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from transformers import AutoTokenizer
-
 from cr_interp.errors import UserError
-from cr_interp.models.loading import Loaded, resolve
+from cr_interp.models.loading import Loaded, resolve, tokenizer_in
 from cr_interp.models.templates import fix_template
 from cr_interp.system.digests import digest_of, folder_digest
 from cr_interp.system.text_files import read_json
@@ -65,8 +63,8 @@ def tokenizer_of(name: str, template: Mapping[str, bool | int | str] | None = No
     if base is not None and not (Path(path) / "tokenizer_config.json").is_file():
         return tokenizer_of(base, template)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = tokenizer_in(path)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         first = str(error).strip().split("\n")[0]
         raise UserError(f"{name} has no tokenizer that can be loaded: {first}") from error
     fix_template(Loaded(name, cast(Any, None), tokenizer), dict(template or {}))

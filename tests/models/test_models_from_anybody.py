@@ -130,6 +130,13 @@ def test_a_tokenizer_that_is_a_bomb(changes, model):
         load(str(model))
 
 
+@pytest.mark.parametrize("length", [[], "long", {"a": 1}])
+def test_a_setting_of_the_tokenizer_that_is_none(length, model):
+    rewrite(model / "tokenizer_config.json", model_max_length=length)
+    with pytest.raises(UserError, match="could not be loaded"):
+        load(str(model))
+
+
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
 def test_a_file_of_a_terabyte_is_not_read(file, model):
     with open(model / file, "ab") as opened:
