@@ -393,8 +393,8 @@ def _behaviour(
     seeds: tuple[int, ...] | None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Compute the metrics, and keep them on disk: bootstraps over all answers take seconds. A study of somebody's own prompts
-    need not have a test split; then all its answers count.
+    """Compute the metrics, and keep them on disk: bootstraps over all answers take seconds. The answers are those of the
+    split that counts (:func:`~cr_interp.study.rows.split_of`).
     """
 
     def make() -> pd.DataFrame:

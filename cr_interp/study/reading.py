@@ -15,15 +15,7 @@ import pyarrow.parquet as pq
 
 from cr_interp.configuration import brief
 from cr_interp.errors import UserError
-from cr_interp.study.schema import (
-    COLUMNS,
-    MOST_BYTES,
-    MOST_COLUMNS,
-    MOST_ROWS,
-    rows_twice,
-    wrong_columns,
-    wrong_values,
-)
+from cr_interp.study.schema import COLUMNS, MOST_BYTES, MOST_COLUMNS, MOST_ROWS, wrong_columns, wrong_rows
 from cr_interp.system.unpacked import frame_of, memory, unpacked
 from cr_interp.vocabulary import OUTCOMES, UNGRADED, VIEWS
 
@@ -82,9 +74,7 @@ def _checked(file: Path, name: str, task: str) -> pd.DataFrame:
     missing = [column for column in COLUMNS.get(name, ()) if column not in frame.columns]
     if missing:
         raise UserError(f"{file} lacks the columns {missing}; it was damaged or written by something else.")
-    refuse_wrong(file, wrong_columns(frame) or rows_twice(frame, name))
-    if name in ("drift", "drift_with_sinks"):
-        refuse_wrong(file, wrong_values(frame))
+    refuse_wrong(file, wrong_columns(frame) or wrong_rows(frame, name))
     if name == "generations":
         _check_outcomes(file, frame)
         if "cluster" not in frame:

@@ -115,36 +115,31 @@ def wrong_columns(frame: pd.DataFrame) -> list[str]:
     return found
 
 
-#: By what an answer is told from all others.
-ANSWER = ("arm", "seed", "step", "split", "example_id", "view", "control", "sample")
+#: Table → by what one of its rows is told from all others; of the other tables all columns are compared.
+KEYS = {
+    "generations": ("arm", "seed", "step", "split", "example_id", "view", "control", "sample"),
+    **dict.fromkeys(
+        ("drift", "drift_with_sinks"), ("arm", "seed", "step", "site", "layer", "measure", "control")
+    ),
+}
 #: Rows of a table that are compared with each other: in a larger one that would take seconds.
 COMPARED = 2_000_000
 
 
-def rows_twice(frame: pd.DataFrame, name: str) -> list[str]:
-    """Say how many rows of a table stand there twice: they would count twice, and intervals be too narrow."""
-    if len(frame) > COMPARED:
-        return []
-    alike = list(ANSWER) if name == "generations" else [c for c in frame.columns if frame[c].dtype != object]
-    twice = int(frame.duplicated(alike).sum()) if alike else 0
-    return [f"it holds {twice} rows twice"] if twice else []
-
-
-def wrong_values(frame: pd.DataFrame) -> list[str]:
-    """Say what a table of drift holds that cannot be: a value twice, of which a figure would take one; a cosine beyond 1."""
-    keys = [*_RUN, "site", "layer", "measure", "control"]
-    if not {*keys, "estimate"} <= {*frame.columns}:
-        return []
+def wrong_rows(frame: pd.DataFrame, name: str) -> list[str]:
+    """Say what of a table's rows cannot be: one that stands there twice, which counts twice or of which a figure takes one; a
+    cosine beyond 1.
+    """
     found = []
-    if twice := int(frame.duplicated(keys).sum()):
-        found.append(f"it holds {twice} values twice")
-    cosines = frame.loc[frame["measure"].isin(COSINES), "estimate"].dropna()
-    if len(cosines) and float(cosines.abs().max()) > 1 + 1e-3:
-        found.append(f"it holds a cosine of {float(cosines.abs().max()):.4g}")
+    if len(frame) <= COMPARED:
+        alike = list(KEYS.get(name, [c for c in frame.columns if frame[c].dtype != object]))
+        if twice := int(frame.duplicated(alike).sum()) if alike else 0:
+            found.append(f"it holds {twice} values twice")
+    if {"measure", "estimate"} <= {*frame.columns}:
+        cosines = frame.loc[frame["measure"].isin(COSINES), "estimate"].dropna()
+        if len(cosines) and float(cosines.abs().max()) > 1 + 1e-3:
+            found.append(f"it holds a cosine of {float(cosines.abs().max()):.4g}")
     return found
-
-
-_RUN = ("arm", "seed", "step")
 
 
 def _whole(column: pd.Series) -> bool:

@@ -19,7 +19,7 @@ from numpy import ndarray
 from cr_interp.errors import UserError, unknown
 from cr_interp.study.rows import last_step
 from cr_interp.study.schema import COLUMNS
-from cr_interp.tables.pairing import UNTRAINED, meetings
+from cr_interp.tables.pairing import meetings, named
 from cr_interp.vocabulary import CONTROLS, OUTCOMES, UNGRADED
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def aligned(arms: Sequence[Block], names: Sequence[str]) -> list[Block]:
         raise UserError(
             f"These arms have no seed in common ({having}), so they cannot be paired. Train more seeds."
         )
-    called = next((met[i] for i, name in enumerate(names) if name != UNTRAINED), met[0])
+    called = named(names, met)
     found = [replace(one.at(seeds, examples), seeds=called) for one, seeds in zip(arms, met, strict=True)]
     everywhere = np.prod([one["pairs"] > 0 for one in found], axis=0)
     return [one.only(everywhere) for one in found]

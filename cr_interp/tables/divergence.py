@@ -17,7 +17,7 @@ from cr_interp.errors import UserError
 from cr_interp.study.rows import last_step
 from cr_interp.tables.answer_sums import with_clusters
 from cr_interp.tables.estimates import Estimates, Kind, Sums, estimates
-from cr_interp.tables.pairing import UNTRAINED, meetings
+from cr_interp.tables.pairing import meetings, named
 from cr_interp.vocabulary import CONTROLS, DIVERGENCES
 
 
@@ -90,7 +90,7 @@ def divergence_differences(
         examples = sorted(set(mine.examples) & set(other.examples))
         if not met[0] or not examples:
             raise UserError("These arms have no seed or example in common, so they cannot be paired.")
-        called = met[1] if arm == UNTRAINED else met[0]
+        called = named((arm, baseline), met)
         sides = [
             replace(one.at(seeds, examples), seeds=called) for one, seeds in zip((mine, other), met, strict=True)
         ]

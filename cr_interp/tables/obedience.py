@@ -14,7 +14,7 @@ from cr_interp.errors import unknown
 from cr_interp.study.rows import last_step, split_of
 from cr_interp.tables.answer_sums import with_clusters
 from cr_interp.tables.estimates import Kind, Sums, estimates
-from cr_interp.tables.pairing import UNTRAINED, meetings
+from cr_interp.tables.pairing import meetings, named
 
 #: metric → the view and control whose responses count
 OBEDIENCE = {"new_instruction": ("with_context", "mismatched"), "new_instruction_x": ("no_context", "none")}
@@ -82,7 +82,7 @@ def new_instruction_difference(
     if any(table.empty for table, _ in sides):
         return pd.DataFrame()
     met = meetings([(name, list(table.index)) for name, (table, _) in zip((arm, baseline), sides, strict=True)])
-    seeds = met[1] if arm == UNTRAINED else met[0]
+    seeds = named((arm, baseline), met)
     examples = sorted(set.intersection(*(set(table.columns) for table, _ in sides)))
     if not seeds or not examples:
         return pd.DataFrame()

@@ -34,6 +34,15 @@ def meetings(runs: Sequence[tuple[str, Sequence[int]]]) -> list[list[int]]:
     return [list(seeds) * len(shared) if is_untrained(name, seeds) else shared for name, seeds in runs]
 
 
+def named(names: Sequence[str], met: Sequence[list[int]]) -> list[int]:
+    """Return the seeds by which the comparisons of :func:`meetings` are called: those of the first trained arm.
+
+    >>> named(["base", "nca"], meetings([("base", [0]), ("nca", [0, 1, 2])]))
+    [0, 1, 2]
+    """
+    return next((seeds for name, seeds in zip(names, met, strict=True) if name != UNTRAINED), met[0])
+
+
 def is_untrained(name: str, seeds: Sequence[int]) -> bool:
     """Tell whether an arm is the base model, with the one run that it needs."""
     return name == UNTRAINED and len(set(seeds)) == 1

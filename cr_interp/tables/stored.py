@@ -58,9 +58,7 @@ def stored(
         return make()
     if home is not None and home.resolve().is_relative_to(BUNDLED.resolve()):
         if _shipping:
-            shipping_now = (
-                _shipping.pop()
-            )  # what it is made from in turn is read from it, and need not lie there as well
+            shipping_now = _shipping.pop()  # what it is made from in turn is read, and need not lie there as well
             try:
                 found = make()
             finally:

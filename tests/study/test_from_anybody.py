@@ -245,7 +245,7 @@ def test_rows_that_stand_there_twice_would_count_twice(table, tmp_path):
     )
     frame = study.table(table)
     pd.concat([frame, frame.head(3)]).to_parquet(study.table_path(table))
-    with pytest.raises(UserError, match="3 rows twice"):
+    with pytest.raises(UserError, match="3 values twice"):
         study.table(table)
 
 
@@ -253,7 +253,7 @@ def test_a_second_answer_to_the_same_is_one_too_many(tmp_path):
     study = make_study(tmp_path / "study", seeds=(0,), examples=4)
     frame = study.table("generations")
     pd.concat([frame, frame.head(1).assign(response="another")]).to_parquet(study.table_path("generations"))
-    with pytest.raises(UserError, match="1 rows twice"):
+    with pytest.raises(UserError, match="1 values twice"):
         study.table("generations")
 
 
@@ -283,7 +283,7 @@ def test_a_run_whose_folder_has_no_name_is_passed_over(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda drift: pd.concat([drift, drift]), "rows twice"),
+        (lambda drift: pd.concat([drift, drift]), "values twice"),
         (lambda drift: pd.concat([drift, drift.head(1).assign(estimate=0.1)]), "1 values twice"),
         (lambda drift: drift.assign(estimate=5.0), "a cosine of 5"),
         (lambda drift: drift.assign(estimate=-1.5), "a cosine of 1.5"),

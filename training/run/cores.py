@@ -8,8 +8,8 @@ import os
 
 from cr_interp.errors import UserError
 
-#: Threads that a core is given at most.
-A_CORE = 8
+#: Threads that a core is given at most: a study of a large machine can still be made again on a small one, with its bits.
+A_CORE = 64
 
 
 def too_many_threads(number: int) -> str | None:
@@ -18,8 +18,8 @@ def too_many_threads(number: int) -> str | None:
     if number <= A_CORE * cores:
         return None
     return (
-        f"threads = {number}, and this machine has {cores} cores: more threads than that only wait for each other, and where the "
-        f"system refuses one the process ends. Take at most {A_CORE * cores}; {cores} is as fast."
+        f"threads = {number}, and this machine has {cores} cores: so many only wait for each other, and where the system refuses "
+        f"one the process ends. Take at most {A_CORE * cores}; {cores} is as fast."
     )
 
 

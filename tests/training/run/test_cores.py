@@ -29,4 +29,4 @@ def test_as_many_as_can_be_begun_are_and_no_more(monkeypatch):
 def test_plan_says_it_too(monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     (problem,) = make_plan(load_config("organism-shift", ["threads=4096"])).problems
-    assert "Take at most 16" in problem
+    assert f"Take at most {2 * A_CORE}" in problem
