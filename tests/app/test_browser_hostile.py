@@ -17,7 +17,7 @@ import browsing
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from browsing import expect, settle
+from browsing import expect, settle, visit
 from synthetic import make_study
 
 from cr_interp.study.study import Study
@@ -182,7 +182,7 @@ def test_no_study_ends_the_server_reads_outside_or_asks_anybody(server, studies,
     assert len(names) == 13
     for name in [*names, "suite/sound"]:
         for address in PAGES.get(name, ("try_it",)):
-            page.goto(f"{server}/{address}?study={name}")
+            visit(page, f"{server}/{address}?study={name}")
             expect(page.get_by_test_id("stApp")).to_have_attribute(
                 "data-test-script-state", "notRunning", timeout=60_000
             )

@@ -176,6 +176,29 @@ def new_tab(browser: playwright.Browser) -> Page:
     return context.new_page()
 
 
+def visit(page: Page, address: str) -> None:
+    """Go to an address within the app, as the browser's way back does; open it, if the tab is not there yet.
+
+    What runs in the tab stays, as does its session on the server, so that it takes a third of what opening takes: for what a
+    page says, not for what a fresh session shows.
+    """
+    if not page.url.startswith("http"):
+        page.goto(address)
+        settle(page)
+        return
+    before = page.evaluate(
+        """address => {
+            const before = window.lastWord
+            history.pushState({}, "", address)
+            dispatchEvent(new PopStateEvent("popstate"))
+            return before
+        }""",
+        address,
+    )
+    page.wait_for_function("before => window.lastWord > before", arg=before, timeout=30_000)
+    settle(page)
+
+
 def forget(page: Page) -> None:
     if page.url.startswith("http"):
         page.evaluate("() => { localStorage.clear(); sessionStorage.clear() }")
