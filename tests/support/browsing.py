@@ -129,8 +129,7 @@ _idle: dict[playwright.Browser, list[Page]] = {}
 
 def watched(browser: playwright.Browser, viewport: object = None, color_scheme: str = "light") -> Iterator[Page]:
     """A tab that knows nothing of earlier tests; at the end it must not have logged an error nor asked another host."""
-    tabs = _idle.setdefault(browser, [])
-    page = tabs.pop() if tabs else new_tab(browser)
+    page = a_tab(browser)
     page.set_viewport_size(viewport or {"width": 1280, "height": 720})
     # What moves is drawn sixty times a second while a test waits for the server.
     page.emulate_media(color_scheme=color_scheme, reduced_motion="reduce")
@@ -149,8 +148,7 @@ def watched(browser: playwright.Browser, viewport: object = None, color_scheme: 
         raise
     for event, note in watching.items():
         page.remove_listener(event, note)
-    forget(page)
-    tabs.append(page)
+    give_back(page)
     assert not [problem for problem in problems if problem]
 
 
@@ -168,6 +166,19 @@ window.WebSocket = class extends WebSocket {
     }
 }
 """
+
+
+def a_tab(browser: playwright.Browser) -> Page:
+    """A tab that knows nothing of earlier tests, and that nobody watches; see :func:`give_back`."""
+    tabs = _idle.setdefault(browser, [])
+    return tabs.pop() if tabs else new_tab(browser)
+
+
+def give_back(page: Page) -> None:
+    browser = page.context.browser
+    assert browser
+    forget(page)
+    _idle[browser].append(page)
 
 
 def new_tab(browser: playwright.Browser) -> Page:
