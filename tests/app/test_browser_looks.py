@@ -2,10 +2,10 @@
 
 Mental model: opening a page costs seconds, looking at it nothing. So a page is opened once, by a tab that knows nothing, and
 whatever can be asked is asked of that one: axe-core finds nothing serious, it has one title, its figures have descriptions,
-nothing is cut off. Then the system becomes dark, and then the window narrow. That shows what a page shows that is opened so:
-theme and width are the browser's alone (the server is told of neither), and what is drawn anew is drawn by the same code. Pages
-that are opened in the dark and in a narrow window are in ``test_browser_training.py``, ``_try.py`` and ``_walk.py``. axe-core
-comes from the package axe-playwright-python; what is Streamlit's own and out of the app's reach is named below.
+nothing is cut off. Then the system becomes dark, and then the window narrow; the app asks for neither theme nor width, so its
+pages differ in the browser alone. What goes wrong only where a page *opens* so is looked for on some pages: they are in
+``test_browser_training.py``, ``_try.py`` and ``_walk.py``. axe-core comes from the package axe-playwright-python; what is
+Streamlit's own and out of the app's reach is named below.
 """
 
 import re

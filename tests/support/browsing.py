@@ -190,7 +190,7 @@ def new_tab(browser: playwright.Browser) -> Page:
 def visit(page: Page, address: str) -> None:
     """Go to an address within the app, as the browser's way back does; open it, if the tab is not there yet.
 
-    What runs in the tab stays, as does its session on the server, so that it takes a third of what opening takes: for what a
+    What runs in the tab stays, as does its session on the server, so that it takes about half of what opening takes: for what a
     page says, not for what a fresh session shows.
     """
     if not page.url.startswith("http"):
