@@ -19,6 +19,7 @@ from cr_interp.tables.knockout import strongest_cuts
 from cr_interp.tables.patching import other_answers, patching_table
 from cr_interp.tables.patching_claims import patching_claims
 from cr_interp.tables.probes import probe_table
+from cr_interp.tables.suite import open_suite
 from cr_interp.tables.updates import by_module
 from cr_interp.vocabulary import layer_name
 
@@ -286,3 +287,86 @@ def lowest(name: str, arm: str) -> int:
         & (rows["site"] == "resid_post")
     ]
     return int(rows.groupby("layer")["estimate"].mean().idxmin())
+
+
+def settings_of(suite: str) -> list[str]:
+    """Name the settings of a suite as studies, in the order of the suite's own list."""
+    return [f"{suite}/{each}" for each in open_suite(suite).studies]
+
+
+def first_claimed(name: str, arm: str, site: str) -> str:
+    """Name the first layer where a patch does more than both controls in every seed, and the share it returns; else a dash."""
+    chances, rows = claimed(name, arm), patched(name, arm)
+    places = sorted(place for at, place in chances.index if at == site and chances[at, place] <= LEVEL)
+    return f"{layer_name(places[0])}: {rows.loc[(site, places[0]), 'estimate']:.2f}" if places else "–"
+
+
+def turns_at(name: str, arm: str, site: str = "resid_post") -> str:
+    """Name the first layer whose patch returns half of the answers, and that share."""
+    place = first_where(name, arm, 0.5, site)
+    return f"{layer_name(place)}: {share(name, arm, site, place):.2f}"
+
+
+def settings_markdown(suite: str, arms: Iterable[str] = ("opd", "nca")) -> str:
+    """Return a row per setting and arm with harmed answers: where they are decided, and what the controls allow."""
+    lines = [
+        "| setting | arm | harmed answers | half are back from layer (stream) | beyond both controls from (stream) | "
+        "(attention) | (MLP) | context cut off from all tokens | double dose, by seed | lowest cosine at |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name in settings_of(suite):
+        for arm in arms:
+            if flips(name, arm).strip("0 +") == "":
+                lines.append(
+                    f"| `{name.partition('/')[2]}` | {arm} | 0 | – | – | – | – | – | – | {layer_name(lowest(name, arm))} |"
+                )
+                continue
+            cut = cuts(name, arm).loc[("context", "all")]
+            lines.append(
+                f"| `{name.partition('/')[2]}` | {arm} | {flips(name, arm)} | {turns_at(name, arm)} | "
+                + " | ".join(first_claimed(name, arm, site) for site in SITES)
+                + f" | {cut['all']:.2f} [{cut['all_low']:.2f}, {cut['all_high']:.2f}] | {', '.join(verdicts_of(name, arm))} | "
+                f"{layer_name(lowest(name, arm))} |"
+            )
+    return "\n".join(lines)
+
+
+def remarks_markdown(suite: str) -> str:
+    """Return a row per setting on the paper's two remarks: the cosine of the terms' gradients, and where updates are large."""
+    lines = [
+        "| setting | cosine at the base | at `opd` | `opd`'s own, other half | ‖ΔW‖/‖W‖ in query and key maps | in the MLPs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in settings_of(suite):
+        start, at, (queries, rest) = cosines(name, "base"), cosines(name, "opd"), kinds(name, "opd")
+        lines.append(
+            f"| `{name.partition('/')[2]}` | {start.cosine:.2f} [{start.low:.2f}, {start.high:.2f}] | "
+            f"{at.cosine:.2f} [{at.low:.2f}, {at.high:.2f}] | {at.own:.2f} | {queries:.3f} | {rest:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def same_as(suite: str, again: str) -> str:
+    """Say how many outcomes of runs made again are those of the published runs, answer by answer, setting by setting."""
+    key = ["arm", "seed", "example_id", "view", "control", "sample"]
+    said = []
+    for name in settings_of(again):
+        setting = name.partition("/")[2]
+        both = table(name, "generations").merge(
+            table(f"{suite}/{setting}", "generations"), on=key, suffixes=("", "_before")
+        )
+        base, same = both[both["arm"] == "base"], both["outcome"] == both["outcome_before"]
+        assert (base["outcome"] == base["outcome_before"]).all()
+        said.append(f"{same.sum():,} of {len(both):,} (`{setting}`)")
+    return ", ".join(said)
+
+
+def everywhere(suite: str, remark: str) -> bool:
+    """Tell whether every setting bears out a sentence on the terms' gradients (orthogonal) or on the updates (alike)."""
+    for name in settings_of(suite):
+        start, at, (queries, rest) = cosines(name, "base"), cosines(name, "opd"), kinds(name, "opd")
+        if remark == "orthogonal" and not (at.low <= 0.0 <= at.high and start.cosine < 0.0 and at.own < 0.35):
+            return False
+        if remark == "alike" and not 6 / 7 <= queries / rest <= 7 / 6:
+            return False
+    return True

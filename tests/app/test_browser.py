@@ -20,6 +20,7 @@ from browsing import (
     same_in_a_new_tab,
     settle,
     shoot,
+    visit,
     watched,
 )
 
@@ -96,7 +97,7 @@ def test_hostile_text_is_shown_as_text(server, page):
         f"{suite}&view=Training": 1,
     }
     for path, figures in paths.items():
-        page.goto(server + path)
+        visit(page, server + path)
         ready(page, figures)
         settle(page)
         assert page.evaluate("window.hit") is None

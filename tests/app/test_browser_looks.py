@@ -1,9 +1,11 @@
 """Every page for everybody, in three looks: light, dark, and in a narrow window.
 
-Mental model: opening a page costs seconds, looking at it nothing. So a page is opened once in each look, and whatever can be
-asked without changing it is asked of that one: axe-core finds nothing serious, it has one title, its figures have descriptions,
-nothing is cut off. What can be saved is saved last. axe-core comes from the package axe-playwright-python; what is Streamlit's
-own and out of the app's reach is named below.
+Mental model: opening a page costs seconds, looking at it nothing. So a page is opened once, by a tab that knows nothing, and
+whatever can be asked is asked of that one: axe-core finds nothing serious, it has one title, its figures have descriptions,
+nothing is cut off. Then the system becomes dark, and then the window narrow. That shows what a page shows that is opened so:
+theme and width are the browser's alone (the server is told of neither), and what is drawn anew is drawn by the same code. Pages
+that are opened in the dark and in a narrow window are in ``test_browser_training.py``, ``_try.py`` and ``_walk.py``. axe-core
+comes from the package axe-playwright-python; what is Streamlit's own and out of the app's reach is named below.
 """
 
 import re
@@ -25,6 +27,9 @@ ADDRESSES = {name: f"{name}?study=a-synthetic" for name in PAGES} | {
     "overview": "?study=a-synthetic&answers=True",
     "suite": "suite?suite=four",
 }
+WIDE: dict[str, int] = {"width": 1400, "height": 1000}
+#: Whether the page's own background is dark, as the browser can say.
+DARK = "(getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor.match(/\\d+/)[0] < 128)"
 #: How many figures a page opens with.
 FIGURES = {"overview": 2, "layers": 2, "maps": 2, "tokens": 1, "examples": 1, "training": 3, "suite": 2}
 #: Streamlit's own elements, which the app cannot change: selector → why it is left out.
@@ -124,6 +129,8 @@ def overview(page: Page) -> None:
     assert charts.nth(1).locator(".bars .point").count() == 4 * 6
     page.get_by_text("Provenance").click()
     expect(page.get_by_text("cr-interp reproduce organism", exact=False)).to_be_visible()
+    page.get_by_text("Provenance").click()  # as it was
+    expect(page.get_by_text("cr-interp reproduce organism", exact=False)).to_be_hidden()
 
 
 def layers(page: Page) -> None:
@@ -179,10 +186,35 @@ def keyboard_reaches_the_verdict(page: Page) -> None:
 # -- the looks -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_in_the_light_as_the_very_first_request(server, page, name):
+@pytest.fixture(scope="module", params=PAGES)
+def look(request, server, browser):
+    """A page's name, and the page, opened in the light and in a wide window, which its tests look at one after another."""
+    name = request.param
+    for page in watched(browser, viewport=WIDE):
+        opened(page, f"{server}/{ADDRESSES[name]}", FIGURES.get(name, 0))
+        yield name, page
+
+
+def becomes(page: Page, figures: int, scheme: str = "light", viewport: dict[str, int] = WIDE) -> None:
+    """Let the system's colours or the window's size change, and wait until the page has followed."""
+    page.mouse.move(0, 0)
+    # Plotly's word that a picture has been saved stays for three seconds.
+    page.evaluate("document.querySelectorAll('.plotly-notifier').forEach(each => each.remove())")
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size(viewport)
+    dark = scheme == "dark"
+    page.wait_for_function(f"{DARK} === {str(dark).lower()}", timeout=30_000)
+    settle(page)
+    ready(page, figures)
+    page.wait_for_function(
+        "!document.getAnimations().some(each => each instanceof CSSTransition)", timeout=30_000
+    )
+
+
+def test_in_the_light_as_the_very_first_request(look):
+    name, page = look
     figures = FIGURES.get(name, 0)
-    opened(page, f"{server}/{ADDRESSES[name]}", figures)
+    becomes(page, figures)
     assert brightness(page) > 200
     one_title_and_the_tab_says_which(page, name)
     no_accessible_name_has_an_escape(page, name)
@@ -202,16 +234,15 @@ def test_in_the_light_as_the_very_first_request(server, page, name):
         everything_is_saved(page, *SAVED[name])
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_in_the_dark(server, browser, name):
-    for page in watched(browser, viewport={"width": 1400, "height": 1000}, color_scheme="dark"):
-        opened(page, f"{server}/{ADDRESSES[name]}", FIGURES.get(name, 0))
-        assert brightness(page) < 60
-        assert violations(page) == []
-        OF_ITS_OWN.get(name, lambda page: None)(page)
-        shoot(page, f"{name}-dark")
-        if name == "layers":
-            assert camera_s_background(page) == "dark"
+def test_in_the_dark(look):
+    name, page = look
+    becomes(page, FIGURES.get(name, 0), scheme="dark")
+    assert brightness(page) < 60
+    assert violations(page) == []
+    OF_ITS_OWN.get(name, lambda page: None)(page)
+    shoot(page, f"{name}-dark")
+    if name == "layers":
+        assert camera_s_background(page) == "dark"
 
 
 CUT = """() => {
@@ -229,24 +260,25 @@ CUT = """() => {
 }"""
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_in_a_narrow_window_nothing_is_cut_without_a_way_to_scroll(server, browser, name):
+def test_in_a_narrow_window_nothing_is_cut_without_a_way_to_scroll(look, server):
     """A figure of several panels scrolls sideways rather than becoming unreadable."""
-    cell = "&layer_x=1&layer_y=3" if name == "maps" else ""
-    for page in watched(browser, viewport={"width": 420, "height": 900}):
-        opened(page, f"{server}/{ADDRESSES[name]}{cell}", 4 if cell else FIGURES.get(name, 0))
-        assert overflow(page) <= 0
-        assert page.get_by_role("heading", level=1).count() == 1
-        assert page.evaluate(CUT) == []
-        assert violations(page) == []
-        if name in ("maps", "tokens", "examples", "training"):
-            box = page.locator(".js-plotly-plot").first.bounding_box()
-            assert box
-            assert box["width"] > (700 if name == "training" else 500)
-        shoot(page, f"{name}-narrow")
-        # The line below the title is the way to the other pages.
-        page.get_by_test_id("stMain").get_by_role("button", name="Pages").click()
-        expect(page.get_by_test_id("stPopoverBody").get_by_role("link")).to_have_count(len(PAGES))
+    name, page = look
+    figures = FIGURES.get(name, 0)
+    becomes(page, figures, viewport={"width": 420, "height": 900})
+    if name == "maps":  # as it opens in such a window, with a cell
+        opened(page, f"{server}/{ADDRESSES[name]}&layer_x=1&layer_y=3", 4)
+    assert overflow(page) <= 0
+    assert page.get_by_role("heading", level=1).count() == 1
+    assert page.evaluate(CUT) == []
+    assert violations(page) == []
+    if name in ("maps", "tokens", "examples", "training"):
+        box = page.locator(".js-plotly-plot").first.bounding_box()
+        assert box
+        assert box["width"] > (700 if name == "training" else 500)
+    shoot(page, f"{name}-narrow")
+    # The line below the title is the way to the other pages.
+    page.get_by_test_id("stMain").get_by_role("button", name="Pages").click()
+    expect(page.get_by_test_id("stPopoverBody").get_by_role("link")).to_have_count(len(PAGES))
 
 
 def test_a_cell_of_the_maps_is_saved(server, page):

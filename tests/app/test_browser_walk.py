@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browsing import expect, log_of, settle, watched
+from browsing import expect, log_of, settle, visit, watched
 
 from app.main_pages import PAGES
 
@@ -46,7 +46,7 @@ def test_a_walk_says_nothing_that_is_no_part_of_the_page(server, browser, walk):
     before = len(log.read_text())
     for page in watched(browser, viewport={"width": 1440, "height": 1000}):
         for address in WALKS[walk]:
-            page.goto(f"{server}/{address}")
+            visit(page, f"{server}/{address}")
             expect(page.get_by_role("heading", level=1)).to_be_visible(timeout=60_000)
             settle(page)
             assert page.get_by_test_id("stException").count() == 0, address

@@ -130,6 +130,25 @@ def test_a_stranger_can_say_them_of_the_suite():
     assert ("Not measured" in where) == (not patched)
 
 
+def test_of_the_suite_made_again_it_is_said_where():
+    lines, _ = first_page("suite", suite="suite-why")
+    folders = [each.parents[1] for each in (BUNDLED / "suite-why").glob("*/tables/patching.parquet")]
+    assert len(folders) == 5
+    assert "Not measured" not in lines["Where is it decided?"]
+    for folder in folders:  # what is explained of a run is explained of the answers that stand beside it
+        answers = pd.read_parquet(folder / "tables" / "generations.parquet")
+        right = answers.assign(right=answers["outcome"] == "right")
+        exact = right[
+            right["control"].isin(["exact", ""]) | right["control"].isna() | (right["view"] == "no_context")
+        ]
+        by_view = exact.groupby(["arm", "seed", "example_id", "view"])["right"].first().unstack()
+        harmed = by_view["no_context"] & ~by_view["with_context"]
+        patched = pd.read_parquet(folder / "tables" / "patching_examples.parquet").query("group == 'harmed'")
+        keys = set(map(tuple, patched[["arm", "seed", "example_id"]].drop_duplicates().to_numpy().tolist()))
+        assert keys
+        assert all(harmed[key] for key in keys)
+
+
 def test_a_study_of_one_arm_compares_nothing_and_says_so(root):
     make_study(root / "alone", arms=("opd",), seeds=(0,), examples=10, layers=2)
     app = AppTest.from_file(str(MAIN), default_timeout=60).run()

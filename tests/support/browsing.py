@@ -30,8 +30,10 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--num-raster-threads=1",
-    # No page is open for long enough to be worth compiling twice, nor is there a core to spare for a collector of its own.
-    "--js-flags=--no-opt --no-maglev --single-threaded-gc",
+    # No page is open for long enough to be worth compiling twice, nor is there a core to spare for a collector of its own; a page
+    # is gone before it has filled what it may have, and the next one finds its code compiled.
+    "--js-flags=--no-opt --no-maglev --single-threaded-gc --min-semi-space-size=64 --max-semi-space-size=128"
+    " --initial-old-space-size=512 --no-incremental-marking --no-flush-bytecode",
 ]
 HOSTILE = "<script>window.hit=1</script><img src=x onerror='window.hit=1'> **b** ![i](http://x.invalid/i.png)"
 
@@ -66,7 +68,10 @@ def serve(
     studies: Path, elsewhere: Path, main: Path = MAIN, settings: dict[str, str] | None = None
 ) -> Iterator[str]:
     """Started from a folder that is not the repository, with nothing but the command of the README; ``settings`` are variables of
-    its user's environment."""
+    its user's environment.
+
+    The server does not look whether a file of its program has changed: after every run, that takes longer than most runs.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -75,7 +80,12 @@ def serve(
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", str(main), f"--server.port={port}", "--server.headless=true"],
         cwd=elsewhere,
-        env={**os.environ, "CR_INTERP_STUDIES": str(studies), **(settings or {})},
+        env={
+            **os.environ,
+            "CR_INTERP_STUDIES": str(studies),
+            "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
+            **(settings or {}),
+        },
         stdout=log,
         stderr=subprocess.STDOUT,
     )
@@ -119,8 +129,7 @@ _idle: dict[playwright.Browser, list[Page]] = {}
 
 def watched(browser: playwright.Browser, viewport: object = None, color_scheme: str = "light") -> Iterator[Page]:
     """A tab that knows nothing of earlier tests; at the end it must not have logged an error nor asked another host."""
-    tabs = _idle.setdefault(browser, [])
-    page = tabs.pop() if tabs else new_tab(browser)
+    page = a_tab(browser)
     page.set_viewport_size(viewport or {"width": 1280, "height": 720})
     # What moves is drawn sixty times a second while a test waits for the server.
     page.emulate_media(color_scheme=color_scheme, reduced_motion="reduce")
@@ -139,8 +148,7 @@ def watched(browser: playwright.Browser, viewport: object = None, color_scheme: 
         raise
     for event, note in watching.items():
         page.remove_listener(event, note)
-    forget(page)
-    tabs.append(page)
+    give_back(page)
     assert not [problem for problem in problems if problem]
 
 
@@ -160,10 +168,46 @@ window.WebSocket = class extends WebSocket {
 """
 
 
+def a_tab(browser: playwright.Browser) -> Page:
+    """A tab that knows nothing of earlier tests, and that nobody watches; see :func:`give_back`."""
+    tabs = _idle.setdefault(browser, [])
+    return tabs.pop() if tabs else new_tab(browser)
+
+
+def give_back(page: Page) -> None:
+    browser = page.context.browser
+    assert browser
+    forget(page)
+    _idle[browser].append(page)
+
+
 def new_tab(browser: playwright.Browser) -> Page:
     context = browser.new_context()
     context.add_init_script(LAST_WORD)
     return context.new_page()
+
+
+def visit(page: Page, address: str) -> None:
+    """Go to an address within the app, as the browser's way back does; open it, if the tab is not there yet.
+
+    What runs in the tab stays, as does its session on the server, so that it takes a third of what opening takes: for what a
+    page says, not for what a fresh session shows.
+    """
+    if not page.url.startswith("http"):
+        page.goto(address)
+        settle(page)
+        return
+    before = page.evaluate(
+        """address => {
+            const before = window.lastWord
+            history.pushState({}, "", address)
+            dispatchEvent(new PopStateEvent("popstate"))
+            return before
+        }""",
+        address,
+    )
+    page.wait_for_function("before => window.lastWord > before", arg=before, timeout=30_000)
+    settle(page)
 
 
 def forget(page: Page) -> None:

@@ -68,14 +68,24 @@ def everything_is_saved(page: Page, figures: Sequence[str], tables: Sequence[str
         assert "<figcaption>Cosine between" in found["drift-cosine.html"].decode()
     for name in {"map-views", "tokens-cosine", "cases"} & set(figures):
         assert "arm" in found[f"{name}.csv"].decode().splitlines()[0]
+    camera_saves(page, "SVG")
     for index, name in enumerate(figures):
         assert camera(page, index) == (f"{name}.svg", b"<svg")
     if figures:
-        page.get_by_test_id("stSidebar").get_by_text("PNG", exact=True).click()
-        settle(page)
+        camera_saves(page, "PNG")
         ready(page, len(figures))
         assert camera(page, 0) == (f"{figures[0]}.png", b"\x89PNG")
-        page.get_by_test_id("stSidebar").get_by_text("SVG", exact=True).click()
+
+
+def camera_saves(page: Page, kind: str) -> None:
+    """Choose ``SVG`` or ``PNG`` on the left; every figure is drawn anew, so not if it is chosen already."""
+    found = (
+        page.get_by_test_id("stSidebar")
+        .get_by_test_id("stButtonGroup")
+        .get_by_role("radio", name=kind, exact=True)
+    )
+    if found.get_attribute("aria-checked") != "true":
+        found.click()
         settle(page)
 
 
@@ -95,6 +105,7 @@ def camera(page: Page, index: int) -> tuple[str, bytes]:
 
 def camera_s_background(page: Page) -> str:
     """``light`` or ``dark``: a dark page's light text on nothing could not be read on paper."""
+    camera_saves(page, "SVG")
     _, content = _taken(page, 0)
     paper = re.search(r'<rect [^>]*style="fill: rgb\((\d+), (\d+), (\d+)\); fill-opacity: (\d)', content.decode())
     assert paper

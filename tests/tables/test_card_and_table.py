@@ -20,7 +20,10 @@ PRINTED = {
     },
     "harm_irrelevant": ("harm", "irrelevant"),
 }
-EVERY = {**studies_in(BUNDLED), **{f"suite/{name}": path for name, path in studies_in(BUNDLED / "suite").items()}}
+SUITES = ("suite", "suite-why")
+EVERY = studies_in(BUNDLED) | {
+    f"{suite}/{name}": path for suite in SUITES for name, path in studies_in(BUNDLED / suite).items()
+}
 
 
 def printed(path, *more: str) -> dict[tuple[str, str], float]:

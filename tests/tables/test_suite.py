@@ -71,7 +71,8 @@ def test_a_setting_is_found_and_opened_by_name(tmp_path, monkeypatch):
     assert "suite" not in find_studies()
     assert open_study("suite/rules-llama").path == made.path
     assert list(suite.open_suite("suite").studies) == ["rules-llama"]
-    assert suite.find_suites() == {"suite": tmp_path / "a" / "suite"}
+    bundled = {"suite-why": studies.BUNDLED / "suite-why"}  # of another name, so it stands beside
+    assert suite.find_suites() == {"suite": tmp_path / "a" / "suite"} | bundled
     with pytest.raises(UserError, match="Did you mean 'suite/rules-llama'"):
         open_study("suite/rules-lama")
 
@@ -80,7 +81,7 @@ def test_a_suite_is_never_mixed_from_two_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("CR_INTERP_STUDIES", f"{tmp_path / 'a'}:{tmp_path / 'b'}")
     for root, setting in (("a", "rules-llama"), ("b", "rules-llama"), ("b", "rules-qwen3")):
         Study.create(tmp_path / root / "suite" / setting, {})
-    names = [name for name in find_studies() if name.startswith("suite")]
+    names = [name for name in find_studies() if name.startswith("suite/")]
     assert names == ["suite/rules-llama"]
     assert suite.open_suite("suite").path == tmp_path / "a" / "suite"
 
