@@ -54,9 +54,8 @@ def show_figure(
     lines of Python that make the figure (``recipes/``). A figure given as a function is made once and kept, by what
     the code says of it, until one of the ``files`` that it is made from changes.
     """
-    figure = _made(files, code, figure) if callable(figure) else _on_page(figure)
-    if on_click is not None:
-        reachable(figure)
+    clicks = on_click is not None
+    figure = _made(files, code, clicks, figure) if callable(figure) else _on_page(figure, clicks)
     key = f"figure-{name}"
 
     def report() -> None:
@@ -112,13 +111,17 @@ def show_figure(
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
-def _made(files: Stamp, code: str, _make: Callable[[], go.Figure]) -> go.Figure:
-    return _on_page(_make())
+def _made(files: Stamp, code: str, clicks: bool, _make: Callable[[], go.Figure]) -> go.Figure:
+    figure = _on_page(_make(), clicks)
+    # Whenever a page runs, Streamlit asks for what the figure is as a dictionary. Plotly copies every list for it: half of a run.
+    as_dict = figure.to_dict()
+    figure.to_dict = lambda: dict(as_dict)
+    return figure
 
 
-def _on_page(figure: go.Figure) -> go.Figure:
+def _on_page(figure: go.Figure, clicks: bool) -> go.Figure:
     """Lay the figure on the page's own background. The camera saves it too: a dark page's light text would stand on nothing."""
-    return figure.update_layout(paper_bgcolor=None)
+    return (reachable(figure) if clicks else figure).update_layout(paper_bgcolor=None)
 
 
 def clickable(figure: go.Figure) -> go.Figure:
