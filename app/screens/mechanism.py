@@ -59,7 +59,8 @@ def decided(chosen: Selection) -> None:
             code=code,
             files=chosen.files,
         )
-        absent = [arm for arm in chosen.arms if arm not in set(shown["arm"])]
+        present = set(shown["arm"])
+        absent = [arm for arm in chosen.arms if arm not in present]
         if absent:
             st.caption(f"No {plain(group)} answers of {plain(', '.join(absent))} were patched.")
     with right, guard("The examples"):

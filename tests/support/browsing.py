@@ -69,8 +69,6 @@ def serve(
 ) -> Iterator[str]:
     """Started from a folder that is not the repository, with nothing but the command of the README; ``settings`` are variables of
     its user's environment.
-
-    The server does not look whether a file of its program has changed: after every run, that takes longer than most runs.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -80,12 +78,7 @@ def serve(
     process = subprocess.Popen(
         [sys.executable, "-m", "streamlit", "run", str(main), f"--server.port={port}", "--server.headless=true"],
         cwd=elsewhere,
-        env={
-            **os.environ,
-            "CR_INTERP_STUDIES": str(studies),
-            "STREAMLIT_SERVER_FILE_WATCHER_TYPE": "none",
-            **(settings or {}),
-        },
+        env={**os.environ, "CR_INTERP_STUDIES": str(studies), **(settings or {})},
         stdout=log,
         stderr=subprocess.STDOUT,
     )
