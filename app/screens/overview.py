@@ -123,7 +123,16 @@ def decided(chosen: Selection) -> str:
         f"{layer_words(int(first['place']))} alone "
         f"returns {summary.percent(first['estimate'])} of {counted(first)} {first['group']} answers a seed (interval "
         f"{summary.percent(first['low'], '')} to {summary.percent(first['high'])}; controls at most {summary.percent(beside)})."
+        f"{at_the_end(chosen, first)}"
     )
+
+
+def at_the_end(chosen: Selection, first: pd.Series) -> str:
+    """Say that a place decides nothing if it is the last layer's stream, which holds whatever was decided before it."""
+    last = int(chosen.mechanism("patching")["layer"].max())
+    if (first["site"], int(first["place"])) != ("resid_post", last):
+        return ""
+    return " That is the last layer, whose stream is the answer itself: no single place before it does as much."
 
 
 def counted(row: pd.Series) -> str:

@@ -20,7 +20,6 @@ from browsing import (
     same_in_a_new_tab,
     settle,
     shoot,
-    visit,
     watched,
 )
 
@@ -97,7 +96,7 @@ def test_hostile_text_is_shown_as_text(server, page):
         f"{suite}&view=Training": 1,
     }
     for path, figures in paths.items():
-        visit(page, server + path)
+        page.goto(server + path)
         ready(page, figures)
         settle(page)
         assert page.evaluate("window.hit") is None

@@ -17,7 +17,7 @@ import browsing
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from browsing import expect, settle, visit
+from browsing import expect, settle
 from synthetic import make_study
 
 from cr_interp.study.study import Study
@@ -182,7 +182,7 @@ def test_no_study_ends_the_server_reads_outside_or_asks_anybody(server, studies,
     assert len(names) == 13
     for name in [*names, "suite/sound"]:
         for address in PAGES.get(name, ("try_it",)):
-            visit(page, f"{server}/{address}?study={name}")
+            page.goto(f"{server}/{address}?study={name}")
             expect(page.get_by_test_id("stApp")).to_have_attribute(
                 "data-test-script-state", "notRunning", timeout=60_000
             )
@@ -239,7 +239,7 @@ def test_a_users_own_settings_do_not_open_it_to_other_sites(server, origin):
 
 def test_a_page_can_load_nothing_from_elsewhere(server, browser, proxy):
     """Even if a study's text became part of the page: nothing arrives at another server of this machine."""
-    tab, before = browsing.a_tab(browser), list(proxy.asked)
+    tab, before = browsing.new_tab(browser), list(proxy.asked)
     tab.goto(f"{server}/?study=garbage")
     expect(tab.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning", timeout=60_000)
     # Nothing runs before the first run either: the policy is there once the page has been drawn.
@@ -259,7 +259,7 @@ def test_a_page_can_load_nothing_from_elsewhere(server, browser, proxy):
     }""",
         proxy.address,
     )
-    browsing.give_back(tab)
+    tab.context.close()
     assert {"img-src", "frame-src", "connect-src"} <= set(refused)
     assert proxy.asked == before
 
@@ -280,10 +280,10 @@ def test_a_frame_of_another_site_shows_nothing(server, browser):
 
     other = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other)
     threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
-    tab = browsing.a_tab(browser)
+    tab = browsing.new_tab(browser)
     tab.goto(f"http://127.0.0.1:{other.server_address[1]}/")
     frame = tab.frame_locator("iframe")
     expect(frame.locator("body")).to_contain_text("not shown inside the page of another site", timeout=60_000)
     assert frame.get_by_test_id("stApp").count() == 0
-    browsing.give_back(tab)
+    tab.context.close()
     other.shutdown()

@@ -130,6 +130,14 @@ def test_a_stranger_can_say_them_of_the_suite():
     assert ("Not measured" in where) == (not patched)
 
 
+def test_the_last_stream_is_not_called_the_place_that_decides():
+    said = {
+        name: first_page("overview", study=name)[0]["Where is it decided?"]
+        for name in ("suite-why/sokoban-self", "organism-shift")
+    }
+    assert ["is the answer itself" in line for line in said.values()] == [True, False]
+
+
 def test_of_the_suite_made_again_it_is_said_where():
     lines, _ = first_page("suite", suite="suite-why")
     folders = [each.parents[1] for each in (BUNDLED / "suite-why").glob("*/tables/patching.parquet")]

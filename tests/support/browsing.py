@@ -68,8 +68,7 @@ def serve(
     studies: Path, elsewhere: Path, main: Path = MAIN, settings: dict[str, str] | None = None
 ) -> Iterator[str]:
     """Started from a folder that is not the repository, with nothing but the command of the README; ``settings`` are variables of
-    its user's environment.
-    """
+    its user's environment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -122,7 +121,8 @@ _idle: dict[playwright.Browser, list[Page]] = {}
 
 def watched(browser: playwright.Browser, viewport: object = None, color_scheme: str = "light") -> Iterator[Page]:
     """A tab that knows nothing of earlier tests; at the end it must not have logged an error nor asked another host."""
-    page = a_tab(browser)
+    tabs = _idle.setdefault(browser, [])
+    page = tabs.pop() if tabs else new_tab(browser)
     page.set_viewport_size(viewport or {"width": 1280, "height": 720})
     # What moves is drawn sixty times a second while a test waits for the server.
     page.emulate_media(color_scheme=color_scheme, reduced_motion="reduce")
@@ -141,7 +141,8 @@ def watched(browser: playwright.Browser, viewport: object = None, color_scheme: 
         raise
     for event, note in watching.items():
         page.remove_listener(event, note)
-    give_back(page)
+    forget(page)
+    tabs.append(page)
     assert not [problem for problem in problems if problem]
 
 
@@ -159,19 +160,6 @@ window.WebSocket = class extends WebSocket {
     }
 }
 """
-
-
-def a_tab(browser: playwright.Browser) -> Page:
-    """A tab that knows nothing of earlier tests, and that nobody watches; see :func:`give_back`."""
-    tabs = _idle.setdefault(browser, [])
-    return tabs.pop() if tabs else new_tab(browser)
-
-
-def give_back(page: Page) -> None:
-    browser = page.context.browser
-    assert browser
-    forget(page)
-    _idle[browser].append(page)
 
 
 def new_tab(browser: playwright.Browser) -> Page:

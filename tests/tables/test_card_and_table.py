@@ -20,9 +20,10 @@ PRINTED = {
     },
     "harm_irrelevant": ("harm", "irrelevant"),
 }
-SUITES = ("suite", "suite-why")
 EVERY = studies_in(BUNDLED) | {
-    f"{suite}/{name}": path for suite in SUITES for name, path in studies_in(BUNDLED / suite).items()
+    f"{suite.name}/{name}": path
+    for suite in sorted(BUNDLED.iterdir())
+    for name, path in studies_in(suite).items()
 }
 
 
