@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from cr_interp.errors import UserError
 from training.studies.preregistration import FOLDER, Preregistration, load_preregistration
-from training.studies.screening import best_form, choose, chosen_rates, eligibility, plateaus, sentinels
+from training.studies.screening import (
+    best_form,
+    choose,
+    chosen_rates,
+    eligibility,
+    is_settled,
+    plateaus,
+    sentinels,
+)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +96,23 @@ def test_a_choice_keeps_to_its_bounds_and_to_the_order_of_the_hash(numbers):
     possible = sum(min(5, kinds.count(kind)) for kind in set(kinds))
     assert len(taken) == min(12, possible)  # as many as there can be: never padded, never short
     assert sum(plan.parts(name)[0].games for name in taken) >= min(2, len(games))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.sets(st.integers(0, 73)), st.sampled_from([(12, 3, 2, 5), (6, 3, 2, 3), (4, 2, 3, 2), (3, 3, 3, 3)]))
+def test_what_decides_the_choice_decides_it_whatever_comes_after(numbers, bounds):
+    """Eligible are any of the 74: the choice from the shortest settled beginning of the order is the choice from all."""
+    n, families, games, of_one = bounds
+    whole = load_preregistration("suite-2")
+    plan = changed(whole, choice={"settings": n, "families": families, "games": games, "of_one_task": of_one})
+    in_order = sorted(plan.settings(), key=plan.order)
+    eligible = [in_order[i] for i in sorted(numbers)]
+    for screened in range(len(in_order) + 1):
+        taken = choose([name for name in eligible if name in in_order[:screened]], plan)
+        if is_settled(taken, plan.sentinels.without_harm, plan):
+            assert taken == choose(eligible, plan)
+            break
+    assert not is_settled(taken, plan.sentinels.without_harm - 1, plan)
 
 
 def test_places_are_kept_for_games_that_come_late_in_the_order(plan):
