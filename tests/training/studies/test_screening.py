@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cr_interp.errors import UserError
+from cr_interp.tasks import get_task
 from training.studies.preregistration import FOLDER, Preregistration, load_preregistration
 from training.studies.screening import (
     best_form,
@@ -136,6 +137,18 @@ def test_the_file_of_the_second_suite_says_what_it_should(plan):
     long = plan.screened("smollm2-explained-fresh-smollm2-135m-instruct", 2e-5)
     assert (long.training.bf16, long.training.eval_every, long.training.eval_examples) == (True, 5, 32)
     assert (config.training.bf16, config.training.eval_every, config.training.eval_examples) == (False, 20, 128)
+
+
+def test_every_setting_has_as_many_validation_items_as_it_is_asked(plan):
+    """Of each task one: who is asked for more than there are, is told so after hours."""
+    fixed = changed(plan, confirmation={"adaptive": ["KL(q_x || f)"]})
+    of_task = {plan.parts(name)[1].partition(":")[0]: name for name in plan.settings()}
+    for task, setting in of_task.items():
+        made = (fixed.screened(setting, 1e-3), fixed.tried(setting, 1e-3, 40), fixed.confirmed(setting, 1e-3, 40))
+        asked = {config.training.eval_examples for config in made}
+        asked |= {config.evaluation.examples for config in made if config.evaluation.split == "validation"}
+        for n in asked:
+            assert len(get_task(plan.parts(setting)[1]).examples("validation", n)) == n, task
 
 
 def found(**columns):
