@@ -71,10 +71,25 @@ st.logo(LOGO, size="large")
 # The folder is not called pages: beside the main script Streamlit takes that name for its older kind of
 # multipage app and, until st.navigation has run once, opens a link to a page without running this file.
 pages = {
-    name: st.Page(f"screens/{name}.py", title=each.title, icon=f":material/{each.icon}:", default=name == FIRST)
+    name: st.Page(
+        f"screens/{name}.py",
+        title=each.title,
+        icon=f":material/{each.icon}:",
+        default=name == FIRST,
+        url_path="first" if name == FIRST else name,
+    )
     for name, each in PAGES.items()
 }
-page = st.navigation(list(pages.values()), position="top")
+
+
+def by_its_name() -> None:
+    """Is never run: the address of the first page is the server's own, and whoever types its name is led there."""
+
+
+named = st.Page(by_its_name, title="By its name", url_path=FIRST, visibility="hidden")
+page = st.navigation([*pages.values(), named], position="top")
+if page == named:
+    st.switch_page(pages[FIRST], query_params={key: st.query_params.get_all(key) for key in st.query_params})
 title, _, parts = next(each for each in PAGES.values() if each.title == page.title)
 address.begin(page.title)
 selection: Selection | None = None

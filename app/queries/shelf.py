@@ -61,12 +61,17 @@ def verdict_words(study: Study, arms: list[str]) -> str:
 def badge(rows: pd.DataFrame, arm: str, baseline: str) -> str:
     """Return the verdict in words, from its rows."""
     if is_keyless(rows):
-        return WORDS[keyless_verdict(rows, arm, baseline)[0]] + (", but deafer" if is_deafer(rows) else "")
+        return in_words(keyless_verdict(rows, arm, baseline)[0], rows)
     differences = rows.assign(seed=pd.array([pd.NA] * len(rows), dtype="Int64"))
     differences = differences[differences["metric"].isin(JUDGED)]
     metrics = pd.DataFrame(columns=["arm", "seed", "metric", "estimate"])
-    found = headline(metrics, differences, arm, baseline).verdict
-    return WORDS[found] + (", but deafer" if is_deafer(rows) else "")
+    return in_words(headline(metrics, differences, arm, baseline).verdict, rows)
+
+
+def in_words(verdict: Verdict, rows: pd.DataFrame) -> str:
+    """Return the badge: ``Yes``, ``Yes, but deafer``, ``No, and deafer``; ``rows`` are the verdict's."""
+    gained = verdict in ("yes", "partly")
+    return WORDS[verdict] + (f", {'but' if gained else 'and'} deafer" if is_deafer(rows) else "")
 
 
 def lacks(study: Study) -> list[str]:

@@ -8,6 +8,7 @@ import streamlit as st
 from app.address import linked
 from app.parts import below, download_table, guard, lacks, show_figure, show_table
 from app.queries import summary
+from app.queries.shelf import in_words
 from app.queries.state import Selection, current
 from app.recipes import study as recipes
 from app.sending import report_button
@@ -22,7 +23,6 @@ from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.verdict_rows import ROWS, common_open, is_deafer, is_keyless, keyless_verdict, price
 from cr_interp.vocabulary import layer_words
 
-BADGES: dict[summary.Verdict, str] = {"yes": "Yes", "partly": "Partly", "no": "No", "open": "Not shown"}
 #: What the pointer says of a row of the verdict.
 HELP = {name: GLOSSARY[name] for name in ROWS}
 #: Sites in words.
@@ -63,7 +63,7 @@ def headline(chosen: Selection) -> None:
         answer = summary.Headline(*keyless_verdict(rows, arm, baseline), ())
     with st.container(border=True):
         st.subheader(question, help=GLOSSARY["harm"], anchor="headline")
-        st.html(verdict_html.chips_html(badge(answer.verdict, rows), chips))
+        st.html(verdict_html.chips_html(in_words(answer.verdict, rows), chips))
         st.markdown(f"**Did it help?** {plain(answer.sentence)}{plain(common(rows))}")
         st.markdown(f"**At what price?** {plain(price(rows, arm))}{plain(heard(rows, arm, baseline))}")
         with guard("Where it is decided"):
@@ -153,11 +153,6 @@ def moving(chosen: Selection) -> str:
         moved = f"States of {plain(lowest['arm'])} move most at layer {plain(lowest['layer'])} ({plain(chosen.measure)} "
         moved += f"{lowest['estimate']:.3f}), which need not be where answers are decided. "
     return f"{moved}Not measured: {command} does so where the checkpoints are."
-
-
-def badge(verdict: summary.Verdict, rows: pd.DataFrame) -> str:
-    """Return the verdict in words: ``Yes``, ``Yes, but deafer``."""
-    return BADGES[verdict] + (", but deafer" if is_deafer(rows) else "")
 
 
 def heard(rows: pd.DataFrame, arm: str, baseline: str) -> str:

@@ -86,6 +86,14 @@ def test_a_study_from_the_url_must_be_one_that_was_found(server, page):
     expect(page).to_have_url(re.compile("study=a-synthetic"))
 
 
+def test_the_first_page_is_found_by_its_name_too(server, page):
+    page.goto(f"{server}/overview?study=a-synthetic&arms=nca&arms=opd")
+    ready(page, 2)
+    expect(page).to_have_url(f"{server}/?study=a-synthetic&arms=nca&arms=opd")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+    expect(page.get_by_text("Page not found")).to_have_count(0)
+
+
 def test_hostile_text_is_shown_as_text(server, page):
     suite = "/suite?study=hostile"
     paths = {

@@ -72,7 +72,8 @@ def test_a_stranger_can_say_three_things(name):
         not harm["low"] <= 0 <= harm["high"]
         and rows.loc["harm_common", "low"] <= 0 <= rows.loc["harm_common", "high"]
     )
-    badge = re.search(r"<strong>(.*?)</strong>", html).group(1).removesuffix(", but deafer")
+    badge, _, deafer = re.search(r"<strong>(.*?)</strong>", html).group(1).partition(", ")
+    assert deafer in ("", "but deafer" if badge in ("Yes", "Partly") else "and deafer")
     wanted = "open" if harm["low"] <= 0 <= harm["high"] else "no" if harm["low"] > 0 else None
     kept = (accuracies["low"] >= -0.02).all()
     assert badge == BADGES[wanted or ("yes" if kept else "partly")]

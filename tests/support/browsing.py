@@ -203,7 +203,7 @@ def console(message: playwright.ConsoleMessage) -> str:
     where = str(message.location.get("url", ""))
     # Opening a link to a page, Streamlit first asks below that page's own address: its way to find the root.
     if message.type != "error" or re.search(
-        r"/(home|layers|mechanism|maps|tokens|examples|suite|training|try_it)/_stcore/(health|host-config)$",
+        r"/(home|overview|layers|mechanism|maps|tokens|examples|suite|training|try_it)/_stcore/(health|host-config)$",
         where,
     ):
         return ""

@@ -15,6 +15,7 @@ from cr_interp.system.names import Name
 from cr_interp.tasks.yours.local_rows import read_local
 from training.settings import MOST
 from training.studies.preregistration import Preregistration
+from training.studies.screening import is_settled
 
 CHOICE, SENTINELS = "choice.csv", "sentinels.csv"
 
@@ -42,17 +43,21 @@ Row = TypeVar("Row", Chosen, Sentinel)
 
 
 def read_choice(out: Path, plan: Preregistration) -> list[Chosen]:
-    """Read what screening chose. Raises :class:`UserError` before all candidates have been screened, and for a file that
-    it has not written so."""
+    """Read what screening chose. Raises :class:`UserError` before as many candidates have been screened as decide the choice,
+    and for a file that it has not written so."""
     path = out / CHOICE
     screened = _read(path, Chosen, plan) if path.is_file() else []
     if len({row.setting for row in screened}) < len(screened):
         raise UserError(f"{path} names a setting twice. Run --screen again, which writes it.")
-    left = [name for name in plan.settings() if name not in {each.setting for each in screened}]
-    if left:
+    known, in_order = {each.setting for each in screened}, sorted(plan.settings(), key=plan.order)
+    left = [name for name in in_order if name not in known]
+    taken = [each.setting for each in screened if each.chosen]
+    without = sum(each.kind == "harmless" for each in read_sentinels(out, plan)) if left else 0
+    # With a gap in the order some settings were screened out of turn.
+    if left and not (known == set(in_order[: len(known)]) and is_settled(taken, without, plan)):
         raise UserError(
-            f"{len(left)} of {len(plan.settings())} candidates have not been screened ({', '.join(left[:3])}, …), and the choice "
-            f"is among all of them. Run --screen first."
+            f"{len(left)} of {len(plan.settings())} candidates have not been screened ({', '.join(left[:3])}, …), and those that "
+            f"have been do not decide the choice. Run --screen first."
         )
     return screened
 

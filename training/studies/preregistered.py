@@ -8,7 +8,7 @@ says which file all of them belong to. The whole grid stays in ``OUT/screening.c
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,15 @@ from training.studies.choice import CHOICE, read_choice, read_sentinels
 from training.studies.jobs import run_jobs
 from training.studies.pipeline import evaluate_study, open_or_create
 from training.studies.preregistration import Preregistration
-from training.studies.screening import best_form, choose, chosen_rates, eligibility, plateaus, sentinels
+from training.studies.screening import (
+    best_form,
+    choose,
+    chosen_rates,
+    eligibility,
+    is_settled,
+    plateaus,
+    sentinels,
+)
 from training.studies.suite import check_teachers, run_suite, teacher_accuracy
 from training.studies.workers import default_workers, run_list, run_together
 
@@ -65,7 +73,10 @@ def _note(plan: Preregistration, out: Path, name: str) -> None:
 def screen(
     plan: Preregistration, out: Path, settings: Sequence[str] = (), workers: int | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train the baseline of these candidates (all if none is named) at every rate, and say which are eligible.
+    """Train the baseline of these candidates at every rate, and say which are eligible.
+
+    If none is named, candidates are taken in the hash's order until what has been screened decides the choice
+    (:func:`~training.studies.screening.is_settled`): what comes after could not change it.
 
     Returns the grid (a row per setting and rate, with what the rules said of it) and the choice (a row per setting); both are
     written beside the studies.
@@ -75,10 +86,39 @@ def screen(
     for name in settings:
         if name not in groups:
             raise unknown("setting", name, groups)
-    asked = {
-        (name, rate): plan.screened(name, rate) for name in settings or groups for rate in groups[name].rates
-    }
-    check_teachers({config.name: config for config in asked.values() if not _is_there(out, config)})
+    waiting = list(settings) or sorted(groups, key=plan.order)
+    at_once = len(waiting) if settings else workers or default_workers(1)
+    check_teachers(
+        {config.name: config for config in _asked(plan, waiting).values() if not _is_there(out, config)}
+    )
+    curves, grid, rows = (list[pd.DataFrame]() for _ in range(3))
+    while True:
+        some, waiting = waiting[:at_once], waiting[at_once:]
+        for table, of in zip((curves, grid, rows), _screened(plan, out, some, workers), strict=True):
+            table.append(of)
+        found = _chosen(pd.concat(rows, ignore_index=True), plan)
+        tables = {"curves": pd.concat(curves), "screening": pd.concat(grid), "choice": found}
+        beside = sentinels(found, plan)
+        for name, table in {**tables, "sentinels": beside}.items():
+            _write(out / f"{name}.csv", table)
+        taken, harmless = (
+            found.loc[found["chosen"], "setting"].tolist(),
+            int((beside["kind"] == "harmless").sum()),
+        )
+        if not waiting or (not settings and is_settled(taken, harmless, plan)):
+            return tables["screening"].reset_index(drop=True), found
+
+
+def _asked(plan: Preregistration, settings: Iterable[str]) -> dict[tuple[str, float], StudyConfig]:
+    groups = plan.settings()
+    return {(name, rate): plan.screened(name, rate) for name in settings for rate in groups[name].rates}
+
+
+def _screened(
+    plan: Preregistration, out: Path, settings: Sequence[str], workers: int | None
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Train what is left of these settings; return their curves, their part of the grid, and a row each: are they eligible?"""
+    asked = _asked(plan, settings)
     studies = {key: open_or_create(config, _folder(out, config)) for key, config in asked.items()}
     jobs = [job for key, config in asked.items() for job in run_together(config, studies[key])]
     if jobs:
@@ -90,16 +130,14 @@ def screen(
         _outcomes(studies[name, rate], asked[name, rate], name)
         for name, rate in zip(rates["setting"], rates["rate"], strict=True)
     ]
-    found = rates.drop(columns="acc_x").merge(
-        eligibility(pd.concat(outcomes), plan.eligible), on="setting", how="left"
-    )
+    found = eligibility(pd.concat(outcomes), plan.eligible)
+    return curves, grid, rates.drop(columns="acc_x").merge(found, on="setting", how="left")
+
+
+def _chosen(found: pd.DataFrame, plan: Preregistration) -> pd.DataFrame:
     taken = choose(found.loc[found["eligible"].astype(bool), "setting"].tolist(), plan)
     found = found.assign(chosen=found["setting"].isin(taken), order=found["setting"].map(plan.order))
-    found = found.sort_values("order", ignore_index=True)
-    tables = {"curves": curves, "screening": grid, "choice": found, "sentinels": sentinels(found, plan)}
-    for name, table in tables.items():
-        _write(out / f"{name}.csv", table)
-    return grid, found
+    return found.sort_values("order", ignore_index=True)
 
 
 def choose_form(plan: Preregistration, out: Path, workers: int | None = None) -> pd.DataFrame:

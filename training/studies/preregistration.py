@@ -266,6 +266,7 @@ class Preregistration(Strict):
                     "lr": rate,
                     "bf16": group.bf16,
                     "eval_every": group.every or self.screening.every,
+                    "eval_examples": min(64, group.screened_items or self.screening.items),
                     "save_every": steps,
                     "keep_checkpoints": 1,
                 },

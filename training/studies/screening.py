@@ -81,6 +81,22 @@ def choose(eligible: Sequence[str], plan: Preregistration) -> list[str]:
     return taken
 
 
+def is_settled(taken: Sequence[str], without_harm: int, plan: Preregistration) -> bool:
+    """Say whether the first settings in the hash's order decide the choice, of which ``taken`` are chosen and ``without_harm``
+    are sentinels without Harm.
+
+    They do when every place is taken, families and games are as many as asked for, and so are those sentinels: whatever comes
+    later in the order could neither take a place nor have one kept for it.
+    """
+    about = [plan.parts(setting) for setting in taken]
+    return (
+        len(about) == plan.choice.settings
+        and len({model for _, _, model in about}) >= plan.choice.families
+        and sum(group.games for group, *_ in about) >= plan.choice.games
+        and without_harm >= plan.sentinels.without_harm
+    )
+
+
 def sentinels(found: pd.DataFrame, plan: Preregistration) -> pd.DataFrame:
     """Return settings that are run beside the chosen ones and counted apart: a row each, ``name, setting, kind, rate,
     train_steps``.

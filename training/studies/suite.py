@@ -37,12 +37,13 @@ def check_teachers(configs: dict[str, StudyConfig]) -> None:
         where = config.teacher or config.model
         try:
             load_for(config, config.model)
-            right = teacher_accuracy(config)
+            asked = min(ASKED, config.training.eval_examples)
+            right = teacher_accuracy(config, asked)
         except UserError as error:
             cannot[name] = str(error).partition(". ")[0]
             continue
         if right < FOLLOWS:
-            cannot[name] = f"{where} is right in {right:.0%} of {ASKED} prompts with the context"
+            cannot[name] = f"{where} is right in {right:.0%} of {asked} prompts with the context"
     if cannot:
         able = ",".join(name for name in configs if name not in cannot)
         listed = "; ".join(f"{name} ({why})" for name, why in cannot.items())

@@ -8,6 +8,7 @@ from cr_interp.errors import UserError
 from cr_interp.measure.drawn import drawn
 from cr_interp.study.study import Study
 from cr_interp.tasks import get_task
+from training.studies.choice import read_choice
 from training.studies.preregistered import choose_form, confirm, digest_of_all_items, note, screen
 from training.studies.preregistration import FOLDER, load_preregistration
 
@@ -52,6 +53,35 @@ def test_a_file_that_changed_after_the_first_run_is_another_experiment(tmp_path)
 def test_nothing_is_confirmed_before_every_candidate_has_been_screened(tmp_path):
     with pytest.raises(UserError, match="2 of 2 candidates have not been screened"):
         confirm(small(tmp_path), tmp_path / "out")
+
+
+def test_screening_goes_by_the_order_and_ends_when_the_choice_is_settled(tmp_path, monkeypatch):
+    """What comes after is not trained; a gap in the order settles nothing."""
+    plan = load_preregistration("suite-2")
+    plan = plan.model_copy(
+        update={"choice": plan.choice.model_copy(update={"settings": 3, "games": 0, "families": 2})}
+    )
+    in_order = sorted(plan.settings(), key=plan.order)
+    trained: list[str] = []
+
+    def screened(plan, out, some, workers):
+        trained.extend(some)
+        places = [in_order.index(name) for name in some]
+        about = {"setting": some, "rate": 1e-3, "steps": 80, "train_steps": 120, "internalised": True}
+        about |= {"harm": [0.0 if i % 2 else 0.2 for i in places], "eligible": [i % 2 == 0 for i in places]}
+        return *[pd.DataFrame({"setting": some})] * 2, pd.DataFrame(about)
+
+    monkeypatch.setattr("training.studies.preregistered._screened", screened)
+    monkeypatch.setattr("training.studies.preregistered.check_teachers", lambda _: None)
+    _, choice = screen(plan, tmp_path, workers=2)
+    assert trained == choice["setting"].tolist() == in_order[:6]
+    chosen = [row.setting for row in read_choice(tmp_path, plan) if row.chosen]
+    assert chosen == [in_order[0], in_order[2], in_order[4]]
+    trained.clear()
+    screen(plan, tmp_path, in_order[:5] + in_order[6:7], workers=2)
+    assert trained == in_order[:5] + in_order[6:7]
+    with pytest.raises(UserError, match="do not decide the choice"):
+        read_choice(tmp_path, plan)
 
 
 HEAD = "setting,rate,train_steps,chosen\n"

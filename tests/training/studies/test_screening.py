@@ -7,8 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cr_interp.errors import UserError
+from cr_interp.tasks import get_task
 from training.studies.preregistration import FOLDER, Preregistration, load_preregistration
-from training.studies.screening import best_form, choose, chosen_rates, eligibility, plateaus, sentinels
+from training.studies.screening import (
+    best_form,
+    choose,
+    chosen_rates,
+    eligibility,
+    is_settled,
+    plateaus,
+    sentinels,
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +99,23 @@ def test_a_choice_keeps_to_its_bounds_and_to_the_order_of_the_hash(numbers):
     assert sum(plan.parts(name)[0].games for name in taken) >= min(2, len(games))
 
 
+@settings(deadline=None, max_examples=25)
+@given(st.sets(st.integers(0, 73)), st.sampled_from([(12, 3, 2, 5), (6, 3, 2, 3), (4, 2, 3, 2), (3, 3, 3, 3)]))
+def test_what_decides_the_choice_decides_it_whatever_comes_after(numbers, bounds):
+    """Eligible are any of the 74: the choice from the shortest settled beginning of the order is the choice from all."""
+    n, families, games, of_one = bounds
+    whole = load_preregistration("suite-2")
+    plan = changed(whole, choice={"settings": n, "families": families, "games": games, "of_one_task": of_one})
+    in_order = sorted(plan.settings(), key=plan.order)
+    eligible = [in_order[i] for i in sorted(numbers)]
+    for screened in range(len(in_order) + 1):
+        taken = choose([name for name in eligible if name in in_order[:screened]], plan)
+        if is_settled(taken, plan.sentinels.without_harm, plan):
+            assert taken == choose(eligible, plan)
+            break
+    assert not is_settled(taken, plan.sentinels.without_harm - 1, plan)
+
+
 def test_places_are_kept_for_games_that_come_late_in_the_order(plan):
     small = changed(plan, choice={"settings": 2, "games": 1, "families": 1})
     words = [name for name in plan.settings() if not plan.parts(name)[0].games]
@@ -111,6 +137,18 @@ def test_the_file_of_the_second_suite_says_what_it_should(plan):
     long = plan.screened("smollm2-explained-fresh-smollm2-135m-instruct", 2e-5)
     assert (long.training.bf16, long.training.eval_every, long.training.eval_examples) == (True, 5, 32)
     assert (config.training.bf16, config.training.eval_every, config.training.eval_examples) == (False, 20, 128)
+
+
+def test_every_setting_has_as_many_validation_items_as_it_is_asked(plan):
+    """Of each task one: who is asked for more than there are, is told so after hours."""
+    fixed = changed(plan, confirmation={"adaptive": ["KL(q_x || f)"]})
+    of_task = {plan.parts(name)[1].partition(":")[0]: name for name in plan.settings()}
+    for task, setting in of_task.items():
+        made = (fixed.screened(setting, 1e-3), fixed.tried(setting, 1e-3, 40), fixed.confirmed(setting, 1e-3, 40))
+        asked = {config.training.eval_examples for config in made}
+        asked |= {config.evaluation.examples for config in made if config.evaluation.split == "validation"}
+        for n in asked:
+            assert len(get_task(plan.parts(setting)[1]).examples("validation", n)) == n, task
 
 
 def found(**columns):
