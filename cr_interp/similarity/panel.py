@@ -51,7 +51,7 @@ from cr_interp.similarity.moments import Estimate, PairMoments, rounding
 from cr_interp.similarity.permutation import permuted_cka
 from cr_interp.similarity.reservoir import Kept
 from cr_interp.similarity.shift import shift_share
-from cr_interp.similarity.units import Clusters, Units
+from cr_interp.similarity.units import Clusters, Units, first_of
 from cr_interp.similarity.weighted import ExampleGrams
 
 #: Replicates of CKA, which cost a matrix product each and whose quantiles need no third digit.
@@ -105,6 +105,9 @@ class DriftAccumulator:
         self._marks: list[ndarray] = []
         self._moments = PairMoments()
         self._kept = Kept(max_rows, seed)
+        # Rows that no measure asks for are not kept.
+        needs_all = tokens is None or bool({"cka", "knn_overlap", "knn_chance"} & set(measures))
+        self._samples = [*([self._kept] if needs_all else []), *([] if self._each is None else [self._each])]
         self._seen: list[int] = []
         self._pilot: tuple[Tensor, Tensor] | None = None
         self._top: Int[Tensor, " three"] | None = None
@@ -186,12 +189,11 @@ class DriftAccumulator:
         self._epsilon = max(self._epsilon, *(torch.finfo(rows.dtype).eps for rows in (x, y)))
         self._moments.update(x, y)
         self._marks.append(marks(x, y))
-        by_example = torch.argsort(where, stable=True).split(torch.bincount(where).tolist())
-        for one, rows in zip(ids.tolist(), by_example, strict=True):
-            self._lengths.append(len(rows))
-            self._kept.offer(one, x[rows], y[rows])
-            if self._each is not None:
-                self._each.offer(one, x[rows], y[rows])
+        lengths = torch.bincount(where).tolist()
+        self._lengths += lengths
+        by_example = torch.argsort(where, stable=True).split(lengths)
+        for kept in self._samples:
+            kept.offer(ids.tolist(), x, y, by_example)
 
     @property
     def n_tokens(self) -> int:
@@ -237,10 +239,10 @@ class DriftAccumulator:
             "cosine_p5": self._percentile,
             "cosine_trimmed": self._ratio(_TRIMMED, _COUNT),
             "top3_share": self._ratio(_TOP, _COSINE),
-            "centred_cosine": self._centred_cosine,
+            "centred_cosine": self._centred_cosine(),
             "relative_l2": self._ratio(_RELATIVE, _COUNT),
             "norm_ratio": self._ratio(_NORMS, _COUNT),
-            "shift_share": self._shift_share,
+            "shift_share": self._shift_share(),
         }
         rows = []
         for measure, of in sums.items():
@@ -312,31 +314,35 @@ class DriftAccumulator:
             found.append(cosines[order][(below < 0.05 * below[:, -1:] - 1e-9).sum(1)])
         return np.concatenate(found)
 
-    def _centred(self, w: Float[Tensor, "replicates example"]) -> tuple[Tensor, ...]:
-        """Return n, Σx, Σy relative to the pilots, and Σ|x−μ|², Σ|y−ν|², Σ⟨x−μ, y−ν⟩ of each replicate."""
-        n, xx, yy, xy = (w @ torch.cat(self._scalars).nan_to_num())[:, [_COUNT, _XX, _YY, _XY]].T
-        sum_x, sum_y = w @ torch.cat(self._sum_x), w @ torch.cat(self._sum_y)
-        xx = xx - sum_x.square().sum(1) / n
-        yy = yy - sum_y.square().sum(1) / n
-        return n, sum_x, sum_y, xx, yy, xy - (sum_x * sum_y).sum(1) / n
-
-    def _centred_cosine(self, weights: Float[ndarray, "replicates example"]) -> Float[ndarray, " replicates"]:
+    def _centred_cosine(self) -> Callable[[ndarray], ndarray]:
         """Compute the centred cosine from Σ⟨x−μ, y−ν⟩ = Σ⟨x, y⟩ − n⟨μ, ν⟩ in each replicate; replicates without variation are
         NaN.
         """
-        n, _, _, xx, yy, xy = self._centred(torch.from_numpy(weights))
-        for left, floor in ((xx, self._rounding(0)), (yy, self._rounding(1))):
-            xy = torch.where(left <= n * floor, torch.nan, xy)
-        return (xy / (xx.clamp_min(0) * yy.clamp_min(0)).sqrt()).numpy()
+        scalars = torch.cat(self._scalars).nan_to_num()
+        of_x, of_y = torch.cat(self._sum_x), torch.cat(self._sum_y)  # relative to the pilots
+        floors = self._rounding(0), self._rounding(1)
 
-    def _shift_share(self, weights: Float[ndarray, "replicates example"]) -> Float[ndarray, " replicates"]:
+        def of(weights: Float[ndarray, "replicates example"]) -> Float[ndarray, " replicates"]:
+            w = torch.from_numpy(weights)
+            n, xx, yy, xy = (w @ scalars)[:, [_COUNT, _XX, _YY, _XY]].T
+            sum_x, sum_y = w @ of_x, w @ of_y
+            xx = xx - sum_x.square().sum(1) / n  # Σ|x−μ|²
+            yy = yy - sum_y.square().sum(1) / n
+            xy = xy - (sum_x * sum_y).sum(1) / n
+            for left, floor in zip((xx, yy), floors, strict=True):
+                xy = torch.where(left <= n * floor, torch.nan, xy)
+            return (xy / (xx.clamp_min(0) * yy.clamp_min(0)).sqrt()).numpy()
+
+        return of
+
+    def _shift_share(self) -> Callable[[ndarray], ndarray]:
         """Compute the share of ``shift.py`` over the units; a movement that rounding could have caused is none."""
         assert self._pilot is not None
         scalars = torch.cat(self._scalars)
         tokens, squares = scalars[:, _COUNT], scalars[:, _MOVED]
         nothing = float(squares.sum()) <= self.n_tokens * (self._rounding(0) + self._rounding(1))
         if self.chained or nothing:
-            return np.full(len(weights), math.nan)
+            return lambda weights: np.full(len(weights), math.nan)
         shift = self._pilot[1] - self._pilot[0]
         moved = torch.cat(self._sum_y) - torch.cat(self._sum_x) + tokens[:, None] * shift
         where, units = self._units.numbers(self._seen), len(self._units)
@@ -344,8 +350,8 @@ class DriftAccumulator:
             values.new_zeros(units, *values.shape[1:]).index_add_(0, where, values)
             for values in (moved, tokens, squares)
         )
-        first = torch.tensor([int((where == unit).nonzero()[0]) for unit in range(units)])
-        return shift_share(sums, counts, lengths, torch.from_numpy(weights)[:, first]).numpy()
+        first = first_of(where)
+        return lambda weights: shift_share(sums, counts, lengths, torch.from_numpy(weights)[:, first]).numpy()
 
     def _rounding(self, side: int) -> float:
         assert self._pilot is not None

@@ -6,6 +6,7 @@ sample that does not depend on the order of arrival and is the same in every lay
 evenly spaced rows of each example, and drops (and counts) examples that have fewer: what example-level CKA compares.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -29,23 +30,39 @@ class Kept:
     dropped: int = 0
     """Examples with fewer rows than ``tokens``."""
 
-    def offer(self, example: int, x: Float[Tensor, "token width"], y: Float[Tensor, "token width"]) -> None:
-        if self.tokens is not None and len(x) < self.tokens:
-            self.dropped += 1
-            return
-        order = hashed(example, self.seed)
-        if order >= self.bar:
-            return
-        if self.tokens is not None:
-            chosen = spaced(len(x), self.tokens)
-            x, y = x[chosen], y[chosen]
-        kind = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32
-        self.examples[example] = (order, x.to(kind, copy=True), y.to(kind, copy=True))
-        self.rows += len(x)
+    def offer(
+        self,
+        examples: Sequence[int],
+        x: Float[Tensor, "row width"],
+        y: Float[Tensor, "row width"],
+        rows: Sequence[Int[Tensor, " token"]],
+    ) -> None:
+        """Take what belongs to the sample: ``rows[k]`` are those of x and y that ``examples[k]`` has."""
+        arrived: dict[int, tuple[int, Tensor]] = {}
+        for example, its in zip(examples, rows, strict=True):
+            if self.tokens is not None and len(its) < self.tokens:
+                self.dropped += 1
+                continue
+            order = hashed(example, self.seed)
+            if order < self.bar:
+                some = self.tokens is not None and len(its) > self.tokens
+                arrived[example] = (order, its[spaced(len(its), self.tokens)] if some else its)
+                self.rows += len(arrived[example][1])
+        # Who leaves is settled before anything is copied.
+        leaving = sorted((one[0], example) for example, one in {**self.examples, **arrived}.items())
         while self.rows > self.max_rows:
-            last = max(self.examples, key=lambda one: self.examples[one][0])
-            self.bar, gone, _ = self.examples.pop(last)
-            self.rows -= len(gone)
+            self.bar, last = leaving.pop()
+            gone = arrived.pop(last) if last in arrived else self.examples.pop(last)
+            self.rows -= len(gone[1])
+        if not arrived:
+            return
+        kind = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32
+        places = torch.cat([its for _, its in arrived.values()])
+        lengths = [len(its) for _, its in arrived.values()]
+        parts = [side[places].to(kind).split(lengths) for side in (x, y)]
+        for (example, (order, _)), one, other in zip(arrived.items(), *parts, strict=True):
+            # Copies: a view would hold the rows of all that came with it, also of those that leave later.
+            self.examples[example] = (order, one.clone(), other.clone())
 
     def equal(self, tokens: int | None = None) -> "Kept":
         """Return the same with equally many rows of each example: ``tokens``, or what ``groups.tokens_each`` finds here."""
@@ -53,8 +70,9 @@ class Kept:
             return self
         lengths = [len(x) for _, x, _ in self.examples.values()]
         found = Kept(self.max_rows, self.seed, tokens or tokens_each([lengths], self.max_rows))
-        for example, (_, x, y) in self.examples.items():
-            found.offer(example, x, y)
+        if lengths:
+            starts = torch.arange(self.rows).split([len(self.examples[one][1]) for one in self.ids()])
+            found.offer(self.ids(), *self.stacked(), starts)
         return found
 
     def ids(self) -> list[int]:

@@ -21,6 +21,13 @@ Clusters = Sequence[Hashable] | Mapping[int, Hashable] | None
 """``clusters[example]`` names the cluster of an example id; None: every example is its own."""
 
 
+def first_of(units: Int[Tensor, " example"]) -> Int[Tensor, " unit"]:
+    """Return the place of each unit's first example, of units numbered from 0."""
+    order = torch.argsort(units, stable=True)
+    counts = torch.bincount(units)
+    return order[counts.cumsum(0) - counts]
+
+
 class Units:
     """The unit of every example that was seen, in their order of arrival."""
 

@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cr_interp.similarity.cka import falling
+from cr_interp.similarity.units import first_of
 
 
 class ExampleGrams:
@@ -42,6 +43,7 @@ class ExampleGrams:
         self.examples = len(gram_x) // tokens
         self._alone = units is None
         self.units = torch.arange(self.examples) if units is None else units
+        self._first = self.units if units is None else first_of(units)
         self.sizes: Int[Tensor, " unit"] = torch.bincount(self.units)
         own = self.units[:, None] == self.units
         own = own.repeat_interleave(tokens, 0).repeat_interleave(tokens, 1)
@@ -64,10 +66,7 @@ class ExampleGrams:
         """Compute HSIC of (x, y), (x, x), (y, y) per replicate, and e₄, which is 0 where they are undefined."""
         tokens = self.tokens
         row_weights = weights.repeat_interleave(tokens, 1)
-        first = torch.full_like(self.sizes, self.examples).scatter_reduce(
-            0, self.units, torch.arange(self.examples), "amin"
-        )
-        weights = weights[:, first]
+        weights = weights[:, self._first]
         w2 = weights.square()
         by_row = [weights @ each.T for each in self.columns]
         by_unit = [weights @ each for each in self.blocks]
