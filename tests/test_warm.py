@@ -12,6 +12,7 @@ import psutil
 import pytest
 import warm
 
+ROOT = Path(__file__).resolve().parents[1]
 TELL = """
 import json, os, random, sys, numpy
 loaded = "torch" in sys.modules
@@ -102,6 +103,47 @@ def test_nobody_outlives_whoever_asked_for_it(script, tmp_path):
 def test_an_environment_that_libraries_have_read_already_is_started_cold(script, tmp_path):
     found = warm.run([*script(TELL), "0"], cwd=tmp_path, env={**os.environ, "HF_OF_MINE": "1"})
     assert json.loads(found.stdout)[-1] is False
+
+
+SAYS_WHOSE = """
+import sys
+before = "NAME" in sys.modules
+import NAME
+print(before, hasattr(NAME, "somebody_else_s"))
+"""
+
+
+@pytest.mark.parametrize("name", ["training", "cr_interp"])
+def test_code_that_a_new_process_would_find_elsewhere_is_imported_from_there(script, tmp_path, name):
+    """The server has imported this project: its forks begin with it only where they would have found the same."""
+    (tmp_path / "there" / name).mkdir(parents=True)
+    (tmp_path / "there" / name / "__init__.py").write_text("somebody_else_s = 1\n")
+    for first, said in (("nowhere", "True False\n"), ("there", "False True\n")):
+        places = os.pathsep.join(map(str, (tmp_path / first, ROOT)))
+        told = warm.run(script(SAYS_WHOSE.replace("NAME", name)), env={**os.environ, "PYTHONPATH": places})
+        assert told.stdout == said, told.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are executed")
+@pytest.mark.parametrize("whom", ["command", "worker"])
+def test_a_command_s_own_children_are_warm_and_end_with_it(tmp_path, whom):
+    words = ["distill", "organism-shift", "training.steps=2000", "training.eval_examples=2", "--arms", "opd"]
+    words += ["training.batch_size=2", "--seeds", "0", "--out", str(tmp_path / "s")]
+    with (tmp_path / "log").open("w") as log:
+        command = [sys.executable, "-m", "cr_interp", *words]
+        process = warm.Popen(command, stdout=log, stderr=subprocess.STDOUT, jobs="own")
+    ends = time.monotonic() + 60
+    while not (tmp_path / "s" / "runs" / "opd-s0" / "train.jsonl").exists() and time.monotonic() < ends:
+        time.sleep(0.01)
+    (worker,) = children = process.children()
+    assert (worker.ppid(), os.getpgid(worker.pid)) == (process.pid, process.pid)
+    assert worker.cmdline() == psutil.Process(process.pid).cmdline()  # a fork of a fork, by nobody executed
+    os.kill(process.pid if whom == "command" else worker.pid, signal.SIGKILL)
+    assert process.wait(60) == (-9 if whom == "command" else 2)
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+    if whom == "worker":
+        assert "killed by SIGKILL" in (tmp_path / "log").read_text()
 
 
 RANKS = """

@@ -15,12 +15,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc_per_node"]
+#: What makes a command's own warm children is called that; see ``warm_children.py``.
+NURSERY = "nursery"
 _server: subprocess.Popen | None = None
 _folder: tempfile.TemporaryDirectory | None = None
 #: Where the server listens. Its forks know it from birth, so that the processes they start are warm too.
@@ -42,6 +45,9 @@ def listening() -> str:
                 pass_fds=[line.fileno()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
+                env=dict(
+                    os.environ
+                ),  # without what C code has set (readline: the terminal's size), which no command is told
             )
     return address
 
@@ -59,7 +65,8 @@ def received(line: socket.socket, length: int) -> bytes:
 class Popen:
     """A process on its way. ``stdout`` and ``stderr`` are open files; it has no standard input.
 
-    ``cold``: in an interpreter of its own. ``jobs``: what it starts itself is warm as well, and a child of the server's then.
+    ``cold``: in an interpreter of its own. ``jobs``, what a command starts itself: ``beside`` it, as warm children of the
+    server's; its ``own``, warm too (``warm_children.py``); or ``executed``, in interpreters of their own as it does elsewhere.
     """
 
     def __init__(
@@ -71,7 +78,7 @@ class Popen:
         cwd: Any = None,
         env: Mapping[str, str] | None = None,
         cold: bool = False,
-        jobs: bool = True,
+        jobs: Literal["beside", "own", "executed"] = "beside",
     ):
         self.args, self.returncode = list(args), None
         self._cold: subprocess.Popen | None = None
@@ -84,7 +91,7 @@ class Popen:
             )
             self.pid = self._cold.pid
 
-    def _start_warm(self, stdout: Any, stderr: Any, cwd: Any, env: Mapping[str, str] | None, jobs: bool) -> int:
+    def _start_warm(self, stdout: Any, stderr: Any, cwd: Any, env: Mapping[str, str] | None, jobs: str) -> int:
         """Its number, or 0 if it has to be started otherwise."""
         if self.args[0] != sys.executable or self.args[1] == "-c":
             return 0
@@ -127,8 +134,13 @@ class Popen:
         return self.returncode
 
     def children(self) -> list[psutil.Process]:
-        """All that it has started, and that are still there."""
-        return psutil.Process(self.pid).children(recursive=True)
+        """All that it has started, and that are still there; what makes warm ones is none of them."""
+        found = []
+        for each in psutil.Process(self.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if each.name() != NURSERY:
+                    found.append(each)
+        return found
 
     def kill(self) -> None:
         self._send(signal.SIGKILL)

@@ -1,14 +1,16 @@
-"""The server behind ``warm.py``: it imports libraries and nothing of this project, waits, and forks for each command.
+"""The server behind ``warm.py``: it imports libraries and this project, waits, and forks for each command.
 
 A fork takes the command's arguments, environment, working directory and files, draws new random numbers, and runs a module
-as ``python -m`` does, so this project's code is imported anew each time. It is a process of its own in a group of its own: a
-kill is a kill. When whoever asked is gone, so is the process. ``torchrun`` is played: as many forks as it would start
-processes, with its variables.
+as ``python -m`` does. Where a new process might find other code than the server has (a folder named ``training`` in the
+working directory, say), or this project would be imported with other settings, the fork forgets the project's modules and
+imports them anew. It is a process of its own in a group of its own: a kill is a kill. When whoever asked is gone, so is the
+process. ``torchrun`` is played: as many forks as it would start processes, with its variables.
 """
 
 import atexit
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import random
@@ -16,6 +18,7 @@ import runpy
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import traceback
@@ -24,6 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import warm
+import warm_children
 
 LIBRARIES = (
     "pandas", "pyarrow.parquet", "rich.progress", "typer", "yaml", "pydantic", "filelock", "scipy.stats", "plotly.graph_objects",
@@ -31,19 +35,28 @@ LIBRARIES = (
     "transformers.models.llama.modeling_llama", "transformers.models.qwen3.modeling_qwen3",
     "transformers.models.gemma2.modeling_gemma2", "transformers.models.gpt_neox.modeling_gpt_neox",
 )  # fmt: skip
+#: This project's packages, and what its commands import when they are called.
+PROJECT = ("cr_interp", "training", "app")
+COMMANDS = (
+    "cr_interp.cli", "training.commands", "training.studies.suite", "training.studies.pipeline", "training.run.distill",
+    "training.run.gradients", "cr_interp.commands.measuring", "cr_interp.mechanism.explain", "cr_interp.report.mechanism",
+)  # fmt: skip
 #: Read while the interpreter or a library starts, too early for a fork to follow. ``PYTHONPATH`` it can follow.
 EARLY = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "OPENBLAS_", "HF_", "TRANSFORMERS_", "TORCH_", "ACCELERATE_")
+#: Read while this project is imported: ``rich`` looks at them when it makes a console.
+EARLY_OF_OURS = ("COLUMNS", "LINES", "TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR", "TTY_", "JUPYTER_")
 #: Names the process that a job must not outlive; see ``cr_interp.system.stopping``.
 PARENT = "CR_INTERP_PARENT"
 #: The commands that start processes themselves.
 WITH_JOBS = {"distill", "reproduce", "suite"}
 
 
-def early(env: Any) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name.startswith(EARLY) and name != "PYTHONPATH"}
+def early(env: Any, names: tuple[str, ...] = EARLY) -> dict[str, str]:
+    return {name: value for name, value in env.items() if name.startswith(names) and name != "PYTHONPATH"}
 
 
 STARTED_WITH = early(os.environ)
+OURS_STARTED_WITH = early(os.environ, EARLY_OF_OURS)
 PLACES = os.environ.get("PYTHONPATH", "").split(os.pathsep)
 #: Where packages are installed: without the script's own folder and without what ``PYTHONPATH`` adds.
 INSTALLED = [place for place in sys.path[1:] if place not in PLACES]
@@ -173,21 +186,50 @@ def spread(processes: int, arguments: list[str]) -> NoReturn:
     os._exit(int(failed))
 
 
-def play(arguments: list[str], jobs: bool = False) -> NoReturn:
-    """Run ``-m MODULE …`` or ``SCRIPT …`` as a new interpreter would, to its end."""
+def root() -> str:
+    """The folder that this project was imported from."""
+    return str(Path(sys.modules["cr_interp"].__file__ or "").resolve().parent.parent)
+
+
+def is_ours(places: list[str]) -> bool:
+    """Would a new process import what this one has? ``places`` come before those where packages are installed."""
+    found = [
+        os.path.realpath(place)
+        for place in places
+        if any((Path(place) / ending).exists() for name in PROJECT for ending in (name, f"{name}.py"))
+    ]
+    return set(found or [INSTALLED_ROOT]) == {root()} and early(os.environ, EARLY_OF_OURS) == OURS_STARTED_WITH
+
+
+def forget_the_project() -> None:
+    for name in list(sys.modules):
+        if name.partition(".")[0] in PROJECT:
+            del sys.modules[name]
+
+
+def play(arguments: list[str], jobs: str = "") -> NoReturn:
+    """Run ``-m MODULE …`` or ``SCRIPT …`` as a new interpreter would, to its end; ``jobs``: see :class:`warm.Popen`."""
     import numpy as np
 
+    if jobs == "own" and sys.platform != "linux":
+        jobs = "executed"  # which is slower
+    with_jobs = arguments[:2] == ["-m", "cr_interp"] and WITH_JOBS.intersection(arguments[2:3])
+    if with_jobs and jobs == "own":
+        warm_children.open_nursery(play)
     random.seed()
     np.random.seed()
     named = arguments[0] == "-m"
     sys.argv = arguments[1:] if named else arguments[:]
     own = os.getcwd() if named else str(Path(arguments[0]).resolve().parent)
     places = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
-    sys.path[:] = [own, *map(os.path.abspath, places), *INSTALLED]
+    first = [own, *map(os.path.abspath, places)]
+    sys.path[:] = [*first, *INSTALLED]
+    if not is_ours(first):
+        forget_the_project()
     code: Any = 0
     try:
-        if jobs and arguments[:2] == ["-m", "cr_interp"] and WITH_JOBS.intersection(arguments[2:3]):
-            start_jobs_warm()
+        if with_jobs and jobs in ("beside", "own"):
+            start_jobs_warm(jobs)
         if named:
             runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
         else:
@@ -207,12 +249,27 @@ def play(arguments: list[str], jobs: bool = False) -> NoReturn:
     os._exit(code or 0)
 
 
-def start_jobs_warm() -> None:
+def start_jobs_warm(jobs: str) -> None:
     from cr_interp.system.house import put_first
 
     put_first()
-    jobs = importlib.import_module("training.studies.jobs")
-    jobs.start = warm.Popen
+    importlib.import_module("training.studies.jobs").start = warm.Popen if jobs == "beside" else start_child
+
+
+def start_child(args: list[str], stdout: Any, stderr: Any, env: dict[str, str]) -> Any:
+    warm_there = args[0] == sys.executable and args[1] != "-c" and early(env) == STARTED_WITH
+    return (warm_children.Child if warm_there else subprocess.Popen)(args, stdout=stdout, stderr=stderr, env=env)
+
+
+def installed_root() -> str:
+    """Where this project is found if no place before the packages' has it."""
+    before = sys.path[:]
+    sys.path[:] = INSTALLED
+    try:
+        found = importlib.util.find_spec("cr_interp")
+    finally:
+        sys.path[:] = before
+    return str(Path(found.origin).resolve().parent.parent) if found and found.origin else ""
 
 
 if __name__ == "__main__":
@@ -220,7 +277,10 @@ if __name__ == "__main__":
     warm.address, listening = sys.argv[1], socket.socket(fileno=int(sys.argv[2]))
     for library in LIBRARIES:
         importlib.import_module(library)
-    assert not {"cr_interp", "training"} & sys.modules.keys()
+    INSTALLED_ROOT = installed_root()
+    importlib.import_module("cr_interp.system.house").put_first()
+    for command in COMMANDS:
+        importlib.import_module(command)
     gc.collect()
     gc.freeze()
     Server(listening).serve()

@@ -56,14 +56,13 @@ PARTS = {
     "train": TRAIN,
     "evaluate": ["evaluate"],
     "capture": ["capture"],
-    "explain": ["explain", "--examples", "4"],
+    "explain": ["explain", "--examples", "4", "--training-examples", "16", "--heads", "2", "--windows", "2"],
 }
 #: Kills of each in a run of all tests; ``make kills`` has ten of each.
 FEW = 1 if KILLS < 10 else KILLS
 
 
-def started(words: list[str], study: Path, jobs: bool = False) -> warm.Popen:
-    """``jobs`` false: workers are real children of the command."""
+def started(words: list[str], study: Path, jobs: str = "own") -> warm.Popen:
     with open(study.parent / "log", "w") as log:
         return warm.Popen(
             [sys.executable, "-m", "cr_interp", *words, str(study)],
@@ -74,7 +73,7 @@ def started(words: list[str], study: Path, jobs: bool = False) -> warm.Popen:
 
 
 def finish(words: list[str], study: Path) -> None:
-    process = started(words, study, jobs=True)
+    process = started(words, study, jobs="beside")
     assert process.wait(300) == 0, (study.parent / "log").read_text()
 
 

@@ -32,8 +32,8 @@ LONG = [
 ]
 
 
-def started(words: list[str], out: Path, jobs: bool = False) -> warm.Popen:
-    """The command in a group of its own, once its worker has logged a step; the worker is a child of it unless ``jobs``."""
+def started(words: list[str], out: Path, jobs: str = "own") -> warm.Popen:
+    """The command in a group of its own, once its worker has logged a step; ``jobs``: see :class:`warm.Popen`."""
     command = [sys.executable, "-m", "cr_interp", *words]
     with open(out.parent / "errors", "w") as errors:
         process = warm.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, jobs=jobs)
@@ -54,19 +54,19 @@ def all_gone(processes: list[psutil.Process]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code", "whom"),
+    ("number", "code", "whom", "jobs"),
     [
-        (signal.SIGINT, 130, "group"),
-        (signal.SIGINT, 130, "parent"),
-        (signal.SIGTERM, 143, "parent"),
-        (signal.SIGHUP, 129, "parent"),
-        (signal.SIGKILL, -9, "parent"),
-        (signal.SIGTERM, 2, "worker"),
+        (signal.SIGINT, 130, "group", "own"),
+        (signal.SIGINT, 130, "parent", "own"),
+        (signal.SIGTERM, 143, "parent", "own"),
+        (signal.SIGHUP, 129, "parent", "own"),
+        (signal.SIGKILL, -9, "parent", "executed"),
+        (signal.SIGTERM, 2, "worker", "own"),
     ],
 )
-def test_no_worker_is_left_and_the_next_start_works_at_once(tmp_path, number, code, whom):
+def test_no_worker_is_left_and_the_next_start_works_at_once(tmp_path, number, code, whom, jobs):
     words = [*LONG, str(tmp_path / "s")]
-    process = started(words, tmp_path / "s")
+    process = started(words, tmp_path / "s", jobs)
     workers = process.children()
     assert workers
     if whom == "group":
@@ -84,7 +84,7 @@ def test_no_worker_is_left_and_the_next_start_works_at_once(tmp_path, number, co
     assert all_gone(workers)
     log = tmp_path / "s" / "runs" / "opd-s0" / "train.jsonl"
     log.unlink()
-    again = started([*words, "--resume"], tmp_path / "s", jobs=True)
+    again = started([*words, "--resume"], tmp_path / "s", jobs="beside")
     kill(again)
 
 
