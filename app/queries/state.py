@@ -8,7 +8,7 @@ The table of single tokens, which may be too large for this, is in ``token_table
 beyond the sidebar is in ``address.py``.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -169,6 +169,18 @@ class Selection:
 
         files = [self.study.table_path("patching")]
         return self.once("strongest", lambda: stored("strongest", files, pair, make, self.study.path))
+
+    def deciding(
+        self, groups: Collection[str] = ("harmed", "changed"), direction: str = "repair"
+    ) -> pd.Series | None:
+        """Name the place that pages speak of first: of the compared arm that has most examples, the layer and site after whose
+        patch most whole answers follow. None without an example.
+        """
+        found = self.strongest()
+        found = found[(found["direction"] == direction) & found["group"].isin(groups) & (found["n_examples"] > 0)]
+        if found.empty:
+            return None
+        return found.sort_values(["n_examples", "estimate"], ascending=False, kind="stable").iloc[0]
 
     def flips(self) -> pd.DataFrame:
         """See :func:`cr_interp.tables.flips_by_drift.flips_by_drift`, of the chosen arms and seeds."""

@@ -101,13 +101,16 @@ def sites_of(shown: pd.DataFrame) -> list[str]:
 
 
 def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, readout: str) -> None:
-    """Draw what one cell says: its number beside its controls, and the examples that it repairs. At first the strongest cell
-    of the arm that has most examples, as the first page has it: one example repairs anywhere, or nowhere."""
+    """Draw what one cell says: its number beside its controls, and the examples that it repairs. At first the cell
+    that the first page names, where it can: one example repairs anywhere, or nowhere."""
     real = shown[(shown["control"] == "none") & shown["estimate"].notna()]
     names = {f"{row.arm}/{row.site}/{layer_name(row.place)}": row for row in real.itertuples()}
     most = real[real["n_most"] == real["n_most"].max()]
     best = most.loc[most["estimate"].idxmax()]
-    default = f"{best['arm']}/{best['site']}/{layer_name(best['place'])}"
+    default = cell_name(best)
+    first = chosen.deciding([group], direction)
+    if first is not None and cell_name(first) in names:
+        default = cell_name(first)
     name = linked("cell", list(names), default)
     st.subheader("This cell", help=GLOSSARY["patched_cell"], anchor="cell")
     st.selectbox("Arm / site / layer", list(names), key="cell", help=GLOSSARY["patched_cell"])
@@ -130,6 +133,10 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
         icon=":material/layers:",
         query_params=chosen.address(layer=layer_name(row.place)),
     )
+
+
+def cell_name(row: pd.Series) -> str:
+    return f"{row['arm']}/{row['site']}/{layer_name(row['place'])}"
 
 
 def claimed(chosen: Selection, row: object, group: str, direction: str) -> None:

@@ -110,13 +110,9 @@ def decided(chosen: Selection) -> str:
     """Name the first layer whose state repairs most of what any layer's does, of the compared arm that has more to repair."""
     if not chosen.study.has_table("patching"):
         return ""
-    found = chosen.strongest()
-    found = found[
-        (found["direction"] == "repair") & found["group"].isin(["harmed", "changed"]) & (found["n_examples"] > 0)
-    ]
-    if found.empty:
+    first = chosen.deciding()
+    if first is None:
         return ""
-    first = found.sort_values(["n_examples", "estimate"], ascending=False).iloc[0]
     beside = max(value for value in (first["random"], first["other"], 0.0) if value == value)
     return (
         f"In {first['arm']}, putting back the {SITES.get(first['site'], first['site'])} of "

@@ -24,7 +24,7 @@ from cr_interp.capture.attention import Cut, check_cut, eager, prefix_with
 from cr_interp.capture.edits import Edits, ablate, at, in_columns_of, is_local, patch, steer
 from cr_interp.capture.locks import model_lock
 from cr_interp.capture.recorder import check_finite as refuse_not_finite
-from cr_interp.capture.sites import Site, check_site
+from cr_interp.capture.sites import Site, check_sites
 from cr_interp.errors import UserError, unknown
 from cr_interp.models.batching import in_order, parts
 from cr_interp.models.forward import Prefix, ViewBatch, encode_prefix
@@ -68,8 +68,7 @@ def capture(
         raise UserError(
             f"Remote capture goes through nnsight; use backend='nnsight' with remote={remote!r}, not '{backend}'."
         )
-    for site in (*sites, *(edits or {})):
-        check_site(model, site)
+    check_sites(model, [*sites, *(edits or {})])
     if cut is not None:
         check_cut(model, view, cut)
         if remote:

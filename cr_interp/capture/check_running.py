@@ -125,11 +125,11 @@ def _decoding(
     model, as a share of its logits' norm: two tokens worth the same are no difference.
     """
     prompts, _ = _asked(model, lengths, common)
+    library = [_library(model, prompt) for prompt in prompts]
     worst, where = 0.0, ""
     for shared in (shared_prefix(prompts), 0):
         found = respond(model, prompts, Decoding(NEW_TOKENS), (), pad_id, prefix_length=shared)
-        for prompt, response in zip(prompts, found, strict=True):
-            wanted = _library(model, prompt)
+        for prompt, response, wanted in zip(prompts, found, library, strict=True):
             pairs = enumerate(zip(response.ids, wanted, strict=True))
             first = next((i for i, (one, other) in pairs if one != other), None)
             if first is None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cr_interp.capture.edits import Edit, Edits, apply
 from cr_interp.capture.locks import model_lock
-from cr_interp.capture.sites import Site, check_site
+from cr_interp.capture.sites import Site, check_sites
 from cr_interp.capture.visiting import Visit, visiting
 from cr_interp.errors import UserError
 from cr_interp.models.generation import Decoding, Response, Step, respond, steps
@@ -62,8 +62,7 @@ def generate(
     """
     model, edits = loaded.model, edits or {}
     units = put if isinstance(put, Mapping) else dict.fromkeys(put, slice(None))
-    for site in (*edits, *units):
-        check_site(model, site)
+    check_sites(model, [*edits, *units])
     if units and (donors is None or len(donors) != len(prompts)):
         raise UserError(
             f"Putting states in needs a donor for each of {len(prompts)} prompts; found {len(donors or ())}."

@@ -16,6 +16,7 @@ enters the attention's output projection, the heads side by side (:func:`by_head
 ``cr-interp check MODEL`` says whether the entry is right.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -202,17 +203,25 @@ def order(site: Site) -> tuple[float, int]:
     return (float("inf") if site.layer < 0 else site.layer, SITE_NAMES.index(site.name))
 
 
+def check_sites(model: nn.Module, sites: Collection[Site]) -> None:
+    """Raise :class:`UserError` for the first site that the model lacks, naming those it has."""
+    if not sites:
+        return
+    names, layers = available(model), len(blocks(model))
+    for site in sites:
+        layer_fits = site.layer == -1 if site.name == "final" else 0 <= site.layer < layers
+        if site.name in names and layer_fits:
+            continue
+        kind = unwrap(model).config.get_text_config().model_type
+        raise UserError(
+            f"There is no site {site.name} at layer {site.layer} in this model ({kind}). It has {', '.join(names)}; layers "
+            f"0 to {layers - 1} (final: layer -1)."
+        )
+
+
 def check_site(model: nn.Module, site: Site) -> None:
     """Raise :class:`UserError` for a site the model lacks, naming those it has."""
-    names, layers = available(model), len(blocks(model))
-    layer_fits = site.layer == -1 if site.name == "final" else 0 <= site.layer < layers
-    if site.name in names and layer_fits:
-        return
-    kind = unwrap(model).config.get_text_config().model_type
-    raise UserError(
-        f"There is no site {site.name} at layer {site.layer} in this model ({kind}). It has {', '.join(names)}; layers "
-        f"0 to {layers - 1} (final: layer -1)."
-    )
+    check_sites(model, [site])
 
 
 def path(model: nn.Module, site: Site) -> tuple[str, Literal["input", "output"]]:

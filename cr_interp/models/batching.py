@@ -12,7 +12,7 @@ is not exact it is not taken, which is right and slower, and is said once.
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 from weakref import WeakKeyDictionary
@@ -56,12 +56,14 @@ class Batching:
 
 
 _KNOWN: "WeakKeyDictionary[nn.Module, Batching]" = WeakKeyDictionary()
+_ALIKE: dict[Hashable, Batching] = {}
+"""What models built alike were found to allow: a study loads dozens of checkpoints of one architecture."""
 _SAID: set[str] = set()
 _LOCK = threading.RLock()
 
 
 def batching(model: nn.Module) -> Batching:
-    """Find the short cuts of a model, at the first call. Says in a sentence what cannot be used.
+    """Find the short cuts of a model, at the first call of one that is built so. Says in a sentence what cannot be used.
 
     Raises :class:`UserError` for a model that does not run on token ids alone.
     """
@@ -70,12 +72,15 @@ def batching(model: nn.Module) -> Batching:
     inner = unwrap(model)
     with _LOCK:
         if inner not in _KNOWN:
-            from cr_interp.models.short_cuts import find
+            from cr_interp.models.short_cuts import find, how_built
 
-            found = find(model)
+            built = how_built(inner)
+            found = _ALIKE.get(built) or find(model)
             if found is None:  # it gives NaN, which whoever asks it next will say
                 return Batching()
             _KNOWN[inner] = found
+            if built is not None:
+                _ALIKE[built] = found
             said = sentence(type(inner).__name__, found)
             if said and said not in _SAID:  # a study loads dozens of checkpoints of one architecture
                 _SAID.add(said)

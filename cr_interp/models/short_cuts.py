@@ -7,7 +7,7 @@ runs sequences across each.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -77,6 +77,27 @@ def find(model: nn.Module) -> Batching | None:
             resumes=same(lambda: [_resumed(model, ids) for ids in sequences]),
             limits=limits,
         )
+
+
+def how_built(model: nn.Module) -> Hashable | None:
+    """Return what two models have in common that allow the same short cuts, whatever their weights; None: ask each.
+
+    The code that runs (every kind of module, so adapters count), the configuration, the attention and the precision. Not
+    shared: half precision, whose limit is so wide that small weights may hide what larger ones show; weights that are
+    spread, which every process has to run equally often; and a module whose ``forward`` was replaced. Hooks do not matter,
+    since a model is asked without them.
+    """
+    tensors = {(each.dtype, each.device.type) for each in model.parameters()}
+    if is_sharded(model) or not {dtype for dtype, _ in tensors} <= {torch.float32, torch.float64}:
+        return None
+    modules: list[Any] = list(model.modules())
+    if any("forward" in vars(module) for module in modules):
+        return None
+    kinds = frozenset((type(module), type(module).forward) for module in modules)
+    config: Any = model.config
+    settings = {name: value for name, value in config.to_dict().items() if name != "_name_or_path"}
+    attention = config.get_text_config()._attn_implementation
+    return kinds, repr(settings), attention, frozenset(tensors), rope.boundaries(model)
 
 
 def left_counts_right(config: Any) -> bool:

@@ -49,11 +49,12 @@ class Kept:
                 arrived[example] = (order, its[spaced(len(its), self.tokens)] if some else its)
                 self.rows += len(arrived[example][1])
         # Who leaves is settled before anything is copied.
-        leaving = sorted((one[0], example) for example, one in {**self.examples, **arrived}.items())
+        leaving = [(one[0], example) for example, one in self.examples.items()]
+        leaving = sorted(leaving + [(order, example) for example, (order, _) in arrived.items()])
         while self.rows > self.max_rows:
             self.bar, last = leaving.pop()
-            gone = arrived.pop(last) if last in arrived else self.examples.pop(last)
-            self.rows -= len(gone[1])
+            gone = arrived.pop(last)[1] if last in arrived else self.examples.pop(last)[1]
+            self.rows -= len(gone)
         if not arrived:
             return
         kind = torch.float64 if torch.float64 in (x.dtype, y.dtype) else torch.float32

@@ -67,6 +67,13 @@ def test_the_first_cell_is_of_the_arm_that_has_most_to_repair(patched):
     assert "1 example a seed. Controls: " in text
 
 
+def test_the_first_cell_is_the_place_that_the_first_page_names():
+    """By whole answers one place returns most, by the share of the logit difference another does: the two pages say one."""
+    app = open_app("screens/overview.py", study="smollm2-sentiment-why")
+    assert "attention's output of layer 14 alone returns 100.0 %" in said(app)
+    assert open_app(PAGE, study="smollm2-sentiment-why").selectbox(key="cell").value == "opd/attn_out/14"
+
+
 def test_whether_a_place_may_be_named_stands_at_its_cell(patched):
     assert "one permutation" not in said(
         open_app(PAGE, cell="opd/resid_post/3")

@@ -6,6 +6,7 @@ project takes part in it. Sequences lie on both sides of every boundary of the c
 
 import dataclasses
 import warnings
+from functools import cache
 
 import pytest
 import torch
@@ -16,7 +17,8 @@ from cr_interp.capture.check import check_model
 from cr_interp.capture.check_running import boundaries, check_running
 from cr_interp.capture.sites import Site, residual_sites
 from cr_interp.errors import Slower, UserError
-from cr_interp.models.batching import batching
+from cr_interp.models import short_cuts
+from cr_interp.models.batching import Batching, batching
 from cr_interp.models.forward import backbone, build_view, check_head, hidden_states
 from cr_interp.models.generation import Decoding, respond
 
@@ -67,15 +69,21 @@ def error(found, expected):
     return ((found - expected).norm() / expected.norm()).item()
 
 
-def readable(name):
-    """The model, or the test ends with the sentence that refuses it."""
+@cache
+def refusal_of(name):
+    """The sentence that refuses a model; empty where it can be read."""
     model = shared_model(name)
-    sentence = ""
     try:
         check_head(model)
         capture(model, build_view([[8, 9, 10]], [[11]], 0), residual_sites(model))
     except UserError as refusal:
-        sentence = str(refusal)
+        return str(refusal)
+    return ""
+
+
+def readable(name):
+    """The model, or the test ends with the sentence that refuses it."""
+    model, sentence = shared_model(name), refusal_of(name)
     assert REFUSED.get(name, "") in sentence
     assert bool(sentence) == (name in REFUSED)
     if sentence:
@@ -136,6 +144,7 @@ def test_check_passes_or_says_why_not(name):
 )
 def test_short_cuts_are_given_up_only_where_they_are_not_exact_and_that_is_said_once(name, lacks, monkeypatch):
     monkeypatch.setattr("cr_interp.models.batching._SAID", set())
+    monkeypatch.setattr("cr_interp.models.batching._ALIKE", {})
     model = zoo_model(name)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
@@ -150,7 +159,41 @@ def test_short_cuts_are_given_up_only_where_they_are_not_exact_and_that_is_said_
     assert all("right" in each and "slower" in each for each in sentences)
 
 
-def test_asking_a_model_leaves_it_as_it_was():
+def test_models_built_alike_are_asked_once(monkeypatch):
+    """Whatever their weights and hooks; but what runs otherwise, or at a precision whose limit is wide, is asked itself."""
+    monkeypatch.setattr("cr_interp.models.batching._ALIKE", {})
+    asked = []
+    monkeypatch.setattr(short_cuts, "find", lambda model: asked.append(model) or Batching())
+
+    def is_asked(model):
+        batching(model)
+        return bool(asked) and asked[-1] is model
+
+    first = zoo_model("gpt2")
+    assert is_asked(first)
+    hooked = zoo_model("gpt2", seed=1)
+    hooked.transformer.h[0].register_forward_hook(lambda *_: None)
+    hooked.config.name_or_path = "elsewhere"
+    assert not is_asked(hooked)
+    other_attention = zoo_model("gpt2")
+    other_attention.set_attn_implementation("sdpa" if first.config._attn_implementation == "eager" else "eager")
+    assert is_asked(other_attention)
+    for half in (zoo_model("gpt2").bfloat16(), zoo_model("gpt2").bfloat16()):
+        assert is_asked(half)
+    for replaced in (zoo_model("gpt2"), zoo_model("gpt2")):
+        replaced.transformer.h[0].forward = replaced.transformer.h[0].forward
+        assert is_asked(replaced)
+    changed = zoo_model("gpt2")
+    changed.transformer.h[1].mlp.act = torch.nn.Tanh()
+    assert is_asked(changed)
+    configured = zoo_model("gpt2")
+    configured.config.scale_attn_by_inverse_layer_idx = True
+    assert is_asked(configured)
+    assert is_asked(zoo_model("llama"))
+
+
+def test_asking_a_model_leaves_it_as_it_was(monkeypatch):
+    monkeypatch.setattr("cr_interp.models.batching._ALIKE", {})
     model = zoo_model("gpt2").train()
     model.transformer.h[1].eval()
     seen = []
