@@ -242,7 +242,17 @@ def special() -> Any:
 
 
 def ranks(values: ndarray, axis: int | None = None) -> ndarray:
-    """Rank from 1 along an axis (all values if None), ties by their mean. SciPy's, loaded at its first use: it takes seconds."""
-    from scipy.stats import rankdata
+    """Rank from 1 along an axis of at most two (all values if None), ties by their mean. A line with a NaN is NaN.
 
-    return np.asarray(rankdata(values, axis=axis))
+    These are ``scipy.stats.rankdata``'s; pandas is there already, and loading ``scipy.stats`` takes half a second.
+
+    >>> ranks(np.array([3.0, 1.0, 3.0])).tolist()
+    [2.5, 1.0, 2.5]
+    """
+    import pandas as pd
+
+    table = np.asarray(values, dtype=float)
+    if axis is None:
+        table, axis = table.ravel(), 0
+    found = pd.DataFrame(table).rank(axis=axis % table.ndim).to_numpy().reshape(table.shape)
+    return np.where(np.isnan(table).any(axis=axis, keepdims=True), np.nan, found)

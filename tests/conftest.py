@@ -18,6 +18,7 @@ os.environ["CR_INTERP_STORED"] = (
 
 import pytest
 from dealing import dealt
+from in_memory import write_in_memory
 from tiny import tiny
 
 # Compiling this project anew in each of some three hundred processes takes minutes.
@@ -27,6 +28,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Whoever runs the tests may ignore it (nohup does), every process started here would too, and some tests send it.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 atexit.register(shutil.rmtree, os.environ["HF_DATASETS_CACHE"], ignore_errors=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers are told by the process that starts them; whoever gives a place gets that."""
+    if not hasattr(config, "workerinput") and config.option.basetemp is None:
+        write_in_memory()
 
 
 @pytest.hookimpl(trylast=True)  # of what is left to run

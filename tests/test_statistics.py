@@ -14,6 +14,7 @@ from cr_interp.statistics import (
     interval,
     next_seed,
     not_lower,
+    ranks,
     same,
     sign_flip,
     t_interval,
@@ -33,6 +34,24 @@ def test_each_replicate_draws_n_examples():
 def test_weights_depend_on_the_seed_only():
     assert np.array_equal(bootstrap_weights(5, 10, seed=3), bootstrap_weights(5, 10, seed=3))
     assert not np.array_equal(bootstrap_weights(5, 10, seed=3), bootstrap_weights(5, 10, seed=4))
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (40,), (40, 1), (40, 7), (7, 40)])
+@pytest.mark.parametrize("axis", [None, 0, -1])
+def test_ranks_are_scipy_s_bit_for_bit(shape, axis):
+    from scipy.stats import rankdata
+
+    rng = np.random.default_rng(0)
+    for values in (
+        rng.normal(size=shape),
+        rng.integers(0, 5, shape),
+        np.zeros(shape, bool),
+        rng.choice([np.inf, -1.0], shape),
+    ):
+        assert np.array_equal(ranks(values, axis), rankdata(values, axis=axis))
+    if values.size:
+        values.flat[values.size // 2] = np.nan
+        assert np.array_equal(ranks(values, axis), rankdata(values, axis=axis), equal_nan=True)
 
 
 def test_nothing_to_draw_from():

@@ -124,6 +124,7 @@ def test_code_that_a_new_process_would_find_elsewhere_is_imported_from_there(scr
         assert told.stdout == said, told.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are executed")
 @pytest.mark.parametrize("whom", ["command", "worker"])
 def test_a_command_s_own_children_are_warm_and_end_with_it(tmp_path, whom):

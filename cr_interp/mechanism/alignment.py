@@ -13,6 +13,7 @@ that is asked for can be read from the inner products of the groups' gradients, 
 Intervals are of the jackknife over groups with Student's t: seven degrees of freedom for eight groups.
 """
 
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -66,12 +67,7 @@ def _value(aa: Products, ab: Products, bb: Products, measure: str) -> float:
 
 
 def _halves(aa: Products, ab: Products, bb: Products) -> float:
-    n = len(aa)
-    first = np.zeros((0, n))
-    for mine in combinations(range(n), n // 2):
-        row = np.zeros((1, n))
-        row[0, list(mine)] = 1
-        first = np.concatenate([first, row])
+    first = _every_half(len(aa))
     second = 1 - first
     value = [
         np.einsum("si,ij,sj->s", x, ab, y)
@@ -79,3 +75,14 @@ def _halves(aa: Products, ab: Products, bb: Products) -> float:
         for x, y in ((first, second), (second, first))
     ]
     return float(np.mean(value))
+
+
+@cache
+def _every_half(n: int) -> Float[ndarray, "way group"]:
+    """Mark one half of ``n`` groups, in a row for each way to halve; it is asked for thousands of times, and only read."""
+    ways = list(combinations(range(n), n // 2))
+    marks = np.zeros((len(ways), n))
+    for row, mine in zip(marks, ways, strict=True):
+        row[list(mine)] = 1
+    marks.flags.writeable = False
+    return marks

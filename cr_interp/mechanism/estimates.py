@@ -7,7 +7,7 @@ answers agree no draw differs, so there the interval is Clopper and Pearson's wi
 a single cluster gives no interval (NaN).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from cr_interp.ends import ends
 from cr_interp.statistics import bootstrap_weights, clopper_pearson
 
 RESAMPLES = 1000
+_READ = ("received", "given", "patched", "answer", "before", "other_answer")
 PLACE = ["group", "direction", "site", "layer", "control"]
 
 
@@ -29,9 +30,13 @@ def estimates(examples: pd.DataFrame, place: Sequence[str] = PLACE) -> pd.DataFr
     whose values a row stands for.
     """
     found = []
-    for values, cell in examples.groupby(list(place), sort=False):
-        where = dict(zip(place, values, strict=True))
-        for readout, row in _readouts(cell):
+    read = {name: examples[name] for name in _READ if name in examples}
+    read["cluster"] = pd.Series(pd.factorize(examples["cluster"])[0])
+    arrays = {name: column.to_numpy() for name, column in read.items()}
+    cells = examples.groupby(list(place), sort=False).indices
+    for values, rows in sorted(cells.items(), key=lambda cell: cell[1][0]):
+        where = dict(zip(place, values if isinstance(values, tuple) else (values,), strict=True))
+        for readout, row in _readouts({name: column[rows] for name, column in arrays.items()}):
             found.append({**where, "readout": readout, **row})
     columns = [*place, "readout", "estimate", "low", "high", "before", "n_examples", "n_clusters"]
     columns += ["n_other_answer"] if "other_answer" in examples else []
@@ -40,28 +45,27 @@ def estimates(examples: pd.DataFrame, place: Sequence[str] = PLACE) -> pd.DataFr
     )
 
 
-def _readouts(cell: pd.DataFrame) -> Iterator[tuple[str, dict[str, float | int]]]:
-    parted = cell[np.isfinite(cell["received"]) & np.isfinite(cell["given"])]
-    if len(parted):
+def _readouts(cell: Mapping[str, ndarray]) -> Iterator[tuple[str, dict[str, float | int]]]:
+    """``cell``: column → its values, arrays since there are thousands of cells of a few rows."""
+    finite = np.isfinite(cell["received"]) & np.isfinite(cell["given"])
+    if finite.any():
+        parted = {name: column[finite] for name, column in cell.items()}
         moved, way = parted["patched"] - parted["received"], parted["given"] - parted["received"]
-        yield (
-            "share",
-            {"before": 0.0, **_ratio(moved.to_numpy(), way.to_numpy(), parted["cluster"]), **_others(parted)},
-        )
+        yield "share", {"before": 0.0, **_ratio(moved, way, parted["cluster"]), **_others(parted)}
     if "answer" not in cell:  # an estimate of the logits alone
         return
-    answer = cell["answer"].to_numpy(float)
+    answer = cell["answer"].astype(float)
     yield (
         "answer",
         {
-            "before": float(cell["before"].mean()),
-            **_ratio(answer, np.ones(len(cell)), cell["cluster"], True),
+            "before": float(pd.Series(cell["before"]).mean()),
+            **_ratio(answer, np.ones(len(answer)), cell["cluster"], True),
             **_others(cell),
         },
     )
 
 
-def _others(cell: pd.DataFrame) -> dict[str, float | int]:
+def _others(cell: Mapping[str, ndarray]) -> dict[str, float | int]:
     """Count the controls that are of an example with another answer, where that is known."""
     return {"n_other_answer": int(cell["other_answer"].sum())} if "other_answer" in cell else {}
 
@@ -69,7 +73,7 @@ def _others(cell: pd.DataFrame) -> dict[str, float | int]:
 def _ratio(
     above: Float[ndarray, " example"],
     below: Float[ndarray, " example"],
-    clusters: pd.Series,
+    clusters: ndarray,
     events: bool = False,
 ) -> dict[str, float | int]:
     of, names = pd.factorize(clusters)

@@ -1,10 +1,12 @@
 """The three backends see the same states, however a batch is laid out and whatever is edited."""
 
 import gc
+import sys
 from functools import cache
 
 import pytest
 import torch
+import warm
 from agreement import assert_same, difference, edits_of
 from tiny import ARCHITECTURES, tiny, tiny_model, tiny_view
 from torch import nn
@@ -310,15 +312,15 @@ def test_a_bridge_is_booted_once_with_eager_attention_and_goes_with_its_model():
 
 
 @pytest.mark.slow
-def test_nnsight_does_not_mount_save_on_every_object():
-    import subprocess
-    import sys
-
-    code = (
-        "from cr_interp.capture.nnsight import load_nnsight; import os; n = load_nnsight(); "
-        "assert not hasattr(object, 'save') and 'NNSIGHT_CONFIG' not in os.environ and n.CONFIG.API.HOST"
+def test_nnsight_does_not_mount_save_on_every_object(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from cr_interp.capture.nnsight import load_nnsight\nimport os, sys\nassert 'nnsight' not in sys.modules\n"
+        "n = load_nnsight()\n"
+        "assert not hasattr(object, 'save') and 'NNSIGHT_CONFIG' not in os.environ and n.CONFIG.API.HOST\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    found = warm.run([sys.executable, str(script)])
+    assert found.returncode == 0, found.stderr
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -216,7 +216,7 @@ def test_patterns_of_adapters_end(tmp_path, monkeypatch):
     }
     refuse_endless(tmp_path, sound, names)
     refuse_endless(tmp_path, {"target_modules": "all-linear"}, names)
-    monkeypatch.setattr("cr_interp.models.bombs.PATIENCE", 2)
+    monkeypatch.setattr("cr_interp.models.bombs.PATIENCE", 0.7)
     bomb = "(([a-z_0-9.])+)+!"
     for config in (
         {"target_modules": bomb},

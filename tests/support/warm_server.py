@@ -281,6 +281,8 @@ if __name__ == "__main__":
     importlib.import_module("cr_interp.system.house").put_first()
     for command in COMMANDS:
         importlib.import_module(command)
+    # Made at the first load of any model, out of some thousand patterns.
+    importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")
     gc.collect()
     gc.freeze()
     Server(listening).serve()

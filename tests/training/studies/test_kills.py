@@ -56,7 +56,11 @@ PARTS = {
     "train": TRAIN,
     "evaluate": ["evaluate"],
     "capture": ["capture"],
-    "explain": ["explain", "--examples", "4", "--training-examples", "16", "--heads", "2", "--windows", "2"],
+    "explain": [
+        "explain",
+        *("--examples", "4", "--training-examples", "16", "--sites", "resid_post"),
+        *("--heads", "2", "--windows", "2", "--cuts", "0", "--spans", "context,system"),
+    ],
 }
 #: Kills of each in a run of all tests; ``make kills`` has ten of each.
 FEW = 1 if KILLS < 10 else KILLS

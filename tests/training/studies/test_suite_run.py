@@ -138,6 +138,7 @@ def test_every_setting_takes_what_the_command_line_changes(monkeypatch, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm_jobs")
 def test_tuning_runs_opd_alone(quick, tmp_path):
     found = tune_suite(["rules-llama"], tmp_path, workers=2, rates=(1e-4, 1e-3))
     assert set(found["lr"]) == {1e-4, 1e-3}
