@@ -1,6 +1,6 @@
 """Makes one context as long as another, for the control "irrelevant text of equal length".
 
-Mental model: start from a context that is too short and append neutral words to its system message, one at a
+Mental model: start from a context that is too short and append neutral words to its system message, as if one at a
 time, until a token counter says stop. Nothing here knows a tokenizer: the counter is a function of the whole
 context, so merges across word boundaries and the chat template's own tokens are always counted.
 """
@@ -45,12 +45,18 @@ def equal_length(
             f"The context to lengthen already has {length} tokens; expected at most {like_tokens}. "
             f"Start from a shorter one."
         )
-    turn, passed_over = 0, 0
+    turn, passed_over, each = 0, 0, 4
     while length < like_tokens and passed_over < len(filler_words):
-        longer = _append(context, filler_words[turn % len(filler_words)])
-        turn += 1
+        # Far from the end every word fits, so many are appended at once: counting is what takes time.
+        words = max(1, 0 if passed_over else (like_tokens - length) // each)
+        longer = _append(context, *(filler_words[(turn + k) % len(filler_words)] for k in range(words)))
         found = count_tokens(longer)
+        if words > 1 and not length + words <= found <= like_tokens:
+            each *= 4
+            continue
+        turn += words
         if length < found <= like_tokens:
+            each = -(-(found - length) // words)
             context, length, passed_over = longer, found, 0
         else:
             passed_over += 1  # a full round of these means that no word fits any more
@@ -79,7 +85,7 @@ def irrelevant_in_place(
     return in_place(equal_length(start, wanted, FILLER[1:], count_in_place))
 
 
-def _append(context: Context, word: str) -> Context:
+def _append(context: Context, *words: str) -> Context:
     system, *rest = context.messages
-    longer = {"role": "system", "content": f"{system['content']} {word}"}
+    longer = {"role": "system", "content": " ".join([system["content"], *words])}
     return replace(context, messages=(longer, *rest))

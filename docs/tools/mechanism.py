@@ -34,11 +34,17 @@ def table(name: str, of: str) -> pd.DataFrame:
 
 
 @cache
+def all_patched(name: str, group: str, direction: str, readout: str) -> pd.DataFrame:
+    """Return the patches of every arm. Here and below: one table for all arms, of which each arm takes its rows."""
+    return patching_table(table(name, "patching"), group, direction, readout)
+
+
+@cache
 def patched(
     name: str, arm: str, readout: str = "answer", direction: str = "repair", group: str = "harmed"
 ) -> pd.DataFrame:
     """Map site and place → the effect with its interval, and the two controls at the same place."""
-    rows = patching_table(table(name, "patching"), group, direction, readout)
+    rows = all_patched(name, group, direction, readout)
     rows = rows[rows["arm"] == arm]
     real = rows[rows["control"] == "none"].set_index(["site", "place"])
     for control in ("random", "other"):
@@ -60,15 +66,26 @@ def control(
 
 
 @cache
+def all_claimed(name: str, direction: str, group: str) -> pd.DataFrame:
+    return patching_claims(table(name, "patching_examples"), group, direction)
+
+
+@cache
 def claimed(name: str, arm: str, direction: str = "repair", group: str = "harmed") -> pd.Series:
     """Map site and place → p of the claim that a patch there does more than both controls, for all places at once."""
-    rows = patching_claims(table(name, "patching_examples"), group, direction)
+    rows = all_claimed(name, direction, group)
     return rows[rows["arm"] == arm].set_index(["site", "place"])["p"]
+
+
+def layers_claimed(name: str, arm: str, site: str) -> list[str]:
+    """Name the layers that may be named after looking."""
+    chances = claimed(name, arm)[site]
+    return [layer_name(place) for place in chances.index[chances <= LEVEL]]
 
 
 def partners(name: str, arm: str, group: str = "harmed") -> str:
     """Say how many of the other examples, whose state is a control, have another answer."""
-    rows = patching_table(table(name, "patching"), group, "repair", "answer")
+    rows = all_patched(name, group, "repair", "answer")
     return other_answers(rows[rows["arm"] == arm])
 
 
@@ -144,9 +161,14 @@ def harmed_of(name: str, arm: str, seed: int = 0) -> int:
 
 
 @cache
+def all_cuts(name: str) -> pd.DataFrame:
+    return strongest_cuts(table(name, "knockout"), "answer")
+
+
+@cache
 def cuts(name: str, arm: str) -> pd.DataFrame:
     """Map span and readers → what cutting it in all layers brings back, beside as many tokens elsewhere."""
-    rows = strongest_cuts(table(name, "knockout"), "answer")
+    rows = all_cuts(name)
     return rows[(rows["arm"] == arm) & (rows["group"] == "harmed")].set_index(["span", "readers"])
 
 
@@ -168,10 +190,14 @@ def cuts_markdown(name: str, arm: str) -> str:
 
 
 @cache
+def all_doses(name: str) -> list[Verdict]:
+    return verdicts(table(name, "directions"), table(name, "direction_examples"), "harmed")
+
+
+@cache
 def doses(name: str, arm: str) -> list[Verdict]:
     """Return the verdict on every run of an arm, whether the returning context is a second dose of what was learnt."""
-    found = verdicts(table(name, "directions"), table(name, "direction_examples"), "harmed")
-    return [each for each in found if each.arm == arm]
+    return [each for each in all_doses(name) if each.arm == arm]
 
 
 def doses_markdown(name: str, arms: Iterable[str]) -> str:
@@ -206,9 +232,14 @@ def cosines(name: str, arm: str) -> pd.Series:
 
 
 @cache
+def all_updated(name: str) -> pd.DataFrame:
+    return by_module(table(name, "updates"), "relative")
+
+
+@cache
 def updated(name: str, arm: str) -> pd.Series:
     """Map module → ‖ΔW‖/‖W‖, all layers together, mean over seeds."""
-    rows = by_module(table(name, "updates"), "relative")
+    rows = all_updated(name)
     return rows[(rows["arm"] == arm) & (rows["control"] == "none")].set_index("module")["estimate"]
 
 
@@ -230,9 +261,14 @@ def told(name: str, arm: str, question: str) -> tuple[float, float]:
 
 
 @cache
+def all_told(name: str) -> pd.DataFrame:
+    return over_seeds(flips_by_drift(table(name, "token_drift"), table(name, "generations")))
+
+
+@cache
 def drift_tells(name: str, arm: str) -> pd.DataFrame:
     """Place → AUROC of an example's drift (1 − cosine) for its flip, over seeds."""
-    found = over_seeds(flips_by_drift(table(name, "token_drift"), table(name, "generations")))
+    found = all_told(name)
     return found[found["arm"] == arm].set_index("place")
 
 
@@ -347,18 +383,18 @@ def remarks_markdown(suite: str) -> str:
 
 
 def same_as(suite: str, again: str) -> str:
-    """Say how many outcomes of runs made again are those of the published runs, answer by answer, setting by setting."""
+    """Say how many outcomes of runs made again are those of the published runs, setting by setting."""
+    settings = {name.partition("/")[2]: name for name in settings_of(again)}
+    return ", ".join(f"{same_as_study(f'{suite}/{each}', name)} (`{each}`)" for each, name in settings.items())
+
+
+def same_as_study(published: str, again: str) -> str:
+    """Say how many outcomes of a study made again are those of the published one, answer by answer."""
     key = ["arm", "seed", "example_id", "view", "control", "sample"]
-    said = []
-    for name in settings_of(again):
-        setting = name.partition("/")[2]
-        both = table(name, "generations").merge(
-            table(f"{suite}/{setting}", "generations"), on=key, suffixes=("", "_before")
-        )
-        base, same = both[both["arm"] == "base"], both["outcome"] == both["outcome_before"]
-        assert (base["outcome"] == base["outcome_before"]).all()
-        said.append(f"{same.sum():,} of {len(both):,} (`{setting}`)")
-    return ", ".join(said)
+    both = table(again, "generations").merge(table(published, "generations"), on=key, suffixes=("", "_before"))
+    base, same = both[both["arm"] == "base"], both["outcome"] == both["outcome_before"]
+    assert (base["outcome"] == base["outcome_before"]).all()
+    return f"{same.sum():,} of {len(both):,}"
 
 
 def everywhere(suite: str, remark: str) -> bool:

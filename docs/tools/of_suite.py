@@ -97,6 +97,7 @@ def settings_where(of: str, sign: int, beyond: bool, interval: Kind = "across") 
     return [str(each) for each in rows["setting"]]
 
 
+@cache
 def flips(name: str, arm: str) -> tuple[int, int]:
     """Return (answers that the context made wrong, answers that were right without it), all seeds together."""
     rows = last_step(suite().studies[name].table("generations"))

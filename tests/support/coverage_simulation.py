@@ -102,7 +102,8 @@ def interval_crossed(cells: np.ndarray, resamples: int) -> tuple[np.ndarray, np.
     """What is not used: seeds and clusters are both drawn with replacement."""
     _, seeds, n = cells.shape
     of_seed, of_cluster = bootstrap_weights(seeds, resamples, 1), bootstrap_weights(n, resamples, 2)
-    return interval(np.einsum("rs,ksc,rc->rk", of_seed, cells, of_cluster, optimize=True) / seeds / n)
+    drawn = sum(of_seed[:, s, None] * (of_cluster @ cells[:, s].T) for s in range(seeds))
+    return interval(drawn / seeds / n)
 
 
 def _share(low: np.ndarray, truth: np.ndarray, high: np.ndarray) -> float:

@@ -8,7 +8,6 @@ import weakref
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
@@ -22,7 +21,7 @@ class LiveBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
+        for tensor in out if isinstance(out, list | tuple) else (out,):  # all that an operator returns
             if isinstance(tensor, torch.Tensor):
                 self._see(tensor)
         return out
@@ -32,9 +31,9 @@ class LiveBytes(TorchDispatchMode):
         key = storage._cdata
         if key in self._sizes or key in self._ignored:
             return
-        self._sizes[key] = (storage.nbytes(), tuple(tensor.shape))
-        self.live += storage.nbytes()
-        weakref.finalize(storage, self._gone, key)
+        size = storage.nbytes()
+        self._sizes[key] = (size, weakref.ref(storage, lambda _: self._gone(key)))
+        self.live += size
         self.peak = max(self.peak, self.live)
 
     def _gone(self, key):

@@ -3,10 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import piece_tokenizer
 
 from cr_interp.errors import UserError
 from cr_interp.tasks.lengths import FILLER, TOLERANCE, equal_length
-from cr_interp.views import Context
+from cr_interp.views import Context, context_length
 
 START = Context(({"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello there."}))
 
@@ -27,6 +28,38 @@ def test_word_count_is_reached_exactly(wanted):
 @given(st.integers(min_value=20, max_value=900))
 def test_character_count_is_reached_within_the_tolerance(wanted):
     assert wanted - TOLERANCE <= count_characters(equal_length(START, wanted, FILLER, count_characters)) <= wanted
+
+
+def word_by_word(start, wanted, words, count):
+    """The definition: each word in turn is taken if there is room for it, until a full round of them has found none."""
+    context, turn, passed_over = start, 0, 0
+    while count(context) < wanted and passed_over < len(words):
+        system, *rest = context.messages
+        content = f"{system['content']} {words[turn % len(words)]}"
+        longer = Context(({"role": "system", "content": content}, *rest))
+        fits = count(context) < count(longer) <= wanted
+        context, passed_over = (longer, 0) if fits else (context, passed_over + 1)
+        turn += 1
+    return context
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_the_words_are_those_that_one_at_a_time_are_taken(pieces, tiny_llama):
+    """By the letters of a tokenizer and by its pieces, which merge within a word."""
+    tokenizer = piece_tokenizer(FILLER[:40]) if pieces else tiny_llama.tokenizer
+    counted = []
+
+    def count(context):
+        counted.append(context)
+        return context_length(tokenizer, context)
+
+    for wanted in (*range(45, 60), 75, 151, 700):
+        counted.clear()
+        found = equal_length(START, wanted, FILLER, count)
+        asked = len(counted)
+        assert found == word_by_word(START, wanted, FILLER, count), wanted
+    taken = len(found.messages[0]["content"].split())
+    assert asked < taken / 2 + len(FILLER), "a full round at the end at most"
 
 
 def test_only_the_system_message_grows():

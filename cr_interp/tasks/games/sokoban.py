@@ -64,7 +64,12 @@ def _board(places: Sequence[int]) -> Board:
 
 
 def _moves(board: Board) -> int:
-    """Count the moves of the shortest solution; 0 if there is none."""
+    """Count the moves of the shortest solution; 0 if there is none. Mirror images have as many: one of them is solved."""
+    return _moves_of(canonical(board))
+
+
+@cache
+def _moves_of(board: Board) -> int:
     return len(shortest_path(sokoban, board) or "")
 
 

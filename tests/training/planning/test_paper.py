@@ -29,7 +29,7 @@ SMALL = [
     "training.batch_size=3",
     "training.top_k=16",
     "training.eval_every=2",
-    "training.eval_examples=3",
+    "training.eval_examples=1",
     "evaluation.examples=4",
     "evaluation.permutations=9",
 ]
