@@ -77,6 +77,12 @@ def claimed(name: str, arm: str, direction: str = "repair", group: str = "harmed
     return rows[rows["arm"] == arm].set_index(["site", "place"])["p"]
 
 
+def layers_claimed(name: str, arm: str, site: str) -> list[str]:
+    """Name the layers that may be named after looking."""
+    chances = claimed(name, arm)[site]
+    return [layer_name(place) for place in chances.index[chances <= LEVEL]]
+
+
 def partners(name: str, arm: str, group: str = "harmed") -> str:
     """Say how many of the other examples, whose state is a control, have another answer."""
     rows = all_patched(name, group, "repair", "answer")
@@ -377,18 +383,18 @@ def remarks_markdown(suite: str) -> str:
 
 
 def same_as(suite: str, again: str) -> str:
-    """Say how many outcomes of runs made again are those of the published runs, answer by answer, setting by setting."""
+    """Say how many outcomes of runs made again are those of the published runs, setting by setting."""
+    settings = {name.partition("/")[2]: name for name in settings_of(again)}
+    return ", ".join(f"{same_as_study(f'{suite}/{each}', name)} (`{each}`)" for each, name in settings.items())
+
+
+def same_as_study(published: str, again: str) -> str:
+    """Say how many outcomes of a study made again are those of the published one, answer by answer."""
     key = ["arm", "seed", "example_id", "view", "control", "sample"]
-    said = []
-    for name in settings_of(again):
-        setting = name.partition("/")[2]
-        both = table(name, "generations").merge(
-            table(f"{suite}/{setting}", "generations"), on=key, suffixes=("", "_before")
-        )
-        base, same = both[both["arm"] == "base"], both["outcome"] == both["outcome_before"]
-        assert (base["outcome"] == base["outcome_before"]).all()
-        said.append(f"{same.sum():,} of {len(both):,} (`{setting}`)")
-    return ", ".join(said)
+    both = table(again, "generations").merge(table(published, "generations"), on=key, suffixes=("", "_before"))
+    base, same = both[both["arm"] == "base"], both["outcome"] == both["outcome_before"]
+    assert (base["outcome"] == base["outcome_before"]).all()
+    return f"{same.sum():,} of {len(both):,}"
 
 
 def everywhere(suite: str, remark: str) -> bool:

@@ -4,6 +4,7 @@ Did it help, at what price, where is it decided: each is a line that begins with
 here once more, from the tables that come with the study.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 from synthetic import make_study
 
 from cr_interp.study.searching import BUNDLED, studies_in
+from cr_interp.study.study import Study
 from cr_interp.tables.stored import SHIPPED
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
@@ -42,15 +44,20 @@ def verdict_of(path: Path) -> pd.DataFrame:
     return pd.read_parquet(file).set_index("metric")
 
 
-#: The bundled study that has one trained arm: what is explained of it, and nothing to compare it with but the base.
-ONE_ARM = "smollm2-sentiment-why"
-
-
-def test_of_a_single_arm_the_same_is_said_beside_its_base():
-    lines, _ = first_page("overview", study=ONE_ARM)
+def test_of_a_single_arm_the_same_is_said_beside_its_base(tmp_path, monkeypatch):
+    """What is explained of an arm is said where there is nothing to compare it with but the base."""
+    two, one = Study.open(BUNDLED / "smollm2-sentiment-why"), tmp_path / "one-arm"
+    one.mkdir()
+    arms = {name: two.manifest["arms"][name] for name in ("base", "opd")}
+    (one / "manifest.json").write_text(json.dumps({**two.manifest, "name": "one-arm", "arms": arms}))
+    for name in ("generations", "drift", "patching"):
+        rows = two.table(name)
+        Study.open(one).put(name, rows[rows["arm"].isin(arms)].reset_index(drop=True))
+    monkeypatch.setenv("CR_INTERP_STUDIES", str(tmp_path))
+    lines, _ = first_page("overview", study="one-arm")
     assert tuple(lines) == QUESTIONS
     assert "opd has more Harm than base. This is one seed" in lines["Did it help?"]
-    patching = pd.read_parquet(BUNDLED / ONE_ARM / "tables" / "patching.parquet")
+    patching = pd.read_parquet(one / "tables" / "patching.parquet")
     returned = patching[
         (patching["group"] == "harmed") & (patching["readout"] == "answer") & (patching["control"] == "none")
     ]
@@ -59,7 +66,7 @@ def test_of_a_single_arm_the_same_is_said_beside_its_base():
     assert set(patching["arm"]) == {"opd"}
 
 
-@pytest.mark.parametrize("name", [name for name in studies_in(BUNDLED) if name != ONE_ARM])
+@pytest.mark.parametrize("name", studies_in(BUNDLED))
 def test_a_stranger_can_say_three_things(name):
     lines, html = first_page("overview", study=name)
     assert tuple(lines) == QUESTIONS
