@@ -200,7 +200,7 @@ def test_a_tokenizer_that_nests(model):
     ],
 )
 def test_a_template_that_is_a_bomb(template, model, monkeypatch):
-    monkeypatch.setattr("cr_interp.models.bombs.PATIENCE", 3)
+    monkeypatch.setattr("cr_interp.models.bombs.PATIENCE", 1.5)
     (model / "chat_template.jinja").write_text(template)
     with pytest.raises(UserError, match="is not loaded: its"):
         load(str(model))

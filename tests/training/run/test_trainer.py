@@ -295,7 +295,7 @@ def test_each_run_of_a_process_is_a_run_of_its_own_in_wandb(tmp_path, monkeypatc
 def test_processes_killed_at_random_moments_end_with_the_same_bits(tmp_path):
     command = [sys.executable, "-m", "cr_interp", "distill", "organism-shift", *SMALL, "training.steps=16"]
     command += ["--arms", "nca", "--seeds", "0", "--in-process", "--resume", "--out"]
-    ran_until([*command, str(tmp_path / "whole")], tmp_path / "log", cold=True)
+    ran_until([*command, str(tmp_path / "whole")], tmp_path / "log")
     kills = killed_on_its_way([*command, str(tmp_path / "killed")], tmp_path / "killed", "nca-s0", 16)
     assert kills >= 1
     name = "runs/nca-s0/checkpoint-16"

@@ -88,17 +88,23 @@ def test_no_worker_is_left_and_the_next_start_works_at_once(tmp_path, number, co
     kill(again)
 
 
-def test_ctrl_c_ends_any_command_with_130_and_its_message(tmp_path):
-    """Also one that typer would end silently and well."""
-    code = (
+def stopped_by(raised: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """``cr-interp studies`` in which that is raised."""
+    script = tmp_path / "script.py"
+    script.write_text(
         "import sys, cr_interp.study.searching as study\n"
-        "def stop(): raise KeyboardInterrupt\n"
+        f"def stop(): raise {raised}\n"
         "study.find_studies = stop\n"
         "sys.argv = ['cr-interp', 'studies']\n"
         "from cr_interp.cli import main\n"
         "main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return warm.run([sys.executable, str(script)])
+
+
+def test_ctrl_c_ends_any_command_with_130_and_its_message(tmp_path):
+    """Also one that typer would end silently and well."""
+    done = stopped_by("KeyboardInterrupt", tmp_path)
     assert (done.returncode, done.stderr.strip(), done.stdout) == (130, MESSAGE, "")
 
 
@@ -119,16 +125,8 @@ def test_ctrl_c_ends_any_command_with_130_and_its_message(tmp_path):
         ("SystemExit(7)", 7, ""),
     ],
 )
-def test_what_the_system_refuses_is_one_paragraph_wherever_it_happens(raised, code, said):
-    program = (
-        "import sys, cr_interp.study.searching as study\n"
-        f"def stop(): raise {raised}\n"
-        "study.find_studies = stop\n"
-        "sys.argv = ['cr-interp', 'studies']\n"
-        "from cr_interp.cli import main\n"
-        "main()"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+def test_what_the_system_refuses_is_one_paragraph_wherever_it_happens(raised, code, said, tmp_path):
+    done = stopped_by(raised, tmp_path)
     assert done.returncode == code
     assert done.stderr.startswith(said)
 
