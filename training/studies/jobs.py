@@ -76,7 +76,7 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> None:
                     begins = job.log.stat().st_size if job.log.is_file() else 0
                     process = _start(job, gpus[place % len(gpus)] if gpus else None)
                     running[job] = process, progress.add_task(job.name, total=job.total, note=""), place, begins
-                time.sleep(0.2)
+                _pause([process for process, *_ in running.values()])
                 for job, (process, bar, place, begins) in list(running.items()):
                     progress.update(bar, **job.progress())
                     if process.poll() is None:
@@ -90,6 +90,13 @@ def run_jobs(jobs: Sequence[Job], workers: int) -> None:
                     progress.advance(whole)
         finally:
             end([process for process, *_ in running.values()])
+
+
+def _pause(processes: Sequence[subprocess.Popen[bytes]], seconds: float = 0.2) -> None:
+    """Wait so long, or until one of the processes has ended: the next job begins at once then."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends and all(process.poll() is None for process in processes):
+        time.sleep(0.02)
 
 
 def end(processes: Sequence[subprocess.Popen[bytes]], patience: float = 5.0) -> None:
