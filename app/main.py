@@ -83,7 +83,7 @@ pages = {
 
 
 def by_its_name() -> None:
-    """Is never run: the address of the first page is the server's own, and whoever types its name is led there."""
+    """Do nothing: the address of the first page is the server's own, and whoever types its name is led there."""
 
 
 named = st.Page(by_its_name, title="By its name", url_path=FIRST, visibility="hidden")

@@ -380,10 +380,9 @@ def _panels(
         figure.update_yaxes(
             title=words.y if first else None, showticklabels=first, ticks=None if first else "", **where
         )
-    figure.update_xaxes(**layer_ticks(across, 8), tickangle=0, range=[across[0] - 0.5, across[-1] + 0.5])
-    figure.update_yaxes(**layer_ticks(up, 8), range=[up[0] - 0.5, up[-1] + 0.5])
-    figure.update_xaxes(zeroline=False)
-    figure.update_yaxes(zeroline=False)
+    ends_x, ends_y = ([side[0] - 0.5, side[-1] + 0.5] for side in (across, up))
+    figure.update_xaxes(**layer_ticks(across, 8), tickangle=0, range=ends_x, zeroline=False)
+    figure.update_yaxes(**layer_ticks(up, 8), range=ends_y, zeroline=False)
     right = max(axis.domain[1] for axis in figure.select_xaxes())
     bar = {"x": right + 0.015, "xanchor": "left", "thickness": 12, "y": 1, "yanchor": "top", "outlinewidth": 0}
     height = 40 + rows * 300

@@ -148,6 +148,7 @@ def log_ticks(figure: go.Figure) -> dict[str, Any]:
 
 
 def finish(figure: go.Figure, text: str, alt: str, height: int, top: int = 64) -> go.Figure:
+    """Set what all figures share. Axes and titles are set one by one: ``update_…`` takes twice as long for the same."""
     figure.update_layout(
         height=height,
         margin={"t": top, "r": 20, **_room(figure)},
@@ -155,11 +156,14 @@ def finish(figure: go.Figure, text: str, alt: str, height: int, top: int = 64) -
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         meta={"caption": text, "alt": alt},
+        hoverlabel={"namelength": -1},
     )
-    figure.update_xaxes(gridcolor=GRID, showgrid=True, automargin=False, title_standoff=8)
-    figure.update_yaxes(gridcolor=GRID, automargin=False, title_standoff=8)
-    figure.update_annotations(font_size=13.5)
-    figure.update_layout(hoverlabel={"namelength": -1})
+    for axis in figure.select_xaxes():
+        axis.gridcolor, axis.showgrid, axis.automargin, axis.title.standoff = GRID, True, False, 8
+    for axis in figure.select_yaxes():
+        axis.gridcolor, axis.automargin, axis.title.standoff = GRID, False, 8
+    for note in figure.select_annotations():
+        note.font.size = 13.5
     return figure
 
 

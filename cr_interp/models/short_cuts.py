@@ -84,13 +84,13 @@ def how_built(model: nn.Module) -> Hashable | None:
 
     The code that runs (every kind of module, so adapters count), the configuration, the attention and the precision. Not
     shared: half precision, whose limit is so wide that small weights may hide what larger ones show; weights that are
-    spread, which every process has to run equally often; and a module whose ``forward`` was replaced. Hooks do not matter,
-    since a model is asked without them.
+    spread, which every process has to run equally often; and a model inside which a module's ``forward`` was replaced.
+    Hooks do not matter, since a model is asked without them.
     """
     tensors = {(each.dtype, each.device.type) for each in model.parameters()}
     if is_sharded(model) or not {dtype for dtype, _ in tensors} <= {torch.float32, torch.float64}:
         return None
-    modules: list[Any] = list(model.modules())
+    modules: list[Any] = list(backbone(model).modules())  # what is asked; a Trainer replaces the whole's forward
     if any("forward" in vars(module) for module in modules):
         return None
     kinds = frozenset((type(module), type(module).forward) for module in modules)

@@ -48,11 +48,11 @@ def test_of_a_single_arm_the_same_is_said_beside_its_base(tmp_path, monkeypatch)
     """What is explained of an arm is said where there is nothing to compare it with but the base."""
     two, one = Study.open(BUNDLED / "smollm2-sentiment-why"), tmp_path / "one-arm"
     one.mkdir()
-    arms = {name: two.manifest["arms"][name] for name in ("base", "opd")}
+    arms = {"opd": two.manifest["arms"]["opd"]}
     (one / "manifest.json").write_text(json.dumps({**two.manifest, "name": "one-arm", "arms": arms}))
     for name in ("generations", "drift", "patching"):
         rows = two.table(name)
-        Study.open(one).put(name, rows[rows["arm"].isin(arms)].reset_index(drop=True))
+        Study.open(one).put(name, rows[rows["arm"].isin(["base", "opd"])].reset_index(drop=True))
     monkeypatch.setenv("CR_INTERP_STUDIES", str(tmp_path))
     lines, _ = first_page("overview", study="one-arm")
     assert tuple(lines) == QUESTIONS

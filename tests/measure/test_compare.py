@@ -2,7 +2,9 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -31,22 +33,25 @@ def prompts(file: Path, words: list[str]) -> Path:
     return file
 
 
-@pytest.fixture
-def asked(tmp_path):
+def typed(home: Path) -> dict[str, Any]:
     """What is typed: two tiny checkpoints on three prompts."""
-    (tmp_path / "c.txt").write_text("repeat the text")
-    pairs = {"base": saved(tmp_path / "a", 0), "opd": saved(tmp_path / "b", 1)}
     return {
-        "checkpoints": [f"{arm}={where}" for arm, where in pairs.items()],
-        "prompts": prompts(tmp_path / "p.jsonl", ["abcd", "hgfe", "aaaa"]),
-        "context": tmp_path / "c.txt",
+        "checkpoints": [f"base={home / 'a'}", f"opd={home / 'b'}"],
+        "prompts": home / "p.jsonl",
+        "context": home / "c.txt",
         "max_new_tokens": 4,
     }
 
 
-@pytest.fixture
-def begun(asked, tmp_path, monkeypatch):
-    """A study that was stopped at its second checkpoint."""
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A folder with that, and with a study in ``out`` that was stopped at its second checkpoint; and a copy of the folder."""
+    home = tmp_path_factory.mktemp("stopped") / "home"
+    home.mkdir()
+    (home / "c.txt").write_text("repeat the text")
+    for seed, name in enumerate("ab"):
+        saved(home / name, seed)
+    prompts(home / "p.jsonl", ["abcd", "hgfe", "aaaa"])
     measure = readings.measure_drift
 
     def stop_at_the_second(loaded, *arguments, **options):
@@ -54,47 +59,65 @@ def begun(asked, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return measure(loaded, *arguments, **options)
 
-    monkeypatch.setattr(readings, "measure_drift", stop_at_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        compare_checkpoints(**asked, out=tmp_path / "out")
-    monkeypatch.setattr(readings, "measure_drift", measure)
-    return tmp_path / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readings, "measure_drift", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            compare_checkpoints(**typed(home), out=home / "out")
+    return home, Path(shutil.copytree(home, home.parent / "as it was"))
 
 
-def other_prompts(asked, tmp_path):
+@pytest.fixture
+def home(stopped):
+    """The folder as it was: a study says where its checkpoints lie, so it is the same place for every test."""
+    home, as_it_was = stopped
+    shutil.rmtree(home)
+    return Path(shutil.copytree(as_it_was, home))
+
+
+@pytest.fixture
+def asked(home):
+    return typed(home)
+
+
+@pytest.fixture
+def begun(home):
+    return home / "out"
+
+
+def other_prompts(asked, home):
     prompts(asked["prompts"], ["abcd", "hgfe", "bbbb"])
 
 
-def other_answers(asked, tmp_path):
+def other_answers(asked, home):
     rows = [{"prompt": word, "answer": "x"} for word in ("abcd", "hgfe", "aaaa")]
     asked["prompts"].write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def other_context(asked, tmp_path):
+def other_context(asked, home):
     asked["context"].write_text("reverse the text")
 
 
-def other_limit(asked, tmp_path):
+def other_limit(asked, home):
     asked["max_new_tokens"] = 5
 
 
-def other_checkpoint(asked, tmp_path):
-    asked["checkpoints"][1] = f"opd={saved(tmp_path / 'c', 2)}"
+def other_checkpoint(asked, home):
+    asked["checkpoints"][1] = f"opd={saved(home / 'c', 2)}"
 
 
-def other_weights(asked, tmp_path):
-    saved(tmp_path / "a", 3)
+def other_weights(asked, home):
+    saved(home / "a", 3)
 
 
-def other_arms(asked, tmp_path):
+def other_arms(asked, home):
     asked["checkpoints"][0] = asked["checkpoints"][0].replace("base=", "first=")
 
 
-def fewer_examples(asked, tmp_path):
+def fewer_examples(asked, home):
     asked["examples"] = 2
 
 
-def other_view(asked, tmp_path):
+def other_view(asked, home):
     asked["no_context"] = "template_default"
 
 
@@ -113,9 +136,9 @@ CHANGES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_two_experiments_are_not_mixed(begun, asked, tmp_path, change):
+def test_two_experiments_are_not_mixed(begun, asked, home, tmp_path, change):
     before = {file: file.read_bytes() for file in begun.rglob("*") if file.is_file()}
-    change(asked, tmp_path)
+    change(asked, home)
     with pytest.raises(UserError, match=CHANGES[change]) as refused:
         compare_checkpoints(**asked, out=begun)
     assert "--again" in str(refused.value)
@@ -134,7 +157,7 @@ def test_the_same_words_continue_and_a_finished_study_is_kept(begun, asked, tmp_
         pd.testing.assert_frame_equal(parts.table(table), whole.table(table))
     with pytest.raises(UserError, match="already holds a finished study;"):
         compare_checkpoints(**asked, out=begun)
-    other_limit(asked, tmp_path)
+    other_limit(asked, begun.parent)
     with pytest.raises(UserError, match=r"finished study, made with another max_new_tokens \(4, now 5\)"):
         compare_checkpoints(**asked, out=begun)
     assert compare_checkpoints(**asked, out=begun, again=True).manifest["finished"]

@@ -175,6 +175,9 @@ def test_models_built_alike_are_asked_once(monkeypatch):
     hooked.transformer.h[0].register_forward_hook(lambda *_: None)
     hooked.config.name_or_path = "elsewhere"
     assert not is_asked(hooked)
+    trained = zoo_model("gpt2")
+    trained.forward = trained.forward
+    assert not is_asked(trained)
     other_attention = zoo_model("gpt2")
     other_attention.set_attn_implementation("sdpa" if first.config._attn_implementation == "eager" else "eager")
     assert is_asked(other_attention)

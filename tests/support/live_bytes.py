@@ -17,6 +17,7 @@ class LiveBytes(TorchDispatchMode):
         super().__init__()
         self.live, self.peak = 0, 0
         self._sizes = {}
+        self._watched = {}
         self._ignored = {tensor.untyped_storage()._cdata for tensor in known}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -32,9 +33,11 @@ class LiveBytes(TorchDispatchMode):
         if key in self._sizes or key in self._ignored:
             return
         size = storage.nbytes()
-        self._sizes[key] = (size, weakref.ref(storage, lambda _: self._gone(key)))
+        self._sizes[key] = (size, tuple(tensor.shape))
+        self._watched[key] = weakref.ref(storage, lambda _: self._gone(key))
         self.live += size
         self.peak = max(self.peak, self.live)
 
     def _gone(self, key):
+        del self._watched[key]
         self.live -= self._sizes.pop(key)[0]

@@ -8,6 +8,7 @@ are busy until the end. Everything can be killed at any time: typed again, the c
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -32,18 +33,15 @@ def check_teachers(configs: dict[str, StudyConfig]) -> None:
 
     Asked on validation examples, greedily; one message for all settings, so that one knows which can be run.
     """
-    cannot = {}
+    cannot, known = {}, dict[tuple[Any, ...], str]()
     for name, config in configs.items():
-        where = config.teacher or config.model
-        try:
-            load_for(config, config.model)
-            asked = min(ASKED, config.training.eval_examples)
-            right = teacher_accuracy(config, asked)
-        except UserError as error:
-            cannot[name] = str(error).partition(". ")[0]
-            continue
-        if right < FOLLOWS:
-            cannot[name] = f"{where} is right in {right:.0%} of {asked} prompts with the context"
+        # Settings that differ in how the student learns have one teacher.
+        asked = min(ASKED, config.training.eval_examples)
+        key = (config.task, config.model, config.teacher, config.no_context, config.max_turns, asked)
+        if key not in known:
+            known[key] = _why_not(config, asked)
+        if known[key]:
+            cannot[name] = known[key]
     if cannot:
         able = ",".join(name for name in configs if name not in cannot)
         listed = "; ".join(f"{name} ({why})" for name, why in cannot.items())
@@ -52,6 +50,17 @@ def check_teachers(configs: dict[str, StudyConfig]) -> None:
             f"`cr-interp pretrain` makes organisms. "
             + (f"The others run with --settings {able}." if able else "None of those asked for is left.")
         )
+
+
+def _why_not(config: StudyConfig, asked: int) -> str:
+    """Say why a setting's teacher is none; nothing if it is one."""
+    try:
+        load_for(config, config.model)
+        right = teacher_accuracy(config, asked)
+    except UserError as error:
+        return str(error).partition(". ")[0]
+    where = config.teacher or config.model
+    return "" if right >= FOLLOWS else f"{where} is right in {right:.0%} of {asked} prompts with the context"
 
 
 def teacher_accuracy(config: StudyConfig, asked: int = ASKED) -> float:
