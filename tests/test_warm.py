@@ -147,6 +147,24 @@ def test_a_command_s_own_children_are_warm_and_end_with_it(tmp_path, whom):
         assert "killed by SIGKILL" in (tmp_path / "log").read_text()
 
 
+ASKS_AT_ONCE = """
+import os, subprocess, sys, warm, warm_children
+def play(arguments):
+    os._exit(int(arguments[0]))
+warm_children.open_nursery(play)
+for _ in range(5):
+    child = warm_children.Child([sys.executable, "7"], stdout=sys.stdout, stderr=subprocess.STDOUT, env={})
+    assert child.poll() in (None, 7)
+    assert child.wait(20) == 7
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are executed")
+def test_a_child_can_be_asked_after_as_soon_as_it_is_there(script):
+    found = warm.run(script(ASKS_AT_ONCE), env={**os.environ, "PYTHONPATH": str(ROOT / "tests" / "support")})
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 RANKS = """
 import os, sys, torch
 from torch import distributed

@@ -111,7 +111,7 @@ def test_the_first_page(studies, tmp_path, monkeypatch):
 def opening(browsing, address: str, figures: int) -> tuple[float, float]:
     """Seconds from asking, in a new browser, until the first figure is drawn, and until all are and nothing runs."""
     took = (0.0, 0.0)
-    for browser in browsing.launched():
+    for browser in browsing.launched(browsing.PLAIN):
         for page in browsing.watched(browser, viewport={"width": 1400, "height": 1000}):
             start = time.perf_counter()
             page.goto(address)
@@ -148,7 +148,7 @@ def test_changing_the_page(studies, tmp_path):
     browsing = pytest.importorskip("browsing")
     times: dict[str, dict[str, list[float]]] = {}
     for server in browsing.serve(studies, tmp_path):
-        for browser in browsing.launched():
+        for browser in browsing.launched(browsing.PLAIN):
             for name in ("small", "large"):
                 for page in browsing.watched(browser, viewport={"width": 1400, "height": 1000}):
                     page.goto(f"{server}/?study={name}")
@@ -184,7 +184,7 @@ def plainly(browsing, folder: Path) -> list[float]:
     for server in browsing.serve(
         folder, folder, folder / "plain.py", {"STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false"}
     ):
-        for browser in browsing.launched():
+        for browser in browsing.launched(browsing.PLAIN):
             for page in browsing.watched(browser, viewport={"width": 1400, "height": 1000}):
                 page.goto(server)
                 browsing.ready(page, 1)

@@ -20,7 +20,8 @@ from synthetic import make_study
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
 ARTEFACTS = Path(__file__).resolve().parents[1] / "artefacts"
-FLAGS = [
+#: Of a browser without a window; beyond that it is as its user has it, which is what times are measured with.
+PLAIN = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -29,6 +30,9 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+]
+FLAGS = [
+    *PLAIN,
     "--num-raster-threads=1",
     # No page is open for long enough to be worth compiling twice, nor is there a core to spare for a collector of its own; a page
     # is gone before it has filled what it may have, and the next one finds its code compiled.
@@ -100,13 +104,13 @@ def serve(
 _running: list[playwright.Browser] = []
 
 
-def launched() -> Iterator[playwright.Browser]:
+def launched(flags: list[str] = FLAGS) -> Iterator[playwright.Browser]:
     """A browser; the one that runs already, since a process can drive one only."""
     if _running:
         yield _running[0]
         return
     with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        running = driver.chromium.launch(executable_path=chromium, args=flags)
         _running.append(running)
         yield running
         _running.remove(running)

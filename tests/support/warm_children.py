@@ -51,18 +51,22 @@ def _raise_children(line: socket.socket, play: Callable[[list[str]], NoReturn]) 
         if not length:
             return
         asked = json.loads(warm.received(line, int.from_bytes(length, "big")))
+        told, tells = os.pipe()
         if not (between := os.fork()):
             between = os.getpid()
             if number := os.fork():
-                line.sendall(number.to_bytes(8, "big"))
+                os.write(tells, number.to_bytes(8, "big"))
                 os._exit(0)
+            for each in (told, tells):
+                os.close(each)
             line.close()
             while os.getppid() == between:
                 time.sleep(0.001)
             _become(asked, files, play)
-        os.waitpid(between, 0)
-        for file in files:
-            os.close(file)
+        os.waitpid(between, 0)  # from then on it is the command's child, which may ask for its end at once
+        line.sendall(os.read(told, 8))
+        for each in (told, tells, *files):
+            os.close(each)
 
 
 def _become(asked: dict[str, Any], files: list[int], play: Callable[[list[str]], NoReturn]) -> NoReturn:
