@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -41,6 +41,9 @@ class Screening(Strict):
     plateau: Plateau
     within: float = Field(ge=0, le=1)
     """Rates whose plateau is so close to the best one count as equal; of these the one with the fewest steps is taken."""
+    of_equal: Literal["lowest", "highest"]
+    """Which rate is taken where several need as few steps. A plateau is found after twice ``plateau.window`` evaluations at the
+    earliest, so several often do, and the lowest is the gentlest."""
     stretch: float = Field(ge=1, le=100)
     """All arms are trained for so many times the steps to the plateau."""
 

@@ -43,11 +43,11 @@ def plateaus(curves: pd.DataFrame, rule: Screening) -> pd.DataFrame:
 def chosen_rates(found: pd.DataFrame, rule: Screening) -> pd.DataFrame:
     """Choose, of each setting's rates within ``rule.within`` of the best plateau, the one with the fewest steps to it.
 
-    Of equal ones the lowest. Columns of :func:`plateaus`, and ``train_steps``, what every arm gets."""
+    Of equal ones the rate that ``rule.of_equal`` says. Columns of :func:`plateaus`, and ``train_steps``, what every arm gets."""
     rows = []
     for _, of_setting in found.groupby("setting", sort=True):
         close = of_setting[of_setting["acc_x"] >= of_setting["acc_x"].max() - rule.within - 1e-12]
-        rows.append(close.sort_values(["steps", "rate"]).iloc[0])
+        rows.append(close.sort_values(["steps", "rate"], ascending=[True, rule.of_equal == "lowest"]).iloc[0])
     taken = pd.DataFrame(rows).reset_index(drop=True)
     return taken.assign(train_steps=[math.ceil(rule.stretch * steps) for steps in taken["steps"]])
 

@@ -55,6 +55,18 @@ def test_of_rates_within_a_point_the_one_that_is_there_first_and_never_the_lowes
     assert (taken["rate"], taken["train_steps"]) == (1e-3, 210)
 
 
+@pytest.mark.parametrize(("of_equal", "rate"), [("lowest", 3e-4), ("highest", 3e-3)])
+def test_of_rates_that_need_as_few_steps_the_file_says_which(of_equal, rate, plan):
+    flat = [0, *[0.9] * 12]
+    rule = changed(plan, screening={"of_equal": of_equal}).screening
+    grid = plateaus(pd.concat([curves("a", each, flat) for each in (3e-4, 1e-3, 3e-3)]), rule)
+    assert set(grid["steps"]) == {120}
+    assert chosen_rates(grid, rule).iloc[0]["rate"] == rate
+    assert (
+        plan.screening.of_equal == "highest"
+    )  # the first suite's rule took the gentlest wherever rates were equal
+
+
 def test_a_curve_that_never_flattens_gets_the_cap(plan):
     grid = plateaus(curves("a", 1e-3, [i / 31 for i in range(31)]), plan.screening)
     assert grid.iloc[0]["steps"] == 600
