@@ -82,9 +82,10 @@ def find(model: nn.Module) -> Batching | None:
 def how_built(model: nn.Module) -> Hashable | None:
     """Return what two models have in common that allow the same short cuts, whatever their weights; None: ask each.
 
-    The code that runs (every kind of module, so adapters count), the configuration, the attention and the precision. Not
-    shared: half precision, whose limit is so wide that small weights may hide what larger ones show; weights that are
-    spread, which every process has to run equally often; and a model inside which a module's ``forward`` was replaced.
+    The code that runs (every kind of module, so adapters count, with the numbers and switches set on it), the configuration,
+    the attention and the precision. Not shared: half precision, whose limit is so wide that small weights may hide what larger
+    ones show; a matrix of zeros, behind which nothing shows; weights that are spread, which every process has to run equally
+    often; and a model inside which a module's ``forward`` was replaced.
     Hooks do not matter, since a model is asked without them.
     """
     tensors = {(each.dtype, each.device.type) for each in model.parameters()}
@@ -93,11 +94,19 @@ def how_built(model: nn.Module) -> Hashable | None:
     modules: list[Any] = list(backbone(model).modules())  # what is asked; a Trainer replaces the whole's forward
     if any("forward" in vars(module) for module in modules):
         return None
-    kinds = frozenset((type(module), type(module).forward) for module in modules)
+    if not all(bool(each.any()) for each in model.parameters() if each.ndim > 1):
+        return None
+    kinds = frozenset((type(module), type(module).forward, _set_on(module)) for module in modules)
     config: Any = model.config
     settings = {name: value for name, value in config.to_dict().items() if name != "_name_or_path"}
     attention = config.get_text_config()._attn_implementation
     return kinds, repr(settings), attention, frozenset(tensors), rope.boundaries(model)
+
+
+def _set_on(module: nn.Module) -> Hashable:
+    """Return the numbers and switches set on a module: a layer's window may be, without the configuration."""
+    plain = {name: value for name, value in vars(module).items() if isinstance(value, bool | int | float | str)}
+    return tuple(sorted((name, value) for name, value in plain.items() if name != "training"))
 
 
 def left_counts_right(config: Any) -> bool:

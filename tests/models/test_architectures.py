@@ -193,6 +193,12 @@ def test_models_built_alike_are_asked_once(monkeypatch):
     configured.config.scale_attn_by_inverse_layer_idx = True
     assert is_asked(configured)
     assert is_asked(zoo_model("llama"))
+    window = zoo_model("gpt2")
+    window.transformer.h[0].attn.sliding_window = 4
+    assert is_asked(window)
+    for silent in (zoo_model("gpt2"), zoo_model("gpt2")):  # behind zeros nothing shows, so they answer for nobody
+        silent.transformer.h[0].attn.c_proj.weight.data.zero_()
+        assert is_asked(silent)
 
 
 def test_asking_a_model_leaves_it_as_it_was(monkeypatch):
