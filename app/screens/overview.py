@@ -119,7 +119,14 @@ def decided(chosen: Selection) -> str:
         f"{layer_words(int(first['place']))} alone "
         f"returns {summary.percent(first['estimate'])} of {counted(first)} {first['group']} answers a seed (interval "
         f"{summary.percent(first['low'], '')} to {summary.percent(first['high'])}; controls at most {summary.percent(beside)})."
-        f"{at_the_end(chosen, first)}"
+        f"{as_much(beside, first)}{at_the_end(chosen, first)}"
+    )
+
+
+def as_much(control: float, first: pd.Series) -> str:
+    """Say that a place is not shown to decide if what stands there does not matter: a control returns as many answers."""
+    return (
+        " A control does as much there, so this place is not shown to decide." if control >= first["low"] else ""
     )
 
 

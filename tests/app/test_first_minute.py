@@ -63,6 +63,8 @@ def test_of_a_single_arm_the_same_is_said_beside_its_base(tmp_path, monkeypatch)
     ]
     assert returned["estimate"].max() == 1.0
     assert "alone returns 100.0 % of 16 harmed answers" in lines["Where is it decided?"]
+    # Layer 14's attention: another example's state returns as many, within the interval.
+    assert "A control does as much there, so this place is not shown to decide." in lines["Where is it decided?"]
     assert set(patching["arm"]) == {"opd"}
 
 
@@ -109,6 +111,8 @@ def test_a_stranger_can_say_three_things(name):
         ]
         means = 100 * mine.groupby("site")["estimate"].mean()
         assert (means - float(share)).abs().min() < 0.05
+        low, control = re.search(r"interval ([\d.]+) to [\d.]+ %; controls at most ([\d.]+) %", where).groups()
+        assert ("A control does as much there" in where) == (float(control) >= float(low))
     else:
         assert "Not measured" in where
         assert f"cr-interp explain {name} --analyses patching" in where
