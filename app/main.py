@@ -76,6 +76,7 @@ pages = {
         title=each.title,
         icon=f":material/{each.icon}:",
         default=name == FIRST,
+        # Of the first page it is never seen, but its name must be free for the page that leads there.
         url_path="first" if name == FIRST else name,
     )
     for name, each in PAGES.items()

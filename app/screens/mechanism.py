@@ -19,6 +19,7 @@ from cr_interp.errors import UserError
 from cr_interp.figures.flips import flips as flips_figure
 from cr_interp.figures.mechanism import ORDER
 from cr_interp.study.rows import rows_of
+from cr_interp.tables.claims import ALPHA
 from cr_interp.tables.interval_words import between
 from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, cell_examples
 from cr_interp.tables.patching_claims import patching_claims
@@ -153,9 +154,10 @@ def claimed(chosen: Selection, row: object, group: str, direction: str) -> None:
     mine = found[(found["arm"] == place[0]) & (found["site"] == place[1]) & (found["place"] == place[2])]
     if len(mine) and pd.notna(mine["p"].iloc[0]):
         seeds = "in every seed" if mine["seeds"].iloc[0] > 1 else "in this run"
+        p = float(mine["p"].iloc[0])
         st.caption(
-            f"More whole answers follow than with either control, {seeds}: p = {mine['p'].iloc[0]:.3f} at most, by one "
-            f"permutation for all places."
+            f"{'More' if p <= ALPHA else 'It is not shown that more'} whole answers follow than with either control, {seeds}: "
+            f"p = {p:.3f} at most, by one permutation for all places."
         )
 
 

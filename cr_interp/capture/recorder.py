@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cr_interp.capture.edits import Edits, apply
-from cr_interp.capture.sites import Site, check_sites, order
+from cr_interp.capture.sites import Site, order
 from cr_interp.errors import NotFinite, UserError
 from cr_interp.models.forward import ViewBatch
 
@@ -23,7 +23,6 @@ class Recorder:
     def __init__(
         self, model: nn.Module, view: ViewBatch, sites: Sequence[Site], edits: Edits, device: torch.device
     ) -> None:
-        check_sites(model, [*sites, *edits])
         self.wanted = frozenset(sites)
         self.edits = {site: edit for site, edit in edits.items() if site.name != "resid_mid"}
         self.middle = {site.layer: edit for site, edit in edits.items() if site.name == "resid_mid"}

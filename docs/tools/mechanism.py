@@ -12,6 +12,7 @@ import pandas as pd
 from cr_interp.mechanism.answers import answers_of
 from cr_interp.study.searching import open_study
 from cr_interp.tables.attribution import first_cells
+from cr_interp.tables.claims import ALPHA
 from cr_interp.tables.directions import Verdict, direction_table, effect_table, verdicts
 from cr_interp.tables.flips_by_drift import flips_by_drift, over_seeds
 from cr_interp.tables.gradients import beside_baseline
@@ -24,8 +25,6 @@ from cr_interp.tables.updates import by_module
 from cr_interp.vocabulary import layer_name
 
 SITES = ("resid_post", "attn_out", "mlp_out")
-#: Of a claim, for all places at once.
-LEVEL = 0.05
 
 
 @cache
@@ -80,7 +79,7 @@ def claimed(name: str, arm: str, direction: str = "repair", group: str = "harmed
 def layers_claimed(name: str, arm: str, site: str) -> list[str]:
     """Name the layers that may be named after looking."""
     chances = claimed(name, arm)[site]
-    return [layer_name(place) for place in chances.index[chances <= LEVEL]]
+    return [layer_name(place) for place in chances.index[chances <= ALPHA]]
 
 
 def partners(name: str, arm: str, group: str = "harmed") -> str:
@@ -104,7 +103,7 @@ def patched_markdown(name: str, arm: str, direction: str = "repair") -> str:
                 cells.append("–")
                 continue
             at = rows.loc[(site, place)]
-            strong = "**" if chances.get((site, place), 1.0) <= LEVEL else ""
+            strong = "**" if chances.get((site, place), 1.0) <= ALPHA else ""
             ends = f"[{at['low']:.2f}, {at['high']:.2f}]"
             cells.append(f"{strong}{at['estimate']:.2f}{strong} {ends} ({at['random']:.2f}, {at['other']:.2f})")
         lines.append(f"| {layer_name(place)} | " + " | ".join(cells) + " |")
@@ -333,7 +332,7 @@ def settings_of(suite: str) -> list[str]:
 def first_claimed(name: str, arm: str, site: str) -> str:
     """Name the first layer where a patch does more than both controls in every seed, and the share it returns; else a dash."""
     chances, rows = claimed(name, arm), patched(name, arm)
-    places = sorted(place for at, place in chances.index if at == site and chances[at, place] <= LEVEL)
+    places = sorted(place for at, place in chances.index if at == site and chances[at, place] <= ALPHA)
     return f"{layer_name(places[0])}: {rows.loc[(site, places[0]), 'estimate']:.2f}" if places else "–"
 
 

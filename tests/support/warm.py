@@ -45,9 +45,8 @@ def listening() -> str:
                 pass_fds=[line.fileno()],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                env=dict(
-                    os.environ
-                ),  # without what C code has set (readline: the terminal's size), which no command is told
+                # Without what C code has set (readline: the terminal's size), which no command is told.
+                env=dict(os.environ),
             )
     return address
 
@@ -62,7 +61,26 @@ def received(line: socket.socket, length: int) -> bytes:
     return found
 
 
-class Popen:
+class Ended:
+    """A process that is ended by its number, while it is there."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        self._send(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self._send(signal.SIGTERM)
+
+    def _send(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+class Popen(Ended):
     """A process on its way. ``stdout`` and ``stderr`` are open files; it has no standard input.
 
     ``cold``: in an interpreter of its own. ``jobs``, what a command starts itself: ``beside`` it, as warm children of the
@@ -141,16 +159,6 @@ class Popen:
                 if each.name() != NURSERY:
                     found.append(each)
         return found
-
-    def kill(self) -> None:
-        self._send(signal.SIGKILL)
-
-    def terminate(self) -> None:
-        self._send(signal.SIGTERM)
-
-    def _send(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
 
 
 def run(

@@ -82,7 +82,7 @@ def _become(asked: dict[str, Any], files: list[int], play: Callable[[list[str]],
     play(asked["arguments"])
 
 
-class Child:
+class Child(warm.Ended):
     """What :class:`subprocess.Popen` is to a command that waits for its job, ends it or kills it."""
 
     def __init__(self, args: Sequence[str], stdout: Any, stderr: Any, env: Mapping[str, str]):
@@ -108,13 +108,3 @@ class Child:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
             time.sleep(0.005)
         return code
-
-    def terminate(self) -> None:
-        self._send(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._send(signal.SIGKILL)
-
-    def _send(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)

@@ -91,22 +91,19 @@ def screen(
     check_teachers(
         {config.name: config for config in _asked(plan, waiting).values() if not _is_there(out, config)}
     )
-    curves, grid, rows = (list[pd.DataFrame]() for _ in range(3))
+    parts: list[tuple[pd.DataFrame, ...]] = []
     while True:
         some, waiting = waiting[:at_once], waiting[at_once:]
-        for table, of in zip((curves, grid, rows), _screened(plan, out, some, workers), strict=True):
-            table.append(of)
-        found = _chosen(pd.concat(rows, ignore_index=True), plan)
-        tables = {"curves": pd.concat(curves), "screening": pd.concat(grid), "choice": found}
+        parts.append(_screened(plan, out, some, workers))
+        curves, grid, rows = (pd.concat(each, ignore_index=True) for each in zip(*parts, strict=True))
+        found = _chosen(rows, plan)
         beside = sentinels(found, plan)
-        for name, table in {**tables, "sentinels": beside}.items():
+        tables = {"curves": curves, "screening": grid, "choice": found, "sentinels": beside}
+        for name, table in tables.items():
             _write(out / f"{name}.csv", table)
-        taken, harmless = (
-            found.loc[found["chosen"], "setting"].tolist(),
-            int((beside["kind"] == "harmless").sum()),
-        )
-        if not waiting or (not settings and is_settled(taken, harmless, plan)):
-            return tables["screening"].reset_index(drop=True), found
+        taken, harmless = found.loc[found["chosen"], "setting"], beside["kind"] == "harmless"
+        if not waiting or (not settings and is_settled(taken.tolist(), int(harmless.sum()), plan)):
+            return grid, found
 
 
 def _asked(plan: Preregistration, settings: Iterable[str]) -> dict[tuple[str, float], StudyConfig]:

@@ -19,7 +19,7 @@ from cr_interp.errors import UserError, unknown
 from cr_interp.measure.settings import Drawn, Evaluation
 from cr_interp.system.names import Name, Seed, distinct
 from training.objectives import arm_terms
-from training.settings import MANY, MOST, Plateau, StudyConfig
+from training.settings import MANY, MOST, Plateau, StudyConfig, Training
 
 FOLDER = Path(__file__).parents[1] / "preregistrations"
 Rate = Annotated[float, Field(gt=0, le=100)]
@@ -269,7 +269,7 @@ class Preregistration(Strict):
                     "lr": rate,
                     "bf16": group.bf16,
                     "eval_every": group.every or self.screening.every,
-                    "eval_examples": min(64, group.screened_items or self.screening.items),
+                    "eval_examples": group.screened_items or Training.model_fields["eval_examples"].default,
                     "save_every": steps,
                     "keep_checkpoints": 1,
                 },

@@ -62,9 +62,8 @@ def test_of_rates_that_need_as_few_steps_the_file_says_which(of_equal, rate, pla
     grid = plateaus(pd.concat([curves("a", each, flat) for each in (3e-4, 1e-3, 3e-3)]), rule)
     assert set(grid["steps"]) == {120}
     assert chosen_rates(grid, rule).iloc[0]["rate"] == rate
-    assert (
-        plan.screening.of_equal == "highest"
-    )  # the first suite's rule took the gentlest wherever rates were equal
+    # The first suite's rule took the gentlest wherever rates were equal.
+    assert plan.screening.of_equal == "highest"
 
 
 def test_a_curve_that_never_flattens_gets_the_cap(plan):
