@@ -166,15 +166,17 @@ def all_cuts(name: str) -> pd.DataFrame:
 
 @cache
 def cuts(name: str, arm: str) -> pd.DataFrame:
-    """Map span and readers → what cutting it in all layers brings back, beside as many tokens elsewhere."""
+    """Map span and readers → what cutting it in all layers brings back, beside tokens cut elsewhere."""
     rows = all_cuts(name)
     return rows[(rows["arm"] == arm) & (rows["group"] == "harmed")].set_index(["span", "readers"])
 
 
 def cuts_markdown(name: str, arm: str) -> str:
+    """Return a row per span and readers: harmed answers that are back, those of the control, kept answers that are left."""
     lines = [
-        "| span | tokens | who loses it | all layers | control | best single layer | control |",
-        "|---|---|---|---|---|---|---|",
+        "| span | tokens (control) | who loses it | all layers | control | kept answers left | best single layer | control | "
+        "kept answers left |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     who = {"aligned": "aligned positions", "all": "all tokens"}
     for (span, readers), row in cuts(name, arm).iterrows():
@@ -182,8 +184,9 @@ def cuts_markdown(name: str, arm: str) -> str:
         if pd.notna(row["estimate"]):
             one = f"{int(row['layer'])}: {row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
         lines.append(
-            f"| {span} | {row['cut']:.0f} | {who[readers]} | {row['all']:.2f} [{row['all_low']:.2f}, {row['all_high']:.2f}] | "
-            f"{_number(row['all_elsewhere'])} | {one} | {_number(row['elsewhere'])} |"
+            f"| {span} | {row['cut']:.0f} ({row['cut_elsewhere']:.0f}) | {who[readers]} | "
+            f"{row['all']:.2f} [{row['all_low']:.2f}, {row['all_high']:.2f}] | {_number(row['all_elsewhere'])} | "
+            f"{_number(row['all_kept'])} | {one} | {_number(row['elsewhere'])} | {_number(row['kept'])} |"
         )
     return "\n".join(lines)
 
@@ -269,12 +272,6 @@ def drift_tells(name: str, arm: str) -> pd.DataFrame:
     """Place → AUROC of an example's drift (1 − cosine) for its flip, over seeds."""
     found = all_told(name)
     return found[found["arm"] == arm].set_index("place")
-
-
-def best_place(name: str, arm: str, site: str = "resid_post") -> int:
-    """Return the layer whose patch returns most answers; of equal ones the first."""
-    rows = patched(name, arm).loc[site]["estimate"]
-    return int(rows.idxmax())
 
 
 def first_where(name: str, arm: str, above: float, site: str = "resid_post") -> int:
