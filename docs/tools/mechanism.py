@@ -153,6 +153,13 @@ def heads_markdown(name: str, arm: str, count: int = 3) -> str:
     return "\n".join(lines)
 
 
+def head(name: str, arm: str, layer: int, number: int) -> pd.Series:
+    """Return a head's recovered share beside both controls, ``estimate, random, other``."""
+    rows = first_cells(table(name, "patching_heads"), 100, "share")
+    rows = rows[(rows["arm"] == arm) & (rows["group"] == "harmed") & (rows["direction"] == "repair")]
+    return rows[(rows["layer"] == layer) & (rows["head"] == number)].iloc[0]
+
+
 def harmed_of(name: str, arm: str, seed: int = 0) -> int:
     """Count the answers of a run that are right without the context and wrong with it."""
     rows = table(name, "generations")
@@ -234,6 +241,30 @@ def cosines(name: str, arm: str) -> pd.Series:
 
 
 @cache
+def run_cosines(name: str, arm: str) -> list[tuple[int, pd.Series]]:
+    """Return :func:`cosines` of each run by itself."""
+    rows = table(name, "gradients")
+    rows = rows[rows["arm"] == arm]
+    found = []
+    for seed, mine in rows.groupby("seed"):
+        both = beside_baseline(mine)
+        both = both[both["other_term"].str.contains("q_c") & ~both["other_term"].str.contains("f")]
+        found.append((int(seed), both[both["term"] == "KL(q_x || f)"].iloc[-1]))
+    return found
+
+
+def away(names: Iterable[str], arm: str) -> str:
+    """Count the runs whose interval of the cosine excludes 0, and name them."""
+    every = [(name, seed, row) for name in names for seed, row in run_cosines(name, arm)]
+    found = [(name, seed, row) for name, seed, row in every if not row["low"] <= 0 <= row["high"]]
+    named = []
+    for name, seed, row in found:
+        cosine = f"{row['cosine']:.2f} [{row['low']:.2f}, {row['high']:.2f}]".replace("-", "−")
+        named.append(f"`{name.rpartition('/')[2]}` seed {seed}: {cosine}")
+    return f"{len(found)} of {len(every)} runs" + (f" ({', '.join(named)})" if named else "")
+
+
+@cache
 def all_updated(name: str) -> pd.DataFrame:
     return by_module(table(name, "updates"), "relative")
 
@@ -260,6 +291,13 @@ def told(name: str, arm: str, question: str) -> tuple[float, float]:
     places = sorted(rows["place"].unique())
     at = rows[rows["place"] == places[len(places) // 2]].set_index("control")["estimate"]
     return float(at["none"]), float(at["shuffled"])
+
+
+def told_at(name: str, arm: str, question: str, layer: int) -> float:
+    """Return AUROC of a linear probe behind a layer."""
+    rows = probe_table(table(name, "probes"), question)
+    rows = rows[(rows["arm"] == arm) & (rows["place"] == layer) & (rows["control"] == "none")]
+    return float(rows["estimate"].iloc[0])
 
 
 @cache
@@ -326,11 +364,11 @@ def settings_of(suite: str) -> list[str]:
     return [f"{suite}/{each}" for each in open_suite(suite).studies]
 
 
-def first_claimed(name: str, arm: str, site: str) -> str:
-    """Name the first layer where a patch does more than both controls in every seed, and the share it returns; else a dash."""
+def all_claimed_at(name: str, arm: str, site: str) -> str:
+    """List the layers where a patch does more than both controls in every seed, with the share it returns; else a dash."""
     chances, rows = claimed(name, arm), patched(name, arm)
     places = sorted(place for at, place in chances.index if at == site and chances[at, place] <= ALPHA)
-    return f"{layer_name(places[0])}: {rows.loc[(site, places[0]), 'estimate']:.2f}" if places else "–"
+    return ", ".join(f"{layer_name(each)}: {rows.loc[(site, each), 'estimate']:.2f}" for each in places) or "–"
 
 
 def turns_at(name: str, arm: str, site: str = "resid_post") -> str:
@@ -342,7 +380,7 @@ def turns_at(name: str, arm: str, site: str = "resid_post") -> str:
 def settings_markdown(suite: str, arms: Iterable[str] = ("opd", "nca")) -> str:
     """Return a row per setting and arm with harmed answers: where they are decided, and what the controls allow."""
     lines = [
-        "| setting | arm | harmed answers | half are back from layer (stream) | beyond both controls from (stream) | "
+        "| setting | arm | harmed answers | half are back from layer (stream) | more than both controls at (stream) | "
         "(attention) | (MLP) | context cut off from all tokens | double dose, by seed | lowest cosine at |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -356,7 +394,7 @@ def settings_markdown(suite: str, arms: Iterable[str] = ("opd", "nca")) -> str:
             cut = cuts(name, arm).loc[("context", "all")]
             lines.append(
                 f"| `{name.partition('/')[2]}` | {arm} | {flips(name, arm)} | {turns_at(name, arm)} | "
-                + " | ".join(first_claimed(name, arm, site) for site in SITES)
+                + " | ".join(all_claimed_at(name, arm, site) for site in SITES)
                 + f" | {cut['all']:.2f} [{cut['all_low']:.2f}, {cut['all_high']:.2f}] | {', '.join(verdicts_of(name, arm))} | "
                 f"{layer_name(lowest(name, arm))} |"
             )
@@ -397,7 +435,7 @@ def everywhere(suite: str, remark: str) -> bool:
     """Tell whether every setting bears out a sentence on the terms' gradients (orthogonal) or on the updates (alike)."""
     for name in settings_of(suite):
         start, at, (queries, rest) = cosines(name, "base"), cosines(name, "opd"), kinds(name, "opd")
-        if remark == "orthogonal" and not (at.low <= 0.0 <= at.high and start.cosine < 0.0 and at.own < 0.35):
+        if remark == "orthogonal" and not (abs(at.cosine) < 0.1 and -0.25 < start.cosine < 0.0 and at.own < 0.35):
             return False
         if remark == "alike" and not 6 / 7 <= queries / rest <= 7 / 6:
             return False
