@@ -153,11 +153,10 @@ def heads_markdown(name: str, arm: str, count: int = 3) -> str:
     return "\n".join(lines)
 
 
-def head(name: str, arm: str, layer: int, number: int) -> pd.Series:
-    """Return a head's recovered share beside both controls, ``estimate, random, other``."""
-    rows = first_cells(table(name, "patching_heads"), 100, "share")
-    rows = rows[(rows["arm"] == arm) & (rows["group"] == "harmed") & (rows["direction"] == "repair")]
-    return rows[(rows["layer"] == layer) & (rows["head"] == number)].iloc[0]
+def first_head(name: str, arm: str) -> pd.Series:
+    """Return the head that repairs most: ``layer, head, estimate, random, other``."""
+    rows = first_cells(table(name, "patching_heads"), 1, "share")
+    return rows[(rows["arm"] == arm) & (rows["group"] == "harmed") & (rows["direction"] == "repair")].iloc[0]
 
 
 def harmed_of(name: str, arm: str, seed: int = 0) -> int:
@@ -241,30 +240,6 @@ def cosines(name: str, arm: str) -> pd.Series:
 
 
 @cache
-def run_cosines(name: str, arm: str) -> list[tuple[int, pd.Series]]:
-    """Return :func:`cosines` of each run by itself."""
-    rows = table(name, "gradients")
-    rows = rows[rows["arm"] == arm]
-    found = []
-    for seed, mine in rows.groupby("seed"):
-        both = beside_baseline(mine)
-        both = both[both["other_term"].str.contains("q_c") & ~both["other_term"].str.contains("f")]
-        found.append((int(seed), both[both["term"] == "KL(q_x || f)"].iloc[-1]))
-    return found
-
-
-def away(names: Iterable[str], arm: str) -> str:
-    """Count the runs whose interval of the cosine excludes 0, and name them."""
-    every = [(name, seed, row) for name in names for seed, row in run_cosines(name, arm)]
-    found = [(name, seed, row) for name, seed, row in every if not row["low"] <= 0 <= row["high"]]
-    named = []
-    for name, seed, row in found:
-        cosine = f"{row['cosine']:.2f} [{row['low']:.2f}, {row['high']:.2f}]".replace("-", "−")
-        named.append(f"`{name.rpartition('/')[2]}` seed {seed}: {cosine}")
-    return f"{len(found)} of {len(every)} runs" + (f" ({', '.join(named)})" if named else "")
-
-
-@cache
 def all_updated(name: str) -> pd.DataFrame:
     return by_module(table(name, "updates"), "relative")
 
@@ -324,6 +299,11 @@ def _number(value: float) -> str:
 
 def verdicts_of(name: str, arm: str) -> list[str]:
     return [each.verdict for each in doses(name, arm)]
+
+
+def most_repaired(name: str) -> float:
+    """Return the largest share of answers, of all runs, that are back once ``v`` is taken out."""
+    return max(each.repaired for each in all_doses(name) if pd.notna(each.repaired))
 
 
 def stronger_of(name: str, arm: str) -> list[str]:
