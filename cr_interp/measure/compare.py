@@ -92,6 +92,17 @@ def compare_checkpoints(
 
     Returns the study. Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist, a context
     that reaches neither view, checkpoints whose tokenizers differ, or a folder with a study of something else.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import cr_interp as cr
+    >>> with TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     study = cr.compare_checkpoints(
+    ...         ["base=builtin:organism-rules"], Path(folder) / "mine", task="rules:shift", examples=4
+    ...     )
+    ...     table = cr.metric_table(study)
+    base ... tok/s ...
+    >>> table.set_index("metric")["estimate"][["acc_x", "acc_xc"]].unique().tolist()      # without and with the context
+    [0.0, 1.0]
     """
     models = parse_pairs(checkpoints)
     asked = Question(
