@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cr_interp.study.rows import split_of
+from cr_interp.study.rows import counted_split
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import metrics
 from cr_interp.tables.divergence import divergence_metrics
@@ -40,7 +40,7 @@ def metric_table(study: Study, control: str = "exact", interval: Kind = "across"
 
 def _metrics(study: Study, control: str, interval: Kind) -> pd.DataFrame:
     generations = study.table("generations")
-    split = split_of(generations)
+    split = counted_split(generations)
     table = metrics(generations, control=control, split=split, interval=interval)
     more = [new_instruction(generations, split=split, interval=interval)]
     if study.has_table("divergence"):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cr_interp.system.percent import percent
+from cr_interp.system.percent import number, percent
 
 #: Between a number and its unit.
 NBSP = "\u00a0"
@@ -64,7 +64,7 @@ class Value:
 
 
 def plain(value: float, digits: int = 3) -> str:
-    return "–" if np.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+    return number(value, digits)
 
 
 def times(ratio: float) -> str:

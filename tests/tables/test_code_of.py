@@ -72,7 +72,7 @@ def test_words_and_what_other_answers_are_made_by_do_not_count(copy):
     digest, edit = copy
     before = digest()
     edit("tables/behaviour.py", '    """Compute the six metrics', '    """Work out the six metrics')
-    edit("tables/behaviour.py", "#: Of these what needs no key.", "#: Of these, what needs no key.")
+    edit("tables/behaviour.py", '# "Every arm solves it" is asked', "# Whether every arm solves it is asked")
     edit("tables/probes.py", "def probe_table(", "def table_of_probes(")
     edit("tables/patching.py", "def strongest(", "def most(")
     edit("study/study.py", "class Study", "class  Study")
