@@ -165,11 +165,6 @@ def messages_of(
     return [*before, {"role": "user", "content": text}]
 
 
-def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Apply the chat template and tokenise once, as text, adding no special tokens of the tokenizer's own."""
-    return _as_ids(tokenizer, chat_text(tokenizer, messages), messages)
-
-
 def _as_ids(tokenizer: Any, text: str, messages: Sequence[Message]) -> list[int]:
     """Tokenise a rendered chat. Special tokens that a message spells are read as the letters they are spelt with: only the
     template opens and ends turns, whatever a prompt says."""
