@@ -67,3 +67,22 @@ def test_what_docstrings_name_is_there(package):
         gone = [name for name in FILE.findall(text) if not is_there(name, file)]
         gone += [address for address in ROLE.findall(text) if not is_address(address)]
         assert not gone, file
+
+
+def packages() -> list[Path]:
+    return [
+        each.parent
+        for top in ("cr_interp", "training", "app")
+        for each in sorted((ROOT / top).rglob("__init__.py"))
+    ]
+
+
+@pytest.mark.parametrize("package", packages(), ids=lambda each: str(each.relative_to(ROOT)))
+def test_a_package_says_what_is_in_it(package):
+    """Its first lines name every module and every package in it: whoever opens it finds the file to open next."""
+    if package == ROOT / "cr_interp":  # whose first lines are its example; its map stands in the README
+        return
+    said = ast.get_docstring(ast.parse((package / "__init__.py").read_text("utf-8"))) or ""
+    inside = [each.stem for each in package.glob("*.py") if not each.stem.startswith("__")]
+    inside += [each.parent.name for each in package.glob("*/__init__.py")]
+    assert [name for name in sorted(inside) if not re.search(rf"\b{name}\b", said)] == []
