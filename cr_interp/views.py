@@ -35,7 +35,7 @@ NoContext = Literal["empty_system", "template_default"] | tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Context:
-    """What the teacher sees and the student is trained to do without.
+    """The part of a prompt that the teacher sees and the student is trained to do without.
 
     Either ``messages`` (chat messages placed before the prompt) or ``splice`` (a text put into the user
     message, where ``{prompt}`` stands for the prompt), or both.

@@ -33,7 +33,7 @@ EMBEDDING, OUTPUT = -1, -2
 
 
 class Metric(NamedTuple):
-    """Of behaviour: the title of its panel (Plotly reads the HTML) and what its axis counts."""
+    """A metric of behaviour: the title of its panel (Plotly reads the HTML) and what its axis counts."""
 
     title: str
     axis: str
@@ -43,7 +43,7 @@ Kind = Literal["similarity", "movement", "ratio", "composition"]
 
 
 class Measure(NamedTuple):
-    """Of states: what it is called, and how its values are read. A measure of the drift panel is added here and in
+    """A measure of states: what it is called, and how its values are read. A measure of the drift panel is added here and in
     ``similarity/panel.py``, which computes it."""
 
     name: str

@@ -53,7 +53,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Tryout:
-    """What a model says in both views, and how the tokens of its no-context response move when the context is given.
+    """A model's answers in both views, and the movement of its no-context response's tokens when the context is given.
 
     ``sites``: the embedding, then after every block. A token stands for the state that predicts it.
     """

@@ -85,7 +85,7 @@ Change = PutIn | Block | Steer
 
 @dataclass(frozen=True)
 class Intervened:
-    """What the model says without the context, with it, and changed; ``said``: the change in words."""
+    """Three answers of a model: without the context, with it, and changed; ``said``: the change in words."""
 
     without: Answer
     given: Answer

@@ -1,7 +1,7 @@
 """Compute what the workbench and ``cr-interp table`` ask first of each bundled example, and put it beside it.
 
-``python docs/tools/computed.py``, after a bundled study was made again or after the code of a metric changed: what was computed of
-the old study, or by the old code, is made again or removed, and the rest is kept. With ``--again`` everything is computed.
+``python docs/tools/computed.py``, after a bundled study was made again or after the code of a metric changed: what was computed
+of the old study, or by the old code, is made again or removed, and the rest is kept. With ``--again`` everything is computed.
 The same studies and code give the same bytes.
 """
 

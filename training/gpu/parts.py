@@ -44,7 +44,7 @@ _SETTINGS = ("steps", "batch_size", "eval_every", "eval_examples", "save_every")
 
 @dataclass(frozen=True)
 class Bench:
-    """Where results go, which model and configuration are tried, and how large."""
+    """The place of results, and the model and configuration that are tried, with their size."""
 
     out: Path
     model: str

@@ -48,7 +48,7 @@ _OF_A_RUN = ("objective", "seed", "training data")
 
 
 class Making:
-    """What the results of a configuration are made of, as files and code are at this moment."""
+    """The parts that the results of a configuration are made of, as files and code are at this moment."""
 
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
