@@ -33,7 +33,7 @@ EMBEDDING, OUTPUT = -1, -2
 
 
 class Metric(NamedTuple):
-    """Of behaviour: what it is called, and how its values are read. A metric of answers is added here and in
+    """A metric of behaviour: what it is called, and how its values are read. A metric of answers is added here and in
     ``tables/behaviour.py``, which computes it."""
 
     title: str
@@ -49,7 +49,7 @@ class Metric(NamedTuple):
 
     @property
     def short(self) -> str:
-        """Its name as plain text.
+        """The metric's name as plain text.
 
         >>> METRICS["acc_xc"].short
         'Acc_xc'
@@ -61,7 +61,7 @@ Kind = Literal["similarity", "movement", "ratio", "composition"]
 
 
 class Measure(NamedTuple):
-    """Of states: what it is called, and how its values are read. A measure of the drift panel is added here and in
+    """A measure of states: what it is called, and how its values are read. A measure of the drift panel is added here and in
     ``similarity/panel.py``, which computes it."""
 
     name: str

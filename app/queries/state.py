@@ -78,7 +78,7 @@ class Selection:
 
     @property
     def files(self) -> Stamp:
-        """What a figure of this study is valid for."""
+        """The files that a figure of this study is valid for."""
         return stamp_of(self.study.path, *sorted(self.study.path.glob("tables/*.parquet")))
 
     def once(self, what: str, make: Callable[[], T], *more: Hashable) -> T:

@@ -40,7 +40,7 @@ DURING = ("acc_x", "acc_xc", "harm")
 
 @dataclass(frozen=True)
 class Chosen:
-    """What this page lets its reader choose: a suite is about no single study, so nothing comes from the left."""
+    """The choices of this page: a suite is about no single study, so nothing comes from the left."""
 
     arm: str
     baseline: str

@@ -30,7 +30,7 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class Read:
-    """What a run says of each example of a batch."""
+    """The answer of a run for each example of a batch."""
 
     difference: Float[Tensor, " example"]
     """NaN where the answers do not part."""
@@ -61,7 +61,7 @@ class Batch:
 
     @cached_property
     def partners(self) -> list[int | None]:
-        """For every example the other one, of this batch, that is its control."""
+        """The example, of this batch, that is each example's control."""
         return partners_of(self.pairs)
 
     @cached_property

@@ -42,7 +42,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Options:
-    """What is explained, and how. An analysis names in ``study.analyses`` those of its own that decide its rows."""
+    """The choice of what is explained. An analysis names in ``study.analyses`` those of its own that decide its rows."""
 
     groups: Sequence[str] = ("harmed", "rescued", "kept")
     examples: int = 64

@@ -31,7 +31,7 @@ from cr_interp.views import check_fits, shared_prefix
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen. ``temperature`` 0 is greedy.
+    """A rule for choosing tokens. ``temperature`` 0 is greedy.
 
     >>> Decoding(max_new_tokens=256, temperature=0.7, top_p=0.9).batch_size
     64

@@ -10,7 +10,7 @@ from cr_interp.tables.metrics import metric_table
 
 
 class Held:
-    """What the sections of a report share."""
+    """The tables that the sections of a report share."""
 
     def __init__(self, study: Study) -> None:
         self.study = study

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from cr_interp.errors import unknown
+from cr_interp.study.places import is_study
 from cr_interp.study.study import Study
 
 BUNDLED = Path(__file__).parent.parent / "examples"
@@ -27,7 +28,7 @@ def _is_study(folder: Path) -> bool:
     found.
     """
     try:
-        return (folder / "manifest.json").is_file()
+        return is_study(folder)
     except OSError:
         return False
 

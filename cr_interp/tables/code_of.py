@@ -3,9 +3,9 @@
 Mental model: an answer is named like the function of this package that makes it (``metric_table``, ``verdict_rows``). From the
 module of that function the imports are followed, and what *computes* on the way is digested: the modules of ``tables`` and
 ``tasks`` that are reached, ``statistics.py``, ``ends.py``, ``vocabulary.py``, and from ``study`` how rows are read and picked
-(``reading.py``, ``rows.py``). Left out is what finds, checks, locks or writes files, and what is drawn. Words are left out as
-well: comments and docstrings change no number. So a new formula makes every answer that can contain it out of date, and a
-sentence none.
+(``study/reading.py``, ``study/rows.py``). Left out is what finds, checks, locks or writes files, and what is drawn. Words are
+left out as well: comments and docstrings change no number. So a new formula makes every answer that can contain it out of date,
+and a sentence none.
 """
 
 import re

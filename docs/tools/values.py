@@ -33,7 +33,7 @@ class Value:
 
     @property
     def pct(self) -> str:
-        """As a share: ``22.1 %``."""
+        """The value as a share: ``22.1 %``."""
         return f"{percent(self.estimate)}{NBSP}%" if self.exists else "–"
 
     @property
@@ -42,7 +42,7 @@ class Value:
 
     @property
     def points(self) -> str:
-        """As a difference of shares, with its sign: ``−22.1 points``."""
+        """The value as a difference of shares, with its sign: ``−22.1 points``."""
         return f"{percent(self.estimate, sign=True)} points" if self.exists else "–"
 
     @property
