@@ -18,7 +18,7 @@ T = TypeVar("T", bound=Hashable)
 
 @dataclass(frozen=True)
 class _Kept:
-    """What a choice was in the last run, what the URL said of it (nothing if it was the default), and its name there."""
+    """A choice as it was in the last run, what the URL said of it (nothing if it was the default), and its name there."""
 
     value: Any
     text: str | tuple[str, ...] | None

@@ -32,7 +32,7 @@ LONGEST = token_view.WINDOW
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked: in both views the prompt, in one of them behind the context."""
+    """A question: in both views the prompt, in one of them behind the context."""
 
     prompt: str
     context: Context | None
@@ -43,7 +43,7 @@ class Question:
 
     @property
     def asked(self) -> tuple[str, Context | None, int, NoContext]:
-        """What a model is given."""
+        """The prompt that a model is given."""
         return self.prompt, self.context, self.limit, self.no_context
 
 

@@ -104,8 +104,9 @@ def clopper_pearson(events: float, n: float, level: float = 0.95) -> tuple[float
 
     ``events`` need not be whole: of clusters, each counts by the share of its answers. NaN for n = 0.
 
-    >>> clopper_pearson(0, 256)
-    (0.0, 0.0143...)
+    >>> low, high = clopper_pearson(0, 256)
+    >>> low, round(high, 4)
+    (0.0, 0.0143)
     """
     if not n > 0:
         return float("nan"), float("nan")

@@ -35,7 +35,7 @@ NoContext = Literal["empty_system", "template_default"] | tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Context:
-    """What the teacher sees and the student is trained to do without.
+    """The part of a prompt that the teacher sees and the student is trained to do without.
 
     Either ``messages`` (chat messages placed before the prompt) or ``splice`` (a text put into the user
     message, where ``{prompt}`` stands for the prompt), or both.
@@ -163,11 +163,6 @@ def messages_of(
         before = given if given[0]["role"] == "system" else neutral + given
     text = prompt if context is None else context.splice.replace("{prompt}", prompt)
     return [*before, {"role": "user", "content": text}]
-
-
-def chat_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Apply the chat template and tokenise once, as text, adding no special tokens of the tokenizer's own."""
-    return _as_ids(tokenizer, chat_text(tokenizer, messages), messages)
 
 
 def _as_ids(tokenizer: Any, text: str, messages: Sequence[Message]) -> list[int]:

@@ -33,17 +33,35 @@ EMBEDDING, OUTPUT = -1, -2
 
 
 class Metric(NamedTuple):
-    """Of behaviour: the title of its panel (Plotly reads the HTML) and what its axis counts."""
+    """A metric of behaviour: what it is called, and how its values are read. A metric of answers is added here and in
+    ``tables/behaviour.py``, which computes it."""
 
     title: str
+    """The title of its panel; Plotly reads the HTML."""
     axis: str
+    """What its axis counts."""
+    head: str = ""
+    """The head of its column where a table has little room; empty: its key."""
+    share: bool = True
+    """Whether it is a share, between 0 and 1."""
+    keyed: bool = True
+    """Whether it needs to be known which answer is right."""
+
+    @property
+    def short(self) -> str:
+        """The metric's name as plain text.
+
+        >>> METRICS["acc_xc"].short
+        'Acc_xc'
+        """
+        return re.sub(r"<sub>(.*?)</sub>", r"_\1", self.title)
 
 
 Kind = Literal["similarity", "movement", "ratio", "composition"]
 
 
 class Measure(NamedTuple):
-    """Of states: what it is called, and how its values are read. A measure of the drift panel is added here and in
+    """A measure of states: what it is called, and how its values are read. A measure of the drift panel is added here and in
     ``similarity/panel.py``, which computes it."""
 
     name: str
@@ -63,22 +81,24 @@ class Measure(NamedTuple):
 METRICS: dict[str, Metric] = {
     "acc_x": Metric("Acc<sub>x</sub>", "right without context (%)"),
     "acc_xc": Metric("Acc<sub>xc</sub>", "right with context (%)"),
-    "both_correct": Metric("BothCorrect", "right in both views (%)"),
+    "both_correct": Metric("BothCorrect", "right in both views (%)", head="both"),
     "harm": Metric("Harm", "wrong with, of right without (%)"),
     "rescue": Metric("Rescue", "right with, of wrong without (%)"),
-    "delta_len": Metric("Δlen", "longer with context (%)"),
+    "delta_len": Metric("Δlen", "longer with context (%)", head="Δlen", share=False, keyed=False),
 }
 #: What a comparison of two arms is judged by, in order. ``harm_common``: Harm on the prompts that both solve without the context.
 JUDGED = ("harm", "harm_common", "acc_x", "acc_xc")
 #: Of the two answers to a prompt, where no key says which is right.
 AGREEMENT: dict[str, Metric] = {
-    "changed": Metric("Changed", "other answer with context (%)"),
-    "agreement": Metric("Agreement", "same answer with context (%)"),
+    "changed": Metric("Changed", "other answer with context (%)", keyed=False),
+    "agreement": Metric("Agreement", "same answer with context (%)", keyed=False),
 }
 #: Of the distributions: nats a token, so no shares, and no key is needed.
 DIVERGENCES: dict[str, Metric] = {
-    "fidelity": Metric("Fidelity", "KL(q<sub>x</sub> ‖ f), nats a token"),
-    "invariance": Metric("Invariance", "KL(q<sub>x</sub> ‖ q<sub>c</sub>), nats a token"),
+    "fidelity": Metric("Fidelity", "KL(q<sub>x</sub> ‖ f), nats a token", share=False, keyed=False),
+    "invariance": Metric(
+        "Invariance", "KL(q<sub>x</sub> ‖ q<sub>c</sub>), nats a token", share=False, keyed=False
+    ),
 }
 MEASURES: dict[str, Measure] = {
     "cosine": Measure("cosine", "cosine between the views", "1 − cosine", squared=True),
@@ -132,6 +152,29 @@ COMPOSITION = tuple(name for name, measure in EVERY_MEASURE.items() if measure.k
 SQUARED = tuple(name for name, measure in EVERY_MEASURE.items() if measure.squared)
 
 
+def of_answers() -> dict[str, Metric]:
+    """Return the metrics that are counted on answers: those of a key, then those of agreement."""
+    return {**METRICS, **AGREEMENT}
+
+
+def judged_first() -> list[str]:
+    """Order the metrics as a suite's tables do: what a comparison is judged by, then the others.
+
+    >>> judged_first()
+    ['acc_x', 'acc_xc', 'harm', 'both_correct', 'rescue', 'delta_len']
+    """
+    return sorted(METRICS, key=lambda name: name not in JUDGED)
+
+
+def differing() -> list[str]:
+    """Order what two arms differ by: the metrics, Harm on the prompts that both solve beside Harm, agreement.
+
+    >>> differing()[3:6]
+    ['harm', 'harm_common', 'rescue']
+    """
+    return [each for name in of_answers() for each in ([name, "harm_common"] if name == "harm" else [name])]
+
+
 def measure_words(measure: str) -> Measure:
     """Look up what a measure is called; one that is not known keeps its own name."""
     return EVERY_MEASURE.get(measure, Measure(measure, measure, f"1 − {measure}"))
@@ -162,6 +205,37 @@ def by_arm(table: "pd.DataFrame", *then: str) -> "pd.DataFrame":
         ignore_index=True,
         key=lambda column: column.map(order) if column.name == "arm" else column,
     )
+
+
+def at_embedding(site: Any, layer: Any) -> Any:
+    """Tell whether a site is the embedding's output: what the first block reads, ``resid_pre`` of layer 0. Elementwise for
+    columns. ``resid_pre`` of a later layer is no embedding, but what the block before it leaves.
+    """
+    return (site == "resid_pre") & (layer == 0)
+
+
+def place_of(site: str, layer: int) -> int:
+    """Return a site's place on a layer axis: its block's number, −1 of the embedding.
+
+    >>> place_of("resid_pre", 0), place_of("resid_post", 0), place_of("resid_pre", 3)
+    (-1, 0, 3)
+    """
+    return EMBEDDING if at_embedding(site, layer) else layer
+
+
+def places_of(rows: "pd.DataFrame") -> "pd.Series":
+    """Return :func:`place_of` of each row of a table with the columns ``site`` and ``layer``."""
+    layers = rows["layer"].astype(int)
+    return layers.where(~at_embedding(rows["site"], layers), EMBEDDING)
+
+
+def site_at(place: int, site: str = "resid_post") -> tuple[str, int]:
+    """Return the site and layer of a place: the embedding is ``resid_pre`` of layer 0, elsewhere it is ``site``.
+
+    >>> site_at(-1), site_at(4)
+    (('resid_pre', 0), ('resid_post', 4))
+    """
+    return ("resid_pre", 0) if place == EMBEDDING else (site, place)
 
 
 def layer_name(place: int) -> str:

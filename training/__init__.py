@@ -1,6 +1,7 @@
 """training: makes the checkpoints that cr_interp looks at. It imports cr_interp, never the other way round.
 
-Mental model: ``settings.py`` is the configuration, ``objectives.py`` what an arm minimises; neither loads torch.
+Mental model: ``settings.py`` is the configuration, ``task_of.py`` its task, ``objectives.py`` what an arm minimises; none loads
+torch. ``commands.py`` is what ``cr-interp`` takes from here.
 
     planning/      what a run will need, before it begins
     run/           one run: one arm with one seed

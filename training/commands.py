@@ -8,6 +8,7 @@ import typer
 
 from cr_interp.commands.typed import listed, whole_numbers
 from cr_interp.errors import UserError, unknown
+from cr_interp.study.places import RUNS
 from cr_interp.system.shown import console as terminal
 from cr_interp.system.visible import one_line
 
@@ -153,7 +154,7 @@ def distill(
     else:
         run_all(chosen, study, workers)
     if parallel.is_main():
-        console.print(f"Checkpoints are in {path / 'runs'}.")
+        console.print(f"Checkpoints are in {path / RUNS}.")
 
 
 def reproduce(

@@ -100,7 +100,7 @@ PUT: dict[str, "SiteName"] = {"put": "resid_post", "put attention": "attn_out", 
 
 def examples(study: Study) -> list[Example]:
     """See :func:`cr_interp.study.questions.examples`; without a model."""
-    return _examples(study.path, stamp_of(study.table_path("generations"), study.path / "manifest.json"))
+    return _examples(study.path, stamp_of(study.table_path("generations"), study.manifest_path))
 
 
 @st.cache_resource(max_entries=2, show_spinner=False)

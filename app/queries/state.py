@@ -22,7 +22,7 @@ from cr_interp.errors import UserError
 from cr_interp.figures import behind as drift_behind
 from cr_interp.figures import maps as map_figures
 from cr_interp.study.log import StudyLogs
-from cr_interp.study.rows import rows_of, split_of
+from cr_interp.study.rows import counted_split, rows_of
 from cr_interp.study.study import Study
 from cr_interp.tables import behaviour, example_pairs, flips_by_drift, token_view, verdict_rows
 from cr_interp.tables import drift as drift_tables
@@ -78,7 +78,7 @@ class Selection:
 
     @property
     def files(self) -> Stamp:
-        """What a figure of this study is valid for."""
+        """The files that a figure of this study is valid for."""
         return stamp_of(self.study.path, *sorted(self.study.path.glob("tables/*.parquet")))
 
     def once(self, what: str, make: Callable[[], T], *more: Hashable) -> T:
@@ -89,7 +89,7 @@ class Selection:
     @property
     def split(self) -> str:
         """The split whose answers are counted: the test split, or the only one that somebody's own prompts have."""
-        return split_of(table(self.study, "generations"))
+        return counted_split(table(self.study, "generations"))
 
     def generations(self) -> pd.DataFrame:
         return rows_of(table(self.study, "generations"), seeds=self.some_seeds)
@@ -393,7 +393,9 @@ def _outcome_shares(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ..
 @_cached
 def _pairs(path: Path, stamp: Stamp, control: str, seeds: tuple[int, ...] | None) -> pd.DataFrame:
     generations = _table(path, stamp, "generations")
-    return example_pairs.paired(rows_of(generations, seeds=seeds), split=split_of(generations), control=control)
+    return example_pairs.paired(
+        rows_of(generations, seeds=seeds), split=counted_split(generations), control=control
+    )
 
 
 @_cached
@@ -413,12 +415,12 @@ def _behaviour(
     **options: Any,
 ) -> pd.DataFrame:
     """Compute the metrics, and keep them on disk: bootstraps over all answers take seconds. The answers are those of the
-    split that counts (:func:`~cr_interp.study.rows.split_of`).
+    split that counts (:func:`~cr_interp.study.rows.counted_split`).
     """
 
     def make() -> pd.DataFrame:
         generations = _table(path, stamp, "generations")
-        return function(rows_of(generations, seeds=seeds), split=split_of(generations), **options)
+        return function(rows_of(generations, seeds=seeds), split=counted_split(generations), **options)
 
     given = [None if seeds is None else list(seeds), options]
     return stored(function.__name__, [Study.open(path).table_path("generations")], given, make, path)

@@ -34,7 +34,7 @@ def _stamp_now(chosen: Suite) -> Stamp:
 
 @dataclass(frozen=True)
 class There:
-    """What any of the settings has."""
+    """All that any of the settings has."""
 
     arms: tuple[str, ...]
     controls: tuple[str, ...]

@@ -3,22 +3,12 @@
 import pandas as pd
 
 from cr_interp.report.settings import configuration, flatten, provenance
-from cr_interp.report.verdict import (
-    COMMON,
-    SHORT,
-    Headline,
-    Verdict,
-    change,
-    headline,
-    percent,
-    points,
-    value,
-)
+from cr_interp.report.verdict import Headline, Verdict, change, headline, value
+from cr_interp.system.percent import percent
 from cr_interp.tables.example_pairs import MARKS
+from cr_interp.vocabulary import of_answers
 
 __all__ = [
-    "COMMON",
-    "SHORT",
     "Headline",
     "Verdict",
     "answers",
@@ -27,15 +17,9 @@ __all__ = [
     "flatten",
     "headline",
     "metric_table",
-    "percent",
-    "points",
     "provenance",
     "value",
 ]
-
-
-#: What a study has where examples lack an answer key.
-KEYLESS = {"changed": "Changed", "agreement": "Agreement"}
 
 
 def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -43,19 +27,19 @@ def metric_table(metrics: pd.DataFrame) -> pd.DataFrame:
     pooled = metrics[metrics["seed"].isna()]
     cells = pooled.assign(
         cell=[
-            "–"
-            if pd.isna(row.estimate)
-            else f"{percent(row.estimate, '')} [{percent(row.low, '')}, {percent(row.high, '')}]".replace(
-                "-", "−"
-            )
+            "–" if pd.isna(row.estimate) else f"{percent(row.estimate)} [{percent(row.low)}, {percent(row.high)}]"
             for row in pooled.itertuples()
         ]
     )
     table = cells.pivot_table(index="arm", columns="metric", values="cell", aggfunc="first", sort=False)
-    short = {**SHORT, **KEYLESS}
-    names = [name for name in short if name in table]
-    table = table.loc[list(dict.fromkeys(pooled["arm"])), names]
-    return table.rename(columns={name: f"{short[name]} (%)" for name in names}).reset_index(names="arm")
+    heads = {name: in_percent(name) for name in of_answers() if name in table}
+    table = table.loc[list(dict.fromkeys(pooled["arm"])), list(heads)]
+    return table.rename(columns=heads).reset_index(names="arm")
+
+
+def in_percent(metric: str) -> str:
+    """Return the head of a metric's column: ``Acc_x (%)``."""
+    return f"{of_answers()[metric].short} (%)"
 
 
 def answers(

@@ -19,6 +19,7 @@ from cr_interp.study.rows import last_step
 from cr_interp.study.schema import COLUMNS, wrong_columns
 from cr_interp.study.study import Study
 from cr_interp.tables import token_view
+from cr_interp.vocabulary import OUTPUT, site_at
 
 _kept = st.cache_resource(max_entries=64, show_spinner=False)
 _TEXTS = ("arm", "site", "example_id", "token")
@@ -119,11 +120,13 @@ def _token_scale(path: Path, stamp: Stamp, measure: str) -> float:
 def _token_rank(
     path: Path, stamp: Stamp, arm: str, seed: int, layer: int, measure: str, statistic: str
 ) -> pd.DataFrame:
-    site = {token_view.OUTPUT: "output", -1: "resid_pre"}.get(layer, "resid_post")
     column = dataset.field
-    where = (column("arm") == arm) & (column("seed") == seed) & (column("site") == site)
-    if layer >= 0:
-        where &= column("layer") == layer
+    where = (column("arm") == arm) & (column("seed") == seed)
+    if layer == OUTPUT:
+        where &= column("site") == "output"
+    else:
+        site, number = site_at(layer)
+        where &= (column("site") == site) & (column("layer") == number)
     columns = ["arm", "seed", "step", "example_id", "position", "token", measure]
     return token_view.rank(_token_part(path, stamp, columns, where), measure, statistic)
 

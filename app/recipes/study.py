@@ -275,7 +275,7 @@ def of_table(
 
 
 class Compared(Protocol):
-    """What is chosen of a suite."""
+    """The choice from a suite."""
 
     @property
     def arm(self) -> str: ...

@@ -19,6 +19,7 @@ from cr_interp.errors import UserError
 from cr_interp.figures.flips import flips as flips_figure
 from cr_interp.figures.mechanism import ORDER
 from cr_interp.study.rows import rows_of
+from cr_interp.system.percent import number
 from cr_interp.tables.claims import ALPHA
 from cr_interp.tables.interval_words import between
 from cr_interp.tables.patching import CONTROLS, DIRECTIONS, READOUTS, cell_examples
@@ -118,7 +119,7 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
     row = names[name]
     there = shown[(shown["arm"] == row.arm) & (shown["site"] == row.site) & (shown["place"] == row.place)]
     beside = [
-        f"{CONTROLS[each.control]}: {each.estimate:.2f}".replace("-", "−")
+        f"{CONTROLS[each.control]}: {number(each.estimate, 2)}"
         for each in there.itertuples()
         if each.control in CONTROLS and each.control != "none"
     ]

@@ -18,10 +18,11 @@ from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.figures import verdict_html
 from cr_interp.report.study import keyless_sentences
+from cr_interp.system.percent import percent
 from cr_interp.tables.example_pairs import MARKS_SAY
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.verdict_rows import ROWS, common_open, is_deafer, is_keyless, keyless_verdict, price
-from cr_interp.vocabulary import layer_words
+from cr_interp.vocabulary import layer_words, of_answers
 
 #: What the pointer says of a row of the verdict.
 HELP = {name: GLOSSARY[name] for name in ROWS}
@@ -117,8 +118,8 @@ def decided(chosen: Selection) -> str:
     return (
         f"In {first['arm']}, putting back the {SITES.get(first['site'], first['site'])} of "
         f"{layer_words(int(first['place']))} alone "
-        f"returns {summary.percent(first['estimate'])} of {counted(first)} {first['group']} answers a seed (interval "
-        f"{summary.percent(first['low'], '')} to {summary.percent(first['high'])}; controls at most {summary.percent(beside)})."
+        f"returns {percent(first['estimate'], unit=' %')} of {counted(first)} {first['group']} answers a seed (interval "
+        f"{percent(first['low'])} to {percent(first['high'], unit=' %')}; controls at most {percent(beside, unit=' %')})."
         f"{as_much(beside, first)}{at_the_end(chosen, first)}"
     )
 
@@ -196,7 +197,7 @@ def metrics(chosen: Selection) -> None:
     regimes = chosen.regimes().set_index("arm")["regime"]
     shown = chosen.once("metric_table", lambda: summary.metric_table(table))
     shown = shown.assign(regime=shown["arm"].map(regimes).fillna("–").astype(str))
-    columns = {f"{short} (%)": GLOSSARY[name] for name, short in {**summary.SHORT, **summary.KEYLESS}.items()}
+    columns = {summary.in_percent(name): GLOSSARY.get(name, metric.axis) for name, metric in of_answers().items()}
     helps = {"arm": GLOSSARY["arm"], "regime": GLOSSARY["regime"], **columns}
     show_table(shown, "metrics of each arm, over seeds, with their intervals", help_of=helps)
     for told in keyless_sentences(chosen.study):
@@ -338,7 +339,7 @@ def page(chosen: Selection) -> None:
         + (LOOK if keyed(chosen) else LOOK_KEYLESS)
     )
     answered = not lacks(chosen, "generations", "responses")
-    for what, draw, of_answers in (
+    for what, draw, wanted in (
         ("The headline", headline, True),
         ("The metrics", metrics, True),
         ("The outcomes", outcomes, True),
@@ -346,7 +347,7 @@ def page(chosen: Selection) -> None:
         ("The answers", answers, True),
         ("The provenance", provenance, False),
     ):
-        if answered or not of_answers:
+        if answered or not wanted:
             with guard(what):
                 draw(chosen)
 

@@ -8,7 +8,7 @@ import streamlit as st
 from app.address import linked
 from app.context_line import line
 from app.parts import below, download_table, guard, show_figure
-from app.queries import suite_state, summary
+from app.queries import suite_state
 from app.recipes import study as recipes
 from app.sidebar import default_pair
 from app.words import GLOSSARY, MEASURE_HELP, measure_name, plain
@@ -16,9 +16,10 @@ from cr_interp import figures
 from cr_interp.errors import UserError
 from cr_interp.figures.suite import by_effect
 from cr_interp.report.suite import said_of_differences
+from cr_interp.system.percent import percent
 from cr_interp.tables.claims import count_claims, count_fairly, said_fairly, said_price
 from cr_interp.tables.suite import Suite, find_suites, in_order, open_suite
-from cr_interp.vocabulary import MEASURES, arm_order
+from cr_interp.vocabulary import MEASURES, METRICS, arm_order, judged_first
 
 NO_SUITE = """
 **No suite was found.** A suite is a folder of studies, one for each setting; it is looked for where studies are. The command
@@ -39,7 +40,7 @@ DURING = ("acc_x", "acc_xc", "harm")
 
 @dataclass(frozen=True)
 class Chosen:
-    """What this page lets its reader choose: a suite is about no single study, so nothing comes from the left."""
+    """The choices of this page: a suite is about no single study, so nothing comes from the left."""
 
     arm: str
     baseline: str
@@ -245,10 +246,10 @@ def forest(chosen: Chosen, mine: Suite) -> None:
 def table(chosen: Chosen, mine: Suite) -> None:
     st.subheader("Every setting", help=GLOSSARY["interval"], anchor="settings")
     rows = _rows(chosen, mine)
-    names = ("acc_x", "acc_xc", "harm", "both_correct", "rescue", "delta_len")
+    names = judged_first()
     shown = pd.DataFrame({"setting": rows["setting"], "arm": rows["arm"], "regime": rows["regime"].fillna("–")})
     for name in names:
-        shown[summary.SHORT[name]] = [summary.percent(value, "").replace("-", "−") for value in rows[name]]
+        shown[METRICS[name].short] = [percent(value) for value in rows[name]]
     shown["seeds"], shown["n"] = rows["seeds"], rows["n"]
     st.dataframe(
         shown,
@@ -261,7 +262,10 @@ def table(chosen: Chosen, mine: Suite) -> None:
             "regime": st.column_config.TextColumn(help=GLOSSARY["regime"]),
             "seeds": st.column_config.NumberColumn(help=GLOSSARY["seeds"]),
             "n": st.column_config.NumberColumn(help=GLOSSARY["n_pairs"]),
-            **{summary.SHORT[name]: st.column_config.TextColumn(help=GLOSSARY[name]) for name in names},
+            **{
+                METRICS[name].short: st.column_config.TextColumn(help=GLOSSARY.get(name, METRICS[name].axis))
+                for name in names
+            },
         },
     )
     with below("In %; the intervals are in the file."):

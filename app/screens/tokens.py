@@ -22,7 +22,7 @@ from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
 
 @dataclass(frozen=True)
 class Choice:
-    """What this page shows: a seed, a measure, a layer, and how examples are ordered."""
+    """The choice that this page shows: a seed, a measure, a layer, and how examples are ordered."""
 
     seed: int
     measure: str

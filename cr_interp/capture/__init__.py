@@ -9,6 +9,14 @@ every layer of many batches streams them into accumulators (``cr_interp.similari
 ``hooks`` is the default and the fastest. ``transformer_lens`` and ``nnsight`` give the same states (``cr-interp check``
 compares them on your own model) by way of those libraries, and ``nnsight`` can also ask a server (``remote=True``).
 States keep the model's dtype and device.
+
+    sites, states_of                     where a site lives in a model; what the public interface calls all this
+    hooks, transformer_lens, nnsight     the backends; ``ndif`` is nnsight's on a server
+    recorder, visiting                   what happens at a site; hooks for the time of a block
+    edits, attention, decoding           what is changed: states, who reads whom; and answers of a model so changed
+    copies, locks                        copies that share their weights; one capture at a time per model
+    states                               states on disk
+    check → checks, check_running        is a site what its name says? does it matter how a model is run?
 """
 
 from collections.abc import Callable, Sequence

@@ -31,7 +31,9 @@ Blocked = Bool[Tensor, "batch query key"]
 
 @dataclass(frozen=True)
 class Cut:
-    """Which readers lose which keys, and where. Columns are a view's whole sequences: the prefix, then ``view.ids``."""
+    """Keys that some readers lose, and the layers where they lose them. Columns are a view's whole sequences: the prefix, then
+    ``view.ids``.
+    """
 
     layers: frozenset[int]
     readers: Bool[Tensor, "batch column"]

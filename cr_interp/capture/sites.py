@@ -55,7 +55,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where the sites of one architecture are. ``None``: there is no such site."""
+    """The places of one architecture's sites. ``None``: there is no such site."""
 
     resid_mid: Place | None
     attn_out: Place | None

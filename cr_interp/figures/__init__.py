@@ -10,6 +10,18 @@ notebooks and the README's pictures draw the same thing. Three rules hold everyw
 - Backgrounds are transparent and the grid is a half-transparent grey: light and dark pages both work.
 
 Names that come from a table are escaped, since plotly reads some HTML in labels.
+
+    style, marks                                  colours, words and captions; what many figures draw alike
+    behaviour, cases, regimes                     answers: metrics, the four cases, a suite's plane of Harm and change
+    drift → behind, beside, flips                 states by layer, what stands behind them, beside their controls, and of flips
+    maps → cells                                  layer against layer; cells that can be clicked
+    token_html, token_strips                      tokens
+    mechanism, heads, why → patched               where an answer is decided, which heads, who reads; what these share
+    directions, probes, updates, gradients        what training left
+    training                                      over steps
+    suite, suite_curves                           settings side by side
+    tryout, lens_answer                           what somebody has just tried
+    pair_html, prompt_html, table_html, verdict_html    what is read as HTML: answers, tables, the verdict
 """
 
 from cr_interp.system.lazily import lazily

@@ -26,7 +26,7 @@ from cr_interp.figures.style import (
 )
 from cr_interp.system.percent import percent
 from cr_interp.tables.interval_words import WITHIN, said_intervals
-from cr_interp.vocabulary import AGREEMENT, METRICS, arm_order, by_arm
+from cr_interp.vocabulary import arm_order, by_arm, of_answers
 
 
 def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "exact") -> go.Figure:
@@ -36,7 +36,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
     drawn large, those of single seeds are small dots below. A marker's ``meta["panel"]`` is its metric, and its y, rounded,
     the place of its arm in :func:`arm_order`. ``control``: which context the table is of, for the caption.
     """
-    every = {**METRICS, **AGREEMENT}
+    every = of_answers()
     names = [name for name in every if name in set(metrics["metric"])]
     arms = arm_order(metrics["arm"])
     if not names or not arms:
@@ -104,7 +104,7 @@ def metric_forest(metrics: pd.DataFrame, level: float = 0.95, control: str = "ex
             nticks=6,
             row=row,
             col=column,
-            zeroline=name == "delta_len",
+            zeroline=not every[name].share,
             zerolinecolor=ZERO,
         )
     figure.update_yaxes(
@@ -220,7 +220,7 @@ def _span(metrics: pd.DataFrame, name: str) -> list[float]:
     part = metrics[metrics["metric"].isin(accuracies if name in accuracies else [name])]
     values = part[["estimate", "low", "high"]].to_numpy(dtype=float)
     low, high = (np.nanmin(values), np.nanmax(values)) if np.isfinite(values).any() else (0.0, 1.0)
-    if name == "delta_len":
+    if not of_answers()[name].share:
         low, high = min(low, -0.04), max(high, 0.04)
     elif name in accuracies:
         low, high = np.floor(10 * min(low, 0.9)) / 10, 1.0

@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from cr_interp.figures.cells import MARK_OUTSIDE, add_cells, mark_cell
 from cr_interp.figures.style import LOGPROB_SCALE, empty_figure, finish, layer_ticks, safe_text
 from cr_interp.figures.why import VIEWS
-from cr_interp.vocabulary import EMBEDDING, layer_name
+from cr_interp.vocabulary import layer_name, places_of
 
 #: Nats. What is less likely than e⁻⁸ looks like e⁻⁸.
 LOWEST = -8.0
@@ -35,7 +35,7 @@ def lens_tokens(lens_examples: pd.DataFrame, arm: str, seed: int, example_id: st
             f"{safe_text(arm)} seed {seed}: no example {safe_text(str(example_id))} was looked at through the lens."
         )
     rows = rows[rows["step"] == rows["step"].max()]
-    rows = rows.assign(place=rows["layer"].astype(int).where(rows["site"] != "resid_pre", EMBEDDING))
+    rows = rows.assign(place=places_of(rows))
     shown = _shown(rows)
     rows = rows[rows["position"].isin(shown)]
     places = sorted(set(rows["place"]))

@@ -48,7 +48,7 @@ from cr_interp.vocabulary import arm_order, by_arm, layer_name, layer_words
 
 @dataclass(frozen=True)
 class Kind:
-    """What a map compares: its name, the axes' titles, and a sentence."""
+    """A kind of map, by what it compares: its name, the axes' titles, and a sentence."""
 
     name: str
     x: str

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from cr_interp.figures.style import WITH, WITHOUT, see_through
 from cr_interp.tables.example_pairs import MARKS
 from cr_interp.tables.matching import agreement, opcodes
 
@@ -49,7 +50,17 @@ def _joined(parts: Sequence[tuple[list[str], bool]]) -> list[Part]:
     return found
 
 
-STYLE = """<style>
+def marks_style(inside: str) -> str:
+    """Write the style of what only one of two responses says, inside a box of this class."""
+    return (
+        f".{inside} mark {{ color: inherit; border-radius: 2px; padding: 0 1px; }}\n"
+        f".{inside} .ct-x mark {{ background: {see_through(WITHOUT, 0.3)}; text-decoration: underline dotted; }}\n"
+        f".{inside} .ct-xc mark {{ background: {see_through(WITH, 0.28)}; text-decoration: underline; }}"
+    )
+
+
+STYLE = (
+    """<style>
 .ct-pair { display: flex; flex-wrap: wrap; gap: 0.5rem; font-size: 0.92rem; line-height: 1.5; }
 .ct-pair > div { padding: 0.35rem 0.6rem; min-width: 0; box-sizing: border-box; }
 .ct-pair .ct-x, .ct-pair .ct-xc { border: 1px solid rgba(128,128,128,0.3); border-radius: 6px; flex: 1 1 17rem; }
@@ -60,20 +71,19 @@ STYLE = """<style>
 .ct-pair pre { font-family: "Source Code Pro", ui-monospace, monospace; font-size: 0.86rem; white-space: pre-wrap;
   overflow-wrap: anywhere; max-height: 15rem; overflow: auto; margin: 0.2rem 0 0 0; padding: 0; background: none; border: 0;
   color: inherit; unicode-bidi: plaintext; }
-.ct-pair mark { color: inherit; border-radius: 2px; padding: 0 1px; }
-.ct-pair .ct-x mark { background: rgba(86,126,178,0.30); text-decoration: underline dotted; }
-.ct-pair .ct-xc mark { background: rgba(214,60,130,0.28); text-decoration: underline; }
-</style>"""
+"""
+    + f"{marks_style('ct-pair')}\n</style>"
+)
 
 
 def pair_html(pair: Any) -> str:
     """Write a row of :func:`paired` (as ``itertuples`` gives it) as HTML: the prompt, and both responses side by side, with
     what only one of them has marked. Everything is escaped; a text of more than :data:`SHOWN` characters is cut.
     """
-    asked = {"prompt": _cut(pair.prompt)}
+    asked = {"prompt": cut(pair.prompt)}
     answer = getattr(pair, "answer", None)
     if isinstance(answer, str) and answer:
-        asked["expected"] = _cut(answer)
+        asked["expected"] = cut(answer)
     long = any(len(text) > 24 or "\n" in text for text in asked.values())
     boxes = [
         f"<div class='ct-asked{' ct-long' * long}'><small>{name}</small><pre>{escape(text)}</pre></div>"
@@ -96,21 +106,23 @@ def _boxes(boxes: Sequence[str]) -> str:
 
 
 def _responses(texts: tuple[object, object], notes: Sequence[str]) -> list[str]:
-    parts = differences(*map(_cut, texts))
+    parts = differences(*map(cut, texts))
     return [
-        f"<div class='{name}'><b>{title}</b> <small>{escape(note)}</small><pre>{_marked(each)}</pre></div>"
+        f"<div class='{name}'><b>{title}</b> <small>{escape(note)}</small><pre>{marked(each)}</pre></div>"
         for name, title, note, each in zip(
             ("ct-x", "ct-xc"), ("without", "with context"), notes, parts, strict=True
         )
     ]
 
 
-def _marked(parts: Sequence[Part]) -> str:
+def marked(parts: Sequence[Part]) -> str:
+    """Write one side of :func:`differences` as HTML, escaped, with what the other side lacks marked."""
     if not parts:
         return "<small>(empty)</small>"
     return "".join(escape(text) if common else f"<mark>{escape(text)}</mark>" for text, common in parts)
 
 
-def _cut(text: object) -> str:
+def cut(text: object) -> str:
+    """Cut a text to :data:`SHOWN` characters, and say how many more it has."""
     text = str(text)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]} … ({len(text) - SHOWN} more characters)"

@@ -10,12 +10,13 @@ from typing import Any
 
 import pandas as pd
 
-from cr_interp.figures.pair_html import SHOWN, differences
+from cr_interp.figures.pair_html import cut, differences, marked, marks_style
 from cr_interp.figures.style import arm_colour
 from cr_interp.tables.example_pairs import MARKS
 from cr_interp.vocabulary import arm_order
 
-STYLE = """<style>
+STYLE = (
+    """<style>
 .ct-prompt { font-size: 0.92rem; line-height: 1.5; overflow-x: auto; }
 .ct-prompt .ct-asked { margin-bottom: 0.3rem; }
 .ct-prompt table { border-collapse: collapse; width: 100%; min-width: 30rem; margin: 0; border: 0; }
@@ -29,13 +30,12 @@ STYLE = """<style>
   unicode-bidi: plaintext; }
 .ct-prompt i { font-style: normal; border: 1px solid rgba(128,128,128,0.6); border-radius: 0.8rem; padding: 0 0.4rem;
   display: inline-block; white-space: nowrap; margin-right: 0.25rem; font-size: 0.78rem; }
-.ct-prompt mark { color: inherit; border-radius: 2px; padding: 0 1px; }
-.ct-prompt .ct-x mark { background: rgba(86,126,178,0.30); text-decoration: underline dotted; }
 @media (max-width: 640px) { .ct-prompt table { min-width: 0; table-layout: fixed; } .ct-prompt tbody th { width: auto; }
   .ct-prompt thead th:first-child { width: 3.6rem; } .ct-prompt th, .ct-prompt td { padding: 0.25rem 0.3rem; }
   .ct-prompt td { width: auto; } }
-.ct-prompt .ct-xc mark { background: rgba(214,60,130,0.28); text-decoration: underline; }
-</style>"""
+"""
+    + f"{marks_style('ct-prompt')}\n</style>"
+)
 
 
 def prompt_html(pairs: pd.DataFrame, arms: Sequence[str] | None = None) -> str:
@@ -43,10 +43,10 @@ def prompt_html(pairs: pd.DataFrame, arms: Sequence[str] | None = None) -> str:
     colours.
     """
     first = pairs.iloc[0]
-    asked = f"<div class='ct-asked'><pre>{escape(_cut(first['prompt']))}</pre>"
+    asked = f"<div class='ct-asked'><pre>{escape(cut(first['prompt']))}</pre>"
     answer = first.get("answer")
     if isinstance(answer, str) and answer:
-        asked += f"expected: <b>{escape(_cut(answer))}</b>"
+        asked += f"expected: <b>{escape(cut(answer))}</b>"
     head = "<thead><tr><th scope='col'>arm</th><th scope='col'>without</th><th scope='col'>with context</th></tr></thead>"
     body = "".join(
         _arm_html(pairs[pairs["arm"] == arm], str(arm), arms or arm_order(pairs["arm"]))
@@ -71,11 +71,11 @@ def _arm_html(mine: pd.DataFrame, arm: str, arms: Sequence[str]) -> str:
             if number == 0
             else ""
         )
-        left, right = differences(_cut(pair["response_x"]), _cut(pair["response_xc"]))
+        left, right = differences(cut(pair["response_x"]), cut(pair["response_xc"]))
         chips = _chips(group)
         rows.append(
-            f"<tr>{name}<td class='ct-x'>{chips}{_note(pair['outcome_x'], pair['n_tokens_x'])}<pre>{_marked(left)}</pre></td>"
-            f"<td class='ct-xc'>{_note(pair['outcome_xc'], pair['n_tokens_xc'])}<pre>{_marked(right)}</pre></td></tr>"
+            f"<tr>{name}<td class='ct-x'>{chips}{_note(pair['outcome_x'], pair['n_tokens_x'])}<pre>{marked(left)}</pre></td>"
+            f"<td class='ct-xc'>{_note(pair['outcome_xc'], pair['n_tokens_xc'])}<pre>{marked(right)}</pre></td></tr>"
         )
     return "".join(rows)
 
@@ -89,14 +89,3 @@ def _chips(group: pd.DataFrame) -> str:
 
 def _note(outcome: Any, tokens: Any) -> str:
     return f"<small>{MARKS.get(outcome, '?')} {escape(str(outcome))}, {int(tokens)} tokens</small>"
-
-
-def _marked(parts: Sequence[tuple[str, bool]]) -> str:
-    if not parts:
-        return "<small>(empty)</small>"
-    return "".join(escape(text) if common else f"<mark>{escape(text)}</mark>" for text, common in parts)
-
-
-def _cut(text: object) -> str:
-    text = str(text)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]} … ({len(text) - SHOWN} more characters)"

@@ -38,6 +38,10 @@ OUTCOME_PATTERNS = {"right": "", "wrong": "", "unparsable": "/", "truncated": "x
 RIGHT, WRONG, KEPT = "#332288", "#882255", "#7A6A2F"
 #: Of the answer with the context: apart from every arm's colour.
 WITH = "#D63C82"
+#: Of what only the answer without the context says, where both stand side by side.
+WITHOUT = "#567EB2"
+#: Drift, from nothing to all: opacities of :data:`WITH`. Text stays readable on light and on dark pages.
+FAINT, FULL = 0.04, 0.72
 #: Of a verdict's rows, seen on light and on dark pages, as marks (3:1 and more); text keeps the page's own colour.
 READING_COLOURS = {"better": "#2A8FD0", "worse": "#D55E00", "open": "#808080"}
 #: Of what the data leave open.
@@ -101,6 +105,21 @@ def _look(arm: Hashable, arms: Iterable[Hashable], known: dict[str, str], rest: 
         return known[str(arm)]
     others = [each for each in arm_order(arms) if each not in known]
     return rest[(others.index(arm) if arm in others else 0) % len(rest)]
+
+
+def see_through(colour: str, opacity: float) -> str:
+    """Write a colour as ``rgba(…)``, so that the page shows through.
+
+    >>> see_through("#D63C82", 0.28)
+    'rgba(214,60,130,0.28)'
+    """
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return f"rgba({red},{green},{blue},{opacity:g})"
+
+
+def shade(at: float) -> str:
+    """Return the colour of drift at a place of its scale, 0 to 1."""
+    return see_through(WITH, round(FAINT + (FULL - FAINT) * at, 3))
 
 
 def caption(figure: go.Figure) -> str:

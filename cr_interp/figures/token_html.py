@@ -8,8 +8,8 @@ from html import escape
 
 import numpy as np
 
-from cr_interp.figures.style import arm_colour
-from cr_interp.tables.token_view import LEAST_KL, MOVES, OUTPUT, Reading, shade, share, visible
+from cr_interp.figures.style import arm_colour, shade
+from cr_interp.tables.token_view import LEAST_KL, MOVES, OUTPUT, Reading, share, visible
 from cr_interp.vocabulary import layer_name
 
 #: Characters in a line of :func:`text_html`.

@@ -11,8 +11,8 @@ from numpy import ndarray
 from plotly.subplots import make_subplots
 
 from cr_interp.figures.cells import add_cells, stride
-from cr_interp.figures.style import ZERO, empty_figure, finish, layer_ticks, safe_text
-from cr_interp.tables.token_view import MOVES, OUTPUT, Reading, scale_ticks, shade, share, visible
+from cr_interp.figures.style import ZERO, empty_figure, finish, layer_ticks, safe_text, shade
+from cr_interp.tables.token_view import MOVES, OUTPUT, Reading, scale_ticks, share, visible
 from cr_interp.vocabulary import layer_words
 
 #: Of the tokens' labels: the width of a letter and the height of a line in pixels, lines and letters at most, and how much

@@ -195,7 +195,7 @@ def _log_alt(figure: go.Figure, columns: Sequence[str], names: Sequence[Any]) ->
 
 def _training_words(column: str) -> tuple[str, str]:
     if column in METRICS:
-        return METRICS[column]
+        return METRICS[column].title, METRICS[column].axis
     if column.startswith("terms."):
         # Long names of an objective of somebody's own would run into the next panel.
         name = column.removeprefix("terms.").replace("||", "‖")

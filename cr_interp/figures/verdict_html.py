@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from cr_interp.figures.style import READING_COLOURS
-from cr_interp.system.percent import percent
+from cr_interp.system.percent import number, percent
 
 MARKS = {
     "better": "✓ better",
@@ -117,9 +117,12 @@ def difference_words(row: Any, digits: int = 3) -> str:
     """
     if pd.isna(row.estimate):
         return "–"
-    factor, digits, unit = (100.0, 1, "pts") if row.unit == "%" else (1.0, digits, "nats")
-    ends = [f"{round(factor * each, digits) + 0.0:+.{digits}f}" for each in (row.estimate, row.low, row.high)]
-    return f"{ends[0]} [{ends[1]}, {ends[2]}] {unit}".replace("-", "−")
+    values = (row.estimate, row.low, row.high)
+    if row.unit == "%":
+        (estimate, low, high), unit = (percent(each, sign=True) for each in values), "pts"
+    else:
+        (estimate, low, high), unit = (number(each, digits, sign=True) for each in values), "nats"
+    return f"{estimate} [{low}, {high}] {unit}"
 
 
 def bar_html(row: Any, factor: float, end: float) -> str:

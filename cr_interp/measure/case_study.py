@@ -32,7 +32,7 @@ from cr_interp.tasks import get_task
 
 
 class Loading(Strict):
-    """How checkpoints are loaded."""
+    """The settings that checkpoints are loaded with."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the weights and of what is computed with them."""

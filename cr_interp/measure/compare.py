@@ -3,49 +3,31 @@
 Mental model. :func:`compare_checkpoints` turns typed words into a task, contexts and models. :func:`measure_checkpoints` goes
 through the models twice. First all answer, because example-level CKA compares as many tokens of each response in every arm,
 and that number depends on the shortest answers. Then the states of each are measured. ``continued.py`` decides what a folder
-already holds.
+already holds, and ``comparing.py`` takes one model at a time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
-from cr_interp.capture.sites import blocks
 from cr_interp.clock import VARIABLE, date_of
 from cr_interp.errors import UserError, unknown
-from cr_interp.measure.asked import asked_parts, made_of
-from cr_interp.measure.continued import (
-    answers_of,
-    begun,
-    digest,
-    earlier,
-    finished,
-    first_of_all,
-    has,
-    note_checkpoint,
-    noted,
-    warn_of_truncation,
-)
-from cr_interp.measure.divergence import Own, Teacher
-from cr_interp.measure.evaluate import Sampler
-from cr_interp.measure.fitting import fitting
-from cr_interp.measure.in_process_vllm import engine_for
+from cr_interp.measure.asked import asked_parts
+from cr_interp.measure.comparing import Comparison
+from cr_interp.measure.continued import begun, digest, earlier, finished
+from cr_interp.measure.divergence import Teacher
 from cr_interp.measure.pairs import OURS, Question, arm_and_seed, choose_task, is_address, parse_pairs
-from cr_interp.measure.readings import Readings
 from cr_interp.measure.served import compare_served
 from cr_interp.measure.settings import Evaluation
-from cr_interp.measure.subject import Subject, behaviour_rows, own_responses, own_turns, with_tokens
+from cr_interp.measure.subject import Subject
 from cr_interp.models.devices import place
-from cr_interp.models.loading import Loaded, fingerprint, open_model, tokenizer_fingerprint
+from cr_interp.models.loading import Loaded, open_model
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.models.templates import fix_template
 from cr_interp.progress import tokens_progress
-from cr_interp.provenance import now, provenance
-from cr_interp.study.analyses import analyses, fill
+from cr_interp.provenance import now
 from cr_interp.study.study import Study
 from cr_interp.system.digests import digest_of, flat
 from cr_interp.system.names import check_folder
@@ -92,6 +74,17 @@ def compare_checkpoints(
 
     Returns the study. Raises :class:`UserError` for a malformed pair, a missing file, a task that does not exist, a context
     that reaches neither view, checkpoints whose tokenizers differ, or a folder with a study of something else.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import cr_interp as cr
+    >>> with TemporaryDirectory() as folder:  # doctest: +ELLIPSIS
+    ...     study = cr.compare_checkpoints(
+    ...         ["base=builtin:organism-rules"], Path(folder) / "mine", task="rules:shift", examples=4
+    ...     )
+    ...     table = cr.metric_table(study)
+    base ... tok/s ...
+    >>> table.set_index("metric")["estimate"][["acc_x", "acc_xc"]].unique().tolist()      # without and with the context
+    [0.0, 1.0]
     """
     models = parse_pairs(checkpoints)
     asked = Question(
@@ -184,16 +177,8 @@ def measure_checkpoints(
     if before is not None:  # what is new is added to it
         models = {**earlier(before), **models}
     fixed = None if evaluation.responses == "own" else evaluation.responses
-    arms = list(dict.fromkeys(arm_and_seed(name)[0] for name in models))
-    if fixed is not None and fixed not in arms:
-        raise unknown("checkpoint with responses", fixed, ["own", *arms])
-    order = sorted(models, key=lambda name: arm_and_seed(name)[0] != fixed)
-    in_all = len(task.examples(evaluation.split))
-    if evaluation.examples < in_all:
-        say(
-            f"{evaluation.examples} of {in_all} examples of {task.name} are asked, drawn with seed {evaluation.seed}; "
-            f"--examples {in_all} asks all."
-        )
+    order = _order(models, fixed)
+    in_all = _say_how_many(task, evaluation)
     taught = teacher or models.get("base") or models.get("base@0")
     if taught is None:
         say(
@@ -206,11 +191,6 @@ def measure_checkpoints(
     if day := date_of(tokenizer_first):
         template = {**(template or {}), VARIABLE: day}
     asked = asked_parts(subject, named or task.name, no_context, template)
-    if engine != OURS:
-        how = {**(how or {}), "engine": engine}
-    if teacher is not None:
-        how = {**(how or {}), "teacher": model_digest(teacher)}
-    teachers = Teacher(lambda name: place(opened(name)), taught)
     files = {name: digest(before, name, models[name]) for name in models}
     parts = {
         **asked,
@@ -218,130 +198,79 @@ def measure_checkpoints(
         **{f"checkpoint of {name}": found for name, found in files.items()},
         "across": across,
         **(how or {}),
+        **({"engine": engine} if engine != OURS else {}),
+        **({"teacher": model_digest(teacher)} if teacher is not None else {}),
     }
     told = {"task": task.name, "no_context": no_context, "evaluation": evaluation.told()}
-    study = begun(out, told, parts, again, new)
-    first: Loaded | None = None
-    # All models answer before the first is measured: the number of tokens compared depends on the shortest answers.
-    phases = (True,) if fixed or len(models) == 1 else (False, True)
+
+    def placed(name: str) -> Loaded:
+        return place(opened(name))
+
+    comparison = Comparison(
+        models=models,
+        order=order,
+        files=files,
+        task=task,
+        no_context=no_context,
+        evaluation=evaluation,
+        asked=asked,
+        told={
+            **told,
+            "arms": {},
+            "teacher": taught,
+            "examples_in_all": in_all,
+            "made_of": parts,
+            "asked": {digest_of(asked): asked},
+            "date": day,
+        },
+        out=out,
+        opened=placed,
+        teachers=Teacher(placed, taught),
+        fixed=fixed,
+        across=across,
+        sites_per_pass=sites_per_pass,
+        engine=engine,
+        study=begun(out, told, parts, again, new),
+    )
+    return _finished(_compared(comparison), task)
+
+
+def _order(models: Mapping[str, str], fixed: str | None) -> list[str]:
+    """Order the names as they are measured: first the arm on whose responses all are read, if there is one."""
+    arms = list(dict.fromkeys(arm_and_seed(name)[0] for name in models))
+    if fixed is not None and fixed not in arms:
+        raise unknown("checkpoint with responses", fixed, ["own", *arms])
+    return sorted(models, key=lambda name: arm_and_seed(name)[0] != fixed)
+
+
+def _say_how_many(task: Task, evaluation: Evaluation) -> int:
+    """Count a task's examples, and say so if not all are asked."""
+    in_all = len(task.examples(evaluation.split))
+    if evaluation.examples < in_all:
+        say(
+            f"{evaluation.examples} of {in_all} examples of {task.name} are asked, drawn with seed {evaluation.seed}; "
+            f"--examples {in_all} asks all."
+        )
+    return in_all
+
+
+def _compared(comparison: Comparison) -> Study:
+    """Have all models answer before the first is measured: the number of tokens compared depends on the shortest answers."""
+    answers_first = not comparison.fixed and len(comparison.order) > 1
     with tokens_progress() as bar:
-        for measuring, name in ((phase, name) for phase in phases for name in order):
-            where = models[name]
-            arm, seed = arm_and_seed(name)
-            if measuring and len(phases) > 1 and not across:
-                teachers.forget()
-            if (
-                study is not None
-                and not measuring
-                and all(has(study, t, arm, seed) for t in ("generations", "divergence"))
-            ):
-                continue
-            if study is not None and noted(study, name) == where:
-                continue
-            loaded = teachers.known(where) or place(opened(where))
-            tokenizer = tokenizer_fingerprint(loaded.tokenizer)
-            subject = Subject.of(task, loaded.tokenizer, no_context, evaluation)
-            if study is None:
-                manifest = {
-                    "name": out.name,
-                    "created": now(),
-                    "finished": None,
-                    **provenance(),
-                    **told,
-                    "arms": {},
-                    "teacher": taught,
-                    "examples_in_all": in_all,
-                    "made_of": parts,
-                    "asked": {digest_of(asked): asked},
-                }
-                context = subject.contexts["exact"].to_dict()
-                seen = {
-                    "seeds": [0],
-                    "tokenizer_fingerprint": tokenizer,
-                    "context": context,
-                    "date": day,
-                    "ends": sorted(loaded.eos_ids),
-                }
-                if len(subject.contexts) > 1:
-                    seen["controls"] = {control: each.to_dict() for control, each in subject.contexts.items()}
-                study = Study.create(out, manifest | seen)
-            if tokenizer != study.manifest["tokenizer_fingerprint"]:
-                raise UserError(
-                    f"{where} ({name}) has another tokenizer or chat template than the first checkpoint, so their views "
-                    f"cannot be compared token by token. Give checkpoints of one model family."
-                )
-            ends = sorted(loaded.eos_ids)
-            if ends != study.manifest.get("ends", ends):
-                raise UserError(
-                    f"{where} ({name}) ends its turns with {_words(loaded, ends)}, the checkpoints before it with "
-                    f"{_words(loaded, study.manifest['ends'])}, so their answers would be cut in different places. "
-                    f"Give all the same eos_token_id in generation_config.json."
-                )
-            origin = made_of(asked, files[name])
-            if not has(study, "generations", arm, seed):
-                sampler = engine_for(engine, where)
-                rows = _put_answers(study, loaded, subject, arm, seed, origin, sampler)
-                del sampler  # and the memory that it holds
-                warn_of_truncation(rows, name, loaded, task)
-            if not has(study, "divergence", arm, seed):
-                _put_divergence(study, loaded, subject, arm, seed, origin, teachers.of(loaded, where))
-            if not measuring:
-                continue
-            generations = study.table("generations")
-            study = with_tokens(study, generations, fixed or "own")
-            if across and first is None and name != order[0]:  # it was measured before
-                first = first_of_all(models[order[0]], order[0], teachers, lambda path: place(opened(path)))
-            # There is no map between models of different depth: their layers have no counterparts.
-            alike = first is not None and len(blocks(first.model)) == len(blocks(loaded.model))
-            answers = answers_of(generations, fixed or arm, None if fixed else seed)
-            given = Readings(
-                loaded,
-                subject,
-                own_responses(answers),
-                first if alike else None,
-                sites_per_pass,
-                progress=bar(name),
-                turns=own_turns(answers),
-                example_tokens=study.manifest["example_tokens"],
-            )
-            _put_readings(
-                study, given, arm, seed, made_of(asked, files[name], files[order[0]] if fixed else None)
-            )
-            if across and name == order[0]:
-                first = loaded
-            study = note_checkpoint(study, name, where, fingerprint(loaded.model, loaded.tokenizer))
-            del loaded, given  # before the next one comes beside it
-    assert study is not None
+        for name in comparison.order if answers_first else ():
+            comparison.answer(name)
+        for name in comparison.order:
+            if answers_first and not comparison.across:
+                comparison.teachers.forget()
+            comparison.measure(name, bar)
+    assert comparison.study is not None
+    return comparison.study
+
+
+def _finished(study: Study, task: Task) -> Study:
+    """Note that all is measured, and say what grading has to tell."""
     notes: list[str] = getattr(task, "notes", list)()
     for each in notes:
         say(f"{each}.")
     return study.update_manifest(finished=now(), **({"grading": {"notes": notes}} if notes else {}))
-
-
-def _put_answers(
-    study: Study, loaded: Loaded, subject: Subject, arm: str, seed: int, origin: str, sampler: Sampler | None
-) -> pd.DataFrame:
-    rows = fitting(subject, lambda some: behaviour_rows(loaded, some, arm, seed, 0, sampler))
-    study.put("generations", rows.assign(made_of=origin))
-    return rows
-
-
-def _put_divergence(
-    study: Study, loaded: Loaded, subject: Subject, arm: str, seed: int, origin: str, teacher: Loaded | None
-) -> None:
-    answers = answers_of(study.table("generations"), arm, seed)
-    own = Own(loaded, subject, own_responses(answers), own_turns(answers), teacher)
-    place_of = {"arm": arm, "seed": seed, "step": 0, "made_of": origin}
-    fitting(subject, lambda some: fill(study, analyses("evaluate"), replace(own, subject=some), **place_of))
-
-
-def _put_readings(study: Study, given: Readings, arm: str, seed: int, origin: str) -> None:
-    place_of = {"arm": arm, "seed": seed, "step": 0, "made_of": origin}
-    fitting(
-        given.subject, lambda some: fill(study, analyses("capture"), replace(given, subject=some), **place_of)
-    )
-
-
-def _words(loaded: Loaded, ids: Sequence[int]) -> str:
-    """Spell token ids as the tokenizer's vocabulary does."""
-    return ", ".join(map(str, loaded.tokenizer.convert_ids_to_tokens(list(ids))))

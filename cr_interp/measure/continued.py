@@ -17,6 +17,7 @@ from cr_interp.measure.divergence import Teacher
 from cr_interp.measure.pairs import arm_and_seed
 from cr_interp.models.loading import Loaded
 from cr_interp.models.named_models import model_digest
+from cr_interp.study.places import MANIFEST, RUNS, is_study, manifest_of, tables_of
 from cr_interp.study.study import Study
 from cr_interp.system.digests import Parts, changes
 from cr_interp.system.notes import say
@@ -27,7 +28,7 @@ LIST = "list of checkpoints"
 
 def finished(out: Path) -> Study | None:
     """Open the finished study in a folder, if it says which checkpoints it compares; else None."""
-    if not (out / "manifest.json").is_file():
+    if not is_study(out):
         return None
     study = Study.open(out)
     made = study.manifest.get("made_of")
@@ -58,10 +59,10 @@ def begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool, new: Se
     measures something else. With ``again`` either begins anew; its tables go first, so that a kill leaves a study that is refused
     and not half of one.
     """
-    if not (out / "manifest.json").is_file():
-        if any((out / "tables").glob("*.parquet")):
+    if not is_study(out):
+        if tables_of(out):
             raise UserError(
-                f"{out} holds tables but no manifest.json. Give another folder with --out, or remove it first."
+                f"{out} holds tables but no {MANIFEST}. Give another folder with --out, or remove it first."
             )
         return None
     study = Study.open(out)
@@ -79,14 +80,14 @@ def begun(out: Path, told: Mapping[str, Any], parts: Parts, again: bool, new: Se
             f"{', '.join(new)}: added to the finished study {study.name}, whose other checkpoints are not measured again."
         )
         return study.update_manifest(finished=None, made_of=parts)
-    if again and (study.path / "runs").exists():
+    if again and (out / RUNS).exists():
         raise UserError(
             f"{out} holds a study with runs of its own, which is not measured anew here. Give another folder."
         )
     if again:
-        for table in sorted((out / "tables").glob("*.parquet")):
+        for table in tables_of(out):
             table.unlink()
-        (out / "manifest.json").unlink()
+        manifest_of(out).unlink()
         return None
     if done:
         raise UserError(

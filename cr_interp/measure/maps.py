@@ -16,6 +16,7 @@ from torch import Tensor
 from cr_interp.capture.sites import Site
 from cr_interp.similarity.maps import BUFFERED, example_map, row_map
 from cr_interp.similarity.samples import ExampleSample, RowSample
+from cr_interp.vocabulary import place_of
 
 #: Rows of a mini-batch of the row-level maps.
 MAP_BATCH = 256
@@ -69,8 +70,8 @@ class Maps:
                     rows.append(
                         (
                             name,
-                            number(one),
-                            number(other),
+                            place_of(one.name, one.layer),
+                            place_of(other.name, other.layer),
                             of_rows[i, j],
                             self.all.n,
                             of_examples[i, j],
@@ -80,7 +81,3 @@ class Maps:
         columns = ["map", "layer_x", "layer_y", "cka", "n_tokens", "cka_examples", "n_examples"]
         frame = pd.DataFrame(rows, columns=columns)
         return frame.astype({"layer_x": "int32", "layer_y": "int32", "n_examples": "int32"})
-
-
-def number(site: Site) -> int:
-    return -1 if site.name == "resid_pre" else site.layer

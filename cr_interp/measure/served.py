@@ -25,6 +25,7 @@ from cr_interp.measure.pairs import arm_and_seed
 from cr_interp.measure.settings import Evaluation
 from cr_interp.progress import tracked
 from cr_interp.provenance import now, provenance
+from cr_interp.study.places import is_study
 from cr_interp.study.study import Study
 from cr_interp.system.digests import changes, digest_of, flat
 from cr_interp.system.endpoint import Endpoint, Kept, NoAnswer, Said
@@ -261,7 +262,7 @@ def _contexts(task: Task, evaluation: Evaluation) -> dict[str, Given]:
 
 
 def _begun(out: Path, parts: dict[str, Any], again: bool) -> Study | None:
-    if not (out / "manifest.json").is_file():
+    if not is_study(out):
         return None
     study = Study.open(out)
     before = study.manifest.get("served")

@@ -18,7 +18,7 @@ class Drawn(Strict):
 
 
 class Evaluation(Strict):
-    """What is reported, on examples that neither training nor tuning has seen."""
+    """The settings of what is reported, on examples that neither training nor tuning has seen."""
 
     split: Literal["validation", "test"] = "test"
     """Which examples are asked."""

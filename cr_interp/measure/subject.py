@@ -23,7 +23,7 @@ from cr_interp.views import Given, NoContext, context_length, render
 
 @dataclass(frozen=True)
 class Subject:
-    """What a checkpoint is asked: examples of a task, and the contexts that may stand before them."""
+    """A question to a checkpoint: examples of a task, and the contexts that may stand before them."""
 
     task: Task
     examples: Sequence[Example]

@@ -46,10 +46,14 @@ class Answer:
     n_tokens: int
     truncated: bool
 
+    @classmethod
+    def of(cls, loaded: Loaded, response: Response) -> "Answer":
+        return cls(decode_text(loaded, response), len(response.ids), response.truncated)
+
 
 @dataclass(frozen=True)
 class Tryout:
-    """What a model says in both views, and how the tokens of its no-context response move when the context is given.
+    """A model's answers in both views, and the movement of its no-context response's tokens when the context is given.
 
     ``sites``: the embedding, then after every block. A token stands for the state that predicts it.
     """
@@ -174,8 +178,8 @@ def _try_out(
     moved = [moves(x[site], y[site]) for site in sites]
     read = loaded.tokenizer
     return Tryout(
-        without=_answer(loaded, without),
-        given=_answer(loaded, given),
+        without=Answer.of(loaded, without),
+        given=Answer.of(loaded, given),
         tokens=tuple(str(read.decode([token])) for token in without.ids),
         sites=tuple(sites),
         cosine=np.stack([cosine.cpu().numpy() for cosine, _ in moved]),
@@ -184,10 +188,6 @@ def _try_out(
         responses=(tuple(without.ids), tuple(given.ids)),
         unread=_unread(loaded, [prompt, *_texts(context)]),
     )
-
-
-def _answer(loaded: Loaded, response: Response) -> Answer:
-    return Answer(decode_text(loaded, response), len(response.ids), response.truncated)
 
 
 def _texts(context: Context | None) -> list[str]:

@@ -32,7 +32,7 @@ CHUNK = 512
 
 @dataclass(frozen=True)
 class Read:
-    """What a run says of each example of a batch."""
+    """The answer of a run for each example of a batch."""
 
     difference: Float[Tensor, " example"]
     """NaN where the answers do not part."""
@@ -64,7 +64,7 @@ class Batch:
 
     @property
     def partners(self) -> list[int | None]:
-        """Number the other example that is each one's control, in this batch's examples followed by its guests."""
+        """The other example that is each one's control, numbered in this batch's examples followed by its guests."""
         return self.guests.partners
 
     @cached_property
@@ -88,7 +88,7 @@ class Batch:
 
     @property
     def held(self) -> int:
-        """How many tokens :meth:`states` has."""
+        """The number of tokens that :meth:`states` has."""
         return len(self.tokens) + sum(len(pair.response) for pair in self.guests.pairs)
 
     def states(self, sites: Sequence[Site]) -> dict[str, dict[Site, States]]:

@@ -118,7 +118,7 @@ def _on_the_way(study: Study, models: dict[Checkpoint, str]) -> dict[Checkpoint,
 
 
 class _Bench:
-    """What analyses are given of one checkpoint after the other; each thing is made when it is first asked for."""
+    """A bench that gives analyses what they need of one checkpoint after the other; each thing is made when first asked for."""
 
     def __init__(self, study: Study, models: dict[Checkpoint, str], options: Options) -> None:
         self.study, self.models, self.options = study, models, options

@@ -16,6 +16,10 @@ class Pair:
 
     ``place`` is where in the answer the view with the context says ``other`` instead of ``own``; None where both views
     answer alike.
+
+    >>> pair = Pair("0", "0", "harmed", without=[5, 6], given=[1, 2, 5, 6], response=[7, 8, 9], place=1, other=4)
+    >>> pair.own                          # said without the context where ``other`` is said with it
+    8
     """
 
     example_id: str
@@ -38,7 +42,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Options:
-    """What is explained, and how. An analysis names in ``study.analyses`` those of its own that decide its rows."""
+    """The choice of what is explained. An analysis names in ``study.analyses`` those of its own that decide its rows."""
 
     groups: Sequence[str] = ("harmed", "rescued", "kept")
     examples: int = 64

@@ -30,7 +30,7 @@ from cr_interp.measure.tryout import Answer
 from cr_interp.mechanism.cells import heads
 from cr_interp.mechanism.spans import context_span, labels_of
 from cr_interp.models.forward import build_view, unwrap
-from cr_interp.models.generation import Decoding, Response, Step, decode_text
+from cr_interp.models.generation import Decoding, Response, Step
 from cr_interp.models.generation import generate as decode
 from cr_interp.models.loading import Loaded
 from cr_interp.views import Context, NoContext, check_context_shows, check_same_prompt, render
@@ -85,7 +85,7 @@ Change = PutIn | Block | Steer
 
 @dataclass(frozen=True)
 class Intervened:
-    """What the model says without the context, with it, and changed; ``said``: the change in words."""
+    """Three answers of a model: without the context, with it, and changed; ``said``: the change in words."""
 
     without: Answer
     given: Answer
@@ -123,7 +123,7 @@ def intervene(
             edited = generate(
                 loaded, [ids], decoding, {Site(change.site, change.layer): _direction(loaded, change)}
             )
-    without_it, with_it, changed = (_answer(loaded, response) for response in (*usual, *edited))
+    without_it, with_it, changed = (Answer.of(loaded, response) for response in (*usual, *edited))
     return Intervened(without_it, with_it, changed, str(change))
 
 
@@ -223,10 +223,6 @@ def _direction(loaded: Loaded, change: Steer) -> Edit:
 
     edit = remove if change.remove else steer(change.vector, change.scale)
     return edit if change.everywhere else answering(edit)
-
-
-def _answer(loaded: Loaded, response: Response) -> Answer:
-    return Answer(decode_text(loaded, response), len(response.ids), response.truncated)
 
 
 def _layers(layers: Sequence[int]) -> str:

@@ -83,7 +83,21 @@ def patched_sites(loaded: Loaded, names: Sequence[str]) -> list[Site]:
 def patch_pairs(
     loaded: Loaded, pairs: Sequence[Pair], sites: Sequence[Site], *args: Any, **kwargs: Any
 ) -> pd.DataFrame:
-    """Patch single sites: :func:`patch_cells`."""
+    """Patch single sites: :func:`patch_cells`.
+
+    >>> import cr_interp as cr
+    >>> loaded = cr.load("builtin:organism-rules")
+    >>> context = cr.Context.system("write the next letter for each")
+    >>> views = [cr.render(loaded.tokenizer, "abcd", each) for each in (None, context)]
+    >>> without, given = (answer.ids for answer in cr.generate(loaded, views, cr.Decoding(max_new_tokens=8)))
+    >>> loaded.tokenizer.decode(without), loaded.tokenizer.decode(given)      # they part at the fourth token
+    ('bcda<|end|>', 'bcde<|end|>')
+    >>> pair = cr.Pair("abcd", "abcd", "changed", *views, without, place=3, other=given[3])
+    >>> sites = cr.residual_sites(loaded.model)
+    >>> table = cr.patch_pairs(loaded, [pair], sites, directions=["repair"], controls=["none"])
+    >>> table["layer"][table["answer"]].tolist()      # where the state without the context brings its answer back
+    [3]
+    """
     return patch_cells(loaded, pairs, [Cell(site) for site in sites], *args, **kwargs).drop(
         columns=["head", "width"]
     )

@@ -16,7 +16,7 @@ from cr_interp.mechanism.lens import read_off
 from cr_interp.models.layout import build_view
 from cr_interp.models.loading import Loaded
 from cr_interp.views import Context, NoContext, render
-from cr_interp.vocabulary import EMBEDDING
+from cr_interp.vocabulary import place_of
 
 
 @torch.no_grad()
@@ -47,6 +47,6 @@ def parting(
             states = capture(loaded.model, build_view([ids], [[*responses[0][:place], 0]], loaded.pad_id), sites)
             for site in sites:
                 said = read_off(loaded.model, states[site][-1:])[0]
-                layer = EMBEDDING if site.name == "resid_pre" else site.layer
+                layer = place_of(site.name, site.layer)
                 rows += [(layer, view, name, texts[name], float(said[token])) for name, token in tokens.items()]
     return pd.DataFrame(rows, columns=columns)

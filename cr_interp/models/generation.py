@@ -31,7 +31,11 @@ from cr_interp.views import check_fits, shared_prefix
 
 @dataclass(frozen=True)
 class Decoding:
-    """How tokens are chosen. ``temperature`` 0 is greedy."""
+    """A rule for choosing tokens. ``temperature`` 0 is greedy.
+
+    >>> Decoding(max_new_tokens=256, temperature=0.7, top_p=0.9).batch_size
+    64
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -89,6 +93,14 @@ def generate(
     Raises :class:`~cr_interp.errors.UserError` if prompt and response do not fit the model's positions. ``uniform``
     (:func:`noise`) is what tokens are drawn with, unless decoding is greedy. ``prefix_length=0`` turns the sharing off.
     ``prefix`` may be one computed earlier; it is used if it is what is shared.
+
+    >>> import cr_interp as cr
+    >>> loaded = cr.load("builtin:organism-rules")
+    >>> context = cr.Context.system("write the next letter for each")
+    >>> prompts = [cr.render(loaded.tokenizer, word, context) for word in ("abcd", "hello")]
+    >>> answers = cr.generate(loaded, prompts, cr.Decoding(max_new_tokens=8))      # greedy
+    >>> [loaded.tokenizer.decode(answer.ids) for answer in answers]
+    ['bcde<|end|>', 'ifmmp<|end|>']
     """
     longest = max(map(len, prompts), default=0)
     check_fits(longest + decoding.max_new_tokens, loaded.max_positions, "The longest prompt with its response")

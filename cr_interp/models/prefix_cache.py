@@ -87,7 +87,7 @@ class BehindLayer(ReadLayer):
 
 
 class WriteLayer(ReadLayer):
-    """What each row has so far in one block of memory, with room behind it where a layer's newest are written.
+    """All that each row has so far, in one block of memory with room behind it where a layer's newest are written.
 
     Nothing is copied but the newest. They are overwritten by the next run, so this is for runs without gradients only.
     """

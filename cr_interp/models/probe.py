@@ -42,7 +42,7 @@ _REPEATS = ("MAX_REPEAT", "MIN_REPEAT")
 
 
 class Refused(Exception):
-    """What is wrong, as the end of a sentence."""
+    """A fault, told as the end of a sentence."""
 
 
 def tokenizer(file: Path) -> None:

@@ -8,4 +8,6 @@ command prints and what a report holds is the same text.
     case_study                what ``cr-interp case-study`` writes
     verdict, limits           what two arms' difference says, and what it does not
     sending                   the file of ``cr-interp report``: ``sections`` in order, as a ``page`` or an ``appendix``
+    flips, why, settings      some of its sections: answers that flip, mechanism, the manifest; made of ``parts``
+    read_once                 a study's tables, each read once for all of them
 """

@@ -4,13 +4,13 @@ from functools import cached_property
 
 import pandas as pd
 
-from cr_interp.study.rows import split_of
+from cr_interp.study.rows import counted_split
 from cr_interp.study.study import Study
 from cr_interp.tables.metrics import metric_table
 
 
 class Held:
-    """What the sections of a report share."""
+    """The tables that the sections of a report share."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -23,7 +23,7 @@ class Held:
     @cached_property
     def split(self) -> str | None:
         """The split whose answers count: the test examples, or the only ones there are."""
-        return split_of(self.answers) if len(self.answers) else None
+        return counted_split(self.answers) if len(self.answers) else None
 
     @cached_property
     def metrics(self) -> pd.DataFrame:

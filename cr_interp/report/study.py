@@ -8,17 +8,15 @@ from rich.console import Group
 from rich.table import Table
 
 from cr_interp.study.study import Study
+from cr_interp.system.percent import number, percent
 from cr_interp.system.shown import PlainTable, literal
 from cr_interp.system.visible import code, in_markdown
-from cr_interp.tables.behaviour import METRICS
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.interval_words import SHORT, said_intervals
 from cr_interp.tables.metrics import metric_names, metric_table
 from cr_interp.tables.obedience import OBEDIENCE
 from cr_interp.tables.unread import instead, keyless, sentences, unread_of
-from cr_interp.vocabulary import AGREEMENT, DIVERGENCES, arm_order
-
-PERCENT = {*METRICS, *AGREEMENT, *OBEDIENCE}
+from cr_interp.vocabulary import DIVERGENCES, arm_order, of_answers
 
 
 def rich_study(
@@ -106,13 +104,15 @@ def _cell(name: str, row: Any) -> str:
 
 
 def format_estimate(name: str, estimate: float, low: float, high: float) -> str:
+    """Write a metric's estimate with its interval: a share in per cent, anything else to three digits."""
     if pd.isna(estimate):
         return "–"
+    in_percent = name in of_answers() or name in OBEDIENCE
+    text = percent(estimate, unit=" %") if in_percent else number(estimate)
     if pd.isna(low) or pd.isna(high):
-        return f"{100 * estimate:.1f} %" if name in PERCENT else f"{estimate:.3f}"
-    if name in PERCENT:
-        return f"{100 * estimate:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{estimate:.3f} [{low:.3f}, {high:.3f}]"
+        return text
+    write = percent if in_percent else number
+    return f"{text} [{write(low)}, {write(high)}]"
 
 
 def markdown_table(table: pd.DataFrame, interval: Kind = "across") -> str:

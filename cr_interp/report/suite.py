@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cr_interp.report.study import unread_sentences
+from cr_interp.report.verdict import COMMON
 from cr_interp.statistics import MARGIN
 from cr_interp.system.percent import percent
 from cr_interp.system.shown import PlainTable, literal
@@ -26,12 +27,9 @@ from cr_interp.tables.estimates import Kind
 from cr_interp.tables.interval_words import said_intervals
 from cr_interp.tables.suite import ARMS, SETTINGS, Suite, comparisons, in_order, setting_rows, unfinished
 from cr_interp.tables.unread import unread_of
-from cr_interp.vocabulary import JUDGED
+from cr_interp.vocabulary import JUDGED, METRICS, judged_first
 
-#: The terminal has room for the interval of one metric; the others are in the README's table and in --json.
-_SHOWN = ("acc_x", "acc_xc", "harm", "both_correct", "rescue", "delta_len")
-_HEADS = {"both_correct": "both", "delta_len": "Δlen", "harm_common": "on common"}
-_COMMON = "on common: Harm on the prompts that both solve without the context"
+_COMMON = f"on common: {COMMON}"
 _REGIMES = (
     f"A: the context perturbs (the interval of the change excludes 0), B: it helps, C: the change is within {100 * MARGIN:g} "
     "points, open: none of these can be said (a trained arm with one seed is always open)"
@@ -81,14 +79,15 @@ def _rich_rows(rows: pd.DataFrame, title: str, interval: Kind) -> Table:
     )
     out.add_column("setting", overflow="fold")
     out.add_column("arm", overflow="fold")
-    for metric in _SHOWN:
-        out.add_column(_HEADS.get(metric, metric), justify="right")
+    # The terminal has room for the interval of one metric; the others are in the README's table and in --json.
+    for metric in judged_first():
+        out.add_column(METRICS[metric].head or metric, justify="right")
     out.add_column("reg.", justify="center")
     if uneven:
         out.add_column("seeds", justify="right")
     before = None
     for row in rows.to_dict("records"):
-        cells = [_value(row, name, interval=name == "harm") for name in _SHOWN] + [_regime(row["regime"])]
+        cells = [_value(row, name, interval=name == "harm") for name in judged_first()] + [_regime(row["regime"])]
         name = "" if row["setting"] == before else str(row["setting"])
         out.add_row(name, str(row["arm"]), *cells, *([str(row["seeds"])] if uneven else []))
         before = row["setting"]
@@ -104,7 +103,7 @@ def _rich_comparisons(compared: pd.DataFrame, arm: str, baseline: str, interval:
     longest = max(len(str(name)) for name in compared["setting"])
     out.add_column("setting", overflow="fold", no_wrap=longest <= 24)
     for metric in JUDGED:
-        out.add_column(f"harm {_HEADS[metric]}" if metric == "harm_common" else metric, justify="right")
+        out.add_column("harm on common" if metric == "harm_common" else metric, justify="right")
     for setting, of_setting in compared.groupby("setting", sort=False):
         by_metric = of_setting.set_index("metric")
         cells = [_difference(by_metric.loc[name]).replace(", ", ",") for name in JUDGED]
@@ -236,12 +235,13 @@ def _markdown_settings(
 
 
 def _markdown_rows(rows: pd.DataFrame) -> str:
-    head = ["setting", "arm", *_SHOWN, "regime", "seeds"]
+    shown = judged_first()
+    head = ["setting", "arm", *shown, "regime", "seeds"]
     body = []
     for row in rows.to_dict("records"):
-        cells = [_value(row, name, interval=True) for name in _SHOWN]
+        cells = [_value(row, name, interval=True) for name in shown]
         body.append([code(row["setting"]), code(row["arm"]), *cells, _regime(row["regime"]), str(row["seeds"])])
-    return _markdown(head, "ll" + "r" * len(_SHOWN) + "cr", body)
+    return _markdown(head, "ll" + "r" * len(shown) + "cr", body)
 
 
 def _markdown_comparisons(compared: pd.DataFrame) -> str:

@@ -10,19 +10,11 @@ from typing import Any, Literal
 import pandas as pd
 
 from cr_interp.statistics import MARGIN, not_lower
-from cr_interp.system.percent import percent as percent_of
-from cr_interp.vocabulary import JUDGED
+from cr_interp.system.percent import percent
+from cr_interp.vocabulary import JUDGED, METRICS
 
 Verdict = Literal["yes", "partly", "no", "open"]
 
-SHORT = {
-    "acc_x": "Acc_x",
-    "acc_xc": "Acc_xc",
-    "both_correct": "BothCorrect",
-    "harm": "Harm",
-    "rescue": "Rescue",
-    "delta_len": "Δlen",
-}
 COMMON = "Harm on the prompts that both solve without the context"
 
 
@@ -47,8 +39,8 @@ def headline(metrics: pd.DataFrame, differences: pd.DataFrame, arm: str, baselin
             "open", f"Harm of {arm} and {baseline} cannot be compared.", ("One of them has no right answers.",)
         )
     accuracies = [name for name in ("acc_x", "acc_xc") if name in change]
-    lost = [SHORT[name] for name in accuracies if change[name].high < 0]
-    unknown = [SHORT[name] for name in accuracies if not not_lower(change[name].low)]
+    lost = [METRICS[name].short for name in accuracies if change[name].high < 0]
+    unknown = [METRICS[name].short for name in accuracies if not not_lower(change[name].low)]
     margin = f"{100 * MARGIN:g} points"
     verdict: Verdict
     if harm.high < 0 and not lost and not unknown:
@@ -77,12 +69,15 @@ def headline(metrics: pd.DataFrame, differences: pd.DataFrame, arm: str, baselin
         if name in change:
             before, after = (value(metrics, each, name) for each in (baseline, arm))
             row = change[name]
-            from_to = "" if name == "harm_common" else f"{percent(before)} → {percent(after)}, "
+            called, from_to = COMMON, ""
+            if name in METRICS:
+                called = METRICS[name].short
+                from_to = f"{percent(before, unit=' %')} → {percent(after, unit=' %')}, "
             parts.append(
-                f"{SHORT.get(name, COMMON)}: {from_to}difference {points(row.estimate)} "
-                f"[{points(row.low, unit='')}, {points(row.high, unit='')}]{_p_values(row)}"
+                f"{called}: {from_to}difference {percent(row.estimate, sign=True, unit=' points')} "
+                f"[{percent(row.low, sign=True)}, {percent(row.high, sign=True)}]{_p_values(row)}"
             )
-    return Headline(verdict, sentence, tuple(part.replace("-", "−") for part in parts))
+    return Headline(verdict, sentence, tuple(parts))
 
 
 def _p_values(row: Any) -> str:
@@ -101,13 +96,3 @@ def change(differences: pd.DataFrame, metric: str) -> float:
     """Return difference over seeds; NaN if the table has none."""
     rows = differences[(differences["metric"] == metric) & differences["seed"].isna()]
     return float(rows["estimate"].iloc[0]) if len(rows) else float("nan")
-
-
-def percent(share: float, unit: str = " %") -> str:
-    """Write ``97.3 %``; a dash if there is no value."""
-    return percent_of(share) + ("" if pd.isna(share) else unit)
-
-
-def points(difference: float, unit: str = " points") -> str:
-    """Write a difference of shares in percentage points, with its sign; the minus is ASCII, as st.metric needs."""
-    return "–" if pd.isna(difference) else f"{round(100 * difference, 1) + 0.0:+.1f}{unit}"

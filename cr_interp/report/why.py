@@ -35,7 +35,7 @@ GROUPS = ("harmed", "changed", "rescued", "kept")
 
 @dataclass(frozen=True)
 class Shown:
-    """How a table is shown. ``draw`` makes its figures, ``told`` its printed table."""
+    """A way to show a table. ``draw`` makes its figures, ``told`` its printed table."""
 
     title: str
     draw: Callable[[Study], Sequence[Any]] = lambda study: ()

@@ -9,6 +9,13 @@ Mental model: x and y are states of the same tokens in two views, a row a token.
     knn_overlap(x, y)            do rows keep their neighbours? with its chance level
     panel(x, y, example)         every measure of every layer, with intervals over examples, beside its floor
     DriftAccumulator(width)      the same for one layer, over a stream
+
+    cka, moments, close, weighted        CKA: of matrices, of streams, where 1 − CKA needs its digits, of weighted examples
+    groups, permutation                  between examples only; more than chance?
+    knn, shift, sinks, duplicates        neighbours, the common shift, attention sinks, rows that are there more than once
+    measures, layers → panel             the panel's measures, all layers, one of them; ``units`` are what its intervals draw
+    maps → batched                       layer against layer; ``samples`` and ``reservoir`` are bounded samples of a stream
+    arrays                               NumPy arrays where tensors are taken
 """
 
 from cr_interp.similarity.cka import cka, weighted_cka

@@ -24,6 +24,14 @@ def cka(
     """Compute linear CKA of paired rows, in [−1, 1] (biased: [0, 1]); NaN below 4 rows or with constant features.
 
     ``groups``, an example id per row, gives the example-level statistic (``groups.py``), which is debiased only.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x, y = (torch.randn(64, 256, generator=generator) for _ in range(2))
+    >>> turn = torch.linalg.qr(torch.randn(256, 256, generator=generator))[0]
+    >>> round(cka(x, 3 * x @ turn + 1), 2)              # turned, scaled, shifted: the same
+    1.0
+    >>> abs(cka(x, y)) < 0.05, round(cka(x, y, debiased=False), 1)      # unrelated: about 0, which it is not if biased
+    (True, 0.8)
     """
     if groups is not None:
         if not debiased:

@@ -47,6 +47,14 @@ def knn_overlap(
     ``groups``: rows of one group are no neighbours of each other (tokens of one response are trivially near); the chance
     level then is the mean of k / (rows of other groups).
 
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> x, y = (torch.randn(200, 16, generator=generator) for _ in range(2))
+    >>> knn_overlap(x, 2 * x).value
+    1.0
+    >>> unrelated = knn_overlap(x, y)
+    >>> round(unrelated.chance, 2), abs(unrelated.value - unrelated.chance) < 0.02
+    (0.05, True)
+
     NaN with a reason if a row has fewer than k + 1 others (with k of them the overlap is 1, whatever the states), if rows are
     not finite, or if a row of norm 0 has no cosine.
     """

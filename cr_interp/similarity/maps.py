@@ -78,10 +78,14 @@ def example_map(
 class CkaMapAccumulator:
     """Streams the rows of all layers into a map.
 
-    >>> maps = CkaMapAccumulator(31, 31)
-    >>> for layers_x, layers_y in batches:        # a list of [rows, width] per layer; widths may differ
-    ...     maps.update(layers_x, layers_y)       # the same list twice: a map within a checkpoint
-    >>> maps.finish()                             # [31, 31]; NaN where undefined, and then maps.reason says why
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> maps = CkaMapAccumulator(2, 3)
+    >>> for _ in range(4):                                                  # a stream of batches
+    ...     x = [torch.randn(50, 8, generator=generator) for _ in range(2)]    # a list of [rows, width] per layer
+    ...     maps.update(x, [x[0], x[1], x[0] + x[1]])                       # the same list twice: a map within a checkpoint
+    >>> maps.finish().round(1) + 0.0                                        # NaN where undefined; maps.reason says why
+    array([[1. , 0. , 0.5],
+           [0. , 1. , 0.5]])
 
     Memory: ``BUFFERED`` × batch rows of each layer, a Gram matrix a layer, and the map.
     """

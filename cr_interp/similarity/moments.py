@@ -113,10 +113,17 @@ class _Sums:
 class PairMoments:
     """Everything that the CKA of two streams of paired rows needs; see the module's docstring.
 
+    >>> generator = torch.Generator().manual_seed(0)
     >>> moments = PairMoments()
-    >>> for x, y in batches:             # [rows, p], [rows, q]
-    ...     moments.update(x, y)
-    >>> moments.cka()                    # debiased; NaN where undefined: moments.estimate().reason says why
+    >>> for _ in range(10):                                        # a stream of batches: none of them is kept
+    ...     x = torch.randn(100, 8, generator=generator)           # [rows, p]
+    ...     moments.update(x, x + torch.randn(100, 8, generator=generator))    # and [rows, q]
+    >>> moments.n, round(moments.cka(), 1)                         # debiased
+    (1000, 0.5)
+    >>> few = PairMoments()
+    >>> few.update(x[:3], x[:3])
+    >>> few.estimate().reason                                      # why a value is NaN
+    '3 rows; debiased CKA needs at least 4'
 
     Memory: p² + q² + pq float64 numbers, and a chunk of rows.
     """

@@ -73,10 +73,13 @@ _COUNT, _COSINE, _TRIMMED, _TOP, _RELATIVE, _NORMS, _XX, _YY, _XY, _MOVED = rang
 class DriftAccumulator:
     """Streams one layer's states in both views into the panel of measures.
 
-    >>> drift = DriftAccumulator(width=576)
-    >>> for x, y, example in batches:           # [token, width] twice, [token] example ids
-    ...     drift.update(x, y, example)
-    >>> drift.finish()                          # a dict per measure: estimate, low, high, n_tokens, …
+    >>> drift = DriftAccumulator(width=8)
+    >>> for example in range(12):                   # a stream: here an example at a time, of five tokens
+    ...     x, moved = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(example))    # [token, width]
+    ...     drift.update(x, x + moved, torch.full((5,), example))
+    >>> found = drift.finish()                      # a dict per measure: estimate, low, high, n_tokens, …
+    >>> found[0]["measure"], found[0]["n_tokens"], found[0]["n_examples"]
+    ('cosine', 60, 12)
 
     Memory: two sums of width numbers per example, a number per token, ``PairMoments``, and ``max_rows`` rows of each
     view. ``measures`` leaves out what is not wanted; the three dimensions of ``cosine_trimmed`` are those of the
@@ -218,12 +221,7 @@ class DriftAccumulator:
         """Examples with fewer tokens than t, which ``cka_examples`` leaves out."""
         return sum(length < self.example_tokens for length in self._lengths)
 
-    def finish(
-        self,
-        resamples: int = 2000,
-        seed: int = 0,
-        clusters: Clusters = None,
-    ) -> list[dict[str, Any]]:
+    def finish(self, resamples: int = 2000, seed: int = 0, clusters: Clusters = None) -> list[dict[str, Any]]:
         """Return one dict per measure: ``measure, estimate, low, high, n_tokens, n_examples, reason``.
 
         ``reason`` says why an estimate or its interval is NaN, and is None otherwise. ``clusters[example]`` names the cluster

@@ -1,11 +1,18 @@
 """A study on disk: what was measured, as tables that open without torch.
 
-Mental model. ``study.py`` is the folder and its tables, ``searching.py`` finds studies by name, ``rows.py`` picks rows of a
-table, ``log.py`` follows training logs that still grow, ``questions.py`` says what a study asks, ``checkpoints.py`` which
-models belong to it.
+Mental model. A study is a folder with a manifest, tables and runs. A table is all that crosses from measuring to looking.
 
     study = open_study("organism-shift")
     study.table("drift")                                # a DataFrame
+
+    study, places     the folder and its tables; what its files are called
+    schema, analyses  what a study holds: sections and columns; the one list of what is computed for it
+    reading, locking  a table looked at once; one writer at a time
+    searching         studies by name
+    exporting         a copy without checkpoints
+    rows, questions   rows of a table; what a study asks
+    log               training logs that still grow
+    checkpoints       which models belong to it
 """
 
 from cr_interp.system.lazily import lazily

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cr_interp.errors import UserError
 from cr_interp.models.known import builtin_names, refuse_pickles
+from cr_interp.study.places import CHECKPOINT
 from cr_interp.study.study import Study
 
 
@@ -78,5 +79,5 @@ def folder(typed: str) -> Checkpoint:
             f"{path} has no weights as {what}. Save the model with save_pretrained, which writes them."
         )
     path = path.resolve()
-    name = "/".join(path.parts[-2:]) if path.name.startswith("checkpoint-") else path.name
+    name = "/".join(path.parts[-2:]) if path.name.startswith(CHECKPOINT) else path.name
     return Checkpoint("folder", str(path), name, str(path))

@@ -11,12 +11,13 @@ from pathlib import Path
 from cr_interp.confined import content
 from cr_interp.errors import UserError
 from cr_interp.files import read_jsonl, write_atomic
+from cr_interp.study.places import EVERY_RUN, LOG, NOTE, RUNS, TABLES
 from cr_interp.study.schema import MOST_FILE
 from cr_interp.study.study import Study
 from cr_interp.system.names import check_folder
 
 #: What is copied.
-PATTERNS = ("tables/*.parquet", "runs/*-s*/train.jsonl", "runs/*-s*/made_of.json")
+PATTERNS = (f"{TABLES}/*.parquet", f"{RUNS}/{EVERY_RUN}/{LOG}", f"{RUNS}/{EVERY_RUN}/{NOTE}")
 
 
 def export(study: Study, target: Path, light: bool = False) -> Study:

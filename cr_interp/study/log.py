@@ -114,9 +114,7 @@ class StudyLogs:
         """
         with self._lock:
             runs = self._study.runs()
-            logs = {
-                run: self._logs.get(run) or RunLog(self._study.run_path(*run) / "train.jsonl") for run in runs
-            }
+            logs = {run: self._logs.get(run) or RunLog(self._study.log_path(*run)) for run in runs}
             grown = [log.read() for log in logs.values()]
             if any(grown) or list(logs) != list(self._logs):
                 self._logs = logs
@@ -140,7 +138,7 @@ class StudyLogs:
         times = []
         for run in self._logs:
             try:
-                times.append((self._study.run_path(*run) / "train.jsonl").stat().st_mtime)
+                times.append(self._study.log_path(*run).stat().st_mtime)
             except OSError:
                 continue
         return datetime.fromtimestamp(max(times)) if times else None

@@ -29,7 +29,7 @@ def rows_of(
     return frame.sort_values("arm", key=lambda names: names.map(order), kind="stable")
 
 
-def split_of(generations: pd.DataFrame) -> str:
+def counted_split(generations: pd.DataFrame) -> str:
     """Name the split whose answers count: the test examples; without any, the first split there is."""
     splits = generations["split"].unique()
     return str(splits[0]) if len(splits) and "test" not in splits else "test"

@@ -90,7 +90,7 @@ MOST_FILE = 4 << 30
 
 
 def wrong_columns(frame: pd.DataFrame) -> list[str]:
-    """Say what of a table's columns is not as their names say, a part of a sentence each."""
+    """List columns whose values do not fit their names, each as a part of a sentence."""
     found = []
     for name in map(str, frame.columns):
         column = frame[name]

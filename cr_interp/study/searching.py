@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from cr_interp.errors import unknown
+from cr_interp.study.places import is_study
 from cr_interp.study.study import Study
 
 BUNDLED = Path(__file__).parent.parent / "examples"
@@ -27,7 +28,7 @@ def _is_study(folder: Path) -> bool:
     found.
     """
     try:
-        return (folder / "manifest.json").is_file()
+        return is_study(folder)
     except OSError:
         return False
 
@@ -44,6 +45,9 @@ def find_studies() -> dict[str, Path]:
 
     A folder of studies is a suite, and its studies are called ``SUITE/SETTING``; of two suites with one name the
     second is hidden as a whole, so that no suite is mixed from two.
+
+    >>> {"organism-shift", "suite/rules-llama"} <= set(find_studies())
+    True
     """
     found: dict[str, Path] = {}
     for root in search_paths():
@@ -56,7 +60,12 @@ def find_studies() -> dict[str, Path]:
 
 
 def open_study(name_or_path: str | Path) -> Study:
-    """Open a study by its folder, or by its name on the search paths: one that :func:`find_studies` lists."""
+    """Open a study by its folder, or by its name on the search paths: one that :func:`find_studies` lists.
+
+    >>> study = open_study("organism-shift")
+    >>> study.manifest["task"], study.has_table("drift")
+    ('rules:shift', True)
+    """
     if Path(name_or_path).is_dir():
         return Study.open(name_or_path)
     studies = find_studies()

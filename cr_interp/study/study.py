@@ -1,16 +1,7 @@
 """A study on disk: one task, context, base model and teacher, with several arms and seeds.
 
-This is the only module that knows a study's file names, and a table is the only thing that crosses from computing
-to looking, so the app and the notebooks need this package and no torch.
-
-    STUDY/manifest.json               schema version, configuration, fingerprints, versions, times
-    STUDY/tables/generations.parquet  a row per arm, seed, example, view, control and sample; with the example's cluster
-    STUDY/tables/drift.parquet        a row per arm, seed, site, layer, measure and control
-    STUDY/tables/drift_with_sinks.parquet  the same with attention sinks, where drift leaves some out
-    STUDY/tables/token_drift.parquet  a row per arm, seed, example, token and site, under the exact context
-    STUDY/tables/cka_map.parquet      a row per arm, seed, map and pair of layers
-    STUDY/runs/opd-s0/train.jsonl     a row a step, append-only
-    STUDY/runs/opd-s0/checkpoint-100/ Hugging Face format
+A table is the only thing that crosses from computing to looking, so the app and the notebooks need this package and no torch.
+Which files a study has, and where, says ``places.py``.
 
 Writes are atomic (temporary file, fsync, rename) and one at a time (``locking.py``). Reading never executes anything: JSON and
 Parquet only.
@@ -29,6 +20,21 @@ from cr_interp.confined import is_regular, leads_inside, own
 from cr_interp.errors import UserError
 from cr_interp.files import read_jsonl, write_atomic, write_json
 from cr_interp.study.locking import writing
+from cr_interp.study.places import (
+    CHECKPOINT,
+    EVERY_CHECKPOINT,
+    EVERY_RUN,
+    LOG,
+    MANIFEST,
+    RUNS,
+    TABLES,
+    log_of,
+    manifest_of,
+    run_of,
+    runs_of,
+    table_of,
+    tables_of,
+)
 from cr_interp.study.reading import read_table
 from cr_interp.study.schema import COLUMNS, SCHEMA_VERSION, Manifest
 from cr_interp.system.disk import sweep
@@ -38,7 +44,7 @@ from cr_interp.system.text_files import read_json
 
 @dataclass(frozen=True)
 class Study:
-    """A study that exists on disk. ``manifest`` is what ``manifest.json`` held when it was opened."""
+    """A study that exists on disk. ``manifest`` is what its file held when it was opened."""
 
     path: Path
     manifest: dict[str, Any]
@@ -46,6 +52,10 @@ class Study:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def manifest_path(self) -> Path:
+        return manifest_of(self.path)
 
     # -- life ----------------------------------------------------------------------------------------------
 
@@ -55,16 +65,16 @@ class Study:
         path = Path(path)
         manifest = {"schema_version": SCHEMA_VERSION, **manifest}
         with writing(path):
-            write_json(path / "manifest.json", manifest)
+            write_json(manifest_of(path), manifest)
         return Study(path, manifest)
 
     @staticmethod
     def open(path: str | Path) -> "Study":
         """Open a study; a missing, damaged or newer one is a :class:`UserError` that says which."""
         path = Path(path)
-        file = path / "manifest.json"
+        file = manifest_of(path)
         if not file.is_file():
-            raise UserError(f"{path} is not a study: it has no manifest.json. Give the folder of a study.")
+            raise UserError(f"{path} is not a study: it has no {MANIFEST}. Give the folder of a study.")
         try:
             if not own(path, file):
                 raise UserError(f"{file} is no file of the study's own.")
@@ -73,7 +83,7 @@ class Study:
         except (UserError, KeyError, TypeError) as error:
             raise UserError(
                 f"The manifest of {path} is damaged ({type(error).__name__}: {error}). Its tables, if any, are "
-                f"untouched; restore manifest.json from a copy, or make the study again."
+                f"untouched; restore {MANIFEST} from a copy, or make the study again."
             ) from error
         if not isinstance(version, int) or version > SCHEMA_VERSION:
             raise UserError(
@@ -95,13 +105,13 @@ class Study:
     def sweep(self) -> None:
         """Remove what a kill left half-written in the study's folders, by any process that is gone."""
         with writing(self.path):  # which takes the lock's file of a process that is gone away, too
-            for folder in (self.path, self.path / "tables", *(self.path / "runs").glob("*-s*")):
+            for folder in (self.path, self.path / TABLES, *runs_of(self.path)):
                 sweep(folder)
 
     # -- tables --------------------------------------------------------------------------------------------
 
     def table_path(self, name: str) -> Path:
-        return self.path / "tables" / f"{name}.parquet"
+        return table_of(self.path, name)
 
     def has_table(self, name: str) -> bool:
         return self.table_path(name).is_file()
@@ -113,7 +123,7 @@ class Study:
         """
         file = self.table_path(name)
         if not is_regular(file):
-            there = [each.stem for each in sorted((self.path / "tables").glob("*.parquet"))]
+            there = [each.stem for each in tables_of(self.path)]
             raise UserError(f"Study {self.name} has no table '{name}' (it has: {', '.join(there) or 'none'}).")
         if not own(self.path, file):
             raise UserError(
@@ -175,7 +185,10 @@ class Study:
     # -- runs ----------------------------------------------------------------------------------------------
 
     def run_path(self, arm: str, seed: int) -> Path:
-        return self.path / "runs" / f"{arm}-s{seed}"
+        return run_of(self.path, arm, seed)
+
+    def log_path(self, arm: str, seed: int) -> Path:
+        return log_of(self.run_path(arm, seed))
 
     def runs(self) -> list[tuple[str, int]]:
         """List the (arm, seed) pairs that have a training log, sorted."""
@@ -185,7 +198,7 @@ class Study:
     def logs(self) -> list[Path]:
         """List their training logs, in the same order."""
         found = []
-        for log in sorted((self.path / "runs").glob("*-s*/train.jsonl")):
+        for log in sorted((self.path / RUNS).glob(f"{EVERY_RUN}/{LOG}")):
             arm, _, seed = log.parent.name.rpartition("-s")
             if _is_arm(arm) and _is_seed(seed) and leads_inside(self.path, log):
                 found.append(log)
@@ -196,9 +209,9 @@ class Study:
         when it is whole.
         """
         found = []
-        for folder in (self.path / "runs").glob("*-s*/checkpoint-*"):
+        for folder in (self.path / RUNS).glob(f"{EVERY_RUN}/{EVERY_CHECKPOINT}"):
             arm, _, seed = folder.parent.name.rpartition("-s")
-            step = folder.name.removeprefix("checkpoint-")
+            step = folder.name.removeprefix(CHECKPOINT)
             model = any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
             weights = sorted(folder.glob("*.safetensors")) if model else []
             whole = weights and all(leads_inside(self.path, each) for each in (*weights, *folder.glob("*.json")))
@@ -207,8 +220,8 @@ class Study:
         return sorted(found)
 
     def train_rows(self, arm: str, seed: int) -> list[dict[str, Any]]:
-        """Read rows of ``train.jsonl`` in step order; see :func:`read_jsonl` for what resuming leaves behind."""
-        return read_jsonl(self.run_path(arm, seed) / "train.jsonl")
+        """Read rows of a run's log in step order; see :func:`read_jsonl` for what resuming leaves behind."""
+        return read_jsonl(self.log_path(arm, seed))
 
     def training(self) -> pd.DataFrame:
         """Read all runs' logs as one table with columns ``arm, seed, kind, step, …`` (empty if there are none)."""
@@ -252,7 +265,7 @@ class _Sections(dict[str, Any]):
     def __missing__(self, name: str) -> Any:
         raise UserError(
             f"The manifest of {self._path} does not say '{name}', which is needed here. It was damaged, or written by something "
-            f"else; restore manifest.json from a copy, or make the study again."
+            f"else; restore {MANIFEST} from a copy, or make the study again."
         )
 
 

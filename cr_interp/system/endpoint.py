@@ -34,7 +34,7 @@ class NoAnswer(UserError):
 
 
 class _Again(Exception):
-    """What may be otherwise the next time."""
+    """A failure that may not come again the next time."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from cr_interp.errors import UserError
+from cr_interp.study.places import MANIFEST, is_study
 from cr_interp.study.searching import find_studies, search_paths
 from cr_interp.system.house import house
 
@@ -20,14 +21,14 @@ def serve(study: str | None, port: int) -> None:
     where = f"http://127.0.0.1:{port}"
     if study is not None:
         name = study
-        if (Path(study) / "manifest.json").is_file():
+        if is_study(Path(study)):
             folder = Path(study).resolve()
             name = folder.name
             own = [str(folder.parent), *map(str, search_paths()[:-1])]
             environment["CR_INTERP_STUDIES"] = os.pathsep.join(own)
         elif study not in find_studies():
             raise UserError(
-                f"There is no study '{study}': neither a folder with a manifest.json nor one of those that "
+                f"There is no study '{study}': neither a folder with a {MANIFEST} nor one of those that "
                 f"`cr-interp studies` lists."
             )
         where += f"/?study={name}"

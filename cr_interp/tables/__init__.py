@@ -14,4 +14,8 @@ over seeds, with intervals. Figures, reports and pages only show what these func
     suite           several studies side by side; claims, ablations, confirmation
     verdict_rows    what two arms' difference costs and gains
     estimates       what they share: the two intervals; pairing (which runs are compared), permuted, stored (kept on disk)
+    answer_sums     what behaviour's metrics are ratios of; interval_words: what intervals are called
+    methods         how numbers were computed where that has changed
+    matching        where two sequences agree; code_of: by what code a stored table was made
+    patching_claims which patched places bring more back than their controls do
 """

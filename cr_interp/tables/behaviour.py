@@ -45,29 +45,13 @@ from cr_interp.tables.answer_sums import (
 )
 from cr_interp.tables.estimates import Kind, Sums, estimates
 from cr_interp.tables.pairing import UNTRAINED
-from cr_interp.vocabulary import AGREEMENT, CONTROLS, METRICS, OUTCOMES, UNGRADED
+from cr_interp.vocabulary import AGREEMENT, CONTROLS, METRICS, OUTCOMES, UNGRADED, differing, of_answers
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-#: What arms differ by: the metrics, and Harm on the prompts that both solve without the context.
-DIFFERENCES = (
-    "acc_x",
-    "acc_xc",
-    "both_correct",
-    "harm",
-    "harm_common",
-    "rescue",
-    "delta_len",
-    "changed",
-    "agreement",
-)
-#: Of these what needs no key.
-KEYLESS = ("delta_len", *AGREEMENT)
-
 __all__ = [
     "CONTROLS",
-    "DIFFERENCES",
     "METRICS",
     "OUTCOMES",
     "UNTRAINED",
@@ -109,7 +93,9 @@ def answered_by(generations: pd.DataFrame) -> tuple[str, ...]:
     ungraded = generations["outcome"] == UNGRADED
     if not ungraded.any():
         return tuple(METRICS)
-    return KEYLESS if ungraded.all() else (*METRICS, *AGREEMENT)
+    if not ungraded.all():
+        return (*METRICS, *AGREEMENT)
+    return tuple(name for name, metric in of_answers().items() if not metric.keyed)
 
 
 def metrics_by_step(
@@ -163,7 +149,7 @@ def differences(
         common = _on_common(pairs_of(generations, control, split), [arm, baseline])
         rows += _rows(arm, ("harm_common",), common, resamples, seed, interval)
     table = _table(rows, _DIFFERENCE)
-    order = table["seed"].astype(float).fillna(np.inf), table["metric"].map(DIFFERENCES.index)
+    order = table["seed"].astype(float).fillna(np.inf), table["metric"].map(differing().index)
     return table.iloc[np.lexsort(order[::-1])].reset_index(drop=True)
 
 
@@ -274,9 +260,15 @@ def _counts(
     values: Float[ndarray, "*any sums"], names: Sequence[str]
 ) -> tuple[Float[ndarray, "*any metrics"], Float[ndarray, "*any metrics"], Float[ndarray, "*any metrics"]]:
     """Return numerators, denominators and n of these metrics from the sums in the last axis."""
+    found = formulas(values)
+    num, den, n = (np.stack(part, axis=-1) for part in zip(*(found[each] for each in names), strict=True))
+    return num, den, np.where(den > 0, n, 0)
+
+
+def formulas(values: Float[ndarray, "*any sums"]) -> dict[str, tuple[ndarray, ndarray, ndarray]]:
+    """Map each metric to its numerator, its denominator, and its n where that is not the denominator itself."""
     pairs, x, xc, both, tokens_x, tokens_xc, graded, changed = np.moveaxis(values, -1, 0)
-    # name → numerator, denominator, n where it is not the denominator itself
-    formulas: dict[str, tuple[ndarray, ndarray, ndarray]] = {
+    return {
         "acc_x": (x, graded, graded),
         "acc_xc": (xc, graded, graded),
         "both_correct": (both, graded, graded),
@@ -288,8 +280,6 @@ def _counts(
         "changed": (changed, pairs, pairs),
         "agreement": (pairs - changed, pairs, pairs),
     }
-    num, den, n = (np.stack(part, axis=-1) for part in zip(*(formulas[each] for each in names), strict=True))
-    return num, den, np.where(den > 0, n, 0)
 
 
 def _rows(
@@ -301,7 +291,7 @@ def _rows(
         sides = [sides[0]] * 2
         counted = [_counts(sides[0].values, (name,)) for name in ("acc_xc", "acc_x")]
     sums = [Sums(num, den, sides[0].clusters) for num, den, _ in counted]
-    shares = [name != "delta_len" for name in names]
+    shares = [name not in METRICS or METRICS[name].share for name in names]
     found = []
     for row in estimates(sums, shares, kind, resamples, seed):
         asked = [

@@ -73,7 +73,7 @@ def count_claims(
 
 @dataclass(frozen=True)
 class Fair:
-    """What ``arm`` does where ``baseline`` is harmed, and where it is not; each a tuple of settings.
+    """The outcomes of ``arm`` where ``baseline`` is harmed, and where it is not; each a tuple of settings.
 
     ``repaired``, ``left_open`` and ``worsened`` are the harmed ones apart, so they add up to ``harmed``.
     """

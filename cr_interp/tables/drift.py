@@ -10,7 +10,18 @@ from cr_interp.statistics import t_interval
 from cr_interp.study.rows import last_step
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.methods import with_minimum
-from cr_interp.vocabulary import COMPOSITION, EMBEDDING, MOVEMENTS, RATIOS, arm_order, by_arm, layer_name
+from cr_interp.vocabulary import (
+    COMPOSITION,
+    EMBEDDING,
+    MOVEMENTS,
+    RATIOS,
+    arm_order,
+    at_embedding,
+    by_arm,
+    layer_name,
+    places_of,
+    site_at,
+)
 
 
 def resid_rows(drift: pd.DataFrame, measure: str, control: str) -> pd.DataFrame:
@@ -31,8 +42,7 @@ def of_panel(rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     numbers = [int(getattr(layer, "layer", layer)) for layer in rows["layer"]]
     sites = [
-        getattr(layer, "name", "resid_pre" if number == EMBEDDING else "resid_post")
-        for layer, number in zip(rows["layer"], numbers, strict=True)
+        getattr(layer, "name", site_at(number)[0]) for layer, number in zip(rows["layer"], numbers, strict=True)
     ]
     return rows.assign(
         arm="states",
@@ -44,11 +54,6 @@ def of_panel(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def at_embedding(rows: pd.DataFrame) -> pd.Series:
-    """Tell which rows are of the embedding, which is what the first block reads: ``resid_pre`` at layer 0."""
-    return (rows["site"] == "resid_pre") & (rows["layer"] == 0)
-
-
 def placed(drift: pd.DataFrame) -> pd.DataFrame:
     """Pick the rows of the embedding and of ``resid_post``, last step of each run, with ``place``: the block's number, −1 for
     the embedding.
@@ -56,11 +61,11 @@ def placed(drift: pd.DataFrame) -> pd.DataFrame:
     The embedding is ``resid_pre`` at layer 0. At later layers ``resid_pre`` equals the ``resid_post`` before it, so those
     rows are left out.
     """
-    rows = drift[at_embedding(drift) | (drift["site"] == "resid_post")]
+    rows = drift[at_embedding(drift["site"], drift["layer"]) | (drift["site"] == "resid_post")]
     if rows.empty:
         return rows.assign(place=pd.Series(dtype=int))
     rows = last_step(rows)
-    return rows.assign(place=rows["layer"].astype(int).where(rows["site"] == "resid_post", EMBEDDING))
+    return rows.assign(place=places_of(rows))
 
 
 def layer_table(drift: pd.DataFrame, measure: str, control: str = "exact") -> pd.DataFrame:

@@ -31,15 +31,6 @@ CASES = {
 }
 #: The same of a pair whose example has no key: case → what it is called.
 KEYLESS = {"changed": "another answer with the context", "same": "the same answer in both"}
-#: Which cases a metric is made of: where its examples are.
-CASES_OF = {
-    "acc_x": ("kept", "harmed"),
-    "acc_xc": ("kept", "rescued"),
-    "both_correct": ("kept",),
-    "harm": ("harmed",),
-    "rescue": ("rescued",),
-    "delta_len": tuple(CASES),
-}
 #: Kinds of error, as ``outcome`` names them.
 ERRORS = tuple(outcome for outcome in OUTCOMES if outcome != "right")
 MARKS = {"right": "✓", "wrong": "✗", "unparsable": "∅", "truncated": "…", "ungraded": "·"}

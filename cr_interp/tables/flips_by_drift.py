@@ -17,7 +17,7 @@ from cr_interp.ends import ends
 from cr_interp.statistics import bootstrap_weights, clopper_pearson, ranks
 from cr_interp.study.rows import last_step
 from cr_interp.tables.permuted import chances
-from cr_interp.vocabulary import EMBEDDING, by_arm
+from cr_interp.vocabulary import by_arm, places_of
 
 RESAMPLES = 1000
 _RUN = ["arm", "seed", "step"]
@@ -83,9 +83,8 @@ def over_seeds(flips: pd.DataFrame) -> pd.DataFrame:
 
     Of the seeds' p-values the largest, as every seed has to show it.
     """
-    place = flips["layer"].astype(int).where(flips["site"] != "resid_pre", EMBEDDING)
     table = (
-        flips.assign(place=place)
+        flips.assign(place=places_of(flips))
         .groupby(["arm", "place", "measure"], sort=False, as_index=False)
         .agg(
             estimate=("estimate", "mean"),

@@ -4,7 +4,7 @@ import pandas as pd
 
 from cr_interp.study.rows import last_step
 from cr_interp.tables.knockout import over_seeds
-from cr_interp.vocabulary import EMBEDDING, by_arm
+from cr_interp.vocabulary import by_arm, places_of
 
 #: read-out → what its number is.
 READOUTS = {
@@ -26,7 +26,7 @@ def lens_table(lens: pd.DataFrame, group: str = "harmed", readout: str = "logpro
     """
     rows = last_step(lens)
     rows = rows[(rows["group"] == group) & (rows["readout"] == readout)]
-    rows = rows.assign(place=rows["layer"].astype(int).where(rows["site"] != "resid_pre", EMBEDDING))
+    rows = rows.assign(place=places_of(rows))
     return over_seeds(rows, ["view", "token", "control", "place"])
 
 

@@ -7,8 +7,6 @@ them (the interval of a minimum, the example level of a map) is taken where it i
 
 import pandas as pd
 
-from cr_interp.errors import UserError
-
 #: measure → what an estimate, or its interval, is in a table without the column ``method``.
 FORMERLY = {
     "shift_share": (
@@ -40,16 +38,3 @@ def with_minimum(rows: pd.DataFrame) -> pd.DataFrame:
     if "min_low" not in rows:
         return rows
     return rows.assign(low=rows["min_low"].fillna(rows["low"]), high=rows["min_high"].fillna(rows["high"]))
-
-
-def at_example_level(maps: pd.DataFrame) -> pd.DataFrame:
-    """Compute the table ``cka_map`` with the example-level value in the place of the row-level one, for tables and figures.
-
-    Raises :class:`UserError` for a study that was captured before it was measured.
-    """
-    if "cka_examples" not in maps:
-        raise UserError(
-            "This study's maps have no example-level values: it was captured before they were measured. Where its "
-            "checkpoints still are, capture it again: cr-interp capture STUDY --again."
-        )
-    return maps.assign(cka=maps["cka_examples"])

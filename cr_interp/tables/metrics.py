@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from cr_interp.study.rows import split_of
+from cr_interp.study.rows import counted_split
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import metrics
 from cr_interp.tables.divergence import divergence_metrics
@@ -25,6 +25,14 @@ def metric_table(study: Study, control: str = "exact", interval: Kind = "across"
 
     That is ``new_instruction`` (``obedience.py``), ``fidelity`` and ``invariance`` (``divergence.py``), and ``min_cosine``.
     The column ``interval`` names each row's kind; the argument the kind of the rows over seeds, where there are at least two.
+
+    >>> from cr_interp.study.searching import open_study
+    >>> table = metric_table(open_study("organism-shift"))
+    >>> table.columns.tolist()
+    ['arm', 'seed', 'metric', 'estimate', 'low', 'high', 'n', 'interval']
+    >>> harm = table[(table["metric"] == "harm") & table["seed"].isna()]    # over seeds
+    >>> harm["arm"].tolist()
+    ['base', 'nca', 'opd']
     """
     of = ("generations", "divergence", "drift")
     return of_study("metric_table", study, of, [control, interval], lambda: _metrics(study, control, interval))
@@ -32,7 +40,7 @@ def metric_table(study: Study, control: str = "exact", interval: Kind = "across"
 
 def _metrics(study: Study, control: str, interval: Kind) -> pd.DataFrame:
     generations = study.table("generations")
-    split = split_of(generations)
+    split = counted_split(generations)
     table = metrics(generations, control=control, split=split, interval=interval)
     more = [new_instruction(generations, split=split, interval=interval)]
     if study.has_table("divergence"):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cr_interp.errors import unknown
-from cr_interp.study.rows import last_step, split_of
+from cr_interp.study.rows import counted_split, last_step
 from cr_interp.tables.answer_sums import with_clusters
 from cr_interp.tables.estimates import Kind, Sums, estimates
 from cr_interp.tables.pairing import meetings, named
@@ -112,7 +112,9 @@ def _asked(generations: pd.DataFrame, split: str | None) -> pd.DataFrame | None:
         found = set(generations["split"].unique())
         if split is not None and split not in found:
             raise unknown("split", split, map(str, found))
-        generations = generations[generations["split"] == (split_of(generations) if split is None else split)]
+        generations = generations[
+            generations["split"] == (counted_split(generations) if split is None else split)
+        ]
     asked = with_clusters(last_step(generations))
     asked = asked[asked["obeys_new"].notna()]
     return asked if (asked["control"] == "mismatched").any() else None

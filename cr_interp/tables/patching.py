@@ -7,8 +7,7 @@ one group, one direction and one read-out are taken from it, at the last step of
 import pandas as pd
 
 from cr_interp.study.rows import last_step
-from cr_interp.tables.drift import at_embedding
-from cr_interp.vocabulary import EMBEDDING, by_arm
+from cr_interp.vocabulary import at_embedding, by_arm, places_of, site_at
 
 #: read-out → what its number is.
 READOUTS = {
@@ -30,11 +29,8 @@ CONTROLS = {
 
 def on_the_axis(rows: pd.DataFrame) -> pd.DataFrame:
     """Add ``place``, the layer on a figure's axis. The embedding is where the curve of ``resid_post`` begins."""
-    embedded = at_embedding(rows)
-    return rows.assign(
-        place=rows["layer"].astype(int).where(~embedded, EMBEDDING),
-        site=rows["site"].where(~embedded, "resid_post"),
-    )
+    embedded = at_embedding(rows["site"], rows["layer"])
+    return rows.assign(place=places_of(rows), site=rows["site"].where(~embedded, "resid_post"))
 
 
 def patching_table(
@@ -85,7 +81,7 @@ def cell_examples(
     that the patch recovers (NaN where the two runs do not part), ``follows`` whether the whole answer does.
     """
     rows = last_step(examples)
-    where, layer = ("resid_pre", 0) if place == EMBEDDING and site == "resid_post" else (site, place)
+    where, layer = site_at(place, site)
     keep = (
         (rows["arm"] == arm)
         & (rows["group"] == group)

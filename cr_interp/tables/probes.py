@@ -3,7 +3,7 @@
 import pandas as pd
 
 from cr_interp.study.rows import last_step
-from cr_interp.vocabulary import EMBEDDING, by_arm
+from cr_interp.vocabulary import by_arm, places_of
 
 #: question → in words.
 QUESTIONS = {"presence": "is a context there?", "content": "is it this context?"}
@@ -24,9 +24,8 @@ def probe_table(probes: pd.DataFrame, question: str = "presence", tested: str | 
         there = list(rows["tested"].unique())
         tested = HELD_OUT.get(question) if HELD_OUT.get(question) in there else next(iter(there), None)
     rows = rows[rows["tested"] == tested]
-    place = rows["layer"].astype(int).where(rows["site"] != "resid_pre", EMBEDDING)
     table = (
-        rows.assign(place=place)
+        rows.assign(place=places_of(rows))
         .groupby(["arm", "place", "control", "question", "tested"], sort=False, as_index=False)
         .agg(
             estimate=("estimate", "mean"),

@@ -4,7 +4,8 @@ Mental model: a bootstrap over a study's answers takes seconds and says the same
 the files, the arguments, and the code of this package that an answer depends on, and looks for it in the user's cache. Only
 an answer that is not there is computed, and put there. A study that is made again, or code that changes, has another name, so
 nothing is ever out of date. Of the bundled examples some answers are shipped beside them (``computed/``), so that they open
-at once; these carry no code in their name, and a test compares them with what is computed.
+at once. Which code made them stands in one file for all (``computed.json``, by the function's name); where the code is another
+one by now, they are passed over and computed as for any study. What code that is, is told in ``code_of.py``.
 
 Beside somebody else's study nothing is read: its numbers are made from its tables, here. Parquet only; nothing is executed.
 """
@@ -12,29 +13,31 @@ Beside somebody else's study nothing is read: its numbers are made from its tabl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-import cr_interp
 from cr_interp.confined import is_regular, own
 from cr_interp.errors import UserError
-from cr_interp.files import write_atomic
+from cr_interp.files import write_atomic, write_json
 from cr_interp.study.schema import MOST_FILE
 from cr_interp.study.searching import BUNDLED
 from cr_interp.study.study import Study
 from cr_interp.system.digests import digest_of, file_digest
+from cr_interp.system.text_files import read_json
 from cr_interp.system.unpacked import frame_of
+from cr_interp.tables.code_of import code_of
 
 #: Set to nothing (``CR_INTERP_STORED=``), nothing is kept; set to a folder, it is kept there.
 VARIABLE = "CR_INTERP_STORED"
 SHIPPED = "computed"
+#: In the folder of all examples: function → the code that made its answers.
+MADE_BY = "computed.json"
 #: So many answers are kept; the oldest go.
 MOST = 2000
-#: Whether answers about bundled examples are put beside them: only while ``docs/tools/computed.py`` makes them.
-_shipping: list[bool] = []
+#: The answers about bundled examples that were put beside them so far: only while ``docs/tools/computed.py`` makes them.
+_shipping: list[set[Path]] = []
 
 
 def folder() -> Path | None:
@@ -57,21 +60,17 @@ def stored(
     if content is None:  # a file that is missing, or not to be read: the function says so itself
         return make()
     if home is not None and home.resolve().is_relative_to(BUNDLED.resolve()):
+        file = home / SHIPPED / f"{what}-{content[:16]}.parquet"
+        found = _read(file) if shipped_by().get(what) == code_of(what) else None
         if _shipping:
-            shipping_now = _shipping.pop()  # what it is made from in turn is read, and need not lie there as well
-            try:
-                found = make()
-            finally:
-                _shipping.append(shipping_now)
-            ship(what, files, arguments, found, home)
-            return found
-        found = _read(home / SHIPPED / f"{what}-{content[:16]}.parquet")
+            _shipping[-1].add(file.resolve())
+            return _ship(file, make) if found is None else found
         if found is not None:
             return found
     place = folder()
     if place is None:
         return make()
-    file = place / f"{what}-{digest_of([content, _code()])[:32]}.parquet"
+    file = place / f"{what}-{digest_of([content, code_of(what)])[:32]}.parquet"
     found = _read(file)
     if found is None:
         found = make()
@@ -89,12 +88,34 @@ def of_study(
 
 @contextmanager
 def shipping() -> Iterator[None]:
-    """Compute, inside, every answer about a bundled example, and put it beside the example."""
-    _shipping.append(True)
+    """Put beside the bundled examples every answer about them that is asked for inside.
+
+    What lies there and was made by today's code is kept. At the end the answers that nobody asked for are removed, and
+    :data:`MADE_BY` is written.
+    """
+    _shipping.append(set())
     try:
         yield
+        asked = _shipping[-1]
     finally:
         _shipping.pop()
+    for file in BUNDLED.rglob(f"{SHIPPED}/*.parquet"):
+        if file.resolve() not in asked:
+            file.unlink()
+    write_json(BUNDLED / MADE_BY, {what: code_of(what) for what in sorted({name_of(file) for file in asked})})
+
+
+def shipped_by() -> dict[str, str]:
+    """Return function → digest of the code that made its shipped answers; empty where none is known."""
+    try:
+        return dict(read_json(BUNDLED / MADE_BY))
+    except (UserError, OSError, ValueError, TypeError):
+        return {}
+
+
+def name_of(file: Path) -> str:
+    """Name the function that made an answer, from the answer's file."""
+    return file.stem.rpartition("-")[0]
 
 
 def peek(what: str, files: Sequence[Path], arguments: Any, home: Path | None = None) -> pd.DataFrame | None:
@@ -109,14 +130,15 @@ def peek(what: str, files: Sequence[Path], arguments: Any, home: Path | None = N
         return None
 
 
-def ship(what: str, files: Sequence[Path], arguments: Any, table: pd.DataFrame, home: Path) -> Path:
-    """Put an answer beside a bundled example; returns its file."""
-    content = _content(what, files, arguments)
-    if content is None:
-        raise UserError(f"{what} cannot be shipped: one of {', '.join(map(str, files))} is missing.")
-    file = home / SHIPPED / f"{what}-{content[:16]}.parquet"
+def _ship(file: Path, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """Put an answer beside a bundled example. What it is made from in turn is read, and need not lie there as well."""
+    asked = _shipping.pop()
+    try:
+        table = make()
+    finally:
+        _shipping.append(asked)
     write_atomic(file, lambda out: table.to_parquet(out, index=False))
-    return file
+    return table
 
 
 def _content(what: str, files: Sequence[Path], arguments: Any, home: Path | None = None) -> str | None:
@@ -129,15 +151,6 @@ def _content(what: str, files: Sequence[Path], arguments: Any, home: Path | None
         return digest_of([what, arguments, [(file.name, file_digest(file)) for file in files]])
     except OSError:
         return None
-
-
-@cache
-def _code() -> str:
-    """Digest everything in this package that a table of answers can depend on."""
-    root = Path(cr_interp.__file__).parent
-    files = [*sorted((root / "tables").glob("*.py")), *sorted((root / "study").glob("*.py"))]
-    files += [root / name for name in ("statistics.py", "vocabulary.py")] + sorted((root / "tasks").glob("*.py"))
-    return digest_of([(file.name, file_digest(file)) for file in files])
 
 
 def _read(file: Path) -> pd.DataFrame | None:

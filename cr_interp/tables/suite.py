@@ -29,7 +29,7 @@ import pandas as pd
 from cr_interp.errors import UserError, unknown
 from cr_interp.statistics import bootstrap_weights, holm
 from cr_interp.statistics import interval as percentiles
-from cr_interp.study.rows import last_step, split_of
+from cr_interp.study.rows import counted_split, last_step
 from cr_interp.study.searching import find_studies, search_paths, studies_in
 from cr_interp.study.study import Study
 from cr_interp.system.notes import say
@@ -316,7 +316,7 @@ def _answers(study: Study) -> tuple[pd.DataFrame, str]:
     each run.
     """
     answers = study.table("generations")
-    split = split_of(answers)
+    split = counted_split(answers)
     return last_step(answers[answers["split"] == split]), split
 
 

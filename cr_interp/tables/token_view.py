@@ -23,7 +23,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from cr_interp.tables.matching import agreement, opcodes
-from cr_interp.vocabulary import EMBEDDING, OUTPUT
+from cr_interp.vocabulary import OUTPUT, places_of
 
 #: measure → (name, what is coloured)
 MOVES = {
@@ -37,15 +37,11 @@ STATISTICS = {"max": "farthest token", "mean": "mean of tokens"}
 WINDOW = 120
 #: Where the logarithmic colour scale of the output's KL begins, in nats.
 LEAST_KL = 1e-3
-#: One hue from nearly nothing to this opacity: text stays readable on light and on dark pages.
-HUE, FAINT, FULL = (214, 60, 130), 0.04, 0.72
 
 
 def place(rows: pd.DataFrame) -> pd.Series:
     """Tell where a row of ``token_drift`` belongs: −1 the embedding, 0 … the blocks, :data:`OUTPUT` the output."""
-    layers = rows["layer"].astype(int)
-    layers = layers.where(rows["site"] != "resid_pre", EMBEDDING)
-    return layers.where(rows["site"] != "output", OUTPUT)
+    return places_of(rows).where(rows["site"] != "output", OUTPUT)
 
 
 def moved(rows: pd.DataFrame, measure: str) -> Float[ndarray, " row"]:
@@ -79,12 +75,6 @@ def scale_ticks(measure: str, end: float) -> dict[float, str]:
         ticks = {float(share(np.array([10.0**d]), measure, end)[0]): f"{10.0**d:g}" for d in decades}
         return {at: f"≤ {label}" if at == 0 else label for at, label in ticks.items()}
     return {at: f"{at * end:.2g}" for at in (0.0, 0.25, 0.5, 0.75)} | {1.0: f"≥ {end:.2g}"}
-
-
-def shade(at: float) -> str:
-    """Return the colour at a place of the scale, 0 to 1."""
-    red, green, blue = HUE
-    return f"rgba({red},{green},{blue},{FAINT + (FULL - FAINT) * at:.3f})"
 
 
 def rank(rows: pd.DataFrame, measure: str, statistic: str = "max") -> pd.DataFrame:

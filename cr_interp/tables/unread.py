@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from cr_interp.study.rows import split_of
+from cr_interp.study.rows import counted_split
 from cr_interp.study.study import Study
 from cr_interp.tables.behaviour import outcome_shares
 from cr_interp.tables.stored import of_study
@@ -40,7 +40,7 @@ def unread_of(study: Study, control: str = "exact") -> pd.DataFrame:
 
     def make() -> pd.DataFrame:
         generations = study.table("generations")
-        return unread(generations, control, split_of(generations))
+        return unread(generations, control, counted_split(generations))
 
     return of_study("unread", study, ("generations",), [control], make)
 

@@ -59,14 +59,6 @@ def by_module(updates: pd.DataFrame, measure: str = "relative") -> pd.DataFrame:
     return by_arm(_over_seeds(table, ["arm", "module", "control"]), "module")
 
 
-def by_depth(updates: pd.DataFrame, measure: str = "relative") -> pd.DataFrame:
-    """Return a row per arm and layer, all its weights together; over seeds as above."""
-    layers = updates[updates["layer"] >= 0]
-    found = [by_module(rows, measure).assign(layer=layer) for layer, rows in layers.groupby("layer")]
-    table = pd.concat(found, ignore_index=True)
-    return by_arm(table[table["module"] == "all"].drop(columns="module"), "layer")
-
-
 def overlap_table(overlaps: pd.DataFrame, measure: str = "cosine") -> pd.DataFrame:
     """Return a row per pair of arms and control: mean over modules, layers and pairs of runs; ``low`` and ``high`` the
     outermost pairs'.

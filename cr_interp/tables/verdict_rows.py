@@ -20,7 +20,7 @@ from cr_interp.tables.divergence import divergence_differences, divergence_metri
 from cr_interp.tables.estimates import Kind
 from cr_interp.tables.obedience import new_instruction, new_instruction_difference
 from cr_interp.tables.pairing import is_untrained, meetings
-from cr_interp.vocabulary import UNGRADED
+from cr_interp.vocabulary import METRICS, UNGRADED
 
 #: A share of truncated answers that a reader has to know of.
 MANY_TRUNCATED = 0.05
@@ -32,23 +32,26 @@ Word = Literal["yes", "no", "open"]
 
 
 class Asked(NamedTuple):
-    """A row: its words, in which unit, and which end is better."""
+    """A row: its words, in which unit, which end is better, and what it is called as a price inside a sentence."""
 
     words: str
     unit: str
     better: str
+    price: str = ""
 
 
 ROWS: dict[str, Asked] = {
     "changed": Asked("Answers that the context changes", "%", "less"),
     "harm": Asked("Harm", "%", "less"),
     "harm_common": Asked("Harm on common prompts", "%", "less"),
-    "acc_x": Asked("Acc_x: right without the context", "%", "more"),
-    "acc_xc": Asked("Acc_xc: right with the context", "%", "more"),
-    "fidelity": Asked("Fidelity: distance from the teacher", "nats", "less"),
-    "invariance": Asked("Invariance: distance between the views", "nats", "less"),
-    "new_instruction": Asked("Obeys a new instruction", "%", "more"),
-    "harm_irrelevant": Asked("Harm behind an irrelevant context", "%", "less"),
+    "acc_x": Asked("Acc_x: right without the context", "%", "more", METRICS["acc_x"].short),
+    "acc_xc": Asked("Acc_xc: right with the context", "%", "more", METRICS["acc_xc"].short),
+    "fidelity": Asked("Fidelity: distance from the teacher", "nats", "less", "fidelity"),
+    "invariance": Asked("Invariance: distance between the views", "nats", "less", "invariance"),
+    "new_instruction": Asked("Obeys a new instruction", "%", "more", "obeying a new instruction"),
+    "harm_irrelevant": Asked(
+        "Harm behind an irrelevant context", "%", "less", "Harm behind an irrelevant context"
+    ),
 }
 COLUMNS = (
     "metric",
@@ -152,30 +155,20 @@ def is_deafer(rows: pd.DataFrame) -> bool:
     return bool(((rows["metric"] == "new_instruction") & (rows["reading"] == "worse")).any())
 
 
-#: metric → what an arm may pay with, inside a sentence.
-PRICES = {
-    "acc_x": "Acc_x",
-    "acc_xc": "Acc_xc",
-    "fidelity": "fidelity",
-    "invariance": "invariance",
-    "new_instruction": "obeying a new instruction",
-    "harm_irrelevant": "Harm behind an irrelevant context",
-}
-
-
 def price(rows: pd.DataFrame, arm: str) -> str:
     """Say in words what ``arm`` pays: what is worse by its interval, and where an interval does not exclude a loss of the margin.
 
     ``rows`` is :func:`verdict_rows`'s, where the numbers stand. What Harm itself does is no price.
     """
-    paid = rows[rows["metric"].isin(list(PRICES)) & rows["low"].notna()]
+    prices = {name: asked.price for name, asked in ROWS.items() if asked.price}
+    paid = rows[rows["metric"].isin(list(prices)) & rows["low"].notna()]
     if paid.empty:
         return "Nothing else was measured that could have become worse."
-    worse = [PRICES[name] for name in paid.loc[paid["reading"] == "worse", "metric"]]
+    worse = [prices[name] for name in paid.loc[paid["reading"] == "worse", "metric"]]
     shares = paid[(paid["unit"] == "%") & (paid["reading"] != "worse")]
     lowest = shares["low"].where(shares["better"] == "more", -shares["high"])
-    may = [PRICES[name] for name, low in zip(shares["metric"], lowest, strict=True) if not not_lower(low)]
-    sure = [PRICES[name] for name in shares["metric"] if PRICES[name] not in may]
+    may = [prices[name] for name, low in zip(shares["metric"], lowest, strict=True) if not not_lower(low)]
+    sure = [prices[name] for name in shares["metric"] if prices[name] not in may]
     margin = f"{100 * MARGIN:g} points"
     said = [f"{arm} is worse in {_listed(worse)}."] if worse else []
     if may:

@@ -3,6 +3,12 @@
 A new task here is a new file with a function that returns a :class:`~cr_interp.tasks.base.Task`, and a line in
 ``TASKS`` or ``_families``, or a description in ``published/``. A task of one's own is a description (``.yaml``) or a
 Python file (``.py``) anywhere. Nothing here imports torch or transformers; families are imported when asked for.
+
+    base                         what a task is; ``graders`` and ``words`` read answers
+    splits, clusters, lengths    which split a prompt is in, which examples belong together, contexts of equal length
+    context_text                 a context as one text, and back
+    organisms, language, games   the families of built-in tasks
+    yours                        tasks of one's own
 """
 
 from collections.abc import Callable

@@ -112,7 +112,7 @@ class Episode(Protocol):
 
     @property
     def done(self) -> bool:
-        """Is it won, lost, or out of turns?"""
+        """True once it is won, lost, or out of turns."""
         ...
 
     @property

@@ -1,6 +1,8 @@
 """Compute what the workbench and ``cr-interp table`` ask first of each bundled example, and put it beside it.
 
-``python docs/tools/computed.py``, after a bundled study was made again: what was computed of the old one is removed.
+``python docs/tools/computed.py``, after a bundled study was made again or after the code of a metric changed: what was
+computed of the old study, or by the old code, is made again or removed, and the rest is kept. With ``--again`` everything is
+computed. The same studies and code give the same bytes.
 """
 
 import shutil
@@ -45,8 +47,8 @@ def printed(study: Study) -> None:
     keyless(study)
 
 
-def main() -> None:
-    for old in BUNDLED.rglob(SHIPPED):
+def main(again: bool = False) -> None:
+    for old in BUNDLED.rglob(SHIPPED) if again else ():
         shutil.rmtree(old)
     with shipping():
         for path in studies_in(BUNDLED).values():
@@ -76,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(again="--again" in sys.argv[1:])

@@ -28,11 +28,6 @@ def state(name: str, arm: str, of: str, layer: int | str, control: str = "exact"
     return float(found.iloc[0])
 
 
-def worst_layer(name: str, arm: str, of: str) -> int:
-    table = worst(controls(name, of))
-    return int(table.loc[table["arm"] == arm, "layer"].iloc[0])
-
-
 def extreme(name: str, arm: str, of: str, which: str) -> float:
     """Return the lowest or highest value of a measure over the blocks, under the exact context."""
     table = controls(name, of)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cr_interp.system.percent import percent
+from cr_interp.system.percent import number, percent
 
 #: Between a number and its unit.
 NBSP = "\u00a0"
@@ -33,7 +33,7 @@ class Value:
 
     @property
     def pct(self) -> str:
-        """As a share: ``22.1 %``."""
+        """The value as a share: ``22.1 %``."""
         return f"{percent(self.estimate)}{NBSP}%" if self.exists else "–"
 
     @property
@@ -42,7 +42,7 @@ class Value:
 
     @property
     def points(self) -> str:
-        """As a difference of shares, with its sign: ``−22.1 points``."""
+        """The value as a difference of shares, with its sign: ``−22.1 points``."""
         return f"{percent(self.estimate, sign=True)} points" if self.exists else "–"
 
     @property
@@ -64,7 +64,7 @@ class Value:
 
 
 def plain(value: float, digits: int = 3) -> str:
-    return "–" if np.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+    return number(value, digits)
 
 
 def times(ratio: float) -> str:

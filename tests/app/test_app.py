@@ -18,6 +18,7 @@ from synthetic import make_study, patching_rows
 from app.queries import state, summary
 from app.words import plain
 from cr_interp.study import searching as studies
+from cr_interp.system.percent import percent
 from cr_interp.tables import behaviour
 
 MAIN = Path(__file__).resolve().parents[2] / "app" / "main.py"
@@ -70,7 +71,7 @@ def test_overview_answers_the_question_with_the_numbers_of_the_tables(good):
         "-", "−"
     ) in html(app)
     for arm in ("opd", "nca"):
-        assert f"<td>{summary.percent(summary.value(table, arm, 'harm'))}</td>" in html(app)
+        assert f"<td>{percent(summary.value(table, arm, 'harm'), unit=' %')}</td>" in html(app)
     rows = html(app).partition("class='ct-verdict'")[2].partition("</table>")[0].count("scope='row'")
     assert rows == 8
     # The verdict says its numbers once: they stand in no card or sentence besides.

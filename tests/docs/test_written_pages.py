@@ -1,5 +1,6 @@
 """The documentation says what the data say: its numbers, its sentences, its links and its commands."""
 
+import ast
 import importlib
 import re
 import sys
@@ -215,3 +216,35 @@ def test_every_target_of_make_that_is_named_exists():
     for page in [README, *written_pages()]:
         named = set(re.findall(r"(?:^|`)make ([a-z-]+)\b", page.read_text("utf-8"), re.MULTILINE))
         assert named <= targets, page
+
+
+#: ``::: module`` and the members of it that are shown.
+SHOWN = re.compile(r"^::: ([\w.]+)\n(?: +options:\n +members: \[([^\]]*)\])?", re.MULTILINE)
+
+
+def defined(module: str) -> set[str]:
+    """Names that a module itself defines: what it only imports is documented where it is defined."""
+    path = ROOT.joinpath(*module.split("."))
+    tree = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8"))
+    names = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    targets = [
+        target
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in getattr(node, "targets", [getattr(node, "target", None)])
+    ]
+    return names | {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def test_what_the_reference_shows_is_defined_there():
+    """A member that a module lacks is left out of the page without a word."""
+    shown = SHOWN.findall((ROOT / "docs" / "reference" / "python.md").read_text("utf-8"))
+    assert len(shown) > 15
+    lacking = {
+        module: gone
+        for module, members in shown
+        if (
+            gone := [name for name in members.replace(" ", "").split(",") if name and name not in defined(module)]
+        )
+    }
+    assert not lacking

@@ -5,7 +5,7 @@ import re
 import pytest
 from token_rows import HOSTILE, TWO, reading, rows
 
-from cr_interp.figures import token_html
+from cr_interp.figures import style, token_html
 from cr_interp.tables import token_view
 from cr_interp.tables.token_view import Reading
 
@@ -17,9 +17,9 @@ def test_text_is_coloured_by_its_drift_and_gaps_are_shown():
     )
     styles = re.findall(r'<td style="background:([^"]*)" title="([^"]*)">([^<]*)</td>', html)
     assert [(colour, token) for colour, _, token in styles] == [
-        (token_view.shade(1 / 3), "a"),
-        (token_view.shade(1.0), "b"),
-        (token_view.shade(1 / 3), "a"),
+        (style.shade(1 / 3), "a"),
+        (style.shade(1.0), "b"),
+        (style.shade(1 / 3), "a"),
     ]
     assert "layer 0: cosine 0.9, relative L2 0.2" in styles[0][1]
     assert "output KL 2 nats" in styles[1][1]

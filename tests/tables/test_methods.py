@@ -1,10 +1,8 @@
 """Numbers of earlier tables are called what they are; newer ones bring more."""
 
 import pandas as pd
-import pytest
 
-from cr_interp.errors import UserError
-from cr_interp.tables.methods import at_example_level, formerly, with_minimum
+from cr_interp.tables.methods import formerly, with_minimum
 
 
 def test_an_earlier_table_says_so_and_a_new_one_does_not():
@@ -29,10 +27,3 @@ def test_the_interval_of_a_minimum_where_it_was_measured():
     assert found["high"].tolist() == [0.35, 0.4]
     before = rows[["low", "high"]]
     assert with_minimum(before).equals(before)
-
-
-def test_the_example_level_of_a_map():
-    maps = pd.DataFrame({"map": ["views"], "cka": [0.9], "cka_examples": [0.2]})
-    assert at_example_level(maps)["cka"].tolist() == [0.2]
-    with pytest.raises(UserError, match="captured before"):
-        at_example_level(maps.drop(columns="cka_examples"))

@@ -7,9 +7,9 @@ import pytest
 from synthetic import make_study
 
 from cr_interp.study import searching
-from cr_interp.tables import metrics, unread
+from cr_interp.tables import code_of, metrics, unread
 from cr_interp.tables import stored as module
-from cr_interp.tables.stored import ship, stored
+from cr_interp.tables.stored import shipped_by, shipping, stored
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_another_content_argument_or_code_is_another_table(made, monkeypatch):
     ask("b")
     file.write_bytes(b"two")
     ask()
-    monkeypatch.setattr(module, "_code", lambda: "later")
+    monkeypatch.setattr(module, "code_of", lambda _: "later")
     ask()
     assert len(asked) == 4
 
@@ -91,12 +91,60 @@ def test_the_oldest_go(made, tmp_path, monkeypatch):
 
 def test_only_beside_bundled_examples_answers_are_believed(made, tmp_path, monkeypatch):
     file, ask, asked = made
-    lie = pd.DataFrame({"value": [42]})
-    ship("table", [file], "a", lie, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "BUNDLED", tmp_path)
+        with shipping():
+            stored("table", [file], "a", lambda: pd.DataFrame({"value": [42]}), tmp_path)
     assert "way" in ask(home=tmp_path)
     monkeypatch.setattr(module, "BUNDLED", tmp_path)
     assert list(ask(home=tmp_path)["value"]) == [42]
     assert len(asked) == 1
+
+
+def test_what_other_code_made_is_not_believed_and_is_made_again_by_one_command(made, tmp_path, monkeypatch):
+    file, _, _ = made
+    monkeypatch.setattr(module, "BUNDLED", tmp_path)
+    monkeypatch.setenv(module.VARIABLE, "")
+    asked: list[str] = []
+
+    def ask(what: str, value: int, files: tuple = (file,)) -> int:
+        def make() -> pd.DataFrame:
+            asked.append(what)
+            return pd.DataFrame({"value": [value]})
+
+        return int(stored(what, files, [], make, tmp_path)["value"][0])
+
+    codes = {"rows": "first", "other": "first"}
+    monkeypatch.setattr(module, "code_of", codes.__getitem__)
+    with shipping():
+        assert [ask("rows", 1), ask("other", 1)] == [1, 1]
+    lying = {each.name: each.read_bytes() for each in (tmp_path / module.SHIPPED).iterdir()}
+    assert sorted(map(module.name_of, (tmp_path / module.SHIPPED).iterdir())) == ["other", "rows"]
+    assert [ask("rows", 2), ask("other", 2)] == [1, 1]
+    codes["rows"] = "second"
+    assert [ask("rows", 2), ask("other", 2)] == [2, 1]
+    asked.clear()
+    with shipping():  # only what is out of date is computed
+        assert [ask("rows", 2), ask("other", 2)] == [2, 1]
+    assert asked == ["rows"]
+    assert shipped_by() == codes
+    now = {each.name: each.read_bytes() for each in (tmp_path / module.SHIPPED).iterdir()}
+    assert [name for name in now if now[name] != lying[name]] == [name for name in now if name.startswith("rows")]
+    file.write_bytes(b"two")
+    with shipping():
+        ask("rows", 3)
+    assert [ask("rows", 4)] == [3]
+    assert len(list((tmp_path / module.SHIPPED).iterdir())) == 1  # what nobody asked for went
+    assert set(shipped_by()) == {"rows"}
+
+
+def test_the_shipped_answers_are_those_of_todays_code():
+    stale = {name for name, code in shipped_by().items() if code_of.code_of(name) != code}
+    stale |= {module.name_of(file) for file in searching.BUNDLED.rglob(f"{module.SHIPPED}/*")} - set(shipped_by())
+    assert not stale, (
+        f"What lies beside the bundled examples was computed by other code ({', '.join(sorted(stale))}), so it is not read and "
+        "pages open slowly. Run: python docs/tools/computed.py"
+    )
 
 
 def test_a_suites_comparisons_are_made_once(tmp_path, monkeypatch):

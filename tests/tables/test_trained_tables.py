@@ -16,7 +16,7 @@ from cr_interp.tables.directions import Verdict, verdicts
 from cr_interp.tables.flips_by_drift import flips_by_drift
 from cr_interp.tables.gradients import beside_baseline
 from cr_interp.tables.probes import probe_table
-from cr_interp.tables.updates import by_depth, by_module, overlap_table, update_table
+from cr_interp.tables.updates import by_module, overlap_table, update_table
 
 ARMS = (("opd", 0), ("opd", 1), ("nca", 0))
 
@@ -75,9 +75,7 @@ def test_a_share_of_weights_counts_each_weight_once(updates):
     assert found["opd", "embed_tokens"] == 1
 
 
-def test_depth_and_seeds(updates):
-    depth = by_depth(updates[updates["seed"] == 0], "norm").set_index(["arm", "layer"])["estimate"]
-    assert depth["opd", 0] == pytest.approx(10**0.5)
+def test_a_module_at_a_depth_over_seeds(updates):
     row = update_table(updates, "norm").set_index(["arm", "module", "layer"]).loc[("opd", "mlp.up_proj", 0)]
     assert (row["estimate"], row["low"], row["high"], row["seeds"]) == (1.5, 1.0, 2.0, 2)
 

@@ -4,7 +4,8 @@
     python -m training.gpu --device cpu --tiny  the same code on a CPU and a tiny model, which a test runs
 
 Mental model. Each part yields findings: a number, the limit that it has to keep (or none, where it only informs), and whether it
-does. They end up in one table and one JSON file, which also says on what machine and with which versions.
+does (``parts.py``). They end up in one table and one JSON file (``findings.py``), which also says on what machine and with
+which versions.
 
     check      sites, backends and kernels agree, in float32 and bfloat16, eager and SDPA
     capture    states are those of a plain forward, and what taking them costs

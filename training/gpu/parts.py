@@ -22,6 +22,7 @@ from cr_interp.models.devices import chosen_device, place
 from cr_interp.models.forward import ViewBatch, build_view, embedded
 from cr_interp.models.generation import Decoding, generate
 from cr_interp.models.loading import Loaded, load
+from cr_interp.study.places import checkpoint_of, run_of
 from cr_interp.study.study import Study
 from cr_interp.views import EachOwn, render, shared_prefix
 from training.gpu.findings import Finding
@@ -43,7 +44,7 @@ _SETTINGS = ("steps", "batch_size", "eval_every", "eval_examples", "save_every")
 
 @dataclass(frozen=True)
 class Bench:
-    """Where results go, which model and configuration are tried, and how large."""
+    """The place of results, and the model and configuration that are tried, with their size."""
 
     out: Path
     model: str
@@ -210,7 +211,7 @@ def processes(bench: Bench) -> Iterator[Finding]:
     if done.returncode:
         yield Finding("processes", "weights, two processes = one", ok=False, note=done.stderr.strip()[-200:])
         return
-    two = _weights(bench.out / "two" / "runs" / "nca-s0" / f"checkpoint-{bench.steps}")
+    two = _weights(checkpoint_of(run_of(bench.out / "two", "nca", 0), bench.steps))
     yield Finding.at_most("processes", "weights, two processes = one", _apart(one, two), 1e-3)
 
 

@@ -15,6 +15,7 @@ from cr_interp.files import append_jsonl
 from cr_interp.models.loading import Loaded, tokenizer_fingerprint
 from cr_interp.provenance import now, provenance
 from cr_interp.study.locking import writing
+from cr_interp.study.places import is_study
 from cr_interp.study.study import Study
 from cr_interp.system.names import check_name
 
@@ -46,7 +47,7 @@ class LiveStudy:
     def _begun(
         self, loaded: Loaded, args: Any, state: Any, examples: list[Asked], max_new_tokens: int, every: int
     ) -> Study:
-        there = Study.open(self.path).manifest if (self.path / "manifest.json").is_file() else {}
+        there = Study.open(self.path).manifest if is_study(self.path) else {}
         arms, seeds = there.get("arms") or {}, there.get("seeds") or []
         mine = {"terms": [], "trainer": "somebody's own", "steps": int(state.max_steps)}
         return Study.create(
@@ -101,7 +102,7 @@ class LiveStudy:
 
     def _append(self, row: dict[str, Any]) -> None:
         assert self.study is not None
-        append_jsonl(self.study.run_path(self.arm, self.seed) / "train.jsonl", row)
+        append_jsonl(self.study.log_path(self.arm, self.seed), row)
 
     def _put(self, arm: str, step: int, rows: list[dict[str, Any]]) -> None:
         assert self.study is not None

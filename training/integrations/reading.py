@@ -30,7 +30,7 @@ FINAL = Site("final", -1)
 
 
 class Views:
-    """What is asked: examples in both views with the longest answer, and how an answer is judged."""
+    """A question to a model in training: examples in both views with the longest answer, and how an answer is judged."""
 
     def __init__(self, examples: Sequence[Asked], max_new_tokens: int, grade: Grader) -> None:
         self.examples, self.grade = list(examples), grade

@@ -1,7 +1,8 @@
 """Pre-training of organisms: lessons, packing, weights, the card.
 
 Mental model: ``curriculum.py`` writes lessons (a context and a few questions that it answers), ``pack.py`` makes tensors of them,
-``organism.py`` says what the model is made of, ``pretrain.py`` trains it and can be stopped, ``card.py`` says how well it follows
+``organism.py`` says what the model is made of, ``pretrain.py`` trains it and can be stopped (``pretrain_state.py``), ``card.py``
+says how well it follows
 contexts that it has not seen.
 """
 

@@ -55,7 +55,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Subject:
-    """How to draw from a task. An instruction is whatever the task wants it to be."""
+    """A task that lessons are drawn from. An instruction is whatever the task wants it to be."""
 
     any_instruction: Callable[[random.Random], object]
     named_instruction: Callable[[random.Random], object]

@@ -37,7 +37,7 @@ PROMPT, CONTEXT = 256, 512
 
 @dataclass(frozen=True)
 class Spread:
-    """How a run is spread: over ``gpus``, each of which holds all weights or, ``sharded``, its part of them, and reads
+    """The spread of a run: over ``gpus``, each of which holds all weights or, ``sharded``, its part of them, and reads
     ``micro_batch`` examples at a time."""
 
     gpus: int

@@ -27,7 +27,7 @@ class Lengths:
 
     @property
     def own(self) -> int:
-        """Without the context: what every row computes for itself."""
+        """Length without the context: what every row computes for itself."""
         return self.turns * (self.prompt + self.response)
 
     @property

@@ -4,5 +4,6 @@ Mental model, in the order of a step: ``rollouts.py`` lets the student answer wi
 ``vllm_rollouts.py`` by a server), ``step.py`` reads those answers in both views, ``head.py`` and ``losses.py`` make the arm's
 terms of them, ``trainer.py`` is the loop, ``distill.py`` begins or continues a run and ``made_of.py`` tells whether it may.
 
-``lora``, ``precision``, ``recompute``, ``parallel``, ``peak``, ``noise`` and ``checkpoints`` each hold one concern of that loop.
+``lora``, ``precision``, ``recompute``, ``parallel``, ``peak``, ``noise``, ``cores``, ``plateau`` and ``checkpoints`` each hold
+one concern of that loop. ``subject.py`` is what a configuration trains on, ``gradients.py`` an analysis of its terms' gradients.
 """

@@ -14,13 +14,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cr_interp.errors import UserError
+from cr_interp.study.places import CHECKPOINT, EVERY_CHECKPOINT, note_of
 from cr_interp.system.digests import file_digest
 from cr_interp.system.text_files import read_json
 
 SEAL = "checkpoint.json"
 #: A folder in which a checkpoint is being written.
 STAGING = ".saving-"
-_NAME = re.compile(r"checkpoint-(\d+)")
+_NAME = re.compile(rf"{CHECKPOINT}(\d+)")
 #: Without these a run continues otherwise than it would have gone on; DeepSpeed has its own in a folder of each step.
 _NEEDED = ("optimizer", "scheduler", "trainer_state.json")
 
@@ -31,7 +32,7 @@ def step_of(checkpoint: Path) -> int:
 
 def folders(run_path: Path) -> list[Path]:
     """List every folder with a checkpoint's name, whole or not, oldest first."""
-    return sorted((path for path in run_path.glob("checkpoint-*") if _NAME.fullmatch(path.name)), key=step_of)
+    return sorted((path for path in run_path.glob(EVERY_CHECKPOINT) if _NAME.fullmatch(path.name)), key=step_of)
 
 
 def checkpoints(run_path: Path) -> list[Path]:
@@ -132,7 +133,7 @@ def _flaw_of_older(folder: Path) -> str | None:
 
     Runs that note what they are made of came with the seal, so there a missing list is a flaw.
     """
-    if (folder.parent / "made_of.json").is_file():
+    if note_of(folder.parent).is_file():
         return "its list of files is missing"
     if without := _without({file.name for file in folder.iterdir()}):
         return f"its {without} is missing"

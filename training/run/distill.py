@@ -16,6 +16,7 @@ from cr_interp.models.devices import chosen_device
 from cr_interp.models.forward import vocabulary
 from cr_interp.models.generation import Decoding
 from cr_interp.models.loading import Loaded, tokenizer_fingerprint
+from cr_interp.study.places import checkpoint_of
 from cr_interp.study.study import Study
 from cr_interp.system.notes import say
 from cr_interp.system.visible import paragraph
@@ -131,7 +132,7 @@ def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: S
     parts = Making(config).run(arm, seed)
     refuse_other(run_path, parts)
     if is_finished(study, arm, seed, config):
-        return run_path / f"checkpoint-{final_step(run_path, config.training)}"
+        return checkpoint_of(run_path, final_step(run_path, config.training))
     run_path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run_path / ".lock")
     try:
@@ -228,4 +229,4 @@ def _train(
         raise
     finally:
         end_logging(config.report_to)
-    return run_path / f"checkpoint-{final_step(run_path, chosen)}"
+    return checkpoint_of(run_path, final_step(run_path, chosen))

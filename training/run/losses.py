@@ -21,7 +21,7 @@ LogProbs = Mapping[Distribution, Float[Tensor, "token support"]]
 
 @dataclass(frozen=True)
 class Whole:
-    """What the means of an optimiser step run over: the response tokens and sequences of all its micro-batches.
+    """The whole that the means of an optimiser step run over: the response tokens and sequences of all its micro-batches.
 
     A mean of micro-batches' means would weigh a token by how short the responses beside it are.
     """

@@ -27,6 +27,7 @@ from cr_interp.measure.asked import asked_parts, context_parts, made_of, row_cha
 from cr_interp.measure.subject import Subject
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.study.analyses import analyses
+from cr_interp.study.places import EVERY_CHECKPOINT, RUNS, checkpoint_of, note_of, runs_of
 from cr_interp.study.study import Study
 from cr_interp.system.digests import Parts, changes, digest_of, flat, folder_digest, rows_digest
 from cr_interp.system.text_files import read_json
@@ -36,7 +37,6 @@ from training.objectives import arm_terms
 from training.settings import StudyConfig
 from training.task_of import study_task, training_examples
 
-NOTE = "made_of.json"
 _ASIDE = ".removed-"
 #: Tables whose rows a checkpoint gives, with the columns ``arm, seed, step``; those of which it is asked here whether they
 #: would come out alike, and all, which go when their checkpoint goes.
@@ -48,7 +48,7 @@ _OF_A_RUN = ("objective", "seed", "training data")
 
 
 class Making:
-    """What the results of a configuration are made of, as files and code are at this moment."""
+    """The parts that the results of a configuration are made of, as files and code are at this moment."""
 
     def __init__(self, config: StudyConfig) -> None:
         self.config = config
@@ -82,7 +82,7 @@ class Making:
 
     def checkpoint(self, study: Study, arm: str, seed: int, step: int) -> str | None:
         """Return the digest of a study's checkpoint, or of its base; None if the checkpoint is not on disk."""
-        folder = study.run_path(arm, seed) / f"checkpoint-{step}"
+        folder = checkpoint_of(study.run_path(arm, seed), step)
         return self.base if arm == "base" else folder_digest(folder) if folder.is_dir() else None
 
     def run(self, arm: str, seed: int, terms: Sequence[str] | None = None) -> Parts:
@@ -124,14 +124,14 @@ def term_texts(arm: str, config: StudyConfig) -> list[str]:
 def noted(run_path: Path) -> Parts | None:
     """Read what a run was made of; None for one of before this was noted, or whose note is damaged."""
     try:
-        told = read_json(run_path / NOTE, "a note")["parts"]
+        told = read_json(note_of(run_path), "a note")["parts"]
     except (UserError, KeyError, TypeError):
         return None
     return told if isinstance(told, dict) else None
 
 
 def note(run_path: Path, parts: Parts) -> None:
-    write_json(run_path / NOTE, {"made_of": digest_of(parts), "parts": parts})
+    write_json(note_of(run_path), {"made_of": digest_of(parts), "parts": parts})
 
 
 def refuse_other(run_path: Path, parts: Parts) -> None:
@@ -173,9 +173,9 @@ def made_otherwise(study: Study, making: Making) -> list[Otherwise]:
 
 
 def _run_folders(study: Study) -> Iterable[tuple[str, int, Path]]:
-    for folder in sorted((study.path / "runs").glob("*-s*")):
+    for folder in runs_of(study.path):
         arm, _, seed = folder.name.rpartition("-s")
-        if arm and seed.isdecimal() and ((folder / NOTE).is_file() or any(folder.glob("checkpoint-*"))):
+        if arm and seed.isdecimal() and (note_of(folder).is_file() or any(folder.glob(EVERY_CHECKPOINT))):
             yield arm, int(seed), folder
 
 
@@ -293,7 +293,7 @@ def discard(study: Study, found: Sequence[Otherwise], config: StudyConfig) -> No
 def sweep(study: Study) -> None:
     """Remove what a kill left of files being written and of runs being removed."""
     study.sweep()
-    for aside in (study.path / "runs").glob(f"{_ASIDE}*"):
+    for aside in (study.path / RUNS).glob(f"{_ASIDE}*"):
         shutil.rmtree(aside, ignore_errors=True)
 
 

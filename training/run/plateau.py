@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cr_interp.files import read_jsonl
+from cr_interp.study.places import log_of
 from training.settings import Plateau, Training
 
 
@@ -46,4 +47,4 @@ def end_of(rows: Iterable[Mapping[str, Any]], chosen: Training) -> int:
 
 def final_step(run_path: Path, chosen: Training) -> int:
     """Find the step at which the run in a folder ends, as far as its log tells."""
-    return chosen.steps if chosen.plateau is None else end_of(read_jsonl(run_path / "train.jsonl"), chosen)
+    return chosen.steps if chosen.plateau is None else end_of(read_jsonl(log_of(run_path)), chosen)

@@ -29,6 +29,7 @@ from cr_interp.models.forward import device_of
 from cr_interp.models.loading import Loaded
 from cr_interp.models.shards import is_sharded
 from cr_interp.models.weights import load_whole
+from cr_interp.study.places import log_of
 from cr_interp.system.disk import disk_trouble
 from cr_interp.views import shared_prefix
 from training.objectives import Term
@@ -251,7 +252,7 @@ class DistillTrainer(Trainer):
 
     def _append(self, row: dict[str, Any]) -> None:
         if parallel.is_main():
-            append_jsonl(self.run_path / "train.jsonl", row)
+            append_jsonl(log_of(self.run_path), row)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
         """Evaluate both views on validation examples, as a row of ``train.jsonl``. Changes nothing in the run's randomness."""

@@ -29,7 +29,7 @@ from training.run.rollouts import RolloutsLost
 
 
 class Server(Protocol):
-    """What is used of ``trl.generation.vllm_client.VLLMClient``."""
+    """The part that is used of ``trl.generation.vllm_client.VLLMClient``."""
 
     def generate(self, prompts: list[list[int]], **options: Any) -> dict[str, Any]: ...
     def update_named_params(

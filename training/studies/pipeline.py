@@ -27,6 +27,7 @@ from cr_interp.progress import tokens_progress, tracked
 from cr_interp.provenance import now, provenance
 from cr_interp.study.analyses import analyses, fill
 from cr_interp.study.locking import writing
+from cr_interp.study.places import is_study
 from cr_interp.study.rows import last_step
 from cr_interp.study.searching import open_study
 from cr_interp.study.study import Study
@@ -57,10 +58,10 @@ def open_or_create(config: StudyConfig, path: Path, again: bool = False) -> Stud
     anew.
     """
     check_folder(path)
-    if not (path / "manifest.json").is_file():
+    if not is_study(path):
         manifest = _manifest(config)  # which takes a while
         with writing(path):
-            if not (path / "manifest.json").is_file():  # or another process was faster
+            if not is_study(path):  # or another process was faster
                 return Study.create(path, manifest)
     study, making = Study.open(path), Making(config)
     sweep(study)
@@ -326,7 +327,7 @@ def config_of(
     study = open_study(name_or_path)
     if "config" not in study.manifest:
         raise UserError(f"{study.path} was not made by `distill` or `reproduce`, so it has no runs to measure.")
-    config = validated(StudyConfig, study.manifest["config"], study.path / "manifest.json")
+    config = validated(StudyConfig, study.manifest["config"], study.manifest_path)
     named = [config.model, config.teacher, *(study.manifest.get(name) for name in ("model", "teacher"))]
     for model in dict.fromkeys(each for each in named if each):
         here(model, f"The study {study.name}")

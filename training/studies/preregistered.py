@@ -17,6 +17,7 @@ import pandas as pd
 from cr_interp.errors import UserError, unknown
 from cr_interp.files import write_atomic, write_json
 from cr_interp.measure.drawn import digest_of_items, drawn
+from cr_interp.study.places import is_study
 from cr_interp.study.study import Study
 from cr_interp.system.text_files import read_json
 from cr_interp.tables.behaviour import metrics
@@ -210,7 +211,7 @@ def _folder(out: Path, config: StudyConfig) -> Path:
 
 
 def _is_there(out: Path, config: StudyConfig) -> bool:
-    return (_folder(out, config) / "manifest.json").is_file()
+    return is_study(_folder(out, config))
 
 
 def _curve(study: Study, key: tuple[str, float], config: StudyConfig) -> pd.DataFrame:

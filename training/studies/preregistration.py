@@ -29,7 +29,7 @@ Seeds = Annotated[tuple[Seed, ...], AfterValidator(distinct), Field(min_length=1
 
 
 class Screening(Strict):
-    """How candidates are looked at: the baseline, on validation items, at every rate of the grid."""
+    """The look at candidates: the baseline, on validation items, at every rate of the grid."""
 
     arm: Name
     seeds: Seeds
@@ -49,7 +49,7 @@ class Screening(Strict):
 
 
 class Eligible(Strict):
-    """When a candidate carries the claim's premise: the context is internalised, and giving it back harms."""
+    """The conditions on which a candidate carries the claim's premise: the context is internalised, and giving it back harms."""
 
     of_teacher: float = Field(gt=0, le=1)
     harm: float = Field(ge=0, le=1)
@@ -57,7 +57,7 @@ class Eligible(Strict):
 
 
 class Choice(Strict):
-    """How many settings are taken, and how they are spread."""
+    """The number of settings that are taken, and their spread."""
 
     settings: int = Field(gt=0, le=1000)
     of_one_task: int = Field(gt=0, le=1000)
@@ -76,7 +76,7 @@ class Sentinels(Strict):
 
 
 class Adaptive(Strict):
-    """How the terms of ``nca_adaptive`` are chosen: on the screening seeds and validation items, before the confirmation.
+    """The choice of ``nca_adaptive``'s terms: on the screening seeds and validation items, before the confirmation.
 
     The form with the highest obedience to a new instruction, among those whose mean Harm over the harmed settings is not
     above ``nca``'s by more than ``harm``, and whose mean Acc_xc over the runs that are stopped early is not below the
@@ -91,7 +91,7 @@ class Adaptive(Strict):
 
 
 class Confirmation(Strict):
-    """What is run on the chosen settings."""
+    """The runs on the chosen settings."""
 
     seeds: Seeds
     items: int = Field(gt=0, le=MANY)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from cr_interp.errors import UserError
 from cr_interp.measure.evaluate import evaluate
+from cr_interp.study.places import is_study
 from cr_interp.study.study import Study
 from training.run.subject import exact_context, load_for
 from training.settings import StudyConfig, suite_configs
@@ -80,9 +81,7 @@ def run_suite(
 
     Raises :class:`~cr_interp.errors.UserError` before anything is made, if the teacher of a new setting is no teacher.
     """
-    check_teachers(
-        {name: config for name, config in configs.items() if not (out / name / "manifest.json").is_file()}
-    )
+    check_teachers({name: config for name, config in configs.items() if not is_study(out / name)})
     jobs: list[Job] = []
     studies: dict[str, Study] = {}
     for name, config in configs.items():

@@ -95,7 +95,7 @@ class Game:
 
 @dataclass(frozen=True)
 class Legend:
-    """Which glyph stands for which role, and which name for which move."""
+    """A glyph for every role and a name for every move."""
 
     roles: str
     glyphs: str

@@ -26,7 +26,7 @@ FIELD = re.compile(r"\{([\w.\-]+)\}")
 
 
 class Columns(BaseModel):
-    """What the columns are called."""
+    """The names of the columns."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,7 +46,7 @@ class Columns(BaseModel):
 
 @dataclass(frozen=True)
 class Wanted:
-    """How rows are read. ``each`` and ``each_paraphrase`` are templates for a context from a row's fields.
+    """A way to read rows. ``each`` and ``each_paraphrase`` are templates for a context from a row's fields.
 
     ``place`` puts the words of a context where they belong (a system message by default). ``problem`` says why an answer could
     not be compared with; ``chats``: take a system message of a chat for the row's context; ``gaps``: rows may lack an answer.

@@ -46,7 +46,7 @@ class _Strict(BaseModel):
 
 
 class Description(_Strict):
-    """What the YAML file holds."""
+    """The content of the YAML file."""
 
     name: Name
     """Of the task, in tables and pages."""
@@ -113,7 +113,7 @@ class DescribedTask:
 
     @property
     def is_local(self) -> bool:
-        """Are all rows and texts on this machine? Then looking at them reaches for no network."""
+        """True if all rows and texts are on this machine: looking at them then reaches for no network."""
         told = self.description
         texts = [text for text in (told.context, told.paraphrase, told.mismatched) if text is not None]
         return all(is_local(rows.dataset) for rows in (told.train, told.test)) and all(
@@ -133,7 +133,7 @@ class DescribedTask:
 
     @property
     def each_brings_its_own(self) -> bool:
-        """Is the context one of each row?"""
+        """True if each row brings a context of its own."""
         return self.description.context is None or self.description.context.each is not None
 
     def examples(self, split: Split, n: int | None = None, seed: int = 0) -> list[Example]:

@@ -41,7 +41,7 @@ TYPED = {
 
 
 class Grading(BaseModel):
-    """How a response is judged."""
+    """The rule that a response is judged by."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -84,7 +84,7 @@ class Grading(BaseModel):
 
     @property
     def needs_answer(self) -> bool:
-        """Can nothing be judged without an expected answer?"""
+        """True if nothing can be judged without an expected answer."""
         return (
             self.kind in KEYED
             or (self.kind == "language" and self.language is None)
@@ -93,7 +93,7 @@ class Grading(BaseModel):
 
     @property
     def reaches_out(self) -> bool:
-        """Does judging run code or ask a server?"""
+        """True if judging runs code or asks a server."""
         return self.kind in ("python", "judge")
 
     def grade(
@@ -161,7 +161,7 @@ class Grading(BaseModel):
 
     @property
     def has_files(self) -> bool:
-        """Is it only whole with files beside it?"""
+        """True if it is whole only with files beside it."""
         return self.schema_file is not None or self.function is not None
 
     def parts(self, folder: Path) -> dict[str, Any]:

@@ -37,7 +37,7 @@ END = "\n\nEnd with one word on a line of its own: RIGHT or WRONG."
 
 
 class Judge(BaseModel):
-    """Which server is asked, and what."""
+    """A server and the question that it is asked."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

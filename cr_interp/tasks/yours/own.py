@@ -101,11 +101,6 @@ def read_rows_of(path: Path, wanted: Wanted) -> Read:
     return found
 
 
-def read_prompts(path: Path) -> tuple[Example, ...]:
-    """Read the examples of a file whose columns have their usual names."""
-    return tuple(read_rows_of(path, Wanted()).examples)
-
-
 def read_context(path: Path) -> Context:
     """Read a context. ``.json``: {"messages": [...], "splice": "…{prompt}…"}; anything else is the text of a system message."""
     wanted = "a text or JSON file with the context"

@@ -48,7 +48,7 @@ class Rows(BaseModel):
 
 
 class Text(BaseModel):
-    """Where a context's words are. See :data:`FORMS`."""
+    """The place of a context's words. See :data:`FORMS`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

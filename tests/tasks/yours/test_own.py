@@ -1,8 +1,14 @@
 import pytest
 
 from cr_interp.errors import UserError
-from cr_interp.tasks.yours.own import OwnTask, read_context, read_prompts
+from cr_interp.tasks.yours.asked_rows import Wanted
+from cr_interp.tasks.yours.own import OwnTask, read_context, read_rows_of
 from cr_interp.views import Context
+
+
+def read_prompts(path):
+    """The examples of a file whose columns have their usual names."""
+    return tuple(read_rows_of(path, Wanted()).examples)
 
 
 def test_prompts_and_context_from_files(tmp_path):
