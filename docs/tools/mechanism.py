@@ -141,13 +141,13 @@ def flips(name: str, arm: str, group: str = "harmed") -> str:
 
 
 def heads_markdown(name: str, arm: str, count: int = 3) -> str:
-    """Return the heads that repair most, with both controls at the same head."""
+    """Return the heads that repair most, with both controls at the same head, and in how many seeds each was patched."""
     rows = first_cells(table(name, "patching_heads"), count, "share")
     rows = rows[(rows["arm"] == arm) & (rows["group"] == "harmed") & (rows["direction"] == "repair")]
-    lines = ["| layer | head | recovered share | random | other example | n |", "|---|---|---|---|---|---|"]
+    lines = ["| layer | head | recovered share | random | other example | seeds | n |", "|---|---|---|---|---|---|---|"]
     lines += [
-        f"| {row.layer} | {row.head} | {row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}] | {row.random:.2f} | {row.other:.2f} | "
-        f"{int(row.n_examples)} |"
+        f"| {row.layer} | {row.head} | {row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}] | {_number(row.random)} | "
+        f"{_number(row.other)} | {row.seeds} | {int(row.n_examples)} |"
         for row in rows.itertuples()
     ]
     return "\n".join(lines)

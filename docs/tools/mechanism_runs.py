@@ -55,6 +55,15 @@ def shares_words(name: str, arm: str, site: str, place: int, which: str = "none"
     return listed(f"{share:.2f}" for share in shares(name, arm, site, place, which))
 
 
+def head_words(name: str, arm: str, layer: int, head: int, which: str = "none") -> str:
+    """Say the share of the logit difference that one head recovers in each run, or a control of it."""
+    rows = table(name, "patching_heads")
+    rows = rows[(rows["arm"] == arm) & (rows["group"] == "harmed") & (rows["direction"] == "repair")]
+    rows = rows[(rows["layer"] == layer) & (rows["head"] == head) & (rows["readout"] == "share")]
+    found = rows[rows["control"] == which].sort_values("seed")["estimate"]
+    return listed(f"{share:.2f}".replace("-", "−") for share in found)
+
+
 def harmed_words(name: str, arm: str) -> str:
     """Say how many answers each run loses to the context."""
     seeds = sorted(table(name, "generations").query("arm == @arm")["seed"].unique())
