@@ -108,13 +108,13 @@ def apply_overrides(
         place[last] = yaml_value(text, f"The value of '{one_line(override)[:160]}' is not valid YAML")
 
 
-def explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    """Explain pydantic's findings in sentences; unknown keys with the nearest valid key."""
+def explain(error: ValidationError, kind: type[BaseModel] | None = None) -> str:
+    """Explain pydantic's findings in sentences; unknown keys with the nearest valid key of ``kind``."""
     sentences = []
     for finding in error.errors():
         *sections, last = (one_line(part)[:80] for part in finding["loc"] or ("",))
         where = ".".join([*sections, last])
-        if finding["type"] == "extra_forbidden":
+        if finding["type"] == "extra_forbidden" and kind is not None:
             valid = list(_section(kind, sections).model_fields)
             near = get_close_matches(last, valid, n=1, cutoff=0.4)
             hint = f" Did you mean '{near[0]}'?" if near else ""

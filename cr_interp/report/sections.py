@@ -21,6 +21,7 @@ from cr_interp.report.settings import configuration, provenance
 from cr_interp.report.study import format_estimate
 from cr_interp.report.verdict import headline
 from cr_interp.report.why import why
+from cr_interp.study.schema import Manifest
 from cr_interp.study.study import Study
 from cr_interp.system.percent import number
 from cr_interp.tables.behaviour import UNTRAINED, differences, metrics, outcome_shares, regimes
@@ -313,7 +314,7 @@ def origin(held: Held) -> list[Any]:
     return parts
 
 
-def _contexts(manifest: dict[str, Any]) -> Iterable[Code]:
+def _contexts(manifest: Manifest) -> Iterable[Code]:
     controls = manifest.get("controls") or {}
     for name, context in {"exact": manifest.get("context"), **controls}.items():
         if not isinstance(context, dict):

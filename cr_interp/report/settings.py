@@ -4,8 +4,10 @@ from typing import Any
 
 import pandas as pd
 
+from cr_interp.study.schema import Manifest
 
-def configuration(manifest: dict[str, Any], arms: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+
+def configuration(manifest: Manifest, arms: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return ``(differences, shared)``: settings that differ between arms, an arm a column; and those that all share."""
     declared = manifest.get("arms")
     declared = declared if isinstance(declared, dict) else {}
@@ -26,7 +28,7 @@ def configuration(manifest: dict[str, Any], arms: list[str]) -> tuple[pd.DataFra
     return pd.DataFrame(rows, columns=["setting", *arms]), _settings(shared)
 
 
-def provenance(manifest: dict[str, Any]) -> pd.DataFrame:
+def provenance(manifest: Manifest) -> pd.DataFrame:
     """List where a study comes from: settings that the configuration does not hold."""
     keys = (
         "name",

@@ -5,41 +5,53 @@ manifest is what it is called, and a column of a table holds numbers or texts as
 else reads; every other table belongs to an analysis (``analyses.py``).
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Required
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
+from pydantic import Field, StrictStr, TypeAdapter
+from typing_extensions import TypedDict
 
 from cr_interp.study.analyses import ANALYSES
 
 SCHEMA_VERSION = 1
 
 
-class Manifest(BaseModel):
+class Manifest(TypedDict, total=False):
     """The sections that somebody reads; more may stand there. Any may be missing: a study may be older, or only begun."""
 
-    model_config = ConfigDict(extra="allow")
+    schema_version: Required[Annotated[int, Field(strict=True, ge=1)]]
+    name: StrictStr
+    task: StrictStr
+    model: StrictStr
+    teacher: StrictStr | None
+    created: StrictStr | None
+    finished: StrictStr | bool | None
+    command: StrictStr
+    arms: dict[str, Any]
+    seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**32)]]
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
+    config: dict[str, Any]
+    case_study: dict[str, Any]
+    context: dict[str, Any]
+    controls: dict[str, Any]
+    versions: dict[str, Any]
+    asked: dict[str, Any]
+    made_of: dict[str, Any]
+    example_tokens: int | None
+    # Whoever reads these looks at what they are.
+    no_context: Any
+    date: Any
+    ends: Any
+    engine: Any
+    load: Any
+    served: Any
+    model_fingerprint: Any
+    tokenizer_fingerprint: Any
 
-    schema_version: StrictInt = Field(ge=1)
-    name: StrictStr | None = None
-    task: StrictStr | None = None
-    model: StrictStr | None = None
-    teacher: StrictStr | None = None
-    created: StrictStr | None = None
-    finished: StrictStr | bool | None = None
-    command: StrictStr | None = None
-    arms: dict[str, Any] | None = None
-    seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**32)]] | None = None
-    training: dict[str, Any] | None = None
-    evaluation: dict[str, Any] | None = None
-    config: dict[str, Any] | None = None
-    case_study: dict[str, Any] | None = None
-    context: dict[str, Any] | None = None
-    controls: dict[str, Any] | None = None
-    versions: dict[str, Any] | None = None
-    asked: dict[str, Any] | None = None
-    made_of: dict[str, Any] | None = None
-    example_tokens: int | None = None
+
+#: Says which sections are not what they are called.
+SECTIONS: TypeAdapter[Manifest] = TypeAdapter(Manifest)
 
 
 #: Columns of text.

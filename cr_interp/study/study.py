@@ -7,10 +7,10 @@ Writes are atomic (temporary file, fsync, rename) and one at a time (``locking.p
 Parquet only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 from pydantic import ValidationError
@@ -36,7 +36,7 @@ from cr_interp.study.places import (
     tables_of,
 )
 from cr_interp.study.reading import read_table
-from cr_interp.study.schema import COLUMNS, SCHEMA_VERSION, Manifest
+from cr_interp.study.schema import COLUMNS, SCHEMA_VERSION, SECTIONS, Manifest
 from cr_interp.system.disk import sweep
 from cr_interp.system.notes import say
 from cr_interp.system.text_files import read_json
@@ -47,7 +47,7 @@ class Study:
     """A study that exists on disk. ``manifest`` is what its file held when it was opened."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
 
     @property
     def name(self) -> str:
@@ -60,13 +60,13 @@ class Study:
     # -- life ----------------------------------------------------------------------------------------------
 
     @staticmethod
-    def create(path: str | Path, manifest: dict[str, Any]) -> "Study":
+    def create(path: str | Path, manifest: Mapping[str, object]) -> "Study":
         """Make the folder and write its manifest; an existing study keeps its tables and runs."""
         path = Path(path)
-        manifest = {"schema_version": SCHEMA_VERSION, **manifest}
+        sections = {"schema_version": SCHEMA_VERSION, **manifest}
         with writing(path):
-            write_json(manifest_of(path), manifest)
-        return Study(path, manifest)
+            write_json(manifest_of(path), sections)
+        return Study(path, cast(Manifest, sections))
 
     @staticmethod
     def open(path: str | Path) -> "Study":
@@ -90,7 +90,7 @@ class Study:
                 f"{path} has schema version {brief(version)}; this cr_interp reads versions up to {SCHEMA_VERSION}. "
                 f"Update cr_interp to open it."
             )
-        return Study(path, _Sections(path, _sound(path, manifest)))
+        return Study(path, cast(Manifest, _Sections(path, _sound(path, manifest))))
 
     def update_manifest(self, **changes: Any) -> "Study":
         """Change sections of the manifest as it is on disk now, which may be more than when this study was opened: sections that
@@ -231,26 +231,33 @@ class Study:
         return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["arm", "seed", "kind", "step"])
 
 
-def _grown(there: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def _grown(there: Manifest, changes: dict[str, Any]) -> dict[str, Any]:
     """Return changes of a manifest, with what is there already in sections that only grow."""
     grown = dict(changes)
+    before: dict[str, Any] = {**there}
     for name in ("arms", "asked"):
-        if isinstance(there.get(name), dict) and isinstance(changes.get(name), dict):
-            grown[name] = {**there[name], **changes[name]}
-    if isinstance(there.get("seeds"), list) and isinstance(changes.get("seeds"), list):
-        grown["seeds"] = sorted({*there["seeds"], *changes["seeds"]})
+        if isinstance(before.get(name), dict) and isinstance(changes.get(name), dict):
+            grown[name] = {**before[name], **changes[name]}
+    if isinstance(before.get("seeds"), list) and isinstance(changes.get("seeds"), list):
+        grown["seeds"] = sorted({*before["seeds"], *changes["seeds"]})
     return grown
 
 
 def _sound(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return the manifest without sections that are not what they are called: they count as missing, and that is said."""
+    """Return the manifest without sections that are not what they are called: they count as missing, and that is said.
+
+    A section that is ``null`` and must not be is missing too, which need not be said: it says so itself.
+    """
     try:
-        Manifest.model_validate(manifest)
+        SECTIONS.validate_python(manifest)
     except ValidationError as error:
-        wrong = {str(each["loc"][0]) for each in error.errors()}
+        found = error.errors()
+        if empty := {str(each["loc"][0]) for each in found if each["input"] is None and len(each["loc"]) == 1}:
+            return _sound(path, {key: value for key, value in manifest.items() if key not in empty})
+        wrong = {str(each["loc"][0]) for each in found}
         if "schema_version" in wrong:
-            raise UserError(f"The manifest of {path} is damaged: {explain(error, Manifest)}") from error
-        say(f"The manifest of {path} is read without {', '.join(sorted(wrong))}: {explain(error, Manifest)}")
+            raise UserError(f"The manifest of {path} is damaged: {explain(error)}") from error
+        say(f"The manifest of {path} is read without {', '.join(sorted(wrong))}: {explain(error)}")
         return {key: value for key, value in manifest.items() if key not in wrong}
     return manifest
 

@@ -172,6 +172,14 @@ def test_a_section_of_the_manifest_is_what_it_is_called_or_missing(section, valu
         assert f"read without {section}" in capsys.readouterr().err
 
 
+def test_a_section_without_a_value_is_missing_where_it_needs_one(tmp_path, capsys):
+    """Whoever reads ``manifest.get("seeds", [0])`` gets seeds; a study that is not finished may say so with ``null``."""
+    found = named(begun(tmp_path), seeds=None, arms=None, finished=None, teacher=None).manifest
+    assert {"seeds", "arms"}.isdisjoint(found)
+    assert (found["finished"], found["teacher"]) == (None, None)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_manifest_that_nests_is_refused(tmp_path):
     study = begun(tmp_path)
     (study.path / "manifest.json").write_text('{"schema_version": 1, "x": ' + "[" * 500 + "]" * 500 + "}")

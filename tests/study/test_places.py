@@ -12,7 +12,10 @@ from cr_interp.study.study import Study
 ROOT = Path(__file__).resolve().parents[2]
 OWNER = Path(places.__file__)
 #: They name them for another reason: files beside weights that say nothing about them; a package of this project.
-OTHERS = {"made_of.json": {"cr_interp/system/digests.py"}, "tables": {"cr_interp/tables/stored.py"}}
+OTHERS = {
+    "made_of.json": {"cr_interp/system/digests.py"},
+    "tables": {"cr_interp/tables/stored.py", "cr_interp/tables/code_of.py"},
+}
 
 
 def spelt(tree: ast.Module) -> Iterator[str]:

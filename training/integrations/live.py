@@ -5,6 +5,7 @@ each line of the trainer's log (``train``), and the answers of the first and the
 the first ones as the arm ``base``. Then it is a study like any other, of one arm and seed; another run adds its own.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class LiveStudy:
     def _begun(
         self, loaded: Loaded, args: Any, state: Any, examples: list[Asked], max_new_tokens: int, every: int
     ) -> Study:
-        there = Study.open(self.path).manifest if is_study(self.path) else {}
+        there: Mapping[str, Any] = {**Study.open(self.path).manifest} if is_study(self.path) else {}
         arms, seeds = there.get("arms") or {}, there.get("seeds") or []
         mine = {"terms": [], "trainer": "somebody's own", "steps": int(state.max_steps)}
         return Study.create(

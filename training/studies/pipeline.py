@@ -328,7 +328,7 @@ def config_of(
     if "config" not in study.manifest:
         raise UserError(f"{study.path} was not made by `distill` or `reproduce`, so it has no runs to measure.")
     config = validated(StudyConfig, study.manifest["config"], study.manifest_path)
-    named = [config.model, config.teacher, *(study.manifest.get(name) for name in ("model", "teacher"))]
+    named = [config.model, config.teacher, study.manifest.get("model"), study.manifest.get("teacher")]
     for model in dict.fromkeys(each for each in named if each):
         here(model, f"The study {study.name}")
     if task_file is not None:
