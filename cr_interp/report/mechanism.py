@@ -43,7 +43,8 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
     table = PlainTable(
         f"{name}: knockout, share of answers without the context that are back",
         caption="In all layers, and in the layer that does most, as if it had been chosen beforehand. In round brackets: a "
-        "span's tokens; the share with as many tokens cut off elsewhere; the share of kept answers that the cut leaves. "
+        "span's tokens and those of its control; the share with the control's tokens cut off, which are of what both views "
+        "have, as many as there are; the share of kept answers that the cut leaves. "
         "Intervals within these runs.",
     )
     left = ("arm", "group", "span", "readers")
@@ -54,7 +55,7 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
         cells = [
             row.arm,
             row.group,
-            f"{row.span} ({row.cut:.0f})",
+            f"{row.span} ({row.cut:.0f}; {row.cut_elsewhere:.0f})",
             row.readers,
             _share(row.all, row.all_elsewhere, row.all_kept, row.all_low, row.all_high),
             "–" if pd.isna(row.layer) else f"{row.layer:.0f}",
