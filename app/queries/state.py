@@ -174,13 +174,20 @@ class Selection:
         self, groups: Collection[str] = ("harmed", "changed"), direction: str = "repair"
     ) -> pd.Series | None:
         """Name the place that pages speak of first: of the compared arm that has most examples, the layer and site after whose
-        patch most whole answers follow. None without an example.
+        patch most whole answers follow; of equal ones that whose controls do least, the stream that is the answer last. None
+        without an example.
         """
         found = self.strongest()
         found = found[(found["direction"] == direction) & found["group"].isin(groups) & (found["n_examples"] > 0)]
         if found.empty:
             return None
-        return found.sort_values(["n_examples", "estimate"], ascending=False, kind="stable").iloc[0]
+        last = int(self.mechanism("patching")["layer"].max())
+        found = found.assign(
+            end=(found["site"] == "resid_post") & (found["place"] == last),
+            beside=found[["random", "other"]].max(axis=1),
+        )
+        order = {"n_examples": False, "estimate": False, "end": True, "beside": True}
+        return found.sort_values(list(order), ascending=list(order.values()), kind="stable").iloc[0]
 
     def flips(self) -> pd.DataFrame:
         """See :func:`cr_interp.tables.flips_by_drift.flips_by_drift`, of the chosen arms and seeds."""

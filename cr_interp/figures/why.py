@@ -1,6 +1,6 @@
 """Who reads the context, and what each layer would say: knockout, attention mass and lens as figures.
 
-    knockout_curves   what cutting a span off recovers, layer by layer, beside as many tokens cut off elsewhere
+    knockout_curves   what cutting a span off recovers, layer by layer, beside tokens cut off elsewhere
     attention_map     the mass of attention that each span gets, layer by layer, in both views
     attention_heads   one span's mass, head by head
     lens_curves       the right and the wrong token behind every layer, in both views, and how far the views are apart
@@ -91,7 +91,7 @@ def knockout_curves(
         for row, span in enumerate(rows, 1):
             mine, beside = (of[(of["arm"] == arm) & (of["span"] == span)] for of in (table, kept))
             for of, name, colour, symbol, dash in (
-                (mine[mine["control"] == "elsewhere"], "as many tokens elsewhere", CONTROL, "circle-open", "dot"),
+                (mine[mine["control"] == "elsewhere"], "tokens elsewhere", CONTROL, "circle-open", "dot"),
                 (beside, "kept answers still there", KEPT, "triangle-down-open", "dash"),
                 (
                     mine[mine["control"] == "none"],
@@ -141,11 +141,12 @@ def _knockout_caption(table: pd.DataFrame, kept: pd.DataFrame, group: str, reado
         for span, of in other.groupby("span", sort=False)
         if of["cut"].max() < real.loc[real["span"] == span, "cut"].min() - 0.5
     ]
+    fewer = whole_range(other.loc[other["span"].isin(shorter), "cut"].round())
     return (
         f"Knockout: attention of {READERS[readers]} to a span of the context is cut in one layer; at the right, in all layers at "
         f"once. Height: {SHARES[readout]}, 1 where the cut brings back the answer without the context, 0 where it changes "
         f"nothing; not clipped. {counted_examples(real, f'{group} examples')}; "
-        f"bands: {WITHIN}. Dotted: as many tokens cut off of what both views have, drawn "
+        f"bands: {WITHIN}. Dotted: as many tokens cut off of what both views have, or all there are, drawn "
         f"anew for each layer. Tokens cut: {lengths}."
         + (
             f" Dashed: kept answers that the same cut leaves (n = {whole_range(kept[['n_examples', 'n_most']].stack())}); where "
@@ -154,7 +155,8 @@ def _knockout_caption(table: pd.DataFrame, kept: pd.DataFrame, group: str, reado
             else ""
         )
         + (
-            f" Less is left elsewhere for {', '.join(shorter)}: there the control cuts all that is left."
+            f" Less is left elsewhere for {', '.join(shorter)}: there the control cuts all that is left ({fewer} tokens), "
+            f"so it is no control of the same size."
             if shorter
             else ""
         )

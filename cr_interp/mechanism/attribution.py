@@ -70,11 +70,12 @@ def attribute(
             states, slopes, values = {}, {}, {}
             for view in VIEWS:
                 states[view], slopes[view], values[view] = gradients(batch, view, sites)
+            everybody = {view: batch.joined(view, states[view]) for view in VIEWS}
             usable = batch.read(batch.runs["no_context"].final()).whole
             for direction, (donor, receiver) in DIRECTIONS.items():
                 for cell in cells:
                     for control in controls:
-                        put, has = replacements(batch, cell, states, donor, receiver, control)
+                        put, has = replacements(batch, cell, everybody, donor, receiver, control)
                         along = [
                             ((put[site] - states[receiver][site]).double() * slopes[receiver][site].double()).sum(
                                 -1

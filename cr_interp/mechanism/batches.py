@@ -2,18 +2,20 @@
 
 Mental model. :class:`Views` lays out all answers in both views, behind prefixes that are computed once. A :class:`Batch` runs
 a view of some answers and gives two read-outs. One is the logit of the answer's token minus that of the other view's token,
-at the place where the two answers part. The other is whether the argmax is the answer at every position.
+at the place where the two answers part. The other is whether the argmax is the answer at every position. An example's partner,
+whose state is its control, may be in another batch: it is a *guest* of this one then, which is run once, for its states.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from cr_interp.capture.sites import Site
 from cr_interp.errors import UserError
 from cr_interp.mechanism.given import Pair
 from cr_interp.mechanism.partners import answered_otherwise, partners_of
@@ -44,10 +46,11 @@ class Batch:
         pairs: Sequence[Pair],
         runs: dict[str, Run],
         view: ViewBatch,
-        numbers: Sequence[int] | None = None,
+        numbers: Sequence[int],
+        guests: "Guests",
     ) -> None:
-        self.loaded, self.pairs, self.runs = loaded, pairs, runs
-        self.numbers = list(range(len(pairs)) if numbers is None else numbers)
+        self.loaded, self.pairs, self.runs, self.guests = loaded, pairs, runs, guests
+        self.numbers = list(numbers)
         """Which of all pairs these are."""
         self.tokens: Int[Tensor, " token"] = view.rows
         """Which example each aligned position is of; the same in both views."""
@@ -59,15 +62,46 @@ class Batch:
         counts = self.tokens.bincount(minlength=len(self.pairs))
         return counts.cumsum(0) - counts
 
-    @cached_property
+    @property
     def partners(self) -> list[int | None]:
-        """The example, of this batch, that is each example's control."""
-        return partners_of(self.pairs)
+        """The other example that is each one's control, numbered in this batch's examples followed by its guests."""
+        return self.guests.partners
 
     @cached_property
     def otherwise(self) -> Bool[Tensor, " example"]:
         """Tell whether the partner has another answer."""
-        return torch.tensor(answered_otherwise(self.pairs, self.partners), dtype=torch.bool)
+        everybody = [*self.pairs, *self.guests.pairs]
+        partners = [*self.partners, *[None] * len(self.guests.pairs)]
+        return torch.tensor(answered_otherwise(everybody, partners)[: len(self.pairs)], dtype=torch.bool)
+
+    @cached_property
+    def partner_tokens(self) -> Int[Tensor, " token"]:
+        """Return, for every token, the partner's at the same place of its answer, or its last one; without a partner its own.
+
+        Tokens are numbered as :meth:`states` has them.
+        """
+        lengths = torch.tensor([len(pair.response) for pair in (*self.pairs, *self.guests.pairs)])
+        starts = lengths.cumsum(0) - lengths
+        of = torch.tensor([i if j is None else j for i, j in enumerate(self.partners)])[self.tokens]
+        within = torch.arange(len(self.tokens)) - self.starts[self.tokens]
+        return starts[of] + torch.minimum(within, lengths[of] - 1)
+
+    @property
+    def held(self) -> int:
+        """The number of tokens that :meth:`states` has."""
+        return len(self.tokens) + sum(len(pair.response) for pair in self.guests.pairs)
+
+    def states(self, sites: Sequence[Site]) -> dict[str, dict[Site, States]]:
+        """Return both views' own states, this batch's tokens followed by its guests'."""
+        return {view: self.joined(view, run.states(sites)) for view, run in self.runs.items()}
+
+    @torch.no_grad()
+    def joined(self, view: str, states: Mapping[Site, States]) -> dict[Site, States]:
+        """Put the guests' states behind those of this batch's tokens."""
+        if not self.guests.pairs:
+            return dict(states)
+        theirs = self.guests.run(view).states(list(states))
+        return {site: torch.cat([own, theirs[site].to(own)]) for site, own in states.items()}
 
     @cached_property
     def parted(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -103,6 +137,16 @@ class Batch:
         return {view: self.read(run.final()) for view, run in self.runs.items()}
 
 
+@dataclass(frozen=True)
+class Guests:
+    """Partners that are in another batch."""
+
+    partners: list[int | None]
+    """See :attr:`Batch.partners`."""
+    pairs: Sequence[Pair]
+    run: Callable[[str], Run]
+
+
 class Views:
     """All pairs in both views, in batches of about equal size, behind a prefix that is computed once."""
 
@@ -126,14 +170,31 @@ class Views:
 
     def batches(self, size: int, seen: Sequence[str] = VIEWS) -> Iterator[Batch]:
         """Yield batches of at most ``size`` pairs, in the views ``seen``. Every group is spread over all of them, so that
-        each batch has the examples which are the others' controls.
+        most batches have the examples which are the others' controls.
         """
         number = -(-len(self.pairs) // size)
         for first in range(number):
             numbers = range(first, len(self.pairs), number)
             views = {view: self._view(view, numbers) for view in seen}
             runs = {view: self._run(view, numbers, views[view]) for view in seen}
-            yield Batch(self.loaded, [self.pairs[i] for i in numbers], runs, views[seen[0]], numbers)
+            pairs = [self.pairs[i] for i in numbers]
+            yield Batch(self.loaded, pairs, runs, views[seen[0]], numbers, self._guests(numbers))
+
+    @cached_property
+    def partners(self) -> list[int | None]:
+        """Number every example's partner, which does not depend on the batches."""
+        return partners_of(self.pairs)
+
+    def _guests(self, numbers: Sequence[int]) -> Guests:
+        asked = [self.partners[i] for i in numbers]
+        others = sorted({j for j in asked if j is not None}.difference(numbers))
+        place = {j: at for at, j in enumerate([*numbers, *others])}
+
+        @cache
+        def run(view: str) -> Run:
+            return self._run(view, others, self._view(view, others))
+
+        return Guests([None if j is None else place[j] for j in asked], [self.pairs[j] for j in others], run)
 
     def _view(self, view: str, numbers: Sequence[int]) -> ViewBatch:
         prompts, responses = self._texts(view, numbers)

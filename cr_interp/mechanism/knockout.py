@@ -8,7 +8,7 @@ off: its attention scores are −∞ in some layers, for some *readers*.
 
 Read-outs are those of patching, with the cut run in place of the patched one. The share is (cut − received) / (given −
 received) of the logit difference where the answers part; ``received`` is the run with the context, ``given`` the one without.
-The other read-out is whether the whole answer without the context is there. Control: as many tokens cut off elsewhere. They
+The other read-out is whether the whole answer without the context is there. Control: tokens cut off elsewhere, as many. They
 are a run of tokens that both views have, drawn anew for each window. They never include the first token (where attention
 sinks sit), an aligned position, or a part of the context, which would be another knockout. Where the span is longer than
 that, all of it is cut; ``cut`` says how many tokens were.

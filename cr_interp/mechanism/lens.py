@@ -121,10 +121,10 @@ def _states(batch: Batch, sites: Sequence[Site]) -> Iterator[tuple[Site, dict[st
     """Yield every site with its states in both views; those of a few layers are held at a time."""
     weight: Any = batch.loaded.model.get_input_embeddings().weight
     width = int(weight.shape[-1]) * 8  # bytes of a state, in both views
-    some = max(1, HELD // (width * len(batch.tokens)))
+    some = max(1, HELD // (width * batch.held))
     for first in range(0, len(sites), some):
         here = sites[first : first + some]
-        states = {view: run.states(here) for view, run in batch.runs.items()}
+        states = batch.states(here)
         for site in here:
             yield site, {view: of[site] for view, of in states.items()}
 
@@ -161,17 +161,9 @@ class _Asked:
         self.own = batch.targets[self.chosen]
         others = [-1 if p.other is None else p.other for p in batch.pairs]
         self.other = torch.where(self.parts, torch.tensor(others)[self.of], torch.tensor(-1))
-        self.partner = self._partners(within)
-
-    def _partners(self, within: Tensor) -> Int[Tensor, " token"]:
-        """Return the token of another example at the same place, −1: there is none."""
-        counts = self.batch.tokens.bincount(minlength=len(self.batch.pairs))
-        others = self.batch.partners
-        found = []
-        for i, position in zip(self.of.tolist(), self.position.tolist(), strict=True):
-            j = others[i]
-            found.append(-1 if j is None else int(self.batch.starts[j]) + min(position, int(counts[j]) - 1))
-        return torch.tensor(found, dtype=torch.long)
+        has = torch.tensor([partner is not None for partner in batch.partners])[self.of]
+        self.partner = torch.where(has, batch.partner_tokens[self.chosen], torch.tensor(-1))
+        """The token of another example at the same place, −1: there is none."""
 
     def rows(self, site: Site, states: dict[str, States], control: str) -> pd.DataFrame:
         """Return rows of one layer. Under ``other`` states are the partner's, except that the KL keeps its first view."""

@@ -3,6 +3,7 @@
 Mental model. What another example's state does says how much of an effect is this example's own only if that example is
 answered otherwise: where all answers are one word, another's state brings that word back as well. So a partner with another
 answer goes before one with the same, and only then one of the same group before one of another; always one of another cluster.
+All answers that are asked are looked through, whatever batches they are run in.
 The answer is the one without the context, which is what is read in every run: of harmed and of kept examples the right one.
 ``study.analyses`` says the rule in words, which is part of what rows are made of.
 """

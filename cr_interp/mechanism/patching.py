@@ -160,11 +160,11 @@ def by_layer(batch: Batch, cells: Sequence[Cell], held: int = HELD) -> Iterator[
     while waiting:
         mine, sites = 0, dict.fromkeys(waiting[0].sites)
         while mine < len(waiting) and len({**sites, **dict.fromkeys(waiting[mine].sites)}) <= max(
-            len(sites), held // (width * len(batch.tokens))
+            len(sites), held // (width * batch.held)
         ):
             sites |= dict.fromkeys(waiting[mine].sites)
             mine += 1
-        states = {view: run.states(list(sites)) for view, run in batch.runs.items()}
+        states = batch.states(list(sites))
         for cell in waiting[:mine]:
             yield cell, states
         waiting = waiting[mine:]

@@ -28,15 +28,19 @@ Seen = Mapping[str, Mapping[Site, States]]
 def replacements(
     batch: Batch, cell: Cell, states: Seen, donor: str, receiver: str, control: str
 ) -> tuple[dict[Site, States], Bool[Tensor, " example"]]:
-    """Make what each of the cell's sites is replaced by in the receiver, and which examples the control has."""
+    """Make what each of the cell's sites is replaced by in the receiver, and which examples the control has.
+
+    ``states`` are those of :meth:`~cr_interp.mechanism.batches.Batch.states`, guests' behind the batch's own.
+    """
     has = torch.ones(len(batch.pairs), dtype=torch.bool)
     there = None
     if control == "other":
         has = torch.tensor([partner is not None for partner in batch.partners])
-        there = _places(batch, batch.partners)
+        there = batch.partner_tokens
     put = {}
     for site in cell.sites:
-        own, new = states[receiver][site], states[donor][site]
+        everybody = states[donor][site]
+        own, new = states[receiver][site][: len(batch.tokens)], everybody[: len(batch.tokens)]
         here = part(batch.loaded.model, cell, own)
         if control == "none":
             found = new[:, here]
@@ -48,7 +52,7 @@ def replacements(
             ).to(own)
         else:
             assert there is not None
-            found = new[there.to(new.device)][:, here]
+            found = everybody[there.to(new.device)][:, here]
         if cell.head is not None:
             whole = own.clone()
             whole[:, here] = found
@@ -70,11 +74,3 @@ def random_directions(pairs: Sequence[Pair], name: str, device: torch.device, wi
         generator = torch.Generator().manual_seed(crc32(f"{pair.example_id} {name}".encode()))
         parts.append(torch.randn(len(pair.response), width, generator=generator))
     return torch.nn.functional.normalize(torch.cat(parts), dim=-1).to(device)
-
-
-def _places(batch: Batch, partners: Sequence[int | None]) -> Tensor:
-    """Return, for every token, the partner's token at the same place of its answer, or its last one."""
-    counts = batch.tokens.bincount(minlength=len(batch.pairs))
-    within = torch.arange(len(batch.tokens)) - batch.starts[batch.tokens]
-    of = torch.tensor([i if j is None else j for i, j in enumerate(partners)])[batch.tokens]
-    return batch.starts[of] + torch.minimum(within, counts[of] - 1)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 from rich.table import Table
 
-from cr_interp.report.heads import number, rich_agreement, rich_heads, rich_windows
+from cr_interp.report.heads import rich_agreement, rich_heads, rich_windows
 from cr_interp.report.trained import PRINTED
 from cr_interp.study.study import Study
+from cr_interp.system.percent import number
 from cr_interp.system.shown import PlainTable, literal
 from cr_interp.tables.knockout import strongest_cuts
 from cr_interp.tables.lens import parting
@@ -42,7 +43,8 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
     table = PlainTable(
         f"{name}: knockout, share of answers without the context that are back",
         caption="In all layers, and in the layer that does most, as if it had been chosen beforehand. In round brackets: a "
-        "span's tokens; the share with as many tokens cut off elsewhere; the share of kept answers that the cut leaves. "
+        "span's tokens and those of its control; the share with the control's tokens cut off, which are of what both views "
+        "have, as many as there are; the share of kept answers that the cut leaves. "
         "Intervals within these runs.",
     )
     left = ("arm", "group", "span", "readers")
@@ -53,7 +55,7 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
         cells = [
             row.arm,
             row.group,
-            f"{row.span} ({row.cut:.0f})",
+            f"{row.span} ({row.cut:.0f}; {row.cut_elsewhere:.0f})",
             row.readers,
             _share(row.all, row.all_elsewhere, row.all_kept, row.all_low, row.all_high),
             "–" if pd.isna(row.layer) else f"{row.layer:.0f}",
@@ -65,7 +67,7 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
 
 
 def _share(estimate: float, elsewhere: float, kept: float, low: float, high: float) -> str:
-    return f"{number(estimate)} ({number(elsewhere)}; {number(kept)})\n[{number(low)}, {number(high)}]"
+    return f"{number(estimate, 2)} ({number(elsewhere, 2)}; {number(kept, 2)})\n[{number(low, 2)}, {number(high, 2)}]"
 
 
 def rich_lens(lens: pd.DataFrame, name: str) -> Table:
@@ -85,7 +87,7 @@ def rich_lens(lens: pd.DataFrame, name: str) -> Table:
                 row.view,
                 row.ahead,
                 layer_name(row.place),
-                number(row.difference),
+                number(row.difference, 2),
                 row.n_examples,
             ]
             table.add_row(*(literal(str(cell)) for cell in cells))
@@ -106,8 +108,8 @@ def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> 
     order = {direction: index for index, direction in enumerate(DIRECTIONS)}
     found = strongest(patching, readout)
     for row in found.sort_values("direction", key=lambda each: each.map(order), kind="stable").itertuples():
-        value = f"{number(row.estimate)} [{number(row.low)}, {number(row.high)}]"
-        controls = [number(row.random), number(row.other)]
+        value = f"{number(row.estimate, 2)} [{number(row.low, 2)}, {number(row.high, 2)}]"
+        controls = [number(row.random, 2), number(row.other, 2)]
         cells = [
             row.arm,
             row.group,

@@ -16,6 +16,7 @@ the statistic of ``groups.py`` in Gram form, where a bootstrap replicate costs G
 """
 
 import math
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -23,6 +24,9 @@ from torch import Tensor
 
 from cr_interp.similarity.cka import falling
 from cr_interp.similarity.units import first_of
+
+#: So many pairs of examples at once: what a permutation has gathered is read again before it leaves the cache.
+AT_ONCE = 2048
 
 
 class ExampleGrams:
@@ -48,7 +52,6 @@ class ExampleGrams:
         own = self.units[:, None] == self.units
         own = own.repeat_interleave(tokens, 0).repeat_interleave(tokens, 1)
         self.grams = [gram.masked_fill(own, 0) for gram in (gram_x, gram_y)]
-        self._paired: dict[int, Tensor] = {}
         self.columns = [self._by_unit(gram.T).T for gram in self.grams]  # Σ_j∈h k_ij: [rows, unit]
         self.blocks = [self._by_unit(each) for each in self.columns]  # Σ over both units: [unit, unit]
 
@@ -96,19 +99,55 @@ class ExampleGrams:
     def cross(self, order: Int[Tensor, " g"]) -> float:
         """Compute HSIC(x, y) where example i of x meets example ``order[i]`` of y, token by token. Not for Grams with
         ``units``.
-        """
-        return self._hsic(0, 1, order)
 
-    def _hsic(self, i: int, j: int, order: Int[Tensor, " g"]) -> float:
+        Every sum over two examples is one over unordered pairs, since Grams are symmetric; what a pair adds to T₂, T₃ and T₄
+        lies in one row of each side, so that a permutation reads a row a pair.
+        """
+        first, second, x, y = self._pairs
+        rows = order[first] * self.examples + order[second]
+        total = sum(
+            torch.vdot(x[at : at + AT_ONCE].flatten(), y[rows[at : at + AT_ONCE]].flatten()).item()
+            for at in range(0, len(rows), AT_ONCE)
+        )
         g, t = self.examples, self.tokens
-        pairs = (order[:, None] * g + order).flatten()
-        t2 = torch.vdot(self._by_pair(i).flatten(), self._by_pair(j)[pairs].flatten())
-        one, other = self.columns[i].view(g, t, g), self.columns[j].view(g, t, g)[order][:, :, order]
-        t3 = (one.sum(2) * other.sum(2)).sum() - (one * other).sum()
-        a, b = self.blocks[i], self.blocks[j][order][:, order]
-        t4 = a.sum() * b.sum() - 4 * (a.sum(1) @ b.sum(1)) + 2 * (a * b).sum()
-        e2, e3, e4 = (math.perm(g, k) for k in (2, 3, 4))
-        return (t2 / (t**2 * e2) - 2 * t3 / (t**3 * e3) + t4 / (t**4 * e4)).item()
+        by_row, by_example = self._sums
+        t3 = torch.vdot(by_row[0].flatten(), by_row[1][order].flatten()).item()
+        t4 = by_example[0].sum().item() * by_example[1].sum().item()
+        t4 -= 4 * (by_example[0] @ by_example[1][order]).item()
+        return total - 2 * t3 / (t**3 * math.perm(g, 3)) + t4 / (t**4 * math.perm(g, 4))
+
+    @cached_property
+    def _sums(self) -> tuple[list[Float[Tensor, "g t"]], list[Float[Tensor, " g"]]]:
+        """Return the sums of each side's rows, by example and token, and by example."""
+        by_row = [each.sum(1).view(self.examples, self.tokens) for each in self.columns]
+        return by_row, [each.sum(1) for each in self.blocks]
+
+    @cached_property
+    def _pairs(self) -> tuple[Tensor, Tensor, Float[Tensor, "pair width"], Float[Tensor, "g*g width"]]:
+        """Return the unordered pairs of examples, a row of x for each, with what it counts in HSIC, and one of y for each
+        ordered pair: the t × t block of the Gram, the two examples' columns for each other, the block's sum.
+        """
+        g, t = self.examples, self.tokens
+        first, second = torch.triu_indices(g, g, 1)
+        sides = []
+        for gram, columns, sums in zip(self.grams, self.columns, self.blocks, strict=True):
+            block = gram.view(g, t, g, t).transpose(1, 2).reshape(g * g, t * t)
+            here = columns.view(g, t, g).transpose(1, 2)
+            parts = [
+                block,
+                here.reshape(g * g, t),
+                here.transpose(0, 1).reshape(g * g, t),
+                sums.reshape(g * g, 1),
+            ]
+            sides.append(torch.cat(parts, 1))
+        counts = torch.cat(
+            [
+                torch.full((t * t,), 2 / (t**2 * math.perm(g, 2)), dtype=torch.float64),
+                torch.full((2 * t,), 2 / (t**3 * math.perm(g, 3)), dtype=torch.float64),
+                torch.full((1,), 4 / (t**4 * math.perm(g, 4)), dtype=torch.float64),
+            ]
+        )
+        return first, second, sides[0][first * g + second] * counts, sides[1]
 
     def _by_unit(self, matrix: Float[Tensor, "g*t m"]) -> Float[Tensor, "unit m"]:
         """Add up the rows of each unit."""
@@ -116,13 +155,6 @@ class ExampleGrams:
         if self._alone:
             return by_example
         return by_example.new_zeros(len(self.sizes), matrix.shape[1]).index_add_(0, self.units, by_example)
-
-    def _by_pair(self, side: int) -> Float[Tensor, "g*g t*t"]:
-        """Return the Gram as a row per pair of examples, which a permutation moves as a whole."""
-        if side not in self._paired:
-            g, t = self.examples, self.tokens
-            self._paired[side] = self.grams[side].view(g, t, g, t).transpose(1, 2).reshape(g * g, t * t)
-        return self._paired[side]
 
 
 def weighted_example_cka(

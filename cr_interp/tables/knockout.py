@@ -1,4 +1,4 @@
-"""What knockout says, over seeds: who reads a span of the context, beside as many tokens cut off elsewhere. Pandas only.
+"""What knockout says, over seeds: who reads a span of the context, beside tokens cut off elsewhere. Pandas only.
 
 Mental model: ``knockout`` has a row per arm, seed, step, group of answers, span, readers, window of layers, control and
 read-out; ``attention`` has the mass that each span gets. One group and one read-out are taken here, at the last step.
@@ -28,7 +28,7 @@ READERS = {
     "all": "every token that is not of the span",
 }
 #: control → what is cut off.
-CONTROLS = {"none": "the span", "elsewhere": "as many tokens of what both views have"}
+CONTROLS = {"none": "the span", "elsewhere": "tokens of what both views have: as many, or all of them"}
 
 
 def over_seeds(rows: pd.DataFrame, place: Sequence[str], also: Sequence[str] = ()) -> pd.DataFrame:
@@ -62,9 +62,10 @@ def strongest_cuts(knockout: pd.DataFrame, readout: str = "share") -> pd.DataFra
     """Return per arm, group, span and readers what cutting the span in all layers recovers, and the single layer that
     recovers most.
 
-    Columns ``arm, group, span, readers, cut, all, all_low, all_high, all_elsewhere, all_kept, layer, estimate, low, high,
-    elsewhere, kept, n_examples``; ``…elsewhere`` is the control at the same place, ``…kept`` the share of kept answers that
-    the same cut leaves: where it is low, the cut changes answers, not these answers.
+    Columns ``arm, group, span, readers, cut, cut_elsewhere, all, all_low, all_high, all_elsewhere, all_kept, layer, estimate,
+    low, high, elsewhere, kept, n_examples``; ``…elsewhere`` is the control at the same place, ``…kept`` the share of kept
+    answers that the same cut leaves: where it is low, the cut changes answers, not these answers. ``cut_elsewhere`` is how many
+    tokens the control cuts off: fewer than ``cut`` where both views have no more, and then it is no control of the same size.
     """
     found = []
     place = ["arm", "span", "readers", "control", "width", "layer"]
@@ -78,6 +79,7 @@ def strongest_cuts(knockout: pd.DataFrame, readout: str = "share") -> pd.DataFra
             if real.empty:
                 continue
             row = {"arm": arm, "group": group, "span": span, "readers": readers, "cut": real["cut"].iloc[0]}
+            row["cut_elsewhere"] = mine.loc[mine["control"] == "elsewhere", "cut"].mean()
             for prefix, best in (("all", whole), ("", single.nlargest(1, "estimate"))):
                 name = f"{prefix}_" if prefix else ""
                 if best.empty:
@@ -95,8 +97,8 @@ def strongest_cuts(knockout: pd.DataFrame, readout: str = "share") -> pd.DataFra
                     row["layer"] = int(one["layer"])
             found.append({**row, "n_examples": int(real["n_examples"].min())})
     columns = [
-        "arm", "group", "span", "readers", "cut", "all", "all_low", "all_high", "all_elsewhere", "all_kept", "layer",
-        "estimate", "low", "high", "elsewhere", "kept", "n_examples",
+        "arm", "group", "span", "readers", "cut", "cut_elsewhere", "all", "all_low", "all_high", "all_elsewhere", "all_kept",
+        "layer", "estimate", "low", "high", "elsewhere", "kept", "n_examples",
     ]  # fmt: skip
     return by_arm(pd.DataFrame(found, columns=columns))
 

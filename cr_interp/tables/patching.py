@@ -97,17 +97,26 @@ def cell_examples(
     return table.sort_values(["follows", "share"], ascending=False, kind="stable", ignore_index=True)
 
 
+def best_first(table: pd.DataFrame) -> pd.DataFrame:
+    """Sort the patches of a :func:`patching_table` by their estimate; of equal ones first those whose controls do least."""
+    control = table["estimate"].where(table["control"] != "none")
+    beside = control.groupby([table[name] for name in ("arm", "site", "place")]).transform("max")
+    last = (table["site"] == "resid_post") & (table["place"] == table["place"].max())
+    real = table.assign(beside=beside, last=last)[table["control"] == "none"].dropna(subset="estimate")
+    return real.sort_values(["estimate", "last", "beside"], ascending=[False, True, True], kind="stable")
+
+
 def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
     """Return per arm, group, direction and site the layer of the highest estimate, with its controls at the same place.
 
+    Of equally high ones it is the layer whose controls do least; the last layer's stream, which is the answer itself, comes last.
     Columns ``arm, group, direction, site, place, estimate, low, high, random, other, n_examples, n_most``.
     """
     found = []
     for group in patching["group"].unique():
         for direction in DIRECTIONS:
             table = patching_table(patching, str(group), direction, readout)
-            real = table[(table["control"] == "none") & table["estimate"].notna()]
-            best = real.loc[real.groupby(["arm", "site"], sort=False)["estimate"].idxmax()]
+            best = best_first(table).groupby(["arm", "site"], sort=False).head(1).sort_index()
             for row in best.itertuples():
                 there = table[
                     (table["arm"] == row.arm) & (table["site"] == row.site) & (table["place"] == row.place)

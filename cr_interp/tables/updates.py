@@ -1,7 +1,8 @@
 """What training changed, over seeds: by module, by module and layer, and between runs. Pandas only.
 
 Mental model. ``updates`` has a row per weight. Norms of several weights together are roots of sums of squares, so a module in all
-layers has ‖ΔW‖ = √Σ‖ΔW_l‖² and, relative to its own weights, √Σ‖ΔW_l‖² / √Σ‖W_l‖². Shares and ranks are means over layers.
+layers has ‖ΔW‖ = √Σ‖ΔW_l‖² and, relative to its own weights, √Σ‖ΔW_l‖² / √Σ‖W_l‖². A share of weights counts each weight once;
+ranks and shares of ‖ΔW‖² are means over layers.
 """
 
 import numpy as np
@@ -48,7 +49,11 @@ def by_module(updates: pd.DataFrame, measure: str = "relative") -> pd.DataFrame:
             found.append(value.rename("estimate").reset_index().assign(module=str(module), control="none"))
         else:
             weighed = mine[mine["measure"] == measure]
-            value = weighed.groupby([*run, "control"], sort=False)["estimate"].mean()
+            each = weighed["n_weights"] if measure == "unchanged_bf16" else weighed["n_weights"].clip(1, 1)
+            sums = weighed.assign(estimate=weighed["estimate"] * each, each=each).groupby(
+                [*run, "control"], sort=False
+            )
+            value = (sums["estimate"].sum() / sums["each"].sum()).rename("estimate")
             found.append(value.reset_index().assign(module=str(module)))
     table = pd.concat(found, ignore_index=True)
     return by_arm(_over_seeds(table, ["arm", "module", "control"]), "module")

@@ -153,6 +153,12 @@ def heads_markdown(name: str, arm: str, count: int = 3) -> str:
     return "\n".join(lines)
 
 
+def first_head(name: str, arm: str) -> pd.Series:
+    """Return the head that repairs most: ``layer, head, estimate, random, other``."""
+    rows = first_cells(table(name, "patching_heads"), 1, "share")
+    return rows[(rows["arm"] == arm) & (rows["group"] == "harmed") & (rows["direction"] == "repair")].iloc[0]
+
+
 def harmed_of(name: str, arm: str, seed: int = 0) -> int:
     """Count the answers of a run that are right without the context and wrong with it."""
     rows = table(name, "generations")
@@ -166,15 +172,17 @@ def all_cuts(name: str) -> pd.DataFrame:
 
 @cache
 def cuts(name: str, arm: str) -> pd.DataFrame:
-    """Map span and readers → what cutting it in all layers brings back, beside as many tokens elsewhere."""
+    """Map span and readers → what cutting it in all layers brings back, beside tokens cut elsewhere."""
     rows = all_cuts(name)
     return rows[(rows["arm"] == arm) & (rows["group"] == "harmed")].set_index(["span", "readers"])
 
 
 def cuts_markdown(name: str, arm: str) -> str:
+    """Return a row per span and readers: harmed answers that are back, those of the control, kept answers that are left."""
     lines = [
-        "| span | tokens | who loses it | all layers | control | best single layer | control |",
-        "|---|---|---|---|---|---|---|",
+        "| span | tokens (control) | who loses it | all layers | control | kept answers left | best single layer | control | "
+        "kept answers left |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     who = {"aligned": "aligned positions", "all": "all tokens"}
     for (span, readers), row in cuts(name, arm).iterrows():
@@ -182,8 +190,9 @@ def cuts_markdown(name: str, arm: str) -> str:
         if pd.notna(row["estimate"]):
             one = f"{int(row['layer'])}: {row['estimate']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
         lines.append(
-            f"| {span} | {row['cut']:.0f} | {who[readers]} | {row['all']:.2f} [{row['all_low']:.2f}, {row['all_high']:.2f}] | "
-            f"{_number(row['all_elsewhere'])} | {one} | {_number(row['elsewhere'])} |"
+            f"| {span} | {row['cut']:.0f} ({row['cut_elsewhere']:.0f}) | {who[readers]} | "
+            f"{row['all']:.2f} [{row['all_low']:.2f}, {row['all_high']:.2f}] | {_number(row['all_elsewhere'])} | "
+            f"{_number(row['all_kept'])} | {one} | {_number(row['elsewhere'])} | {_number(row['kept'])} |"
         )
     return "\n".join(lines)
 
@@ -259,6 +268,13 @@ def told(name: str, arm: str, question: str) -> tuple[float, float]:
     return float(at["none"]), float(at["shuffled"])
 
 
+def told_at(name: str, arm: str, question: str, layer: int) -> float:
+    """Return AUROC of a linear probe behind a layer."""
+    rows = probe_table(table(name, "probes"), question)
+    rows = rows[(rows["arm"] == arm) & (rows["place"] == layer) & (rows["control"] == "none")]
+    return float(rows["estimate"].iloc[0])
+
+
 @cache
 def all_told(name: str) -> pd.DataFrame:
     return over_seeds(flips_by_drift(table(name, "token_drift"), table(name, "generations")))
@@ -269,12 +285,6 @@ def drift_tells(name: str, arm: str) -> pd.DataFrame:
     """Place → AUROC of an example's drift (1 − cosine) for its flip, over seeds."""
     found = all_told(name)
     return found[found["arm"] == arm].set_index("place")
-
-
-def best_place(name: str, arm: str, site: str = "resid_post") -> int:
-    """Return the layer whose patch returns most answers; of equal ones the first."""
-    rows = patched(name, arm).loc[site]["estimate"]
-    return int(rows.idxmax())
 
 
 def first_where(name: str, arm: str, above: float, site: str = "resid_post") -> int:
@@ -289,6 +299,11 @@ def _number(value: float) -> str:
 
 def verdicts_of(name: str, arm: str) -> list[str]:
     return [each.verdict for each in doses(name, arm)]
+
+
+def most_repaired(name: str) -> float:
+    """Return the largest share of answers, of all runs, that are back once ``v`` is taken out."""
+    return max(each.repaired for each in all_doses(name) if pd.notna(each.repaired))
 
 
 def stronger_of(name: str, arm: str) -> list[str]:
@@ -329,11 +344,11 @@ def settings_of(suite: str) -> list[str]:
     return [f"{suite}/{each}" for each in open_suite(suite).studies]
 
 
-def first_claimed(name: str, arm: str, site: str) -> str:
-    """Name the first layer where a patch does more than both controls in every seed, and the share it returns; else a dash."""
+def all_claimed_at(name: str, arm: str, site: str) -> str:
+    """List the layers where a patch does more than both controls in every seed, with the share it returns; else a dash."""
     chances, rows = claimed(name, arm), patched(name, arm)
     places = sorted(place for at, place in chances.index if at == site and chances[at, place] <= ALPHA)
-    return f"{layer_name(places[0])}: {rows.loc[(site, places[0]), 'estimate']:.2f}" if places else "–"
+    return ", ".join(f"{layer_name(each)}: {rows.loc[(site, each), 'estimate']:.2f}" for each in places) or "–"
 
 
 def turns_at(name: str, arm: str, site: str = "resid_post") -> str:
@@ -345,7 +360,7 @@ def turns_at(name: str, arm: str, site: str = "resid_post") -> str:
 def settings_markdown(suite: str, arms: Iterable[str] = ("opd", "nca")) -> str:
     """Return a row per setting and arm with harmed answers: where they are decided, and what the controls allow."""
     lines = [
-        "| setting | arm | harmed answers | half are back from layer (stream) | beyond both controls from (stream) | "
+        "| setting | arm | harmed answers | half are back from layer (stream) | more than both controls at (stream) | "
         "(attention) | (MLP) | context cut off from all tokens | double dose, by seed | lowest cosine at |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -359,7 +374,7 @@ def settings_markdown(suite: str, arms: Iterable[str] = ("opd", "nca")) -> str:
             cut = cuts(name, arm).loc[("context", "all")]
             lines.append(
                 f"| `{name.partition('/')[2]}` | {arm} | {flips(name, arm)} | {turns_at(name, arm)} | "
-                + " | ".join(first_claimed(name, arm, site) for site in SITES)
+                + " | ".join(all_claimed_at(name, arm, site) for site in SITES)
                 + f" | {cut['all']:.2f} [{cut['all_low']:.2f}, {cut['all_high']:.2f}] | {', '.join(verdicts_of(name, arm))} | "
                 f"{layer_name(lowest(name, arm))} |"
             )
@@ -400,7 +415,7 @@ def everywhere(suite: str, remark: str) -> bool:
     """Tell whether every setting bears out a sentence on the terms' gradients (orthogonal) or on the updates (alike)."""
     for name in settings_of(suite):
         start, at, (queries, rest) = cosines(name, "base"), cosines(name, "opd"), kinds(name, "opd")
-        if remark == "orthogonal" and not (at.low <= 0.0 <= at.high and start.cosine < 0.0 and at.own < 0.35):
+        if remark == "orthogonal" and not (abs(at.cosine) < 0.1 and -0.25 < start.cosine < 0.0 and at.own < 0.35):
             return False
         if remark == "alike" and not 6 / 7 <= queries / rest <= 7 / 6:
             return False

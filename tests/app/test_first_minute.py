@@ -52,7 +52,8 @@ def test_of_a_single_arm_the_same_is_said_beside_its_base(tmp_path, monkeypatch)
     (one / "manifest.json").write_text(json.dumps({**two.manifest, "name": "one-arm", "arms": arms}))
     for name in ("generations", "drift", "patching"):
         rows = two.table(name)
-        Study.open(one).put(name, rows[rows["arm"].isin(["base", "opd"])].reset_index(drop=True))
+        mine = rows["arm"].isin(["base", "opd"]) & (rows["seed"] == 0)
+        Study.open(one).put(name, rows[mine].reset_index(drop=True))
     monkeypatch.setenv("CR_INTERP_STUDIES", str(tmp_path))
     lines, _ = first_page("overview", study="one-arm")
     assert tuple(lines) == QUESTIONS
@@ -62,10 +63,17 @@ def test_of_a_single_arm_the_same_is_said_beside_its_base(tmp_path, monkeypatch)
         (patching["group"] == "harmed") & (patching["readout"] == "answer") & (patching["control"] == "none")
     ]
     assert returned["estimate"].max() == 1.0
-    assert "alone returns 100.0 % of 16 harmed answers" in lines["Where is it decided?"]
-    # Layer 14's attention: another example's state returns as many, within the interval.
-    assert "A control does as much there, so this place is not shown to decide." in lines["Where is it decided?"]
+    # Many places return all; at this one the controls do least.
+    where = lines["Where is it decided?"]
+    assert "the residual stream of layer 26 alone returns 100.0 % of 16 harmed answers" in where
+    assert "controls at most 25.0 %" in where
+    assert "A control does as much there" not in where
     assert set(patching["arm"]) == {"opd"}
+    # Where another example's state returns as many everywhere, no place is shown to decide.
+    everywhere = patching["estimate"].where(patching["control"] != "other", 1.0)
+    Study.open(one).put("patching", patching.assign(estimate=everywhere))
+    lines, _ = first_page("overview", study="one-arm")
+    assert "A control does as much there, so this place is not shown to decide." in lines["Where is it decided?"]
 
 
 @pytest.mark.parametrize("name", studies_in(BUNDLED))

@@ -9,8 +9,9 @@ from test_pages import open_app, queries, said
 
 from app.mechanism_tabs import TABS, there
 from cr_interp.study.analyses import ANALYSES
+from cr_interp.study.searching import BUNDLED
 from cr_interp.study.study import Study
-from cr_interp.tables.patching import cell_examples
+from cr_interp.tables.patching import cell_examples, strongest
 
 PAGE = "screens/mechanism.py"
 
@@ -70,8 +71,16 @@ def test_the_first_cell_is_of_the_arm_that_has_most_to_repair(patched):
 def test_the_first_cell_is_the_place_that_the_first_page_names():
     """By whole answers one place returns most, by the share of the logit difference another does: the two pages say one."""
     app = open_app("screens/overview.py", study="smollm2-sentiment-why")
-    assert "attention's output of layer 14 alone returns 100.0 %" in said(app)
-    assert open_app(PAGE, study="smollm2-sentiment-why").selectbox(key="cell").value == "opd/attn_out/14"
+    arm, site, layer = re.search(
+        r"In (\w+), putting back the ([^.]*?) of layer (\d+) alone returns 100\.0 %", said(app)
+    ).groups()
+    cell = open_app(PAGE, study="smollm2-sentiment-why").selectbox(key="cell").value
+    named = {"residual stream": "resid_post", "attention's output": "attn_out", "MLP's output": "mlp_out"}
+    assert cell == f"{arm}/{named[site]}/{layer}"
+    patching = Study.open(BUNDLED / "smollm2-sentiment-why").table("patching")
+    best = strongest(patching[patching["arm"] == arm], "share")
+    most = best[(best["group"] == "harmed") & (best["direction"] == "repair")].nlargest(1, "estimate").iloc[0]
+    assert cell != f"{arm}/{most['site']}/{most['place']}"
 
 
 def test_whether_a_place_may_be_named_stands_at_its_cell(patched):

@@ -60,6 +60,18 @@ def test_the_strongest_layer_stands_beside_its_controls(patching):
     assert found.loc["attn_out", "other"] == pytest.approx(0.42)
 
 
+def test_of_equally_strong_layers_the_one_whose_controls_do_least(patching):
+    """And never the last stream before another: what decides stands before it."""
+    real = patching["control"] == "none"
+    alike = patching.assign(estimate=patching["estimate"].where(~real, 1.0))
+    beside = {("attn_out", 0): 0.5, ("attn_out", 1): 0.2, ("resid_post", 0): 0.4, ("resid_post", 1): 0.0}
+    for (site, layer), value in beside.items():
+        alike.loc[(alike["site"] == site) & (alike["layer"] == layer) & ~real, "estimate"] = value
+    found = strongest(alike).set_index("site")
+    assert found.loc["attn_out", ["place", "random"]].tolist() == [1, 0.2]
+    assert found.loc["resid_post", "place"] < 1
+
+
 def test_cells_and_curve_share_one_axis(patching, tmp_path):
     drift = make_study(tmp_path / "study", seeds=(0, 1), layers=2).table("drift")
     figure = decided(patching, drift)

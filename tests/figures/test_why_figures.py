@@ -23,12 +23,12 @@ def test_knockout_over_seeds_and_its_strongest_layer_beside_the_control():
     assert table.loc[("context", "all", 1, 1, "none"), "seeds"] == 2
     best = strongest_cuts(knockout()).set_index(["span", "readers"]).loc[("context", "aligned")]
     assert (best["layer"], best["estimate"], best["elsewhere"]) == (1, pytest.approx(0.6), 0)
-    assert (best["all"], best["all_elsewhere"], best["cut"]) == (1, 0, 32)
+    assert (best["all"], best["all_elsewhere"], best["cut"], best["cut_elsewhere"]) == (1, 0, 32, 12)
 
 
 def test_knockout_curves_show_effect_control_and_all_layers_at_once():
     figure = knockout_curves(knockout())
-    effect, control = traces(figure, "opd"), traces(figure, "as many tokens elsewhere")
+    effect, control = traces(figure, "opd"), traces(figure, "tokens elsewhere")
     assert [list(trace.x) for trace in effect] == [[0, 1, 2], [0, 1, 2]]  # a row for context, one for system
     np.testing.assert_allclose(effect[0].y, [0.1, 0.6, 0.0])
     np.testing.assert_allclose(control[0].y, 0)
@@ -39,7 +39,9 @@ def test_knockout_curves_show_effect_control_and_all_layers_at_once():
     assert "n = 20 harmed examples" in said
     assert "2 seeds" in said
     assert "context 32, system 30" in said
-    assert "Less is left elsewhere for context, system" in said
+    assert (
+        "Less is left elsewhere for context, system: there the control cuts all that is left (12 tokens)" in said
+    )
     assert "opd, context: most in layer 1, 0.60" in alt_text(figure)
     assert figure.layout.yaxis.range[0] < -0.1 < 1.1 < figure.layout.yaxis.range[1]
     assert "No rescued answers" in knockout_curves(knockout(), group="rescued").layout.annotations[0].text

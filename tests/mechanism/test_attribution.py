@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from patched import columns, loaded_of, planted, planted_pairs, run_plainly, some_pairs, state_of
 from tiny import tiny_model
@@ -139,3 +140,15 @@ def test_a_model_whose_heads_are_not_known_is_refused():
         UserError, match=r"no site z at layer 0 in this model \(bloom\)\. It has resid_pre, resid_post, final"
     ):
         heads.rows(Answers(loaded_of(zoo_model("bloom")), planted_pairs()))
+
+
+def test_another_example_is_the_same_one_whatever_the_batches():
+    model = tiny_model("llama")
+    pairs, loaded = some_pairs(model), loaded_of(model)
+    cells = [Cell(Site("resid_post", 1)), *head_cells(model)[:2]]
+    keys = ["example_id", "direction", "site", "layer", "head", "control"]
+    whole, alone = (
+        attribute(loaded, pairs, cells, batch_size=size).sort_values(keys, ignore_index=True) for size in (5, 1)
+    )
+    assert (whole["control"] == "other").sum() == len(whole) / 3
+    pd.testing.assert_frame_equal(whole, alone, rtol=1e-4, atol=1e-4)

@@ -1,6 +1,7 @@
 """The lens: at the last layer the model itself, at the others TransformerLens's, and on a model written by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from knocked import answered, loaded_of, planted, planted_pairs
@@ -54,6 +55,17 @@ def test_behind_the_last_layer_it_is_the_model_itself_in_both_views(family):
                     assert row["other_logprob"] == pytest.approx(of[pair.other].item(), rel=1e-3, abs=1e-4)
                 else:
                     assert np.isnan(row["other_logprob"])
+
+
+def test_another_example_is_the_same_one_whatever_the_batches():
+    model = tiny_model("llama", layers=2)
+    keys = ["example_id", "position", "layer", "site", "view", "control"]
+    whole, alone = (
+        lens_of(loaded_of(model), some_pairs(model), batch_size=size).sort_values(keys, ignore_index=True)
+        for size in (3, 1)
+    )
+    assert (whole["control"] == "other").sum() == len(whole) / 2
+    pd.testing.assert_frame_equal(whole, alone, rtol=1e-4, atol=1e-4)
 
 
 def test_on_a_planted_model_right_and_wrong_part_behind_the_planted_layer():

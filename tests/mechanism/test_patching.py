@@ -94,15 +94,20 @@ def test_a_random_direction_is_as_far_and_repairs_nothing():
     assert not random["answer"].any()
 
 
-def test_rows_of_an_example_do_not_depend_on_its_batch():
+@pytest.mark.parametrize("restart", [True, False])
+def test_rows_of_an_example_do_not_depend_on_its_batch(restart):
+    """Nor does its control: the other example is the same one, whether it is in the batch or not."""
     model = tiny_model("llama")
     pairs, loaded = some_pairs(model), loaded_of(model)
     sites = [Site("resid_post", 1), Site("attn_out", 2)]
-    one = patch_pairs(loaded, pairs, sites, controls=("none", "random"), batch_size=5)
-    other = patch_pairs(loaded, pairs, sites, controls=("none", "random"), batch_size=1)
     keys = ["example_id", "direction", "site", "layer", "control"]
-    one, other = (frame.sort_values(keys, ignore_index=True) for frame in (one, other))
-    pd.testing.assert_frame_equal(one, other, rtol=1e-4, atol=1e-4)
+    whole, *others = (
+        patch_pairs(loaded, pairs, sites, batch_size=size, restart=restart).sort_values(keys, ignore_index=True)
+        for size in (5, 3, 1)
+    )
+    assert (whole["control"] == "other").sum() == len(whole) / 3
+    for found in others:
+        pd.testing.assert_frame_equal(whole, found, rtol=1e-4, atol=1e-4)
 
 
 def test_another_examples_state_is_of_another_cluster():

@@ -5,7 +5,7 @@ import peft
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import tiny
+from tiny import tiny, tiny_model
 
 from cr_interp.errors import UserError
 from cr_interp.mechanism.given import Weights
@@ -214,3 +214,20 @@ def test_shards_are_read_tensor_by_tensor(base, tmp_path):
     norms = table[table["measure"] == "norm"]
     np.testing.assert_allclose(norms["estimate"], norms["n_weights"] ** 0.5, rtol=1e-5)
     assert len(norms) == len(keys)
+
+
+def test_gpt2_s_matrices_are_turned_to_out_by_in(tmp_path):
+    """transformers stores them in × out, so what a change writes to would pass for what it reads."""
+    model = tiny_model("gpt2")
+    stored = model.transformer.h[1].mlp.c_fc.weight
+    inputs, outputs = stored.shape
+    model.save_pretrained(tmp_path / "base")
+    with torch.no_grad():
+        stored[1, 5] += 1.0  # from input 1 to output 5
+    model.save_pretrained(tmp_path / "one")
+    base, one = (open_tensors(str(tmp_path / name)) for name in ("base", "one"))
+    key = next(each for each in base if each.endswith("h.1.mlp.c_fc.weight"))
+    assert base[key].shape == (outputs, inputs)
+    assert (one[key] - base[key]).nonzero().tolist() == [[5, 1]]
+    lookup = next(each for each in base if each.endswith("wte.weight"))
+    assert base[lookup].shape == model.transformer.wte.weight.shape

@@ -62,6 +62,19 @@ def test_shares_are_means_over_layers_and_keep_their_control(updates):
     assert found["opd", "self_attn.q_proj", "random"] == pytest.approx(0.01)
 
 
+def test_a_share_of_weights_counts_each_weight_once(updates):
+    """A norm's few weights are not as many as a matrix's."""
+    one = updates[(updates["seed"] == 0) & (updates["measure"] == "norm")]
+    shares = one.assign(
+        measure="unchanged_bf16",
+        estimate=one["module"].map({"embed_tokens": 1.0}).fillna(0.0),
+        n_weights=one["module"].map({"embed_tokens": 10}).fillna(1000).astype(int),
+    )
+    found = by_module(shares, "unchanged_bf16").set_index(["arm", "module"])["estimate"]
+    assert found["opd", "all"] == pytest.approx(10 / 3010)
+    assert found["opd", "embed_tokens"] == 1
+
+
 def test_a_module_at_a_depth_over_seeds(updates):
     row = update_table(updates, "norm").set_index(["arm", "module", "layer"]).loc[("opd", "mlp.up_proj", 0)]
     assert (row["estimate"], row["low"], row["high"], row["seeds"]) == (1.5, 1.0, 2.0, 2)
