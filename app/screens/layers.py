@@ -13,6 +13,7 @@ from app.recipes import study as recipes
 from app.words import GLOSSARY, measure_name, plain
 from cr_interp import figures
 from cr_interp.figures.drift import mark_layers
+from cr_interp.system.percent import number
 from cr_interp.tables.drift import extreme_word
 from cr_interp.vocabulary import EMBEDDING, layer_name, layer_words
 
@@ -46,9 +47,9 @@ def cards(chosen: Selection) -> None:
     for column, fact in zip(columns, facts, strict=False):
         column.metric(
             plain(fact["arm"]),
-            f"{fact['estimate']:.3f}",
+            number(fact["estimate"]),
             border=True,
-            delta=f"layer {fact['layer']} · {fact['low']:.3f} to {fact['high']:.3f}",
+            delta=f"layer {fact['layer']} · {number(fact['low'])} to {number(fact['high'])}",
             delta_color="off",
             delta_arrow="off",
         )
@@ -108,7 +109,7 @@ def closer(chosen: Selection, layers: list[str]) -> None:
         return
     table = chosen.layer_table()
     there = table[table["layer"] == layer]
-    ends = [f"{row.estimate:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in there.itertuples()]
+    ends = [f"{number(row.estimate)} [{number(row.low)}, {number(row.high)}]" for row in there.itertuples()]
     shown = pd.DataFrame({"arm": list(there["arm"]), measure_name(chosen.measure): ends})
     show_table(shown, f"every arm at {layer_words(_place(layer))}")
     name = layer_words(_place(layer))

@@ -124,7 +124,7 @@ def cell(chosen: Selection, shown: pd.DataFrame, group: str, direction: str, rea
         if each.control in CONTROLS and each.control != "none"
     ]
     st.markdown(
-        f"**{row.estimate:.2f}** {between(row.low, row.high)}, {plain(READOUTS[readout])}, {counted(row)}. "
+        f"**{number(row.estimate, 2)}** {between(row.low, row.high)}, {plain(READOUTS[readout])}, {counted(row)}. "
         f"{'Controls: ' if beside else ''}{plain('; '.join(beside)) or 'No control was measured'}."
     )
     claimed(chosen, row, group, direction)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from cr_interp.figures.style import WITH, WITHOUT, see_through
+from cr_interp.figures.style import WITH, WITHOUT, translucent
 from cr_interp.tables.example_pairs import MARKS
 from cr_interp.tables.matching import agreement, opcodes
 
@@ -54,8 +54,8 @@ def marks_style(inside: str) -> str:
     """Write the style of what only one of two responses says, inside a box of this class."""
     return (
         f".{inside} mark {{ color: inherit; border-radius: 2px; padding: 0 1px; }}\n"
-        f".{inside} .ct-x mark {{ background: {see_through(WITHOUT, 0.3)}; text-decoration: underline dotted; }}\n"
-        f".{inside} .ct-xc mark {{ background: {see_through(WITH, 0.28)}; text-decoration: underline; }}"
+        f".{inside} .ct-x mark {{ background: {translucent(WITHOUT, 0.3)}; text-decoration: underline dotted; }}\n"
+        f".{inside} .ct-xc mark {{ background: {translucent(WITH, 0.28)}; text-decoration: underline; }}"
     )
 
 

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from cr_interp.figures.cells import add_cells
 from cr_interp.figures.style import LESS_TO_MORE, layer_ticks, safe_text
+from cr_interp.system.percent import number
 from cr_interp.tables.interval_words import between
 from cr_interp.tables.patching import CONTROLS
 
@@ -48,13 +49,13 @@ def add_patched(
     def hover(i: int, j: int) -> list[str]:
         mine = of[ups[i], places[j], "none"]
         controls = [
-            f"{says}: {of[ups[i], places[j], name]['estimate']:.2f}"
+            f"{says}: {number(of[ups[i], places[j], name]['estimate'], 2)}"
             for name, says in CONTROLS.items()
             if name != "none" and (ups[i], places[j], name) in of
         ]
         return [
             named(i, j),
-            f"{mine['estimate']:.2f} {between(mine['low'], mine['high'])}",
+            f"{number(mine['estimate'], 2)} {between(mine['low'], mine['high'])}",
             f"{int(mine['n_examples'])}",
             "<br>".join(controls) or "no controls",
         ]
@@ -86,7 +87,7 @@ def controls_words(controls: pd.DataFrame, told: Mapping[str, str] | None = None
     """Say how high each control comes; ``told`` adds to a control's name. "none" where nothing was controlled."""
     most = controls.groupby("control")["estimate"].max()
     words = [
-        f"{CONTROLS[str(name)]} at most {value:.2f}{(told or {}).get(str(name), '')}"
+        f"{CONTROLS[str(name)]} at most {number(value, 2)}{(told or {}).get(str(name), '')}"
         for name, value in most.items()
     ]
     return ", ".join(words) or "none"

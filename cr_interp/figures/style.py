@@ -107,10 +107,10 @@ def _look(arm: Hashable, arms: Iterable[Hashable], known: dict[str, str], rest: 
     return rest[(others.index(arm) if arm in others else 0) % len(rest)]
 
 
-def see_through(colour: str, opacity: float) -> str:
+def translucent(colour: str, opacity: float) -> str:
     """Write a colour as ``rgba(…)``, so that the page shows through.
 
-    >>> see_through("#D63C82", 0.28)
+    >>> translucent("#D63C82", 0.28)
     'rgba(214,60,130,0.28)'
     """
     red, green, blue = bytes.fromhex(colour.removeprefix("#"))
@@ -119,7 +119,7 @@ def see_through(colour: str, opacity: float) -> str:
 
 def shade(at: float) -> str:
     """Return the colour of drift at a place of its scale, 0 to 1."""
-    return see_through(WITH, round(FAINT + (FULL - FAINT) * at, 3))
+    return translucent(WITH, round(FAINT + (FULL - FAINT) * at, 3))
 
 
 def caption(figure: go.Figure) -> str:
@@ -237,11 +237,6 @@ def empty_figure(message: str) -> go.Figure:
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     return finish(figure, "", message, height=160)
-
-
-def translucent(colour: str, opacity: float) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{opacity})"
 
 
 def safe_text(name: Hashable) -> str:

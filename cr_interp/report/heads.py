@@ -6,6 +6,7 @@ import pandas as pd
 from rich.table import Table
 
 from cr_interp.study.study import Study
+from cr_interp.system.percent import number
 from cr_interp.system.shown import PlainTable, literal
 from cr_interp.tables.attribution import agreement, first_cells
 
@@ -37,8 +38,8 @@ def rich_agreement(study: Study) -> Table:
     _columns(table, ("arm", "seed", "direction", "site"), ("cells", "Pearson", "Spearman", "n"))
     for row in found.itertuples():
         values = [
-            f"{number(row.pearson)}\n[{number(row.pearson_low)}, {number(row.pearson_high)}]",
-            f"{number(row.spearman)}\n[{number(row.spearman_low)}, {number(row.spearman_high)}]",
+            f"{number(row.pearson, 2)}\n[{number(row.pearson_low, 2)}, {number(row.pearson_high, 2)}]",
+            f"{number(row.spearman, 2)}\n[{number(row.spearman_low, 2)}, {number(row.spearman_high, 2)}]",
         ]
         cells = [row.arm, row.seed, row.direction, row.site, row.n_cells, *values, row.n_examples]
         table.add_row(*(literal(str(cell)) for cell in cells))
@@ -55,15 +56,15 @@ def _table(
     table = PlainTable(title, caption=caption)
     _columns(table, ("arm", "group", "direction", which), (f"{readout} [95 %]", "random", "other", "n"))
     for row, cell in zip(found.itertuples(), cells, strict=True):
-        value = f"{number(row.estimate)}\n[{number(row.low)}, {number(row.high)}]"
+        value = f"{number(row.estimate, 2)}\n[{number(row.low, 2)}, {number(row.high, 2)}]"
         shown = [
             row.arm,
             row.group,
             row.direction,
             cell,
             value,
-            number(row.random),
-            number(row.other),
+            number(row.random, 2),
+            number(row.other, 2),
             row.n_examples,
         ]
         table.add_row(*(literal(str(each)) for each in shown))
@@ -75,7 +76,3 @@ def _columns(table: Table, left: Sequence[str], right: Sequence[str]) -> None:
         table.add_column(column, no_wrap=True)
     for column in right:
         table.add_column(column, justify="right", no_wrap=True)
-
-
-def number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.2f}"

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 from rich.table import Table
 
-from cr_interp.report.heads import number, rich_agreement, rich_heads, rich_windows
+from cr_interp.report.heads import rich_agreement, rich_heads, rich_windows
 from cr_interp.report.trained import PRINTED
 from cr_interp.study.study import Study
+from cr_interp.system.percent import number
 from cr_interp.system.shown import PlainTable, literal
 from cr_interp.tables.knockout import strongest_cuts
 from cr_interp.tables.lens import parting
@@ -66,7 +67,7 @@ def rich_knockout(knockout: pd.DataFrame, name: str, readout: str = "answer") ->
 
 
 def _share(estimate: float, elsewhere: float, kept: float, low: float, high: float) -> str:
-    return f"{number(estimate)} ({number(elsewhere)}; {number(kept)})\n[{number(low)}, {number(high)}]"
+    return f"{number(estimate, 2)} ({number(elsewhere, 2)}; {number(kept, 2)})\n[{number(low, 2)}, {number(high, 2)}]"
 
 
 def rich_lens(lens: pd.DataFrame, name: str) -> Table:
@@ -86,7 +87,7 @@ def rich_lens(lens: pd.DataFrame, name: str) -> Table:
                 row.view,
                 row.ahead,
                 layer_name(row.place),
-                number(row.difference),
+                number(row.difference, 2),
                 row.n_examples,
             ]
             table.add_row(*(literal(str(cell)) for cell in cells))
@@ -107,8 +108,8 @@ def rich_patching(patching: pd.DataFrame, name: str, readout: str = "share") -> 
     order = {direction: index for index, direction in enumerate(DIRECTIONS)}
     found = strongest(patching, readout)
     for row in found.sort_values("direction", key=lambda each: each.map(order), kind="stable").itertuples():
-        value = f"{number(row.estimate)} [{number(row.low)}, {number(row.high)}]"
-        controls = [number(row.random), number(row.other)]
+        value = f"{number(row.estimate, 2)} [{number(row.low, 2)}, {number(row.high, 2)}]"
+        controls = [number(row.random, 2), number(row.other, 2)]
         cells = [
             row.arm,
             row.group,

@@ -23,6 +23,7 @@ from cr_interp.report.verdict import headline
 from cr_interp.report.why import why
 from cr_interp.study.schema import Manifest
 from cr_interp.study.study import Study
+from cr_interp.system.percent import number
 from cr_interp.tables.behaviour import UNTRAINED, differences, metrics, outcome_shares, regimes
 from cr_interp.tables.controls import control_table, worst
 from cr_interp.tables.interval_words import said_intervals
@@ -220,13 +221,7 @@ def _numbers(table: pd.DataFrame) -> pd.DataFrame:
     shown = table.copy().astype(object)
     for name in shown:
         shown[name] = [
-            layer_name(int(value))
-            if name == "layer"
-            else str(value)
-            if name == "arm"
-            else "–"
-            if pd.isna(value)
-            else f"{value:.3f}"
+            layer_name(int(value)) if name == "layer" else str(value) if name == "arm" else number(value)
             for value in table[name]
         ]
     return shown

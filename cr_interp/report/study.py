@@ -133,6 +133,6 @@ def plain_table(rows: pd.DataFrame, title: str) -> Table:
     for name in rows:
         out.add_column(str(name), justify="right" if pd.api.types.is_numeric_dtype(rows[name]) else "left")
     for values in rows.itertuples(index=False):
-        shown = (f"{value:.4f}" if isinstance(value, float) else str(value) for value in values)
+        shown = (number(value, 4) if isinstance(value, float) else str(value) for value in values)
         out.add_row(*("–" if text in ("nan", "None") else text for text in shown))
     return out

@@ -7,6 +7,7 @@ import pandas as pd
 from rich.table import Table
 
 from cr_interp.study.study import Study
+from cr_interp.system.percent import number
 from cr_interp.system.shown import PlainTable, literal
 from cr_interp.tables.directions import verdicts
 from cr_interp.tables.flips_by_drift import flips_by_drift, over_seeds
@@ -52,7 +53,7 @@ def _overlaps(study: Study) -> str:
     drawn = drawn[drawn["control"] == "none"]
     place = {arm: i for i, arm in enumerate(arm_order([*drawn["arm"], *drawn["other_arm"]]))}
     said = [
-        f"{row.arm} and {row.other_arm} {row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        f"{row.arm} and {row.other_arm} {number(row.estimate, 2)} [{number(row.low, 2)}, {number(row.high, 2)}]"
         for row in drawn.itertuples()
         if place[row.arm] <= place[row.other_arm]
     ]
@@ -72,8 +73,8 @@ def rich_gradients(study: Study, module: str = "all") -> Table:
         ("cosine [95 %]", "halves", "own", "other own", "without noise", "n"),
     )
     for row in beside_baseline(study.table("gradients"), module, every=True).itertuples():
-        value = f"{_number(row.cosine)}\n[{_number(row.low)}, {_number(row.high)}]"
-        rest = [_number(each) for each in (row.halves, row.own, row.other_own, row.corrected)]
+        value = f"{number(row.cosine, 2)}\n[{number(row.low, 2)}, {number(row.high, 2)}]"
+        rest = [number(each, 2) for each in (row.halves, row.own, row.other_own, row.corrected)]
         _row(table, [row.arm, row.step, row.term, row.other_term, value, *rest, row.n_examples])
     return table
 
@@ -114,16 +115,16 @@ def rich_directions(study: Study) -> Table:
     )
     _columns(table, ("run", "double dose"), ("layer", "back", "beyond [95 %]", "if added", "n"))
     for found in every:
-        ends = f"{_number(found.beyond)}\n[{_number(found.low)}, {_number(found.high)}]"
-        lost = _number(found.lost)
+        ends = f"{number(found.beyond, 2)}\n[{number(found.low, 2)}, {number(found.high, 2)}]"
+        lost = number(found.lost, 2)
         if found.added_layer is not None:
-            lost += f"\n{found.added_layer}: {_number(found.added_beyond)}"
-            lost += f"\n[{_number(found.added_low)}, {_number(found.added_high)}]"
+            lost += f"\n{found.added_layer}: {number(found.added_beyond, 2)}"
+            lost += f"\n[{number(found.added_low, 2)}, {number(found.added_high, 2)}]"
         cells = [
             f"{found.arm} {found.seed}",
             f"{found.verdict}\nwith adding:\n{found.stronger}",
-            "–" if found.layer is None else f"{found.layer}\n{_number(found.cosine)}",
-            _number(found.repaired),
+            "–" if found.layer is None else f"{found.layer}\n{number(found.cosine, 2)}",
+            number(found.repaired, 2),
             "–" if found.layer is None else ends,
         ]
         _row(table, [*cells, lost, found.n_examples])
@@ -147,9 +148,11 @@ def rich_probes(study: Study) -> Table:
             for place in (places[0], places[len(places) // 2], places[-1]):
                 at = of[of["place"] == place].set_index("control")
                 row = at.loc["none"]
-                cells.append(
-                    f"{row['estimate']:.2f} ({at.loc['shuffled', 'estimate']:.2f})\n[{row['low']:.2f}, {row['high']:.2f}]"
+                shuffled, ends = (
+                    at.loc["shuffled", "estimate"],
+                    [number(row[each], 2) for each in ("low", "high")],
                 )
+                cells.append(f"{number(row['estimate'], 2)} ({number(shuffled, 2)})\n[{', '.join(ends)}]")
             _row(table, [*cells, int(of["n_examples"].min())])
     return table
 
@@ -176,7 +179,7 @@ def rich_flips(study: Study, measure: str = "cosine") -> Table | None:
     _columns(table, ("arm", "layer"), ("AUROC [95 %]", "p", "in class [95 %]", "p "))
     for row in found.itertuples():
         of, within = (
-            "–" if pd.isna(value) else f"{_number(value)} [{_number(low)}, {_number(high)}]"
+            "–" if pd.isna(value) else f"{number(value, 2)} [{number(low, 2)}, {number(high, 2)}]"
             for value, low, high in (
                 (row.estimate, row.low, row.high),
                 (row.within_class, row.within_low, row.within_high),
@@ -205,10 +208,6 @@ def _columns(table: Table, left: tuple[str, ...], right: tuple[str, ...]) -> Non
 
 def _row(table: Table, cells: list[object]) -> None:
     table.add_row(*(literal(str(cell)) for cell in cells))
-
-
-def _number(value: float) -> str:
-    return "–" if pd.isna(value) else f"{value:.2f}"
 
 
 def _chance(p: float) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cr_interp import vocabulary
 from cr_interp.errors import UserError, unknown
+from cr_interp.system.percent import number
 from cr_interp.system.shown import PlainTable
 from cr_interp.system.visible import in_markdown
 from cr_interp.tables.drift import placed
@@ -118,5 +119,5 @@ def markdown_controls(table: pd.DataFrame) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return "–" if pd.isna(value) else f"{value:.3f}"
+        return number(value)
     return layer_name(EMBEDDING) if value == EMBEDDING else str(value)

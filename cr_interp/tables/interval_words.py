@@ -6,6 +6,7 @@ one kind and show the other.
 
 import pandas as pd
 
+from cr_interp.system.percent import number
 from cr_interp.vocabulary import arm_order
 
 WITHIN = "within (these runs, other examples; bootstrap over clusters of examples)"
@@ -47,4 +48,6 @@ def between(low: float, high: float) -> str:
     >>> between(0.1, 0.3), between(float("nan"), float("nan"))
     ('[0.10, 0.30]', '(no interval: a single cluster)')
     """
-    return "(no interval: a single cluster)" if pd.isna(low) or pd.isna(high) else f"[{low:.2f}, {high:.2f}]"
+    if pd.isna(low) or pd.isna(high):
+        return "(no interval: a single cluster)"
+    return f"[{number(low, 2)}, {number(high, 2)}]"

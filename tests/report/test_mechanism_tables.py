@@ -17,4 +17,4 @@ def test_effect_and_control_stand_in_one_cell():
 
 def test_lens_says_from_where_on_a_token_is_ahead():
     said = [line.split() for line in lines(rich_lens(lens(), "mine"), 120)]
-    assert ["opd", "harmed", "with_context", "wrong", "1", "-4.00", "20"] in said
+    assert ["opd", "harmed", "with_context", "wrong", "1", "−4.00", "20"] in said
