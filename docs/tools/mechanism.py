@@ -144,7 +144,10 @@ def heads_markdown(name: str, arm: str, count: int = 3) -> str:
     """Return the heads that repair most, with both controls at the same head, and in how many seeds each was patched."""
     rows = first_cells(table(name, "patching_heads"), count, "share")
     rows = rows[(rows["arm"] == arm) & (rows["group"] == "harmed") & (rows["direction"] == "repair")]
-    lines = ["| layer | head | recovered share | random | other example | seeds | n |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| layer | head | recovered share | random | other example | seeds | n |",
+        "|---|---|---|---|---|---|---|",
+    ]
     lines += [
         f"| {row.layer} | {row.head} | {row.estimate:.2f} [{row.low:.2f}, {row.high:.2f}] | {_number(row.random)} | "
         f"{_number(row.other)} | {row.seeds} | {int(row.n_examples)} |"
@@ -304,6 +307,11 @@ def verdicts_of(name: str, arm: str) -> list[str]:
 def most_repaired(name: str) -> float:
     """Return the largest share of answers, of all runs, that are back once ``v`` is taken out."""
     return max(each.repaired for each in all_doses(name) if pd.notna(each.repaired))
+
+
+def most_beyond(name: str, arm: str) -> float:
+    """Return, of the run where most are, by how many more answers are back without ``v`` than with the better control."""
+    return max(each.beyond for each in doses(name, arm))
 
 
 def stronger_of(name: str, arm: str) -> list[str]:

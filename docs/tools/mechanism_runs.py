@@ -70,6 +70,15 @@ def harmed_words(name: str, arm: str) -> str:
     return listed(harmed_of(name, arm, seed) for seed in seeds)
 
 
+def right_without(name: str, arm: str, seed: int) -> float:
+    """Return the share of answers that a run gives right without the context."""
+    rows = table(name, "generations")
+    rows = rows[
+        (rows["arm"] == arm) & (rows["seed"] == seed) & (rows["split"] == "test") & (rows["control"] == "none")
+    ]
+    return float((rows["outcome"] == "right").mean())
+
+
 def lost_words(name: str, arm: str) -> list[str]:
     """Say, of each run, which answers without the context become which with it, of what is harmed."""
     rows = table(name, "generations")
