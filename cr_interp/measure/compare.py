@@ -16,7 +16,7 @@ from cr_interp.clock import VARIABLE, date_of
 from cr_interp.errors import UserError, unknown
 from cr_interp.measure.asked import asked_parts
 from cr_interp.measure.comparing import Comparison
-from cr_interp.measure.continued import begun, digest, earlier, finished
+from cr_interp.measure.continued import LIST, begun, digest, earlier, finished
 from cr_interp.measure.divergence import Teacher
 from cr_interp.measure.pairs import OURS, Question, arm_and_seed, choose_task, is_address, parse_pairs
 from cr_interp.measure.served import compare_served
@@ -194,7 +194,7 @@ def measure_checkpoints(
     files = {name: digest(before, name, models[name]) for name in models}
     parts = {
         **asked,
-        "list of checkpoints": [f"{name}={where}" for name, where in models.items()],
+        LIST: [f"{name}={where}" for name, where in models.items()],
         **{f"checkpoint of {name}": found for name, found in files.items()},
         "across": across,
         **(how or {}),

@@ -49,6 +49,20 @@ def run_of(study: Path, arm: str, seed: int) -> Path:
     return study / RUNS / f"{arm}-s{seed}"
 
 
+def run_in(folder: Path) -> tuple[str, int] | None:
+    """Read arm and seed in a run's folder's name; None for a folder that is called otherwise.
+
+    >>> run_in(Path("runs/opd-s0")), run_in(Path("runs/opd-sx"))
+    (('opd', 0), None)
+    """
+    arm, _, seed = folder.name.rpartition("-s")
+    try:
+        is_text = bool(arm.encode())  # the bytes of a folder's name may be none
+    except UnicodeEncodeError:
+        is_text = False
+    return (arm, int(seed)) if is_text and seed.isascii() and seed.isdecimal() and len(seed) < 16 else None
+
+
 def runs_of(study: Path) -> list[Path]:
     """List the folders of runs, sorted: whatever is named like one."""
     return sorted((study / RUNS).glob(EVERY_RUN))

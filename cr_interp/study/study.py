@@ -30,6 +30,7 @@ from cr_interp.study.places import (
     TABLES,
     log_of,
     manifest_of,
+    run_in,
     run_of,
     runs_of,
     table_of,
@@ -192,17 +193,12 @@ class Study:
 
     def runs(self) -> list[tuple[str, int]]:
         """List the (arm, seed) pairs that have a training log, sorted."""
-        named = [log.parent.name.rpartition("-s") for log in self.logs()]
-        return [(arm, int(seed)) for arm, _, seed in named]
+        return [run for log in self.logs() if (run := run_in(log.parent))]
 
     def logs(self) -> list[Path]:
         """List their training logs, in the same order."""
-        found = []
-        for log in sorted((self.path / RUNS).glob(f"{EVERY_RUN}/{LOG}")):
-            arm, _, seed = log.parent.name.rpartition("-s")
-            if _is_arm(arm) and _is_seed(seed) and leads_inside(self.path, log):
-                found.append(log)
-        return found
+        found = sorted((self.path / RUNS).glob(f"{EVERY_RUN}/{LOG}"))
+        return [log for log in found if run_in(log.parent) and leads_inside(self.path, log)]
 
     def checkpoints(self) -> list[tuple[str, int, int, Path]]:
         """List (arm, seed, step, folder) of every checkpoint or adapter that is on disk, sorted. A folder gets this name only
@@ -210,13 +206,12 @@ class Study:
         """
         found = []
         for folder in (self.path / RUNS).glob(f"{EVERY_RUN}/{EVERY_CHECKPOINT}"):
-            arm, _, seed = folder.parent.name.rpartition("-s")
-            step = folder.name.removeprefix(CHECKPOINT)
+            run, step = run_in(folder.parent), folder.name.removeprefix(CHECKPOINT)
             model = any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
             weights = sorted(folder.glob("*.safetensors")) if model else []
             whole = weights and all(leads_inside(self.path, each) for each in (*weights, *folder.glob("*.json")))
-            if _is_arm(arm) and _is_seed(seed) and step.isdecimal() and len(step) < 16 and whole:
-                found.append((arm, int(seed), int(step), folder))
+            if run and step.isdecimal() and len(step) < 16 and whole:
+                found.append((*run, int(step), folder))
         return sorted(found)
 
     def train_rows(self, arm: str, seed: int) -> list[dict[str, Any]]:
@@ -274,15 +269,3 @@ class _Sections(dict[str, Any]):
             f"The manifest of {self._path} does not say '{name}', which is needed here. It was damaged, or written by something "
             f"else; restore {MANIFEST} from a copy, or make the study again."
         )
-
-
-def _is_arm(name: str) -> bool:
-    """Tell whether it is any text; the bytes of a folder's name may be none."""
-    try:
-        return bool(name.encode())
-    except UnicodeEncodeError:
-        return False
-
-
-def _is_seed(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 16

@@ -27,7 +27,7 @@ from cr_interp.measure.asked import asked_parts, context_parts, made_of, row_cha
 from cr_interp.measure.subject import Subject
 from cr_interp.models.named_models import model_digest, tokenizer_of
 from cr_interp.study.analyses import analyses
-from cr_interp.study.places import EVERY_CHECKPOINT, RUNS, checkpoint_of, note_of, runs_of
+from cr_interp.study.places import EVERY_CHECKPOINT, RUNS, checkpoint_of, note_of, run_in, runs_of
 from cr_interp.study.study import Study
 from cr_interp.system.digests import Parts, changes, digest_of, flat, folder_digest, rows_digest
 from cr_interp.system.text_files import read_json
@@ -174,9 +174,9 @@ def made_otherwise(study: Study, making: Making) -> list[Otherwise]:
 
 def _run_folders(study: Study) -> Iterable[tuple[str, int, Path]]:
     for folder in runs_of(study.path):
-        arm, _, seed = folder.name.rpartition("-s")
-        if arm and seed.isdecimal() and (note_of(folder).is_file() or any(folder.glob(EVERY_CHECKPOINT))):
-            yield arm, int(seed), folder
+        run = run_in(folder)
+        if run and (note_of(folder).is_file() or any(folder.glob(EVERY_CHECKPOINT))):
+            yield *run, folder
 
 
 def _run_changes(study: Study, making: Making, arm: str, seed: int, folder: Path, older: list[str]) -> list[str]:
