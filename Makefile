@@ -64,8 +64,8 @@ docs: $(VENV)/.ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 results: $(VENV)/.ready
-	HF_HUB_OFFLINE=1 $(BIN)/python docs/tools/generate.py results
 	$(BIN)/python docs/tools/computed.py
+	HF_HUB_OFFLINE=1 $(BIN)/python docs/tools/generate.py results
 
 bench: $(VENV)/.ready
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s -p no:cacheprovider tests/benchmarks
