@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import cr_interp as cr
+from cr_interp import similarity
 from cr_interp.capture import states_of
 from cr_interp.similarity import arrays
 
@@ -55,6 +56,24 @@ def test_arrays_are_taken_wherever_tensors_are():
     moments.update(a, b)
     same.update(x, y)
     assert moments.cka() == same.cka()
+
+
+def test_streams_take_arrays_too():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(40, 6, generator=generator, dtype=torch.float64) for _ in range(2))
+    group, keep = torch.arange(40) // 4, torch.arange(40) != 7
+    of_arrays, of_tensors = (similarity.DriftAccumulator(6) for _ in range(2))
+    of_arrays.update(x.numpy(), y.numpy(), group.numpy(), keep.numpy())
+    of_tensors.update(x, y, group, keep)
+    assert [row["estimate"] for row in of_arrays.finish()] == [row["estimate"] for row in of_tensors.finish()]
+    maps, same = (similarity.CkaMapAccumulator(2, 1) for _ in range(2))
+    maps.update([x.numpy(), y.numpy()], [y.numpy()])
+    same.update([x, y], [y])
+    np.testing.assert_array_equal(maps.finish(), same.finish())
+    assert torch.equal(similarity.not_sinks(x.numpy(), y.numpy()), similarity.not_sinks(x, y))
+    grams, weights = (x @ x.T, y @ y.T), torch.ones(2, 40, dtype=torch.float64)
+    found = similarity.weighted_cka(*(each.numpy() for each in grams), weights.numpy())
+    assert torch.equal(found, similarity.weighted_cka(*grams, weights))
 
 
 def test_a_panel_is_drawn_as_it_is():

@@ -42,6 +42,7 @@ def cka(
     return moments.cka(debiased)
 
 
+@takes_arrays
 def weighted_cka(
     gram_x: Float[Tensor, "n n"],
     gram_y: Float[Tensor, "n n"],

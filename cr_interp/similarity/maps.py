@@ -105,6 +105,7 @@ class CkaMapAccumulator:
         """Rows seen."""
         return self._sample.n
 
+    @takes_arrays
     def update(
         self, layers_x: Sequence[Float[Tensor, "rows ?p"]], layers_y: Sequence[Float[Tensor, "rows ?q"]]
     ) -> None:

@@ -42,6 +42,7 @@ from torch import Tensor
 
 from cr_interp.ends import ends
 from cr_interp.errors import UserError
+from cr_interp.similarity.arrays import takes_arrays
 from cr_interp.similarity.cka import weighted_cka
 from cr_interp.similarity.duplicates import marks
 from cr_interp.similarity.groups import few_examples, tokens_each
@@ -121,6 +122,7 @@ class DriftAccumulator:
         self._epsilon = 0.0
         self._units = Units([])
 
+    @takes_arrays
     def update(
         self,
         x: Float[Tensor, "token width"],

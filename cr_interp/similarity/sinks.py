@@ -8,10 +8,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from cr_interp.similarity.arrays import takes_arrays
+
 #: A state is a sink if its norm is above so many times the median norm of its batch.
 FACTOR = 5.0
 
 
+@takes_arrays
 def not_sinks(
     x: Float[Tensor, "token width"], y: Float[Tensor, "token width"], factor: float = FACTOR
 ) -> Bool[Tensor, " token"]:
