@@ -207,7 +207,8 @@ def becomes(page: Page, figures: int, scheme: str = "light", viewport: dict[str,
     settle(page)
     ready(page, figures)
     page.wait_for_function(
-        "!document.getAnimations().some(each => each instanceof CSSTransition)", timeout=30_000
+        "!document.getAnimations().some(each => each instanceof CSSTransition && each.playState === 'running')",
+        timeout=30_000,
     )
 
 
