@@ -9,7 +9,7 @@ from cr_interp.report.mechanism import rich_knockout, rich_lens
 def test_effect_and_control_stand_in_one_cell():
     table = knockout().assign(readout="answer")
     said = "\n".join(lines(rich_knockout(table, "mine"), 120))
-    assert "context (32)" in said
+    assert "context (32; 12)" in said
     assert "0.60 (0.00; –)" in said
     assert "1.00 (0.00; –)" in said
     assert "opd" not in "\n".join(lines(rich_knockout(table.assign(group="kept"), "mine"), 120))
