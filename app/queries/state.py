@@ -27,7 +27,7 @@ from cr_interp.study.study import Study
 from cr_interp.tables import behaviour, example_pairs, flips_by_drift, token_view, verdict_rows
 from cr_interp.tables import drift as drift_tables
 from cr_interp.tables.controls import relative_rows
-from cr_interp.tables.patching import patching_table, strongest
+from cr_interp.tables.patching import by_effect, patching_table, strongest
 from cr_interp.tables.stored import stored
 from cr_interp.vocabulary import DERIVED
 
@@ -181,13 +181,7 @@ class Selection:
         found = found[(found["direction"] == direction) & found["group"].isin(groups) & (found["n_examples"] > 0)]
         if found.empty:
             return None
-        last = int(self.mechanism("patching")["layer"].max())
-        found = found.assign(
-            end=(found["site"] == "resid_post") & (found["place"] == last),
-            beside=found[["random", "other"]].max(axis=1),
-        )
-        order = {"n_examples": False, "estimate": False, "end": True, "beside": True}
-        return found.sort_values(list(order), ascending=list(order.values()), kind="stable").iloc[0]
+        return by_effect(found).sort_values("n_examples", ascending=False, kind="stable").iloc[0]
 
     def flips(self) -> pd.DataFrame:
         """See :func:`cr_interp.tables.flips_by_drift.flips_by_drift`, of the chosen arms and seeds."""

@@ -97,47 +97,33 @@ def cell_examples(
     return table.sort_values(["follows", "share"], ascending=False, kind="stable", ignore_index=True)
 
 
-def best_first(table: pd.DataFrame) -> pd.DataFrame:
-    """Sort the patches of a :func:`patching_table` by their estimate; of equal ones first those whose controls do least."""
-    control = table["estimate"].where(table["control"] != "none")
-    beside = control.groupby([table[name] for name in ("arm", "site", "place")]).transform("max")
+def beside_controls(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the patches of a :func:`patching_table` with both controls at the same place, ``random`` and ``other``, and
+    ``last``: whether it is the last layer's stream, which is the answer itself.
+    """
+    place = [table[name] for name in ("arm", "site", "place")]
+    controls = {
+        name: table["estimate"].where(table["control"] == name).groupby(place).transform("max")
+        for name in ("random", "other")
+    }
     last = (table["site"] == "resid_post") & (table["place"] == table["place"].max())
-    real = table.assign(beside=beside, last=last)[table["control"] == "none"].dropna(subset="estimate")
-    return real.sort_values(["estimate", "last", "beside"], ascending=[False, True, True], kind="stable")
+    return table.assign(**controls, last=last)[table["control"] == "none"].dropna(subset="estimate")
+
+
+def by_effect(patches: pd.DataFrame) -> pd.DataFrame:
+    """Sort patches, each with its controls, by their estimate; of equal ones the last stream comes last, and first that whose
+    controls do least.
+    """
+    order = {"estimate": False, "last": True, "beside": True}
+    beside = patches.assign(beside=patches[["random", "other"]].max(axis=1))
+    return beside.sort_values(list(order), ascending=list(order.values()), kind="stable").drop(columns="beside")
 
 
 def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
-    """Return per arm, group, direction and site the layer of the highest estimate, with its controls at the same place.
+    """Return per arm, group, direction and site the layer that does most (:func:`by_effect`), with its controls.
 
-    Of equally high ones it is the layer whose controls do least; the last layer's stream, which is the answer itself, comes last.
-    Columns ``arm, group, direction, site, place, estimate, low, high, random, other, n_examples, n_most``.
+    Columns ``arm, group, direction, site, place, estimate, low, high, random, other, n_examples, n_most, last``.
     """
-    found = []
-    for group in patching["group"].unique():
-        for direction in DIRECTIONS:
-            table = patching_table(patching, str(group), direction, readout)
-            best = best_first(table).groupby(["arm", "site"], sort=False).head(1).sort_index()
-            for row in best.itertuples():
-                there = table[
-                    (table["arm"] == row.arm) & (table["site"] == row.site) & (table["place"] == row.place)
-                ]
-                controls = there.set_index("control")["estimate"]
-                found.append(
-                    {
-                        "arm": row.arm,
-                        "group": group,
-                        "direction": direction,
-                        "site": row.site,
-                        "place": row.place,
-                        "estimate": row.estimate,
-                        "low": row.low,
-                        "high": row.high,
-                        "random": controls.get("random", float("nan")),
-                        "other": controls.get("other", float("nan")),
-                        "n_examples": row.n_examples,
-                        "n_most": row.n_most,
-                    }
-                )
     columns = [
         "arm",
         "group",
@@ -152,4 +138,11 @@ def strongest(patching: pd.DataFrame, readout: str = "share") -> pd.DataFrame:
         "n_examples",
         "n_most",
     ]
-    return by_arm(pd.DataFrame(found, columns=columns))
+    found = []
+    for group in patching["group"].unique():
+        for direction in DIRECTIONS:
+            patches = beside_controls(patching_table(patching, str(group), direction, readout))
+            best = by_effect(patches).groupby(["arm", "site"], sort=False).head(1).sort_index()
+            found.append(best.assign(group=group, direction=direction))
+    every = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*columns, "last"])
+    return by_arm(every[[*columns, "last"]])

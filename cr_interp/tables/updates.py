@@ -49,11 +49,13 @@ def by_module(updates: pd.DataFrame, measure: str = "relative") -> pd.DataFrame:
             found.append(value.rename("estimate").reset_index().assign(module=str(module), control="none"))
         else:
             weighed = mine[mine["measure"] == measure]
-            each = weighed["n_weights"] if measure == "unchanged_bf16" else weighed["n_weights"].clip(1, 1)
-            sums = weighed.assign(estimate=weighed["estimate"] * each, each=each).groupby(
-                [*run, "control"], sort=False
+            counts = weighed["n_weights"] if measure == "unchanged_bf16" else 1
+            sums = (
+                weighed.assign(total=weighed["estimate"] * counts, counts=counts)
+                .groupby([*run, "control"], sort=False)[["total", "counts"]]
+                .sum()
             )
-            value = (sums["estimate"].sum() / sums["each"].sum()).rename("estimate")
+            value = (sums["total"] / sums["counts"]).rename("estimate")
             found.append(value.reset_index().assign(module=str(module)))
     table = pd.concat(found, ignore_index=True)
     return by_arm(_over_seeds(table, ["arm", "module", "control"]), "module")

@@ -233,13 +233,15 @@ def doses_markdown(name: str, arms: Iterable[str]) -> str:
 
 
 @cache
-def cosines(name: str, arm: str) -> pd.Series:
-    """Give the cosines of ``opd``'s gradient and the anchor's at the last checkpoint, all weights together."""
-    rows = beside_baseline(table(name, "gradients"))
-    rows = rows[
-        (rows["arm"] == arm) & rows["other_term"].str.contains("q_c") & ~rows["other_term"].str.contains("f")
-    ]
-    return rows[rows["term"] == "KL(q_x || f)"].iloc[-1]
+def cosines(name: str, arm: str, seed: int | None = None) -> pd.Series:
+    """Give the cosine of ``opd``'s gradient and the anchor's at the last checkpoint, all weights together; of one run, or over
+    seeds.
+    """
+    rows = table(name, "gradients")
+    rows = rows[(rows["arm"] == arm) & (True if seed is None else rows["seed"] == seed)]
+    both = beside_baseline(rows)
+    both = both[both["other_term"].str.contains("q_c") & ~both["other_term"].str.contains("f")]
+    return both[both["term"] == "KL(q_x || f)"].iloc[-1]
 
 
 @cache

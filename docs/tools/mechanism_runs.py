@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from functools import cache
 
 import pandas as pd
+from mechanism import cosines as over_seeds
 from mechanism import harmed_of, table
 from values import listed
 
 from cr_interp.tables.claims import ALPHA
-from cr_interp.tables.gradients import beside_baseline
 from cr_interp.tables.patching_claims import patching_claims
 from cr_interp.vocabulary import layer_name
 
@@ -94,16 +94,11 @@ def lost_words(name: str, arm: str) -> list[str]:
     return found
 
 
-@cache
 def cosines(name: str, arm: str) -> list[tuple[int, pd.Series]]:
     """Return the cosine of ``opd``'s gradient and the anchor's in each run, at its last checkpoint."""
     rows = table(name, "gradients")
-    found = []
-    for seed, mine in rows[rows["arm"] == arm].groupby("seed"):
-        both = beside_baseline(mine)
-        both = both[both["other_term"].str.contains("q_c") & ~both["other_term"].str.contains("f")]
-        found.append((int(seed), both[both["term"] == "KL(q_x || f)"].iloc[-1]))
-    return found
+    seeds = sorted(rows.loc[rows["arm"] == arm, "seed"].unique())
+    return [(int(seed), over_seeds(name, arm, int(seed))) for seed in seeds]
 
 
 def cosines_words(name: str, arm: str) -> str:

@@ -121,13 +121,19 @@ def reproduce(config: StudyConfig, path: Path, workers: int | None = None, again
 
 
 def close(study: Study, config: StudyConfig) -> Study:
-    """Write into the manifest that, and with which arms and seeds, the study is finished."""
+    """Write into the manifest that, and with which arms and seeds, the study is finished; and by which command, if this one
+    has added some and names all.
+    """
     study = Study.open(study.path)
+    arms, seeds = study.manifest["arms"], study.manifest["seeds"]
     terms = {arm: {"terms": term_texts(arm, config)} for arm in config.arms}
+    added = set(terms) - set(arms) or set(config.seeds) - set(seeds)
+    names_all = set(arms) <= set(terms) and set(seeds) <= set(config.seeds)
     return study.update_manifest(
         finished=now(),
-        arms={**study.manifest["arms"], **terms},
-        seeds=sorted({*study.manifest["seeds"], *config.seeds}),
+        arms={**arms, **terms},
+        seeds=sorted({*seeds, *config.seeds}),
+        **({"command": provenance()["command"]} if added and names_all else {}),
     )
 
 

@@ -12,7 +12,7 @@ from cr_interp.models import devices
 from cr_interp.models.forward import device_of
 from training.settings import load_config
 from training.studies import pipeline
-from training.studies.pipeline import capture_study, config_of, different, evaluate_study, open_or_create
+from training.studies.pipeline import capture_study, close, config_of, different, evaluate_study, open_or_create
 
 
 def test_an_older_study_is_continued_with_what_are_the_defaults_now():
@@ -24,6 +24,24 @@ def test_an_older_study_is_continued_with_what_are_the_defaults_now():
     assert different(older, config) == []
     lora = load_config("organism-shift", ["training.lora.rank=4"]).model_dump(mode="json")
     assert different(older, lora) == ["training"]
+
+
+def test_a_manifest_has_the_command_that_names_all_of_a_study(tmp_path, monkeypatch):
+    """Seeds that are added later are in the command that its reader would type again."""
+    study = make_study(tmp_path / "s", arms=("base", "opd", "nca"), seeds=(0,), tables=("training",))
+    study = study.update_manifest(command="cr-interp reproduce organism-shift --seeds 0")
+
+    def closed(*seeds):
+        words = ["cr-interp", "reproduce", "organism-shift", "--seeds", ",".join(map(str, seeds))]
+        monkeypatch.setattr("sys.argv", words)
+        config = load_config("organism-shift").model_copy(update={"arms": ("opd", "nca"), "seeds": seeds})
+        return close(study, config).manifest
+
+    study.update_manifest(arms={"opd": {}, "nca": {}})
+    assert closed(0)["command"] == "cr-interp reproduce organism-shift --seeds 0"
+    assert closed(0, 1)["command"] == "cr-interp reproduce organism-shift --seeds 0,1"
+    later = closed(2)  # which alone would not make the study
+    assert (later["command"], later["seeds"]) == ("cr-interp reproduce organism-shift --seeds 0,1", [0, 1, 2])
 
 
 @pytest.mark.slow
