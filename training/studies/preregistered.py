@@ -1,9 +1,10 @@
 """Run what a preregistration says: screen its candidates, choose, confirm. Typed again, each goes on where it was stopped.
 
-Mental model. ``OUT/screening/SETTING-lrRATE`` are ordinary studies of the baseline, ``OUT/adaptive/SETTING`` those in which the
-adaptive arm's form is chosen, ``OUT/SETTING`` and ``OUT/sentinels/NAME`` those of the confirmation; ``OUT/preregistration.json``
-says which file all of them belong to. The whole grid stays in ``OUT/screening.csv``, the choice with its reasons in
-``OUT/choice.csv``, the sentinels in ``OUT/sentinels.csv``. Nothing here chooses: the rules are in ``screening.py``.
+Mental model. ``OUT/screening/SETTING-lrRATE`` are ordinary studies of the baseline; what was found of a setting stays in
+``OUT/screened`` (``screened.py``), and with that those studies are not needed any more. ``OUT/adaptive/SETTING`` are studies in
+which the adaptive arm's form is chosen, ``OUT/SETTING`` and ``OUT/sentinels/NAME`` those of the confirmation;
+``OUT/preregistration.json`` says which file all of them belong to. The whole grid is in ``OUT/screening.csv``, the choice and its
+reasons in ``OUT/choice.csv``, the sentinels in ``OUT/sentinels.csv``. Nothing here chooses: the rules are in ``screening.py``.
 """
 
 import hashlib
@@ -28,7 +29,9 @@ from training.studies.choice import CHOICE, read_choice, read_sentinels
 from training.studies.jobs import run_jobs
 from training.studies.pipeline import evaluate_study, open_or_create
 from training.studies.preregistration import Preregistration
+from training.studies.screened import places_of, read_screened, write_screened
 from training.studies.screening import (
+    CURVE,
     best_form,
     choose,
     chosen_rates,
@@ -89,8 +92,9 @@ def screen(
             raise unknown("setting", name, groups)
     waiting = list(settings) or sorted(groups, key=plan.order)
     at_once = len(waiting) if settings else workers or default_workers(1)
+    unknown_yet = [name for name in waiting if read_screened(plan, out, name) is None]
     check_teachers(
-        {config.name: config for config in _asked(plan, waiting).values() if not _is_there(out, config)}
+        {config.name: config for config in _asked(plan, unknown_yet).values() if not _is_there(out, config)}
     )
     parts: list[tuple[pd.DataFrame, ...]] = []
     while True:
@@ -115,21 +119,35 @@ def _asked(plan: Preregistration, settings: Iterable[str]) -> dict[tuple[str, fl
 def _screened(
     plan: Preregistration, out: Path, settings: Sequence[str], workers: int | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Train what is left of these settings; return their curves, their part of the grid, and a row each: are they eligible?"""
+    """Screen what is left of these settings; return their curves, their part of the grid, and a row each: are they eligible?"""
+    _train(plan, out, [name for name in settings if read_screened(plan, out, name) is None], workers)
+    found = [read_screened(plan, out, name) for name in settings]
+    curves, outcomes = (pd.concat(each, ignore_index=True) for each in zip(*[f for f in found if f], strict=True))
+    grid = plateaus(curves, plan.screening)
+    rates = chosen_rates(grid, plan.screening)
+    at = rates.set_index("setting")["rate"]
+    if wrong := sorted(set(outcomes.loc[outcomes["rate"] != outcomes["setting"].map(at), "setting"])):
+        raise UserError(
+            f"What screening found of {', '.join(wrong)} is of another rate than its curves choose. Remove "
+            f"{places_of(plan, out, wrong[0])[0]}, so that it is written anew."
+        )
+    judged = eligibility(outcomes, plan.eligible)
+    return curves, grid, rates.drop(columns="acc_x").merge(judged, on="setting", how="left")
+
+
+def _train(plan: Preregistration, out: Path, settings: Sequence[str], workers: int | None) -> None:
+    """Train the baseline of these settings at every rate, and write what it came to."""
     asked = _asked(plan, settings)
     studies = {key: open_or_create(config, _folder(out, config)) for key, config in asked.items()}
     jobs = [job for key, config in asked.items() for job in run_together(config, studies[key])]
     if jobs:
         run_jobs(jobs, workers or default_workers(1))
-    curves = pd.concat([_curve(studies[key], key, config) for key, config in asked.items()], ignore_index=True)
-    grid = plateaus(curves, plan.screening)
-    rates = chosen_rates(grid, plan.screening)
-    outcomes = [
-        _outcomes(studies[name, rate], asked[name, rate], name)
-        for name, rate in zip(rates["setting"], rates["rate"], strict=True)
-    ]
-    found = eligibility(pd.concat(outcomes), plan.eligible)
-    return curves, grid, rates.drop(columns="acc_x").merge(found, on="setting", how="left")
+    for name in settings:
+        keys = [key for key in asked if key[0] == name]
+        curves = pd.concat([_curve(studies[key], key, asked[key]) for key in keys], ignore_index=True)
+        (rate,) = chosen_rates(plateaus(curves, plan.screening), plan.screening)["rate"]
+        outcomes = _outcomes(studies[name, rate], asked[name, rate], name, rate)
+        write_screened(plan, out, name, curves, outcomes)
 
 
 def _chosen(found: pd.DataFrame, plan: Preregistration) -> pd.DataFrame:
@@ -221,10 +239,10 @@ def _curve(study: Study, key: tuple[str, float], config: StudyConfig) -> pd.Data
         for row in study.train_rows(arm, seed):
             if row.get("kind") == "eval":
                 rows.append((*key, seed, row["step"], row["acc_x"]))
-    return pd.DataFrame(rows, columns=["setting", "rate", "seed", "step", "acc_x"])
+    return pd.DataFrame(rows, columns=CURVE)
 
 
-def _outcomes(study: Study, config: StudyConfig, setting: str) -> pd.DataFrame:
+def _outcomes(study: Study, config: StudyConfig, setting: str, rate: float) -> pd.DataFrame:
     """Return a row per seed at the chosen rate, on validation items: plateau accuracy, Harm, Harm behind the irrelevant
     context.
     """
@@ -237,6 +255,7 @@ def _outcomes(study: Study, config: StudyConfig, setting: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "setting": setting,
+            "rate": rate,
             "seed": list(config.seeds),
             "acc_x": [found["exact"]["acc_x", seed] for seed in config.seeds],
             "harm": [found["exact"]["harm", seed] for seed in config.seeds],

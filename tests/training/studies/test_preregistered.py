@@ -1,5 +1,7 @@
 """A preregistration is screened and confirmed at toy size, and refuses to go on as another one."""
 
+import shutil
+
 import pandas as pd
 import pytest
 import yaml
@@ -129,6 +131,11 @@ def test_screened_chosen_and_confirmed(tmp_path, monkeypatch):
     trained = {path: path.stat().st_mtime_ns for path in (out / "screening").rglob("*.safetensors")}
     screen(plan, out, workers=2)  # typed again: nothing is trained anew
     assert trained == {path: path.stat().st_mtime_ns for path in (out / "screening").rglob("*.safetensors")}
+    shutil.rmtree(out / "screening")  # its studies are not needed any more
+    again = screen(plan, out, workers=2)
+    assert not (out / "screening").exists()
+    pd.testing.assert_frame_equal(again[0], grid)
+    pd.testing.assert_frame_equal(again[1], choice)
     table = pd.read_csv(out / "choice.csv").assign(chosen=[True, False])
     table.to_csv(out / "choice.csv", index=False)
     name = table["setting"][0]
