@@ -18,6 +18,7 @@ from cr_interp.models.generation import Decoding
 from cr_interp.models.loading import Loaded, tokenizer_fingerprint
 from cr_interp.study.places import checkpoint_of
 from cr_interp.study.study import Study
+from cr_interp.system.digests import Parts
 from cr_interp.system.notes import say
 from cr_interp.system.visible import paragraph
 from cr_interp.tables.behaviour import metrics
@@ -32,6 +33,7 @@ from training.run.lora import base_fingerprint, refuse_adapter, with_adapter
 from training.run.made_of import Making, note, refuse_other
 from training.run.plateau import final_step
 from training.run.precision import frozen_dtype
+from training.run.prompts import rendered
 from training.run.rollouts import LocalRollouts, Rollouts
 from training.run.step import Prompt
 from training.run.subject import check_cap, exact_context, load_for
@@ -144,11 +146,17 @@ def distill(config: StudyConfig, arm: str, seed: int, study: Study, callbacks: S
     with lock:
         if not latest_checkpoint(run_path):
             note(run_path, parts)
-        return _train(config, arm, seed, study, terms, callbacks)
+        return _train(config, arm, seed, study, terms, callbacks, parts)
 
 
 def _train(
-    config: StudyConfig, arm: str, seed: int, study: Study, terms: Sequence[Term], callbacks: Sequence[Any]
+    config: StudyConfig,
+    arm: str,
+    seed: int,
+    study: Study,
+    terms: Sequence[Term],
+    callbacks: Sequence[Any],
+    parts: Parts | None = None,
 ) -> Path:
     run_path = study.run_path(arm, seed)
     with parallel.main_first():
@@ -179,7 +187,7 @@ def _train(
 
     examples = training_examples(task, chosen.steps * chosen.batch_size, seed)
     check_cap(context, student, config, examples)
-    prompts = [in_both_views(example.prompt, example) for example in examples]
+    prompts = rendered(parts, examples, in_both_views)
     check_context_shows(
         student.tokenizer, [p.no_context for p in prompts], [p.with_context for p in prompts], "exact"
     )

@@ -41,7 +41,7 @@ from training.studies.screening import (
     sentinels,
 )
 from training.studies.suite import check_teachers, run_suite, teacher_accuracy
-from training.studies.workers import default_workers, run_list, run_together
+from training.studies.workers import default_workers, run_here, run_list, run_together
 
 NOTE, CONFIRMED = "preregistration.json", "confirmed.json"
 
@@ -139,8 +139,10 @@ def _train(plan: Preregistration, out: Path, settings: Sequence[str], workers: i
     """Train the baseline of these settings at every rate, and write what it came to."""
     asked = _asked(plan, settings)
     studies = {key: open_or_create(config, _folder(out, config)) for key, config in asked.items()}
-    jobs = [job for key, config in asked.items() for job in run_together(config, studies[key])]
-    if jobs:
+    if workers == 1:
+        run_here([(config, studies[key]) for key, config in asked.items()])
+    else:
+        jobs = [job for key, config in asked.items() for job in run_together(config, studies[key])]
         run_jobs(jobs, workers or default_workers(1))
     for name in settings:
         keys = [key for key in asked if key[0] == name]

@@ -14,10 +14,11 @@ from typing import Any
 
 from cr_interp.files import write_atomic
 from cr_interp.models.devices import visible_gpus
+from cr_interp.progress import tracked
 from cr_interp.study.study import Study
 from cr_interp.system.notes import say
 from training.run.checkpoints import passed_over
-from training.run.distill import is_finished
+from training.run.distill import distill, is_finished
 from training.settings import StudyConfig
 from training.studies.jobs import Job, run_jobs
 
@@ -62,6 +63,15 @@ def run_together(config: StudyConfig, study: Study) -> list[Job]:
         return []
     command = _command(_written(config, study), study, config.arms, config.seeds)
     return [Job(config.name, command, study.path / "worker.log", threads=config.threads)]
+
+
+def run_here(studies: Iterable[tuple[StudyConfig, Study]]) -> None:
+    """Run what is left of several studies in this process, one run after the other: what they have in common (imports, prompts)
+    is done once. A run that fails ends it; those before are finished, and the next call goes on.
+    """
+    left = [(config, study, arm, seed) for config, study in studies for arm, seed in _unfinished(config, study)]
+    for config, study, arm, seed in tracked(left, "runs"):
+        distill(config, arm, seed, study)
 
 
 def _written(config: StudyConfig, study: Study) -> Path:

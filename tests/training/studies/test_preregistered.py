@@ -131,6 +131,9 @@ def test_screened_chosen_and_confirmed(tmp_path, monkeypatch):
     trained = {path: path.stat().st_mtime_ns for path in (out / "screening").rglob("*.safetensors")}
     screen(plan, out, workers=2)  # typed again: nothing is trained anew
     assert trained == {path: path.stat().st_mtime_ns for path in (out / "screening").rglob("*.safetensors")}
+    here = screen(plan, tmp_path / "here", workers=1)  # one run after the other, in this process
+    pd.testing.assert_frame_equal(here[0], grid)
+    pd.testing.assert_frame_equal(here[1], choice)
     shutil.rmtree(out / "screening")  # its studies are not needed any more
     again = screen(plan, out, workers=2)
     assert not (out / "screening").exists()
