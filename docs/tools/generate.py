@@ -44,6 +44,7 @@ def claim(condition: bool, caller: Any) -> str:
 def environment() -> Environment:
     import mechanism
     import mechanism_runs
+    import of_screening
     import results  # reads the studies: only where a page with results is made
 
     def percents(shares: list[float]) -> str:
@@ -57,7 +58,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         autoescape=False,
     )
-    made.globals |= {"claim": claim, "r": results, "m": mechanism, "runs": mechanism_runs}
+    made.globals |= {"claim": claim, "r": results, "m": mechanism, "runs": mechanism_runs, "s": of_screening}
     made.filters |= {
         "pct": lambda share: f"{results.percent(share)}{results.NBSP}%",
         "pcts": percents,

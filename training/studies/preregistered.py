@@ -120,7 +120,8 @@ def _screened(
     plan: Preregistration, out: Path, settings: Sequence[str], workers: int | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Screen what is left of these settings; return their curves, their part of the grid, and a row each: are they eligible?"""
-    _train(plan, out, [name for name in settings if read_screened(plan, out, name) is None], workers)
+    if left := [name for name in settings if read_screened(plan, out, name) is None]:
+        _train(plan, out, left, workers)
     found = [read_screened(plan, out, name) for name in settings]
     curves, outcomes = (pd.concat(each, ignore_index=True) for each in zip(*[f for f in found if f], strict=True))
     grid = plateaus(curves, plan.screening)

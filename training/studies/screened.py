@@ -45,7 +45,7 @@ class Curve(Strict):
 
 
 class Outcome(Strict):
-    """What a seed came to at the chosen rate. Harm is null where nothing was right without the context."""
+    """A seed's outcome at the chosen rate. Harm is null where nothing was right without the context."""
 
     rate: Rate
     seed: Seed
@@ -77,7 +77,12 @@ class Screened(Strict):
 
 def places_of(plan: Preregistration, out: Path, setting: str) -> tuple[Path, Path]:
     """Return where a setting's file may be: among these studies, and beside the preregistration."""
-    return out / PLACE / f"{setting}.json", FOLDER / plan.name / f"{setting}.json"
+    return out / PLACE / f"{setting}.json", beside(plan) / f"{setting}.json"
+
+
+def beside(plan: Preregistration) -> Path:
+    """Return the folder beside the preregistration that holds what has been screened of it."""
+    return FOLDER / plan.name
 
 
 def read_screened(plan: Preregistration, out: Path, setting: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
