@@ -91,7 +91,7 @@ def screen(
         if name not in groups:
             raise unknown("setting", name, groups)
     waiting = list(settings) or sorted(groups, key=plan.order)
-    at_once = len(waiting) if settings else workers or default_workers(1)
+    at_once = workers or default_workers(1)
     unknown_yet = [name for name in waiting if read_screened(plan, out, name) is None]
     check_teachers(
         {config.name: config for config in _asked(plan, unknown_yet).values() if not _is_there(out, config)}
