@@ -15,27 +15,36 @@ from cr_interp.mechanism.given import Pair
 
 def partners_of(pairs: Sequence[Pair]) -> list[int | None]:
     """Number the partner of every example, the next of the best kind; None: there is no other cluster."""
-    answers = [tuple(pair.response) for pair in pairs]
     n = len(pairs)
     found: list[int | None] = []
     for i, pair in enumerate(pairs):
-        best: tuple[tuple[bool, bool], int] | None = None
+        best: tuple[tuple[bool, bool, bool], int] | None = None
         for step in range(1, n):
             j = (i + step) % n
             if pairs[j].cluster == pair.cluster:
                 continue
-            kind = (answers[j] == answers[i], pairs[j].group != pair.group)
+            kind = (not _parts(pair, pairs[j]), not _differs(pair, pairs[j]), pairs[j].group != pair.group)
             if best is None or kind < best[0]:
                 best = kind, j
-            if kind == (False, False):
+            if kind == (False, False, False):
                 break
         found.append(None if best is None else best[1])
     return found
 
 
 def answered_otherwise(pairs: Sequence[Pair], partners: Sequence[int | None]) -> list[bool]:
-    """Tell of every example whether its partner has another answer; False where there is no partner."""
-    return [
-        j is not None and tuple(pairs[j].response) != tuple(pair.response)
-        for pair, j in zip(pairs, partners, strict=True)
-    ]
+    """Tell of every example whether its partner answers otherwise: where this one's views part, or anywhere if they do not.
+    False where there is no partner.
+    """
+    return [j is not None and _parts(pair, pairs[j]) for pair, j in zip(pairs, partners, strict=True)]
+
+
+def _parts(pair: Pair, other: Pair) -> bool:
+    """Tell whether another example says another token at the place where this one's views part."""
+    if pair.place is None:
+        return _differs(pair, other)
+    return pair.place >= len(other.response) or other.response[pair.place] != pair.own
+
+
+def _differs(pair: Pair, other: Pair) -> bool:
+    return tuple(other.response) != tuple(pair.response)

@@ -85,7 +85,9 @@ class Analysis:
 
 
 #: Whose state the control "another example's state" takes.
-_PARTNERS = {"partners": "of all answers: another answer first, then the same group"}
+_PARTNERS = {
+    "partners": "of all answers: another token where the views part first, then another answer, then the same group"
+}
 _DRIFT = ("site", "layer", "measure", "control", "estimate", "low", "high", "n_tokens", "n_examples")
 _MOVED = ("group", "action", "vector", "site", "layer", "control")
 _UPDATED = ("module", "layer", "measure", "control", "estimate", "low", "high", "n_weights")

@@ -34,6 +34,21 @@ def test_where_all_answer_alike_the_same_group_is_taken_and_that_is_counted():
     assert answered_otherwise(some[:1], [None]) == [False]
 
 
+def test_of_longer_answers_one_that_parts_where_the_views_do_goes_before_one_that_is_only_worded_otherwise():
+    """The label is the first token; a reason follows, which no two answers share."""
+    lost = [Pair(f"h{i}", f"h{i}", "harmed", [2], [3], [7, i, 1], place=0, other=8) for i in range(3)]
+    kept = [Pair(f"k{i}", f"k{i}", "kept", [2], [3], [label, i, 2]) for i, label in enumerate((7, 8))]
+    some = [*lost, *kept]
+    # All harmed answers begin alike, and so does one of the kept: the other kept one is the partner of each.
+    assert partners_of(some)[:3] == [4, 4, 4]
+    # The views of a kept answer do not part, so any other text will do, and the same group goes first.
+    assert partners_of(some)[3:] == [4, 3]
+    assert answered_otherwise(some, partners_of(some)) == [True] * 5
+    # Without it another text is the best there is, and it is counted as what it is.
+    assert partners_of(some[:4]) == [1, 2, 0, 0]
+    assert answered_otherwise(some[:4], partners_of(some[:4])) == [False, False, False, True]
+
+
 def test_every_batch_has_some_of_each_group():
     """Harmed answers that are all alike stand first; cut in one piece after the other a batch would hold nothing else."""
     some = planted_pairs()
