@@ -99,6 +99,7 @@ def read_screened(plan: Preregistration, out: Path, setting: str) -> tuple[pd.Da
         if told.setting != setting:
             raise UserError(f"{path} is about the setting {told.setting!r}, not about {setting}. Remove it.")
         if told.preregistration == plan.before_choice.digest:
+            _check_whole(told, plan, path)
             curves = [
                 (setting, run.rate, run.seed, step, acc_x)
                 for run in told.curves
@@ -109,6 +110,18 @@ def read_screened(plan: Preregistration, out: Path, setting: str) -> tuple[pd.Da
                 {"harm": float, "harm_irrelevant": float}
             )
     return None
+
+
+def _check_whole(told: Screened, plan: Preregistration, path: Path) -> None:
+    """Refuse a file that lacks a run of the grid, or has one more: the rules would choose from another grid."""
+    group, *_ = plan.parts(told.setting)
+    asked = {(rate, seed) for rate in group.rates for seed in plan.screening.seeds}
+    if wrong := asked ^ {(each.rate, each.seed) for each in told.curves}:
+        rate, seed = min(wrong)
+        raise UserError(
+            f"{path} does not hold the grid that {plan.name} asks for: rate {rate:g} with seed {seed} is "
+            f"{'missing' if (rate, seed) in asked else 'none of it'}. Remove the file, so that the setting is screened again."
+        )
 
 
 def write_screened(

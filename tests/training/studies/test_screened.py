@@ -86,6 +86,11 @@ def test_what_belongs_to_another_preregistration_is_passed_over(plan, found, tmp
             "is about the setting 'rules-swap-llama'",
         ),
         (lambda told: json.dumps({**told, "curves": []}), "curves"),
+        (lambda told: json.dumps({**told, "curves": told["curves"][1:]}), "rate 0.0003 with seed 100 is missing"),
+        (
+            lambda told: json.dumps({**told, "curves": [*told["curves"], {**told["curves"][0], "rate": 0.1}]}),
+            "rate 0.1 with seed 100 is none of it",
+        ),
         (lambda told: json.dumps({**told, "curves": told["curves"] * 2}), "a run stands there twice"),
         (lambda told: json.dumps({**told, "outcomes": told["outcomes"][:2]}), "one of every seed"),
         (lambda told: json.dumps({**told, "outcomes": [{**told["outcomes"][0], "harm": 2}]}), "harm"),
