@@ -64,7 +64,9 @@ def settings_markdown() -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in found()[1].itertuples():
-        missing = [told for name, told in CONDITIONS.items() if not getattr(row, name)]
+        # Who is not harmed is not harmed for the context's sake either, which says nothing.
+        asked = [name for name in CONDITIONS if row.harmed or name != "of_the_context"]
+        missing = [CONDITIONS[name] for name in asked if not getattr(row, name)]
         cells = [f"`{row.setting}`", f"{row.rate:g}", row.train_steps, f"{row.acc_x:.2f}", f"{row.teacher:.2f}"]
         cells += [_percent(row.harm), _percent(row.harm_irrelevant), ", ".join(missing) or "**eligible**"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
