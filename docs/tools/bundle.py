@@ -41,12 +41,13 @@ def bundle(folder: Path, target: Path) -> None:
         manifest = {**there.manifest, "asked": {**there.manifest.get("asked", {}), **manifest.get("asked", {})}}
     else:
         manifest |= {"name": target.name, "command": without_paths(manifest["command"])}
-        for arm, seed in study.runs():
-            run = run_of(target, arm, seed)
-            run.mkdir(parents=True)
-            shutil.copy(log_of(study.run_path(arm, seed)), log_of(run))
     if found := re.search(r'"/[^"]*"', json.dumps(manifest)):
         raise UserError(f"The manifest of {folder} names a place on this machine: {found[0]}.")
+    for arm, seed in study.runs():
+        run = run_of(target, arm, seed)
+        if not run.is_dir():
+            run.mkdir(parents=True)
+            shutil.copy(log_of(study.run_path(arm, seed)), log_of(run))
     (target / TABLES).mkdir(exist_ok=True)
     for table in tables_of(folder):
         if table.stem not in LEFT_OUT:

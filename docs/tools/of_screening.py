@@ -10,8 +10,8 @@ import pandas as pd
 from values import listed, percent
 
 from training.studies.preregistration import Preregistration, load_preregistration
-from training.studies.screened import beside, read_screened
-from training.studies.screening import chosen_rates, eligibility, plateaus
+from training.studies.screened import read_screened
+from training.studies.screening import judged
 
 NAME = "suite-2"
 CONDITIONS = {
@@ -30,14 +30,13 @@ def plan() -> Preregistration:
 def found() -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the grid, a row per setting and rate, and what the rules say of each setting, both in the hash's order."""
     chosen, order = plan(), sorted(plan().settings(), key=plan().order)
-    read = [each for name in order if (each := read_screened(chosen, beside(chosen).parent / "none", name))]
+    read = [each for name in order if (each := read_screened(chosen, None, name))]
     if not read:
-        return pd.DataFrame(columns=["setting"]), pd.DataFrame(columns=["setting", "eligible", "harm"])
+        return pd.DataFrame(columns=["setting"]), pd.DataFrame(columns=["setting", "eligible", "harmed"])
     curves, outcomes = (pd.concat(each, ignore_index=True) for each in zip(*read, strict=True))
-    grid = plateaus(curves, chosen.screening)
-    rates = chosen_rates(grid, chosen.screening).drop(columns="acc_x")
-    judged = rates.merge(eligibility(outcomes, chosen.eligible), on="setting")
-    return tuple(each.sort_values("setting", key=lambda names: names.map(order.index)) for each in (grid, judged))  # type: ignore[return-value]
+    grid, rows = judged(curves, outcomes, chosen)
+    in_order = {"key": lambda names: names.map(order.index), "kind": "stable", "ignore_index": True}
+    return grid.sort_values("setting", **in_order), rows.sort_values("setting", **in_order)
 
 
 def count() -> str:
@@ -50,11 +49,6 @@ def count() -> str:
         if eligible
         else f"{told}; none is eligible"
     )
-
-
-def harmed() -> int:
-    """Count the screened settings that are harmed as much as is asked for, behind whatever context."""
-    return int(found()[1]["harmed"].sum()) if len(found()[1]) else 0
 
 
 def settings_markdown() -> str:

@@ -79,3 +79,4 @@ def test_a_place_of_this_machine_is_refused(bundle, made_again, tmp_path):
     Study.open(made_again).update_manifest(model="/home/me/model")
     with pytest.raises(UserError, match='names a place on this machine: "/home/me/model"'):
         bundle.bundle(made_again, tmp_path / "bundled")
+    assert not (tmp_path / "bundled").exists()

@@ -29,14 +29,14 @@ from training.studies.choice import CHOICE, read_choice, read_sentinels
 from training.studies.jobs import run_jobs
 from training.studies.pipeline import evaluate_study, open_or_create
 from training.studies.preregistration import Preregistration
-from training.studies.screened import places_of, read_screened, write_screened
+from training.studies.screened import read_screened, write_screened
 from training.studies.screening import (
     CURVE,
     best_form,
     choose,
     chosen_rates,
-    eligibility,
     is_settled,
+    judged,
     plateaus,
     sentinels,
 )
@@ -122,18 +122,9 @@ def _screened(
     """Screen what is left of these settings; return their curves, their part of the grid, and a row each: are they eligible?"""
     if left := [name for name in settings if read_screened(plan, out, name) is None]:
         _train(plan, out, left, workers)
-    found = [read_screened(plan, out, name) for name in settings]
-    curves, outcomes = (pd.concat(each, ignore_index=True) for each in zip(*[f for f in found if f], strict=True))
-    grid = plateaus(curves, plan.screening)
-    rates = chosen_rates(grid, plan.screening)
-    at = rates.set_index("setting")["rate"]
-    if wrong := sorted(set(outcomes.loc[outcomes["rate"] != outcomes["setting"].map(at), "setting"])):
-        raise UserError(
-            f"What screening found of {', '.join(wrong)} is of another rate than its curves choose. Remove "
-            f"{places_of(plan, out, wrong[0])[0]}, so that it is written anew."
-        )
-    judged = eligibility(outcomes, plan.eligible)
-    return curves, grid, rates.drop(columns="acc_x").merge(judged, on="setting", how="left")
+    found = [each for name in settings if (each := read_screened(plan, out, name))]
+    curves, outcomes = (pd.concat(each, ignore_index=True) for each in zip(*found, strict=True))
+    return (curves, *judged(curves, outcomes, plan))
 
 
 def _train(plan: Preregistration, out: Path, settings: Sequence[str], workers: int | None) -> None:

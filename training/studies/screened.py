@@ -75,24 +75,17 @@ class Screened(Strict):
         return self
 
 
-def places_of(plan: Preregistration, out: Path, setting: str) -> tuple[Path, Path]:
-    """Return where a setting's file may be: among these studies, and beside the preregistration."""
-    return out / PLACE / f"{setting}.json", beside(plan) / f"{setting}.json"
-
-
-def beside(plan: Preregistration) -> Path:
-    """Return the folder beside the preregistration that holds what has been screened of it."""
-    return FOLDER / plan.name
-
-
-def read_screened(plan: Preregistration, out: Path, setting: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+def read_screened(
+    plan: Preregistration, out: Path | None, setting: str
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """Read the curves and outcomes of a setting that has been screened (rows :data:`CURVE` and :data:`OUTCOME`); None for one
-    that has not.
+    that has not. The file is among the studies in ``out`` (None: no matter which), or beside the preregistration.
 
     Raises :class:`UserError` for a file that is damaged or about another setting. One that belongs to another preregistration
     is passed over: that is another experiment.
     """
-    for path in places_of(plan, out, setting):
+    folders = [*([] if out is None else [out / PLACE]), FOLDER / plan.name]
+    for path in (folder / f"{setting}.json" for folder in folders):
         if not path.is_file():
             continue
         told = validated(Screened, read_json(path, "what screening found"), path)
@@ -143,6 +136,6 @@ def write_screened(
             for row in outcomes[list(Outcome.model_fields)].to_dict("records")
         ),
     )
-    path, _ = places_of(plan, out, setting)
+    path = out / PLACE / f"{setting}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, told.model_dump(mode="json"))

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from cr_interp.errors import UserError
 from training.run.plateau import steps_to_plateau
 from training.studies.preregistration import Adaptive, Candidates, Choice, Eligible, Preregistration, Screening
 
@@ -62,6 +63,25 @@ def eligibility(outcomes: pd.DataFrame, rule: Eligible) -> pd.DataFrame:
     mean["of_the_context"] = mean["harm"] - mean["harm_irrelevant"] >= rule.above_irrelevant
     mean["eligible"] = mean[["internalised", "harmed", "of_the_context"]].all(axis=1)
     return mean.reset_index()
+
+
+def judged(
+    curves: pd.DataFrame, outcomes: pd.DataFrame, plan: Preregistration
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Turn rows :data:`CURVE` and :data:`OUTCOME` into the grid (:func:`plateaus`) and a row per setting: its chosen rate and
+    steps, and what :func:`eligibility` says.
+
+    Raises :class:`UserError` for outcomes of another rate than the curves choose.
+    """
+    grid = plateaus(curves, plan.screening)
+    rates = chosen_rates(grid, plan.screening).drop(columns="acc_x")
+    at = rates.set_index("setting")["rate"]
+    if wrong := sorted(set(outcomes.loc[outcomes["rate"] != outcomes["setting"].map(at), "setting"])):
+        raise UserError(
+            f"What screening found of {', '.join(wrong)} is of another rate than its curves choose. Remove its file, so that it "
+            f"is screened again."
+        )
+    return grid, rates.merge(eligibility(outcomes, plan.eligible), on="setting", how="left")
 
 
 def choose(eligible: Sequence[str], plan: Preregistration) -> list[str]:
